@@ -1,0 +1,41 @@
+//! The calendar quota: how much of the current window is used. Twin of `lua/calendar_quota.lua`.
+//!
+//! Which window is current is given, by name; turning instants into windows is `limit::Calendar`.
+
+use crate::limit::Day;
+
+/// How much of a window is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Units used.
+    pub used: u64,
+    /// The window, by the day on which it starts.
+    pub window: Day,
+}
+
+/// What counts while `current` is the window that the clock shows.
+///
+/// A window that begins leaves the old count behind. A stored window that is later holds until
+/// the clock reaches it, or a clock that stepped back would open the old window a second time.
+#[must_use]
+pub fn counting(count: Option<Count>, current: Day) -> Count {
+    match count {
+        Some(count) if count.window >= current => count,
+        _ => Count { used: 0, window: current },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_stored_window_holds_until_the_clock_reaches_it() {
+        let [monday, tuesday] = [Day::new(20_000), Day::new(20_001)];
+        let stored = Some(Count { used: 7, window: tuesday });
+        assert_eq!(counting(stored, monday), Count { used: 7, window: tuesday });
+        assert_eq!(counting(stored, tuesday), Count { used: 7, window: tuesday });
+        assert_eq!(counting(stored, Day::new(20_002)).used, 0);
+        assert_eq!(counting(None, monday), Count { used: 0, window: monday });
+    }
+}

@@ -1,0 +1,196 @@
+//! How a check is judged: pure functions of rows, charges and the time. The reference.
+//!
+//! The embedded store and the replay of recorded histories run this code; Redis runs the twin in
+//! `lua/`. Property tests hold the two equal, bit for bit. Nothing here does I/O or knows a clock.
+
+pub mod calendar_quota;
+pub mod token_bucket;
+
+use smallvec::SmallVec;
+
+use crate::limit::{Charge, Day, Rule, Windows};
+use crate::time::Micros;
+use calendar_quota::Count;
+use token_bucket::Bucket;
+
+/// What is stored for one limit of one subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// Of a throttle.
+    Bucket(Bucket),
+    /// Of a quota.
+    Count(Count),
+}
+
+impl Row {
+    fn bucket(self) -> Option<Bucket> {
+        if let Self::Bucket(bucket) = self { Some(bucket) } else { None }
+    }
+
+    fn count(self) -> Option<Count> {
+        if let Self::Count(count) = self { Some(count) } else { None }
+    }
+}
+
+/// How a limit stood just before a check was charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What its counter held: a throttle's level in `1/per` units, a quota's use in units.
+    pub held: u64,
+    /// The window that counts; always day 0 for a throttle.
+    pub window: Day,
+}
+
+/// The answer to a check, as a store gives it: everything else is worked out from this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The store's clock when it judged.
+    pub now: Micros,
+    /// Whether all limits that refuse had room; then every charge that fitted was made.
+    pub allowed: bool,
+    /// How each charge's limit stood before, in the charges' order.
+    pub readings: SmallVec<[Reading; 4]>,
+}
+
+/// The store's clock lay outside the windows that were offered; nothing was judged or charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The store's clock.
+    pub now: Micros,
+}
+
+/// Where rows are kept, under the guard of whoever calls [`judge`].
+pub trait Rows {
+    /// The row of a charge's limit and subject.
+    fn read(&self, charge: &Charge) -> Option<Row>;
+    /// Replaces it. `until` is when the row ceases to matter.
+    fn write(&mut self, charge: &Charge, row: Row, until: Micros);
+}
+
+/// The windows to offer for each charge, around the time that the store's clock probably shows.
+#[must_use]
+pub fn windows(charges: &[Charge], now: Micros) -> Offer {
+    let windows = |charge: &Charge| match charge.limit.rule() {
+        Rule::Quota(quota) => Some(quota.calendar.windows(now)),
+        Rule::Throttle(_) => None,
+    };
+    charges.iter().map(windows).collect()
+}
+
+/// For each charge the windows to choose from, where it is a quota.
+pub type Offer = SmallVec<[Option<Windows>; 4]>;
+
+/// Judges all charges of one check as one: all are made, or none.
+///
+/// Charges that only look (cost 0) and shadow charges that do not fit are not made. No counter
+/// may be charged twice in one call.
+///
+/// # Errors
+/// [`Elsewhere`] where `now` lies outside the windows on offer; then nothing was written.
+pub fn judge(
+    charges: &[Charge],
+    offer: &[Option<Windows>],
+    now: Micros,
+    rows: &mut impl Rows,
+) -> Result<Verdict, Elsewhere> {
+    let mut verdict = Verdict { now, allowed: true, readings: SmallVec::new() };
+    for (charge, windows) in charges.iter().zip(offer) {
+        let reading = read(charge, windows.as_ref(), now, rows.read(charge))?;
+        verdict.allowed &= charge.limit.shadow() || fits(charge, reading);
+        verdict.readings.push(reading);
+    }
+    if verdict.allowed {
+        for ((charge, windows), &reading) in charges.iter().zip(offer).zip(&verdict.readings) {
+            if charge.cost > 0 && fits(charge, reading) {
+                let (row, until) = charged(charge, windows.as_ref(), reading, now);
+                rows.write(charge, row, until);
+            }
+        }
+    }
+    Ok(verdict)
+}
+
+fn read(
+    charge: &Charge,
+    windows: Option<&Windows>,
+    now: Micros,
+    row: Option<Row>,
+) -> Result<Reading, Elsewhere> {
+    match charge.limit.rule() {
+        Rule::Throttle(throttle) => {
+            let held = token_bucket::level(row.and_then(Row::bucket), throttle, now);
+            Ok(Reading { held, window: Day::new(0) })
+        }
+        Rule::Quota(_) => {
+            let (day, _) = windows.and_then(|windows| windows.at(now)).ok_or(Elsewhere { now })?;
+            let count = calendar_quota::counting(row.and_then(Row::count), day);
+            Ok(Reading { held: count.used, window: count.window })
+        }
+    }
+}
+
+/// Whether a charge fits where its limit stands so.
+#[must_use]
+pub fn fits(charge: &Charge, reading: Reading) -> bool {
+    reading.held + charge.amount() <= charge.limit.size()
+}
+
+/// The row after a charge that fits, and when it ceases to matter.
+fn charged(
+    charge: &Charge,
+    windows: Option<&Windows>,
+    reading: Reading,
+    now: Micros,
+) -> (Row, Micros) {
+    let held = reading.held + charge.amount();
+    match charge.limit.rule() {
+        Rule::Throttle(throttle) => {
+            let bucket = Bucket { level: held, at: now, per: throttle.per() };
+            (Row::Bucket(bucket), now + token_bucket::until_empty(held, throttle))
+        }
+        Rule::Quota(_) => {
+            let end = windows.and_then(|windows| windows.at(now)).map_or(now, |(_, end)| end);
+            (Row::Count(Count { used: held, window: reading.window }), end)
+        }
+    }
+}
+
+/// What an answer tells of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the charge fitted.
+    pub fits: bool,
+    /// Whole units left: after the charge where it was made, else as they are.
+    pub remaining: u64,
+    /// Until the bucket is empty, or the window ends.
+    pub reset: Micros,
+    /// Until this very cost fits: nothing where it did, [`Micros::MAX`] where it never will.
+    pub retry_after: Micros,
+    /// Until one unit more is left than now; for a quota until the window ends.
+    pub next_unit: Micros,
+}
+
+/// Works out what an answer tells of one limit; `made` is whether the charge was made.
+#[must_use]
+pub fn standing(charge: &Charge, reading: Reading, made: bool, now: Micros) -> Standing {
+    let fits = fits(charge, reading);
+    let held = reading.held + if made { charge.amount() } else { 0 };
+    let (remaining, reset, wait, next_unit) = match charge.limit.rule() {
+        Rule::Throttle(throttle) => (
+            token_bucket::remaining(held, throttle),
+            token_bucket::until_empty(held, throttle),
+            token_bucket::wait(reading.held, charge.amount(), throttle),
+            token_bucket::until_next_unit(held, throttle),
+        ),
+        Rule::Quota(quota) => {
+            let rest = quota.calendar.end_of(reading.window).since(now);
+            (quota.limit.saturating_sub(held), rest, rest, rest)
+        }
+    };
+    let retry_after = match () {
+        () if fits => Micros::ZERO,
+        () if charge.never_fits() => Micros::MAX,
+        () => wait,
+    };
+    Standing { fits, remaining, reset, retry_after, next_unit }
+}

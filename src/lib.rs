@@ -1,0 +1,9 @@
+//! Tollgate: a distributed rate-limiting service.
+//!
+//! The library is the service; the binary only reads its arguments. Modules are declared in the
+//! order of their dependencies, which point one way: a module uses those above it, never below.
+
+pub mod time;
+pub mod limit;
+pub mod algorithm;
+pub mod telemetry;

@@ -1,0 +1,257 @@
+//! Calendar windows: days, weeks and months as people in a time zone count them.
+//!
+//! A window runs from the first instant of one civil day to the first instant of another, so DST
+//! changes and month ends need no special case. Which window is current is decided by the store's
+//! clock, not here: a node offers three neighbouring windows and the store chooses.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use jiff::civil::{Date, Weekday, date};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+
+use crate::time::Micros;
+
+/// A civil day as the number of days since 1970-01-01: the name of the window that starts on it.
+///
+/// Windows are named by date and not by instant, so that two nodes with different time zone data
+/// count into the same window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(u32);
+
+impl Day {
+    /// The day that is `days` days after 1970-01-01, at most 2^24 - 1 (three bytes in a row).
+    #[must_use]
+    pub const fn new(days: u32) -> Self {
+        Self(if days < 1 << 24 { days } else { (1 << 24) - 1 })
+    }
+
+    /// Days since 1970-01-01.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    fn of(date: Date) -> Self {
+        let days = date.duration_since(EPOCH).as_hours() / 24;
+        Self::new(u32::try_from(days).unwrap_or(0))
+    }
+
+    fn date(self) -> Date {
+        EPOCH.saturating_add(i64::from(self.0).days())
+    }
+}
+
+const EPOCH: Date = date(1970, 1, 1);
+
+/// Three neighbouring windows, the middle one expected to be current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// The civil days on which they start.
+    pub days: [Day; 3],
+    /// Where the first starts, the second, the third, and where the third ends; never falling.
+    pub bounds: [Micros; 4],
+}
+
+impl Windows {
+    /// The window that holds `now` with the instant at which it ends; `None` outside all three.
+    #[must_use]
+    pub fn at(&self, now: Micros) -> Option<(Day, Micros)> {
+        let [first, second, third, end] = self.bounds;
+        match () {
+            () if now < first || now >= end => None,
+            () if now < second => Some((self.days[0], second)),
+            () if now < third => Some((self.days[1], third)),
+            () => Some((self.days[2], end)),
+        }
+    }
+}
+
+/// How long a window is and on what day it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// From midnight to midnight.
+    Day,
+    /// Seven days from this weekday on.
+    Week(Weekday),
+    /// From this day of the month (1-31) on; in a month without it, from the month's last day.
+    Month(i8),
+}
+
+impl Period {
+    /// The first day of the window in which `day` lies.
+    fn first_day(self, day: Date) -> Date {
+        match self {
+            Self::Day => day,
+            Self::Week(start) => day.saturating_sub(i64::from(start.until(day.weekday())).days()),
+            Self::Month(start) => {
+                let this = in_month(day, start);
+                if day >= this { this } else { in_month(day.saturating_sub(1.month()), start) }
+            }
+        }
+    }
+
+    /// The first day of the window after the one that starts on `first`.
+    fn next(self, first: Date) -> Date {
+        match self {
+            Self::Day => first.saturating_add(1.day()),
+            Self::Week(_) => first.saturating_add(7.days()),
+            Self::Month(start) => in_month(first.first_of_month().saturating_add(1.month()), start),
+        }
+    }
+}
+
+/// The `start`th of the month of `day`, or the month's last day.
+fn in_month(day: Date, start: i8) -> Date {
+    let last = day.last_of_month();
+    last.with().day(start).build().unwrap_or(last)
+}
+
+/// Days, weeks or months in one time zone.
+pub struct Calendar {
+    period: Period,
+    zone: TimeZone,
+    zone_name: Arc<str>,
+    latest: ArcSwapOption<Windows>,
+}
+
+impl Calendar {
+    /// The calendar of `zone_name`, an IANA name such as `Europe/Berlin` or `UTC`; `None` where
+    /// there is no such zone.
+    #[must_use]
+    pub fn new(period: Period, zone_name: &str) -> Option<Self> {
+        let zone = TimeZone::get(zone_name).ok()?;
+        let zone_name = zone.iana_name().unwrap_or(zone_name).into();
+        Some(Self { period, zone, zone_name, latest: ArcSwapOption::empty() })
+    }
+
+    /// The length of a window and its first day.
+    #[must_use]
+    pub fn period(&self) -> Period {
+        self.period
+    }
+
+    /// The time zone's IANA name, however its capitals were written.
+    #[must_use]
+    pub fn zone_name(&self) -> &str {
+        &self.zone_name
+    }
+
+    /// The window in which `now` lies, with its neighbours.
+    #[must_use]
+    pub fn windows(&self, now: Micros) -> Windows {
+        if let Some(known) = self.latest.load().as_deref()
+            && known.bounds[1] <= now
+            && now < known.bounds[2]
+        {
+            return *known;
+        }
+        let microsecond = now.get().cast_signed();
+        let instant = Timestamp::from_microsecond(microsecond).unwrap_or(Timestamp::UNIX_EPOCH);
+        let current = self.period.first_day(instant.to_zoned_datetime(self.zone.clone()).date());
+        let previous = self.period.first_day(current.saturating_sub(1.day()));
+        let next = self.period.next(current);
+        let starts = [previous, current, next, self.period.next(next)];
+        let windows = Windows {
+            days: [Day::of(previous), Day::of(current), Day::of(next)],
+            bounds: starts.map(|day| self.start_of(day)),
+        };
+        self.latest.store(Some(Arc::new(windows)));
+        windows
+    }
+
+    /// The instant at which the window that starts on `first` ends.
+    #[must_use]
+    pub fn end_of(&self, first: Day) -> Micros {
+        self.start_of(self.period.next(first.date()))
+    }
+
+    /// The first instant of a civil day: 01:00 where DST begins at midnight, and the next day's
+    /// where the zone skipped the day.
+    fn start_of(&self, day: Date) -> Micros {
+        let start = day.to_zoned_datetime(self.zone.clone()).and_then(|there| there.start_of_day());
+        start.map_or(Micros::MAX, |start| {
+            Micros::new(u64::try_from(start.timestamp().as_microsecond()).unwrap_or(0))
+        })
+    }
+}
+
+impl fmt::Debug for Calendar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} in {}", self.period, self.zone_name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(written: &str) -> Micros {
+        Micros::new(written.parse::<Timestamp>().unwrap().as_microsecond().try_into().unwrap())
+    }
+
+    fn current(period: Period, zone: &str, now: &str) -> (String, String, String) {
+        let windows = Calendar::new(period, zone).unwrap().windows(at(now));
+        let (day, end) = windows.at(at(now)).unwrap();
+        let show = |time: Micros| {
+            Timestamp::from_microsecond(time.get().cast_signed()).unwrap().to_string()
+        };
+        let start = windows.bounds[windows.days.iter().position(|&other| other == day).unwrap()];
+        (day.date().to_string(), show(start), show(end))
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn windows_follow_the_civil_calendar() {
+        use Period::{Day, Month, Week};
+        let cases = [
+            // why                                         period              zone               now                     named        from                    to
+            ("a UTC day",                                  Day,                "UTC",             "2026-11-23T23:59:59Z", "2026-11-23", "2026-11-23T00:00:00Z", "2026-11-24T00:00:00Z"),
+            ("a day of 23 hours when DST begins",          Day,                "Europe/Berlin",   "2026-03-29T12:00:00Z", "2026-03-29", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"),
+            ("a day of 25 hours when DST ends",            Day,                "Europe/Berlin",   "2026-10-25T12:00:00Z", "2026-10-25", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
+            ("a day that has no midnight",                 Day,                "America/Havana",  "2026-03-08T12:00:00Z", "2026-03-08", "2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z"),
+            ("the day before one that never was",          Day,                "Pacific/Apia",    "2011-12-30T09:00:00Z", "2011-12-29", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"),
+            ("a zone of half an hour",                     Day,                "Asia/Kolkata",    "2026-01-01T18:30:00Z", "2026-01-02", "2026-01-01T18:30:00Z", "2026-01-02T18:30:00Z"),
+            ("a week from Monday",                         Week(Weekday::Monday), "UTC",          "2026-11-22T10:00:00Z", "2026-11-16", "2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"),
+            ("a week from Sunday",                         Week(Weekday::Sunday), "UTC",          "2026-11-22T10:00:00Z", "2026-11-22", "2026-11-22T00:00:00Z", "2026-11-29T00:00:00Z"),
+            ("a month",                                    Month(1),           "UTC",             "2026-02-28T23:00:00Z", "2026-02-01", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
+            ("a billing month from the 15th, before it",   Month(15),          "UTC",             "2026-03-14T23:00:00Z", "2026-02-15", "2026-02-15T00:00:00Z", "2026-03-15T00:00:00Z"),
+            ("a billing month from the 31st in February",  Month(31),          "UTC",             "2026-02-28T10:00:00Z", "2026-02-28", "2026-02-28T00:00:00Z", "2026-03-31T00:00:00Z"),
+            ("a billing month from the 31st in leap year", Month(31),          "UTC",             "2028-02-28T10:00:00Z", "2028-01-31", "2028-01-31T00:00:00Z", "2028-02-29T00:00:00Z"),
+            ("a billing month over the turn of the year",  Month(30),          "UTC",             "2027-01-05T10:00:00Z", "2026-12-30", "2026-12-30T00:00:00Z", "2027-01-30T00:00:00Z"),
+        ];
+        for (why, period, zone, now, named, from, to) in cases {
+            assert_eq!(current(period, zone, now), (named.into(), from.into(), to.into()), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_zone_is_refused() {
+        assert!(Calendar::new(Period::Day, "Mars/Olympus").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn every_instant_lies_in_the_middle_window_or_at_a_seam(
+            secs in 86_400_u64 * 60..4_000_000_000,
+            period in prop_oneof![
+                Just(Period::Day),
+                (0_i8..7).prop_map(|day| Period::Week(Weekday::from_monday_zero_offset(day).unwrap())),
+                (1_i8..=31).prop_map(Period::Month),
+            ],
+            zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "America/Sao_Paulo", "Pacific/Apia", "Asia/Kolkata", "America/St_Johns"]),
+        ) {
+            let (now, calendar) = (Micros::from_secs(secs), Calendar::new(period, zone).unwrap());
+            let windows = calendar.windows(now);
+            prop_assert!(windows.bounds.is_sorted() && windows.days.is_sorted());
+            let (day, end) = windows.at(now).unwrap();
+            prop_assert_eq!(calendar.end_of(day), end);
+            // The neighbour's own windows agree about where the seam is.
+            let after = calendar.windows(end);
+            prop_assert!(after.bounds.contains(&end));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Who is counted, and which of its counters: identities that are digests.
+//!
+//! A digest over length-prefixed parts, so that no two subjects share a bucket however their
+//! parts are spelt, and so that no secret, address or path ever stands in a Redis key.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+use super::{Period, Rule, Unit};
+
+/// The first 128 bits of the SHA-256 over `parts`, each behind its length.
+fn digest(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut short = [0; 16];
+    short.copy_from_slice(&hasher.finalize()[..16]);
+    short
+}
+
+/// Whose budget is charged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject {
+    tag: [u8; 16],
+    part: Option<[u8; 16]>,
+}
+
+impl Subject {
+    /// The API key with this id (never its secret value).
+    #[must_use]
+    pub fn api_key(id: &str) -> Self {
+        Self::whole(&[b"key", id.as_bytes()])
+    }
+
+    /// A stage of an API, all clients together.
+    #[must_use]
+    pub fn stage(api: &str, stage: &str) -> Self {
+        Self::whole(&[b"stage", api.as_bytes(), stage.as_bytes()])
+    }
+
+    /// What the caller named under a policy.
+    #[must_use]
+    pub fn policy(policy: &str, key: &str) -> Self {
+        Self::whole(&[b"policy", policy.as_bytes(), key.as_bytes()])
+    }
+
+    fn whole(parts: &[&[u8]]) -> Self {
+        Self { tag: digest(parts), part: None }
+    }
+
+    /// A part of this subject with counters of its own, in the same slot of a Redis Cluster.
+    ///
+    /// For methods that no catalog lists: as rows of the subject itself, a client that makes up
+    /// paths could make them pile up.
+    #[must_use]
+    pub fn method(self, method: &str) -> Self {
+        Self { part: Some(digest(&[&self.tag, method.as_bytes()])), ..self }
+    }
+
+    /// The name of its Redis key: `tg:{DIGEST}`, or `tg:{DIGEST}:DIGEST` for a part.
+    #[must_use]
+    pub fn redis_key(&self) -> String {
+        let mut key = String::with_capacity(50);
+        key.push_str("tg:{");
+        URL_SAFE_NO_PAD.encode_string(self.tag, &mut key);
+        key.push('}');
+        if let Some(part) = self.part {
+            key.push(':');
+            URL_SAFE_NO_PAD.encode_string(part, &mut key);
+        }
+        key
+    }
+
+    /// Its 128 bits where no hash tag is needed.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 16] {
+        self.part.unwrap_or(self.tag)
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redis_key())
+    }
+}
+
+/// Which counter of a subject: 39 bits of a digest over what makes a limit that limit, and one
+/// bit, the lowest, that tells quotas (1) from throttles (0).
+///
+/// A throttle is its name and unit; a quota also its period, time zone and start day. Sizes are
+/// no part of it: a changed limit keeps its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowId(u64);
+
+impl RowId {
+    pub(super) fn of(name: &str, unit: &Unit, rule: &Rule) -> Self {
+        let (name, unit) = (name.as_bytes(), unit.as_str().as_bytes());
+        let (bytes, quota) = match rule {
+            Rule::Throttle(_) => (digest(&[b"throttle", name, unit]), 0),
+            Rule::Quota(quota) => {
+                let period = match quota.calendar.period() {
+                    Period::Day => [b'd', 0],
+                    Period::Week(start) => [b'w', start.to_monday_one_offset().cast_unsigned()],
+                    Period::Month(start) => [b'm', start.cast_unsigned()],
+                };
+                let zone = quota.calendar.zone_name().as_bytes();
+                (digest(&[b"quota", name, unit, &period, zone]), 1)
+            }
+        };
+        let mut short = [0; 8];
+        short[..5].copy_from_slice(&bytes[..5]);
+        Self(u64::from_le_bytes(short) & !1 | quota)
+    }
+
+    /// The 40 bits.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_subjects_share_a_key_however_their_parts_are_spelt() {
+        let subjects = [
+            Subject::policy("a", "b:c"),
+            Subject::policy("a:b", "c"),
+            Subject::policy("ab", "c"),
+            Subject::policy("a", "bc"),
+            Subject::policy("", "abc"),
+            Subject::stage("a", "bc"),
+            Subject::api_key("abc"),
+            Subject::api_key("abc").method("GET /"),
+            Subject::api_key("abc").method("GET /a"),
+            Subject::api_key("ab").method("GET /"),
+        ];
+        for (i, one) in subjects.iter().enumerate() {
+            for other in &subjects[..i] {
+                assert_ne!(one.redis_key(), other.redis_key());
+                assert_ne!(one.digest(), other.digest());
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_has_its_subjects_hash_tag() {
+        let subject = Subject::api_key("demo");
+        let part = subject.method("GET /");
+        assert!(part.redis_key().starts_with(&format!("{}:", subject.redis_key())));
+    }
+}

@@ -1,0 +1,231 @@
+//! The vocabulary: limits, subjects, costs and charges.
+//!
+//! Everything here is a value that is valid once it exists. Nothing here does I/O, knows a store
+//! or decides: deciding is `algorithm`.
+
+mod calendar;
+mod identity;
+mod rate;
+mod throttle;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use calendar::{Calendar, Day, Period, Windows};
+pub use identity::{RowId, Subject};
+pub use rate::{InvalidRate, Rate};
+pub use throttle::{InvalidThrottle, Throttle};
+
+use smallvec::SmallVec;
+
+use crate::time::{MAX_EXACT, Micros};
+
+/// The largest cost that a check may ask for: 2^53.
+pub const MAX_COST: u64 = MAX_EXACT + 1;
+
+/// What is counted: `requests`, `total_tokens`, or any name that a limit declares.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Unit(Arc<str>);
+
+impl Unit {
+    /// The units that exist in every catalog; the first is the one that a check costs by default.
+    pub const BUILT_IN: [&'static str; 5] =
+        ["requests", "input_tokens", "output_tokens", "total_tokens", "cost_microusd"];
+
+    /// A unit by its name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// `requests`.
+    #[must_use]
+    pub fn requests() -> Self {
+        Self::new(Self::BUILT_IN[0])
+    }
+
+    /// The unit's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// So many units in every calendar window.
+#[derive(Clone, Debug)]
+pub struct Quota {
+    /// Units per window, 1 to 2^53 - 1.
+    pub limit: u64,
+    /// Which windows.
+    pub calendar: Arc<Calendar>,
+}
+
+/// How a limit limits.
+#[derive(Clone, Debug)]
+pub enum Rule {
+    /// A token bucket.
+    Throttle(Throttle),
+    /// A number per calendar window.
+    Quota(Quota),
+}
+
+/// One rule in one unit, under the name by which answers speak of it.
+#[derive(Debug)]
+pub struct Limit {
+    name: Arc<str>,
+    label: Arc<str>,
+    unit: Unit,
+    rule: Rule,
+    shadow: bool,
+    row: RowId,
+}
+
+impl Limit {
+    /// A limit that refuses, or with `shadow` one that only reports.
+    #[must_use]
+    pub fn new(name: &str, unit: Unit, rule: Rule, shadow: bool) -> Self {
+        let row = RowId::of(name, &unit, &rule);
+        let name = Arc::<str>::from(name);
+        Self { label: Arc::clone(&name), name, unit, rule, shadow, row }
+    }
+
+    /// The same rule and counter under another name, for one of the methods that a `*` stands for.
+    ///
+    /// Their subjects keep such methods apart, so the counter's identity stays the declared one.
+    #[must_use]
+    pub fn renamed(&self, name: &str) -> Self {
+        Self {
+            name: name.into(),
+            label: Arc::clone(&self.label),
+            unit: self.unit.clone(),
+            rule: self.rule.clone(),
+            ..*self
+        }
+    }
+
+    /// The part of this limit that one of `nodes` equal sharers may use alone: never less than 1.
+    #[must_use]
+    pub fn shared_by(&self, nodes: u64) -> Self {
+        let mut share = self.renamed(&self.name);
+        match &mut share.rule {
+            Rule::Throttle(throttle) => *throttle = throttle.shared_by(nodes),
+            Rule::Quota(quota) => quota.limit = (quota.limit / nodes.max(1)).max(1),
+        }
+        share
+    }
+
+    /// Its name in answers, such as `free/throttle`.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its name in the catalog, for metrics: unlike [`Limit::name`] never made up by a client.
+    #[must_use]
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn unit(&self) -> &Unit {
+        &self.unit
+    }
+
+    /// How it limits.
+    #[must_use]
+    pub fn rule(&self) -> &Rule {
+        &self.rule
+    }
+
+    /// Whether it only reports what it would have refused.
+    #[must_use]
+    pub fn shadow(&self) -> bool {
+        self.shadow
+    }
+
+    /// Which of its subject's counters is this limit's.
+    #[must_use]
+    pub fn row(&self) -> RowId {
+        self.row
+    }
+
+    /// The most that fits at once: the burst, or the quota's limit. In units.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        match &self.rule {
+            Rule::Throttle(throttle) => throttle.burst(),
+            Rule::Quota(quota) => quota.limit,
+        }
+    }
+
+    /// What its counter may hold: the full bucket in `1/per` units, or the quota's limit.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match &self.rule {
+            Rule::Throttle(throttle) => throttle.size(),
+            Rule::Quota(quota) => quota.limit,
+        }
+    }
+
+    /// What `cost` units add to the counter: the throttle's `1/per` units, or the quota's units.
+    #[must_use]
+    pub fn amount(&self, cost: u64) -> u64 {
+        match &self.rule {
+            Rule::Throttle(throttle) => throttle.amount(cost),
+            Rule::Quota(quota) => cost.min(quota.limit + 1),
+        }
+    }
+
+    /// Over what time the capacity renews itself, rounded up; for `RateLimit-Policy`.
+    ///
+    /// A quota's is its nominal length: 1, 7 or 30 days.
+    #[must_use]
+    pub fn window(&self) -> Micros {
+        match &self.rule {
+            Rule::Throttle(throttle) => throttle.window(),
+            Rule::Quota(quota) => Micros::from_secs(
+                86_400
+                    * match quota.calendar.period() {
+                        Period::Day => 1,
+                        Period::Week(_) => 7,
+                        Period::Month(_) => 30,
+                    },
+            ),
+        }
+    }
+}
+
+/// All charges of one check; two on the stack, since most checks meet a throttle and a quota.
+pub type Charges = SmallVec<[Charge; 2]>;
+
+/// One cost against one limit of one subject.
+#[derive(Clone, Debug)]
+pub struct Charge {
+    /// Whose counter.
+    pub subject: Subject,
+    /// Which limit.
+    pub limit: Arc<Limit>,
+    /// How much, in the limit's unit; 0 only looks.
+    pub cost: u64,
+}
+
+impl Charge {
+    /// Whether this could not pass even if the subject had used nothing.
+    #[must_use]
+    pub fn never_fits(&self) -> bool {
+        self.cost > self.limit.capacity()
+    }
+
+    /// What this adds to the counter; see [`Limit::amount`].
+    #[must_use]
+    pub fn amount(&self) -> u64 {
+        self.limit.amount(self.cost)
+    }
+}

@@ -1,0 +1,198 @@
+//! Rates as exact fractions, and how they are written.
+//!
+//! A float cannot hold "10 a second" per microsecond, so a rate is a reduced fraction of units
+//! per microsecond. Nothing here knows of buckets: that is `throttle` and `algorithm`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::time::Micros;
+
+/// How many units become free per **microsecond**: a reduced fraction above zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    numerator: u128,
+    denominator: u128,
+}
+
+impl Rate {
+    /// `units` in every `period`; `None` where that is no rate at all.
+    #[must_use]
+    pub fn new(units: u64, period: Micros) -> Option<Self> {
+        Self::reduced(u128::from(units), u128::from(period.get()))
+    }
+
+    fn reduced(numerator: u128, denominator: u128) -> Option<Self> {
+        if numerator == 0 || denominator == 0 {
+            return None;
+        }
+        let common = gcd(numerator, denominator);
+        Some(Self { numerator: numerator / common, denominator: denominator / common })
+    }
+
+    /// The fraction, in units per microsecond.
+    pub(crate) fn parts(self) -> (u128, u128) {
+        (self.numerator, self.denominator)
+    }
+
+    /// What one of `nodes` equal sharers gets of this rate.
+    pub(crate) fn shared_by(self, nodes: u64) -> Self {
+        let denominator = self.denominator.saturating_mul(u128::from(nodes.max(1)));
+        Self::reduced(self.numerator, denominator).unwrap_or(self)
+    }
+
+    /// The largest fraction that does not exceed this rate and whose denominator is at most
+    /// `most`; `None` where that is zero.
+    ///
+    /// The convergents of a continued fraction lie below and above its value by turns, and each
+    /// is the best on its side; see Khinchin, "Continued Fractions", sections 2 and 6.
+    pub(crate) fn rounded_down(self, most: u64) -> Option<Self> {
+        let most = u128::from(most.max(1));
+        let (mut n, mut d) = (self.numerator, self.denominator);
+        let (mut before, mut last) = ((0, 1), (1, 0));
+        let mut below = true;
+        while d != 0 {
+            let term = n / d;
+            let room = (most - before.1).checked_div(last.1).unwrap_or(term);
+            let steps = term.min(room);
+            let next = (before.0 + steps * last.0, before.1 + steps * last.1);
+            if steps < term {
+                let best = if below { next } else { last };
+                return Self::reduced(best.0, best.1);
+            }
+            (before, last) = (last, next);
+            (n, d) = (d, n % d);
+            below = !below;
+        }
+        Some(self)
+    }
+
+    /// By what part of itself this rate exceeds `smaller`: 0.001 is a tenth of a percent.
+    #[must_use]
+    pub fn excess_over(self, smaller: Self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let [a, b, c, d] =
+            [self.numerator, self.denominator, smaller.numerator, smaller.denominator]
+                .map(|part| part as f64);
+        1.0 - (c / d) / (a / b)
+    }
+}
+
+fn gcd(mut a: u128, mut b: u128) -> u128 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// A rate that cannot be read, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{written}` is not a rate: {why}; write a number above 0, a slash and s, min, h or d, as in 10/s or 0.5/min"
+)]
+pub struct InvalidRate {
+    written: String,
+    why: &'static str,
+}
+
+impl FromStr for Rate {
+    type Err = InvalidRate;
+
+    /// Reads `NUMBER/UNIT`, the number decimal with at most 15 digits before and 9 after the
+    /// point, the unit one of `s`, `min`, `h`, `d`.
+    fn from_str(written: &str) -> Result<Self, InvalidRate> {
+        let fail = |why| InvalidRate { written: written.chars().take(40).collect(), why };
+        let (number, unit) = written.split_once('/').ok_or_else(|| fail("it has no slash"))?;
+        let period = match unit.trim() {
+            "s" => 1,
+            "min" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            _ => return Err(fail("its unit is none of s, min, h, d")),
+        };
+        let (whole, fraction) = number.trim().split_once('.').unwrap_or((number.trim(), "0"));
+        let digits = |text: &str, most| {
+            (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if !digits(whole, 15) || !digits(fraction, 9) {
+            return Err(fail("its number has other than 1-15 digits, a point and 1-9 digits"));
+        }
+        let scale = 10_u128.pow(u32::try_from(fraction.len()).unwrap_or(9));
+        let number = [whole, fraction].concat().parse::<u128>().unwrap_or(0);
+        Self::reduced(number, scale * period * 1_000_000).ok_or_else(|| fail("it is zero"))
+    }
+}
+
+impl fmt::Display for Rate {
+    /// In the largest of `s`, `min`, `h`, `d` that makes it a whole number, else per second.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, secs) in [("s", 1), ("min", 60), ("h", 3_600), ("d", 86_400)] {
+            let units = self.numerator * secs * 1_000_000;
+            if units.is_multiple_of(self.denominator) {
+                return write!(f, "{}/{unit}", units / self.denominator);
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let per_second = self.numerator as f64 * 1e6 / self.denominator as f64;
+        write!(f, "{per_second:.6}/s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fraction(written: &str) -> (u128, u128) {
+        written.parse::<Rate>().unwrap().parts()
+    }
+
+    #[test]
+    fn rates_are_read_as_exact_fractions() {
+        assert_eq!(fraction("10/s"), (1, 100_000));
+        assert_eq!(fraction("0.5/s"), (1, 2_000_000));
+        assert_eq!(fraction("100000/min"), (1, 600));
+        assert_eq!(fraction("1234567/d"), (1_234_567, 86_400_000_000));
+        assert_eq!(fraction("5000000/s"), (5, 1));
+    }
+
+    #[test]
+    fn what_is_no_rate_is_refused_with_the_reason() {
+        let cases = [
+            ("10", "no slash"),
+            ("10/m", "none of s, min, h, d"),
+            ("0/s", "zero"),
+            ("0.0/s", "zero"),
+            ("-1/s", "digits"),
+            ("1e3/s", "digits"),
+            (".5/s", "digits"),
+            ("1./s", "digits"),
+            ("1234567890123456/s", "digits"),
+            ("NaN/s", "digits"),
+            ("/s", "digits"),
+        ];
+        for (written, why) in cases {
+            let error = written.parse::<Rate>().unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains("10/s"), "{written}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_shown_as_people_write_it() {
+        for written in ["10/s", "1/min", "7/h", "1234567/d"] {
+            assert_eq!(written.parse::<Rate>().unwrap().to_string(), written);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rounding_down_finds_the_best_fraction_below(n in 1_u128..500, d in 1_u128..500, most in 1_u64..60) {
+            let rate = Rate::reduced(n, d).unwrap();
+            let best = (1..=u128::from(most))
+                .map(|q| (n * q / d, q))
+                .max_by(|a, b| (a.0 * b.1).cmp(&(b.0 * a.1)))
+                .and_then(|(p, q)| Rate::reduced(p, q));
+            prop_assert_eq!(rate.rounded_down(most), best);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Every metric of the service in one struct; there is no global registry.
+//!
+//! A field's help text is its documentation. Names and labels are part of the outside.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// From 50 µs, where a decision in memory lies, to beyond any sane deadline.
+const LATENCY_BUCKETS: [f64; 14] = [
+    50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 250e-3,
+    1.0,
+];
+const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// The kinds of store errors; each is a label value that exists from the start.
+pub const STORE_ERRORS: [&str; 7] =
+    ["unreachable", "timeout", "overloaded", "refused", "script", "bad_row", "bad_reply"];
+
+/// How a check ended, as `tollgate_decisions_total` counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Every limit had room.
+    Allowed,
+    /// A limit had no room now.
+    Refused,
+    /// The cost could never fit.
+    TooLarge,
+    /// A shadow limit had no room; the check itself is counted apart.
+    ShadowRefused,
+    /// The store was lost and the plan says `open`.
+    FailedOpen,
+    /// The store was lost and the plan says `closed`.
+    FailedClosed,
+    /// The store was lost and the node's own share had room.
+    LocalAllowed,
+    /// The store was lost and the node's own share had no room.
+    LocalRefused,
+}
+
+impl Outcome {
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+            Self::ShadowRefused => "shadow_refused",
+            Self::FailedOpen => "failed_open",
+            Self::FailedClosed => "failed_closed",
+            Self::LocalAllowed => "local_allowed",
+            Self::LocalRefused => "local_refused",
+        }
+    }
+}
+
+/// All metrics of one node.
+pub struct Metrics {
+    registry: Registry,
+    /// `tollgate_decisions_total{plan,limit,outcome}`
+    pub decisions: IntCounterVec,
+    /// `tollgate_responses_total{endpoint,status}`
+    pub responses: IntCounterVec,
+    /// `tollgate_check_duration_seconds`
+    pub check_duration: Histogram,
+    /// `tollgate_store_duration_seconds`
+    pub store_duration: Histogram,
+    /// `tollgate_store_batch_checks`
+    pub store_batch: Histogram,
+    /// `tollgate_store_errors_total{kind}`
+    pub store_errors: IntCounterVec,
+    /// `tollgate_breaker_open`
+    pub breaker_open: IntGauge,
+    /// `tollgate_breaker_opened_total`
+    pub breaker_opened: IntCounter,
+    /// `tollgate_live_nodes`
+    pub live_nodes: IntGauge,
+    /// `tollgate_memory_rows`
+    pub memory_rows: IntGauge,
+    /// `tollgate_catalog_reloads_total{result}`
+    pub reloads: IntCounterVec,
+    /// `tollgate_catalog_info{revision}`
+    pub catalog_info: IntGaugeVec,
+    /// `tollgate_catalog_loaded_timestamp_seconds`
+    pub catalog_loaded: Gauge,
+    /// `tollgate_checks_in_flight`
+    pub in_flight: IntGauge,
+    /// `tollgate_connections`
+    pub connections: IntGauge,
+}
+
+impl Metrics {
+    /// Fresh metrics, all at zero.
+    #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table: one entry per metric")]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let build_info = gauges(r, "build_info", "The version that runs; always 1.", &["version"]);
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            decisions: counters(
+                r,
+                "decisions_total",
+                "Checks decided, by plan (or policy), the limit that refused, and outcome.",
+                &["plan", "limit", "outcome"],
+            ),
+            responses: counters(
+                r,
+                "responses_total",
+                "HTTP answers, by endpoint and status code.",
+                &["endpoint", "status"],
+            ),
+            check_duration: histogram(
+                r,
+                "check_duration_seconds",
+                "Time from a check fully read to its decision.",
+                &LATENCY_BUCKETS,
+            ),
+            store_duration: histogram(
+                r,
+                "store_duration_seconds",
+                "Time of one call to Redis, which may carry many checks.",
+                &LATENCY_BUCKETS,
+            ),
+            store_batch: histogram(
+                r,
+                "store_batch_checks",
+                "Checks carried by one call to Redis.",
+                &BATCH_BUCKETS,
+            ),
+            store_errors: counters(
+                r,
+                "store_errors_total",
+                "Calls to Redis that failed, by kind.",
+                &["kind"],
+            ),
+            breaker_open: registered(
+                r,
+                IntGauge::with_opts(opts(
+                    "breaker_open",
+                    "How many of this node's connections to Redis are given up for now; 0 is healthy.",
+                )),
+            ),
+            breaker_opened: registered(
+                r,
+                IntCounter::with_opts(opts(
+                    "breaker_opened_total",
+                    "How often a connection to Redis was given up.",
+                )),
+            ),
+            live_nodes: registered(
+                r,
+                IntGauge::with_opts(opts(
+                    "live_nodes",
+                    "Nodes that share this store, by heartbeat; the last value read.",
+                )),
+            ),
+            memory_rows: registered(
+                r,
+                IntGauge::with_opts(opts("memory_rows", "Counters kept in this node's memory.")),
+            ),
+            reloads: counters(
+                r,
+                "catalog_reloads_total",
+                "Catalog reloads, by result.",
+                &["result"],
+            ),
+            catalog_info: gauges(
+                r,
+                "catalog_info",
+                "The catalog's revision in use; always 1.",
+                &["revision"],
+            ),
+            catalog_loaded: registered(
+                r,
+                Gauge::with_opts(opts(
+                    "catalog_loaded_timestamp_seconds",
+                    "When the catalog in use was loaded.",
+                )),
+            ),
+            in_flight: registered(
+                r,
+                IntGauge::with_opts(opts("checks_in_flight", "Checks being decided.")),
+            ),
+            connections: registered(
+                r,
+                IntGauge::with_opts(opts("connections", "Open HTTP connections.")),
+            ),
+            registry,
+        };
+        for kind in STORE_ERRORS {
+            metrics.store_errors.with_label_values(&[kind]);
+        }
+        for result in ["ok", "failed"] {
+            metrics.reloads.with_label_values(&[result]);
+        }
+        metrics
+    }
+
+    /// Counts one failed call to the store.
+    pub fn store_failed(&self, kind: &'static str) {
+        self.store_errors.with_label_values(&[kind]).inc();
+    }
+
+    /// All metrics in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        let written = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        debug_assert!(written.is_ok(), "{written:?}");
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("tollgate_{name}"), help)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(opts(name, help), labels))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    registered(registry, IntGaugeVec::new(opts(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
+    registered(registry, Histogram::with_opts(opts))
+}
+
+/// Names and labels are constants: the metrics test renders them all, so neither can fail later.
+#[expect(clippy::unwrap_used, reason = "constant names, each used once")]
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+) -> C {
+    let collector = made.unwrap();
+    registry.register(Box::new(collector.clone())).unwrap();
+    collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_the_services_prefix() {
+        let text = String::from_utf8(Metrics::new().render()).unwrap();
+        assert!(text.contains("tollgate_build_info{version="));
+        assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("tollgate_")));
+    }
+}

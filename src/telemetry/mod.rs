@@ -1,0 +1,10 @@
+//! What operators see: metrics and logs.
+//!
+//! Nothing here decides or knows a request. Labels come from the catalog or from enums, never from
+//! what a client sent; a secret never comes here at all.
+
+mod logs;
+mod metrics;
+
+pub use logs::{LogFormat, init_logs};
+pub use metrics::{Metrics, Outcome, STORE_ERRORS};
