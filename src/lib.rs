@@ -6,4 +6,5 @@
 pub mod time;
 pub mod limit;
 pub mod algorithm;
+pub mod settings;
 pub mod telemetry;

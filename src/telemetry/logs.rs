@@ -4,16 +4,7 @@
 
 use tracing_subscriber::EnvFilter;
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One line of text per event.
-    #[default]
-    Text,
-    /// One JSON object per event.
-    Json,
-}
+use crate::settings::LogFormat;
 
 /// Sends events to standard error from now on, from `info` up unless `RUST_LOG` says otherwise.
 ///

@@ -6,5 +6,5 @@
 mod logs;
 mod metrics;
 
-pub use logs::{LogFormat, init_logs};
+pub use logs::init_logs;
 pub use metrics::{Metrics, Outcome, STORE_ERRORS};

@@ -1,0 +1,310 @@
+//! Settings: what an operator writes, and what the service may rely on.
+//!
+//! Embedded defaults, then a file, then the environment, then flags. The crossing from raw to
+//! valid happens once, here. What the store's address means is the store's business.
+
+mod duration;
+mod raw;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use raw::Raw;
+pub use raw::{Flags, Sources};
+
+/// Everything that an operator can choose, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// Where limits are counted.
+    pub store: StoreAddress,
+    /// Certificates that a `rediss://` server may be signed by; the public ones where absent.
+    pub redis_ca: Option<PathBuf>,
+    /// The catalog file; the built-in example where absent.
+    pub catalog: Option<PathBuf>,
+    /// From a check fully read to its answer.
+    pub check_deadline: Duration,
+    /// What callers must send.
+    pub check_token: Option<Token>,
+    /// Whose word is taken.
+    pub trusted_peers: Peers,
+    /// Which headers carry the original request on `/authz`.
+    pub forwarded_headers: ForwardedHeaders,
+    /// How many nodes share the store at least.
+    pub min_nodes: u64,
+    /// From SIGTERM to closing the listener.
+    pub drain_delay: Duration,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Where every decision is appended.
+    pub record: Option<PathBuf>,
+    /// Threads that serve.
+    pub workers: usize,
+    /// Connections open at the same time.
+    pub max_connections: usize,
+}
+
+/// A setting that cannot be used, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Invalid {
+    /// A value that says nothing usable.
+    #[error("setting `{key}`: {why}")]
+    Value {
+        /// The setting's name.
+        key: &'static str,
+        /// What is wrong and what to write instead.
+        why: String,
+    },
+    /// The sources could not be read together.
+    #[error("{0}")]
+    Sources(#[from] config::ConfigError),
+    /// An environment variable that means nothing.
+    #[error("the environment variable {0} is no setting of Tollgate; see `tollgate serve --help`")]
+    UnknownVariable(String),
+}
+
+impl Settings {
+    /// Reads all sources, the strongest last.
+    ///
+    /// # Errors
+    /// Where a source cannot be read, names an unknown setting, or holds a value of no use.
+    pub fn read(sources: &Sources) -> Result<Self, Invalid> {
+        Self::try_from(sources.merge()?)
+    }
+}
+
+impl TryFrom<Raw> for Settings {
+    type Error = Invalid;
+
+    fn try_from(raw: Raw) -> Result<Self, Invalid> {
+        let invalid = |key, why: String| Invalid::Value { key, why };
+        let listen = raw.listen.parse().map_err(|_| {
+            invalid(
+                "listen",
+                format!("`{}` is not ADDRESS:PORT, such as 127.0.0.1:8080", raw.listen),
+            )
+        })?;
+        let lasting = |key, written: &str| {
+            duration::parse(written).map_err(|why| invalid(key, format!("`{written}` {why}")))
+        };
+        let check_deadline = lasting("check_deadline", &raw.check_deadline)?;
+        if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&check_deadline) {
+            return Err(invalid("check_deadline", "must lie between 1ms and 10s".into()));
+        }
+        let drain_delay = lasting("drain_delay", &raw.drain_delay)?;
+        if raw.max_connections == 0 {
+            return Err(invalid("max_connections", "must be at least 1".into()));
+        }
+        if raw.min_nodes == 0 {
+            return Err(invalid("min_nodes", "must be at least 1".into()));
+        }
+        let workers = match raw.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            some => some,
+        };
+        Ok(Self {
+            listen,
+            store: StoreAddress(raw.store),
+            redis_ca: path(raw.redis_ca),
+            catalog: path(raw.catalog),
+            check_deadline,
+            check_token: Token::new(&raw.check_token),
+            trusted_peers: Peers::parse(&raw.trusted_peers)
+                .map_err(|why| invalid("trusted_peers", why))?,
+            forwarded_headers: raw.forwarded_headers,
+            min_nodes: raw.min_nodes,
+            drain_delay,
+            log_format: raw.log_format,
+            record: path(raw.record),
+            workers,
+            max_connections: raw.max_connections,
+        })
+    }
+}
+
+fn path(written: String) -> Option<PathBuf> {
+    (!written.is_empty()).then(|| written.into())
+}
+
+/// Where limits are counted, as written: it may hold a password, so it does not print itself.
+#[derive(Clone)]
+pub struct StoreAddress(String);
+
+impl StoreAddress {
+    /// The address with everything in it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether limits are counted in this process.
+    #[must_use]
+    pub fn is_memory(&self) -> bool {
+        self.0 == "memory"
+    }
+}
+
+impl fmt::Debug for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.split("://").next().unwrap_or_default())
+    }
+}
+
+/// A secret that callers must send, kept as its SHA-256.
+#[derive(Clone)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    fn new(secret: &str) -> Option<Self> {
+        (!secret.is_empty()).then(|| Self(Sha256::digest(secret).into()))
+    }
+
+    /// Whether `sent` is the secret; takes the same time whatever was sent.
+    #[must_use]
+    pub fn is(&self, sent: &[u8]) -> bool {
+        self.0.ct_eq(&<[u8; 32]>::from(Sha256::digest(sent))).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// Networks whose word is taken.
+#[derive(Clone, Debug)]
+pub struct Peers(Vec<IpNet>);
+
+impl Peers {
+    fn parse(written: &str) -> Result<Self, String> {
+        let parts = written.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let net = |part: &str| {
+            let net = part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
+            net.map_err(|_| format!("`{part}` is no address or network; write 10.0.0.0/8 or ::1"))
+        };
+        parts.map(net).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether `peer` is among them; an IPv4 address inside IPv6 counts as IPv4.
+    #[must_use]
+    pub fn contain(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.iter().any(|net| net.contains(&peer))
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line of text per event.
+    #[default]
+    Text,
+    /// One JSON object per event.
+    Json,
+}
+
+/// Which headers carry the original request's method and path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeaders {
+    /// `X-Forwarded-Method` and `X-Forwarded-Uri`.
+    XForwarded,
+    /// `X-Original-Method` and `X-Original-URI`.
+    XOriginal,
+}
+
+impl ForwardedHeaders {
+    /// The names of the two headers: method, path.
+    #[must_use]
+    pub const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::XForwarded => ("x-forwarded-method", "x-forwarded-uri"),
+            Self::XOriginal => ("x-original-method", "x-original-uri"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(vars: &[(&str, &str)]) -> Result<Settings, Invalid> {
+        let environment = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Settings::read(&Sources { environment, ..Sources::default() })
+    }
+
+    #[test]
+    fn the_embedded_defaults_are_valid() {
+        let settings = read(&[]).unwrap();
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+        assert!(settings.store.is_memory() && settings.check_token.is_none());
+        assert_eq!(settings.check_deadline, Duration::from_millis(50));
+        assert!(settings.trusted_peers.contain("::ffff:127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_which_beats_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tollgate.toml");
+        std::fs::write(&file, "min_nodes = 3\ncheck_deadline = '20ms'\nlisten = '127.0.0.1:1'\n")
+            .unwrap();
+        let settings = Settings::read(&Sources {
+            file: Some(file),
+            environment: vec![
+                ("TOLLGATE_MIN_NODES".into(), "4".into()),
+                ("TOLLGATE_LISTEN".into(), "127.0.0.1:2".into()),
+            ],
+            flags: Flags { listen: Some("127.0.0.1:3".into()), ..Flags::default() },
+        })
+        .unwrap();
+        assert_eq!(settings.listen.port(), 3);
+        assert_eq!(settings.min_nodes, 4);
+        assert_eq!(settings.check_deadline, Duration::from_millis(20));
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_bad_setting_is_named_with_what_to_write() {
+        let cases = [
+            (("TOLLGATE_LISTEN", "8080"),             "listen",         "127.0.0.1:8080"),
+            (("TOLLGATE_CHECK_DEADLINE", "fast"),     "check_deadline", "50ms"),
+            (("TOLLGATE_CHECK_DEADLINE", "0ms"),      "check_deadline", "between"),
+            (("TOLLGATE_TRUSTED_PEERS", "10.0.0/8"),  "trusted_peers",  "10.0.0.0/8"),
+            (("TOLLGATE_MIN_NODES", "-1"),            "min_nodes",      ""),
+            (("TOLLGATE_LOG_FORMAT", "xml"),          "log_format",     ""),
+            (("TOLLGATE_LISTN", "127.0.0.1:1"),       "TOLLGATE_LISTN", "no setting"),
+        ];
+        for (var, named, hint) in cases {
+            let error = read(&[var]).unwrap_err().to_string();
+            assert!(error.contains(named) && error.contains(hint), "{var:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_puts_into_the_environment_is_no_setting() {
+        let vars = [
+            ("TOLLGATE_SERVICE_HOST", "10.0.0.1"),
+            ("TOLLGATE_SERVICE_PORT_HTTP", "8080"),
+            ("TOLLGATE_PORT", "tcp://10.0.0.1:8080"),
+            ("TOLLGATE_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ];
+        assert!(read(&vars).is_ok());
+    }
+
+    #[test]
+    fn secrets_do_not_print_themselves() {
+        let vars = [("TOLLGATE_CHECK_TOKEN", "s3cret"), ("TOLLGATE_STORE", "redis://:s3cret@h/")];
+        let settings = read(&vars).unwrap();
+        assert!(!format!("{settings:?}").contains("s3cret"));
+        assert!(settings.check_token.unwrap().is(b"s3cret"));
+    }
+}

@@ -1,0 +1,151 @@
+//! Settings as written: four sources laid over each other, nothing checked but names and types.
+
+use std::path::PathBuf;
+
+use config::{Config, File, FileFormat, Value, ValueKind};
+use serde::Deserialize;
+
+use super::{ForwardedHeaders, Invalid, LogFormat};
+
+const DEFAULTS: &str = include_str!("default.toml");
+const PREFIX: &str = "TOLLGATE_";
+
+/// Not Debug: the store's password and the token are in the clear here.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) listen: String,
+    pub(super) store: String,
+    pub(super) redis_ca: String,
+    pub(super) catalog: String,
+    pub(super) check_deadline: String,
+    pub(super) check_token: String,
+    pub(super) trusted_peers: String,
+    pub(super) forwarded_headers: ForwardedHeaders,
+    pub(super) min_nodes: u64,
+    pub(super) drain_delay: String,
+    pub(super) log_format: LogFormat,
+    pub(super) record: String,
+    pub(super) workers: usize,
+    pub(super) max_connections: usize,
+}
+
+/// Settings given on the command line; what is not given is left to the weaker sources.
+#[derive(Clone, Default, clap::Args)]
+#[command(
+    next_help_heading = "Settings (each also TOLLGATE_… in the environment and a key of --config)"
+)]
+pub struct Flags {
+    /// Address and port to serve HTTP on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Where limits are counted: memory, redis://… or rediss://… [default: memory]
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<String>,
+    /// PEM file with the authorities to trust for rediss:// [default: the public ones]
+    #[arg(long, value_name = "FILE")]
+    pub redis_ca: Option<String>,
+    /// YAML file with APIs, plans, keys and policies [default: a built-in example, key demo-key]
+    #[arg(long, value_name = "FILE")]
+    pub catalog: Option<String>,
+    /// How long a check may take [default: 50ms]
+    #[arg(long, value_name = "TIME")]
+    pub check_deadline: Option<String>,
+    /// Bearer token that callers must send; better given as TOLLGATE_CHECK_TOKEN [default: none]
+    #[arg(long, value_name = "TOKEN")]
+    pub check_token: Option<String>,
+    /// Networks whose word is taken for key_id and for forwarded headers [default: loopback]
+    #[arg(long, value_name = "CIDR,…")]
+    pub trusted_peers: Option<String>,
+    /// Which headers carry the original request on /authz [default: x-forwarded]
+    #[arg(long, value_name = "x-forwarded|x-original")]
+    pub forwarded_headers: Option<String>,
+    /// How many nodes share the store at least [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub min_nodes: Option<u64>,
+    /// How long to go on serving after SIGTERM [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub drain_delay: Option<String>,
+    /// How log lines are written [default: text]
+    #[arg(long, value_name = "text|json")]
+    pub log_format: Option<String>,
+    /// File to append every decision to, for replay [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<String>,
+    /// Threads that serve [default: one per core]
+    #[arg(long, value_name = "NUMBER")]
+    pub workers: Option<u64>,
+    /// Connections open at the same time [default: 16384]
+    #[arg(long, value_name = "NUMBER")]
+    pub max_connections: Option<u64>,
+}
+
+impl Flags {
+    fn given(&self) -> impl Iterator<Item = (&'static str, ValueKind)> {
+        let texts = [
+            ("listen", &self.listen),
+            ("store", &self.store),
+            ("redis_ca", &self.redis_ca),
+            ("catalog", &self.catalog),
+            ("check_deadline", &self.check_deadline),
+            ("check_token", &self.check_token),
+            ("trusted_peers", &self.trusted_peers),
+            ("forwarded_headers", &self.forwarded_headers),
+            ("drain_delay", &self.drain_delay),
+            ("log_format", &self.log_format),
+            ("record", &self.record),
+        ];
+        let numbers = [
+            ("min_nodes", self.min_nodes),
+            ("workers", self.workers),
+            ("max_connections", self.max_connections),
+        ];
+        let texts = texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?.into())));
+        texts.chain(numbers.into_iter().filter_map(|(key, number)| Some((key, number?.into()))))
+    }
+}
+
+/// Where settings come from, the weakest first.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// All environment variables; those of other programs are passed over.
+    pub environment: Vec<(String, String)>,
+    /// The command line.
+    pub flags: Flags,
+}
+
+impl Sources {
+    pub(super) fn merge(&self) -> Result<Raw, Invalid> {
+        let mut config = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(file) = &self.file {
+            config = config.add_source(File::from(file.as_path()).format(FileFormat::Toml));
+        }
+        let known = Config::builder()
+            .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
+            .build()?
+            .cache
+            .into_table()?;
+        for (variable, written) in &self.environment {
+            let Some(name) = variable.strip_prefix(PREFIX) else { continue };
+            let key = name.to_ascii_lowercase();
+            if known.contains_key(&key) {
+                let value = Value::new(Some(variable), ValueKind::from(written.as_str()));
+                config = config.set_override(key, value)?;
+            } else if !(name == "CONFIG" || is_service_link(name)) {
+                return Err(Invalid::UnknownVariable(variable.clone()));
+            }
+        }
+        for (key, value) in self.flags.given() {
+            let flag = format!("--{}", key.replace('_', "-"));
+            config = config.set_override(key, Value::new(Some(&flag), value))?;
+        }
+        Ok(config.build()?.try_deserialize()?)
+    }
+}
+
+/// Kubernetes describes a Service named `tollgate` to every pod in such variables.
+fn is_service_link(name: &str) -> bool {
+    name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
+}
