@@ -6,5 +6,10 @@
 pub mod time;
 pub mod limit;
 pub mod algorithm;
+pub mod catalog;
 pub mod settings;
 pub mod telemetry;
+pub mod store;
+pub mod engine;
+pub mod http;
+pub mod app;

@@ -83,7 +83,8 @@ pub type Offer = SmallVec<[Option<Windows>; 4]>;
 /// Judges all charges of one check as one: all are made, or none.
 ///
 /// Charges that only look (cost 0) and shadow charges that do not fit are not made. No counter
-/// may be charged twice in one call.
+/// may be charged twice in one call. Buckets that the clock has stepped back behind are written
+/// with their level as it is, whatever the verdict.
 ///
 /// # Errors
 /// [`Elsewhere`] where `now` lies outside the windows on offer; then nothing was written.
@@ -94,17 +95,21 @@ pub fn judge(
     rows: &mut impl Rows,
 ) -> Result<Verdict, Elsewhere> {
     let mut verdict = Verdict { now, allowed: true, readings: SmallVec::new() };
+    let mut ahead = SmallVec::<[bool; 4]>::new();
     for (charge, windows) in charges.iter().zip(offer) {
-        let reading = read(charge, windows.as_ref(), now, rows.read(charge))?;
+        let row = rows.read(charge);
+        let reading = read(charge, windows.as_ref(), now, row)?;
         verdict.allowed &= charge.limit.shadow() || fits(charge, reading);
         verdict.readings.push(reading);
+        ahead.push(token_bucket::is_ahead(row.and_then(Row::bucket), now));
     }
-    if verdict.allowed {
-        for ((charge, windows), &reading) in charges.iter().zip(offer).zip(&verdict.readings) {
-            if charge.cost > 0 && fits(charge, reading) {
-                let (row, until) = charged(charge, windows.as_ref(), reading, now);
-                rows.write(charge, row, until);
-            }
+    for (index, (charge, windows)) in charges.iter().zip(offer).enumerate() {
+        let reading = verdict.readings[index];
+        let made = verdict.allowed && charge.cost > 0 && fits(charge, reading);
+        if made || ahead[index] {
+            let held = reading.held + if made { charge.amount() } else { 0 };
+            let (row, until) = written(charge, windows.as_ref(), Reading { held, ..reading }, now);
+            rows.write(charge, row, until);
         }
     }
     Ok(verdict)
@@ -135,22 +140,25 @@ pub fn fits(charge: &Charge, reading: Reading) -> bool {
     reading.held + charge.amount() <= charge.limit.size()
 }
 
-/// The row after a charge that fits, and when it ceases to matter.
-fn charged(
+/// The row of a counter that stands at `reading`, and when it ceases to matter.
+fn written(
     charge: &Charge,
     windows: Option<&Windows>,
     reading: Reading,
     now: Micros,
 ) -> (Row, Micros) {
-    let held = reading.held + charge.amount();
     match charge.limit.rule() {
         Rule::Throttle(throttle) => {
-            let bucket = Bucket { level: held, at: now, per: throttle.per() };
-            (Row::Bucket(bucket), now + token_bucket::until_empty(held, throttle))
+            let bucket = Bucket { level: reading.held, at: now, per: throttle.per() };
+            (Row::Bucket(bucket), now + token_bucket::until_empty(reading.held, throttle))
         }
-        Rule::Quota(_) => {
-            let end = windows.and_then(|windows| windows.at(now)).map_or(now, |(_, end)| end);
-            (Row::Count(Count { used: held, window: reading.window }), end)
+        Rule::Quota(quota) => {
+            let current = windows.and_then(|windows| windows.at(now));
+            let end = match current {
+                Some((day, end)) if day == reading.window => end,
+                _ => quota.calendar.end_of(reading.window),
+            };
+            (Row::Count(Count { used: reading.held, window: reading.window }), end)
         }
     }
 }

@@ -19,12 +19,21 @@ pub struct Bucket {
 
 /// The level at `now`, in the throttle's own `1/per` units.
 ///
-/// A clock that stepped back drains nothing and freezes nothing: time runs on from `now`.
+/// A clock that stepped back drains nothing; see [`is_ahead`].
 #[must_use]
 pub fn level(bucket: Option<Bucket>, throttle: &Throttle, now: Micros) -> u64 {
     let Some(bucket) = bucket else { return 0 };
     let level = converted(bucket.level, bucket.per, throttle.per());
     level.saturating_sub(now.since(bucket.at).get().saturating_mul(throttle.drain()))
+}
+
+/// Whether the clock has stepped back behind the bucket's last writing.
+///
+/// Such a bucket is written again by whoever sees it, with its level as of `now`: time runs on from
+/// there. Left as it is, a full one would stay full until the clock has caught up.
+#[must_use]
+pub fn is_ahead(bucket: Option<Bucket>, now: Micros) -> bool {
+    bucket.is_some_and(|bucket| bucket.at > now)
 }
 
 /// How many whole units fit on top of `level`.

@@ -5,18 +5,16 @@
 
 mod duration;
 mod raw;
+mod secret;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
-
 use raw::Raw;
 pub use raw::{Flags, Sources};
+pub use secret::{StoreAddress, Token};
 
 /// Everything that an operator can choose, checked.
 #[derive(Clone, Debug)]
@@ -111,7 +109,7 @@ impl TryFrom<Raw> for Settings {
         };
         Ok(Self {
             listen,
-            store: StoreAddress(raw.store),
+            store: StoreAddress::new(raw.store),
             redis_ca: path(raw.redis_ca),
             catalog: path(raw.catalog),
             check_deadline,
@@ -131,52 +129,6 @@ impl TryFrom<Raw> for Settings {
 
 fn path(written: String) -> Option<PathBuf> {
     (!written.is_empty()).then(|| written.into())
-}
-
-/// Where limits are counted, as written: it may hold a password, so it does not print itself.
-#[derive(Clone)]
-pub struct StoreAddress(String);
-
-impl StoreAddress {
-    /// The address with everything in it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether limits are counted in this process.
-    #[must_use]
-    pub fn is_memory(&self) -> bool {
-        self.0 == "memory"
-    }
-}
-
-impl fmt::Debug for StoreAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.split("://").next().unwrap_or_default())
-    }
-}
-
-/// A secret that callers must send, kept as its SHA-256.
-#[derive(Clone)]
-pub struct Token([u8; 32]);
-
-impl Token {
-    fn new(secret: &str) -> Option<Self> {
-        (!secret.is_empty()).then(|| Self(Sha256::digest(secret).into()))
-    }
-
-    /// Whether `sent` is the secret; takes the same time whatever was sent.
-    #[must_use]
-    pub fn is(&self, sent: &[u8]) -> bool {
-        self.0.ct_eq(&<[u8; 32]>::from(Sha256::digest(sent))).into()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
 }
 
 /// Networks whose word is taken.

@@ -51,10 +51,10 @@ pub struct Flags {
     /// How long a check may take [default: 50ms]
     #[arg(long, value_name = "TIME")]
     pub check_deadline: Option<String>,
-    /// Bearer token that callers must send; better given as TOLLGATE_CHECK_TOKEN [default: none]
+    /// Bearer token that callers must send; better given in the environment [default: none]
     #[arg(long, value_name = "TOKEN")]
     pub check_token: Option<String>,
-    /// Networks whose word is taken for key_id and for forwarded headers [default: loopback]
+    /// Networks whose word is taken for key ids and forwarded headers [default: loopback]
     #[arg(long, value_name = "CIDR,…")]
     pub trusted_peers: Option<String>,
     /// Which headers carry the original request on /authz [default: x-forwarded]

@@ -1,0 +1,26 @@
+# One recipe per verb. `make test` on a fresh Debian machine with Rust is the whole set-up.
+
+.PHONY: help run test lint deny bench tools
+
+help: ## Says what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+run: ## Serves on 127.0.0.1:8080, limits in memory, built-in example catalog
+	cargo run --release
+
+test: tools ## Installs what the tests need and lacks, and runs them all
+	cargo test --locked
+
+lint: ## Formatting and clippy, as CI has them
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets --all-features -- -D warnings
+
+deny: ## Licences, advisories and sources of all dependencies; needs cargo-deny
+	cargo deny --locked check
+
+bench: tools ## Measures this machine and writes bench/results
+	cargo build --release --locked --features bench
+	python3 bench/run.py
+
+tools: ## Installs what tests and benchmarks need, from Debian's packages
+	@deploy/tools.sh

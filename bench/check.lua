@@ -1,0 +1,59 @@
+-- Load for wrk: POST /check on many keys, requests built once. Counts answers that are neither
+-- 200 nor 429, which would make a rate meaningless.
+--
+-- Environment: BENCH_PATH (default /check), BENCH_KEYS (default 100000), BENCH_BODY (a template,
+-- %d is the key's number), BENCH_BATCH (checks per body; 0 sends single checks).
+
+local path = os.getenv("BENCH_PATH") or "/check"
+local keys = tonumber(os.getenv("BENCH_KEYS") or "100000")
+local template = os.getenv("BENCH_BODY") or '{"policy":"bench","key":"user:%d"}'
+local batch = tonumber(os.getenv("BENCH_BATCH") or "0")
+local requests, at = {}, 0
+local bad = 0
+
+local threads = {}
+
+function setup(thread)
+  thread:set("seed", #threads)
+  table.insert(threads, thread)
+end
+
+local function body()
+  if batch == 0 then
+    return (template:gsub("%%d", math.random(keys)))
+  end
+  local checks = {}
+  for i = 1, batch do
+    checks[i] = template:gsub("%%d", math.random(keys))
+  end
+  return '{"checks":[' .. table.concat(checks, ",") .. "]}"
+end
+
+function init()
+  math.randomseed(1000 + seed)
+  wrk.headers["Content-Type"] = "application/json"
+  for i = 1, batch == 0 and 20000 or 400 do
+    requests[i] = wrk.format("POST", path, nil, body())
+  end
+end
+
+function request()
+  at = at % #requests + 1
+  return requests[at]
+end
+
+function response(status)
+  if status ~= 200 and status ~= 429 then
+    bad = bad + 1
+  end
+end
+
+function done(summary, latency)
+  local wrong = 0
+  for _, thread in ipairs(threads) do
+    wrong = wrong + (thread:get("bad") or 0)
+  end
+  io.write(string.format("RESULT %d %d %d %d %d %d\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), wrong,
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout))
+end

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Installs the programs that the tests and benchmarks run, where they are missing: from Debian's
+# packages, as root or by sudo. Starts nothing: a package's service stays off.
+set -eu
+
+# program:package
+WANTED="redis-server:redis-server nginx:nginx-light haproxy:haproxy caddy:caddy
+        promtool:prometheus cc:gcc wrk:wrk python3:python3"
+
+PATH="$PATH:/usr/sbin:/sbin"
+missing=""
+for pair in $WANTED; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then
+    as_root=""
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    as_root="sudo"
+else
+    as_root="none"
+fi
+if [ "$as_root" = none ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "The tests need programs that are missing here. Install these Debian packages, or what" >&2
+    echo "your system calls them, and try again:$missing" >&2
+    exit 1
+fi
+
+echo "installing:$missing"
+# Debian starts a daemon as soon as it is installed, unless this file forbids it.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod +x "$policy"
+    trap '$as_root rm -f "$policy"' EXIT
+fi
+$as_root apt-get update -q
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing

@@ -1,0 +1,26 @@
+-- The calendar quota: how much of the current window is used. Twin of
+-- src/algorithm/calendar_quota.rs; change them together.
+
+-- Which of three windows holds `now`: its day and its end (us). nil outside all of them. The
+-- bounds are where each begins and where the last ends; the days are their names.
+local function current_window(now, first, second, third, last, day1, day2, day3)
+  if now < first or now >= last then
+    return nil
+  elseif now < second then
+    return day1, second
+  elseif now < third then
+    return day2, third
+  end
+  return day3, last
+end
+
+-- What counts while `current` is the window that the clock shows: units used, and their window.
+local function counting(rows, at, current)
+  if at then
+    local used, window = unpack_from('<I7I3', rows, at + 5)
+    if window >= current then
+      return used, window
+    end
+  end
+  return 0, current
+end

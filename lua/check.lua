@@ -1,0 +1,146 @@
+-- Judges checks, each all or nothing, in order.
+--
+-- KEYS     the subjects of all checks, each once
+-- ARGV[1]  the limits of all checks, each once, packed:
+--            throttle  <B I5 ddd>            0 (2: shadow), id, drain per us, per, size in 1/per units
+--            quota     <B I5 ddddd I3I3I3>   1 (3: shadow), id, limit in units, where three
+--                      neighbouring windows begin and the last ends (us since 1970), their days
+-- ARGV[2]  the checks: <B> number of charges, then for each <I2I2d> index of its key, index of its
+--          limit (both from 1), and what it adds to the counter; 0 only looks
+-- Returns  a flat array: Redis' now in us; then for each check 1 allowed, 0 refused, 2 now lies
+--          outside a quota's windows, or an error's text; and after 1 and 0 for each charge what
+--          its counter held before, followed for a quota by the day of the window that counts.
+--
+-- The clock is Redis', read once. Nothing is written before all checks are judged, so a script
+-- that fails has written nothing; within the call, a check sees what those before it wrote.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local rows_of = redis.call('MGET', unpack(KEYS))
+local checks = ARGV[2]
+local reply, replied = { now }, 1
+
+-- Slots of a limit.
+local ID, DRAIN, PER, SIZE, DAY, ENDS = 2, 3, 4, 5, 6, 7
+local QUOTA, SHADOW = 8, 9
+
+local limits = {}
+do
+  local packed, at, len = ARGV[1], 1, #ARGV[1]
+  while at < len do
+    local kind = byte(packed, at)
+    local limit
+    if kind % 2 == 0 then
+      limit = { unpack_from('<BI5ddd', packed, at) }
+      at = limit[6]
+      limit[DAY], limit[QUOTA] = false, false
+    else
+      local _, id, size, a, b, c, d, x, y, z, next_at = unpack_from('<BI5dddddI3I3I3', packed, at)
+      local day, ends = current_window(now, a, b, c, d, x, y, z)
+      limit = { kind, id, 0, 1, size, day or false, ends or 0, true }
+      at = next_at
+    end
+    limit[SHADOW] = kind >= 2
+    limits[#limits + 1] = limit
+  end
+end
+
+-- The check at hand: for each charge its key, limit, place in the rows, and the counter to write
+-- where the check is allowed, or false. Of a quota the window. Of a bucket that the clock has
+-- stepped back behind, the level to write in any case: time runs on from now, also where all
+-- checks are refused.
+local key_of, limit_of, place_of, after_of, window_of, behind_of = {}, {}, {}, {}, {}, {}
+local at
+
+-- Judges the check at `at`: whether its charges are to be written, and whether any bucket is
+-- ahead of the clock.
+local function judge()
+  local count, from = byte(checks, at), at + 1
+  local any_behind = false
+  local verdict_at = replied + 1
+  local allowed = 1
+  replied = verdict_at
+  for i = 1, count do
+    local key, index, amount
+    key, index, amount, from = unpack_from('<I2I2d', checks, from)
+    local limit, rows = limits[index], rows_of[key]
+    local place = rows and find(rows, limit[ID])
+    local held, behind
+    if limit[QUOTA] then
+      local day = limit[DAY]
+      if not day then
+        reply[verdict_at] = 2
+        replied = verdict_at
+        return false
+      end
+      held, day = counting(rows, place, day)
+      reply[replied + 1], reply[replied + 2] = held, day
+      replied = replied + 2
+      window_of[i] = day
+    else
+      held, behind = bucket_level(rows, place, limit[DRAIN], limit[PER], now)
+      replied = replied + 1
+      reply[replied] = held
+    end
+    local after = held + amount
+    if after > limit[SIZE] then
+      after = false
+      if not limit[SHADOW] then
+        allowed = 0
+      end
+    end
+    key_of[i], limit_of[i], place_of[i] = key, limit, place
+    after_of[i] = amount > 0 and after
+    behind_of[i] = behind and held
+    any_behind = any_behind or behind
+  end
+  reply[verdict_at] = allowed
+  return allowed == 1, any_behind
+end
+
+-- Until when each changed subject's rows matter, by key.
+local needed = {}
+
+local function write(count, allowed)
+  for i = 1, count do
+    local after = allowed and after_of[i] or behind_of[i]
+    if after then
+      local key, limit = key_of[i], limit_of[i]
+      local row, till
+      if limit[QUOTA] then
+        row, till = pack('<I5I7I3', limit[ID], after, window_of[i]), limit[ENDS]
+      else
+        row, till = bucket_row(limit[ID], after, limit[DRAIN], limit[PER], now)
+      end
+      rows_of[key] = put(rows_of[key], place_of[i], row, now)
+      local was = needed[key]
+      if not was or was < till then
+        needed[key] = till
+      end
+    end
+  end
+end
+
+at = 1
+local len = #checks
+while at < len do
+  local before, count = replied, byte(checks, at)
+  local ok, allowed, any_behind = pcall(judge)
+  if not ok then
+    replied = before + 1
+    reply[replied] = tostring(allowed)
+  elseif allowed or any_behind then
+    write(count, allowed)
+  end
+  at = at + 1 + 12 * count
+end
+
+-- A check that failed may have left readings beyond the reply's end.
+for i = #reply, replied + 1, -1 do
+  reply[i] = nil
+end
+
+for key, till in pairs(needed) do
+  store(KEYS[key], rows_of[key], till, now)
+end
+return reply

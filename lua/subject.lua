@@ -1,0 +1,78 @@
+-- A subject's rows, packed into one string: its only key in Redis.
+--
+--   header   <B I4 I6>        format version (1), deadline of the key in seconds since 1970,
+--                             birth in 16 us since 1970
+--   throttle <I5 I7 I7 I5 B>  id, level in 1/per units, when that was in us, per, and an exponent e:
+--                             the bucket has drained 2^e us after `when`
+--   quota    <I5 I7 I3>       id, units used, the day (since 1970) on which its window starts
+--
+-- An id's lowest bit is 1 for a quota, so rows that a script does not know can be walked over.
+-- All numbers are whole and below 2^53. What a row means is for its algorithm's file.
+
+local byte, sub = string.byte, string.sub
+local floor, ceil, frexp = math.floor, math.ceil, math.frexp
+local pack, unpack_from = struct.pack, struct.unpack
+
+local FORMAT = 1
+local HEADER = 11
+local THROTTLE_ROW, QUOTA_ROW = 25, 15
+
+-- Where the row of limit `id` begins in `rows`; nil where there is none.
+local function find(rows, id)
+  if byte(rows) ~= FORMAT then
+    error('this row has format ' .. byte(rows) .. ', and this version knows ' .. FORMAT)
+  end
+  local at, len = HEADER + 1, #rows
+  while at < len do
+    local other = unpack_from('<I5', rows, at)
+    if other == id then
+      return at
+    end
+    at = at + (other % 2 == 0 and THROTTLE_ROW or QUOTA_ROW)
+  end
+end
+
+-- `rows` with `row` at `at`, or at the end where it has no place yet. `rows` may be absent.
+local function put(rows, at, row, now)
+  if not rows then
+    return pack('<BI4I6', FORMAT, 0, floor(now / 16)) .. row
+  elseif not at then
+    return rows .. row
+  end
+  return sub(rows, 1, at - 1) .. row .. sub(rows, at + #row)
+end
+
+-- `rows` without those that no longer matter: drained buckets, and quotas whose window began so
+-- long ago that it has ended whatever its period.
+local function tidied(rows, now)
+  local kept, at, len = { sub(rows, 1, HEADER) }, HEADER + 1, #rows
+  while at < len do
+    local size, matters
+    if unpack_from('<I5', rows, at) % 2 == 0 then
+      local _, _, when, _, exponent = unpack_from('<I5I7I7I5B', rows, at)
+      size, matters = THROTTLE_ROW, when + 2 ^ exponent >= now
+    else
+      local _, _, day = unpack_from('<I5I7I3', rows, at)
+      size, matters = QUOTA_ROW, (day + 33) * 86400000000 >= now
+    end
+    if matters then
+      kept[#kept + 1] = sub(rows, at, at + size - 1)
+    end
+    at = at + size
+  end
+  return table.concat(kept)
+end
+
+-- Keeps `rows` under `key` at least until `till` (us). The deadline lies on a grid of 64 s, one to
+-- two steps ahead, so that most writes leave it alone: setting it is the dearest part of a write.
+local function store(key, rows, till, now)
+  local _, deadline = unpack_from('<BI4', rows)
+  till = till / 1000000
+  if till < deadline then
+    redis.call('SET', key, rows, 'KEEPTTL')
+    return
+  end
+  deadline = (floor(till / 64) + 2) * 64
+  rows = tidied(rows, now)
+  redis.call('SET', key, pack('<BI4', FORMAT, deadline) .. sub(rows, 6), 'PXAT', deadline * 1000)
+end

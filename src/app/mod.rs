@@ -1,0 +1,208 @@
+//! The service as a whole: build, listen, serve, drain, stop.
+//!
+//! Nothing is decided here; this is where the parts meet.
+
+pub mod client;
+mod signals;
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crate::engine::{Engine, Fallback, Live, Recorder};
+use crate::http::{self, Listener, Node, Server, Shared, Worker};
+use crate::settings::Settings;
+use crate::store::{Memory, Redis, RedisOptions, Store};
+use crate::telemetry::Metrics;
+use crate::time::SystemClock;
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The catalog file cannot be used.
+    #[error("{0}")]
+    Catalog(#[from] crate::engine::Unusable),
+    /// The store's address cannot be used.
+    #[error("setting `store`: {0}")]
+    Store(#[from] crate::store::InvalidUrl),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {0}: {1}; choose another with --listen")]
+    Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// The record cannot be written.
+    #[error("cannot write the record {path}: {why}", path = .0.display(), why = .1)]
+    Record(std::path::PathBuf, #[source] std::io::Error),
+    /// No thread or runtime could be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What the engines of all workers are made from.
+struct Parts {
+    live: Arc<Live>,
+    fallback: Arc<Fallback>,
+    metrics: Arc<Metrics>,
+    recorder: Option<Recorder>,
+    settings: Settings,
+    counts: Counts,
+}
+
+/// Where limits are counted.
+#[derive(Clone)]
+enum Counts {
+    Memory(Memory),
+    Redis(Arc<Redis>),
+}
+
+/// Serves until a signal says to stop, and returns once everything in flight is answered.
+///
+/// # Errors
+/// Where something that is needed from the start is not there. Redis is not: a store that cannot
+/// be reached is waited for while serving.
+pub fn serve(settings: Settings) -> Result<(), Failure> {
+    let metrics = Arc::new(Metrics::new());
+    let live = Arc::new(Live::load(settings.catalog.clone(), Arc::clone(&metrics))?);
+    let (recorder, record) = match &settings.record {
+        None => (None, None),
+        Some(path) => {
+            let opened = Recorder::open(path).map_err(|why| Failure::Record(path.clone(), why))?;
+            (Some(opened.0), Some(opened.1))
+        }
+    };
+    let counts = counts(&settings, &metrics)?;
+    let local = Memory::new(Arc::new(SystemClock));
+    let redis = match &counts {
+        Counts::Redis(redis) => Some(Arc::clone(redis)),
+        Counts::Memory(_) => None,
+    };
+    let fallback = Arc::new(Fallback::new(local.clone(), redis));
+    let parts = Arc::new(Parts { live, fallback, metrics, recorder, settings, counts });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(run(&parts, local));
+    drop(parts);
+    if let Some(thread) = record {
+        let _panicked = thread.join();
+    }
+    served
+}
+
+fn counts(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, Failure> {
+    if settings.store.is_memory() {
+        return Ok(Counts::Memory(Memory::new(Arc::new(SystemClock))));
+    }
+    let options = RedisOptions {
+        url: settings.store.reveal().parse()?,
+        ca_file: settings.redis_ca.clone(),
+        deadline: settings.check_deadline,
+        min_nodes: settings.min_nodes,
+    };
+    Ok(Counts::Redis(Redis::new(&options, Arc::clone(metrics))?))
+}
+
+async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
+    raise_open_files();
+    match &parts.counts {
+        Counts::Memory(memory) => {
+            tokio::spawn(memory.clone().sweep_forever(Arc::clone(&parts.metrics)));
+        }
+        Counts::Redis(redis) => {
+            if let Err(error) = redis.first_contact().await {
+                tracing::warn!(%error, "Redis cannot be reached yet; plans decide by on_store_failure until it is");
+            }
+            tokio::spawn(Arc::clone(redis).run_heartbeat());
+            tokio::spawn(local.sweep_forever(Arc::clone(&parts.metrics)));
+        }
+    }
+    let shared = Arc::new(Shared {
+        check_token: parts.settings.check_token.clone(),
+        trusted_peers: parts.settings.trusted_peers.clone(),
+        forwarded_headers: parts.settings.forwarded_headers,
+        metrics: Arc::clone(&parts.metrics),
+        draining: AtomicBool::new(false),
+    });
+    let address = parts.settings.listen;
+    let listener = Listener::bind(address).map_err(|why| Failure::Listen(address, why))?;
+    let mut server = Server::new(parts.settings.max_connections, Arc::clone(&shared));
+    let workers = (0..parts.settings.workers)
+        .map(|number| start(number, server.worker(), Arc::clone(parts), Arc::clone(&shared)))
+        .collect::<Result<Vec<_>, _>>()?;
+    tokio::spawn(Arc::clone(&parts.live).watch());
+    tokio::spawn(signals::reload_on_hangup(Arc::clone(&parts.live)));
+    greet(&listener, &parts.settings);
+    let stop = async {
+        let urgent = signals::stop().await;
+        shared.draining.store(true, Ordering::Relaxed);
+        if !urgent {
+            tracing::info!("draining: not ready, and stopping in {:?}", parts.settings.drain_delay);
+            tokio::time::sleep(parts.settings.drain_delay).await;
+        }
+    };
+    server.run(listener, stop).await;
+    if let Counts::Redis(redis) = &parts.counts {
+        redis.leave().await;
+    }
+    for worker in workers {
+        let _panicked = tokio::task::spawn_blocking(move || worker.join()).await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Starts a worker: a thread with a runtime and a connection to the store of its own.
+fn start(
+    number: usize,
+    worker: Worker,
+    parts: Arc<Parts>,
+    shared: Arc<Shared>,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        runtime.block_on(async move {
+            let store = match &parts.counts {
+                Counts::Memory(memory) => Store::Memory(memory.clone()),
+                Counts::Redis(redis) => Store::Redis(redis.lane().await),
+            };
+            let engine = Engine {
+                live: Arc::clone(&parts.live),
+                store,
+                fallback: Arc::clone(&parts.fallback),
+                metrics: Arc::clone(&parts.metrics),
+                recorder: parts.recorder.clone(),
+                deadline: parts.settings.check_deadline,
+            };
+            drop(parts);
+            worker.run(http::router(Arc::new(Node { engine, shared }))).await;
+        });
+    })
+}
+
+/// As many connections as the system allows: each is an open file.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// Says on standard output where it listens and what to try.
+fn greet(listener: &Listener, settings: &Settings) {
+    let url = format!("http://{}", listener.address());
+    let store = if settings.store.is_memory() { "this process's memory" } else { "Redis" };
+    let (catalog, key) = match &settings.catalog {
+        None => ("the built-in example, whose API key is demo-key".to_owned(), "demo-key"),
+        Some(file) => (file.display().to_string(), "YOUR-API-KEY"),
+    };
+    let request = match &settings.catalog {
+        None => format!(
+            r#"{{"api_key":"{key}","api":"inference","stage":"prod","method":"POST","path":"/v1/chat/completions"}}"#
+        ),
+        Some(_) => format!(r#"{{"api_key":"{key}"}}"#),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let _nobody_reads = writeln!(
+        std::io::stdout(),
+        "tollgate {version} listening on {url}\n  limits are counted in {store}\n  catalog: {catalog}\n  try: curl -i {url}/check -d '{request}'",
+    );
+}

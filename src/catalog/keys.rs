@@ -1,0 +1,135 @@
+//! API keys, as written to as valid: a value becomes its digest, and is gone.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::read::Findings;
+use super::written::WrittenKey;
+use super::{ApiKey, Catalog};
+use crate::limit::Subject;
+use crate::time::Micros;
+
+/// The longest value in bytes.
+const MAX_VALUE: usize = 1024;
+
+pub(super) fn read(catalog: &mut Catalog, written: WrittenKey, at: &str, findings: &mut Findings) {
+    let id = findings.name(&format!("{at}.id"), &written.id);
+    let digest = digest(&written, at, findings);
+    let expires_at =
+        written.expires_at.as_deref().and_then(|written| expiry(written, at, findings));
+    let plans = plans(catalog, &written.plans, at, findings);
+    let customer_id = written.customer_id.map(Arc::from);
+    if customer_id
+        .as_deref()
+        .is_some_and(|id: &str| id.len() > 256 || id.chars().any(char::is_control))
+    {
+        findings
+            .fault(&format!("{at}.customer_id"), "has at most 256 bytes and no control characters");
+    }
+    let key = Arc::new(ApiKey {
+        subject: Subject::api_key(&id),
+        id: Arc::clone(&id),
+        name: written.name,
+        customer_id,
+        enabled: written.enabled,
+        expires_at,
+        plans,
+    });
+    if catalog.keys_by_id.insert(Arc::clone(&id), Arc::clone(&key)).is_some() {
+        findings
+            .fault(&format!("{at}.id"), format_args!("the key `{id}` is there twice; rename one"));
+    }
+    if let Some(other) = digest.and_then(|digest| catalog.keys_by_digest.insert(digest, key)) {
+        findings.fault(
+            at,
+            format_args!("the keys `{}` and `{id}` have the same value; change one", other.id),
+        );
+    }
+}
+
+fn digest(written: &WrittenKey, at: &str, findings: &mut Findings) -> Option<[u8; 32]> {
+    match (&written.value, &written.value_sha256) {
+        (Some(value), None) => {
+            if value.is_empty() || value.len() > MAX_VALUE || value.chars().any(char::is_control) {
+                findings.fault(
+                    &format!("{at}.value"),
+                    "a key's value has 1 to 1024 bytes and no control characters",
+                );
+            }
+            Some(Sha256::digest(value).into())
+        }
+        (None, Some(hex)) => {
+            let bytes = unhex(hex);
+            if bytes.is_none() {
+                findings.fault(
+                    &format!("{at}.value_sha256"),
+                    "a SHA-256 has 64 hexadecimal digits; `printf %s KEY | sha256sum` prints them",
+                );
+            }
+            bytes
+        }
+        _ => {
+            findings.fault(at, "a key needs either its `value` or its `value_sha256`");
+            None
+        }
+    }
+}
+
+fn unhex(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hex.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+fn expiry(written: &str, at: &str, findings: &mut Findings) -> Option<Micros> {
+    let end = written.parse::<jiff::Timestamp>().ok();
+    let micros = end.and_then(|end| u64::try_from(end.as_microsecond()).ok()).map(Micros::new);
+    if micros.is_none() {
+        findings.fault(
+            &format!("{at}.expires_at"),
+            "write a time with its zone, such as 2027-01-31T00:00:00Z",
+        );
+    }
+    micros
+}
+
+/// The key's plans. No two may serve the same stage: it would be open which one counts.
+fn plans(
+    catalog: &Catalog,
+    written: &[String],
+    at: &str,
+    findings: &mut Findings,
+) -> Vec<Arc<str>> {
+    let at = format!("{at}.plans");
+    if written.is_empty() {
+        findings.warning(&at, "a key without a plan is refused everywhere");
+    }
+    let mut plans: Vec<Arc<str>> = Vec::new();
+    for id in written {
+        let Some((id, plan)) = catalog.plans.get_key_value(&**id) else {
+            findings.fault(&at, format_args!("there is no plan `{id}`; declare it under `plans`"));
+            continue;
+        };
+        for other in &plans {
+            let both = catalog.apis.iter().find_map(|(api, stages)| {
+                let serve = |stage: &&Arc<str>| {
+                    plan.serves(api, stage) && catalog.plans[other].serves(api, stage)
+                };
+                stages.keys().find(serve).map(|stage| (api, stage))
+            });
+            if other == id {
+                findings.fault(&at, format_args!("the plan `{id}` is there twice; keep one"));
+            } else if let Some((api, stage)) = both {
+                findings.fault(&at, format_args!("the plans `{other}` and `{id}` both serve {api}/{stage}; a key may have one plan for a stage"));
+            }
+        }
+        plans.push(Arc::clone(id));
+    }
+    plans
+}

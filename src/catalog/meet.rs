@@ -1,0 +1,299 @@
+//! Which limits a check meets, in the order in which they are judged.
+//!
+//! The hot path: lookups by borrowed names, and no allocation but for methods that no catalog
+//! lists. Whether the limits have room is for the store to say.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::path::{Route, normal_method, normal_path};
+use super::{ApiKey, Catalog, Methods, OnStoreFailure, Plan, Stage};
+use crate::limit::{Charge, Charges, Limit, Subject};
+use crate::time::Micros;
+
+/// What a check asks for; lengths and characters are sound, names may not be.
+pub struct Ask<'a> {
+    /// The API that is called.
+    pub api: Option<&'a str>,
+    /// Its stage.
+    pub stage: Option<&'a str>,
+    /// The HTTP method.
+    pub method: Option<&'a str>,
+    /// The path as the client sent it.
+    pub path: Option<&'a str>,
+    /// Policies, and whom each counts.
+    pub policies: SmallVec<[PolicyKey<'a>; 1]>,
+    /// What it costs.
+    pub cost: Cost<'a>,
+}
+
+/// A policy and whom it counts.
+#[derive(Clone, Copy)]
+pub struct PolicyKey<'a> {
+    /// The policy's name.
+    pub policy: &'a str,
+    /// Whom it counts: an address, a user.
+    pub key: &'a str,
+    /// Its place in `policies`; `None` where it is named by `policy` and `key` themselves.
+    pub index: Option<usize>,
+}
+
+impl PolicyKey<'_> {
+    fn field(&self, member: &str) -> String {
+        self.index.map_or_else(|| member.to_owned(), |index| format!("policies[{index}].{member}"))
+    }
+}
+
+/// What a check costs.
+#[derive(Clone)]
+pub enum Cost<'a> {
+    /// So many requests.
+    Requests(u64),
+    /// So much of each unit; one request where `requests` is not among them.
+    Units(SmallVec<[(Cow<'a, str>, u64); 2]>),
+}
+
+impl Cost<'_> {
+    fn of(&self, unit: &str) -> u64 {
+        let is_requests = unit == crate::limit::Unit::BUILT_IN[0];
+        match self {
+            Self::Requests(number) => {
+                if is_requests {
+                    *number
+                } else {
+                    0
+                }
+            }
+            Self::Units(units) => units
+                .iter()
+                .find(|(name, _)| name == unit)
+                .map_or(u64::from(is_requests), |&(_, number)| number),
+        }
+    }
+}
+
+/// What a check meets.
+pub struct Met {
+    /// Every limit that applies, in the order of judging.
+    pub charges: Charges,
+    /// The client's plan.
+    pub plan: Option<Arc<str>>,
+    /// What metrics call it: the plan, or else the first policy.
+    pub label: Arc<str>,
+    /// The strictest choice of all that apply.
+    pub on_store_failure: OnStoreFailure,
+}
+
+/// Why a check cannot be judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It names what is not there, or names it wrongly.
+    Invalid {
+        /// Which field.
+        field: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The client may not ask for this.
+    Forbidden {
+        /// Why.
+        detail: Cow<'static, str>,
+    },
+}
+
+fn invalid<T>(field: impl Into<String>, detail: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::Invalid { field: field.into(), detail: detail.into() })
+}
+
+fn forbidden<T>(detail: &'static str) -> Result<T, Refusal> {
+    Err(Refusal::Forbidden { detail: detail.into() })
+}
+
+/// An API's stage as asked for.
+struct Place<'c> {
+    api: &'c str,
+    name: &'c str,
+    stage: &'c Stage,
+}
+
+impl Catalog {
+    /// Which limits `ask` meets, for the client with `key`; `now` is when it has to be valid.
+    ///
+    /// # Errors
+    /// Where the ask names what the catalog does not have, or the key may not ask for it.
+    pub fn meet(
+        &self,
+        ask: &Ask<'_>,
+        key: Option<&Arc<ApiKey>>,
+        now: Micros,
+    ) -> Result<Met, Refusal> {
+        if key.is_none() && ask.policies.is_empty() {
+            return invalid(
+                "api_key",
+                "give an api_key, a key_id, or a policy with a key: there is nobody to count",
+            );
+        }
+        self.check_units(&ask.cost)?;
+        let place = self.place(ask)?;
+        let route = route(ask)?;
+        let plan = key.map(|key| self.plan(key, place.as_ref(), now)).transpose()?;
+        let mut met = Met {
+            charges: Charges::new(),
+            plan: plan.map(|plan| Arc::clone(&plan.id)),
+            label: plan.map_or_else(|| Arc::clone(&self.no_label), |plan| Arc::clone(&plan.id)),
+            on_store_failure: plan.map_or(OnStoreFailure::Open, |plan| plan.on_store_failure),
+        };
+        if let (Some(key), Some(plan)) = (key, plan) {
+            let methods = place.as_ref().and_then(|place| plan.methods(place.api, place.name));
+            charge_method(&mut met.charges, methods, key.subject, route.as_ref(), &ask.cost);
+            charge_all(&mut met.charges, &plan.limits, key.subject, &ask.cost);
+        }
+        if let Some(Place { stage, .. }) = place {
+            charge_method(
+                &mut met.charges,
+                Some(&stage.methods),
+                stage.subject,
+                route.as_ref(),
+                &ask.cost,
+            );
+            charge_all(&mut met.charges, stage.throttle.as_slice(), stage.subject, &ask.cost);
+        }
+        self.meet_policies(ask, &mut met)?;
+        Ok(met)
+    }
+
+    /// Whether the stage asked for, or a plan that serves it, has limits per method: then an ask
+    /// without method and path would get around them.
+    #[must_use]
+    pub fn has_method_limits(&self, ask: &Ask<'_>) -> bool {
+        let (Some(api), Some(name)) = (ask.api, ask.stage) else { return false };
+        let stage = self.apis.get(api).and_then(|stages| stages.get(name));
+        stage.is_some_and(|stage| !stage.methods.is_empty())
+            || self
+                .plans
+                .values()
+                .any(|plan| plan.methods(api, name).is_some_and(|methods| !methods.is_empty()))
+    }
+
+    fn check_units(&self, cost: &Cost<'_>) -> Result<(), Refusal> {
+        let Cost::Units(units) = cost else { return Ok(()) };
+        match units.iter().find(|(unit, _)| !self.units.contains(&**unit)) {
+            None => Ok(()),
+            Some((unit, _)) => invalid(
+                format!("cost.{unit}"),
+                format!("there is no such unit; the catalog knows {}", self.unit_names()),
+            ),
+        }
+    }
+
+    fn place(&self, ask: &Ask<'_>) -> Result<Option<Place<'_>>, Refusal> {
+        let (api, stage) = match (ask.api, ask.stage) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => return invalid("api", "a stage needs its api"),
+            (Some(_), None) => return invalid("stage", "an api needs its stage"),
+            (Some(api), Some(stage)) => (api, stage),
+        };
+        let Some((api, stages)) = self.apis.get_key_value(api) else {
+            return invalid("api", format!("the catalog has no api `{api}`"));
+        };
+        match stages.get_key_value(stage) {
+            Some((name, stage)) => Ok(Some(Place { api, name, stage })),
+            None => invalid("stage", format!("the api `{api}` has no stage `{stage}`")),
+        }
+    }
+
+    fn plan(&self, key: &ApiKey, place: Option<&Place<'_>>, now: Micros) -> Result<&Plan, Refusal> {
+        if !key.enabled {
+            return forbidden("the API key is disabled");
+        }
+        if key.expires_at.is_some_and(|end| end <= now) {
+            return forbidden("the API key has expired");
+        }
+        let mut plans = key.plans.iter().filter_map(|id| self.plans.get(id));
+        match place {
+            Some(place) => match plans.find(|plan| plan.serves(place.api, place.name)) {
+                Some(plan) => Ok(plan),
+                None => forbidden("the API key has no plan for this stage"),
+            },
+            None => match (plans.next(), plans.next()) {
+                (Some(plan), None) => Ok(plan),
+                (None, _) => forbidden("the API key has no plan"),
+                (Some(_), Some(_)) => {
+                    invalid("api", "the API key is on several plans: name the api and the stage")
+                }
+            },
+        }
+    }
+
+    fn meet_policies(&self, ask: &Ask<'_>, met: &mut Met) -> Result<(), Refusal> {
+        for (place, entry) in ask.policies.iter().enumerate() {
+            let Some(policy) = self.policies.get(entry.policy) else {
+                return invalid(
+                    entry.field("policy"),
+                    format!("the catalog has no policy `{}`", entry.policy),
+                );
+            };
+            let is_same =
+                |other: &PolicyKey<'_>| other.policy == entry.policy && other.key == entry.key;
+            if ask.policies[..place].iter().any(is_same) {
+                return invalid(
+                    entry.field("policy"),
+                    "the same policy with the same key is there twice; raise the cost to charge more",
+                );
+            }
+            if met.label.is_empty() {
+                met.label = Arc::clone(&policy.label);
+            }
+            met.on_store_failure = met.on_store_failure.max(policy.on_store_failure);
+            charge_all(
+                &mut met.charges,
+                &policy.limits,
+                Subject::policy(entry.policy, entry.key),
+                &ask.cost,
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Method and path in normal form, where both are there; each is checked even where it is alone.
+fn route<'a>(ask: &Ask<'a>) -> Result<Option<Route<'a>>, Refusal> {
+    let method = match ask.method.map(normal_method) {
+        Some(None) => return invalid("method", "is no HTTP method"),
+        Some(Some(method)) => Some(method),
+        None => None,
+    };
+    let path = match ask.path.map(normal_path) {
+        Some(Err(why)) => return invalid("path", why),
+        Some(Ok(path)) => Some(path),
+        None => None,
+    };
+    Ok(method.zip(path).map(|(method, path)| Route { method, path }))
+}
+
+fn charge_method(
+    charges: &mut Charges,
+    methods: Option<&Methods>,
+    subject: Subject,
+    route: Option<&Route<'_>>,
+    cost: &Cost<'_>,
+) {
+    let (Some(methods), Some(route)) = (methods, route) else { return };
+    let listed = methods.listed.iter().find(|(pattern, _)| pattern.matches(route));
+    if let Some((_, limit)) = listed {
+        charge_all(charges, std::slice::from_ref(limit), subject, cost);
+    } else if let Some(other) = &methods.other {
+        let method = route.name();
+        let limit = Arc::new(other.limit.renamed(&format!("{}{method}/throttle", other.prefix)));
+        charge_all(charges, &[limit], subject.method(&method), cost);
+    }
+}
+
+fn charge_all(charges: &mut Charges, limits: &[Arc<Limit>], subject: Subject, cost: &Cost<'_>) {
+    charges.extend(limits.iter().map(|limit| {
+        let cost = cost.of(limit.unit().as_str());
+        Charge { subject, limit: Arc::clone(limit), cost }
+    }));
+}

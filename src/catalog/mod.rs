@@ -1,0 +1,175 @@
+//! The catalog: everything that is declared, checked, and ready to be asked.
+//!
+//! As written (`written`) becomes as valid (`read`, `limits`, `keys`) in one crossing. Nothing here
+//! looks at a clock or a store.
+
+mod keys;
+mod limits;
+mod meet;
+mod path;
+mod read;
+mod written;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::limit::{Limit, Subject};
+use crate::time::Micros;
+pub use meet::{Ask, Cost, Met, PolicyKey, Refusal};
+pub use read::Invalid;
+
+/// The catalog that is built in.
+pub const EXAMPLE: &str = include_str!("example.yaml");
+
+/// Everything declared: APIs, stages, plans, keys and policies.
+pub struct Catalog {
+    revision: String,
+    warnings: Vec<String>,
+    apis: ByStage<Stage>,
+    plans: HashMap<Arc<str>, Plan>,
+    policies: HashMap<Arc<str>, Policy>,
+    keys_by_digest: HashMap<[u8; 32], Arc<ApiKey>>,
+    keys_by_id: HashMap<Arc<str>, Arc<ApiKey>>,
+    units: BTreeSet<Arc<str>>,
+    /// What metrics call a check before it is known whose it is.
+    no_label: Arc<str>,
+}
+
+/// By the API's id and the stage's name.
+type ByStage<T> = HashMap<Arc<str>, HashMap<Arc<str>, T>>;
+
+/// A stage of an API.
+struct Stage {
+    subject: Subject,
+    throttle: Option<Arc<Limit>>,
+    methods: Methods,
+}
+
+/// Limits per method: those listed, the preferred first, and the one for every other method.
+#[derive(Default)]
+struct Methods {
+    listed: Vec<(path::Pattern, Arc<Limit>)>,
+    other: Option<Other>,
+}
+
+/// The limit of every method that is not listed, each with a counter of its own.
+struct Other {
+    limit: Arc<Limit>,
+    /// What stands before the method in the limit's name.
+    prefix: String,
+}
+
+impl Methods {
+    fn is_empty(&self) -> bool {
+        self.listed.is_empty() && self.other.is_none()
+    }
+}
+
+/// A usage plan.
+struct Plan {
+    id: Arc<str>,
+    limits: Vec<Arc<Limit>>,
+    /// The stages that it serves, by API and name; all of them where absent.
+    stages: Option<ByStage<Methods>>,
+    on_store_failure: OnStoreFailure,
+}
+
+impl Plan {
+    fn serves(&self, api: &str, stage: &str) -> bool {
+        self.stages.is_none() || self.methods(api, stage).is_some()
+    }
+
+    fn methods(&self, api: &str, stage: &str) -> Option<&Methods> {
+        self.stages.as_ref()?.get(api)?.get(stage)
+    }
+}
+
+/// Limits on whomever a caller names.
+struct Policy {
+    label: Arc<str>,
+    limits: Vec<Arc<Limit>>,
+    on_store_failure: OnStoreFailure,
+}
+
+/// A client's key; its secret value is not kept.
+#[derive(Debug)]
+pub struct ApiKey {
+    /// By which answers, logs and counters know it.
+    pub id: Arc<str>,
+    /// For people.
+    pub name: Option<String>,
+    /// The operator's own name for whoever holds it.
+    pub customer_id: Option<Arc<str>>,
+    enabled: bool,
+    expires_at: Option<Micros>,
+    plans: Vec<Arc<str>>,
+    subject: Subject,
+}
+
+/// What a plan wants where the store is lost. Where several apply, the greatest does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStoreFailure {
+    /// Everything passes.
+    #[default]
+    Open,
+    /// Each node lets its share pass.
+    Local,
+    /// Nothing passes.
+    Closed,
+}
+
+impl Catalog {
+    /// The built-in example; its API key is `demo-key`.
+    #[must_use]
+    pub fn example() -> Self {
+        Self::parse(EXAMPLE, "the built-in example").unwrap_or_else(|error| unreachable!("{error}"))
+    }
+
+    /// Twelve digits that tell this catalog's text from every other.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// What is valid, but perhaps not meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What is in it, in a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let counts = [
+            (self.apis.len(), "API"),
+            (self.plans.len(), "plan"),
+            (self.keys_by_id.len(), "key"),
+            (self.policies.len(), "policy"),
+        ];
+        let each = counts.map(|(count, what)| match (count, what) {
+            (1, what) => format!("1 {what}"),
+            (_, "policy") => format!("{count} policies"),
+            _ => format!("{count} {what}s"),
+        });
+        each.join(", ")
+    }
+
+    /// The key whose secret value this is.
+    #[must_use]
+    pub fn key_by_secret(&self, secret: &str) -> Option<&Arc<ApiKey>> {
+        self.keys_by_digest.get(&<[u8; 32]>::from(Sha256::digest(secret)))
+    }
+
+    /// The key with this id.
+    #[must_use]
+    pub fn key_by_id(&self, id: &str) -> Option<&Arc<ApiKey>> {
+        self.keys_by_id.get(id)
+    }
+
+    fn unit_names(&self) -> String {
+        self.units.iter().map(|unit| &**unit).collect::<Vec<_>>().join(", ")
+    }
+}

@@ -1,0 +1,244 @@
+//! Methods and paths: how they are written in a catalog, asked for, and matched.
+//!
+//! A path is read as the service behind the gateway will most likely read it: query cut, decoded
+//! once, `//` and dot segments resolved. So `/a%2fb`, `/a//b` and `/x/../a/b` are all `/a/b`, and
+//! none of them gets around a limit on it.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// `METHOD PATH` as a catalog lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pattern {
+    method: Box<str>,
+    segments: Vec<Segment>,
+}
+
+/// The order is that of preference.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Segment {
+    Literal(Box<str>),
+    /// `{name}`: any one segment. The name is for people.
+    Any,
+    /// `*` at the end: whatever is below.
+    Rest,
+}
+
+impl Pattern {
+    /// Reads `METHOD PATH`; the error says what to write.
+    pub(super) fn parse(written: &str) -> Result<Self, String> {
+        const HINT: &str = "write a method and a path, as in `POST /v1/items/{id}` or `GET /files/*`, or `*` for every other method";
+        let mut words = written.split_ascii_whitespace();
+        let (Some(method), Some(path), None) = (words.next(), words.next(), words.next()) else {
+            return Err(HINT.into());
+        };
+        let method = normal_method(method).ok_or(HINT)?.into();
+        let path = path.strip_prefix('/').ok_or(HINT)?;
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let mut segments = Vec::new();
+        for segment in path.split('/').filter(|_| !path.is_empty()) {
+            if segments.last() == Some(&Segment::Rest) {
+                return Err("`*` may only be the last segment".into());
+            }
+            segments.push(match segment {
+                "" | "." | ".." => {
+                    return Err(
+                        "it has an empty or a dot segment; no path that is asked for has any"
+                            .into(),
+                    );
+                }
+                "*" => Segment::Rest,
+                name if name.starts_with('{') && name.ends_with('}') => Segment::Any,
+                name if name.contains(['{', '}', '*', '%', '?', '#']) => {
+                    return Err(
+                        "a segment is either plain (decoded), `{name}`, or at the end `*`".into()
+                    );
+                }
+                name => Segment::Literal(name.into()),
+            });
+        }
+        Ok(Self { method, segments })
+    }
+
+    /// How patterns are tried: literal segments before `{name}` before `*`.
+    pub(super) fn cmp_preference(&self, other: &Self) -> std::cmp::Ordering {
+        self.segments.cmp(&other.segments)
+    }
+
+    pub(super) fn matches(&self, route: &Route<'_>) -> bool {
+        if *self.method != *route.method {
+            return false;
+        }
+        let mut asked = route.path[1..].split('/').filter(|segment| !segment.is_empty());
+        for segment in &self.segments {
+            match (segment, asked.next()) {
+                (Segment::Rest, Some(_)) => return true,
+                (Segment::Any, Some(_)) => {}
+                (Segment::Literal(literal), Some(name)) if **literal == *name => {}
+                _ => return false,
+            }
+        }
+        asked.next().is_none()
+    }
+}
+
+/// A method and a path as asked for, in normal form.
+pub(super) struct Route<'a> {
+    pub(super) method: Cow<'a, str>,
+    pub(super) path: Cow<'a, str>,
+}
+
+impl Route<'_> {
+    /// `METHOD PATH` in printable ASCII, for a name in answers.
+    pub(super) fn name(&self) -> String {
+        use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+        const QUOTED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'\\').add(b'%');
+        format!("{} {}", self.method, utf8_percent_encode(&self.path, QUOTED))
+    }
+}
+
+/// The method in capitals; `None` where it is no token (RFC 9110, 5.6.2).
+pub(super) fn normal_method(method: &str) -> Option<Cow<'_, str>> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if method.is_empty() || !method.bytes().all(is_token) || method == "*" {
+        return None;
+    }
+    let upper = method.bytes().any(|byte| byte.is_ascii_lowercase());
+    Some(if upper { method.to_ascii_uppercase().into() } else { method.into() })
+}
+
+/// The path in normal form; the error completes "`path` …".
+pub(super) fn normal_path(asked: &str) -> Result<Cow<'_, str>, &'static str> {
+    let path = asked.split(['?', '#']).next().unwrap_or_default();
+    if !path.starts_with('/') {
+        return Err("must begin with a slash");
+    }
+    let decoded = if path.contains('%') { decode(path)? } else { path.into() };
+    if decoded.chars().any(char::is_control) {
+        return Err("must not contain control characters");
+    }
+    let plain = decoded.len() == 1
+        || !(decoded.contains("//") || decoded.contains("/.") || decoded.ends_with('/'));
+    Ok(if plain { decoded } else { resolved(&decoded).into() })
+}
+
+fn decode(path: &str) -> Result<Cow<'_, str>, &'static str> {
+    let mut rest = path.as_bytes();
+    while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
+        let escape = rest.get(at + 1..at + 3).ok_or("has a % that begins no escape")?;
+        if !escape.iter().all(u8::is_ascii_hexdigit) {
+            return Err("has a % that begins no escape");
+        }
+        rest = &rest[at + 3..];
+    }
+    percent_decode_str(path).decode_utf8().map_err(|_| "is not UTF-8 once decoded")
+}
+
+fn resolved(path: &str) -> String {
+    let mut segments = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            name => segments.push(name),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_path_is_read_as_the_service_behind_will_read_it() {
+        let same = [
+            "/a/b",
+            "/a/b/",
+            "//a//b",
+            "/a/./b",
+            "/x/../a/b",
+            "/../a/b",
+            "/a%2Fb",
+            "/%61/b",
+            "/a/b?c=/d",
+            "/a/b#c",
+            "/a/b/c/..",
+            "/a/%2e/b",
+        ];
+        for asked in same {
+            assert_eq!(normal_path(asked).unwrap(), "/a/b", "{asked}");
+        }
+        assert_eq!(normal_path("/").unwrap(), "/");
+        assert_eq!(normal_path("/..").unwrap(), "/");
+        assert_eq!(normal_path("/a%252Fb").unwrap(), "/a%2Fb", "decoded once");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        for asked in ["", "a/b", "http://h/a", "/%", "/%4", "/%zz", "/%ff", "/a%00b", "/a%0ab", "*"]
+        {
+            assert!(normal_path(asked).is_err(), "{asked}");
+        }
+    }
+
+    fn matches(pattern: &str, method: &str, path: &str) -> bool {
+        let route =
+            Route { method: normal_method(method).unwrap(), path: normal_path(path).unwrap() };
+        Pattern::parse(pattern).unwrap().matches(&route)
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn patterns_match_whole_segments() {
+        let cases = [
+            ("GET /a",          "GET",  "/a",       true),
+            ("GET /a",          "get",  "/a",       true),
+            ("GET /a",          "POST", "/a",       false),
+            ("GET /a",          "GET",  "/a/b",     false),
+            ("GET /a",          "GET",  "/ab",      false),
+            ("GET /a/{x}/c",    "GET",  "/a/b/c",   true),
+            ("GET /a/{x}/c",    "GET",  "/a/c",     false),
+            ("GET /a/*",        "GET",  "/a/b/c",   true),
+            ("GET /a/*",        "GET",  "/a",       false),
+            ("GET /",           "GET",  "/",        true),
+            ("GET /",           "GET",  "/a",       false),
+            ("GET /*",          "GET",  "/a",       true),
+        ];
+        for (pattern, method, path, expected) in cases {
+            assert_eq!(matches(pattern, method, path), expected, "{pattern} and {method} {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused_with_what_to_write() {
+        for written in [
+            "",
+            "GET",
+            "/a",
+            "GET a",
+            "GET /a b",
+            "GET /a/*/b",
+            "GET /a//b",
+            "GET /a/../b",
+            "GET /a{x}",
+            "* /a",
+        ] {
+            assert!(Pattern::parse(written).is_err(), "{written}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn normal_paths_stay_as_they_are(asked in "/[a-c./%]{0,12}") {
+            if let Ok(once) = normal_path(&asked) {
+                prop_assert!(once.starts_with('/') && !once.contains("//"));
+                if !once.contains(['%', '?', '#']) {
+                    prop_assert_eq!(normal_path(&once).unwrap(), once.clone());
+                }
+            }
+        }
+    }
+}

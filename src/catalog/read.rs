@@ -1,0 +1,288 @@
+//! From a catalog as written to one that is valid: the only crossing.
+//!
+//! All faults are found at once, each with its path in the file and what to write instead. Faults
+//! of the YAML itself have a line; no message ever quotes the file, where keys stand in the clear.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::limits::{Defaults, Limits};
+use super::written::{
+    WrittenApi, WrittenApiStage, WrittenCatalog, WrittenMethods, WrittenPlan, WrittenPolicy,
+    WrittenStage,
+};
+use super::{
+    ByStage, Catalog, Methods, OnStoreFailure, Other, Plan, Policy, Stage, keys, path::Pattern,
+};
+use crate::limit::{Subject, Unit};
+
+/// Why a text is no catalog: one line for each fault.
+#[derive(Debug, thiserror::Error)]
+pub struct Invalid {
+    origin: String,
+    faults: Vec<String>,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.faults.iter().enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
+            write!(f, "{newline}{}: {fault}", self.origin)?;
+        }
+        Ok(())
+    }
+}
+
+/// What was found while reading.
+#[derive(Default)]
+pub(super) struct Findings {
+    faults: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    pub(super) fn fault(&mut self, at: &str, what: impl fmt::Display) {
+        self.faults.push(format!("{at}: {what}"));
+    }
+
+    pub(super) fn warning(&mut self, at: &str, what: impl fmt::Display) {
+        self.warnings.push(format!("{at}: {what}"));
+    }
+
+    /// A name that can stand in answers and metrics; what is none is a fault.
+    pub(super) fn name(&mut self, at: &str, name: &str) -> Arc<str> {
+        let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(sound) {
+            self.fault(at, "a name has 1 to 64 of the characters A-Z a-z 0-9 . _ -");
+        }
+        name.into()
+    }
+}
+
+impl Catalog {
+    /// Reads a catalog; `origin` is what errors call the text.
+    ///
+    /// # Errors
+    /// Where the text is no YAML, or says what cannot be.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Invalid> {
+        let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+        let written: WrittenCatalog =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| Invalid {
+                origin: origin.into(),
+                faults: vec![error.without_snippet().to_string()],
+            })?;
+        let mut findings = Findings::default();
+        if written.version != 1 {
+            findings.fault(
+                "version",
+                "this version of Tollgate reads catalogs of version 1; write `version: 1`",
+            );
+        }
+        let mut catalog = read(written, &mut findings);
+        if !findings.faults.is_empty() {
+            return Err(Invalid { origin: origin.into(), faults: findings.faults });
+        }
+        catalog.warnings =
+            findings.warnings.iter().map(|warning| format!("{origin}: {warning}")).collect();
+        catalog.revision = revision(text);
+        Ok(catalog)
+    }
+}
+
+/// The first 48 bits of the text's SHA-256.
+fn revision(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    let bits = digest[..6].iter().fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
+    format!("{bits:012x}")
+}
+
+fn read(written: WrittenCatalog, findings: &mut Findings) -> Catalog {
+    let mut catalog = Catalog {
+        revision: String::new(),
+        warnings: Vec::new(),
+        apis: HashMap::new(),
+        plans: HashMap::new(),
+        policies: HashMap::new(),
+        keys_by_digest: HashMap::new(),
+        keys_by_id: HashMap::new(),
+        units: Unit::BUILT_IN.into_iter().map(Arc::from).collect(),
+        no_label: "".into(),
+    };
+    for (index, api) in written.apis.into_iter().enumerate() {
+        read_api(&mut catalog, api, &format!("apis[{index}]"), findings);
+    }
+    for (index, plan) in written.plans.into_iter().enumerate() {
+        read_plan(&mut catalog, plan, &format!("plans[{index}]"), findings);
+    }
+    for (index, policy) in written.policies.iter().enumerate() {
+        read_policy(&mut catalog, policy, &format!("policies[{index}]"), findings);
+    }
+    for (index, key) in written.keys.into_iter().enumerate() {
+        keys::read(&mut catalog, key, &format!("keys[{index}]"), findings);
+    }
+    catalog
+}
+
+fn read_api(catalog: &mut Catalog, written: WrittenApi, at: &str, findings: &mut Findings) {
+    let id = findings.name(&format!("{at}.id"), &written.id);
+    let mut stages = HashMap::new();
+    for (index, stage) in written.stages.into_iter().enumerate() {
+        let at = format!("{at}.stages[{index}]");
+        let (name, stage) = read_stage(catalog, &id, stage, &at, findings);
+        if stages.insert(Arc::clone(&name), stage).is_some() {
+            findings.fault(
+                &format!("{at}.name"),
+                format_args!("the stage `{name}` is there twice; keep one"),
+            );
+        }
+    }
+    if catalog.apis.insert(Arc::clone(&id), stages).is_some() {
+        findings.fault(
+            &format!("{at}.id"),
+            format_args!("the api `{id}` is there twice; put its stages under one"),
+        );
+    }
+}
+
+fn read_stage(
+    catalog: &mut Catalog,
+    api: &str,
+    written: WrittenStage,
+    at: &str,
+    findings: &mut Findings,
+) -> (Arc<str>, Stage) {
+    let name = findings.name(&format!("{at}.name"), &written.name);
+    let prefix = format!("stage:{api}/{name}/");
+    let defaults = Defaults { consistency: written.consistency, ..Defaults::default() };
+    let mut limits = Limits::new(&prefix, defaults, at, findings);
+    let throttle = written.throttle.and_then(|throttle| limits.throttle(&throttle));
+    let methods = read_methods(catalog, &prefix, defaults, written.methods, at, findings);
+    let stage = Stage { subject: Subject::stage(api, &name), throttle, methods };
+    (name, stage)
+}
+
+fn read_methods(
+    catalog: &mut Catalog,
+    prefix: &str,
+    defaults: Defaults,
+    written: WrittenMethods,
+    at: &str,
+    findings: &mut Findings,
+) -> Methods {
+    let mut methods = Methods::default();
+    for (method, limits) in written {
+        let at = format!("{at}.methods[{method}]");
+        let name =
+            format!("{prefix}{}/", method.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+        let limit = Limits::new(&name, defaults, &at, findings).throttle(&limits.throttle);
+        let Some(limit) = limit else { continue };
+        catalog.units.insert(limit.unit().as_str().into());
+        if method == "*" {
+            methods.other = Some(Other { limit, prefix: prefix.to_owned() });
+            continue;
+        }
+        match Pattern::parse(&method) {
+            Err(why) => findings.fault(&at, why),
+            Ok(pattern) if methods.listed.iter().any(|(other, _)| *other == pattern) => {
+                findings.fault(&at, "another entry matches exactly the same; keep one");
+            }
+            Ok(pattern) => methods.listed.push((pattern, limit)),
+        }
+    }
+    methods.listed.sort_by(|(one, _), (other, _)| one.cmp_preference(other));
+    methods
+}
+
+fn read_plan(catalog: &mut Catalog, written: WrittenPlan, at: &str, findings: &mut Findings) {
+    let id = findings.name(&format!("{at}.id"), &written.id);
+    let defaults = Defaults { consistency: written.consistency, mode: written.mode };
+    let prefix = format!("{id}/");
+    let mut limits = Limits::new(&prefix, defaults, at, findings);
+    let limits = limits.all(written.throttle.as_ref(), written.quota.as_ref(), &written.limits);
+    catalog.units.extend(limits.iter().map(|limit| Arc::from(limit.unit().as_str())));
+    let stages = written.api_stages.map(|stages| {
+        let mut served: ByStage<Methods> = HashMap::new();
+        for (index, stage) in stages.into_iter().enumerate() {
+            let at = format!("{at}.api_stages[{index}]");
+            read_api_stage(catalog, &id, defaults, stage, &mut served, &at, findings);
+        }
+        served
+    });
+    if limits.is_empty()
+        && stages.iter().flatten().flat_map(|(_, stages)| stages.values()).all(Methods::is_empty)
+    {
+        findings.warning(at, format_args!("the plan `{id}` limits nothing"));
+    }
+    let plan =
+        Plan { id: Arc::clone(&id), limits, stages, on_store_failure: written.on_store_failure };
+    if catalog.plans.insert(Arc::clone(&id), plan).is_some() {
+        findings
+            .fault(&format!("{at}.id"), format_args!("the plan `{id}` is there twice; rename one"));
+    }
+}
+
+fn read_api_stage(
+    catalog: &mut Catalog,
+    plan: &str,
+    defaults: Defaults,
+    written: WrittenApiStage,
+    served: &mut ByStage<Methods>,
+    at: &str,
+    findings: &mut Findings,
+) {
+    let WrittenApiStage { api, stage, methods } = written;
+    match catalog.apis.get(&*api) {
+        None => findings.fault(
+            &format!("{at}.api"),
+            format_args!("there is no api `{api}`; declare it under `apis`"),
+        ),
+        Some(stages) if !stages.contains_key(&*stage) => {
+            findings.fault(
+                &format!("{at}.stage"),
+                format_args!(
+                    "the api `{api}` has no stage `{stage}`; declare it under its `stages`"
+                ),
+            );
+        }
+        Some(_) => {}
+    }
+    let prefix = format!("{plan}/{api}/{stage}/");
+    let methods = read_methods(catalog, &prefix, defaults, methods, at, findings);
+    if served.entry(api.into()).or_default().insert(stage.into(), methods).is_some() {
+        findings.fault(at, "this stage is there twice; put all its methods under one");
+    }
+}
+
+fn read_policy(catalog: &mut Catalog, written: &WrittenPolicy, at: &str, findings: &mut Findings) {
+    let name = findings.name(&format!("{at}.name"), &written.name);
+    let label: Arc<str> = format!("policy:{name}").into();
+    let defaults = Defaults { consistency: written.consistency, mode: written.mode };
+    let prefix = format!("{label}/");
+    let mut limits = Limits::new(&prefix, defaults, at, findings);
+    let limits = limits.all(written.throttle.as_ref(), written.quota.as_ref(), &written.limits);
+    catalog.units.extend(limits.iter().map(|limit| Arc::from(limit.unit().as_str())));
+    if limits.is_empty() {
+        findings.fault(
+            at,
+            format_args!(
+                "the policy `{name}` limits nothing; give it a throttle, a quota or limits"
+            ),
+        );
+    }
+    // What refuses nothing must not refuse when the store is lost either.
+    let shadow = limits.iter().all(|limit| limit.shadow());
+    let on_store_failure = if shadow { OnStoreFailure::Open } else { written.on_store_failure };
+    if catalog
+        .policies
+        .insert(Arc::clone(&name), Policy { label, limits, on_store_failure })
+        .is_some()
+    {
+        findings.fault(
+            &format!("{at}.name"),
+            format_args!("the policy `{name}` is there twice; rename one"),
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! The catalog as people write it: names and types, nothing more.
+//!
+//! Not Debug: keys stand here in the clear.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenCatalog {
+    pub(super) version: u64,
+    #[serde(default)]
+    pub(super) apis: Vec<WrittenApi>,
+    #[serde(default)]
+    pub(super) plans: Vec<WrittenPlan>,
+    #[serde(default)]
+    pub(super) keys: Vec<WrittenKey>,
+    #[serde(default)]
+    pub(super) policies: Vec<WrittenPolicy>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenApi {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) stages: Vec<WrittenStage>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenStage {
+    pub(super) name: String,
+    pub(super) throttle: Option<WrittenThrottle>,
+    #[serde(default)]
+    pub(super) methods: WrittenMethods,
+    #[serde(default)]
+    pub(super) consistency: Consistency,
+}
+
+pub(super) type WrittenMethods = BTreeMap<String, WrittenMethod>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenMethod {
+    pub(super) throttle: WrittenThrottle,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenApiStage {
+    pub(super) api: String,
+    pub(super) stage: String,
+    #[serde(default)]
+    pub(super) methods: WrittenMethods,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenPlan {
+    pub(super) id: String,
+    pub(super) api_stages: Option<Vec<WrittenApiStage>>,
+    pub(super) throttle: Option<WrittenThrottle>,
+    pub(super) quota: Option<WrittenQuota>,
+    #[serde(default)]
+    pub(super) limits: Vec<WrittenLimit>,
+    #[serde(default)]
+    pub(super) on_store_failure: super::OnStoreFailure,
+    #[serde(default)]
+    pub(super) consistency: Consistency,
+    #[serde(default)]
+    pub(super) mode: Mode,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenPolicy {
+    pub(super) name: String,
+    pub(super) throttle: Option<WrittenThrottle>,
+    pub(super) quota: Option<WrittenQuota>,
+    #[serde(default)]
+    pub(super) limits: Vec<WrittenLimit>,
+    #[serde(default)]
+    pub(super) on_store_failure: super::OnStoreFailure,
+    #[serde(default)]
+    pub(super) consistency: Consistency,
+    #[serde(default)]
+    pub(super) mode: Mode,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenLimit {
+    pub(super) name: String,
+    #[serde(default = "requests")]
+    pub(super) unit: String,
+    pub(super) throttle: Option<WrittenThrottle>,
+    pub(super) quota: Option<WrittenQuota>,
+    /// Read so that its absence from this version can be explained.
+    pub(super) concurrency: Option<de::IgnoredAny>,
+    pub(super) consistency: Option<Consistency>,
+    pub(super) mode: Option<Mode>,
+}
+
+fn requests() -> String {
+    crate::limit::Unit::BUILT_IN[0].into()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenThrottle {
+    #[serde(alias = "rate_limit")]
+    pub(super) rate: WrittenRate,
+    #[serde(alias = "burst_limit")]
+    pub(super) burst: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenQuota {
+    pub(super) limit: u64,
+    pub(super) period: WrittenPeriod,
+    pub(super) time_zone: Option<String>,
+    pub(super) starts_on: Option<WrittenStart>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WrittenPeriod {
+    Day,
+    Week,
+    Month,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenKey {
+    pub(super) id: String,
+    pub(super) name: Option<String>,
+    pub(super) value: Option<String>,
+    pub(super) value_sha256: Option<String>,
+    #[serde(default)]
+    pub(super) plans: Vec<String>,
+    #[serde(default = "yes")]
+    pub(super) enabled: bool,
+    pub(super) expires_at: Option<String>,
+    pub(super) customer_id: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Consistency {
+    #[default]
+    Exact,
+    Leased,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    #[default]
+    Enforce,
+    Shadow,
+}
+
+/// `10/s`, or a bare number per second as AWS has it.
+pub(super) struct WrittenRate(pub(super) String);
+
+/// A weekday's name, or a day of the month.
+pub(super) struct WrittenStart(pub(super) String);
+
+impl<'de> Deserialize<'de> for WrittenRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = deserializer.deserialize_any(Scalar("a rate such as 10/s"))?;
+        let bare = written.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        Ok(Self(if bare { format!("{written}/s") } else { written }))
+    }
+}
+
+impl<'de> Deserialize<'de> for WrittenStart {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer
+            .deserialize_any(Scalar("a weekday such as monday, or a day of the month from 1 to 31"))
+            .map(Self)
+    }
+}
+
+/// Text or a number, as text.
+struct Scalar(&'static str);
+
+impl Visitor<'_> for Scalar {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+}

@@ -1,0 +1,160 @@
+//! The answer to a check: allowed or not, and for each limit what is left and when to come back.
+//!
+//! How it is written in JSON or headers is for those who answer.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::algorithm::{self, Standing, Verdict};
+use crate::catalog::ApiKey;
+use crate::limit::{Charges, Limit};
+use crate::store::Store;
+use crate::time::Micros;
+
+/// Who decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecidedBy {
+    /// Redis.
+    Redis,
+    /// The node's own memory, which is the store.
+    Memory,
+    /// The node alone, because the store was lost.
+    Fallback,
+}
+
+impl DecidedBy {
+    pub(super) fn store(store: &Store) -> Self {
+        match store {
+            Store::Memory(_) => Self::Memory,
+            Store::Redis(_) => Self::Redis,
+        }
+    }
+
+    /// The word in answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Memory => "memory",
+            Self::Fallback => "fallback",
+        }
+    }
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Every limit had room.
+    Allowed,
+    /// A limit has no room now.
+    Refused,
+    /// The cost could never fit.
+    TooLarge,
+    /// The store is lost and the plan lets nothing pass without it.
+    Unavailable,
+}
+
+/// One limit as the check found it.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The limit.
+    pub limit: Arc<Limit>,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+/// The answer to a check.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// How it ended.
+    pub status: Status,
+    /// The first limit that refuses, by name.
+    pub violated: Option<Arc<str>>,
+    /// Until every limit has room for this very cost.
+    pub retry_after: Micros,
+    /// The API key that asked.
+    pub key: Option<Arc<ApiKey>>,
+    /// The plan by which it was judged.
+    pub plan: Option<Arc<str>>,
+    /// Every limit judged, in order; empty where the store did not judge.
+    pub limits: SmallVec<[Judged; 2]>,
+    /// Who decided.
+    pub decided_by: DecidedBy,
+}
+
+impl Decision {
+    /// What a store's verdict means.
+    pub(super) fn from_verdict(
+        charges: &Charges,
+        verdict: &Verdict,
+        decided_by: DecidedBy,
+    ) -> Self {
+        let judged = charges.iter().zip(&verdict.readings).map(|(charge, &reading)| {
+            let made = verdict.allowed && algorithm::fits(charge, reading);
+            let standing = algorithm::standing(charge, reading, made, verdict.now);
+            Judged { limit: Arc::clone(&charge.limit), standing }
+        });
+        let limits: SmallVec<[Judged; 2]> = judged.collect();
+        let refusing = limits.iter().filter(|judged| judged.refuses());
+        let retry_after = refusing.clone().map(|judged| judged.standing.retry_after).max();
+        let violated = refusing.map(|judged| Arc::clone(judged.limit.name())).next();
+        Self {
+            status: if verdict.allowed { Status::Allowed } else { Status::Refused },
+            violated,
+            retry_after: retry_after.unwrap_or_default(),
+            key: None,
+            plan: None,
+            limits,
+            decided_by,
+        }
+    }
+
+    /// The node's own word: no limit was judged by the store.
+    pub(super) fn bare(status: Status, violated: Option<Arc<str>>, retry_after: Micros) -> Self {
+        Self {
+            status,
+            violated,
+            retry_after,
+            key: None,
+            plan: None,
+            limits: SmallVec::new(),
+            decided_by: DecidedBy::Fallback,
+        }
+    }
+
+    pub(super) fn too_large(
+        violated: Arc<str>,
+        key: Option<Arc<ApiKey>>,
+        plan: Option<Arc<str>>,
+        decided_by: DecidedBy,
+    ) -> Self {
+        let bare = Self::bare(Status::TooLarge, Some(violated), Micros::ZERO);
+        Self { key, plan, decided_by, ..bare }
+    }
+
+    pub(super) fn tell_of(&mut self, key: Option<Arc<ApiKey>>, plan: Option<Arc<str>>) {
+        self.key = key;
+        self.plan = plan;
+    }
+
+    /// Whether the request may pass.
+    #[must_use]
+    pub fn allowed(&self) -> bool {
+        self.status == Status::Allowed
+    }
+
+    /// The first limit that refuses, where the store judged.
+    #[must_use]
+    pub fn violation(&self) -> Option<&Arc<Limit>> {
+        self.limits.iter().find(|judged| judged.refuses()).map(|judged| &judged.limit)
+    }
+}
+
+impl Judged {
+    /// Whether the check is refused because of this limit.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        !self.standing.fits && !self.limit.shadow()
+    }
+}

@@ -1,0 +1,79 @@
+//! A lost store is a decision: open, closed, or the node's own share of each limit.
+//!
+//! Its buckets live as long as the process, so a store that comes and goes opens no budget anew.
+//! Whether the store is lost is for the store to say.
+
+use std::sync::Arc;
+
+use super::decision::{Decision, Status};
+use crate::catalog::OnStoreFailure;
+use crate::limit::{Charge, Charges, Limit};
+use crate::store::{Memory, Redis};
+use crate::telemetry::Outcome;
+
+/// What decides where the store does not.
+pub struct Fallback {
+    shares: Memory,
+    redis: Option<Arc<Redis>>,
+}
+
+/// A decision, the metrics label of the limit that refused, and the outcome to count.
+pub(super) struct Fallen {
+    pub(super) decision: Decision,
+    pub(super) limit: Option<Arc<str>>,
+    pub(super) outcome: Outcome,
+}
+
+impl Fallback {
+    /// Shares are kept in `shares`, and `redis` knows how many nodes there are to share with.
+    #[must_use]
+    pub fn new(shares: Memory, redis: Option<Arc<Redis>>) -> Self {
+        Self { shares, redis }
+    }
+
+    /// Decides by `policy`; where nothing is enforced, nothing is refused.
+    pub(super) fn decide(&self, charges: &Charges, policy: OnStoreFailure) -> Fallen {
+        let enforced = charges.iter().any(|charge| !charge.limit.shadow());
+        match policy {
+            OnStoreFailure::Closed if enforced => {
+                fallen(Status::Unavailable, Outcome::FailedClosed)
+            }
+            OnStoreFailure::Local if enforced => self.decide_locally(charges),
+            _ => fallen(Status::Allowed, Outcome::FailedOpen),
+        }
+    }
+
+    fn decide_locally(&self, charges: &Charges) -> Fallen {
+        let nodes = self.redis.as_ref().map_or(1, |redis| redis.live_nodes());
+        let share = |charge: &Charge| {
+            let limit = Arc::new(charge.limit.shared_by(nodes));
+            Charge { limit, ..*charge }
+        };
+        let shares: Charges = charges.iter().map(share).collect();
+        let over = |charge: &&Charge| charge.never_fits() && !charge.limit.shadow();
+        if let Some(charge) = shares.iter().find(over) {
+            let closed = fallen(Status::Unavailable, Outcome::FailedClosed);
+            return closed.because_of(&charge.limit);
+        }
+        let answer = self.shares.judge(&shares);
+        let judged = Decision::from_verdict(&shares, &answer.verdict, super::DecidedBy::Fallback);
+        let Some(limit) = judged.violation() else {
+            return fallen(Status::Allowed, Outcome::LocalAllowed);
+        };
+        let decision = Decision::bare(Status::Refused, judged.violated.clone(), judged.retry_after);
+        Fallen { decision, limit: Some(Arc::clone(limit.label())), outcome: Outcome::LocalRefused }
+    }
+}
+
+fn fallen(status: Status, outcome: Outcome) -> Fallen {
+    let decision = Decision::bare(status, None, crate::time::Micros::ZERO);
+    Fallen { decision, limit: None, outcome }
+}
+
+impl Fallen {
+    fn because_of(mut self, limit: &Limit) -> Self {
+        self.decision.violated = Some(Arc::clone(limit.name()));
+        self.limit = Some(Arc::clone(limit.label()));
+        self
+    }
+}

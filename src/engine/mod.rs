@@ -1,0 +1,199 @@
+//! From a check to its decision: catalog, charges, store, and what to do where the store is lost.
+//!
+//! One engine per worker; what they share is behind `Arc`s. HTTP, gRPC and their words are not
+//! known here.
+
+mod decision;
+mod fallback;
+mod live;
+mod record;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::catalog::{ApiKey, Ask, Catalog, Met, Refusal};
+use crate::limit::Charges;
+use crate::store::{Answer, Error, MAX_CHARGES, Store};
+use crate::telemetry::{Metrics, Outcome};
+pub use decision::{DecidedBy, Decision, Judged, Status};
+pub use fallback::Fallback;
+pub use live::{Live, Unusable, read as read_catalog};
+pub use record::{Recorded, Recorder, replay};
+
+/// By what a check says who asks.
+#[derive(Clone, Copy)]
+pub enum Client<'a> {
+    /// The API key itself.
+    Secret(&'a str),
+    /// The key's id, from a caller that has authenticated it.
+    Id(&'a str),
+}
+
+/// Decides checks. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    /// The catalog in use.
+    pub live: Arc<Live>,
+    /// Where limits are counted.
+    pub store: Store,
+    /// What decides where the store does not.
+    pub fallback: Arc<Fallback>,
+    /// Where decisions are counted.
+    pub metrics: Arc<Metrics>,
+    /// Where decisions are written down.
+    pub recorder: Option<Recorder>,
+    /// From a check fully read to its answer.
+    pub deadline: Duration,
+}
+
+/// What is known of a check before the store is asked.
+enum Prepared {
+    /// The store has to judge these.
+    Judge(Known, Charges),
+    /// No store can change this.
+    Decided(Decision),
+}
+
+/// What the answer tells besides the limits.
+struct Known {
+    key: Option<Arc<ApiKey>>,
+    met: Met,
+}
+
+impl Engine {
+    /// Decides one check.
+    ///
+    /// # Errors
+    /// Where the check cannot be judged: it names what the catalog does not have, or a key that
+    /// may not ask.
+    pub async fn check(
+        &self,
+        client: Option<Client<'_>>,
+        ask: &Ask<'_>,
+    ) -> Result<Decision, Refusal> {
+        let began = Instant::now();
+        let decision = match self.prepare(client, ask)? {
+            Prepared::Decided(decision) => decision,
+            Prepared::Judge(known, charges) => {
+                self.metrics.in_flight.inc();
+                let answer = self.store.judge(&charges, began + self.deadline).await;
+                self.metrics.in_flight.dec();
+                self.conclude(known, &charges, answer)
+            }
+        };
+        self.metrics.check_duration.observe(began.elapsed().as_secs_f64());
+        Ok(decision)
+    }
+
+    /// Decides many checks, each on its own; they reach the store together.
+    ///
+    /// What could not even be read as a check keeps its error and its place.
+    pub async fn check_all<'a, E: From<Refusal>>(
+        &self,
+        asks: impl ExactSizeIterator<Item = Result<(Option<Client<'a>>, Ask<'a>), E>>,
+    ) -> Vec<Result<Decision, E>> {
+        let began = Instant::now();
+        let mut results = Vec::with_capacity(asks.len());
+        let (mut waiting, mut checks) = (Vec::new(), Vec::new());
+        for ask in asks {
+            let prepared = ask.and_then(|(client, ask)| Ok(self.prepare(client, &ask)?));
+            results.push(match prepared {
+                Err(error) => Some(Err(error)),
+                Ok(Prepared::Decided(decision)) => Some(Ok(decision)),
+                Ok(Prepared::Judge(known, charges)) => {
+                    waiting.push((results.len(), known));
+                    checks.push(charges);
+                    None
+                }
+            });
+        }
+        let asked = i64::try_from(checks.len()).unwrap_or(i64::MAX);
+        self.metrics.in_flight.add(asked);
+        let answers = self.store.judge_all(&checks, began + self.deadline).await;
+        self.metrics.in_flight.sub(asked);
+        for (((place, known), charges), answer) in waiting.into_iter().zip(&checks).zip(answers) {
+            results[place] = Some(Ok(self.conclude(known, charges, answer)));
+        }
+        let each = began.elapsed().as_secs_f64();
+        for _ in &results {
+            self.metrics.check_duration.observe(each);
+        }
+        results.into_iter().flatten().collect()
+    }
+
+    fn prepare(&self, client: Option<Client<'_>>, ask: &Ask<'_>) -> Result<Prepared, Refusal> {
+        let catalog = self.live.catalog();
+        let key = client.map(|client| find(&catalog, client)).transpose()?;
+        let mut met = catalog.meet(ask, key, self.store.now())?;
+        let charges = std::mem::take(&mut met.charges);
+        if charges.len() > MAX_CHARGES {
+            let detail =
+                format!("these are {} limits, and one check can have {MAX_CHARGES}", charges.len());
+            return Err(Refusal::Invalid { field: "policies".into(), detail });
+        }
+        let known = Known { key: key.cloned(), met };
+        let hopeless = charges.iter().find(|charge| charge.never_fits() && !charge.limit.shadow());
+        if let Some(charge) = hopeless {
+            self.count(&known, Some(charge.limit.label()), Outcome::TooLarge);
+            let violated = Arc::clone(charge.limit.name());
+            let by = DecidedBy::store(&self.store);
+            return Ok(Prepared::Decided(Decision::too_large(
+                violated,
+                known.key,
+                known.met.plan,
+                by,
+            )));
+        }
+        Ok(Prepared::Judge(known, charges))
+    }
+
+    fn conclude(&self, known: Known, charges: &Charges, answer: Result<Answer, Error>) -> Decision {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return self.fall_back(known, charges, &error),
+        };
+        if let Some(recorder) = &self.recorder {
+            recorder.record(charges, &answer);
+        }
+        let by = DecidedBy::store(&self.store);
+        let mut decision = Decision::from_verdict(charges, &answer.verdict, by);
+        for judged in
+            decision.limits.iter().filter(|judged| judged.limit.shadow() && !judged.standing.fits)
+        {
+            self.count(&known, Some(judged.limit.label()), Outcome::ShadowRefused);
+        }
+        match decision.violation() {
+            None => self.count(&known, None, Outcome::Allowed),
+            Some(limit) => self.count(&known, Some(limit.label()), Outcome::Refused),
+        }
+        decision.tell_of(known.key, known.met.plan);
+        decision
+    }
+
+    fn fall_back(&self, known: Known, charges: &Charges, error: &Error) -> Decision {
+        tracing::debug!(kind = error.kind(), %error, "a check is decided without the store");
+        let fallen = self.fallback.decide(charges, known.met.on_store_failure);
+        self.count(&known, fallen.limit.as_ref(), fallen.outcome);
+        let mut decision = fallen.decision;
+        decision.tell_of(known.key, known.met.plan);
+        decision
+    }
+
+    fn count(&self, known: &Known, limit: Option<&Arc<str>>, outcome: Outcome) {
+        let limit = limit.map_or("", |label| label);
+        self.metrics
+            .decisions
+            .with_label_values(&[&*known.met.label, limit, outcome.as_str()])
+            .inc();
+    }
+}
+
+fn find<'c>(catalog: &'c Catalog, client: Client<'_>) -> Result<&'c Arc<ApiKey>, Refusal> {
+    let key = match client {
+        Client::Secret(secret) => catalog.key_by_secret(secret),
+        Client::Id(id) => catalog.key_by_id(id),
+    };
+    key.ok_or_else(|| Refusal::Forbidden { detail: "the API key is unknown".into() })
+}

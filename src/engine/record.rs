@@ -1,0 +1,229 @@
+//! A written record of every decision, and its replay through the reference.
+//!
+//! One JSON object per line, in the order in which this node learnt of the decisions; `now_us` and
+//! `index` give the store's order over all nodes. Decisions made without the store are not in it.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+use crate::algorithm::{self, Row, Rows};
+use crate::limit::{
+    Calendar, Charge, Charges, Limit, Period, Quota, Rate, Rule, Subject, Throttle, Unit,
+};
+use crate::store::Answer;
+use crate::time::Micros;
+
+/// One decision of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The store's clock, in microseconds since 1970.
+    pub now_us: u64,
+    /// The place among the decisions made at that moment.
+    pub index: u64,
+    /// What was judged, in order.
+    pub charges: Vec<RecordedCharge>,
+    /// Whether all had room.
+    pub allowed: bool,
+    /// For each charge what its counter held before, and the day on which its window starts.
+    pub readings: Vec<(u64, u32)>,
+}
+
+/// One charge of a recorded decision; the subject is its Redis key, a digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedCharge {
+    subject: String,
+    limit: String,
+    unit: String,
+    cost: u64,
+    shadow: bool,
+    #[serde(flatten)]
+    rule: RecordedRule,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RecordedRule {
+    /// `drain` of `1/per` units per microsecond.
+    Throttle { burst: u64, drain: u64, per: u64 },
+    /// `starts_on`: the weekday (1 is Monday) or the day of the month.
+    Quota { limit: u64, period: RecordedPeriod, starts_on: i8, time_zone: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RecordedPeriod {
+    Day,
+    Week,
+    Month,
+}
+
+impl Recorded {
+    fn new(charges: &Charges, answer: &Answer) -> Self {
+        let verdict = &answer.verdict;
+        Self {
+            now_us: verdict.now.get(),
+            index: answer.index,
+            charges: charges.iter().map(RecordedCharge::new).collect(),
+            allowed: verdict.allowed,
+            readings: verdict.readings.iter().map(|read| (read.held, read.window.get())).collect(),
+        }
+    }
+}
+
+impl RecordedCharge {
+    fn new(charge: &Charge) -> Self {
+        let rule = match charge.limit.rule() {
+            Rule::Throttle(throttle) => RecordedRule::Throttle {
+                burst: throttle.burst(),
+                drain: throttle.drain(),
+                per: throttle.per(),
+            },
+            Rule::Quota(quota) => {
+                let (period, starts_on) = match quota.calendar.period() {
+                    Period::Day => (RecordedPeriod::Day, 0),
+                    Period::Week(start) => (RecordedPeriod::Week, start.to_monday_one_offset()),
+                    Period::Month(start) => (RecordedPeriod::Month, start),
+                };
+                let time_zone = quota.calendar.zone_name().to_owned();
+                RecordedRule::Quota { limit: quota.limit, period, starts_on, time_zone }
+            }
+        };
+        Self {
+            subject: charge.subject.redis_key(),
+            limit: charge.limit.label().to_string(),
+            unit: charge.limit.unit().to_string(),
+            cost: charge.cost,
+            shadow: charge.limit.shadow(),
+            rule,
+        }
+    }
+
+    /// The charge again. Its subject is another one, but as different from all others as before.
+    fn restore(&self) -> Option<Charge> {
+        let rule = match &self.rule {
+            RecordedRule::Throttle { burst, drain, per } => {
+                Rule::Throttle(Throttle::new(Rate::new(*drain, Micros::new(*per))?, *burst).ok()?)
+            }
+            RecordedRule::Quota { limit, period, starts_on, time_zone } => {
+                let period = match period {
+                    RecordedPeriod::Day => Period::Day,
+                    RecordedPeriod::Week => {
+                        Period::Week(jiff::civil::Weekday::from_monday_one_offset(*starts_on).ok()?)
+                    }
+                    RecordedPeriod::Month => Period::Month(*starts_on),
+                };
+                let calendar = Arc::new(Calendar::new(period, time_zone)?);
+                Rule::Quota(Quota { limit: *limit, calendar })
+            }
+        };
+        let limit = Arc::new(Limit::new(&self.limit, Unit::new(&self.unit), rule, self.shadow));
+        Some(Charge { subject: Subject::policy("replay", &self.subject), limit, cost: self.cost })
+    }
+}
+
+/// Writes decisions to a file, in a thread of its own; cheap to clone.
+///
+/// Nothing is dropped: where the disk is slower than the checks, the checks wait.
+#[derive(Clone)]
+pub struct Recorder(mpsc::SyncSender<(Charges, Answer)>);
+
+impl Recorder {
+    /// Appends to `path`. The thread ends once every clone of the recorder is gone.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub fn open(path: &Path) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let (sender, decisions) = mpsc::sync_channel(1 << 16);
+        let thread = std::thread::Builder::new()
+            .name("record".into())
+            .spawn(move || write_all(BufWriter::new(file), &decisions))?;
+        Ok((Self(sender), thread))
+    }
+
+    pub(super) fn record(&self, charges: &Charges, answer: &Answer) {
+        let _writer_failed = self.0.send((charges.clone(), answer.clone()));
+    }
+}
+
+fn write_all(mut file: BufWriter<std::fs::File>, decisions: &mpsc::Receiver<(Charges, Answer)>) {
+    let mut write = || -> std::io::Result<()> {
+        while let Ok(first) = decisions.recv() {
+            for (charges, answer) in std::iter::once(first).chain(decisions.try_iter()) {
+                serde_json::to_writer(&mut file, &Recorded::new(&charges, &answer))?;
+                file.write_all(b"\n")?;
+            }
+            file.flush()?;
+        }
+        Ok(())
+    };
+    if let Err(error) = write() {
+        tracing::error!(%error, "decisions are no longer recorded");
+    }
+}
+
+/// What a replay met that the reference would have decided otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum Different {
+    /// A line that holds no decision.
+    #[error("line {0} is no recorded decision: {1}")]
+    Unreadable(usize, String),
+    /// The reference decided otherwise.
+    #[error("{recorded:?} was decided otherwise by the reference: {reference}")]
+    Decision {
+        /// As it was recorded.
+        recorded: Box<Recorded>,
+        /// As the reference has it.
+        reference: String,
+    },
+}
+
+/// Judges recorded decisions again, in the store's order, and returns how many there were.
+///
+/// # Errors
+/// At the first line that cannot be read or that the reference decides otherwise.
+pub fn replay(lines: &str) -> Result<usize, Different> {
+    let read = |(line, text)| {
+        serde_json::from_str(text)
+            .map_err(|error| Different::Unreadable(line + 1, error.to_string()))
+    };
+    let mut history: Vec<Recorded> =
+        lines.lines().enumerate().map(read).collect::<Result<_, _>>()?;
+    history.sort_by_key(|recorded| (recorded.now_us, recorded.index));
+    let mut rows = Table::default();
+    for recorded in &history {
+        let charges: Option<Charges> =
+            recorded.charges.iter().map(RecordedCharge::restore).collect();
+        let now = Micros::new(recorded.now_us);
+        let verdict = charges.map(|charges| {
+            algorithm::judge(&charges, &algorithm::windows(&charges, now), now, &mut rows)
+        });
+        let same = matches!(&verdict, Some(Ok(verdict)) if verdict.allowed == recorded.allowed
+            && verdict.readings.iter().map(|read| (read.held, read.window.get())).eq(recorded.readings.iter().copied()));
+        if !same {
+            let reference = format!("{verdict:?}");
+            return Err(Different::Decision { recorded: Box::new(recorded.clone()), reference });
+        }
+    }
+    Ok(history.len())
+}
+
+/// Rows that are never forgotten.
+#[derive(Default)]
+struct Table(HashMap<([u8; 16], u64), Row>);
+
+impl Rows for Table {
+    fn read(&self, charge: &Charge) -> Option<Row> {
+        self.0.get(&(charge.subject.digest(), charge.limit.row().get())).copied()
+    }
+
+    fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
+        self.0.insert((charge.subject.digest(), charge.limit.row().get()), row);
+    }
+}

@@ -1,0 +1,72 @@
+//! `POST /check`: one check, decided.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+
+use super::request::CheckRequest;
+use super::{Node, Peer, Problem, Shared, answer, body, counted, headers};
+use crate::engine::{Decision, Status};
+
+/// The largest body in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+pub(super) async fn check(State(node): State<Arc<Node>>, request: Request) -> Response {
+    let response = match decide(&node, request).await {
+        Ok(decision) => respond(&decision),
+        Err(problem) => problem.into_response(),
+    };
+    counted(&node, "check", response)
+}
+
+async fn decide(node: &Node, request: Request) -> Result<Decision, Problem> {
+    let key_id_allowed = admit(&node.shared, &request)?;
+    let body = body::read(request.into_body(), MAX_BODY).await?;
+    let request = CheckRequest::parse(&body)?;
+    let (client, ask) = request.ask(key_id_allowed)?;
+    Ok(node.engine.check(client, &ask).await?)
+}
+
+/// Lets a caller in or not, and says whether it may speak for a key by `key_id`.
+pub(super) fn admit(shared: &Shared, request: &Request) -> Result<bool, Problem> {
+    if let Some(token) = &shared.check_token {
+        let sent = bearer(request.headers()).or_else(|| own_token(request.headers()));
+        return if sent.is_some_and(|sent| token.is(sent)) {
+            Ok(true)
+        } else {
+            Err(Problem::no_token())
+        };
+    }
+    let peer = request.extensions().get::<Peer>();
+    Ok(peer.is_some_and(|&Peer(peer)| shared.trusted_peers.contain(peer)))
+}
+
+/// What stands behind `Authorization: Bearer`.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// The caller's token where `Authorization` belongs to somebody else.
+pub(super) fn own_token(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get("x-tollgate-token").map(HeaderValue::as_bytes)
+}
+
+/// The answer to a check.
+pub(super) fn respond(decision: &Decision) -> Response {
+    let status = answer::status(decision);
+    let mut body = Vec::with_capacity(512);
+    answer::write(&mut body, decision, false);
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let content_type = match decision.status {
+        Status::Allowed => "application/json",
+        _ => "application/problem+json",
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers::add(response.headers_mut(), decision);
+    response
+}

@@ -1,0 +1,88 @@
+//! The HTTP outside: one file per endpoint, one for what they share.
+//!
+//! Handlers parse, ask the engine, and answer. Nothing here decides.
+
+mod answer;
+mod authz;
+mod batch;
+mod body;
+mod check;
+mod headers;
+mod ops;
+mod problem;
+mod request;
+mod server;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+
+use crate::engine::Engine;
+use crate::settings::{ForwardedHeaders, Peers, Token};
+use crate::telemetry::Metrics;
+pub use problem::Problem;
+pub use server::{Listener, Server, Worker};
+
+/// What the handlers of one worker work with.
+pub struct Node {
+    /// Decides.
+    pub engine: Engine,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+}
+
+/// What the handlers of all workers share.
+pub struct Shared {
+    /// What callers must send.
+    pub check_token: Option<Token>,
+    /// Whose word is taken.
+    pub trusted_peers: Peers,
+    /// Which headers carry the original request on `/authz`.
+    pub forwarded_headers: ForwardedHeaders,
+    /// Metrics of the node.
+    pub metrics: Arc<Metrics>,
+    /// Whether the node is on its way out.
+    pub draining: AtomicBool,
+}
+
+impl Shared {
+    /// Whether the node is on its way out.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Who sent a request: the other end of its connection.
+#[derive(Clone, Copy)]
+struct Peer(IpAddr);
+
+/// All endpoints.
+pub fn router(node: Arc<Node>) -> Router {
+    let unknown =
+        |request: Request| async move { Problem::not_found(request.uri().path()).into_response() };
+    let router = Router::new()
+        .route("/check", post(check::check))
+        .route("/check/batch", post(batch::batch))
+        .route("/authz", any(authz::authz))
+        .route("/metrics", get(ops::metrics))
+        .route("/healthz", get(ops::healthz))
+        .route("/readyz", get(ops::readyz))
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed().into_response() })
+        .fallback(unknown);
+    #[cfg(feature = "bench")]
+    let router = router.route("/noop", post(check::noop));
+    router.with_state(node)
+}
+
+/// Counts an answer on its way out.
+fn counted(node: &Node, endpoint: &'static str, response: Response) -> Response {
+    let status = response.status();
+    node.shared.metrics.responses.with_label_values(&[endpoint, status.as_str()]).inc();
+    response
+}

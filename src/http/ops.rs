@@ -1,0 +1,37 @@
+//! What operators and their machines ask: metrics, alive, ready.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::Node;
+
+/// `GET /metrics`: Prometheus' text format.
+pub(super) async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (content_type, node.shared.metrics.render())
+}
+
+/// `GET /healthz`: the process serves.
+pub(super) async fn healthz() -> Response {
+    status(StatusCode::OK, "ok")
+}
+
+/// `GET /readyz`: whether a balancer should send checks here.
+///
+/// A lost Redis does not make a node unready: every node would leave the balancer at once, and
+/// each still answers by its plans' `on_store_failure`.
+pub(super) async fn readyz(State(node): State<Arc<Node>>) -> Response {
+    match () {
+        () if node.shared.is_draining() => status(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        () if node.engine.store.is_lost() => status(StatusCode::OK, "degraded"),
+        () => status(StatusCode::OK, "ok"),
+    }
+}
+
+fn status(code: StatusCode, word: &str) -> Response {
+    let body = format!(r#"{{"status":"{word}"}}"#);
+    (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

@@ -1,0 +1,147 @@
+//! Errors as the outside sees them: RFC 9457 problem details.
+//!
+//! A 4xx says what is wrong and where; what went wrong inside stays in the log.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::catalog::Refusal;
+
+/// A request that cannot be decided.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<Cow<'static, str>>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        let (kind, status, detail) = ("about:blank", status.as_u16(), detail.into());
+        Self { kind, title, status, detail, field: None }
+    }
+
+    /// 400: `field` cannot be used as it is.
+    #[must_use]
+    pub fn bad_request(
+        field: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let problem = Self::new(StatusCode::BAD_REQUEST, "Bad request", detail);
+        Self { field: Some(field.into()), ..problem }
+    }
+
+    /// 401: the caller's token is missing or wrong.
+    #[must_use]
+    pub fn no_token() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "Unauthorized",
+            "this service needs the token of --check-token: Authorization: Bearer … on /check, X-Tollgate-Token on /authz",
+        )
+    }
+
+    /// 403: the client may not.
+    #[must_use]
+    pub fn forbidden(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", detail)
+    }
+
+    /// 404.
+    #[must_use]
+    pub fn not_found(path: &str) -> Self {
+        let shown: String = path.chars().take(100).collect();
+        let detail = format!(
+            "there is nothing at {shown}; try POST /check, POST /check/batch, /authz, GET /metrics, /healthz or /readyz"
+        );
+        Self::new(StatusCode::NOT_FOUND, "Not found", detail)
+    }
+
+    /// 405.
+    #[must_use]
+    pub fn method_not_allowed() -> Self {
+        let detail = "this path is served with another method: POST for /check, GET for /metrics, /healthz and /readyz";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail)
+    }
+
+    /// 408: the body did not come in time.
+    #[must_use]
+    pub fn too_slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "Request timeout",
+            "the request body took too long to arrive",
+        )
+    }
+
+    /// 413: over `limit` bytes.
+    #[must_use]
+    pub fn too_long(limit: usize) -> Self {
+        let detail = format!("the request body is over {} KiB", limit / 1024);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large", detail)
+    }
+
+    /// The status code.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Appends the problem as JSON.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let written = serde_json::to_writer(out, self);
+        debug_assert!(written.is_ok(), "{written:?}");
+    }
+
+    /// Which field is at fault.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
+    /// The same problem under another status code, for gateways that know few of them.
+    #[must_use]
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status: status.as_u16(), ..self }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid { field, detail } => Self::bad_request(field, detail),
+            Refusal::Forbidden { detail } => Self::forbidden(detail),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut body = Vec::with_capacity(256);
+        self.write(&mut body);
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            // The rest of the body was not read: this connection is of no more use.
+            StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,228 @@
+//! Connections: one acceptor deals them to workers, each a runtime of one thread.
+//!
+//! A runtime per core costs no locks between cores, and a worker's checks share its connection to
+//! the store. `axum::serve` is not used: it sets no timer, so a slow sender could hold a
+//! connection for ever. What the connections carry is the router's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tower_service::Service as _;
+
+use super::{Peer, Shared};
+
+/// How long a request's head may take, and how long a connection may lie idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest head in bytes; more is answered with 431.
+const MAX_HEAD: usize = 32 * 1024;
+/// The most header lines; more is answered with 431.
+const MAX_HEADERS: usize = 100;
+/// How long requests in flight may take once the listener is closed.
+const LAST_CALL: Duration = Duration::from_secs(10);
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 4096;
+
+/// A connection and its place among those allowed.
+struct Accepted {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+}
+
+/// The acceptor's end of a worker.
+struct Desk {
+    queue: mpsc::UnboundedSender<Accepted>,
+    load: Arc<AtomicUsize>,
+}
+
+/// A bound listener.
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// Where the address cannot be bound.
+    pub fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        let kind = socket2::Type::STREAM;
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), kind, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG.cast_signed())?;
+        let listener = TcpListener::from_std(socket.into())?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Deals connections to workers.
+pub struct Server {
+    desks: Vec<Desk>,
+    places: Arc<Semaphore>,
+    max_connections: usize,
+    closing: watch::Sender<bool>,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// A server of at most `max_connections` at a time, without workers yet.
+    #[must_use]
+    pub fn new(max_connections: usize, shared: Arc<Shared>) -> Self {
+        let places = Arc::new(Semaphore::new(max_connections));
+        Self {
+            desks: Vec::new(),
+            places,
+            max_connections,
+            closing: watch::Sender::new(false),
+            shared,
+        }
+    }
+
+    /// One more worker, to be run on a runtime of its own.
+    pub fn worker(&mut self) -> Worker {
+        let (queue, accepted) = mpsc::unbounded_channel();
+        let load = Arc::new(AtomicUsize::new(0));
+        self.desks.push(Desk { queue, load: Arc::clone(&load) });
+        let (closing, shared) = (self.closing.subscribe(), Arc::clone(&self.shared));
+        Worker { accepted, load, closing, shared }
+    }
+
+    /// Accepts until `stop` resolves, then closes the listener and lets the workers finish what
+    /// is in flight.
+    pub async fn run(self, listener: Listener, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.accept(&listener.listener) => {}
+            }
+        }
+        drop(listener);
+        self.closing.send_replace(true);
+        drop(self.desks);
+        let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
+        let finished = self.places.acquire_many(all);
+        if tokio::time::timeout(LAST_CALL, finished).await.is_err() {
+            tracing::warn!(
+                "some requests were still unanswered after {LAST_CALL:?} and are cut off"
+            );
+        }
+    }
+
+    async fn accept(&self, listener: &TcpListener) {
+        let Ok(permit) = Arc::clone(&self.places).acquire_owned().await else { return };
+        match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+            Ok((stream, peer)) => {
+                let least = self.desks.iter().min_by_key(|desk| desk.load.load(Ordering::Relaxed));
+                if let Some(desk) = least {
+                    desk.load.fetch_add(1, Ordering::Relaxed);
+                    let _worker_gone = desk.queue.send(Accepted { stream, peer, permit });
+                }
+            }
+            Err(error) => {
+                // Most often the process is out of file descriptors; at once it would fail again.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// The worker's end of its desk.
+pub struct Worker {
+    accepted: mpsc::UnboundedReceiver<Accepted>,
+    load: Arc<AtomicUsize>,
+    closing: watch::Receiver<bool>,
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    /// Serves connections until the server has closed and all of them have ended.
+    pub async fn run(mut self, router: Router) {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Some(Accepted { stream, peer, permit }) = self.accepted.recv().await {
+            let (router, closing) = (router.clone(), self.closing.clone());
+            let (load, shared) = (Arc::clone(&self.load), Arc::clone(&self.shared));
+            connections.spawn(async move {
+                shared.metrics.connections.inc();
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    serve(stream, peer, router, closing, &shared).await;
+                }
+                shared.metrics.connections.dec();
+                load.fetch_sub(1, Ordering::Relaxed);
+                drop(permit);
+            });
+            while connections.try_join_next().is_some() {}
+        }
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    mut closing: watch::Receiver<bool>,
+    shared: &Arc<Shared>,
+) {
+    let _slower_without = stream.set_nodelay(true);
+    let peer = Peer(peer.ip().to_canonical());
+    let service = service_fn(|request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        let (answer, shared) = (router.clone().call(request), Arc::clone(shared));
+        async move {
+            let mut response = answer.await?;
+            if shared.is_draining() {
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = &mut connection => result,
+        () = closed(&mut closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Resolves once the server closes.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _closing_or_gone = closing.wait_for(|closing| *closing).await;
+}

@@ -1,0 +1,125 @@
+//! Arguments, and nothing else: the service is the library.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tollgate::app::{self, client};
+use tollgate::engine;
+use tollgate::settings::{Flags, Settings, Sources};
+use tollgate::telemetry::init_logs;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A distributed rate limiter: exact shared limits for API keys on usage plans.
+///
+/// Without a subcommand it serves, with everything at its default: limits in memory, a built-in
+/// example catalog, on 127.0.0.1:8080.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// TOML file with settings, weaker than the environment and the flags
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves checks until SIGTERM; SIGHUP reloads the catalog
+    Serve(Serve),
+    /// Checks a catalog file and says what is wrong with it
+    Validate {
+        /// The catalog
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Asks a running service for one check; exits with 0 where allowed, 1 where not
+    Check(client::Question),
+    /// Asks a running service whether it is ready; exits with 0 where it is, 1 where not
+    Ready {
+        /// The service to ask
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+    /// Judges decisions written with --record again, by the reference; of all nodes together
+    Replay {
+        /// The records
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(serve) => run_serve(serve).map(|()| true),
+        Command::Validate { file } => validate(&file).map(|()| true),
+        Command::Check(question) => block_on(client::check(&question)),
+        Command::Ready { url } => block_on(client::ready(&url)),
+        Command::Replay { files } => replay(&files).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _nobody_reads = writeln!(std::io::stderr(), "tollgate: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn run_serve(serve: Serve) -> Result<(), Failure> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let settings =
+        Settings::read(&Sources { file: serve.config, environment, flags: serve.flags })?;
+    init_logs(settings.log_format);
+    Ok(app::serve(settings)?)
+}
+
+fn validate(file: &std::path::Path) -> Result<(), Failure> {
+    let catalog = engine::read_catalog(file)?;
+    let mut out = std::io::stdout();
+    for warning in catalog.warnings() {
+        writeln!(out, "warning: {warning}")?;
+    }
+    writeln!(
+        out,
+        "{}: valid, revision {}: {}",
+        file.display(),
+        catalog.revision(),
+        catalog.summary()
+    )?;
+    Ok(())
+}
+
+fn replay(files: &[PathBuf]) -> Result<(), Failure> {
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))
+    };
+    let lines = files.iter().map(read).collect::<Result<String, _>>()?;
+    let decisions = engine::replay(&lines)?;
+    writeln!(std::io::stdout(), "{decisions} decisions, all as the reference has them")?;
+    Ok(())
+}
+
+fn block_on<T, E: Into<Failure>>(asked: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(asked).map_err(Into::into)
+}

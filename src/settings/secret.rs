@@ -1,0 +1,56 @@
+//! Settings that hold a secret: they do not print themselves.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+/// Where limits are counted, as written: it may hold a password, so it does not print itself.
+#[derive(Clone)]
+pub struct StoreAddress(String);
+
+impl StoreAddress {
+    pub(super) fn new(written: String) -> Self {
+        Self(written)
+    }
+
+    /// The address with everything in it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether limits are counted in this process.
+    #[must_use]
+    pub fn is_memory(&self) -> bool {
+        self.0 == "memory"
+    }
+}
+
+impl fmt::Debug for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.split("://").next().unwrap_or_default())
+    }
+}
+
+/// A secret that callers must send, kept as its SHA-256.
+#[derive(Clone)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    pub(super) fn new(secret: &str) -> Option<Self> {
+        (!secret.is_empty()).then(|| Self(Sha256::digest(secret).into()))
+    }
+
+    /// Whether `sent` is the secret; takes the same time whatever was sent.
+    #[must_use]
+    pub fn is(&self, sent: &[u8]) -> bool {
+        self.0.ct_eq(&<[u8; 32]>::from(Sha256::digest(sent))).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}

@@ -1,0 +1,123 @@
+//! Where limits are counted: in this process's memory, or in Redis for all nodes.
+//!
+//! A store judges charges and nothing else; it knows no plan, no HTTP, and no way out when it is
+//! lost. Whoever asks gives a deadline and decides what a failure means.
+
+mod memory;
+mod redis;
+
+use tokio::time::Instant;
+
+use crate::algorithm::Verdict;
+use crate::limit::Charges;
+use crate::time::Micros;
+pub use memory::Memory;
+pub use redis::{InvalidUrl, Lane, Redis, RedisOptions, RedisUrl, SCRIPT};
+
+/// The most charges that one check can have.
+pub const MAX_CHARGES: usize = u8::MAX as usize;
+
+/// Why a store did not judge.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no connection, or it broke: the check was perhaps charged, if it was on its way.
+    #[error("the store cannot be reached: {0}")]
+    Unreachable(String),
+    /// No answer in time. The check **may have been charged**: it must not be sent again.
+    #[error("the store gave no answer in time")]
+    Timeout,
+    /// More checks wait than the store can take; this one was not sent.
+    #[error("too many checks wait for the store")]
+    Overloaded,
+    /// The server is there but does not write: out of memory, a replica, loading.
+    #[error("the store refuses to write: {0}")]
+    Refused(String),
+    /// The script failed as a whole; nothing was charged.
+    #[error("the script failed: {0}")]
+    Script(String),
+    /// This check met a row that cannot be read; nothing of it was charged.
+    #[error("a stored row cannot be read: {0}")]
+    BadRow(String),
+    /// The answer is not what the script returns.
+    #[error("the store's answer makes no sense: {0}")]
+    BadReply(String),
+}
+
+impl Error {
+    /// One of `telemetry::STORE_ERRORS`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Refused(_) => "refused",
+            Self::Script(_) => "script",
+            Self::BadRow(_) => "bad_row",
+            Self::BadReply(_) => "bad_reply",
+        }
+    }
+}
+
+/// What a store decided, and its place in the store's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The verdict; its `now` orders decisions.
+    pub verdict: Verdict,
+    /// The order among decisions of the same `now`: the place in its call, or a running number.
+    pub index: u64,
+}
+
+/// One worker's way to the store; cheap to clone.
+#[derive(Clone)]
+pub enum Store {
+    /// This process's memory.
+    Memory(Memory),
+    /// A connection to Redis.
+    Redis(Lane),
+}
+
+impl Store {
+    /// Judges one check, in memory at once, in Redis by `deadline`.
+    ///
+    /// # Errors
+    /// Where the store did not judge; see [`Error`] for what may have happened.
+    pub async fn judge(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
+        match self {
+            Self::Memory(memory) => Ok(memory.judge(charges)),
+            Self::Redis(lane) => lane.judge(charges, deadline).await,
+        }
+    }
+
+    /// Judges many checks, each on its own, in their order.
+    pub async fn judge_all(
+        &self,
+        checks: &[Charges],
+        deadline: Instant,
+    ) -> Vec<Result<Answer, Error>> {
+        match self {
+            Self::Memory(memory) => {
+                checks.iter().map(|charges| Ok(memory.judge(charges))).collect()
+            }
+            Self::Redis(lane) => lane.judge_all(checks, deadline).await,
+        }
+    }
+
+    /// What the store's clock shows, as far as this node knows.
+    #[must_use]
+    pub fn now(&self) -> Micros {
+        match self {
+            Self::Memory(memory) => memory.now(),
+            Self::Redis(lane) => lane.now(),
+        }
+    }
+
+    /// Whether the store is given up for now, so that every check fails at once.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Redis(lane) => lane.is_lost(),
+        }
+    }
+}

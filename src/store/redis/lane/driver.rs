@@ -1,0 +1,266 @@
+//! The task behind a lane: gathers, calls, answers; gives a connection up and makes a new one.
+//!
+//! Its state is the circuit breaker. While it has no connection every check fails at once, and
+//! this task alone asks for Redis.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use smallvec::{SmallVec, smallvec};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Answers, Job, MOST};
+use crate::limit::Charges;
+use crate::store::Answer;
+use crate::store::redis::call::Call;
+use crate::store::redis::reply::{Judged, Reply};
+use crate::store::redis::{Error, Redis, connection, script};
+
+/// Calls without an answer, one after the other, until a connection is given up: TCP alone would
+/// wait for minutes on a peer that is gone without a word.
+const TIMEOUTS: u32 = 3;
+/// The shortest and the longest wait between attempts to connect; recovery takes less than 1 s.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// The longest that an attempt to connect may take.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+pub(super) struct Driver {
+    redis: Arc<Redis>,
+    queue: mpsc::Receiver<Job>,
+    lost: Arc<AtomicBool>,
+    connection: Option<MultiplexedConnection>,
+    timeouts: u32,
+}
+
+impl Driver {
+    pub(super) fn new(
+        redis: Arc<Redis>,
+        queue: mpsc::Receiver<Job>,
+        lost: Arc<AtomicBool>,
+    ) -> Self {
+        redis.metrics.breaker_open.inc();
+        Self { redis, queue, lost, connection: None, timeouts: 0 }
+    }
+
+    /// Runs until every handle of the lane is gone.
+    pub(super) async fn run(mut self) {
+        loop {
+            let Some(mut connection) = self.connection.take() else {
+                if self.reconnect().await {
+                    continue;
+                }
+                break;
+            };
+            let Some(jobs) = self.gather().await else { break };
+            match self.commit(jobs, &mut connection).await {
+                Ok(()) => self.connection = Some(connection),
+                Err(error) => self.give_up(&error),
+            }
+        }
+        if self.lost.load(Ordering::Relaxed) {
+            self.redis.metrics.breaker_open.dec();
+        }
+    }
+
+    /// All jobs that wait, up to a call's worth, without those that nobody waits for any more.
+    async fn gather(&mut self) -> Option<Vec<Job>> {
+        let mut jobs = Vec::new();
+        let mut checks = 0;
+        let mut next = Some(self.queue.recv().await?);
+        while let Some(job) = next {
+            if job.deadline > Instant::now() && !job.answers.is_closed() {
+                checks += job.checks.len();
+                jobs.push(job);
+            }
+            next = if checks < MOST { self.queue.try_recv().ok() } else { None };
+        }
+        Some(jobs)
+    }
+
+    /// One call for all jobs. An error means that the connection is of no more use.
+    async fn commit(
+        &mut self,
+        jobs: Vec<Job>,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), Error> {
+        let Some(deadline) = jobs.iter().map(|job| job.deadline).max() else { return Ok(()) };
+        let checks: Vec<&Charges> = jobs.iter().flat_map(|job| &job.checks).collect();
+        let mut results = self.call(&checks, deadline, connection).await;
+        if let Ok(judged) = &mut results
+            && let Err(error) = self.ask_again(&checks, judged, deadline, connection).await
+        {
+            results = Err(error);
+        }
+        let fate = self.fate(results.as_ref().err());
+        let mut results = match results {
+            Ok(judged) => judged.into_iter(),
+            Err(error) => {
+                let failed = || Err(Undecided::Failed(error.clone()));
+                std::iter::repeat_with(failed).take(checks.len()).collect::<Vec<_>>().into_iter()
+            }
+        };
+        for job in jobs {
+            let answers: Answers = results.by_ref().take(job.checks.len()).map(settled).collect();
+            let _nobody_waits = job.answers.send(answers);
+        }
+        fate
+    }
+
+    /// Counts a failed call, and says whether the connection can be used again.
+    fn fate(&mut self, error: Option<&Error>) -> Result<(), Error> {
+        let Some(error) = error else {
+            self.timeouts = 0;
+            return Ok(());
+        };
+        self.redis.metrics.store_failed(error.kind());
+        match error {
+            Error::Timeout => self.timeouts += 1,
+            Error::Unreachable(_) | Error::Refused(_) | Error::BadReply(_) => {
+                self.timeouts = TIMEOUTS;
+            }
+            Error::Script(why) => tracing::error!(why, "the script failed"),
+            Error::Overloaded | Error::BadRow(_) => {}
+        }
+        if self.timeouts < TIMEOUTS { Ok(()) } else { Err(error.clone()) }
+    }
+
+    async fn call(
+        &self,
+        checks: &[&Charges],
+        deadline: Instant,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Vec<Result<Answer, Undecided>>, Error> {
+        let mut call = Call::default();
+        let offered_for = self.redis.clock.now();
+        for charges in checks {
+            call.add(charges, offered_for);
+        }
+        let began = Instant::now();
+        let value = timeout_at(deadline, script::run(&call, connection)).await;
+        let metrics = &self.redis.metrics;
+        metrics.store_duration.observe(began.elapsed().as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a count for a histogram")]
+        metrics.store_batch.observe(checks.len() as f64);
+        let value =
+            value.map_err(|_| Error::Timeout)?.map_err(|error| connection::meaning(&error))?;
+        self.decode(checks, value)
+    }
+
+    fn decode(
+        &self,
+        checks: &[&Charges],
+        value: Value,
+    ) -> Result<Vec<Result<Answer, Undecided>>, Error> {
+        let mut reply = Reply::new(value)?;
+        self.redis.clock.observe(reply.now);
+        let mut results = Vec::with_capacity(checks.len());
+        for (index, charges) in (0..).zip(checks) {
+            results.push(match reply.next(charges)? {
+                Judged::Verdict(verdict) => Ok(Answer { verdict, index }),
+                Judged::Elsewhere => Err(Undecided::Elsewhere),
+                Judged::BadRow(why) => {
+                    self.redis.metrics.store_failed("bad_row");
+                    tracing::error!(why, "a stored row cannot be read");
+                    Err(Undecided::Failed(Error::BadRow(why)))
+                }
+            });
+        }
+        Ok(results)
+    }
+
+    /// Asks once more for the checks whose windows Redis' clock did not hold: it has been read now.
+    async fn ask_again(
+        &self,
+        checks: &[&Charges],
+        results: &mut [Result<Answer, Undecided>],
+        deadline: Instant,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), Error> {
+        let elsewhere =
+            |result: &Result<Answer, Undecided>| matches!(result, Err(Undecided::Elsewhere));
+        let places: SmallVec<[usize; 4]> =
+            (0..results.len()).filter(|&place| elsewhere(&results[place])).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let again: Vec<&Charges> = places.iter().map(|&place| checks[place]).collect();
+        let answers = self.call(&again, deadline, connection).await?;
+        for (place, answer) in places.into_iter().zip(answers) {
+            results[place] = answer;
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, error: &Error) {
+        tracing::warn!(%error, kind = error.kind(), "Redis is given up for now; plans decide by on_store_failure");
+        self.redis.metrics.breaker_opened.inc();
+        self.redis.metrics.breaker_open.inc();
+        self.lost.store(true, Ordering::Relaxed);
+        self.connection = None;
+    }
+
+    /// One attempt; the error is of no interest where another follows.
+    pub(super) async fn connect_once(&mut self) -> bool {
+        let patience = PATIENCE.min(self.redis.deadline.max(Duration::from_millis(50)) * 4);
+        let made = connection::establish(&self.redis.client, patience).await;
+        let Ok((connection, now)) =
+            made.inspect_err(|error| tracing::debug!(%error, "no connection yet"))
+        else {
+            return false;
+        };
+        self.redis.clock.observe(now);
+        self.connection = Some(connection);
+        self.timeouts = 0;
+        self.lost.store(false, Ordering::Relaxed);
+        self.redis.metrics.breaker_open.dec();
+        true
+    }
+
+    /// Attempts until there is a connection; false where nobody needs one any more.
+    async fn reconnect(&mut self) -> bool {
+        let mut wait = BACKOFF.0;
+        loop {
+            // Those who asked before the connection was given up are not made to wait for it.
+            while let Ok(job) = self.queue.try_recv() {
+                let count = job.checks.len();
+                let unreachable = Error::Unreachable("the connection is given up".into());
+                let _nobody_waits = job.answers.send(smallvec![Err(unreachable); count]);
+            }
+            if self.queue.is_closed() {
+                return false;
+            }
+            if self.connect_once().await {
+                tracing::info!("Redis is back");
+                return true;
+            }
+            tokio::time::sleep(jittered(wait)).await;
+            wait = (wait * 2).min(BACKOFF.1);
+        }
+    }
+}
+
+/// Why a check of a call that succeeded has no verdict.
+enum Undecided {
+    Elsewhere,
+    Failed(Error),
+}
+
+fn settled(result: Result<Answer, Undecided>) -> Result<Answer, Error> {
+    result.map_err(|undecided| match undecided {
+        Undecided::Failed(error) => error,
+        Undecided::Elsewhere => {
+            Error::BadReply("Redis' clock moved away twice within one check".into())
+        }
+    })
+}
+
+/// Between half of `wait` and all of it, so that nodes do not come back in step.
+fn jittered(wait: Duration) -> Duration {
+    use std::hash::{BuildHasher as _, RandomState};
+    let part = RandomState::new().hash_one(wait) % 512;
+    wait.mul_f64(0.5 + f64::from(u32::try_from(part).unwrap_or(0)) / 1024.0)
+}

@@ -1,0 +1,121 @@
+//! A worker's way to Redis: group commit over a connection of its own.
+//!
+//! While a call is in flight, checks gather; the next call carries them all. There is no timer: a
+//! lone check goes at once. A check is sent once or not at all. What a failure means for a request
+//! is for the engine to say.
+
+mod driver;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smallvec::{SmallVec, smallvec};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Error, Redis};
+use crate::limit::Charges;
+use crate::store::Answer;
+use crate::time::Micros;
+use driver::Driver;
+
+/// Checks that one call carries at most, and one job has at most.
+const MOST: usize = 128;
+/// Jobs that may wait.
+const QUEUE: usize = 4096;
+
+/// Checks that were asked together, and where their answers go.
+struct Job {
+    checks: SmallVec<[Charges; 1]>,
+    deadline: Instant,
+    answers: oneshot::Sender<Answers>,
+}
+
+type Answers = SmallVec<[Result<Answer, Error>; 1]>;
+
+/// A worker's way to Redis; cheap to clone, and all clones are one.
+#[derive(Clone)]
+pub struct Lane {
+    jobs: mpsc::Sender<Job>,
+    redis: Arc<Redis>,
+    lost: Arc<AtomicBool>,
+}
+
+impl Redis {
+    /// A lane on the current runtime, connected if Redis can be reached now.
+    pub async fn lane(self: &Arc<Self>) -> Lane {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let lost = Arc::new(AtomicBool::new(true));
+        let mut driver = Driver::new(Arc::clone(self), queue, Arc::clone(&lost));
+        driver.connect_once().await;
+        tokio::spawn(driver.run());
+        Lane { jobs, redis: Arc::clone(self), lost }
+    }
+}
+
+impl Lane {
+    /// Judges one check by `deadline`.
+    ///
+    /// # Errors
+    /// Where Redis did not judge it in time, or at all.
+    pub async fn judge(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
+        let answers = self.send(smallvec![charges.clone()], deadline)?;
+        receive(answers, 1, deadline).await.pop().unwrap_or(Err(Error::Timeout))
+    }
+
+    /// Judges many checks by `deadline`, each on its own, in order.
+    pub async fn judge_all(
+        &self,
+        checks: &[Charges],
+        deadline: Instant,
+    ) -> Vec<Result<Answer, Error>> {
+        let sent: Vec<_> = checks
+            .chunks(MOST)
+            .map(|part| (part.len(), self.send(part.iter().cloned().collect(), deadline)))
+            .collect();
+        let mut answers = Vec::with_capacity(checks.len());
+        for (count, sent) in sent {
+            match sent {
+                Ok(part) => answers.extend(receive(part, count, deadline).await),
+                Err(error) => answers.extend(std::iter::repeat_n(Err(error), count)),
+            }
+        }
+        answers
+    }
+
+    /// What Redis' clock shows, as far as known.
+    #[must_use]
+    pub fn now(&self) -> Micros {
+        self.redis.clock.now()
+    }
+
+    /// Whether the connection is given up for now.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn send(
+        &self,
+        checks: SmallVec<[Charges; 1]>,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Answers>, Error> {
+        if self.is_lost() {
+            return Err(Error::Unreachable("the connection is given up for now".into()));
+        }
+        let (answers, receiver) = oneshot::channel();
+        self.jobs.try_send(Job { checks, deadline, answers }).map_err(|_| {
+            self.redis.metrics.store_failed(Error::Overloaded.kind());
+            Error::Overloaded
+        })?;
+        Ok(receiver)
+    }
+}
+
+async fn receive(answers: oneshot::Receiver<Answers>, count: usize, deadline: Instant) -> Answers {
+    match timeout_at(deadline, answers).await {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(_)) => smallvec![Err(Error::Unreachable("the lane has ended".into())); count],
+        Err(_) => smallvec![Err(Error::Timeout); count],
+    }
+}

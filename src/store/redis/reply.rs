@@ -1,0 +1,67 @@
+//! What the script returns, decoded; `lua/check.lua` says in which order.
+
+use redis::Value;
+use smallvec::SmallVec;
+
+use super::Error;
+use crate::algorithm::{Reading, Verdict};
+use crate::limit::{Charge, Day, Rule};
+use crate::time::Micros;
+
+/// What became of one check.
+pub(super) enum Judged {
+    /// It was judged.
+    Verdict(Verdict),
+    /// Redis' clock lies outside the windows that were offered.
+    Elsewhere,
+    /// One of its rows cannot be read.
+    BadRow(String),
+}
+
+/// The reply, read from its beginning to its end.
+pub(super) struct Reply {
+    values: std::vec::IntoIter<Value>,
+    /// Redis' clock when it judged.
+    pub(super) now: Micros,
+}
+
+impl Reply {
+    pub(super) fn new(value: Value) -> Result<Self, Error> {
+        let Value::Array(values) = value else {
+            return Err(Error::BadReply(format!("it is no array but {value:?}")));
+        };
+        let mut reply = Self { values: values.into_iter(), now: Micros::ZERO };
+        reply.now = Micros::new(reply.number()?);
+        Ok(reply)
+    }
+
+    /// What became of the next check, which had these charges.
+    pub(super) fn next(&mut self, charges: &[Charge]) -> Result<Judged, Error> {
+        let allowed = match self.values.next() {
+            Some(Value::Int(1)) => true,
+            Some(Value::Int(0)) => false,
+            Some(Value::Int(2)) => return Ok(Judged::Elsewhere),
+            Some(Value::BulkString(text)) => {
+                return Ok(Judged::BadRow(String::from_utf8_lossy(&text).into_owned()));
+            }
+            other => return Err(Error::BadReply(format!("a verdict is {other:?}"))),
+        };
+        let mut readings = SmallVec::new();
+        for charge in charges {
+            let held = self.number()?;
+            let window = match charge.limit.rule() {
+                Rule::Throttle(_) => 0,
+                Rule::Quota(_) => u32::try_from(self.number()?).unwrap_or(u32::MAX),
+            };
+            readings.push(Reading { held, window: Day::new(window) });
+        }
+        Ok(Judged::Verdict(Verdict { now: self.now, allowed, readings }))
+    }
+
+    fn number(&mut self) -> Result<u64, Error> {
+        match self.values.next() {
+            Some(Value::Int(number)) if number >= 0 => Ok(number.cast_unsigned()),
+            other => Err(Error::BadReply(format!("a number is {other:?}"))),
+        }
+    }
+}
