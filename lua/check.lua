@@ -16,7 +16,8 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local rows_of = redis.call('MGET', unpack(KEYS))
+-- A plan may limit nothing.
+local rows_of = #KEYS > 0 and redis.call('MGET', unpack(KEYS)) or {}
 local checks = ARGV[2]
 local reply, replied = { now }, 1
 
@@ -27,7 +28,7 @@ local QUOTA, SHADOW = 8, 9
 local limits = {}
 do
   local packed, at, len = ARGV[1], 1, #ARGV[1]
-  while at < len do
+  while at <= len do
     local kind = byte(packed, at)
     local limit
     if kind % 2 == 0 then
@@ -123,7 +124,7 @@ end
 
 at = 1
 local len = #checks
-while at < len do
+while at <= len do
   local before, count = replied, byte(checks, at)
   local ok, allowed, any_behind = pcall(judge)
   if not ok then

@@ -68,12 +68,8 @@ impl Catalog {
     /// # Errors
     /// Where the text is no YAML, or says what cannot be.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Invalid> {
-        let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-        let written: WrittenCatalog =
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| Invalid {
-                origin: origin.into(),
-                faults: vec![error.without_snippet().to_string()],
-            })?;
+        let written = WrittenCatalog::from_yaml(text)
+            .map_err(|fault| Invalid { origin: origin.into(), faults: vec![fault] })?;
         let mut findings = Findings::default();
         if written.version != 1 {
             findings.fault(
@@ -264,7 +260,7 @@ fn read_policy(catalog: &mut Catalog, written: &WrittenPolicy, at: &str, finding
     let mut limits = Limits::new(&prefix, defaults, at, findings);
     let limits = limits.all(written.throttle.as_ref(), written.quota.as_ref(), &written.limits);
     catalog.units.extend(limits.iter().map(|limit| Arc::from(limit.unit().as_str())));
-    if limits.is_empty() {
+    if written.throttle.is_none() && written.quota.is_none() && written.limits.is_empty() {
         findings.fault(
             at,
             format_args!(

@@ -14,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use smallvec::smallvec;
 
-use super::request::{MAX_KEY, MAX_PATH, fault};
+use super::request::{MAX_KEY, MAX_PATH};
+use super::wire::fault;
 use super::{Node, Peer, Problem, Shared, check, counted};
 use crate::catalog::{Ask, Cost, PolicyKey};
 use crate::engine::{Client, Decision};

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::request::{CheckRequest, explain};
+use super::wire::Object;
 use super::{Node, Problem, answer, body, check, counted};
 use crate::engine::Decision;
 
@@ -36,8 +37,8 @@ pub(super) async fn batch(State(node): State<Arc<Node>>, request: Request) -> Re
 async fn decide(node: &Node, request: Request) -> Result<Vec<Result<Decision, Problem>>, Problem> {
     let key_id_allowed = check::admit(&node.shared, &request)?;
     let body = body::read(request.into_body(), MAX_BODY).await?;
-    let batch: BatchRequest<'_> =
-        serde_json::from_slice(&body).map_err(|_| explain::<BatchRequest<'_>>(&body))?;
+    let Object(batch) = serde_json::from_slice::<Object<BatchRequest<'_>>>(&body)
+        .map_err(|_| explain::<Object<BatchRequest<'_>>>(&body))?;
     if batch.checks.len() > MAX_CHECKS {
         let detail =
             format!("at most {MAX_CHECKS} checks at once, and these are {}", batch.checks.len());

@@ -12,6 +12,7 @@ mod ops;
 mod problem;
 mod request;
 mod server;
+mod wire;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -84,6 +84,7 @@ pub struct Server {
     max_connections: usize,
     closing: watch::Sender<bool>,
     shared: Arc<Shared>,
+    turn: AtomicUsize,
 }
 
 impl Server {
@@ -97,6 +98,7 @@ impl Server {
             max_connections,
             closing: watch::Sender::new(false),
             shared,
+            turn: AtomicUsize::new(0),
         }
     }
 
@@ -135,7 +137,11 @@ impl Server {
         let Ok(permit) = Arc::clone(&self.places).acquire_owned().await else { return };
         match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
-                let least = self.desks.iter().min_by_key(|desk| desk.load.load(Ordering::Relaxed));
+                // Among equals each in turn.
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.desks.len().max(1);
+                let (before, from) = self.desks.split_at(turn);
+                let desks = from.iter().chain(before);
+                let least = desks.min_by_key(|desk| desk.load.load(Ordering::Relaxed));
                 if let Some(desk) = least {
                     desk.load.fetch_add(1, Ordering::Relaxed);
                     let _worker_gone = desk.queue.send(Accepted { stream, peer, permit });

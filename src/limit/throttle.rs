@@ -32,7 +32,7 @@ pub enum InvalidThrottle {
     HugeBurst,
     /// No rate fits beside so large a burst.
     #[error(
-        "the burst is too large for so slow a rate: it would take over 285 years to drain; lower the burst or raise the rate"
+        "so slow a rate cannot be kept exactly beside so large a burst; lower the burst, raise the rate, or use a quota"
     )]
     TooSlow,
     /// More per microsecond than a double holds exactly.

@@ -112,12 +112,12 @@ impl Store {
         }
     }
 
-    /// Whether the store is given up for now, so that every check fails at once.
+    /// Whether some of the node's checks are decided without the store for now.
     #[must_use]
-    pub fn is_lost(&self) -> bool {
+    pub fn is_degraded(&self) -> bool {
         match self {
             Self::Memory(_) => false,
-            Self::Redis(lane) => lane.is_lost(),
+            Self::Redis(lane) => lane.is_degraded(),
         }
     }
 }

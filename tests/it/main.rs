@@ -6,7 +6,29 @@
     clippy::panic,
     clippy::print_stderr,
     missing_docs,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    clippy::format_push_string,
+    clippy::large_stack_arrays,
+    clippy::missing_panics_doc,
+    clippy::needless_raw_string_hashes,
+    clippy::too_many_lines,
+    clippy::must_use_candidate,
     reason = "a test fails by panicking, and its name is its documentation"
 )]
 
 mod support;
+
+mod asking;
+mod bad_input;
+mod cluster;
+
+mod house;
+mod lane;
+mod operate;
+mod outage;
+mod rules;
+mod twins;

@@ -16,9 +16,7 @@ pub(super) fn config(connecting: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(Some(connecting)).set_response_timeout(None)
 }
 
-/// A new connection that has just done a check's work: found the script, read and written.
-///
-/// A PING would not do: a full, loading or demoted server answers it.
+/// A new connection that has just done a check's work.
 pub(super) async fn establish(
     client: &Client,
     patience: Duration,
@@ -29,11 +27,22 @@ pub(super) async fn establish(
         .await
         .map_err(|_| Error::Timeout)?
         .map_err(|error| meaning(&error))?;
+    let now = probe(&mut connection, patience).await?;
+    Ok((connection, now))
+}
+
+/// A check's work on a connection: finds the script, reads and writes. Returns Redis' time.
+///
+/// A PING would not do: a full, loading or demoted server answers it.
+pub(super) async fn probe(
+    connection: &mut MultiplexedConnection,
+    patience: Duration,
+) -> Result<Micros, Error> {
     let mut probe = Call::default();
     probe.add(&[probe_charge()], Micros::ZERO);
-    let reply = timeout(patience, script::run(&probe, &mut connection)).await;
+    let reply = timeout(patience, script::run(&probe, connection)).await;
     let reply = reply.map_err(|_| Error::Timeout)?.map_err(|error| meaning(&error))?;
-    Ok((connection, Reply::new(reply)?.now))
+    Ok(Reply::new(reply)?.now)
 }
 
 /// A charge that always fits, so that it is always written.

@@ -12,11 +12,12 @@ mod script;
 mod url;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use deadpool_redis::redis;
 use deadpool_redis::{Manager, Pool, Runtime};
+use tokio::sync::watch;
 
 use super::Error;
 use crate::telemetry::Metrics;
@@ -47,6 +48,10 @@ pub struct Redis {
     metrics: Arc<Metrics>,
     /// Redis' clock, as the last answer showed it.
     clock: Estimate,
+    /// How many lanes have no connection.
+    lost_lanes: AtomicUsize,
+    /// Changes whenever a lane gives its connection up: the others then try theirs.
+    trouble: watch::Sender<()>,
     nodes: AtomicU64,
     min_nodes: u64,
     node_id: String,
@@ -76,6 +81,8 @@ impl Redis {
             deadline: options.deadline,
             metrics,
             clock: Estimate::default(),
+            lost_lanes: AtomicUsize::new(0),
+            trouble: watch::Sender::new(()),
             nodes: AtomicU64::new(0),
             min_nodes: options.min_nodes,
             node_id: nodes::random_id(),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
-use smallvec::{SmallVec, smallvec};
-use tokio::sync::mpsc;
+use smallvec::SmallVec;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answers, Job, MOST};
@@ -34,6 +34,7 @@ pub(super) struct Driver {
     lost: Arc<AtomicBool>,
     connection: Option<MultiplexedConnection>,
     timeouts: u32,
+    trouble: watch::Receiver<()>,
 }
 
 impl Driver {
@@ -43,7 +44,9 @@ impl Driver {
         lost: Arc<AtomicBool>,
     ) -> Self {
         redis.metrics.breaker_open.inc();
-        Self { redis, queue, lost, connection: None, timeouts: 0 }
+        redis.lost_lanes.fetch_add(1, Ordering::Relaxed);
+        let trouble = redis.trouble.subscribe();
+        Self { trouble, redis, queue, lost, connection: None, timeouts: 0 }
     }
 
     /// Runs until every handle of the lane is gone.
@@ -55,8 +58,20 @@ impl Driver {
                 }
                 break;
             };
-            let Some(jobs) = self.gather().await else { break };
-            match self.commit(jobs, &mut connection).await {
+            let done = tokio::select! {
+                biased;
+                job = self.queue.recv() => match job {
+                    Some(first) => {
+                        let jobs = self.gather(first);
+                        self.commit(jobs, &mut connection).await
+                    }
+                    None => break,
+                },
+                _ = self.trouble.changed() => {
+                    connection::probe(&mut connection, self.patience()).await.map(drop)
+                }
+            };
+            match done {
                 Ok(()) => self.connection = Some(connection),
                 Err(error) => self.give_up(&error),
             }
@@ -66,19 +81,21 @@ impl Driver {
         }
     }
 
-    /// All jobs that wait, up to a call's worth, without those that nobody waits for any more.
-    async fn gather(&mut self) -> Option<Vec<Job>> {
+    /// The first job and all others that wait, up to a call's worth, without those that nobody waits for any more.
+    fn gather(&mut self, first: Job) -> Vec<Job> {
         let mut jobs = Vec::new();
         let mut checks = 0;
-        let mut next = Some(self.queue.recv().await?);
+        let mut next = Some(first);
         while let Some(job) = next {
-            if job.deadline > Instant::now() && !job.answers.is_closed() {
+            if job.answers.is_closed() || job.deadline <= Instant::now() {
+                job.fail(&Error::Timeout);
+            } else {
                 checks += job.checks.len();
                 jobs.push(job);
             }
             next = if checks < MOST { self.queue.try_recv().ok() } else { None };
         }
-        Some(jobs)
+        jobs
     }
 
     /// One call for all jobs. An error means that the connection is of no more use.
@@ -199,13 +216,20 @@ impl Driver {
         tracing::warn!(%error, kind = error.kind(), "Redis is given up for now; plans decide by on_store_failure");
         self.redis.metrics.breaker_opened.inc();
         self.redis.metrics.breaker_open.inc();
+        self.redis.lost_lanes.fetch_add(1, Ordering::Relaxed);
         self.lost.store(true, Ordering::Relaxed);
         self.connection = None;
+        self.redis.trouble.send_replace(());
+    }
+
+    /// How long an attempt to connect may take: some checks' time.
+    fn patience(&self) -> Duration {
+        PATIENCE.min(self.redis.deadline.max(Duration::from_millis(50)) * 4)
     }
 
     /// One attempt; the error is of no interest where another follows.
     pub(super) async fn connect_once(&mut self) -> bool {
-        let patience = PATIENCE.min(self.redis.deadline.max(Duration::from_millis(50)) * 4);
+        let patience = self.patience();
         let made = connection::establish(&self.redis.client, patience).await;
         let Ok((connection, now)) =
             made.inspect_err(|error| tracing::debug!(%error, "no connection yet"))
@@ -216,6 +240,9 @@ impl Driver {
         self.connection = Some(connection);
         self.timeouts = 0;
         self.lost.store(false, Ordering::Relaxed);
+        self.redis.lost_lanes.fetch_sub(1, Ordering::Relaxed);
+        // What was known until now is known no better by trying the new connection again.
+        self.trouble.mark_unchanged();
         self.redis.metrics.breaker_open.dec();
         true
     }
@@ -226,9 +253,7 @@ impl Driver {
         loop {
             // Those who asked before the connection was given up are not made to wait for it.
             while let Ok(job) = self.queue.try_recv() {
-                let count = job.checks.len();
-                let unreachable = Error::Unreachable("the connection is given up".into());
-                let _nobody_waits = job.answers.send(smallvec![Err(unreachable); count]);
+                job.fail(&Error::Unreachable("the connection is given up".into()));
             }
             if self.queue.is_closed() {
                 return false;

@@ -31,6 +31,14 @@ struct Job {
     answers: oneshot::Sender<Answers>,
 }
 
+impl Job {
+    /// Answers all checks with the same error.
+    fn fail(self, error: &Error) {
+        let answers = smallvec![Err(error.clone()); self.checks.len()];
+        let _nobody_waits = self.answers.send(answers);
+    }
+}
+
 type Answers = SmallVec<[Result<Answer, Error>; 1]>;
 
 /// A worker's way to Redis; cheap to clone, and all clones are one.
@@ -89,7 +97,13 @@ impl Lane {
         self.redis.clock.now()
     }
 
-    /// Whether the connection is given up for now.
+    /// Whether any of the node's lanes has given its connection up for now.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.redis.lost_lanes.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether this lane's connection is given up for now.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)

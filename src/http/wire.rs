@@ -1,0 +1,182 @@
+//! The values that a check is written with: text, costs, objects. Each is checked as it is read, so
+//! that an error has the place of the value.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use smallvec::SmallVec;
+
+use crate::catalog::Cost;
+use crate::limit::MAX_COST;
+
+/// A `T` that is written as an object; serde would take an array of its members too.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
+/// Text of 1 to `MAX` bytes without control characters.
+pub(super) struct Text<'a, const MAX: usize>(pub(super) Cow<'a, str>);
+
+impl<const MAX: usize> Text<'_, MAX> {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is wrong with a text, if anything.
+pub(super) fn fault(text: &str, most: usize) -> Option<String> {
+    match () {
+        () if text.is_empty() => Some("must not be empty".into()),
+        () if text.len() > most => {
+            Some(format!("must have at most {most} bytes, and has {}", text.len()))
+        }
+        () if text.chars().any(char::is_control) => {
+            Some("must not contain control characters".into())
+        }
+        () => None,
+    }
+}
+
+impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Text<'a, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Checked<const MAX: usize>;
+        impl<'de, const MAX: usize> Visitor<'de> for Checked<MAX> {
+            type Value = Cow<'de, str>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a string of 1 to {MAX} bytes")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                fault(text, MAX).map_or(Ok(Cow::Borrowed(text)), |why| Err(E::custom(why)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                fault(text, MAX).map_or(Ok(Cow::Owned(text.to_owned())), |why| Err(E::custom(why)))
+            }
+        }
+        deserializer.deserialize_str(Checked::<MAX>).map(Self)
+    }
+}
+
+/// `3`, or `{"requests": 1, "total_tokens": 350}`.
+pub(super) struct CostRequest<'a>(Cost<'a>);
+
+impl CostRequest<'_> {
+    pub(super) fn borrowed(&self) -> Cost<'_> {
+        match &self.0 {
+            Cost::Requests(number) => Cost::Requests(*number),
+            Cost::Units(units) => Cost::Units(
+                units.iter().map(|(unit, number)| (Cow::Borrowed(&**unit), *number)).collect(),
+            ),
+        }
+    }
+}
+
+impl Default for CostRequest<'_> {
+    fn default() -> Self {
+        Self(Cost::Requests(1))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for CostRequest<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Costs<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Costs<'a> {
+            type Value = Cost<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number of requests, or an object of whole numbers by unit")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Cost::Requests(1))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+                Amount.visit_u64(number).map(Cost::Requests)
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+                Amount.visit_i64(number).map(Cost::Requests)
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+                Amount.visit_f64(number).map(Cost::Requests)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut units = SmallVec::<[(Cow<'a, str>, u64); 2]>::new();
+                while let Some(Text(unit)) = map.next_key::<Text<'a, 64>>()? {
+                    let number = map.next_value_seed(Amount)?;
+                    if units.iter().any(|(other, _)| *other == unit) {
+                        return Err(de::Error::custom(format!("the unit `{unit}` appears twice")));
+                    }
+                    units.push((unit, number));
+                }
+                Ok(Cost::Units(units))
+            }
+        }
+        deserializer.deserialize_any(Costs(PhantomData)).map(Self)
+    }
+}
+
+/// A whole number from 0 to 2^53.
+struct Amount;
+
+impl<'de> de::DeserializeSeed<'de> for Amount {
+    type Value = u64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Amount {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number from 0 to 9007199254740992")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+        if number <= MAX_COST {
+            Ok(number)
+        } else {
+            Err(E::custom("must be at most 9007199254740992 (2^53)"))
+        }
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+        u64::try_from(number).map_err(|_| E::custom("must not be negative"))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
+        let why = if number < 0.0 {
+            "must not be negative"
+        } else {
+            "must be a whole number of at most 2^53, written without point or exponent"
+        };
+        Err(E::custom(why))
+    }
+}

@@ -1,0 +1,134 @@
+//! One call for many checks: what they share, and what they do not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tollgate::limit::{
+    Calendar, Charge, Charges, Limit, Period, Quota, Rule, Subject, Throttle, Unit,
+};
+use tollgate::store::{Error, Lane, Redis};
+use tollgate::telemetry::Metrics;
+
+use crate::support::redis::RedisServer;
+use crate::twins::options;
+
+fn limit(name: &str, rate: &str, burst: u64) -> Arc<Limit> {
+    let throttle = Throttle::new(rate.parse().unwrap(), burst).unwrap();
+    Arc::new(Limit::new(name, Unit::requests(), Rule::Throttle(throttle), false))
+}
+
+fn one(key: &str, limit: &Arc<Limit>, cost: u64) -> Charges {
+    [Charge { subject: Subject::policy("p", key), limit: Arc::clone(limit), cost }]
+        .into_iter()
+        .collect()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+/// Runs a test with a lane to a server of its own.
+fn with_lane<F: Future<Output = ()>>(test: impl FnOnce(Arc<RedisServer>, Lane) -> F) {
+    let server = Arc::new(RedisServer::start());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new())).unwrap();
+        let lane = redis.lane().await;
+        test(Arc::clone(&server), lane).await;
+    });
+}
+
+#[test]
+fn a_subject_that_appears_often_in_a_call_sees_its_own_writes() {
+    with_lane(|server, lane| async move {
+        let once = limit("once", "1/h", 1);
+        let before = server.script_calls();
+        let checks: Vec<Charges> =
+            (0..100).map(|number| one(["a", "b"][number % 2], &once, 1)).collect();
+        let answers = lane.judge_all(&checks, soon()).await;
+        let admitted =
+            answers.iter().filter(|answer| answer.as_ref().unwrap().verdict.allowed).count();
+        assert_eq!(admitted, 2);
+        assert_eq!(server.script_calls() - before, 1, "they went together");
+    });
+}
+
+#[test]
+fn one_bad_row_fails_only_its_own_check() {
+    with_lane(|server, lane| async move {
+        let limit = limit("l", "1/h", 5);
+        let future_format = [9_u8; 40];
+        let key = Subject::policy("p", "bad").redis_key();
+        let _: () = redis::cmd("SET")
+            .arg(&key)
+            .arg(&future_format[..])
+            .query(&mut server.connection())
+            .unwrap();
+        let mut mixed = one("good", &limit, 1);
+        mixed.extend(one("bad", &limit, 1));
+        let checks = [one("good", &limit, 1), one("bad", &limit, 1), mixed, one("good", &limit, 1)];
+        let answers = lane.judge_all(&checks, soon()).await;
+        assert!(answers[0].as_ref().unwrap().verdict.allowed);
+        assert!(
+            matches!(answers[1], Err(Error::BadRow(_)))
+                && matches!(answers[2], Err(Error::BadRow(_)))
+        );
+        let last = answers[3].as_ref().unwrap();
+        assert!(last.verdict.allowed);
+        assert_eq!(
+            last.verdict.readings[0].held, 3_600_000_000,
+            "one unit: the mixed check charged nothing"
+        );
+        assert!(!lane.is_lost(), "a bad row is no reason to leave Redis");
+        let kept: Vec<u8> = redis::cmd("GET").arg(&key).query(&mut server.connection()).unwrap();
+        assert_eq!(kept, future_format, "what a newer version wrote is left alone");
+    });
+}
+
+#[test]
+fn a_check_whose_time_is_up_is_withdrawn_and_not_charged() {
+    with_lane(|server, lane| async move {
+        let limit = limit("l", "1/h", 5);
+        let late = lane.judge(&one("a", &limit, 3), Instant::now()).await;
+        assert!(matches!(late, Err(Error::Timeout)), "{late:?}");
+        let peek = lane.judge(&one("a", &limit, 0), soon()).await.unwrap();
+        assert_eq!(peek.verdict.readings[0].held, 0);
+        assert!(server.script_calls() > 0);
+    });
+}
+
+#[test]
+fn a_subject_takes_little_memory() {
+    with_lane(|server, lane| async move {
+        let quota =
+            Quota { limit: 1000, calendar: Arc::new(Calendar::new(Period::Day, "UTC").unwrap()) };
+        let quota = Arc::new(Limit::new("q", Unit::requests(), Rule::Quota(quota), false));
+        let [a, b] = [limit("a", "1/h", 5), limit("b", "1/min", 5)];
+        let subject = |limits: &[&Arc<Limit>], key: &str| -> Charges {
+            limits.iter().flat_map(|limit| one(key, limit, 1)).collect()
+        };
+        for (limits, most) in [(vec![&a], 168_u64), (vec![&a, &quota, &b], 200)] {
+            let key = format!("memory{}", limits.len());
+            assert!(lane.judge(&subject(&limits, &key), soon()).await.unwrap().verdict.allowed);
+            let name = Subject::policy("p", &key).redis_key();
+            let bytes: u64 = redis::cmd("MEMORY")
+                .arg("USAGE")
+                .arg(name)
+                .query(&mut server.connection())
+                .unwrap();
+            assert!(bytes <= most, "{bytes} bytes with {} limits", limits.len());
+        }
+    });
+}
+
+#[test]
+fn every_key_expires_once_it_has_drained() {
+    with_lane(|server, lane| async move {
+        let quick = limit("quick", "10/s", 100);
+        let _ = lane.judge(&one("a", &quick, 100), soon()).await.unwrap();
+        let key = Subject::policy("p", "a").redis_key();
+        let left: i64 = redis::cmd("PTTL").arg(key).query(&mut server.connection()).unwrap();
+        assert!((10_000..=10_000 + 128_000).contains(&left), "{left} ms");
+    });
+}

@@ -1,0 +1,297 @@
+//! Running it: metrics, health, reload, drain, arguments.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::http::{self, Kept};
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+use crate::support::{eventually, repository};
+
+fn tollgate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tollgate")).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn metrics_pass_promtool_and_cover_what_operators_ask() {
+    let redis = RedisServer::start();
+    let node = Node::start(&["--store", &redis.url(), "--check-deadline", "5s"]);
+    for _ in 0..8 {
+        node.check(json!({"api_key": "demo-key"}));
+    }
+    let metrics = node.get("/metrics").body;
+    let mut promtool = Command::new("promtool");
+    let mut child = promtool
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let told = child.wait_with_output().unwrap();
+    assert!(told.status.success(), "{}{}", text(&told.stdout), text(&told.stderr));
+    assert_eq!(node.metric("tollgate_decisions_total", r#"outcome="allowed""#), 5.0);
+    assert_eq!(
+        node.metric(
+            "tollgate_decisions_total",
+            r#"limit="free/throttle",outcome="refused",plan="free""#
+        ),
+        3.0
+    );
+    assert_eq!(node.metric("tollgate_check_duration_seconds_count", ""), 8.0);
+    assert!(metrics.contains(r#"tollgate_check_duration_seconds_bucket{le="0.00005"}"#));
+    for name in [
+        "store_duration_seconds_count",
+        "store_errors_total",
+        "breaker_open",
+        "catalog_reloads_total",
+        "build_info",
+        "checks_in_flight",
+    ] {
+        assert!(metrics.contains(&format!("tollgate_{name}")), "{name}");
+    }
+}
+
+#[test]
+fn prometheus_accepts_the_shipped_configuration_and_alerts() {
+    for (what, file) in [("config", "deploy/prometheus.yml"), ("rules", "deploy/alerts.yml")] {
+        let told =
+            Command::new("promtool").args(["check", what]).arg(repository(file)).output().unwrap();
+        assert!(told.status.success(), "{}{}", text(&told.stdout), text(&told.stderr));
+    }
+}
+
+#[test]
+fn a_file_that_changes_is_reloaded_and_a_bad_one_changes_nothing() {
+    let policy = |burst: &str| {
+        format!(
+            "version: 1\npolicies: [ {{ name: p, throttle: {{ rate: 1/h, burst: {burst} }} }} ]\n"
+        )
+    };
+    let node = Node::with_catalog(&policy("3"), &[]);
+    let limit = || {
+        node.check(json!({"policy": "p", "key": "a", "cost": 0})).json()["limits"][0]["limit"]
+            .clone()
+    };
+    assert_eq!(limit(), 3);
+    fs::write(node.catalog_file(), policy("none")).unwrap();
+    eventually("the bad file is counted", || {
+        node.metric("tollgate_catalog_reloads_total", "failed") == 1.0
+    });
+    assert_eq!(limit(), 3);
+    assert!(node.log().contains("burst"), "the log says why: {}", node.log());
+    // As a ConfigMap changes: another file under the same name.
+    let next = node.catalog_file().with_extension("next");
+    fs::write(&next, policy("4")).unwrap();
+    fs::rename(&next, node.catalog_file()).unwrap();
+    eventually("the new limit is in use", || limit() == 4);
+    node.signal(Signal::HUP);
+    eventually("SIGHUP reloads what has not changed", || {
+        node.metric("tollgate_catalog_reloads_total", "ok") >= 2.0
+    });
+}
+
+#[test]
+fn a_node_that_drains_says_so_finishes_and_exits_with_0() {
+    let mut node = Node::start(&["--drain-delay", "2s"]);
+    let ready = node.get("/readyz");
+    assert_eq!((ready.status, ready.body.as_str()), (200, r#"{"status":"ok"}"#));
+    assert_eq!(node.get("/healthz").body, r#"{"status":"ok"}"#);
+    let mut idle = Kept::open(node.address()).unwrap();
+    assert_eq!(idle.post("/check", r#"{"api_key":"demo-key"}"#).unwrap().status, 200);
+    node.signal(Signal::TERM);
+    eventually("it is not ready any more", || node.get("/readyz").status == 503);
+    let last = idle.post("/check", r#"{"api_key":"demo-key"}"#).unwrap();
+    assert_eq!(
+        (last.status, last.header("connection")),
+        (200, Some("close")),
+        "it still serves, and says good-bye"
+    );
+    assert_eq!(node.exit_code(), Some(0));
+}
+
+#[test]
+fn a_rolling_restart_under_load_loses_no_check() {
+    let redis = RedisServer::start();
+    let flags = ["--store", &redis.url(), "--check-deadline", "5s", "--drain-delay", "500ms"];
+    let nodes = std::sync::Mutex::new(vec![Node::start(&flags), Node::start(&flags)]);
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    // As a balancer does: only nodes that are ready, and a new connection where one was closed.
+    let ready = || {
+        let addresses: Vec<String> =
+            nodes.lock().unwrap().iter().map(|node| node.address().to_owned()).collect();
+        addresses.into_iter().find(|address| {
+            http::try_send(address, "GET", "/readyz", &[], "")
+                .is_some_and(|answer| answer.status == 200)
+        })
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let address = ready().unwrap();
+                    let mut connection = Kept::open(&address).unwrap();
+                    for _ in 0..50 {
+                        let answer =
+                            connection.post("/check", r#"{"policy":"login","key":"x","cost":0}"#);
+                        let answer = answer.expect("a check was lost");
+                        assert_eq!(answer.status, 200);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                        if answer.header("connection") == Some("close") {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        for _ in 0..3 {
+            let old = {
+                let mut nodes = nodes.lock().unwrap();
+                nodes.push(Node::start(&flags));
+                nodes.remove(0)
+            };
+            assert_eq!(old.stop(), Some(0));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(answered.load(Ordering::Relaxed) > 200, "only {answered:?} checks under way");
+}
+
+#[test]
+fn an_interrupted_node_stops_at_once() {
+    let mut node = Node::start(&["--drain-delay", "10min"]);
+    node.signal(Signal::INT);
+    eventually("it has ended", || node.has_ended());
+}
+
+#[test]
+fn the_greeting_has_a_curl_line_that_works_as_pasted() {
+    let node = Node::start(&[]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["--listen", node.address()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(2), "the address is taken, and the port is named");
+    let port = crate::support::free_port();
+    let address = format!("127.0.0.1:{port}");
+    let greeting = tempfile::NamedTempFile::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(["--listen", &address]).stdout(greeting.reopen().unwrap()).stderr(Stdio::null());
+    let _running = crate::support::process::Process::spawn(&mut command);
+    let line = || {
+        let said = fs::read_to_string(greeting.path()).unwrap();
+        said.lines().find_map(|line| line.trim().strip_prefix("try: ").map(str::to_owned))
+    };
+    eventually("it greets", || line().is_some());
+    let line = line().unwrap();
+    let body = line.split('\'').nth(1).unwrap();
+    assert!(line.contains(&format!("curl -i http://{address}/check")));
+    assert_eq!(http::send(&address, "POST", "/check", &[], body).status, 200);
+}
+
+#[test]
+fn validate_names_every_fault_with_its_place_and_what_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("catalog.yaml");
+    let validate = |catalog: &str| {
+        fs::write(&file, catalog).unwrap();
+        let told = tollgate(&["validate", file.to_str().unwrap()]);
+        (told.status.success(), text(&told.stdout) + &text(&told.stderr))
+    };
+    #[rustfmt::skip]
+    let cases = [
+        // written                                                                          told
+        ("version: 2",                                                                      vec!["version: "]),
+        ("version: 1\nplan: []",                                                            vec!["plan", "line 2"]),
+        ("version: 1\nplans: [ { id: a, throttle: { rate: 0/s, burst: 1 } } ]",             vec!["plans[0].throttle.rate", "10/s"]),
+        ("version: 1\nplans: [ { id: a, throttle: { rate: 1/s, burst: 0 } } ]",             vec!["plans[0].throttle", "at least 1"]),
+        ("version: 1\nplans: [ { id: a, throttle: { rate: 99999999999999/s, burst: 1 } } ]", vec!["plans[0].throttle", "lower"]),
+        ("version: 1\nplans: [ { id: a, throttle: { rate: 1/d, burst: 9007199254740991 } } ]", vec!["plans[0].throttle", "quota"]),
+        ("version: 1\nplans: [ { id: a, throttle: { rate: 1/s, burst: -1 } } ]",            vec!["line 2"]),
+        ("version: 1\nplans: [ { id: a, quota: { limit: 1, period: year } } ]",             vec!["year", "month"]),
+        ("version: 1\nplans: [ { id: a, quota: { limit: 1, period: day, time_zone: Mars/Base } } ]", vec!["plans[0].quota.time_zone", "Europe/Berlin"]),
+        ("version: 1\nplans: [ { id: a, quota: { limit: 1, period: week, starts_on: someday } } ]", vec!["plans[0].quota.starts_on", "monday"]),
+        ("version: 1\nplans: [ { id: a }, { id: a } ]",                                     vec!["plans[1].id", "twice"]),
+        ("version: 1\nplans: [ { id: a, api_stages: [ { api: x, stage: y } ] } ]",          vec!["plans[0].api_stages[0].api", "`x`"]),
+        ("version: 1\nkeys: [ { id: k, value: v, plans: [nope] } ]",                        vec!["keys[0].plans", "`nope`"]),
+        ("version: 1\nkeys: [ { id: k, plans: [] } ]",                                      vec!["keys[0]", "value"]),
+        ("version: 1\nkeys: [ { id: k, value_sha256: abc } ]",                              vec!["keys[0].value_sha256", "64"]),
+        ("version: 1\nkeys: [ { id: a b, value: v } ]",                                     vec!["keys[0].id", "A-Z"]),
+        ("version: 1\nkeys: [ { id: a, value: top-secret }, { id: b, value: top-secret } ]", vec!["keys[1]", "`a` and `b`"]),
+        ("version: 1\nplans: [ { id: a, limits: [ { name: quota, throttle: { rate: 1/s, burst: 1 } } ] } ]", vec!["plans[0].limits[0].name", "another"]),
+        ("version: 1\nplans: [ { id: a, limits: [ { name: c, concurrency: { limit: 3 } } ] } ]", vec!["plans[0].limits[0].concurrency", "not there yet"]),
+        ("version: 1\nplans: [ { id: a, limits: [ { name: c } ] } ]",                       vec!["plans[0].limits[0]", "exactly one"]),
+        ("version: 1\napis: [ { id: x, stages: [ { name: s, methods: { GET: { throttle: { rate: 1/s, burst: 1 } } } } ] } ]", vec!["apis[0].stages[0].methods[GET]", "POST /v1"]),
+        ("version: 1\npolicies: [ { name: p } ]",                                           vec!["policies[0]", "throttle"]),
+        ("version: 1\nversion: 1",                                                          vec!["duplicate", "line 2"]),
+        ("not: [yaml",                                                                      vec!["line"]),
+    ];
+    for (catalog, told) in cases {
+        let (valid, said) = validate(catalog);
+        assert!(!valid, "{catalog}: {said}");
+        for words in told {
+            assert!(said.contains(words), "{catalog}: no `{words}` in: {said}");
+        }
+        assert!(!said.contains("top-secret"), "{said}");
+        assert!(said.contains("catalog.yaml"), "{said}");
+    }
+    let (valid, said) = validate(tollgate::catalog::EXAMPLE);
+    assert!(valid && said.contains("1 plan"), "{said}");
+    let (valid, said) = validate(
+        "version: 1\npolicies: [ { name: p, throttle: { rate: 1234567/d, burst: 1000000000 } } ]",
+    );
+    assert!(valid && said.contains("warning") && said.contains("slower"), "{said}");
+}
+
+#[test]
+fn bad_arguments_are_answered_with_what_to_write() {
+    for (arguments, told) in [
+        (vec!["--listen", "8080"], "127.0.0.1:8080"),
+        (vec!["--store", "localhost"], "redis://"),
+        (vec!["--store", "redis+sentinel://h/m"], "not served yet"),
+        (vec!["--catalog", "/does/not/exist"], "/does/not/exist"),
+        (vec!["--lisen", "x"], "--listen"),
+    ] {
+        let said = tollgate(&arguments);
+        assert_eq!(said.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&said.stderr).contains(told), "{arguments:?}: {}", text(&said.stderr));
+    }
+    assert!(text(&tollgate(&["--help"]).stdout).contains("TOLLGATE_"));
+}
+
+#[test]
+fn the_check_command_asks_a_running_service() {
+    let node = Node::start(&[]);
+    let url = format!("http://{}", node.address());
+    let ask = |cost: &str| {
+        tollgate(&["check", "--url", &url, "--policy", "login", "--key", "a", "--cost", cost])
+            .status
+            .code()
+    };
+    assert_eq!((ask("5"), ask("1"), ask(r#"{"requests":0}"#)), (Some(0), Some(1), Some(0)));
+    assert_eq!(tollgate(&["ready", "--url", &url]).status.code(), Some(0));
+    assert_eq!(tollgate(&["ready", "--url", "http://127.0.0.1:1"]).status.code(), Some(2));
+}
+
+#[test]
+fn json_logs_are_json() {
+    let node = Node::start(&["--log-format", "json"]);
+    node.signal(Signal::HUP);
+    eventually("it has logged", || node.log().lines().count() >= 2);
+    for line in node.log().lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(event["level"].is_string(), "{line}");
+    }
+}

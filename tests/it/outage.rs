@@ -1,0 +1,235 @@
+//! R10: a lost Redis is decided by the plan, within the deadline, and recovered from alone.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::node::Node;
+use crate::support::proxy::Proxy;
+use crate::support::redis::RedisServer;
+use crate::support::{eventually, free_port};
+
+const CATALOG: &str = r#"
+version: 1
+policies:
+  - { name: open, throttle: { rate: 1/h, burst: 8 } }
+  - { name: closed, throttle: { rate: 1/h, burst: 8 }, on_store_failure: closed }
+  - { name: local, throttle: { rate: 1/h, burst: 8 }, on_store_failure: local }
+  - { name: tried, throttle: { rate: 1/h, burst: 1 }, on_store_failure: closed, mode: shadow }
+"#;
+const DEADLINE: &str = "100ms";
+
+fn node(url: &str) -> Node {
+    Node::with_catalog(CATALOG, &["--store", url, "--check-deadline", DEADLINE, "--min-nodes", "2"])
+}
+
+fn ask(node: &Node, policy: &str, cost: u64) -> (u16, String) {
+    let answer = node.check(json!({"policy": policy, "key": "a", "cost": cost}));
+    (answer.status, answer.json()["decided_by"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Every plan has its way, in time, and nothing of it depends on how Redis was lost.
+fn assert_decided_without_redis(node: &Node) {
+    // A replica still reads: a peek would not notice.
+    eventually("Redis is given up", || {
+        ask(node, "open", 1).1 == "fallback" && node.get("/readyz").body.contains("degraded")
+    });
+    let fallback = |status| (status, "fallback".to_owned());
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(ask(node, "open", 1), fallback(200));
+        assert_eq!(ask(node, "closed", 1), fallback(503));
+        assert_eq!(ask(node, "tried", 1), fallback(200));
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(6),
+        "60 checks took {:?}: the breaker asks a dead Redis",
+        began.elapsed()
+    );
+    // A half of 8: two nodes at least share it.
+    let local: Vec<u16> = (0..5).map(|_| ask(node, "local", 1).0).collect();
+    assert_eq!(local, [200, 200, 200, 200, 429]);
+    assert_eq!(ask(node, "local", 5), fallback(503), "a cost above the share");
+    let answer = node.check(json!({"policy": "open", "key": "a"}));
+    assert_eq!(
+        (answer.header("ratelimit"), answer.json()["limits"].as_array().map(Vec::len)),
+        (None, Some(0))
+    );
+    assert_eq!(node.get("/readyz").status, 200, "a lost Redis does not make a node unready");
+}
+
+/// Returns how long Redis was back before it decided again.
+fn assert_recovers(node: &Node) {
+    let began = Instant::now();
+    eventually("Redis decides again", || ask(node, "open", 0).1 == "redis");
+    // Generous against a slow machine: the design says one second.
+    assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
+    eventually("every worker has its connection again", || {
+        node.metric("tollgate_breaker_open", "") == 0.0
+    });
+    assert!(node.get("/readyz").body.contains("ok"));
+}
+
+#[test]
+fn a_killed_redis() {
+    let mut redis = RedisServer::start();
+    let node = node(&redis.url());
+    assert_eq!(ask(&node, "open", 3), (200, "redis".into()));
+    redis.kill();
+    assert_decided_without_redis(&node);
+    redis.restart();
+    assert_recovers(&node);
+    // It came back empty: one burst more, and no longer than that.
+    assert_eq!(ask(&node, "open", 8).0, 200);
+    assert_eq!(ask(&node, "open", 1).0, 429);
+    assert!(node.metric("tollgate_store_errors_total", "unreachable") >= 1.0);
+    assert!(node.metric("tollgate_breaker_opened_total", "") >= 1.0);
+    assert!(node.metric("tollgate_decisions_total", "failed_closed") >= 20.0);
+}
+
+#[test]
+fn a_redis_that_is_not_there_at_the_start() {
+    let port = free_port();
+    let node = node(&format!("redis://127.0.0.1:{port}"));
+    assert_decided_without_redis(&node);
+}
+
+#[test]
+fn a_stopped_redis_whose_connections_stay_open() {
+    let redis = RedisServer::start();
+    let node = node(&redis.url());
+    assert_eq!(ask(&node, "closed", 1), (200, "redis".into()));
+    redis.signal(Signal::STOP);
+    let began = Instant::now();
+    assert_eq!(ask(&node, "closed", 1), (503, "fallback".into()));
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "answered within the deadline, not {:?}",
+        began.elapsed()
+    );
+    assert_decided_without_redis(&node);
+    redis.signal(Signal::CONT);
+    assert_recovers(&node);
+    assert!(node.metric("tollgate_store_errors_total", "timeout") >= 3.0);
+}
+
+#[test]
+fn a_redis_slower_than_the_deadline() {
+    let redis = RedisServer::start();
+    let proxy = Proxy::to(redis.port());
+    let node = node(&proxy.url());
+    assert_eq!(ask(&node, "open", 1), (200, "redis".into()));
+    proxy.delay(Duration::from_millis(700));
+    assert_decided_without_redis(&node);
+    proxy.delay(Duration::ZERO);
+    assert_recovers(&node);
+}
+
+#[test]
+fn a_redis_that_became_a_replica() {
+    let redis = RedisServer::start();
+    let node = node(&redis.url());
+    assert_eq!(ask(&node, "open", 1), (200, "redis".into()));
+    redis.ask(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_decided_without_redis(&node);
+    redis.ask(&["REPLICAOF", "NO", "ONE"]);
+    assert_recovers(&node);
+    assert!(node.metric("tollgate_store_errors_total", "refused") >= 1.0);
+}
+
+#[test]
+fn a_redis_out_of_memory() {
+    let redis = RedisServer::start();
+    let node = node(&redis.url());
+    assert_eq!(ask(&node, "open", 1), (200, "redis".into()));
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_eq!(ask(&node, "closed", 1), (503, "fallback".into()));
+    assert_decided_without_redis(&node);
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_recovers(&node);
+}
+
+#[test]
+fn a_redis_that_forgot_the_script_is_told_again() {
+    let redis = RedisServer::start();
+    let node = node(&redis.url());
+    for _ in 0..5 {
+        assert_eq!(ask(&node, "closed", 1), (200, "redis".into()));
+        redis.ask(&["SCRIPT", "FLUSH"]);
+    }
+    assert_eq!(ask(&node, "closed", 3), (200, "redis".into()));
+    assert_eq!(ask(&node, "closed", 1).0, 429, "each was charged once");
+}
+
+#[test]
+fn local_shares_survive_a_redis_that_comes_and_goes() {
+    let mut redis = RedisServer::start();
+    let node = node(&redis.url());
+    let mut admitted = 0;
+    for _ in 0..3 {
+        redis.kill();
+        eventually("both workers have given Redis up", || {
+            ask(&node, "open", 1);
+            node.metric("tollgate_breaker_open", "") == 2.0
+        });
+        admitted += (0..6).filter(|_| ask(&node, "local", 1).0 == 200).count();
+        redis.restart();
+        assert_recovers(&node);
+    }
+    assert_eq!(admitted, 4, "the share is spent once, not at every outage");
+}
+
+#[test]
+fn tls_and_acl_users_work_and_a_stranger_certificate_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let port = free_port();
+    let acl = "on >s3cret ~tg:* +@connection +eval +evalsha +time +mget +set +zadd +zcard +zrem +zremrangebyscore +expire";
+    fs::write(path("users.acl"), format!("user default off\nuser tollgate {acl}\n")).unwrap();
+    let redis = RedisServer::start_with(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &path("cert.pem"),
+        "--tls-key-file",
+        &path("key.pem"),
+        "--tls-auth-clients",
+        "no",
+        "--aclfile",
+        &path("users.acl"),
+    ]);
+    let url = format!("rediss://tollgate:s3cret@localhost:{port}");
+    let trusting = Node::with_catalog(
+        CATALOG,
+        &["--store", &url, "--redis-ca", &path("cert.pem"), "--check-deadline", "5s"],
+    );
+    assert_eq!(ask(&trusting, "closed", 1), (200, "redis".into()));
+    eventually("it is alive for others", || trusting.metric("tollgate_live_nodes", "") == 1.0);
+    let wary = Node::with_catalog(CATALOG, &["--store", &url]);
+    assert_eq!(ask(&wary, "closed", 1), (503, "fallback".into()));
+    let wrong = Node::with_catalog(
+        CATALOG,
+        &["--store", &url.replace("s3cret", "wr0ng"), "--redis-ca", &path("cert.pem")],
+    );
+    assert_eq!(ask(&wrong, "closed", 1), (503, "fallback".into()));
+    assert!(!trusting.log().contains("s3cret") && !wrong.log().contains("wr0ng"));
+    assert!(redis.path().exists());
+}
+
+#[test]
+fn live_nodes_are_those_with_a_heartbeat() {
+    let redis = RedisServer::start();
+    let flags = ["--store", &redis.url(), "--drain-delay", "0s"];
+    let [one, other] = [Node::start(&flags), Node::start(&flags)];
+    eventually("both see two", || {
+        [&one, &other].iter().all(|node| node.metric("tollgate_live_nodes", "") == 2.0)
+    });
+    assert_eq!(other.stop(), Some(0));
+    eventually("the one left sees one", || one.metric("tollgate_live_nodes", "") == 1.0);
+}

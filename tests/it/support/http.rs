@@ -1,0 +1,134 @@
+//! HTTP as a client sends it: whole requests, or bytes that no well-behaved client would send.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// An answer: status, headers in lower case, body.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| &**value)
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// One request on a connection of its own.
+pub fn send(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    try_send(address, method, path, headers, body)
+        .unwrap_or_else(|| panic!("no answer from {address}"))
+}
+
+/// The same, where there may be nobody to answer.
+pub fn try_send(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Option<Answer> {
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    if !body.is_empty() || method == "POST" {
+        request += &format!("content-length: {}\r\n", body.len());
+    }
+    request += "\r\n";
+    request += body;
+    raw(address, request.as_bytes())
+}
+
+/// Whatever `bytes` are answered with until the other side closes.
+pub fn raw(address: &str, bytes: &[u8]) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // A server that refuses early may close before it has read everything: its answer counts.
+    let _closed_early = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _reset_after_answer = stream.read_to_end(&mut answer);
+    parse(&answer)
+}
+
+/// A connection that is kept, for one request after the other.
+pub struct Kept {
+    stream: TcpStream,
+    address: String,
+}
+
+impl Kept {
+    pub fn open(address: &str) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, address: address.to_owned() })
+    }
+
+    /// Sends a POST; `None` where the connection is of no more use.
+    pub fn post(&mut self, path: &str, body: &str) -> Option<Answer> {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        self.stream.write_all(head.as_bytes()).ok()?;
+        let mut answer = Vec::new();
+        let mut buffer = [0; 16384];
+        loop {
+            let count = self.stream.read(&mut buffer).ok()?;
+            if count == 0 {
+                return None;
+            }
+            answer.extend_from_slice(&buffer[..count]);
+            if let Some(parsed) = parse(&answer)
+                && parsed
+                    .header("content-length")
+                    .is_some_and(|length| length.parse() == Ok(parsed.body.len()))
+            {
+                return Some(parsed);
+            }
+        }
+    }
+}
+
+fn parse(answer: &[u8]) -> Option<Answer> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let header = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    Some(Answer { status, headers: lines.filter_map(header).collect(), body: body.to_owned() })
+}
+
+/// A connection that sends `first` and then nothing; says how long until it is cut off.
+pub fn stall(address: &str, first: &[u8], at_most: Duration) -> bool {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(at_most)).unwrap();
+    stream.write_all(first).unwrap();
+    let mut buffer = Vec::new();
+    stream.read_to_end(&mut buffer).is_ok()
+}

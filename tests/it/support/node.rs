@@ -1,0 +1,120 @@
+//! A node: the real binary, on a port of its own.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::http::{self, Answer};
+use super::process::Process;
+
+/// A running node.
+pub struct Node {
+    dir: TempDir,
+    address: String,
+    process: Process,
+}
+
+impl Node {
+    /// Starts one with the built-in catalog.
+    pub fn start(flags: &[&str]) -> Self {
+        Self::launch(None, flags, &[])
+    }
+
+    /// Starts one with a catalog.
+    pub fn with_catalog(catalog: &str, flags: &[&str]) -> Self {
+        Self::launch(Some(catalog), flags, &[])
+    }
+
+    pub fn launch(catalog: Option<&str>, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--workers", "2"]).args(flags);
+        if let Some(catalog) = catalog {
+            let file = dir.path().join("catalog.yaml");
+            fs::write(&file, catalog).unwrap();
+            command.arg("--catalog").arg(file);
+        }
+        command.envs(environment.iter().copied());
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(log));
+        let mut lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
+        let first = lines.next().and_then(Result::ok);
+        let address =
+            first.as_deref().and_then(|line| line.split("http://").nth(1)).map(str::to_owned);
+        let log = fs::read_to_string(dir.path().join("log")).unwrap();
+        let address = address.unwrap_or_else(|| panic!("the node did not start: {log}"));
+        Self { dir, address, process }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    pub fn catalog_file(&self) -> PathBuf {
+        self.dir.path().join("catalog.yaml")
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        http::send(&self.address, "GET", path, &[], "")
+    }
+
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        http::send(&self.address, method, path, headers, body)
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "json! makes a value")]
+    pub fn check(&self, body: Value) -> Answer {
+        self.send("POST", "/check", &[], &body.to_string())
+    }
+
+    /// One check of a policy; whether it was allowed.
+    pub fn passes(&self, policy: &str, key: &str, cost: u64) -> bool {
+        let answer = self.check(json!({"policy": policy, "key": key, "cost": cost}));
+        match answer.status {
+            200 => true,
+            429 => false,
+            _ => panic!("{answer:?}"),
+        }
+    }
+
+    /// What a metric shows, summed over all label sets that contain `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.get("/metrics").body;
+        let of_name = |line: &&str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{'])) && line.contains(labels)
+        };
+        text.lines()
+            .filter(of_name)
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Ends it as an orchestrator does, and returns its exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        self.process.wait().code()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.process.has_ended()
+    }
+
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.process.wait().code()
+    }
+}

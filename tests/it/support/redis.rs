@@ -1,0 +1,141 @@
+//! A redis-server of a test's own, with a clock that can be set.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tollgate::time::Micros;
+
+use super::process::Process;
+use super::{eventually, free_port, repository};
+
+/// A running redis-server without persistence.
+pub struct RedisServer {
+    dir: TempDir,
+    port: u16,
+    arguments: Vec<String>,
+    with_clock: bool,
+    process: Option<Process>,
+}
+
+impl RedisServer {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub fn start_with(arguments: &[&str]) -> Self {
+        Self::launch(arguments, false)
+    }
+
+    /// With a clock that shows the machine's time until it is set.
+    pub fn start_with_clock() -> Self {
+        Self::launch(&[], true)
+    }
+
+    fn launch(arguments: &[&str], with_clock: bool) -> Self {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("clock"), [0; 16]).unwrap();
+        let mut server = Self { dir, port: free_port(), arguments, with_clock, process: None };
+        server.restart();
+        server
+    }
+
+    /// Starts it again, empty.
+    pub fn restart(&mut self) {
+        self.process = None;
+        let mut command = Command::new("redis-server");
+        command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir"]);
+        command.arg(self.dir.path()).args(["--port", &self.port.to_string()]).args(&self.arguments);
+        command.stdout(Stdio::null());
+        if self.with_clock {
+            command
+                .env("LD_PRELOAD", &*CLOCK_SHIM)
+                .env("CLOCK_FILE", self.dir.path().join("clock"));
+        }
+        self.process = Some(Process::spawn(&mut command));
+        let address = ("127.0.0.1", if self.has_tls() { self.tls_port() } else { self.port });
+        eventually("redis-server listens", || TcpStream::connect(address).is_ok());
+    }
+
+    fn has_tls(&self) -> bool {
+        self.arguments.iter().any(|argument| argument == "--tls-port")
+    }
+
+    fn tls_port(&self) -> u16 {
+        let place = self.arguments.iter().position(|argument| argument == "--tls-port").unwrap();
+        self.arguments[place + 1].parse().unwrap()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn connection(&self) -> redis::Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    /// The answer to one command, as text.
+    pub fn ask(&self, words: &[&str]) -> redis::Value {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).query(&mut self.connection()).unwrap()
+    }
+
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.as_ref().unwrap().signal(signal);
+    }
+
+    /// How many script calls it has run.
+    pub fn script_calls(&self) -> u64 {
+        let info: String =
+            redis::cmd("INFO").arg("commandstats").query(&mut self.connection()).unwrap();
+        let calls =
+            |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
+        info.lines().filter(|line| line.starts_with("cmdstat_eval")).filter_map(calls).sum()
+    }
+
+    /// Stops the clock at `now`.
+    pub fn set_clock(&self, now: Micros) {
+        self.write_clock(1, now.get().cast_signed());
+    }
+
+    /// Lets the clock run `micros` ahead of the machine's.
+    pub fn shift_clock(&self, micros: i64) {
+        self.write_clock(0, micros);
+    }
+
+    fn write_clock(&self, mode: i64, value: i64) {
+        use std::os::unix::fs::FileExt as _;
+        assert!(self.with_clock);
+        // In place: the server has mapped this very file.
+        let file = fs::OpenOptions::new().write(true).open(self.dir.path().join("clock")).unwrap();
+        file.write_all_at(&[mode.to_ne_bytes(), value.to_ne_bytes()].concat(), 0).unwrap();
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// The compiled clock shim, built once for all tests.
+static CLOCK_SHIM: LazyLock<PathBuf> = LazyLock::new(|| {
+    let source = repository("tests/it/support/clock_shim.c");
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("clock_shim-{}.so", std::process::id()));
+    let mut compile = Command::new("cc");
+    compile.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
+    assert!(compile.status().unwrap().success(), "{compile:?}");
+    library
+});

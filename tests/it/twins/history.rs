@@ -1,0 +1,220 @@
+//! Random histories: clock steps, changes of limits, checks of several limits and subjects.
+
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tollgate::limit::{
+    Calendar, Charge, Charges, Limit, Period, Quota, Rule, Subject, Throttle, Unit,
+};
+use tollgate::time::Micros;
+
+/// 2026-03-28, a day before summer time begins in Europe.
+pub const START: Micros = Micros::new(1_774_656_000_000_000);
+
+const RATES: [&str; 14] = [
+    "1/s",
+    "10/s",
+    "3/min",
+    "7/h",
+    "1234567/d",
+    "0.1/s",
+    "1000000/s",
+    "5000000/s",
+    "333.333/s",
+    "1/d",
+    "99999/h",
+    "0.000001/s",
+    "123456789/min",
+    "2/s",
+];
+const BURSTS: [u64; 9] = [1, 2, 5, 10, 100, 12_345, 1_000_000, 1 << 33, (1 << 53) - 1];
+const QUOTAS: [u64; 5] = [1, 3, 10, 1000, (1 << 53) - 1];
+const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"];
+
+/// How the clock moves before a step.
+#[derive(Clone, Debug)]
+pub enum Move {
+    /// By so many microseconds.
+    By(i64),
+    /// By whole times what one unit of a throttle takes to drain, and a bit.
+    Drains { slot: usize, times: u32, off: i64 },
+}
+
+/// A limit as a slot may have it.
+#[derive(Clone, Debug)]
+pub enum Spec {
+    Throttle { rate: usize, burst: usize, shadow: bool },
+    Quota { limit: usize, period: u8, zone: usize, shadow: bool },
+}
+
+/// One charge: which subject, which slot, and a cost of the limit's size.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    subject: usize,
+    slot: usize,
+    cost: CostSpec,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum CostSpec {
+    Units(u64),
+    /// The burst or quota, and so much more or less.
+    Capacity(i64),
+    /// This part of it, in 64ths.
+    Part(u64),
+}
+
+/// One call to the store.
+#[derive(Clone, Debug)]
+pub struct Step {
+    clock: Move,
+    change: Option<(usize, Spec)>,
+    checks: Vec<Vec<Ask>>,
+}
+
+const SLOTS: usize = 4;
+const SUBJECTS: usize = 3;
+
+pub fn histories(steps: usize) -> impl Strategy<Value = Vec<Step>> {
+    vec(step(), 1..=steps)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let clock = prop_oneof![
+        4 => (0_i64..50).prop_map(Move::By),
+        3 => (0..SLOTS, 0_u32..6, -1_i64..=1).prop_map(|(slot, times, off)| Move::Drains { slot, times, off }),
+        2 => (0_i64..3_000_000).prop_map(Move::By),
+        1 => (0_i64..200_000_000_000).prop_map(Move::By),
+        1 => (-3_000_000_i64..0).prop_map(Move::By),
+        1 => (-400_000_000_000_i64..0).prop_map(Move::By),
+    ];
+    let change = prop_oneof![4 => Just(None), 1 => (0..SLOTS, spec()).prop_map(Some)];
+    (clock, change, vec(vec(ask(), 1..4), 1..4)).prop_map(|(clock, change, checks)| Step {
+        clock,
+        change,
+        checks,
+    })
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let shadow = || prop::bool::weighted(0.15);
+    prop_oneof![
+        3 => (0..RATES.len(), 0..BURSTS.len(), shadow())
+            .prop_map(|(rate, burst, shadow)| Spec::Throttle { rate, burst, shadow }),
+        1 => (0..QUOTAS.len(), 0_u8..5, 0..ZONES.len(), shadow())
+            .prop_map(|(limit, period, zone, shadow)| Spec::Quota { limit, period, zone, shadow }),
+    ]
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let cost = prop_oneof![
+        1 => Just(CostSpec::Units(0)),
+        6 => (1_u64..4).prop_map(CostSpec::Units),
+        1 => any::<u32>().prop_map(|units| CostSpec::Units(units.into())),
+        2 => (-1_i64..=1).prop_map(CostSpec::Capacity),
+        2 => (1_u64..64).prop_map(CostSpec::Part),
+    ];
+    (0..SUBJECTS, 0..SLOTS, cost).prop_map(|(subject, slot, cost)| Ask { subject, slot, cost })
+}
+
+/// What a history has come to.
+pub struct World {
+    now: Micros,
+    slots: Vec<Arc<Limit>>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let first = [
+            Spec::Throttle { rate: 1, burst: 2, shadow: false },
+            Spec::Quota { limit: 2, period: 0, zone: 1, shadow: false },
+            Spec::Throttle { rate: 4, burst: 3, shadow: false },
+            Spec::Throttle { rate: 2, burst: 1, shadow: true },
+        ];
+        let slots = first.iter().enumerate().filter_map(|(slot, spec)| limit(slot, spec)).collect();
+        Self { now: START, slots }
+    }
+}
+
+impl World {
+    pub fn subjects() -> impl Iterator<Item = Subject> {
+        (0..SUBJECTS).map(|number| match number {
+            0 => Subject::api_key("one").method("GET /"),
+            number => Subject::policy("p", &number.to_string()),
+        })
+    }
+
+    /// Moves the clock and changes limits as `step` says.
+    pub fn advance(&mut self, step: &Step) -> Micros {
+        let by = match step.clock {
+            Move::By(by) => by,
+            Move::Drains { slot, times, off } => match self.slots[slot].rule() {
+                Rule::Throttle(throttle) => {
+                    (throttle.per() / throttle.drain()).min(1 << 40).cast_signed()
+                        * i64::from(times)
+                        + off
+                }
+                Rule::Quota(_) => off,
+            },
+        };
+        let earliest = START.get().cast_signed() - 1_000_000_000_000;
+        let now = (self.now.get().cast_signed() + by).clamp(earliest, earliest + (1 << 50));
+        self.now = Micros::new(now.cast_unsigned());
+        if let Some((slot, spec)) = &step.change
+            && let Some(limit) = limit(*slot, spec)
+        {
+            self.slots[*slot] = limit;
+        }
+        self.now
+    }
+
+    /// The step's checks; none charges a counter twice.
+    pub fn checks(&self, step: &Step) -> Vec<Charges> {
+        let subjects: Vec<Subject> = Self::subjects().collect();
+        let check = |asks: &Vec<Ask>| {
+            let mut charges = Charges::new();
+            for ask in asks {
+                let (subject, limit) = (subjects[ask.subject], Arc::clone(&self.slots[ask.slot]));
+                let cost = cost(ask.cost, limit.capacity());
+                let twice =
+                    |other: &Charge| other.subject == subject && other.limit.row() == limit.row();
+                if !charges.iter().any(twice) {
+                    charges.push(Charge { subject, limit, cost });
+                }
+            }
+            charges
+        };
+        step.checks.iter().map(check).collect()
+    }
+}
+
+fn cost(spec: CostSpec, capacity: u64) -> u64 {
+    match spec {
+        CostSpec::Units(units) => units,
+        CostSpec::Capacity(off) => capacity.saturating_add_signed(off),
+        CostSpec::Part(part) => (capacity / 64).max(1) * part,
+    }
+}
+
+/// A slot's limit; a throttle keeps its name through all changes of rate and burst.
+fn limit(slot: usize, spec: &Spec) -> Option<Arc<Limit>> {
+    let (rule, shadow) = match *spec {
+        Spec::Throttle { rate, burst, shadow } => (
+            Rule::Throttle(Throttle::new(RATES[rate].parse().unwrap(), BURSTS[burst]).ok()?),
+            shadow,
+        ),
+        Spec::Quota { limit, period, zone, shadow } => {
+            let period = match period {
+                0 => Period::Day,
+                1 => Period::Week(jiff::civil::Weekday::Monday),
+                2 => Period::Week(jiff::civil::Weekday::Thursday),
+                3 => Period::Month(1),
+                _ => Period::Month(31),
+            };
+            let calendar = Arc::new(Calendar::new(period, ZONES[zone]).unwrap());
+            (Rule::Quota(Quota { limit: QUOTAS[limit], calendar }), shadow)
+        }
+    };
+    Some(Arc::new(Limit::new(&format!("slot{slot}"), Unit::requests(), rule, shadow)))
+}

@@ -1,0 +1,101 @@
+//! R4: Rust and Lua decide alike, bit for bit, on random histories with a real Redis (and R3, R5).
+//!
+//! Redis' clock stands where each step puts it. A step's checks go in one call, subjects and limits
+//! repeat, limits change between steps, and the clock goes forward and back.
+
+mod history;
+mod model;
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
+use tokio::time::Instant;
+use tollgate::limit::Charges;
+use tollgate::store::{Lane, Redis, RedisOptions};
+use tollgate::telemetry::Metrics;
+
+use crate::support::redis::RedisServer;
+use history::{Step, World, histories};
+use model::Model;
+
+const HISTORIES: u32 = 450;
+const STEPS: usize = 100;
+
+pub fn options(url: &str) -> RedisOptions {
+    RedisOptions {
+        url: url.parse().unwrap(),
+        ca_file: None,
+        deadline: Duration::from_secs(10),
+        min_nodes: 1,
+    }
+}
+
+#[test]
+fn rust_and_lua_decide_alike_on_random_histories() {
+    let steps_done = Cell::new(0);
+    let server = RedisServer::start_with_clock();
+    server.set_clock(history::START);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new())).unwrap();
+    let lane = runtime.block_on(redis.lane());
+    let mut runner = TestRunner::new(Config {
+        cases: HISTORIES,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            "tests/it/twins/regressions.txt",
+        ))),
+        max_shrink_iters: 2_000,
+        ..Config::default()
+    });
+    let result = runner.run(&histories(STEPS), |steps| {
+        steps_done.set(steps_done.get() + steps.len());
+        let _guard = runtime.enter();
+        runtime.block_on(replay(&server, &lane, &steps))
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
+    assert!(steps_done.get() >= 20_000, "only {} steps", steps_done.get());
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: tollgate::store::Error) -> TestCaseError {
+    TestCaseError::fail(error.to_string())
+}
+
+async fn replay(server: &RedisServer, lane: &Lane, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut connection = server.connection();
+    let _: () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
+    let mut world = World::default();
+    let mut model = Model::default();
+    for (number, step) in steps.iter().enumerate() {
+        let now = world.advance(step);
+        server.set_clock(now);
+        // Redis forgets an expired key when somebody looks at it, or when it finds the time.
+        let mut look = redis::cmd("EXISTS");
+        for subject in World::subjects() {
+            look.arg(subject.redis_key());
+        }
+        let _: u64 = look.query(&mut connection).unwrap();
+        model.expire(now);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // The node learns where the clock is: a check that has to be asked twice is judged later.
+        let _: u64 = lane.judge(&Charges::new(), deadline).await.map_err(failed)?.index;
+        let checks = world.checks(step);
+        let answers = lane.judge_all(&checks, deadline).await;
+        for (index, (charges, answer)) in checks.iter().zip(answers).enumerate() {
+            let reference = model.judge(charges, now);
+            let lua = answer.map_err(failed)?;
+            if lua.verdict != reference {
+                let why = format!(
+                    "step {number}, check {index}: {charges:#?}\nRust: {reference:?}\nLua:  {:?}",
+                    lua.verdict
+                );
+                return Err(TestCaseError::fail(why));
+            }
+        }
+        model.end_of_call(now);
+    }
+    Ok(())
+}
