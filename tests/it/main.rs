@@ -25,6 +25,7 @@ mod support;
 mod asking;
 mod bad_input;
 mod cluster;
+mod gateways;
 
 mod house;
 mod lane;

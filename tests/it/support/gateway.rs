@@ -1,0 +1,99 @@
+//! Real gateways, with the configurations that are shipped: only addresses are replaced.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{eventually, free_port, repository};
+
+/// A gateway in front of an upstream that answers with what it was sent.
+pub struct Gateway {
+    _dir: TempDir,
+    _process: Process,
+    address: String,
+}
+
+impl Gateway {
+    /// Starts `nginx`, `haproxy` or `caddy`, which asks the Tollgate at `tollgate`.
+    pub fn start(kind: &str, tollgate: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
+        let replacements = [
+            ("127.0.0.1:8000", &*address),
+            ("127.0.0.1:8080", tollgate),
+            ("127.0.0.1:9000", &echo()),
+        ];
+        for entry in fs::read_dir(repository("deploy/gateways").join(kind)).unwrap() {
+            let file = entry.unwrap().path();
+            let mut text = fs::read_to_string(&file).unwrap();
+            for (shipped, here) in replacements {
+                text = text.replace(shipped, here);
+            }
+            fs::write(dir.path().join(file.file_name().unwrap()), text).unwrap();
+        }
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let mut command = command(kind, dir.path());
+        let process =
+            Process::spawn(command.current_dir(dir.path()).stdout(Stdio::null()).stderr(log));
+        eventually(&format!("{kind} listens"), || TcpStream::connect(&address).is_ok());
+        Self { _dir: dir, _process: process, address }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+fn command(kind: &str, dir: &Path) -> Command {
+    // Debian puts some of them where only root looks.
+    let found = ["/usr/sbin", "/usr/bin"].map(|folder| Path::new(folder).join(kind));
+    let mut command =
+        Command::new(found.iter().find(|path| path.exists()).map_or(Path::new(kind), |path| path));
+    match kind {
+        "nginx" => {
+            let settings = format!("daemon off; pid {0}/pid; error_log stderr;", dir.display());
+            command
+                .args(["-e", "stderr", "-g", &settings, "-p"])
+                .arg(dir)
+                .arg("-c")
+                .arg(dir.join("nginx.conf"));
+        }
+        "haproxy" => drop(command.args(["-db", "-f", "haproxy.cfg"])),
+        "caddy" => {
+            command
+                .args(["run", "--config", "Caddyfile", "--adapter", "caddyfile"])
+                .env("HOME", dir);
+        }
+        _ => panic!("{kind}"),
+    }
+    command
+}
+
+/// An upstream that answers every request with its head.
+fn echo() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().filter_map(Result::ok) {
+            std::thread::spawn(move || {
+                let head: Vec<String> = BufReader::new(stream.try_clone().unwrap())
+                    .lines()
+                    .map_while(Result::ok)
+                    .take_while(|line| !line.is_empty())
+                    .collect();
+                let body = head.join("\n").to_ascii_lowercase();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                let _gone = stream.write_all(answer.as_bytes());
+            });
+        }
+    });
+    address
+}
