@@ -24,6 +24,7 @@ mod support;
 
 mod asking;
 mod bad_input;
+mod bound;
 mod cluster;
 mod gateways;
 

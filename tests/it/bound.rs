@@ -1,0 +1,125 @@
+//! R3: in every window of every length no more is admitted than burst and rate allow. Exactly.
+//!
+//! On the reference, which the twins hold equal to Lua. The windows are all between any two
+//! admitted charges, not only those from the first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tollgate::algorithm::{self, Row, Rows};
+use tollgate::limit::{Charge, Charges, Limit, Rule, Subject, Throttle, Unit};
+use tollgate::time::Micros;
+
+const RATES: [&str; 7] =
+    ["10/s", "3/min", "1234567/d", "0.7/s", "1000000/s", "333.333/s", "2500000/s"];
+
+#[derive(Default)]
+struct Table(HashMap<u64, Row>);
+
+impl Rows for Table {
+    fn read(&self, charge: &Charge) -> Option<Row> {
+        self.0.get(&charge.limit.row().get()).copied()
+    }
+
+    fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
+        self.0.insert(charge.limit.row().get(), row);
+    }
+}
+
+/// One step of a history: microseconds that pass, in parts of a drain interval, and a cost.
+#[derive(Clone, Debug)]
+struct Step {
+    intervals: u64,
+    off: u64,
+    cost: u64,
+    change: Option<(usize, u64)>,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let change = prop_oneof![9 => Just(None), 1 => (0..RATES.len(), 1_u64..40).prop_map(Some)];
+    let step = (0_u64..4, 0_u64..3, 1_u64..6, change);
+    let step =
+        step.prop_map(|(intervals, off, cost, change)| Step { intervals, off, cost, change });
+    proptest::collection::vec(step, 1..120)
+}
+
+fn throttle(rate: usize, burst: u64) -> Throttle {
+    Throttle::new(RATES[rate].parse().unwrap(), burst).unwrap()
+}
+
+/// Whether `cost` is at most `burst + rate * time`, in whole numbers.
+fn within(cost: u64, throttle: &Throttle, time: u64) -> bool {
+    u128::from(cost) * u128::from(throttle.per())
+        <= u128::from(throttle.size()) + u128::from(throttle.drain()) * u128::from(time)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_window_admits_more_than_burst_and_rate(rate in 0..RATES.len(), burst in 1_u64..40, steps in steps()) {
+        let mut rows = Table::default();
+        let mut now = 1_774_656_000_000_000_u64;
+        let mut current = throttle(rate, burst);
+        // Each admitted charge with its time, and all throttles that were in force until then.
+        let mut admitted: Vec<(u64, u64, Throttle)> = Vec::new();
+        for step in &steps {
+            now += (current.per() / current.drain()) * step.intervals + step.off;
+            if let Some((rate, burst)) = step.change {
+                current = throttle(rate, burst);
+            }
+            let limit = Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(current), false));
+            let charge = Charge { subject: Subject::api_key("a"), limit, cost: step.cost };
+            let charges: Charges = [charge].into_iter().collect();
+            let offer = algorithm::windows(&charges, Micros::new(now));
+            if algorithm::judge(&charges, &offer, Micros::new(now), &mut rows).unwrap().allowed {
+                admitted.push((now, step.cost, current));
+            }
+        }
+        for (from, &(start, ..)) in admitted.iter().enumerate() {
+            let mut cost = 0;
+            let mut faster: Throttle = admitted[from].2;
+            let mut larger = faster.burst();
+            for &(at, more, in_force) in &admitted[from..] {
+                cost += more;
+                // In a window in which the limit was changed, the larger burst and rate count.
+                larger = larger.max(in_force.burst());
+                if in_force.rate().excess_over(faster.rate()) > 0.0 {
+                    faster = in_force;
+                }
+                // The bucket was full at most by the larger burst when the window began.
+                let bound = Throttle::new(faster.rate(), larger).unwrap();
+                prop_assert!(within(cost, &bound, at - start), "{cost} within {} us of {:?}", at - start, bound);
+            }
+        }
+    }
+
+    #[test]
+    fn a_patient_client_gets_the_whole_rate(rate in 0..RATES.len(), burst in 1_u64..40) {
+        // The other side of the bound: coming back when Retry-After says so is always in time.
+        let throttle = throttle(rate, burst);
+        let limit = Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false));
+        let charge = Charge { subject: Subject::api_key("a"), limit, cost: 1 };
+        let charges: Charges = [charge.clone()].into_iter().collect();
+        let (mut rows, mut now, mut passed) = (Table::default(), 1_774_656_000_000_000_u64, 0);
+        let start = now;
+        for _ in 0..300 {
+            let verdict = algorithm::judge(&charges, &[None], Micros::new(now), &mut rows).unwrap();
+            if verdict.allowed {
+                passed += 1;
+            } else {
+                let standing = algorithm::standing(&charge, verdict.readings[0], false, Micros::new(now));
+                let early = algorithm::judge(&charges, &[None], Micros::new(now + standing.retry_after.get() - 1), &mut rows);
+                prop_assert!(!early.unwrap().allowed, "a microsecond earlier it did not fit");
+                now += standing.retry_after.get();
+                let then = algorithm::judge(&charges, &[None], Micros::new(now), &mut rows).unwrap();
+                prop_assert!(then.allowed, "Retry-After was not true");
+                passed += 1;
+            }
+        }
+        // Nothing that drained was lost, but for what drains within the microsecond of the last one.
+        let at_once = throttle.drain() / throttle.per();
+        prop_assert!(!within(passed + 1 + at_once, &throttle, now - start), "more would have fitted");
+    }
+}
