@@ -118,8 +118,8 @@ proptest! {
                 passed += 1;
             }
         }
-        // Nothing that drained was lost, but for what drains within the microsecond of the last one.
-        let at_once = throttle.drain() / throttle.per();
-        prop_assert!(!within(passed + 1 + at_once, &throttle, now - start), "more would have fitted");
+        // Below one unit a microsecond nothing that drains is lost by waiting for whole ones.
+        let is_slow = throttle.drain() <= throttle.per();
+        prop_assert!(!is_slow || !within(passed + 1, &throttle, now - start), "one more would have fitted");
     }
 }
