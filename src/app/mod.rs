@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use signals::Signals;
+
 use crate::engine::{Engine, Fallback, Live, Recorder};
 use crate::http::{self, Listener, Node, Server, Shared, Worker};
 use crate::settings::Settings;
@@ -100,6 +102,7 @@ fn counts(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, Failure
 }
 
 async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
+    let signals = Signals::install()?;
     raise_open_files();
     match &parts.counts {
         Counts::Memory(memory) => {
@@ -127,10 +130,9 @@ async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
         .map(|number| start(number, server.worker(), Arc::clone(parts), Arc::clone(&shared)))
         .collect::<Result<Vec<_>, _>>()?;
     tokio::spawn(Arc::clone(&parts.live).watch());
-    tokio::spawn(signals::reload_on_hangup(Arc::clone(&parts.live)));
     greet(&listener, &parts.settings);
     let stop = async {
-        let urgent = signals::stop().await;
+        let urgent = signals.obey(Arc::clone(&parts.live)).await;
         shared.draining.store(true, Ordering::Relaxed);
         if !urgent {
             tracing::info!("draining: not ready, and stopping in {:?}", parts.settings.drain_delay);

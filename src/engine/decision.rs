@@ -85,11 +85,8 @@ pub struct Decision {
 
 impl Decision {
     /// What a store's verdict means.
-    pub(super) fn from_verdict(
-        charges: &Charges,
-        verdict: &Verdict,
-        decided_by: DecidedBy,
-    ) -> Self {
+    #[must_use]
+    pub fn from_verdict(charges: &Charges, verdict: &Verdict, decided_by: DecidedBy) -> Self {
         let judged = charges.iter().zip(&verdict.readings).map(|(charge, &reading)| {
             let made = verdict.allowed && algorithm::fits(charge, reading);
             let standing = algorithm::standing(charge, reading, made, verdict.now);

@@ -8,6 +8,8 @@ mod batch;
 mod body;
 mod check;
 mod headers;
+#[cfg(feature = "bench")]
+mod noop;
 mod ops;
 mod problem;
 mod request;
@@ -77,7 +79,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed().into_response() })
         .fallback(unknown);
     #[cfg(feature = "bench")]
-    let router = router.route("/noop", post(check::noop));
+    let router = router.route("/noop", post(noop::noop));
     router.with_state(node)
 }
 
