@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use signals::Signals;
 
-use crate::engine::{Engine, Fallback, Live, Recorder};
+use crate::engine::{self, Engine, Fallback, Live, Recorder};
 use crate::http::{self, Listener, Node, Server, Shared, Worker};
 use crate::settings::Settings;
 use crate::store::{Memory, Redis, RedisOptions, Store};
@@ -164,14 +164,15 @@ fn start(
                 Counts::Memory(memory) => Store::Memory(memory.clone()),
                 Counts::Redis(redis) => Store::Redis(redis.lane().await),
             };
-            let engine = Engine {
+            let engine = Engine::new(engine::Parts {
                 live: Arc::clone(&parts.live),
                 store,
                 fallback: Arc::clone(&parts.fallback),
                 metrics: Arc::clone(&parts.metrics),
                 recorder: parts.recorder.clone(),
                 deadline: parts.settings.check_deadline,
-            };
+                denial_memo: parts.settings.denial_memo,
+            });
             drop(parts);
             worker.run(http::router(Arc::new(Node { engine, shared }))).await;
         });

@@ -19,6 +19,8 @@ pub enum DecidedBy {
     Redis,
     /// The node's own memory, which is the store.
     Memory,
+    /// The node, because Redis has refused the same a moment ago.
+    Memo,
     /// The node alone, because the store was lost.
     Fallback,
 }
@@ -37,6 +39,7 @@ impl DecidedBy {
         match self {
             Self::Redis => "redis",
             Self::Memory => "memory",
+            Self::Memo => "memo",
             Self::Fallback => "fallback",
         }
     }

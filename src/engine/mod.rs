@@ -6,11 +6,13 @@
 mod decision;
 mod fallback;
 mod live;
+mod memo;
 mod record;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::Guard;
 use tokio::time::Instant;
 
 use crate::catalog::{ApiKey, Ask, Catalog, Met, Refusal};
@@ -20,6 +22,7 @@ use crate::telemetry::{Metrics, Outcome};
 pub use decision::{DecidedBy, Decision, Judged, Status};
 pub use fallback::Fallback;
 pub use live::{Live, Unusable, read as read_catalog};
+use memo::Memo;
 pub use record::{Recorded, Recorder, replay};
 
 /// By what a check says who asks.
@@ -31,9 +34,14 @@ pub enum Client<'a> {
     Id(&'a str),
 }
 
-/// Decides checks. Cheap to clone.
-#[derive(Clone)]
+/// Decides the checks of one worker.
 pub struct Engine {
+    parts: Parts,
+    memo: Option<Memo>,
+}
+
+/// What an engine is made from.
+pub struct Parts {
     /// The catalog in use.
     pub live: Arc<Live>,
     /// Where limits are counted.
@@ -46,6 +54,8 @@ pub struct Engine {
     pub recorder: Option<Recorder>,
     /// From a check fully read to its answer.
     pub deadline: Duration,
+    /// Whether refusals are remembered.
+    pub denial_memo: bool,
 }
 
 /// What is known of a check before the store is asked.
@@ -63,6 +73,25 @@ struct Known {
 }
 
 impl Engine {
+    /// An engine that remembers nothing yet. In memory a refusal is no dearer than its memo.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let remembers = parts.denial_memo && matches!(parts.store, Store::Redis(_));
+        Self { memo: remembers.then(Memo::default), parts }
+    }
+
+    /// The catalog in use at this moment.
+    #[must_use]
+    pub fn catalog(&self) -> Guard<Arc<Catalog>> {
+        self.parts.live.catalog()
+    }
+
+    /// Where limits are counted.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.parts.store
+    }
+
     /// Decides one check.
     ///
     /// # Errors
@@ -77,13 +106,13 @@ impl Engine {
         let decision = match self.prepare(client, ask)? {
             Prepared::Decided(decision) => decision,
             Prepared::Judge(known, charges) => {
-                self.metrics.in_flight.inc();
-                let answer = self.store.judge(&charges, began + self.deadline).await;
-                self.metrics.in_flight.dec();
+                self.parts.metrics.in_flight.inc();
+                let answer = self.parts.store.judge(&charges, began + self.parts.deadline).await;
+                self.parts.metrics.in_flight.dec();
                 self.conclude(known, &charges, answer)
             }
         };
-        self.metrics.check_duration.observe(began.elapsed().as_secs_f64());
+        self.parts.metrics.check_duration.observe(began.elapsed().as_secs_f64());
         Ok(decision)
     }
 
@@ -110,23 +139,23 @@ impl Engine {
             });
         }
         let asked = i64::try_from(checks.len()).unwrap_or(i64::MAX);
-        self.metrics.in_flight.add(asked);
-        let answers = self.store.judge_all(&checks, began + self.deadline).await;
-        self.metrics.in_flight.sub(asked);
+        self.parts.metrics.in_flight.add(asked);
+        let answers = self.parts.store.judge_all(&checks, began + self.parts.deadline).await;
+        self.parts.metrics.in_flight.sub(asked);
         for (((place, known), charges), answer) in waiting.into_iter().zip(&checks).zip(answers) {
             results[place] = Some(Ok(self.conclude(known, charges, answer)));
         }
         let each = began.elapsed().as_secs_f64();
         for _ in &results {
-            self.metrics.check_duration.observe(each);
+            self.parts.metrics.check_duration.observe(each);
         }
         results.into_iter().flatten().collect()
     }
 
     fn prepare(&self, client: Option<Client<'_>>, ask: &Ask<'_>) -> Result<Prepared, Refusal> {
-        let catalog = self.live.catalog();
+        let catalog = self.parts.live.catalog();
         let key = client.map(|client| find(&catalog, client)).transpose()?;
-        let mut met = catalog.meet(ask, key, self.store.now())?;
+        let mut met = catalog.meet(ask, key, self.parts.store.now())?;
         let charges = std::mem::take(&mut met.charges);
         if charges.len() > MAX_CHARGES {
             let detail =
@@ -138,13 +167,18 @@ impl Engine {
         if let Some(charge) = hopeless {
             self.count(&known, Some(charge.limit.label()), Outcome::TooLarge);
             let violated = Arc::clone(charge.limit.name());
-            let by = DecidedBy::store(&self.store);
+            let by = DecidedBy::store(&self.parts.store);
             return Ok(Prepared::Decided(Decision::too_large(
                 violated,
                 known.key,
                 known.met.plan,
                 by,
             )));
+        }
+        if let Some(mut decision) = self.memo.as_ref().and_then(|memo| memo.refuse(&charges)) {
+            self.count(&known, decision.violation().map(|limit| limit.label()), Outcome::Refused);
+            decision.tell_of(known.key, known.met.plan);
+            return Ok(Prepared::Decided(decision));
         }
         Ok(Prepared::Judge(known, charges))
     }
@@ -154,10 +188,13 @@ impl Engine {
             Ok(answer) => answer,
             Err(error) => return self.fall_back(known, charges, &error),
         };
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = &self.parts.recorder {
             recorder.record(charges, &answer);
         }
-        let by = DecidedBy::store(&self.store);
+        if let (Some(memo), false) = (&self.memo, answer.verdict.allowed) {
+            memo.remember(charges, &answer.verdict);
+        }
+        let by = DecidedBy::store(&self.parts.store);
         let mut decision = Decision::from_verdict(charges, &answer.verdict, by);
         for judged in
             decision.limits.iter().filter(|judged| judged.limit.shadow() && !judged.standing.fits)
@@ -174,7 +211,7 @@ impl Engine {
 
     fn fall_back(&self, known: Known, charges: &Charges, error: &Error) -> Decision {
         tracing::debug!(kind = error.kind(), %error, "a check is decided without the store");
-        let fallen = self.fallback.decide(charges, known.met.on_store_failure);
+        let fallen = self.parts.fallback.decide(charges, known.met.on_store_failure);
         self.count(&known, fallen.limit.as_ref(), fallen.outcome);
         let mut decision = fallen.decision;
         decision.tell_of(known.key, known.met.plan);
@@ -183,7 +220,8 @@ impl Engine {
 
     fn count(&self, known: &Known, limit: Option<&Arc<str>>, outcome: Outcome) {
         let limit = limit.map_or("", |label| label);
-        self.metrics
+        self.parts
+            .metrics
             .decisions
             .with_label_values(&[&*known.met.label, limit, outcome.as_str()])
             .inc();

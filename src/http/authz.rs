@@ -87,7 +87,7 @@ async fn decide(node: &Node, asked: &Asked, request: &Parts) -> Result<Decision,
     for (name, text, most) in [(method, ask.method, MAX_KEY), (path, ask.path, MAX_PATH)] {
         match text {
             Some(text) => check_text(name, text, most)?,
-            None if node.engine.live.catalog().has_method_limits(&ask) => {
+            None if node.engine.catalog().has_method_limits(&ask) => {
                 let why =
                     if trusted { "is missing" } else { "is believed from --trusted-peers only" };
                 let detail = format!(

@@ -26,7 +26,7 @@ pub(super) async fn healthz() -> Response {
 pub(super) async fn readyz(State(node): State<Arc<Node>>) -> Response {
     match () {
         () if node.shared.is_draining() => status(StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        () if node.engine.store.is_degraded() => status(StatusCode::OK, "degraded"),
+        () if node.engine.store().is_degraded() => status(StatusCode::OK, "degraded"),
         () => status(StatusCode::OK, "ok"),
     }
 }

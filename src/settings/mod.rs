@@ -39,6 +39,8 @@ pub struct Settings {
     pub min_nodes: u64,
     /// From SIGTERM to closing the listener.
     pub drain_delay: Duration,
+    /// Whether refusals are remembered until their Retry-After.
+    pub denial_memo: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Where every decision is appended.
@@ -119,6 +121,7 @@ impl TryFrom<Raw> for Settings {
             forwarded_headers: raw.forwarded_headers,
             min_nodes: raw.min_nodes,
             drain_delay,
+            denial_memo: raw.denial_memo,
             log_format: raw.log_format,
             record: path(raw.record),
             workers,

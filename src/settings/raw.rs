@@ -24,6 +24,7 @@ pub(super) struct Raw {
     pub(super) forwarded_headers: ForwardedHeaders,
     pub(super) min_nodes: u64,
     pub(super) drain_delay: String,
+    pub(super) denial_memo: bool,
     pub(super) log_format: LogFormat,
     pub(super) record: String,
     pub(super) workers: usize,
@@ -66,6 +67,9 @@ pub struct Flags {
     /// How long to go on serving after SIGTERM [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub drain_delay: Option<String>,
+    /// Whether what Redis refused is refused again without asking it, until Retry-After [default: true]
+    #[arg(long, value_name = "true|false")]
+    pub denial_memo: Option<String>,
     /// How log lines are written [default: text]
     #[arg(long, value_name = "text|json")]
     pub log_format: Option<String>,
@@ -92,6 +96,7 @@ impl Flags {
             ("trusted_peers", &self.trusted_peers),
             ("forwarded_headers", &self.forwarded_headers),
             ("drain_delay", &self.drain_delay),
+            ("denial_memo", &self.denial_memo),
             ("log_format", &self.log_format),
             ("record", &self.record),
         ];

@@ -54,6 +54,8 @@ fn three_nodes_decide_like_the_reference_one_for_one() {
                 "10s",
                 "--drain-delay",
                 "0s",
+                "--denial-memo",
+                "false",
                 "--record",
                 &record(number),
             ];

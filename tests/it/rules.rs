@@ -68,7 +68,10 @@ fn r2_a_node_with_a_wrong_clock_decides_like_the_others() {
     // The other way round is the same: the machine's clock is right, and Redis' is 40 days off.
     let redis = RedisServer::start_with_clock();
     redis.shift_clock(40 * 86_400 * 1_000_000);
-    let node = Node::with_catalog(CATALOG, &["--store", &redis.url(), "--check-deadline", "5s"]);
+    let node = Node::with_catalog(
+        CATALOG,
+        &["--store", &redis.url(), "--check-deadline", "5s", "--denial-memo", "false"],
+    );
     assert!(node.passes("daily", "a", 2));
     // While the node runs the clock moves beyond every window that it knows.
     redis.shift_clock(-90 * 86_400 * 1_000_000);
@@ -85,7 +88,10 @@ fn r2_a_step_of_redis_clock_freezes_nothing_and_costs_one_burst_at_most() {
     let hour = 3_600_000_000;
     let start = SystemClock.now();
     redis.set_clock(start);
-    let node = Node::with_catalog(CATALOG, &["--store", &redis.url(), "--check-deadline", "5s"]);
+    let node = Node::with_catalog(
+        CATALOG,
+        &["--store", &redis.url(), "--check-deadline", "5s", "--denial-memo", "false"],
+    );
     assert!(node.passes("quick", "a", 5) && !node.passes("quick", "a", 1));
     let back = Micros::new(start.get() - hour);
     redis.set_clock(back);
@@ -162,7 +168,10 @@ fn r6_retry_after_is_when_this_very_cost_fits() {
     let redis = RedisServer::start_with_clock();
     let start = SystemClock.now();
     redis.set_clock(start);
-    let node = Node::with_catalog(CATALOG, &["--store", &redis.url(), "--check-deadline", "5s"]);
+    let node = Node::with_catalog(
+        CATALOG,
+        &["--store", &redis.url(), "--check-deadline", "5s", "--denial-memo", "false"],
+    );
     assert!(node.passes("quick", "a", 5));
     for cost in [1, 3, 5] {
         let refused = node.check(json!({"policy": "quick", "key": "a", "cost": cost}));
@@ -236,4 +245,49 @@ fn r10_plans_that_differ_are_decided_by_the_strictest() {
         403,
         "open opens limits, never identity"
     );
+}
+
+#[test]
+fn a_refusal_is_repeated_from_memory_until_its_retry_after_and_not_after_a_reload() {
+    let redis = RedisServer::start();
+    // The heartbeat is a script too: two nodes tell its calls from those of checks.
+    let node = Node::with_catalog(CATALOG, &["--store", &redis.url(), "--check-deadline", "5s"]);
+    assert!(node.passes("other", "a", 3));
+    let calls = || node.metric("tollgate_store_batch_checks_count", "");
+    let before = calls();
+    for _ in 0..200 {
+        assert!(!node.passes("other", "a", 1));
+    }
+    assert!(
+        calls() - before <= 2.0,
+        "one call for each worker, and these are {}",
+        calls() - before
+    );
+    let answer = node.check(json!({"policy": "other", "key": "a"}));
+    assert_eq!((answer.status, answer.json()["decided_by"].as_str()), (429, Some("memo")));
+    assert_eq!(answer.json()["violated"], "policy:other/throttle");
+    assert!(
+        answer.header("ratelimit").is_some()
+            && answer.json()["retry_after_ms"].as_u64() > Some(3_500_000)
+    );
+    assert!(node.passes("other", "a", 0), "a peek is not refused");
+    std::fs::write(
+        node.catalog_file(),
+        CATALOG.replace("rate: 1/h, burst: 3", "rate: 1/h, burst: 4"),
+    )
+    .unwrap();
+    crate::support::eventually("the larger limit applies", || node.passes("other", "a", 1));
+}
+
+#[test]
+fn a_remembered_refusal_ends_when_it_fits() {
+    let redis = RedisServer::start();
+    let node = Node::with_catalog(CATALOG, &["--store", &redis.url(), "--check-deadline", "5s"]);
+    let began = std::time::Instant::now();
+    let mut admitted = 0;
+    while began.elapsed() < std::time::Duration::from_secs(1) {
+        admitted += u32::from(node.passes("quick", "a", 1));
+    }
+    let most = 5.0 + 10.0 * began.elapsed().as_secs_f64();
+    assert!(f64::from(admitted) <= most && admitted >= 14, "{admitted} of {most}");
 }

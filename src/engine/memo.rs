@@ -1,0 +1,184 @@
+//! What was refused a moment ago is refused again without the store, until it would fit.
+//!
+//! A refusal stays true until its Retry-After: a level only falls with time, at the rate that is
+//! known. So the memo holds for the same limit of the same catalog and for costs at least as large;
+//! a reload ends it, since its limits are other ones. It never allows anything. Limits of methods
+//! that no catalog lists are made for each check, and are not remembered.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use smallvec::smallvec;
+use tokio::time::Instant;
+
+use super::decision::{DecidedBy, Decision, Judged, Status};
+use crate::algorithm::{self, Reading, Verdict};
+use crate::limit::{Charge, Charges, Limit, Rule};
+use crate::time::Micros;
+
+/// The most refusals that one worker remembers; about 100 bytes each.
+const MOST: usize = 20_000;
+/// How long after a tidying the next one may be, where the memo is full.
+const TIDY_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// One worker's refusals.
+#[derive(Default)]
+pub(super) struct Memo(Mutex<Refusals>);
+
+#[derive(Default)]
+struct Refusals {
+    by_counter: HashMap<([u8; 16], u64), Refused>,
+    tidied: Option<Instant>,
+}
+
+struct Refused {
+    /// Holds the limit, so that no other can take its address.
+    limit: Arc<Limit>,
+    cost: u64,
+    reading: Reading,
+    now: Micros,
+    seen: Instant,
+    until: Instant,
+}
+
+impl Memo {
+    /// The answer to a check that is known to be refused.
+    pub(super) fn refuse(&self, charges: &Charges) -> Option<Decision> {
+        let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.by_counter.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        charges.iter().filter(|charge| !charge.limit.shadow()).find_map(|charge| {
+            let refused = refusals.by_counter.get(&counter(charge))?;
+            refused.decide(charge, now)
+        })
+    }
+
+    /// Remembers what a verdict refused.
+    pub(super) fn remember(&self, charges: &Charges, verdict: &Verdict) {
+        let seen = Instant::now();
+        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (charge, &reading) in charges.iter().zip(&verdict.readings) {
+            if charge.limit.shadow() || algorithm::fits(charge, reading) {
+                continue;
+            }
+            let wait = algorithm::standing(charge, reading, false, verdict.now).retry_after;
+            if refusals.by_counter.len() >= MOST && !refusals.tidy(seen) {
+                return;
+            }
+            let until = seen + std::time::Duration::from_micros(wait.get());
+            let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
+            let refused = Refused { limit, cost, reading, now, seen, until };
+            refusals.by_counter.insert(counter(charge), refused);
+        }
+    }
+}
+
+fn counter(charge: &Charge) -> ([u8; 16], u64) {
+    (charge.subject.digest(), charge.limit.row().get())
+}
+
+impl Refusals {
+    /// Forgets what has passed; whether there is room again.
+    fn tidy(&mut self, now: Instant) -> bool {
+        if self.tidied.is_some_and(|tidied| now - tidied < TIDY_EVERY) {
+            return false;
+        }
+        self.tidied = Some(now);
+        self.by_counter.retain(|_, refused| refused.until > now);
+        self.by_counter.len() < MOST
+    }
+}
+
+impl Refused {
+    fn decide(&self, charge: &Charge, now: Instant) -> Option<Decision> {
+        let applies =
+            now < self.until && charge.cost >= self.cost && Arc::ptr_eq(&self.limit, &charge.limit);
+        if !applies {
+            return None;
+        }
+        let passed = Micros::new(u64::try_from((now - self.seen).as_micros()).unwrap_or(u64::MAX));
+        let held = match charge.limit.rule() {
+            Rule::Throttle(throttle) => {
+                self.reading.held.saturating_sub(passed.get().saturating_mul(throttle.drain()))
+            }
+            Rule::Quota(_) => self.reading.held,
+        };
+        let reading = Reading { held, ..self.reading };
+        let standing = algorithm::standing(charge, reading, false, self.now + passed);
+        (!standing.fits).then(|| Decision {
+            limits: smallvec![Judged { limit: Arc::clone(&charge.limit), standing }],
+            decided_by: DecidedBy::Memo,
+            ..Decision::bare(
+                Status::Refused,
+                Some(Arc::clone(charge.limit.name())),
+                standing.retry_after,
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::{Day, Subject, Throttle, Unit};
+
+    fn charges(limit: &Arc<Limit>, cost: u64) -> Charges {
+        [Charge { subject: Subject::api_key("a"), limit: Arc::clone(limit), cost }]
+            .into_iter()
+            .collect()
+    }
+
+    fn limit() -> Arc<Limit> {
+        let throttle = Throttle::new("1/h".parse().unwrap(), 5).unwrap();
+        Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false))
+    }
+
+    fn refusal(held: u64) -> Verdict {
+        let readings = smallvec![Reading { held, window: Day::new(0) }];
+        Verdict { now: Micros::from_secs(1_000_000), allowed: false, readings }
+    }
+
+    #[test]
+    fn a_refusal_holds_for_the_same_limit_and_costs_as_large() {
+        let (memo, limit, hour) = (Memo::default(), limit(), 3_600_000_000);
+        memo.remember(&charges(&limit, 2), &refusal(4 * hour));
+        assert!(memo.refuse(&charges(&limit, 1)).is_none(), "a smaller cost may fit");
+        let again = memo.refuse(&charges(&limit, 2)).unwrap();
+        assert!(again.retry_after.get() <= hour && again.retry_after.get() > hour - 10_000_000);
+        let larger = memo.refuse(&charges(&limit, 3)).unwrap();
+        assert!(larger.retry_after > again.retry_after, "its own Retry-After, not the first one's");
+        assert_eq!((larger.limits.len(), larger.decided_by.as_str()), (1, "memo"));
+    }
+
+    #[test]
+    fn another_revisions_limit_is_another_limit() {
+        let (memo, old) = (Memo::default(), limit());
+        memo.remember(&charges(&old, 1), &refusal(old.size()));
+        assert!(memo.refuse(&charges(&old, 1)).is_some());
+        assert!(memo.refuse(&charges(&limit(), 1)).is_none());
+    }
+
+    #[test]
+    fn what_would_fit_by_now_is_asked_again() {
+        let memo = Memo::default();
+        let throttle = Throttle::new("1000000/s".parse().unwrap(), 1).unwrap();
+        let quick = Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false));
+        memo.remember(&charges(&quick, 1), &refusal(quick.size()));
+        std::thread::sleep(std::time::Duration::from_micros(2));
+        assert!(memo.refuse(&charges(&quick, 1)).is_none());
+    }
+
+    #[test]
+    fn a_flood_of_refusals_takes_bounded_memory() {
+        let (memo, limit) = (Memo::default(), limit());
+        for number in 0..MOST + 1_000 {
+            let subject = Subject::policy("p", &number.to_string());
+            let charges =
+                [Charge { subject, limit: Arc::clone(&limit), cost: 5 }].into_iter().collect();
+            memo.remember(&charges, &refusal(limit.size()));
+        }
+        assert_eq!(memo.0.lock().unwrap().by_counter.len(), MOST);
+    }
+}
