@@ -16,7 +16,7 @@ use crate::engine::{self, Engine, Fallback, Live, Recorder};
 use crate::http::{self, Listener, Node, Server, Shared, Worker};
 use crate::settings::Settings;
 use crate::store::{Memory, Redis, RedisOptions, Store};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, WorkerMetrics};
 use crate::time::SystemClock;
 
 /// Why the service does not start.
@@ -164,17 +164,18 @@ fn start(
                 Counts::Memory(memory) => Store::Memory(memory.clone()),
                 Counts::Redis(redis) => Store::Redis(redis.lane().await),
             };
+            let metrics = WorkerMetrics::new(&parts.metrics);
             let engine = Engine::new(engine::Parts {
                 live: Arc::clone(&parts.live),
                 store,
                 fallback: Arc::clone(&parts.fallback),
-                metrics: Arc::clone(&parts.metrics),
+                metrics: Arc::clone(&metrics),
                 recorder: parts.recorder.clone(),
                 deadline: parts.settings.check_deadline,
                 denial_memo: parts.settings.denial_memo,
             });
             drop(parts);
-            worker.run(http::router(Arc::new(Node { engine, shared }))).await;
+            worker.run(http::router(Arc::new(Node { engine, metrics, shared }))).await;
         });
     })
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::catalog::{ApiKey, Ask, Catalog, Met, Refusal};
 use crate::limit::Charges;
 use crate::store::{Answer, Error, MAX_CHARGES, Store};
-use crate::telemetry::{Metrics, Outcome};
+use crate::telemetry::{Outcome, WorkerMetrics};
 pub use decision::{DecidedBy, Decision, Judged, Status};
 pub use fallback::Fallback;
 pub use live::{Live, Unusable, read as read_catalog};
@@ -49,7 +49,7 @@ pub struct Parts {
     /// What decides where the store does not.
     pub fallback: Arc<Fallback>,
     /// Where decisions are counted.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<WorkerMetrics>,
     /// Where decisions are written down.
     pub recorder: Option<Recorder>,
     /// From a check fully read to its answer.
@@ -106,13 +106,13 @@ impl Engine {
         let decision = match self.prepare(client, ask)? {
             Prepared::Decided(decision) => decision,
             Prepared::Judge(known, charges) => {
-                self.parts.metrics.in_flight.inc();
+                self.parts.metrics.in_flight(1);
                 let answer = self.parts.store.judge(&charges, began + self.parts.deadline).await;
-                self.parts.metrics.in_flight.dec();
+                self.parts.metrics.in_flight(-1);
                 self.conclude(known, &charges, answer)
             }
         };
-        self.parts.metrics.check_duration.observe(began.elapsed().as_secs_f64());
+        self.parts.metrics.took(began.elapsed());
         Ok(decision)
     }
 
@@ -139,15 +139,15 @@ impl Engine {
             });
         }
         let asked = i64::try_from(checks.len()).unwrap_or(i64::MAX);
-        self.parts.metrics.in_flight.add(asked);
+        self.parts.metrics.in_flight(asked);
         let answers = self.parts.store.judge_all(&checks, began + self.parts.deadline).await;
-        self.parts.metrics.in_flight.sub(asked);
+        self.parts.metrics.in_flight(-asked);
         for (((place, known), charges), answer) in waiting.into_iter().zip(&checks).zip(answers) {
             results[place] = Some(Ok(self.conclude(known, charges, answer)));
         }
-        let each = began.elapsed().as_secs_f64();
+        let each = began.elapsed();
         for _ in &results {
-            self.parts.metrics.check_duration.observe(each);
+            self.parts.metrics.took(each);
         }
         results.into_iter().flatten().collect()
     }
@@ -219,12 +219,7 @@ impl Engine {
     }
 
     fn count(&self, known: &Known, limit: Option<&Arc<str>>, outcome: Outcome) {
-        let limit = limit.map_or("", |label| label);
-        self.parts
-            .metrics
-            .decisions
-            .with_label_values(&[&*known.met.label, limit, outcome.as_str()])
-            .inc();
+        self.parts.metrics.decided(&known.met.label, limit, outcome);
     }
 }
 

@@ -27,7 +27,7 @@ use axum::routing::{any, get, post};
 
 use crate::engine::Engine;
 use crate::settings::{ForwardedHeaders, Peers, Token};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, WorkerMetrics};
 pub use problem::Problem;
 pub use server::{Listener, Server, Worker};
 
@@ -35,6 +35,8 @@ pub use server::{Listener, Server, Worker};
 pub struct Node {
     /// Decides.
     pub engine: Engine,
+    /// What this worker counts.
+    pub metrics: Arc<WorkerMetrics>,
     /// What all workers share.
     pub shared: Arc<Shared>,
 }
@@ -85,7 +87,6 @@ pub fn router(node: Arc<Node>) -> Router {
 
 /// Counts an answer on its way out.
 fn counted(node: &Node, endpoint: &'static str, response: Response) -> Response {
-    let status = response.status();
-    node.shared.metrics.responses.with_label_values(&[endpoint, status.as_str()]).inc();
+    node.metrics.answered(endpoint, response.status().as_u16());
     response
 }

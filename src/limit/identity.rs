@@ -66,14 +66,19 @@ impl Subject {
     #[must_use]
     pub fn redis_key(&self) -> String {
         let mut key = String::with_capacity(50);
-        key.push_str("tg:{");
-        URL_SAFE_NO_PAD.encode_string(self.tag, &mut key);
-        key.push('}');
-        if let Some(part) = self.part {
-            key.push(':');
-            URL_SAFE_NO_PAD.encode_string(part, &mut key);
-        }
+        self.write_redis_key(&mut key);
         key
+    }
+
+    /// Appends the name of its Redis key.
+    pub fn write_redis_key(&self, out: &mut String) {
+        out.push_str("tg:{");
+        URL_SAFE_NO_PAD.encode_string(self.tag, out);
+        out.push('}');
+        if let Some(part) = self.part {
+            out.push(':');
+            URL_SAFE_NO_PAD.encode_string(part, out);
+        }
     }
 
     /// Its 128 bits where no hash tag is needed.

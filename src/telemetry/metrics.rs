@@ -2,11 +2,15 @@
 //!
 //! A field's help text is its documentation. Names and labels are part of the outside.
 
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
 use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use super::WorkerMetrics;
 
 /// From 50 µs, where a decision in memory lies, to beyond any sane deadline.
 const LATENCY_BUCKETS: [f64; 14] = [
@@ -60,6 +64,7 @@ impl Outcome {
 /// All metrics of one node.
 pub struct Metrics {
     registry: Registry,
+    workers: Mutex<Vec<Weak<WorkerMetrics>>>,
     /// `tollgate_decisions_total{plan,limit,outcome}`
     pub decisions: IntCounterVec,
     /// `tollgate_responses_total{endpoint,status}`
@@ -191,6 +196,7 @@ impl Metrics {
                 IntGauge::with_opts(opts("connections", "Open HTTP connections.")),
             ),
             registry,
+            workers: Mutex::default(),
         };
         for kind in STORE_ERRORS {
             metrics.store_errors.with_label_values(&[kind]);
@@ -201,6 +207,12 @@ impl Metrics {
         metrics
     }
 
+    /// One more worker whose counts flow together here.
+    pub(super) fn join(&self, worker: &Arc<WorkerMetrics>) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.push(Arc::downgrade(worker));
+    }
+
     /// Counts one failed call to the store.
     pub fn store_failed(&self, kind: &'static str) {
         self.store_errors.with_label_values(&[kind]).inc();
@@ -209,6 +221,10 @@ impl Metrics {
     /// All metrics in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> Vec<u8> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.in_flight
+            .set(workers.iter().filter_map(Weak::upgrade).map(|worker| worker.flush()).sum());
+        drop(workers);
         let mut text = Vec::new();
         let written = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         debug_assert!(written.is_ok(), "{written:?}");

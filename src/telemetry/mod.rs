@@ -5,6 +5,8 @@
 
 mod logs;
 mod metrics;
+mod worker;
 
 pub use logs::init_logs;
 pub use metrics::{Metrics, Outcome, STORE_ERRORS};
+pub use worker::WorkerMetrics;

@@ -45,8 +45,11 @@ fn command(name: &str, script: &str, call: &Call) -> Cmd {
         call.limits.len() + call.checks.len() + 32 * call.keys.len() + 256,
     );
     command.arg(name).arg(script).arg(call.keys.len());
+    let mut name = String::with_capacity(64);
     for key in &call.keys {
-        command.arg(key.redis_key());
+        name.clear();
+        key.write_redis_key(&mut name);
+        command.arg(&*name);
     }
     command.arg(call.limits.as_slice()).arg(call.checks.as_slice());
     command

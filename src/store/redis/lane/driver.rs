@@ -68,7 +68,8 @@ impl Driver {
                     None => break,
                 },
                 _ = self.trouble.changed() => {
-                    connection::probe(&mut connection, self.patience()).await.map(drop)
+                    // Checks that come meanwhile wait no longer than they may.
+                    connection::probe(&mut connection, self.redis.deadline).await.map(drop)
                 }
             };
             match done {
@@ -104,7 +105,9 @@ impl Driver {
         jobs: Vec<Job>,
         connection: &mut MultiplexedConnection,
     ) -> Result<(), Error> {
-        let Some(deadline) = jobs.iter().map(|job| job.deadline).max() else { return Ok(()) };
+        // All are answered by the earliest deadline. They came within one call's time of each other.
+        let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return Ok(()) };
+        let time_left = deadline.saturating_duration_since(Instant::now());
         let checks: Vec<&Charges> = jobs.iter().flat_map(|job| &job.checks).collect();
         let mut results = self.call(&checks, deadline, connection).await;
         if let Ok(judged) = &mut results
@@ -112,7 +115,7 @@ impl Driver {
         {
             results = Err(error);
         }
-        let fate = self.fate(results.as_ref().err());
+        let fate = self.fate(results.as_ref().err(), time_left);
         let mut results = match results {
             Ok(judged) => judged.into_iter(),
             Err(error) => {
@@ -128,13 +131,15 @@ impl Driver {
     }
 
     /// Counts a failed call, and says whether the connection can be used again.
-    fn fate(&mut self, error: Option<&Error>) -> Result<(), Error> {
+    fn fate(&mut self, error: Option<&Error>, time_left: Duration) -> Result<(), Error> {
         let Some(error) = error else {
             self.timeouts = 0;
             return Ok(());
         };
         self.redis.metrics.store_failed(error.kind());
         match error {
+            // A call that waited behind a slow one, and had little time itself, proves nothing.
+            Error::Timeout if time_left * 2 < self.redis.deadline => {}
             Error::Timeout => self.timeouts += 1,
             Error::Unreachable(_) | Error::Refused(_) | Error::BadReply(_) => {
                 self.timeouts = TIMEOUTS;

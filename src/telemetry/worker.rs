@@ -1,0 +1,105 @@
+//! What one worker counts on the hot path, apart from the others.
+//!
+//! Two cores that add to one counter pass its cache line to and fro; each worker therefore counts
+//! for itself, and the counts flow together when somebody reads them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::local::{LocalHistogram, LocalIntCounter};
+
+use super::metrics::{Metrics, Outcome};
+
+/// More labels than this are of catalogs long gone: the cache of handles begins anew.
+const MOST_HANDLES: usize = 4_096;
+
+/// The counts of one worker; aligned so that no other worker's lie on the same cache lines.
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    in_flight: AtomicI64,
+    counts: Mutex<Counts>,
+}
+
+struct Counts {
+    metrics: Arc<Metrics>,
+    check_duration: LocalHistogram,
+    decisions: HashMap<(usize, usize, Outcome), Decisions>,
+    responses: HashMap<(&'static str, u16), LocalIntCounter>,
+}
+
+/// A counter, and the labels whose addresses are its key: held, so that none is given out again.
+struct Decisions {
+    counter: LocalIntCounter,
+    _labels: (Arc<str>, Option<Arc<str>>),
+}
+
+impl WorkerMetrics {
+    /// Counts that flow into `metrics`.
+    #[must_use]
+    pub fn new(metrics: &Arc<Metrics>) -> Arc<Self> {
+        let counts = Counts {
+            check_duration: metrics.check_duration.local(),
+            metrics: Arc::clone(metrics),
+            decisions: HashMap::new(),
+            responses: HashMap::new(),
+        };
+        let worker = Arc::new(Self { in_flight: AtomicI64::new(0), counts: Mutex::new(counts) });
+        metrics.join(&worker);
+        worker
+    }
+
+    /// Counts one decision.
+    pub fn decided(&self, plan: &Arc<str>, limit: Option<&Arc<str>>, outcome: Outcome) {
+        let address = |label: &Arc<str>| Arc::as_ptr(label).addr();
+        let key = (address(plan), limit.map_or(0, address), outcome);
+        let mut counts = self.lock();
+        if let Some(known) = counts.decisions.get(&key) {
+            known.counter.inc();
+            return;
+        }
+        if counts.decisions.len() >= MOST_HANDLES {
+            counts.decisions.values().for_each(|known| known.counter.flush());
+            counts.decisions.clear();
+        }
+        let labels = [&**plan, limit.map_or("", |limit| limit), outcome.as_str()];
+        let counter = counts.metrics.decisions.with_label_values(&labels).local();
+        counter.inc();
+        let labels = (Arc::clone(plan), limit.cloned());
+        counts.decisions.insert(key, Decisions { counter, _labels: labels });
+    }
+
+    /// Counts one HTTP answer.
+    pub fn answered(&self, endpoint: &'static str, status: u16) {
+        let mut counts = self.lock();
+        let Counts { metrics, responses, .. } = &mut *counts;
+        let counter = responses.entry((endpoint, status)).or_insert_with(|| {
+            metrics.responses.with_label_values(&[endpoint, &status.to_string()]).local()
+        });
+        counter.inc();
+    }
+
+    /// Counts one check that took `time`.
+    pub fn took(&self, time: Duration) {
+        self.lock().check_duration.observe(time.as_secs_f64());
+    }
+
+    /// So many checks begin, or with a negative number end.
+    pub fn in_flight(&self, more: i64) {
+        self.in_flight.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Lets the counts flow together; returns how many checks are in flight.
+    pub(super) fn flush(&self) -> i64 {
+        let counts = self.lock();
+        counts.check_duration.flush();
+        counts.decisions.values().for_each(|known| known.counter.flush());
+        counts.responses.values().for_each(LocalIntCounter::flush);
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
