@@ -7,6 +7,7 @@
 use std::fmt;
 use std::ops::Add;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The largest whole number that a double, and therefore Redis' Lua, holds exactly together with
 /// all its predecessors: 2^53 - 1.
@@ -94,6 +95,14 @@ impl Clock for SystemClock {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Micros::new(u64::try_from(since_1970.as_micros()).unwrap_or(MAX_EXACT))
     }
+}
+
+/// Time since the machine started, sleep included: what a lease's life is measured by.
+#[must_use]
+pub fn boot_clock() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Never negative, and never a whole second of nanoseconds.
+    Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// A clock that stands where it was put, for tests and for replaying recorded histories.

@@ -97,6 +97,8 @@ fn counts(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, Failure
         ca_file: settings.redis_ca.clone(),
         deadline: settings.check_deadline,
         min_nodes: settings.min_nodes,
+        // What is charged ahead belongs to no check, so a record could not be replayed.
+        leases: settings.record.is_none(),
     };
     Ok(Counts::Redis(Redis::new(&options, Arc::clone(metrics))?))
 }

@@ -34,12 +34,6 @@ impl<'f> Limits<'f> {
         at: &'f str,
         findings: &'f mut Findings,
     ) -> Self {
-        if defaults.consistency == Consistency::Leased {
-            findings.fault(
-                &format!("{at}.consistency"),
-                "leases are not there yet; write `exact`, or leave it out",
-            );
-        }
         Self { prefix, defaults, at, findings }
     }
 
@@ -54,7 +48,7 @@ impl<'f> Limits<'f> {
         limits.extend(throttle.and_then(|throttle| self.throttle(throttle)));
         let at = format!("{}.quota", self.at);
         let rule = quota.and_then(|quota| self.quota_rule(quota, &at));
-        limits.extend(rule.map(|rule| self.limit("quota", Unit::requests(), rule, None)));
+        limits.extend(rule.map(|rule| self.limit("quota", Unit::requests(), rule, None, None)));
         for (index, written) in more.iter().enumerate() {
             let at = format!("{}.limits[{index}]", self.at);
             let Some(limit) = self.named(written, &at) else { continue };
@@ -73,7 +67,7 @@ impl<'f> Limits<'f> {
     pub(super) fn throttle(&mut self, written: &WrittenThrottle) -> Option<Arc<Limit>> {
         let at = format!("{}.throttle", self.at);
         let rule = self.throttle_rule(written, &at)?;
-        Some(self.limit("throttle", Unit::requests(), rule, None))
+        Some(self.limit("throttle", Unit::requests(), rule, None, None))
     }
 
     fn named(&mut self, written: &WrittenLimit, at: &str) -> Option<Arc<Limit>> {
@@ -83,12 +77,6 @@ impl<'f> Limits<'f> {
             self.findings.fault(
                 &format!("{at}.name"),
                 format_args!("`{}` is the name of the plan's own; choose another", written.name),
-            );
-        }
-        if written.consistency == Some(Consistency::Leased) {
-            self.findings.fault(
-                &format!("{at}.consistency"),
-                "leases are not there yet; write `exact`, or leave it out",
             );
         }
         let rule = match (&written.throttle, &written.quota, &written.concurrency) {
@@ -107,12 +95,29 @@ impl<'f> Limits<'f> {
                 None
             }
         }?;
-        Some(self.limit(&written.name, Unit::new(&written.unit), rule, written.mode))
+        Some(self.limit(
+            &written.name,
+            Unit::new(&written.unit),
+            rule,
+            written.mode,
+            written.consistency,
+        ))
     }
 
-    fn limit(&self, name: &str, unit: Unit, rule: Rule, mode: Option<Mode>) -> Arc<Limit> {
+    fn limit(
+        &self,
+        name: &str,
+        unit: Unit,
+        rule: Rule,
+        mode: Option<Mode>,
+        consistency: Option<Consistency>,
+    ) -> Arc<Limit> {
         let shadow = mode.unwrap_or(self.defaults.mode) == Mode::Shadow;
-        Arc::new(Limit::new(&format!("{}{name}", self.prefix), unit, rule, shadow))
+        // A quota has no rate at which leases would come back: it stays exact.
+        let leased = consistency.unwrap_or(self.defaults.consistency) == Consistency::Leased
+            && matches!(rule, Rule::Throttle(_));
+        let limit = Limit::new(&format!("{}{name}", self.prefix), unit, rule, shadow);
+        Arc::new(if leased { limit.leased_ahead() } else { limit })
     }
 
     fn throttle_rule(&mut self, written: &WrittenThrottle, at: &str) -> Option<Rule> {

@@ -19,6 +19,8 @@ pub enum DecidedBy {
     Redis,
     /// The node's own memory, which is the store.
     Memory,
+    /// The node, from what it has charged in Redis ahead.
+    Lease,
     /// The node, because Redis has refused the same a moment ago.
     Memo,
     /// The node alone, because the store was lost.
@@ -39,6 +41,7 @@ impl DecidedBy {
         match self {
             Self::Redis => "redis",
             Self::Memory => "memory",
+            Self::Lease => "lease",
             Self::Memo => "memo",
             Self::Fallback => "fallback",
         }

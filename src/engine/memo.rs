@@ -18,6 +18,8 @@ use crate::time::Micros;
 
 /// The most refusals that one worker remembers; about 100 bytes each.
 const MOST: usize = 20_000;
+/// How long Redis is not asked for a leased limit that it has refused: 100 times a second at most.
+const GATHER: std::time::Duration = std::time::Duration::from_millis(10);
 /// How long after a tidying the next one may be, where the memo is full.
 const TIDY_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -67,7 +69,9 @@ impl Memo {
             if refusals.by_counter.len() >= MOST && !refusals.tidy(seen) {
                 return;
             }
-            let until = seen + std::time::Duration::from_micros(wait.get());
+            let wait = std::time::Duration::from_micros(wait.get());
+            // Where a leased key is empty it is left to gather for a moment, whatever the demand.
+            let until = seen + if charge.limit.leased() { wait.max(GATHER) } else { wait };
             let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
             let refused = Refused { limit, cost, reading, now, seen, until };
             refusals.by_counter.insert(counter(charge), refused);
@@ -106,7 +110,12 @@ impl Refused {
             Rule::Quota(_) => self.reading.held,
         };
         let reading = Reading { held, ..self.reading };
-        let standing = algorithm::standing(charge, reading, false, self.now + passed);
+        let mut standing = algorithm::standing(charge, reading, false, self.now + passed);
+        if charge.limit.leased() {
+            let left = u64::try_from((self.until - now).as_micros()).unwrap_or(u64::MAX);
+            standing.fits = false;
+            standing.retry_after = standing.retry_after.max(Micros::new(left));
+        }
         (!standing.fits).then(|| Decision {
             limits: smallvec![Judged { limit: Arc::clone(&charge.limit), standing }],
             decided_by: DecidedBy::Memo,

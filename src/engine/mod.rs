@@ -194,7 +194,7 @@ impl Engine {
         if let (Some(memo), false) = (&self.memo, answer.verdict.allowed) {
             memo.remember(charges, &answer.verdict);
         }
-        let by = DecidedBy::store(&self.parts.store);
+        let by = if answer.leased { DecidedBy::Lease } else { DecidedBy::store(&self.parts.store) };
         let mut decision = Decision::from_verdict(charges, &answer.verdict, by);
         for judged in
             decision.limits.iter().filter(|judged| judged.limit.shadow() && !judged.standing.fits)

@@ -83,6 +83,7 @@ pub struct Limit {
     unit: Unit,
     rule: Rule,
     shadow: bool,
+    leased: bool,
     row: RowId,
 }
 
@@ -92,7 +93,13 @@ impl Limit {
     pub fn new(name: &str, unit: Unit, rule: Rule, shadow: bool) -> Self {
         let row = RowId::of(name, &unit, &rule);
         let name = Arc::<str>::from(name);
-        Self { label: Arc::clone(&name), name, unit, rule, shadow, row }
+        Self { label: Arc::clone(&name), name, unit, rule, shadow, leased: false, row }
+    }
+
+    /// The same, to be spent from leases where the store can.
+    #[must_use]
+    pub fn leased_ahead(self) -> Self {
+        Self { leased: true, ..self }
     }
 
     /// The same rule and counter under another name, for one of the methods that a `*` stands for.
@@ -148,6 +155,12 @@ impl Limit {
     #[must_use]
     pub fn shadow(&self) -> bool {
         self.shadow
+    }
+
+    /// Whether nodes may charge it ahead and spend from memory.
+    #[must_use]
+    pub fn leased(&self) -> bool {
+        self.leased
     }
 
     /// Which of its subject's counters is this limit's.

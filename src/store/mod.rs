@@ -66,6 +66,8 @@ pub struct Answer {
     pub verdict: Verdict,
     /// The order among decisions of the same `now`: the place in its call, or a running number.
     pub index: u64,
+    /// Whether it was decided from leases alone, without a call.
+    pub leased: bool,
 }
 
 /// One worker's way to the store; cheap to clone.

@@ -30,6 +30,7 @@ mod gateways;
 
 mod house;
 mod lane;
+mod leases;
 mod operate;
 mod outage;
 mod rules;

@@ -55,7 +55,7 @@ impl Memory {
         let index = self.0.judged.fetch_add(1, Ordering::Relaxed);
         let offer = algorithm::windows(charges, now);
         match algorithm::judge(charges, &offer, now, &mut held) {
-            Ok(verdict) => Answer { verdict, index },
+            Ok(verdict) => Answer { verdict, index, leased: false },
             Err(elsewhere) => unreachable!("windows around {now:?} do not hold {elsewhere:?}"),
         }
     }

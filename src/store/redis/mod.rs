@@ -38,6 +38,8 @@ pub struct RedisOptions {
     pub deadline: Duration,
     /// How many nodes there are at least.
     pub min_nodes: u64,
+    /// Whether limits that are declared so are spent from leases.
+    pub leases: bool,
 }
 
 /// What the lanes of one node share.
@@ -48,6 +50,10 @@ pub struct Redis {
     metrics: Arc<Metrics>,
     /// Redis' clock, as the last answer showed it.
     clock: Estimate,
+    /// Whether limits that are declared so are spent from leases.
+    leases: bool,
+    /// How many lanes there are, each of which may hold leases.
+    lanes: AtomicU64,
     /// How many lanes have no connection.
     lost_lanes: AtomicUsize,
     /// Changes whenever a lane gives its connection up: the others then try theirs.
@@ -81,6 +87,8 @@ impl Redis {
             deadline: options.deadline,
             metrics,
             clock: Estimate::default(),
+            leases: options.leases,
+            lanes: AtomicU64::new(0),
             lost_lanes: AtomicUsize::new(0),
             trouble: watch::Sender::new(()),
             nodes: AtomicU64::new(0),

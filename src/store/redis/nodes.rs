@@ -39,6 +39,11 @@ impl Redis {
         self.nodes.load(Ordering::Relaxed).max(self.min_nodes)
     }
 
+    /// How many may hold leases: the lanes of all nodes, taken to be like this one.
+    pub(super) fn holders(&self) -> u64 {
+        self.live_nodes() * self.lanes.load(Ordering::Relaxed).max(1)
+    }
+
     /// Tries to reach Redis, and logs which of its settings endanger limits.
     ///
     /// # Errors

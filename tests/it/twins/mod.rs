@@ -29,6 +29,7 @@ pub fn options(url: &str) -> RedisOptions {
         ca_file: None,
         deadline: Duration::from_secs(10),
         min_nodes: 1,
+        leases: true,
     }
 }
 

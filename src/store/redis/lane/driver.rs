@@ -182,7 +182,7 @@ impl Driver {
         let mut results = Vec::with_capacity(checks.len());
         for (index, charges) in (0..).zip(checks) {
             results.push(match reply.next(charges)? {
-                Judged::Verdict(verdict) => Ok(Answer { verdict, index }),
+                Judged::Verdict(verdict) => Ok(Answer { verdict, index, leased: false }),
                 Judged::Elsewhere => Err(Undecided::Elsewhere),
                 Judged::BadRow(why) => {
                     self.redis.metrics.store_failed("bad_row");

@@ -5,6 +5,7 @@
 //! is for the engine to say.
 
 mod driver;
+mod leases;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Error, Redis};
+use crate::algorithm::Verdict;
 use crate::limit::Charges;
 use crate::store::Answer;
-use crate::time::Micros;
+use crate::time::{Micros, boot_clock};
 use driver::Driver;
+use leases::{Cover, Leases, Renewal};
 
 /// Checks that one call carries at most, and one job has at most.
 const MOST: usize = 128;
@@ -47,6 +50,7 @@ pub struct Lane {
     jobs: mpsc::Sender<Job>,
     redis: Arc<Redis>,
     lost: Arc<AtomicBool>,
+    leases: Arc<Leases>,
 }
 
 impl Redis {
@@ -57,7 +61,8 @@ impl Redis {
         let mut driver = Driver::new(Arc::clone(self), queue, Arc::clone(&lost));
         driver.connect_once().await;
         tokio::spawn(driver.run());
-        Lane { jobs, redis: Arc::clone(self), lost }
+        self.lanes.fetch_add(1, Ordering::Relaxed);
+        Lane { jobs, redis: Arc::clone(self), lost, leases: Arc::default() }
     }
 }
 
@@ -67,8 +72,77 @@ impl Lane {
     /// # Errors
     /// Where Redis did not judge it in time, or at all.
     pub async fn judge(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
+        if self.redis.leases && charges.iter().any(Leases::concern) {
+            return self.judge_leased(charges, deadline).await;
+        }
+        self.judge_exactly(charges, deadline).await
+    }
+
+    async fn judge_exactly(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
         let answers = self.send(smallvec![charges.clone()], deadline)?;
         receive(answers, 1).await.pop().unwrap_or(Err(Error::Timeout))
+    }
+
+    /// What leases cover is taken from them first; Redis judges the rest. Where it refuses, what
+    /// was taken goes back: so the check is still charged as one, or not at all.
+    async fn judge_leased(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
+        let (now, clock, holders) = (self.now(), boot_clock(), self.redis.holders());
+        let mut covers = SmallVec::<[Cover; 4]>::new();
+        for charge in charges {
+            let concerned = Leases::concern(charge);
+            let (cover, renewal) = if concerned {
+                self.leases.take(charge, now, clock, holders)
+            } else {
+                (Cover::Ask, None)
+            };
+            covers.push(cover);
+            if let Some(renewal) = renewal {
+                tokio::spawn(self.clone().renew(renewal));
+            }
+        }
+        let asked = charges.iter().zip(&covers).filter(|(_, cover)| matches!(cover, Cover::Ask));
+        let rest: Charges = asked.map(|(charge, _)| charge.clone()).collect();
+        let judged = if rest.is_empty() {
+            let verdict = Verdict { now, allowed: true, readings: SmallVec::new() };
+            Ok(Answer { verdict, index: 0, leased: true })
+        } else {
+            self.judge_exactly(&rest, deadline).await
+        };
+        if !judged.as_ref().is_ok_and(|answer| answer.verdict.allowed) {
+            for (charge, cover) in charges.iter().zip(&covers) {
+                if let Cover::Taken(_, ends) = cover {
+                    self.leases.put_back(charge, *ends, boot_clock());
+                }
+            }
+        }
+        let mut answer = judged?;
+        self.learn(&rest, &answer.verdict);
+        let mut judged = std::mem::take(&mut answer.verdict.readings).into_iter();
+        let reading = |cover: &Cover| match cover {
+            Cover::Taken(reading, _) => Some(*reading),
+            Cover::Ask => judged.next(),
+        };
+        answer.verdict.readings = covers.iter().filter_map(reading).collect();
+        Ok(answer)
+    }
+
+    /// Charges a lease in the background.
+    async fn renew(self, renewal: Renewal) {
+        let charges: Charges = smallvec![renewal.charge.clone()];
+        let judged = self.judge_exactly(&charges, Instant::now() + leases::LIFE / 2).await;
+        if let Ok(answer) = &judged {
+            self.learn(&charges, &answer.verdict);
+        }
+        self.leases.settle(&renewal, judged.is_ok_and(|answer| answer.verdict.allowed));
+    }
+
+    fn learn(&self, charges: &Charges, verdict: &Verdict) {
+        for (charge, reading) in charges.iter().zip(&verdict.readings) {
+            if Leases::concern(charge) {
+                let more = if verdict.allowed { charge.amount() } else { 0 };
+                self.leases.learn(charge, reading.held + more, verdict.now);
+            }
+        }
     }
 
     /// Judges many checks by `deadline`, each on its own, in order.
