@@ -93,46 +93,111 @@ def median(samples):
     return {key: statistics.median(sample[key] for sample in samples) for key in samples[0]}
 
 
-def measure(binary, rounds, seconds, connections):
-    redis = Redis()
-    url = f"redis://127.0.0.1:{redis.port}"
-    memory, exact = Service(binary), Service(binary, "--store", url)
-    variants = {
-        "no-op": (memory.port, {"BENCH_PATH": "/noop"}),
-        "memory": (memory.port, {}),
-        "redis": (exact.port, {}),
-    }
-    try:
-        for port, env in variants.values():
+class Bench:
+    """Two services, one Redis, and what is measured on them."""
+
+    def __init__(self, binary):
+        self.redis = Redis()
+        url = f"redis://127.0.0.1:{self.redis.port}"
+        self.memory, self.exact = Service(binary), Service(binary, "--store", url)
+        leased = {"BENCH_BODY": '{"policy":"leased","key":"hot"}', "BENCH_KEYS": 1}
+        self.variants = {
+            "no-op": (self.memory.port, {"BENCH_PATH": "/noop"}),
+            "memory": (self.memory.port, {}),
+            "Redis, exact": (self.exact.port, {}),
+            "Redis, leased hot key": (self.exact.port, leased),
+        }
+
+    def close(self):
+        for process in (self.memory.process, self.exact.process, self.redis.process):
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+    def load(self, port, connections, seconds, env):
+        """A load with what Redis says of it; the heartbeat's one call a second is left out."""
+        self.redis.reset()
+        sample = wrk(port, connections, seconds, **env)
+        calls, micros = self.redis.scripts()
+        calls = calls if calls > 3 * seconds else 0
+        sample["us"] = micros / sample["requests"] if calls else 0.0
+        sample["calls"] = calls / sample["requests"] * 1000
+        sample["calls_per_second"] = calls / seconds
+        return sample
+
+    def rounds(self, rounds, seconds, connections):
+        for port, env in self.variants.values():
             wrk(port, 64, 1, **env)
         samples = {}
         for round_ in range(rounds):
             print(f"round {round_ + 1} of {rounds}", file=sys.stderr)
             for count in connections:
-                for name, (port, env) in variants.items():
-                    redis.reset()
-                    sample = wrk(port, count, seconds, **env)
-                    calls, micros = redis.scripts()
-                    sample["us"] = micros / sample["requests"] if calls else 0.0
-                    sample["per_call"] = sample["requests"] / calls if calls else 0.0
+                for name, (port, env) in self.variants.items():
+                    sample = self.load(port, count, seconds, env)
                     samples.setdefault((name, count), []).append(sample)
         return {key: median(values) for key, values in samples.items()}
-    finally:
-        for process in (memory.process, exact.process, redis.process):
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+
+    def single_figures(self, seconds):
+        """What is not a matter of connections; one load each, beside one throttle in the same minute."""
+        port = self.exact.port
+        batch = self.load(port, 8, seconds, {"BENCH_PATH": "/check/batch", "BENCH_BATCH": 100})
+        one = self.load(port, 64, seconds, {})
+        both = self.load(port, 64, seconds, {"BENCH_BODY": '{"policy":"both","key":"user:%d"}'})
+        over = self.load(port, 64, seconds, {"BENCH_BODY": '{"policy":"over","key":"hot"}', "BENCH_KEYS": 1})
+        many = self.load(port, 2000, seconds, {})
+        return [
+            ("batches of 100, checks/s", f"{batch['rate'] * 100:,.0f}"),
+            ("batches of 100, Redis us per check", f"{batch['us'] / 100:.2f}"),
+            ("throttle and day quota / one throttle, Redis us", f"{both['us'] / one['us']:.2f}"),
+            ("a leased key far over its limit, Redis calls per second", f"{over['calls_per_second']:.0f}"),
+            ("2,000 connections / 64, exact", f"{many['rate'] / one['rate']:.2f}"),
+        ]
+
+
+def rows_of(lines):
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def table(figures, connections):
-    head = ["connections", "what", "checks/s", "/ no-op", "p50 ms", "p99 ms", "Redis us/check", "checks/call"]
-    rows = [head, ["---:", "---"] + ["---:"] * 6]
+    head = ["connections", "what", "checks/s", "/ no-op", "p50 ms", "p99 ms", "Redis us/check", "Redis calls/1000"]
+    lines = [head, ["---:", "---"] + ["---:"] * 6]
+    names = list(dict.fromkeys(name for name, _ in figures))
     for count in connections:
-        for name in ("no-op", "memory", "redis"):
+        for name in names:
             f = figures[(name, count)]
             ratio = f["rate"] / figures[("no-op", count)]["rate"]
-            redis = [f"{f['us']:.2f}", f"{f['per_call']:.1f}"] if f["us"] else ["", ""]
-            rows.append([str(count), name, f"{f['rate']:,.0f}", f"{ratio:.2f}", f"{f['p50']:.2f}", f"{f['p99']:.2f}", *redis])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+            redis = [f"{f['us']:.2f}", f"{f['calls']:.1f}"] if f["us"] else ["", ""]
+            lines.append([str(count), name, f"{f['rate']:,.0f}", f"{ratio:.2f}", f"{f['p50']:.2f}", f"{f['p99']:.2f}", *redis])
+    return rows_of(lines)
+
+
+def plot(figures, connections):
+    """Checks per second and median latency against connections, as SVG."""
+    names = list(dict.fromkeys(name for name, _ in figures))
+    colours = ["#888888", "#1b7837", "#b2182b", "#2166ac", "#762a83"]
+    width, height, left, top = 360, 220, 60, 40
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * (width + left) + 60}" height="{height + 110}" font-family="sans-serif" font-size="12">']
+    for panel, (key, title) in enumerate([("rate", "checks/s"), ("p50", "p50, ms")]):
+        x0 = left + panel * (width + left + 20)
+        most = max(f[key] for f in figures.values()) * 1.05
+        parts.append(f'<text x="{x0}" y="{top - 15}" font-weight="bold">{title}</text>')
+        for step in range(5):
+            y = top + height - height * step / 4
+            value = most * step / 4
+            label = f"{value / 1000:.0f}k" if key == "rate" else f"{value:.1f}"
+            parts.append(f'<line x1="{x0}" x2="{x0 + width}" y1="{y}" y2="{y}" stroke="#dddddd"/>')
+            parts.append(f'<text x="{x0 - 6}" y="{y + 4}" text-anchor="end">{label}</text>')
+        place = {c: x0 + width * (i + 0.5) / len(connections) for i, c in enumerate(connections)}
+        for count, x in place.items():
+            parts.append(f'<text x="{x}" y="{top + height + 18}" text-anchor="middle">{count}</text>')
+        parts.append(f'<text x="{x0 + width / 2}" y="{top + height + 36}" text-anchor="middle">connections</text>')
+        for name, colour in zip(names, colours):
+            points = " ".join(f"{place[c]:.0f},{top + height - height * figures[(name, c)][key] / most:.0f}" for c in connections)
+            parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for index, (name, colour) in enumerate(zip(names, colours)):
+        x = left + index * 190
+        parts.append(f'<rect x="{x}" y="{height + 88}" width="14" height="4" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 20}" y="{height + 95}">{name}</text>')
+    return "\n".join(parts + ["</svg>"])
 
 
 def main():
@@ -144,12 +209,18 @@ def main():
     parser.add_argument("--connections", default="1,8,64,256")
     options = parser.parse_args()
     connections = [int(part) for part in options.connections.split(",")]
-    figures = measure(options.binary, options.rounds, options.seconds, connections)
-    text = table(figures, connections)
+    bench = Bench(options.binary)
+    try:
+        figures = bench.rounds(options.rounds, options.seconds, connections)
+        singles = bench.single_figures(options.seconds)
+    finally:
+        bench.close()
+    text = table(figures, connections) + "\n\n" + rows_of([("figure", "value"), ("---", "---:"), *singles])
     print(text)
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     (results / "latest.md").write_text(text + "\n")
+    (results / "latest.svg").write_text(plot(figures, connections) + "\n")
     raw = {f"{name}/{count}": figure for (name, count), figure in figures.items()}
     (results / "latest.json").write_text(json.dumps(raw, indent=1) + "\n")
 

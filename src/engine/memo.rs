@@ -18,8 +18,8 @@ use crate::time::Micros;
 
 /// The most refusals that one worker remembers; about 100 bytes each.
 const MOST: usize = 20_000;
-/// How long Redis is not asked for a leased limit that it has refused: 100 times a second at most.
-const GATHER: std::time::Duration = std::time::Duration::from_millis(10);
+/// How long Redis is not asked for a leased limit that it has refused: 50 times a second and worker.
+const GATHER: std::time::Duration = std::time::Duration::from_millis(20);
 /// How long after a tidying the next one may be, where the memo is full.
 const TIDY_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
