@@ -24,3 +24,12 @@ local function counting(rows, at, current)
   end
   return 0, current
 end
+
+-- How much of the count at `at` is left once `amount`, charged in the window `day`, is given back;
+-- and its window. nil where another window counts by now.
+local function after_refund(rows, at, amount, day)
+  local used, window = unpack_from('<I7I3', rows, at + 5)
+  if window == day then
+    return math.max(0, used - amount), window
+  end
+end

@@ -1,4 +1,4 @@
--- Judges checks, each all or nothing, in order.
+-- Gives back what was charged and not used; then judges checks, each all or nothing, in order.
 --
 -- KEYS     the subjects of all checks, each once
 -- ARGV[1]  the limits of all checks, each once, packed:
@@ -7,6 +7,8 @@
 --                      neighbouring windows begin and the last ends (us since 1970), their days
 -- ARGV[2]  the checks: <B> number of charges, then for each <I2I2d> index of its key, index of its
 --          limit (both from 1), and what it adds to the counter; 0 only looks
+-- ARGV[3]  what to give back: for each <I2I2dd> index of its key, index of its limit, how much of the
+--          counter, and when that was charged: in us, for a quota the day of its window
 -- Returns  a flat array: Redis' now in us; then for each check 1 allowed, 0 refused, 2 now lies
 --          outside a quota's windows, or an error's text; and after 1 and 0 for each charge what
 --          its counter held before, followed for a quota by the day of the window that counts.
@@ -111,14 +113,47 @@ local function write(count, allowed)
       if limit[QUOTA] then
         row, till = pack('<I5I7I3', limit[ID], after, window_of[i]), limit[ENDS]
       else
-        row, till = bucket_row(limit[ID], after, limit[DRAIN], limit[PER], now)
+        row, till = bucket_row(rows_of[key], place_of[i], limit[ID], after, limit[DRAIN], limit[PER], now)
       end
-      rows_of[key] = put(rows_of[key], place_of[i], row, now)
+      rows_of[key] = put(rows_of[key], place_of[i], row)
       local was = needed[key]
       if not was or was < till then
         needed[key] = till
       end
     end
+  end
+end
+
+-- Writes the counter that gives something back; one whose row is gone has nothing to give.
+local function refund(key, limit, amount, charged)
+  local rows = rows_of[key]
+  local place = rows and find(rows, limit[ID])
+  if not place then
+    return
+  end
+  local row
+  if limit[QUOTA] then
+    local left, day = after_refund(rows, place, amount, charged)
+    row = left and pack('<I5I7I3', limit[ID], left, day)
+  else
+    local drain, per = limit[DRAIN], limit[PER]
+    local given = bucket_refund(rows, place, amount, charged, drain, per, now)
+    local level = given > 0 and math.max(0, bucket_level(rows, place, drain, per, now) - given)
+    row = level and bucket_row(rows, place, limit[ID], level, drain, per, now)
+  end
+  if row then
+    rows_of[key] = put(rows, place, row)
+    needed[key] = needed[key] or 0
+  end
+end
+
+do
+  local refunds, from = ARGV[3], 1
+  while from <= #refunds do
+    local key, index, amount, charged
+    key, index, amount, charged, from = unpack_from('<I2I2dd', refunds, from)
+    -- A row that cannot be read gives nothing back; the checks that meet it say so.
+    pcall(refund, key, limits[index], amount, charged)
   end
 end
 

@@ -1,21 +1,20 @@
 -- A subject's rows, packed into one string: its only key in Redis.
 --
---   header   <B I4 I6>        format version (1), deadline of the key in seconds since 1970,
---                             birth in 16 us since 1970
---   throttle <I5 I7 I7 I5 B>  id, level in 1/per units, when that was in us, per, and an exponent e:
---                             the bucket has drained 2^e us after `when`
---   quota    <I5 I7 I3>       id, units used, the day (since 1970) on which its window starts
+--   header   <B I4>                 format version (1), deadline of the key in seconds since 1970
+--   throttle <I5 I7 I7 I5 I5 I4>    id, level in 1/per units, when that was in us, per, what drains
+--                                   per us, and since when (in 2^20 us since 1970) it does
+--   quota    <I5 I7 I3>             id, units used, the day (since 1970) on which its window starts
 --
 -- An id's lowest bit is 1 for a quota, so rows that a script does not know can be walked over.
 -- All numbers are whole and below 2^53. What a row means is for its algorithm's file.
 
 local byte, sub = string.byte, string.sub
-local floor, ceil, frexp = math.floor, math.ceil, math.frexp
+local floor, ceil = math.floor, math.ceil
 local pack, unpack_from = struct.pack, struct.unpack
 
 local FORMAT = 1
-local HEADER = 11
-local THROTTLE_ROW, QUOTA_ROW = 25, 15
+local HEADER = 5
+local THROTTLE_ROW, QUOTA_ROW = 33, 15
 
 -- Where the row of limit `id` begins in `rows`; nil where there is none.
 local function find(rows, id)
@@ -33,9 +32,9 @@ local function find(rows, id)
 end
 
 -- `rows` with `row` at `at`, or at the end where it has no place yet. `rows` may be absent.
-local function put(rows, at, row, now)
+local function put(rows, at, row)
   if not rows then
-    return pack('<BI4I6', FORMAT, 0, floor(now / 16)) .. row
+    return pack('<BI4', FORMAT, 0) .. row
   elseif not at then
     return rows .. row
   end
@@ -49,8 +48,8 @@ local function tidied(rows, now)
   while at < len do
     local size, matters
     if unpack_from('<I5', rows, at) % 2 == 0 then
-      local _, _, when, _, exponent = unpack_from('<I5I7I7I5B', rows, at)
-      size, matters = THROTTLE_ROW, when + 2 ^ exponent >= now
+      local _, level, when, _, drain = unpack_from('<I5I7I7I5I5', rows, at)
+      size, matters = THROTTLE_ROW, level > math.max(0, now - when) * drain
     else
       local _, _, day = unpack_from('<I5I7I3', rows, at)
       size, matters = QUOTA_ROW, (day + 33) * 86400000000 >= now
@@ -76,5 +75,5 @@ local function store(key, rows, till, now)
   rows = tidied(rows, now)
   -- Beyond 2106 the header has no room: it then says less, and the deadline is set more often.
   local header = pack('<BI4', FORMAT, math.min(deadline, 4294967295))
-  redis.call('SET', key, header .. sub(rows, 6), 'PXAT', deadline * 1000)
+  redis.call('SET', key, header .. sub(rows, HEADER + 1), 'PXAT', deadline * 1000)
 end

@@ -36,9 +36,26 @@ local function bucket_level(rows, at, drain, per, now)
   return level, now < when
 end
 
--- The row of a bucket that holds `level`, and when it will have drained (us, not rounded).
-local function bucket_row(id, level, drain, per, now)
-  local time = level / drain
-  local _, exponent = frexp(time)
-  return pack('<I5I7I7I5B', id, level, now, per, exponent > 0 and exponent or 0), now + time
+-- In which a row says since when its rate has been what it is (us).
+local TICK = 1048576
+
+-- The row to write over the one at `at`, if there is one, for a bucket that holds `level`; and when
+-- it will have drained (us, not rounded).
+local function bucket_row(rows, at, id, level, drain, per, now)
+  local since = floor(now / TICK)
+  if at then
+    local was_per, was_drain, was_since = unpack_from('<I5I5I4', rows, at + 19)
+    since = was_per == per and was_drain == drain and was_since or since + 1
+  end
+  return pack('<I5I7I7I5I5I4', id, level, now, per, drain, since), now + level / drain
+end
+
+-- What the bucket at `at` gives back of `amount` that was charged at `charged` and not used: what
+-- time has not drained since. Nothing where another rate has been in force since then.
+local function bucket_refund(rows, at, amount, charged, drain, per, now)
+  local was_per, was_drain, since = unpack_from('<I5I5I4', rows, at + 19)
+  if was_per ~= per or was_drain ~= drain or charged > now or floor(charged / TICK) < since then
+    return 0
+  end
+  return math.max(0, amount - (now - charged) * drain)
 end

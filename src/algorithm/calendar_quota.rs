@@ -25,6 +25,13 @@ pub fn counting(count: Option<Count>, current: Day) -> Count {
     }
 }
 
+/// How much of a count is left once `amount`, charged in `window`, is given back; `None` where
+/// another window counts by now.
+#[must_use]
+pub fn after_refund(count: Count, amount: u64, window: Day) -> Option<Count> {
+    (count.window == window).then(|| Count { used: count.used.saturating_sub(amount), ..count })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 //! `lua/`. Property tests hold the two equal, bit for bit. Nothing here does I/O or knows a clock.
 
 pub mod calendar_quota;
+mod refund;
 pub mod token_bucket;
 
 use smallvec::SmallVec;
@@ -11,6 +12,7 @@ use smallvec::SmallVec;
 use crate::limit::{Charge, Day, Rule, Windows};
 use crate::time::Micros;
 use calendar_quota::Count;
+pub use refund::refund;
 use token_bucket::Bucket;
 
 /// What is stored for one limit of one subject.
@@ -108,7 +110,9 @@ pub fn judge(
         let made = verdict.allowed && charge.cost > 0 && fits(charge, reading);
         if made || ahead[index] {
             let held = reading.held + if made { charge.amount() } else { 0 };
-            let (row, until) = written(charge, windows.as_ref(), Reading { held, ..reading }, now);
+            let before = rows.read(charge);
+            let (row, until) =
+                written(charge, before, windows.as_ref(), Reading { held, ..reading }, now);
             rows.write(charge, row, until);
         }
     }
@@ -143,13 +147,15 @@ pub fn fits(charge: &Charge, reading: Reading) -> bool {
 /// The row of a counter that stands at `reading`, and when it ceases to matter.
 fn written(
     charge: &Charge,
+    before: Option<Row>,
     windows: Option<&Windows>,
     reading: Reading,
     now: Micros,
 ) -> (Row, Micros) {
     match charge.limit.rule() {
         Rule::Throttle(throttle) => {
-            let bucket = Bucket { level: reading.held, at: now, per: throttle.per() };
+            let before = before.and_then(Row::bucket);
+            let bucket = token_bucket::written(before, reading.held, throttle, now);
             (Row::Bucket(bucket), now + token_bucket::until_empty(reading.held, throttle))
         }
         Rule::Quota(quota) => {

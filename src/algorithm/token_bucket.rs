@@ -15,6 +15,43 @@ pub struct Bucket {
     pub at: Micros,
     /// Into how many parts the level divides one unit.
     pub per: u64,
+    /// How many of those parts drain per microsecond.
+    pub drain: u64,
+    /// Since when the bucket has been draining so, in [`TICK`]s since 1970.
+    pub since: u64,
+}
+
+/// In which a bucket says since when its rate has been what it is: 2^20 µs.
+pub const TICK: u64 = 1 << 20;
+
+/// What to write over `before` for a bucket that holds `level`.
+#[must_use]
+pub fn written(before: Option<Bucket>, level: u64, throttle: &Throttle, now: Micros) -> Bucket {
+    let (per, drain, tick) = (throttle.per(), throttle.drain(), now.get() / TICK);
+    let since = match before {
+        // Whatever was charged in this tick was perhaps charged before the rate changed.
+        Some(before) if (before.per, before.drain) != (per, drain) => tick + 1,
+        Some(before) => before.since,
+        None => tick,
+    };
+    Bucket { level, at: now, per, drain, since }
+}
+
+/// What `bucket` gives back of `amount` that was charged at `charged` and not used: what time has
+/// not drained since. Nothing where another rate has been in force since then.
+#[must_use]
+pub fn refund(
+    bucket: Bucket,
+    amount: u64,
+    charged: Micros,
+    throttle: &Throttle,
+    now: Micros,
+) -> u64 {
+    let same_rate = (bucket.per, bucket.drain) == (throttle.per(), throttle.drain());
+    if !same_rate || charged > now || charged.get() / TICK < bucket.since {
+        return 0;
+    }
+    amount.saturating_sub(now.since(charged).get().saturating_mul(throttle.drain()))
 }
 
 /// The level at `now`, in the throttle's own `1/per` units.
@@ -109,7 +146,7 @@ mod tests {
     #[rustfmt::skip]
     fn a_bucket_drains_by_the_clock_and_never_freezes() {
         let ten = throttle("10/s", 5); // one unit per 100,000 us
-        let full = Bucket { level: ten.size(), at: Micros::from_secs(100), per: ten.per() };
+        let full = written(None, ten.size(), &ten, Micros::from_secs(100));
         let cases = [
             // why                                            now                      level         wait for 1
             ("full at once",                                  100_000_000,             ten.size(),   100_000),

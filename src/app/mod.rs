@@ -174,10 +174,12 @@ fn start(
                 metrics: Arc::clone(&metrics),
                 recorder: parts.recorder.clone(),
                 deadline: parts.settings.check_deadline,
-                denial_memo: parts.settings.denial_memo,
+                denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
             });
             drop(parts);
+            let store = engine.store().clone();
             worker.run(http::router(Arc::new(Node { engine, metrics, shared }))).await;
+            store.retire().await;
         });
     })
 }

@@ -2,11 +2,13 @@
 //!
 //! A refusal stays true until its Retry-After: a level only falls with time, at the rate that is
 //! known. So the memo holds for the same limit of the same catalog and for costs at least as large;
-//! a reload ends it, since its limits are other ones. It never allows anything. Limits of methods
-//! that no catalog lists are made for each check, and are not remembered.
+//! a reload ends it, since its limits are other ones, and where refunds may make room, a tenth of a
+//! second does. It never allows anything. Limits of methods that no catalog lists are made for each
+//! check, and are not remembered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use smallvec::smallvec;
 use tokio::time::Instant;
@@ -18,14 +20,19 @@ use crate::time::Micros;
 
 /// The most refusals that one worker remembers; about 100 bytes each.
 const MOST: usize = 20_000;
-/// How long Redis is not asked for a leased limit that it has refused: 50 times a second and worker.
-const GATHER: std::time::Duration = std::time::Duration::from_millis(20);
+/// How long a worker leaves Redis alone about a leased limit that it has refused, times the node's
+/// workers: together they ask about 50 times a second, and renew as often.
+const GATHER: Duration = Duration::from_millis(20);
+/// The longest that a refusal by a leased limit is remembered: refunds may have made room.
+const LEASED: Duration = Duration::from_millis(100);
 /// How long after a tidying the next one may be, where the memo is full.
 const TIDY_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// One worker's refusals.
-#[derive(Default)]
-pub(super) struct Memo(Mutex<Refusals>);
+pub(super) struct Memo {
+    refusals: Mutex<Refusals>,
+    gather: Duration,
+}
 
 #[derive(Default)]
 struct Refusals {
@@ -44,9 +51,15 @@ struct Refused {
 }
 
 impl Memo {
+    /// The memo of one of so many workers.
+    pub(super) fn new(workers: usize) -> Self {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        Self { refusals: Mutex::default(), gather: GATHER.saturating_mul(workers).min(LEASED) }
+    }
+
     /// The answer to a check that is known to be refused.
     pub(super) fn refuse(&self, charges: &Charges) -> Option<Decision> {
-        let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         if refusals.by_counter.is_empty() {
             return None;
         }
@@ -60,7 +73,7 @@ impl Memo {
     /// Remembers what a verdict refused.
     pub(super) fn remember(&self, charges: &Charges, verdict: &Verdict) {
         let seen = Instant::now();
-        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         for (charge, &reading) in charges.iter().zip(&verdict.readings) {
             if charge.limit.shadow() || algorithm::fits(charge, reading) {
                 continue;
@@ -69,13 +82,25 @@ impl Memo {
             if refusals.by_counter.len() >= MOST && !refusals.tidy(seen) {
                 return;
             }
-            let wait = std::time::Duration::from_micros(wait.get());
-            // Where a leased key is empty it is left to gather for a moment, whatever the demand.
-            let until = seen + if charge.limit.leased() { wait.max(GATHER) } else { wait };
+            let wait = Duration::from_micros(wait.get());
+            let leased = charge.limit.leased();
+            let until = seen + if leased { self.gathering(wait, &charge.limit) } else { wait };
             let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
             let refused = Refused { limit, cost, reading, now, seen, until };
             refusals.by_counter.insert(counter(charge), refused);
         }
+    }
+
+    /// Where a leased key is empty it is left to gather for a moment, whatever the demand, but not
+    /// for so long that half its bucket drains unused.
+    fn gathering(&self, wait: Duration, limit: &Limit) -> Duration {
+        let half = match limit.rule() {
+            Rule::Throttle(throttle) => {
+                algorithm::token_bucket::until_empty(limit.size() / 2, throttle)
+            }
+            Rule::Quota(_) => Micros::MAX,
+        };
+        wait.max(self.gather.min(Duration::from_micros(half.get()))).min(LEASED)
     }
 }
 
@@ -151,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_refusal_holds_for_the_same_limit_and_costs_as_large() {
-        let (memo, limit, hour) = (Memo::default(), limit(), 3_600_000_000);
+        let (memo, limit, hour) = (Memo::new(1), limit(), 3_600_000_000);
         memo.remember(&charges(&limit, 2), &refusal(4 * hour));
         assert!(memo.refuse(&charges(&limit, 1)).is_none(), "a smaller cost may fit");
         let again = memo.refuse(&charges(&limit, 2)).unwrap();
@@ -163,7 +188,7 @@ mod tests {
 
     #[test]
     fn another_revisions_limit_is_another_limit() {
-        let (memo, old) = (Memo::default(), limit());
+        let (memo, old) = (Memo::new(1), limit());
         memo.remember(&charges(&old, 1), &refusal(old.size()));
         assert!(memo.refuse(&charges(&old, 1)).is_some());
         assert!(memo.refuse(&charges(&limit(), 1)).is_none());
@@ -171,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_would_fit_by_now_is_asked_again() {
-        let memo = Memo::default();
+        let memo = Memo::new(1);
         let throttle = Throttle::new("1000000/s".parse().unwrap(), 1).unwrap();
         let quick = Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false));
         memo.remember(&charges(&quick, 1), &refusal(quick.size()));
@@ -181,13 +206,13 @@ mod tests {
 
     #[test]
     fn a_flood_of_refusals_takes_bounded_memory() {
-        let (memo, limit) = (Memo::default(), limit());
+        let (memo, limit) = (Memo::new(1), limit());
         for number in 0..MOST + 1_000 {
             let subject = Subject::policy("p", &number.to_string());
             let charges =
                 [Charge { subject, limit: Arc::clone(&limit), cost: 5 }].into_iter().collect();
             memo.remember(&charges, &refusal(limit.size()));
         }
-        assert_eq!(memo.0.lock().unwrap().by_counter.len(), MOST);
+        assert_eq!(memo.refusals.lock().unwrap().by_counter.len(), MOST);
     }
 }

@@ -54,8 +54,8 @@ pub struct Parts {
     pub recorder: Option<Recorder>,
     /// From a check fully read to its answer.
     pub deadline: Duration,
-    /// Whether refusals are remembered.
-    pub denial_memo: bool,
+    /// Whether refusals are remembered, by one of how many workers.
+    pub denial_memo: Option<usize>,
 }
 
 /// What is known of a check before the store is asked.
@@ -76,8 +76,8 @@ impl Engine {
     /// An engine that remembers nothing yet. In memory a refusal is no dearer than its memo.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let remembers = parts.denial_memo && matches!(parts.store, Store::Redis(_));
-        Self { memo: remembers.then(Memo::default), parts }
+        let workers = parts.denial_memo.filter(|_| matches!(parts.store, Store::Redis(_)));
+        Self { memo: workers.map(Memo::new), parts }
     }
 
     /// The catalog in use at this moment.

@@ -242,3 +242,14 @@ impl Charge {
         self.limit.amount(self.cost)
     }
 }
+
+/// Units of a charge that were not used, to be given back.
+#[derive(Clone, Debug)]
+pub struct Refund {
+    /// What is given back, as a charge of so much.
+    pub charge: Charge,
+    /// The store's clock when it was charged.
+    pub charged: Micros,
+    /// The window it was charged in; day 0 for a throttle.
+    pub window: Day,
+}

@@ -5,15 +5,15 @@
 use super::rate::Rate;
 use crate::time::{MAX_EXACT, Micros};
 
-/// The largest denominator that a stored row has room for (five bytes).
+/// The largest part of a rate's fraction that a stored row has room for (five bytes).
 ///
-/// Every whole number per second, minute, hour or day stays exact.
-const MAX_DENOMINATOR: u64 = (1 << 40) - 1;
+/// Every whole number per second, minute, hour or day below a million per second stays exact.
+const MAX_PART: u64 = (1 << 40) - 1;
 
 /// A token bucket's size and speed.
 ///
 /// The bucket's level counts `1/per` units, and `drain` of those drain away per **microsecond**.
-/// `burst * per` and `drain` are below 2^53, so that every level is exact as a double.
+/// `burst * per` is below 2^53, so that every level is exact as a double.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttle {
     burst: u64,
@@ -59,10 +59,9 @@ impl Throttle {
         if n > d * 1_000_000 {
             return Err(InvalidThrottle::TooFast);
         }
-        // At most a million per microsecond: the numerator is exact while per <= 2^53 / 10^6.
         let speed = n.div_ceil(d);
-        let fits_drain = u64::try_from(u128::from(MAX_EXACT) / speed).unwrap_or(MAX_EXACT);
-        let most = MAX_DENOMINATOR.min(MAX_EXACT / burst).min(fits_drain);
+        let fits_drain = u64::try_from(u128::from(MAX_PART) / speed).unwrap_or(MAX_PART);
+        let most = MAX_PART.min(MAX_EXACT / burst).min(fits_drain);
         let (n, d) = rate.rounded_down(most).ok_or(InvalidThrottle::TooSlow)?.parts();
         match (u64::try_from(n), u64::try_from(d)) {
             (Ok(drain), Ok(per)) => Ok(Self { burst, drain, per }),

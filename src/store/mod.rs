@@ -9,7 +9,7 @@ mod redis;
 use tokio::time::Instant;
 
 use crate::algorithm::Verdict;
-use crate::limit::Charges;
+use crate::limit::{Charges, Refund};
 use crate::time::Micros;
 pub use memory::Memory;
 pub use redis::{InvalidUrl, Lane, Redis, RedisOptions, RedisUrl, SCRIPT};
@@ -102,6 +102,27 @@ impl Store {
                 checks.iter().map(|charges| Ok(memory.judge(charges))).collect()
             }
             Self::Redis(lane) => lane.judge_all(checks, deadline).await,
+        }
+    }
+
+    /// Gives back what was charged and not used, as far as time has not done so already.
+    ///
+    /// # Errors
+    /// Where the store perhaps did not; it must not be asked again.
+    pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), Error> {
+        match self {
+            Self::Memory(memory) => {
+                memory.refund(&refunds);
+                Ok(())
+            }
+            Self::Redis(lane) => lane.refund(refunds, deadline).await,
+        }
+    }
+
+    /// Gives back what is held ahead of time, before the node stops.
+    pub async fn retire(&self) {
+        if let Self::Redis(lane) = self {
+            lane.retire().await;
         }
     }
 

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::Answer;
 use crate::algorithm::{self, Row, Rows};
-use crate::limit::Charge;
+use crate::limit::{Charge, Refund};
 use crate::telemetry::Metrics;
 use crate::time::{Clock, Micros};
 use row::RowKey;
@@ -57,6 +57,14 @@ impl Memory {
         match algorithm::judge(charges, &offer, now, &mut held) {
             Ok(verdict) => Answer { verdict, index, leased: false },
             Err(elsewhere) => unreachable!("windows around {now:?} do not hold {elsewhere:?}"),
+        }
+    }
+
+    /// Gives back what was charged and not used.
+    pub fn refund(&self, refunds: &[Refund]) {
+        for refund in refunds {
+            let mut held = Held::lock(&self.0, std::slice::from_ref(&refund.charge));
+            algorithm::refund(refund, self.0.clock.now(), &mut held);
         }
     }
 

@@ -40,58 +40,63 @@ impl RowKey {
     }
 }
 
-/// A row in 20 bytes: level or use (7), time in µs or window (7), `per` or the end of the window in
-/// seconds (5), and by which power of two of µs a bucket drains, or that it is a quota (1).
+/// A row in 28 bytes: level or use (7), time in µs or window (7), `per` or the end of the window in
+/// seconds (5), what drains per µs, or 0 for a quota (5), since when it does (4).
 #[derive(Clone, Copy)]
-pub(super) struct PackedRow([u8; 20]);
+pub(super) struct PackedRow([u8; 28]);
 
-const QUOTA: u8 = u8::MAX;
+const SIZES: [usize; 5] = [7, 7, 5, 5, 4];
 
 impl PackedRow {
     pub(super) fn new(row: Row, until: Micros) -> Self {
         match row {
-            Row::Bucket(bucket) => {
-                let lasting = until.since(bucket.at).get();
-                let exponent = u8::try_from(u64::BITS - lasting.leading_zeros()).unwrap_or(63);
-                Self::pack(bucket.level, bucket.at.get(), bucket.per, exponent)
+            Row::Bucket(Bucket { level, at, per, drain, since }) => {
+                Self::pack([level, at.get(), per, drain, since])
             }
-            Row::Count(count) => {
-                Self::pack(count.used, u64::from(count.window.get()), until.as_secs_ceil(), QUOTA)
+            Row::Count(Count { used, window }) => {
+                Self::pack([used, u64::from(window.get()), until.as_secs_ceil(), 0, 0])
             }
         }
     }
 
-    fn pack(first: u64, second: u64, third: u64, last: u8) -> Self {
-        let mut bytes = [0; 20];
-        bytes[..7].copy_from_slice(&first.to_le_bytes()[..7]);
-        bytes[7..14].copy_from_slice(&second.to_le_bytes()[..7]);
-        bytes[14..19].copy_from_slice(&third.to_le_bytes()[..5]);
-        bytes[19] = last;
+    fn pack(numbers: [u64; 5]) -> Self {
+        let mut bytes = [0; 28];
+        let mut at = 0;
+        for (number, size) in numbers.iter().zip(SIZES) {
+            bytes[at..at + size].copy_from_slice(&number.to_le_bytes()[..size]);
+            at += size;
+        }
         Self(bytes)
     }
 
-    fn numbers(&self) -> (u64, u64, u64, u8) {
-        let number = |bytes: &[u8]| {
+    fn numbers(&self) -> [u64; 5] {
+        let mut at = 0;
+        SIZES.map(|size| {
+            let bytes = &self.0[at..at + size];
+            at += size;
             bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
-        };
-        (number(&self.0[..7]), number(&self.0[7..14]), number(&self.0[14..19]), self.0[19])
+        })
     }
 
     pub(super) fn unpack(&self) -> Row {
-        let (first, second, third, last) = self.numbers();
-        if last == QUOTA {
-            let window = Day::new(u32::try_from(second).unwrap_or(u32::MAX));
-            Row::Count(Count { used: first, window })
-        } else {
-            Row::Bucket(Bucket { level: first, at: Micros::new(second), per: third })
+        match self.numbers() {
+            [used, window, _, 0, _] => {
+                let window = Day::new(u32::try_from(window).unwrap_or(u32::MAX));
+                Row::Count(Count { used, window })
+            }
+            [level, at, per, drain, since] => {
+                Row::Bucket(Bucket { level, at: Micros::new(at), per, drain, since })
+            }
         }
     }
 
     /// Whether the row says nothing any more: an absent one would be the same.
     pub(super) fn is_spent(&self, now: Micros) -> bool {
         match self.numbers() {
-            (_, _, end, QUOTA) => Micros::from_secs(end) <= now,
-            (_, at, _, exponent) => Micros::new(at) + Micros::new(1 << exponent.min(62)) <= now,
+            [_, _, end, 0, _] => Micros::from_secs(end) <= now,
+            [level, at, _, drain, _] => {
+                level <= now.since(Micros::new(at)).get().saturating_mul(drain)
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use crate::limit::{Charge, Limit, Rule, Subject};
+use crate::limit::{Charge, Limit, Refund, Rule, Subject};
 use crate::time::Micros;
 
 /// The arguments of one call.
@@ -16,6 +16,8 @@ pub(super) struct Call {
     pub(super) limits: Vec<u8>,
     /// The checks, packed.
     pub(super) checks: Vec<u8>,
+    /// What is given back, packed.
+    pub(super) refunds: Vec<u8>,
     key_index: HashMap<Subject, u16, BuildHasherDefault<Taken>>,
     /// By address: the checks keep their limits alive while the call is put together.
     limit_index: HashMap<usize, u16, BuildHasherDefault<Taken>>,
@@ -58,6 +60,20 @@ impl Call {
             self.checks.extend_from_slice(&limit.to_le_bytes());
             self.checks.extend_from_slice(&double(charge.amount()));
         }
+    }
+
+    /// Something to give back, before all checks.
+    pub(super) fn refund(&mut self, refund: &Refund, now: Micros) {
+        let Refund { charge, charged, window } = refund;
+        let when = match charge.limit.rule() {
+            Rule::Throttle(_) => charged.get(),
+            Rule::Quota(_) => u64::from(window.get()),
+        };
+        let (key, limit) = (self.key(charge.subject), self.limit(&charge.limit, now));
+        self.refunds.extend_from_slice(&key.to_le_bytes());
+        self.refunds.extend_from_slice(&limit.to_le_bytes());
+        self.refunds.extend_from_slice(&double(charge.amount()));
+        self.refunds.extend_from_slice(&double(when));
     }
 
     fn key(&mut self, subject: Subject) -> u16 {

@@ -42,7 +42,7 @@ async fn send(command: &Cmd, connection: &mut MultiplexedConnection) -> Result<V
 fn command(name: &str, script: &str, call: &Call) -> Cmd {
     let mut command = Cmd::with_capacity(
         6 + call.keys.len(),
-        call.limits.len() + call.checks.len() + 32 * call.keys.len() + 256,
+        call.limits.len() + call.checks.len() + call.refunds.len() + 32 * call.keys.len() + 256,
     );
     command.arg(name).arg(script).arg(call.keys.len());
     let mut name = String::with_capacity(64);
@@ -51,6 +51,6 @@ fn command(name: &str, script: &str, call: &Call) -> Cmd {
         key.write_redis_key(&mut name);
         command.arg(&*name);
     }
-    command.arg(call.limits.as_slice()).arg(call.checks.as_slice());
+    command.arg(call.limits.as_slice()).arg(call.checks.as_slice()).arg(call.refunds.as_slice());
     command
 }

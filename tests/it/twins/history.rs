@@ -1,11 +1,13 @@
 //! Random histories: clock steps, changes of limits, checks of several limits and subjects.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tollgate::algorithm::Verdict;
 use tollgate::limit::{
-    Calendar, Charge, Charges, Limit, Period, Quota, Rule, Subject, Throttle, Unit,
+    Calendar, Charge, Charges, Day, Limit, Period, Quota, Refund, Rule, Subject, Throttle, Unit,
 };
 use tollgate::time::Micros;
 
@@ -70,11 +72,15 @@ enum CostSpec {
 pub struct Step {
     clock: Move,
     change: Option<(usize, Spec)>,
+    /// Which of the last charges, and how many 64ths of it.
+    refunds: Vec<(usize, u64)>,
     checks: Vec<Vec<Ask>>,
 }
 
 const SLOTS: usize = 4;
 const SUBJECTS: usize = 3;
+/// Charges that are remembered, to be given back.
+const LAST: usize = 12;
 
 pub fn histories(steps: usize) -> impl Strategy<Value = Vec<Step>> {
     vec(step(), 1..=steps)
@@ -90,11 +96,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (-400_000_000_000_i64..0).prop_map(Move::By),
     ];
     let change = prop_oneof![4 => Just(None), 1 => (0..SLOTS, spec()).prop_map(Some)];
-    (clock, change, vec(vec(ask(), 1..4), 1..4)).prop_map(|(clock, change, checks)| Step {
-        clock,
-        change,
-        checks,
-    })
+    let refunds = vec((0..LAST, 1_u64..=64), 0..3);
+    (clock, change, refunds, vec(vec(ask(), 1..4), 1..4))
+        .prop_map(|(clock, change, refunds, checks)| Step { clock, change, refunds, checks })
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
@@ -122,6 +126,7 @@ fn ask() -> impl Strategy<Value = Ask> {
 pub struct World {
     now: Micros,
     slots: Vec<Arc<Limit>>,
+    charged: VecDeque<Refund>,
 }
 
 impl Default for World {
@@ -133,7 +138,7 @@ impl Default for World {
             Spec::Throttle { rate: 2, burst: 1, shadow: true },
         ];
         let slots = first.iter().enumerate().filter_map(|(slot, spec)| limit(slot, spec)).collect();
-        Self { now: START, slots }
+        Self { now: START, slots, charged: VecDeque::new() }
     }
 }
 
@@ -167,6 +172,25 @@ impl World {
             self.slots[*slot] = limit;
         }
         self.now
+    }
+
+    /// Remembers what an allowed check has charged.
+    pub fn note(&mut self, charges: &Charges, verdict: &Verdict) {
+        for (charge, reading) in charges.iter().zip(&verdict.readings) {
+            let (charge, window): (_, Day) = (charge.clone(), reading.window);
+            self.charged.push_front(Refund { charge, charged: verdict.now, window });
+        }
+        self.charged.truncate(LAST);
+    }
+
+    /// What the step gives back: also of charges under other limits, and more than once.
+    pub fn refunds(&self, step: &Step) -> Vec<Refund> {
+        let part = |&(which, part): &(usize, u64)| {
+            let charged = self.charged.get(which)?;
+            let cost = charged.charge.cost.div_ceil(64) * part;
+            Some(Refund { charge: Charge { cost, ..charged.charge.clone() }, ..charged.clone() })
+        };
+        step.refunds.iter().filter_map(part).collect()
     }
 
     /// The step's checks; none charges a counter twice.

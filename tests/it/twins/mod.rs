@@ -83,6 +83,12 @@ async fn replay(server: &RedisServer, lane: &Lane, steps: &[Step]) -> Result<(),
         let deadline = Instant::now() + Duration::from_secs(10);
         // The node learns where the clock is: a check that has to be asked twice is judged later.
         let _: u64 = lane.judge(&Charges::new(), deadline).await.map_err(failed)?.index;
+        let refunds = world.refunds(step);
+        for refund in &refunds {
+            model.refund(refund, now);
+        }
+        lane.refund(refunds, deadline).await.map_err(failed)?;
+        model.end_of_call(now);
         let checks = world.checks(step);
         let answers = lane.judge_all(&checks, deadline).await;
         for (index, (charges, answer)) in checks.iter().zip(answers).enumerate() {
@@ -94,6 +100,9 @@ async fn replay(server: &RedisServer, lane: &Lane, steps: &[Step]) -> Result<(),
                     lua.verdict
                 );
                 return Err(TestCaseError::fail(why));
+            }
+            if reference.allowed {
+                world.note(charges, &reference);
             }
         }
         model.end_of_call(now);

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use tollgate::algorithm::{self, Row, Rows, Verdict};
-use tollgate::limit::{Charge, Charges, Rule, Subject};
+use tollgate::limit::{Charge, Charges, Refund, Rule, Subject};
 use tollgate::time::Micros;
 
 /// One subject's string.
 #[derive(Default)]
 struct Subjects {
-    rows: HashMap<u64, (Row, f64, Charge)>,
+    rows: HashMap<u64, (Row, Charge)>,
     /// In seconds since 1970.
     deadline: f64,
     /// Until when the rows written in this call matter, in seconds.
@@ -30,12 +30,22 @@ impl Model {
         algorithm::judge(charges, &offer, now, self).unwrap()
     }
 
+    /// Gives back by the reference.
+    pub fn refund(&mut self, refund: &Refund, now: Micros) {
+        self.now = now;
+        algorithm::refund(refund, now, self);
+        // Less than before: the script leaves the deadline alone.
+        if let Some(subject) = self.subjects.get_mut(&refund.charge.subject) {
+            subject.needed = 0.0;
+        }
+    }
+
     /// Forgets subjects whose deadline has come; nothing that still matters may be among their rows.
     pub fn expire(&mut self, now: Micros) {
         self.subjects.retain(|_, subject| {
             let expired = subject.deadline <= seconds(now);
             if expired {
-                subject.rows.values().for_each(|(row, _, charge)| assert_spent(*row, charge, now));
+                subject.rows.values().for_each(|(row, charge)| assert_spent(*row, charge, now));
             }
             !expired
         });
@@ -47,8 +57,8 @@ impl Model {
             if subject.needed >= subject.deadline {
                 subject.deadline =
                     (((subject.needed / 64.0).floor() + 2.0) * 64.0).min(f64::from(u32::MAX));
-                subject.rows.retain(|_, (row, matters_until, charge)| {
-                    let kept = *matters_until >= micros(now);
+                subject.rows.retain(|_, (row, charge)| {
+                    let kept = matters(*row, now);
                     if !kept {
                         assert_spent(*row, charge, now);
                     }
@@ -57,6 +67,16 @@ impl Model {
             }
             subject.needed = 0.0;
         }
+    }
+}
+
+/// Whether the script keeps a row when it tidies up.
+fn matters(row: Row, now: Micros) -> bool {
+    match row {
+        Row::Bucket(bucket) => {
+            bucket.level > now.since(bucket.at).get().saturating_mul(bucket.drain)
+        }
+        Row::Count(count) => (f64::from(count.window.get()) + 33.0) * 86_400e6 >= micros(now),
     }
 }
 
@@ -74,30 +94,26 @@ fn assert_spent(row: Row, charge: &Charge, now: Micros) {
 
 impl Rows for Model {
     fn read(&self, charge: &Charge) -> Option<Row> {
-        self.subjects
-            .get(&charge.subject)?
-            .rows
-            .get(&charge.limit.row().get())
-            .map(|&(row, ..)| row)
+        self.subjects.get(&charge.subject)?.rows.get(&charge.limit.row().get()).map(|&(row, _)| row)
     }
 
     fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
         let subject = self.subjects.entry(charge.subject).or_default();
-        let (needed, matters_until) = match (row, charge.limit.rule()) {
+        let needed = match (row, charge.limit.rule()) {
             (Row::Bucket(bucket), Rule::Throttle(throttle)) => {
                 let time =
                     micros(Micros::new(bucket.level)) / micros(Micros::new(throttle.drain()));
-                (micros(bucket.at) + time, micros(bucket.at) + 2.0_f64.powi(exponent(time).max(0)))
+                micros(bucket.at) + time
             }
-            (Row::Count(count), Rule::Quota(quota)) => {
+            (Row::Count(_), Rule::Quota(quota)) => {
                 // The script knows the current window's end only. A later one has set its own.
                 let (_, end) = quota.calendar.windows(self.now).at(self.now).unwrap();
-                (micros(end), (f64::from(count.window.get()) + 33.0) * 86_400e6)
+                micros(end)
             }
             _ => unreachable!(),
         };
         subject.needed = subject.needed.max(needed / 1e6);
-        subject.rows.insert(charge.limit.row().get(), (row, matters_until, charge.clone()));
+        subject.rows.insert(charge.limit.row().get(), (row, charge.clone()));
     }
 }
 
@@ -108,9 +124,4 @@ fn seconds(time: Micros) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "whole numbers below 2^53")]
 fn micros(time: Micros) -> f64 {
     time.get() as f64
-}
-
-/// C's frexp: the smallest e with x < 2^e, for normal x.
-fn exponent(x: f64) -> i32 {
-    if x == 0.0 { 0 } else { i32::try_from(x.to_bits() >> 52 & 0x7ff).unwrap() - 1022 }
 }

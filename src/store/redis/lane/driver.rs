@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answers, Job, MOST};
-use crate::limit::Charges;
+use crate::limit::{Charges, Refund};
 use crate::store::Answer;
 use crate::store::redis::call::Call;
 use crate::store::redis::reply::{Judged, Reply};
@@ -82,7 +82,7 @@ impl Driver {
         }
     }
 
-    /// The first job and all others that wait, up to a call's worth, without those that nobody waits for any more.
+    /// The first job and others that wait, up to a call's worth, without those nobody waits for.
     fn gather(&mut self, first: Job) -> Vec<Job> {
         let mut jobs = Vec::new();
         let mut checks = 0;
@@ -91,7 +91,7 @@ impl Driver {
             if job.answers.is_closed() || job.deadline <= Instant::now() {
                 job.fail(&Error::Timeout);
             } else {
-                checks += job.checks.len();
+                checks += job.checks.len() + job.refunds.len();
                 jobs.push(job);
             }
             next = if checks < MOST { self.queue.try_recv().ok() } else { None };
@@ -109,23 +109,24 @@ impl Driver {
         let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return Ok(()) };
         let time_left = deadline.saturating_duration_since(Instant::now());
         let checks: Vec<&Charges> = jobs.iter().flat_map(|job| &job.checks).collect();
-        let mut results = self.call(&checks, deadline, connection).await;
+        let refunds: Vec<&Refund> = jobs.iter().flat_map(|job| &job.refunds).collect();
+        let mut results = self.call(&checks, &refunds, deadline, connection).await;
         if let Ok(judged) = &mut results
             && let Err(error) = self.ask_again(&checks, judged, deadline, connection).await
         {
             results = Err(error);
         }
         let fate = self.fate(results.as_ref().err(), time_left);
-        let mut results = match results {
-            Ok(judged) => judged.into_iter(),
-            Err(error) => {
-                let failed = || Err(Undecided::Failed(error.clone()));
-                std::iter::repeat_with(failed).take(checks.len()).collect::<Vec<_>>().into_iter()
+        match results {
+            Err(error) => jobs.into_iter().for_each(|job| job.fail(&error)),
+            Ok(results) => {
+                let mut results = results.into_iter();
+                for job in jobs {
+                    let answers: Answers =
+                        results.by_ref().take(job.checks.len()).map(settled).collect();
+                    let _nobody_waits = job.answers.send(answers);
+                }
             }
-        };
-        for job in jobs {
-            let answers: Answers = results.by_ref().take(job.checks.len()).map(settled).collect();
-            let _nobody_waits = job.answers.send(answers);
         }
         fate
     }
@@ -153,6 +154,7 @@ impl Driver {
     async fn call(
         &self,
         checks: &[&Charges],
+        refunds: &[&Refund],
         deadline: Instant,
         connection: &mut MultiplexedConnection,
     ) -> Result<Vec<Result<Answer, Undecided>>, Error> {
@@ -160,6 +162,9 @@ impl Driver {
         let offered_for = self.redis.clock.now();
         for charges in checks {
             call.add(charges, offered_for);
+        }
+        for refund in refunds {
+            call.refund(refund, offered_for);
         }
         let began = Instant::now();
         let value = timeout_at(deadline, script::run(&call, connection)).await;
@@ -202,15 +207,13 @@ impl Driver {
         deadline: Instant,
         connection: &mut MultiplexedConnection,
     ) -> Result<(), Error> {
-        let elsewhere =
-            |result: &Result<Answer, Undecided>| matches!(result, Err(Undecided::Elsewhere));
-        let places: SmallVec<[usize; 4]> =
-            (0..results.len()).filter(|&place| elsewhere(&results[place])).collect();
+        let elsewhere = |place: &usize| matches!(results[*place], Err(Undecided::Elsewhere));
+        let places: SmallVec<[usize; 4]> = (0..results.len()).filter(elsewhere).collect();
         if places.is_empty() {
             return Ok(());
         }
         let again: Vec<&Charges> = places.iter().map(|&place| checks[place]).collect();
-        let answers = self.call(&again, deadline, connection).await?;
+        let answers = self.call(&again, &[], deadline, connection).await?;
         for (place, answer) in places.into_iter().zip(answers) {
             results[place] = answer;
         }
@@ -234,6 +237,8 @@ impl Driver {
 
     /// One attempt; the error is of no interest where another follows.
     pub(super) async fn connect_once(&mut self) -> bool {
+        // Trouble so far is no news for a new connection; what comes from now on is.
+        self.trouble.mark_unchanged();
         let patience = self.patience();
         let made = connection::establish(&self.redis.client, patience).await;
         let Ok((connection, now)) =
@@ -246,8 +251,6 @@ impl Driver {
         self.timeouts = 0;
         self.lost.store(false, Ordering::Relaxed);
         self.redis.lost_lanes.fetch_sub(1, Ordering::Relaxed);
-        // What was known until now is known no better by trying the new connection again.
-        self.trouble.mark_unchanged();
         self.redis.metrics.breaker_open.dec();
         true
     }

@@ -9,6 +9,7 @@ mod leases;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{Error, Redis};
 use crate::algorithm::Verdict;
-use crate::limit::Charges;
+use crate::limit::{Charges, Refund};
 use crate::store::Answer;
 use crate::time::{Micros, boot_clock};
 use driver::Driver;
@@ -26,10 +27,13 @@ use leases::{Cover, Leases, Renewal};
 const MOST: usize = 128;
 /// Jobs that may wait.
 const QUEUE: usize = 4096;
+/// How often unspent leases are given back.
+const GIVE_BACK: Duration = Duration::from_millis(50);
 
-/// Checks that were asked together, and where their answers go.
+/// Checks that were asked together, or refunds, and where the answers go.
 struct Job {
     checks: SmallVec<[Charges; 1]>,
+    refunds: Vec<Refund>,
     deadline: Instant,
     answers: oneshot::Sender<Answers>,
 }
@@ -37,7 +41,7 @@ struct Job {
 impl Job {
     /// Answers all checks with the same error.
     fn fail(self, error: &Error) {
-        let answers = smallvec![Err(error.clone()); self.checks.len()];
+        let answers = smallvec![Err(error.clone()); self.checks.len().max(1)];
         let _nobody_waits = self.answers.send(answers);
     }
 }
@@ -62,7 +66,11 @@ impl Redis {
         driver.connect_once().await;
         tokio::spawn(driver.run());
         self.lanes.fetch_add(1, Ordering::Relaxed);
-        Lane { jobs, redis: Arc::clone(self), lost, leases: Arc::default() }
+        let lane = Lane { jobs, redis: Arc::clone(self), lost, leases: Arc::default() };
+        if self.leases {
+            tokio::spawn(lane.clone().give_back_unspent());
+        }
+        lane
     }
 }
 
@@ -110,8 +118,8 @@ impl Lane {
         };
         if !judged.as_ref().is_ok_and(|answer| answer.verdict.allowed) {
             for (charge, cover) in charges.iter().zip(&covers) {
-                if let Cover::Taken(_, ends) = cover {
-                    self.leases.put_back(charge, *ends, boot_clock());
+                if let Cover::Taken(_, origin) = cover {
+                    self.leases.put_back(charge, *origin);
                 }
             }
         }
@@ -133,7 +141,29 @@ impl Lane {
         if let Ok(answer) = &judged {
             self.learn(&charges, &answer.verdict);
         }
-        self.leases.settle(&renewal, judged.is_ok_and(|answer| answer.verdict.allowed));
+        let granted = judged.ok().filter(|answer| answer.verdict.allowed);
+        self.leases.settle(&renewal, granted.map(|answer| answer.verdict.now));
+    }
+
+    /// Gives unspent leases back for as long as anybody else has this lane.
+    async fn give_back_unspent(self) {
+        while Arc::strong_count(&self.leases) > 1 {
+            tokio::time::sleep(GIVE_BACK).await;
+            self.give_back(self.leases.unspent(boot_clock(), false)).await;
+        }
+    }
+
+    /// Gives all leases back, before the node stops.
+    pub async fn retire(&self) {
+        self.give_back(self.leases.unspent(boot_clock(), true)).await;
+    }
+
+    /// What is lost here was charged for nothing: that admits less, never more.
+    async fn give_back(&self, refunds: Vec<Refund>) {
+        let deadline = Instant::now() + self.redis.deadline;
+        if let Err(error) = self.refund(refunds, deadline).await {
+            tracing::debug!(%error, "unspent leases are lost");
+        }
     }
 
     fn learn(&self, charges: &Charges, verdict: &Verdict) {
@@ -165,6 +195,21 @@ impl Lane {
         answers
     }
 
+    /// Gives back what was charged and not used, together with whatever checks are on their way.
+    ///
+    /// # Errors
+    /// Where Redis perhaps did not do so.
+    pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), Error> {
+        let mut rest = refunds;
+        while !rest.is_empty() {
+            let part = rest.split_off(rest.len().saturating_sub(MOST));
+            let sent = self.enqueue(SmallVec::new(), part, deadline)?;
+            // An answer comes only where it failed.
+            receive(sent, 0).await.pop().transpose()?;
+        }
+        Ok(())
+    }
+
     /// What Redis' clock shows, as far as known.
     #[must_use]
     pub fn now(&self) -> Micros {
@@ -188,11 +233,20 @@ impl Lane {
         checks: SmallVec<[Charges; 1]>,
         deadline: Instant,
     ) -> Result<oneshot::Receiver<Answers>, Error> {
+        self.enqueue(checks, Vec::new(), deadline)
+    }
+
+    fn enqueue(
+        &self,
+        checks: SmallVec<[Charges; 1]>,
+        refunds: Vec<Refund>,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Answers>, Error> {
         if self.is_lost() {
             return Err(Error::Unreachable("the connection is given up for now".into()));
         }
         let (answers, receiver) = oneshot::channel();
-        self.jobs.try_send(Job { checks, deadline, answers }).map_err(|_| {
+        self.jobs.try_send(Job { checks, refunds, deadline, answers }).map_err(|_| {
             self.redis.metrics.store_failed(Error::Overloaded.kind());
             Error::Overloaded
         })?;
@@ -202,6 +256,6 @@ impl Lane {
 
 /// The driver answers every job by its deadline; no timer is needed here.
 async fn receive(answers: oneshot::Receiver<Answers>, count: usize) -> Answers {
-    let ended = || smallvec![Err(Error::Unreachable("the lane has ended".into())); count];
+    let ended = || smallvec![Err(Error::Unreachable("the lane has ended".into())); count.max(1)];
     answers.await.unwrap_or_else(|_| ended())
 }

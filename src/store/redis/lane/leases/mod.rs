@@ -3,8 +3,8 @@
 //! For throttles that the catalog declares `leased`. A lease is an ordinary charge made ahead, so
 //! Redis knows nothing of leases, and a crash loses one at most. It lives [`LIFE`] from before it was
 //! asked for; what is spent was charged at most that long before, hence the published bound:
-//! `burst + rate * (t + LIFE)`. What is unspent at its end is not given back; it is at most a fair
-//! part of what was left, and at most a tenth of a second of this lane's own demand.
+//! `burst + rate * (t + LIFE)`. What is unspent at its end, or when demand ends, or when the node
+//! stops, goes back as an ordinary refund; what was charged for another revision's limit does not.
 
 #[cfg(test)]
 mod simulation;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::algorithm::{Reading, token_bucket};
-use crate::limit::{Charge, Day, Limit, Rule, Throttle};
+use crate::limit::{Charge, Day, Limit, Refund, Rule, Subject, Throttle};
 use crate::time::Micros;
 
 /// How long a lease may be spent.
@@ -40,6 +40,7 @@ struct Known {
 
 /// What is known of one counter.
 struct Leased {
+    subject: Subject,
     limit: Arc<Limit>,
     grants: SmallVec<[Grant; 2]>,
     /// The level after the last charge that Redis told of, and when that was, by Redis' clock.
@@ -48,19 +49,29 @@ struct Leased {
     asked: u64,
     asked_before: u64,
     since: Duration,
+    last: Duration,
     renewing: bool,
 }
 
 /// Units charged together.
 struct Grant {
     left: u64,
+    origin: Origin,
+}
+
+/// Where leased units come from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    /// When they were charged, by Redis' clock.
+    charged: Micros,
+    /// Until when they may be spent, by the boot clock.
     ends: Duration,
 }
 
 /// What a charge finds.
 pub(super) enum Cover {
-    /// Taken from a lease that ends then; so the limit stood before.
-    Taken(Reading, Duration),
+    /// Taken from a lease; so the limit stood before.
+    Taken(Reading, Origin),
     /// Redis has to judge it.
     Ask,
 }
@@ -98,18 +109,24 @@ impl Leases {
         let leased =
             known.by_counter.entry(counter(charge)).or_insert_with(|| Leased::new(charge, clock));
         leased.note(charge, clock);
-        let cover = leased.take(charge.cost, throttle, now);
+        let cover = leased.take(charge.cost, throttle, now, clock);
         (cover, leased.renewal(charge, throttle, now, holders, clock))
     }
 
-    /// Puts back what was taken for a check that then was not allowed, if its lease still lives.
-    pub(super) fn put_back(&self, charge: &Charge, ends: Duration, clock: Duration) {
+    /// Puts back what was taken for a check that then was not allowed.
+    pub(super) fn put_back(&self, charge: &Charge, origin: Origin) {
         if let Some(leased) = self.lock().by_counter.get_mut(&counter(charge))
             && Arc::ptr_eq(&leased.limit, &charge.limit)
-            && ends > clock
         {
-            leased.grants.insert(0, Grant { left: charge.cost, ends });
+            leased.grants.insert(0, Grant { left: charge.cost, origin });
         }
+    }
+
+    /// Takes out what nobody will spend: of leases that have ended, and of counters that nobody
+    /// has asked for within [`AHEAD`]; with `all`, everything.
+    pub(super) fn unspent(&self, clock: Duration, all: bool) -> Vec<Refund> {
+        let mut known = self.lock();
+        known.by_counter.values_mut().filter_map(|leased| leased.unspent(clock, all)).collect()
     }
 
     /// Learns how a limit stood after Redis judged a charge against it.
@@ -119,13 +136,16 @@ impl Leases {
         }
     }
 
-    /// What became of a renewal: `granted` where Redis has charged it.
-    pub(super) fn settle(&self, renewal: &Renewal, granted: bool) {
+    /// What became of a renewal: when Redis charged it, if it did.
+    pub(super) fn settle(&self, renewal: &Renewal, charged: Option<Micros>) {
         let mut known = self.lock();
         let Some(leased) = known.by_counter.get_mut(&counter(&renewal.charge)) else { return };
         leased.renewing = false;
-        if granted && Arc::ptr_eq(&leased.limit, &renewal.charge.limit) {
-            leased.grants.push(Grant { left: renewal.charge.cost, ends: renewal.asked_at + LIFE });
+        if let Some(charged) = charged
+            && Arc::ptr_eq(&leased.limit, &renewal.charge.limit)
+        {
+            let origin = Origin { charged, ends: renewal.asked_at + LIFE };
+            leased.grants.push(Grant { left: renewal.charge.cost, origin });
         }
     }
 
@@ -162,6 +182,7 @@ impl Known {
 impl Leased {
     fn new(charge: &Charge, clock: Duration) -> Self {
         Self {
+            subject: charge.subject,
             limit: Arc::clone(&charge.limit),
             grants: SmallVec::new(),
             level: 0,
@@ -169,6 +190,7 @@ impl Leased {
             asked: 0,
             asked_before: 0,
             since: clock,
+            last: clock,
             renewing: false,
         }
     }
@@ -179,7 +201,8 @@ impl Leased {
             self.limit = Arc::clone(&charge.limit);
             self.grants.clear();
         }
-        self.grants.retain(|grant| grant.ends > clock && grant.left > 0);
+        self.grants.retain(|grant| grant.left > 0);
+        self.last = clock;
         let passed = clock.saturating_sub(self.since);
         if passed >= AHEAD {
             self.asked_before = if passed < 2 * AHEAD { self.asked } else { 0 };
@@ -188,8 +211,27 @@ impl Leased {
         self.asked += charge.cost;
     }
 
-    fn left(&self) -> u64 {
-        self.grants.iter().map(|grant| grant.left).sum()
+    /// See [`Leases::unspent`]. Leases go back as one, from when the first was charged: since then
+    /// time has drained once, not once for each.
+    fn unspent(&mut self, clock: Duration, all: bool) -> Option<Refund> {
+        let everything = all || clock >= self.last + AHEAD;
+        let (mut cost, mut charged) = (0, Micros::MAX);
+        self.grants.retain(|&mut Grant { left, origin }| {
+            let kept = !everything && origin.ends > clock;
+            if !kept && left > 0 {
+                cost += left;
+                charged = charged.min(origin.charged);
+            }
+            kept
+        });
+        let charge = Charge { subject: self.subject, limit: Arc::clone(&self.limit), cost };
+        (cost > 0).then_some(Refund { charge, charged, window: Day::new(0) })
+    }
+
+    /// What may still be spent.
+    fn left(&self, clock: Duration) -> u64 {
+        let alive = self.grants.iter().filter(|grant| grant.origin.ends > clock);
+        alive.map(|grant| grant.left).sum()
     }
 
     /// The level by now, as far as known.
@@ -197,17 +239,18 @@ impl Leased {
         self.level.saturating_sub(now.since(self.at).get().saturating_mul(throttle.drain()))
     }
 
-    fn take(&mut self, cost: u64, throttle: &Throttle, now: Micros) -> Cover {
-        let left = self.left();
-        let Some(grant) = self.grants.iter_mut().find(|grant| grant.left >= cost) else {
+    fn take(&mut self, cost: u64, throttle: &Throttle, now: Micros, clock: Duration) -> Cover {
+        let left = self.left(clock);
+        let covers = |grant: &&mut Grant| grant.left >= cost && grant.origin.ends > clock;
+        let Some(grant) = self.grants.iter_mut().find(covers) else {
             return Cover::Ask;
         };
         grant.left -= cost;
-        let ends = grant.ends;
+        let origin = grant.origin;
         // To the client the unspent lease is as good as unspent budget.
         let held =
             self.level_now(throttle, now).saturating_sub(left.saturating_mul(throttle.per()));
-        Cover::Taken(Reading { held, window: Day::new(0) }, ends)
+        Cover::Taken(Reading { held, window: Day::new(0) }, origin)
     }
 
     /// The lease to ask for now: the demand of the next moment, but no more than a fair part of
@@ -220,14 +263,14 @@ impl Leased {
         holders: u64,
         clock: Duration,
     ) -> Option<Renewal> {
-        let demand = self.asked.max(self.asked_before);
-        if self.renewing || self.at == Micros::ZERO || self.left() * 2 > demand {
+        let (demand, left) = (self.asked.max(self.asked_before), self.left(clock));
+        if self.renewing || self.at == Micros::ZERO || left * 2 > demand {
             return None;
         }
         let fair =
             token_bucket::remaining(self.level_now(throttle, now), throttle) / (2 * holders.max(1));
         let size = demand.min(fair).min(throttle.burst());
-        if size < WORTH.max(2 * charge.cost) && (self.left() > 0 || size < 2 * charge.cost) {
+        if size < WORTH.max(2 * charge.cost) && (left > 0 || size < 2 * charge.cost) {
             return None;
         }
         self.renewing = true;

@@ -20,6 +20,8 @@ enum Event {
     Pass(u64),
     /// A lane forgets everything.
     Crash(usize),
+    /// A lane gives back what it will not spend; at the node's end, everything.
+    GiveBack { lane: usize, all: bool },
     /// The answer to a lane's oldest renewal arrives, or is lost.
     Answer { lane: usize, arrives: bool },
     /// The limit becomes another one: a factor of its rate and burst, in quarters.
@@ -32,6 +34,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         5 => (0_u64..60_000).prop_map(Event::Pass),
         1 => (100_000_u64..400_000).prop_map(Event::Pass),
         4 => (0..LANES, prop::bool::weighted(0.8)).prop_map(|(lane, arrives)| Event::Answer { lane, arrives }),
+        3 => (0..LANES, prop::bool::weighted(0.3)).prop_map(|(lane, all)| Event::GiveBack { lane, all }),
         1 => (0..LANES).prop_map(Event::Crash),
         1 => (2_u64..8).prop_map(Event::Change),
     ];
@@ -55,7 +58,7 @@ impl Rows for Redis {
 #[derive(Default)]
 struct Lane {
     leases: Leases,
-    under_way: Vec<(Renewal, bool)>,
+    under_way: Vec<(Renewal, Option<Micros>)>,
 }
 
 struct World {
@@ -113,7 +116,7 @@ impl World {
         if let Some(renewal) = renewal {
             let (granted, level) = self.judge(&renewal.charge);
             self.lanes[lane].leases.learn(&renewal.charge, level, now);
-            self.lanes[lane].under_way.push((renewal, granted));
+            self.lanes[lane].under_way.push((renewal, granted.then_some(now)));
         }
         let allowed = match cover {
             Cover::Taken(..) => {
@@ -140,7 +143,12 @@ impl World {
                 let lane = &mut self.lanes[lane];
                 if !lane.under_way.is_empty() {
                     let (renewal, granted) = lane.under_way.remove(0);
-                    lane.leases.settle(&renewal, granted && arrives);
+                    lane.leases.settle(&renewal, granted.filter(|_| arrives));
+                }
+            }
+            Event::GiveBack { lane, all } => {
+                for refund in self.lanes[lane].leases.unspent(self.clock(), all) {
+                    algorithm::refund(&refund, self.now, &mut self.redis);
                 }
             }
             Event::Change(quarters) => self.limit = limit(quarters),
@@ -198,16 +206,50 @@ fn what_goes_back_lives_no_longer_than_it_did() {
     let clock = Duration::from_secs(5);
     let _ = leases.take(&charge, Micros::from_secs(9), clock, 1);
     let renewal = Renewal { charge: Charge { cost: 40, ..charge.clone() }, asked_at: clock };
-    leases.settle(&renewal, false);
+    leases.settle(&renewal, None);
     let (refused, _) = leases.take(&charge, Micros::from_secs(9), clock, 1);
     assert!(matches!(refused, Cover::Ask), "what Redis refused is not there to spend");
-    leases.settle(&renewal, true);
-    let (Cover::Taken(_, ends), _) = leases.take(&charge, Micros::from_secs(9), clock, 1) else {
+    leases.settle(&renewal, Some(Micros::from_secs(9)));
+    let (Cover::Taken(_, origin), _) = leases.take(&charge, Micros::from_secs(9), clock, 1) else {
         panic!("the lease covers it");
     };
-    assert_eq!(ends, clock + LIFE);
-    leases.put_back(&charge, ends, clock);
-    leases.put_back(&charge, ends, clock + LIFE);
+    assert_eq!(origin.ends, clock + LIFE);
+    leases.put_back(&charge, origin);
     let (late, _) = leases.take(&charge, Micros::from_secs(9), clock + LIFE, 1);
     assert!(matches!(late, Cover::Ask), "it has ended");
+    let given: Vec<_> = leases.unspent(clock + LIFE, false);
+    assert_eq!(given.iter().map(|refund| refund.charge.cost).sum::<u64>(), 40, "all goes back");
+    assert!(leases.unspent(clock + LIFE, true).is_empty(), "and once");
+}
+
+#[test]
+fn leases_go_back_as_one_from_when_the_first_was_charged() {
+    let leases = Leases::default();
+    let charge = Charge { subject: Subject::api_key("a"), limit: limit(4), cost: 1 };
+    let clock = Duration::from_secs(5);
+    let _ = leases.take(&charge, Micros::from_secs(9), clock, 1);
+    for second in [9, 8, 10] {
+        let renewal = Renewal { charge: Charge { cost: 20, ..charge.clone() }, asked_at: clock };
+        leases.settle(&renewal, Some(Micros::from_secs(second)));
+    }
+    let given = leases.unspent(clock + LIFE, false);
+    assert_eq!(given.len(), 1);
+    assert_eq!((given[0].charge.cost, given[0].charged), (60, Micros::from_secs(8)));
+}
+
+#[test]
+fn an_idle_lease_goes_back_before_its_end_and_a_changed_limits_does_not() {
+    let mut world = World::new();
+    let spend = |world: &mut World| {
+        world.happen(&Event::Checks { lane: 0, count: 80, cost: 1 });
+        world.happen(&Event::Answer { lane: 0, arrives: true });
+    };
+    spend(&mut world);
+    assert!(world.lanes[0].leases.unspent(world.clock(), false).is_empty(), "it is in use");
+    world.happen(&Event::Pass(100_000));
+    assert!(!world.lanes[0].leases.unspent(world.clock(), false).is_empty());
+    spend(&mut world);
+    world.happen(&Event::Change(8));
+    world.happen(&Event::Checks { lane: 0, count: 1, cost: 1 });
+    assert!(world.lanes[0].leases.unspent(world.clock(), true).is_empty());
 }
