@@ -10,6 +10,7 @@ run: ## Serves on 127.0.0.1:8080, limits in memory, built-in example catalog
 
 test: tools ## Installs what the tests need and lacks, and runs them all
 	cargo test --locked
+	cargo test --locked --lib --features shuttle leases::model
 
 lint: ## Formatting and clippy, as CI has them
 	cargo fmt --all --check

@@ -7,15 +7,18 @@ alike; what is printed are medians over the rounds. Nothing here asserts: a figu
 """
 
 import argparse
+import atexit
+import http.client
 import json
 import os
 import pathlib
-import signal
+import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -26,6 +29,13 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def start(command, **options):
+    """A process that does not outlive this one, however it ends."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, **options)
+    atexit.register(lambda: (process.terminate(), process.wait()))
+    return process
 
 
 def wait_for(port):
@@ -44,9 +54,9 @@ class Redis:
     def __init__(self):
         self.port = free_port()
         self.dir = tempfile.TemporaryDirectory()
-        self.process = subprocess.Popen(
+        self.process = start(
             ["redis-server", "--port", str(self.port), "--save", "", "--appendonly", "no",
-             "--dir", self.dir.name, "--loglevel", "warning"], stdout=subprocess.DEVNULL)
+             "--dir", self.dir.name, "--loglevel", "warning"])
         wait_for(self.port)
 
     def cli(self, *words):
@@ -67,12 +77,25 @@ class Redis:
 
 
 class Service:
-    def __init__(self, binary, *flags):
+    def __init__(self, binary, *flags, **env):
         self.port = free_port()
-        self.process = subprocess.Popen(
+        self.process = start(
             [binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--drain-delay", "0s",
              "--check-deadline", "1s", "--catalog", str(HERE / "catalog.yaml"), *flags],
-            stdout=subprocess.DEVNULL, env={**os.environ, "RUST_LOG": "warn"})
+            env={**os.environ, "RUST_LOG": "warn", **env})
+        wait_for(self.port)
+
+
+class Throttlecrab:
+    """The peer in memory, where its server is installed (cargo install throttlecrab-server)."""
+
+    BODY = '{"key":"user:%d","max_burst":1000000,"count_per_period":20,"period":1}'
+
+    def __init__(self, binary):
+        self.port = free_port()
+        self.process = start(
+            [binary, "--http", "--http-host", "127.0.0.1", "--http-port", str(self.port), "--log-level", "error"],
+            stderr=subprocess.DEVNULL)
         wait_for(self.port)
 
 
@@ -100,18 +123,18 @@ class Bench:
         self.redis = Redis()
         url = f"redis://127.0.0.1:{self.redis.port}"
         self.memory, self.exact = Service(binary), Service(binary, "--store", url)
+        self.single = Service(binary, "--store", url, BENCH_SINGLE="1")
         leased = {"BENCH_BODY": '{"policy":"leased","key":"hot"}', "BENCH_KEYS": 1}
         self.variants = {
             "no-op": (self.memory.port, {"BENCH_PATH": "/noop"}),
             "memory": (self.memory.port, {}),
             "Redis, exact": (self.exact.port, {}),
             "Redis, leased hot key": (self.exact.port, leased),
+            "Redis, EVALSHA per check": (self.single.port, {}),
         }
-
-    def close(self):
-        for process in (self.memory.process, self.exact.process, self.redis.process):
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+        if peer := shutil.which("throttlecrab-server"):
+            self.variants["throttlecrab-server, memory"] = (
+                Throttlecrab(peer).port, {"BENCH_PATH": "/throttle", "BENCH_BODY": Throttlecrab.BODY})
 
     def load(self, port, connections, seconds, env):
         """A load with what Redis says of it; the heartbeat's one call a second is left out."""
@@ -135,6 +158,51 @@ class Bench:
                     sample = self.load(port, count, seconds, env)
                     samples.setdefault((name, count), []).append(sample)
         return {key: median(values) for key, values in samples.items()}
+
+    def open_loop(self, oha, figures, seconds):
+        """Latency beside the no-op's at half of the slowest variant's top rate, corrected for waiting."""
+        bodies = {"no-op": ("/noop", "bench", self.memory), "Redis, exact": ("/check", "bench", self.exact),
+                  "Redis, leased hot key": ("/check", "leased", self.exact)}
+        rate = int(min(figures[(name, 64)]["rate"] for name in bodies) / 2)
+        seen = {}
+        for name, (path, policy, service) in bodies.items():
+            out = subprocess.check_output(
+                [oha, "--no-tui", "--output-format", "json", "-z", f"{2 * seconds}s", "-c", "64", "-q", str(rate),
+                 "--latency-correction", "-m", "POST", "-T", "application/json", "-d",
+                 json.dumps({"policy": policy, "key": "hot"}), f"http://127.0.0.1:{service.port}{path}"], text=True)
+            percentiles = json.loads(out)["latencyPercentiles"]
+            seen[name] = {key: percentiles[key] * 1e3 for key in ("p50", "p99")}
+        base = seen.pop("no-op")
+        return [(f"open loop at {rate:,}/s, {name}, ms over the no-op, p50 and p99",
+                 " · ".join(f"{value[key] - base[key]:+.2f}" for key in ("p50", "p99")))
+                for name, value in seen.items()]
+
+    def come_and_go(self, keys):
+        """Memory of the embedded store while so many keys live for a minute, and once they are gone."""
+        def resident():
+            status = pathlib.Path(f"/proc/{self.memory.process.pid}/status").read_text()
+            return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+        def visit(part):
+            connection = http.client.HTTPConnection("127.0.0.1", self.memory.port)
+            for first in range(part * keys // 2, (part + 1) * keys // 2, 1000):
+                checks = ",".join(f'{{"policy":"visitor","key":"{key}"}}' for key in range(first, first + 1000))
+                connection.request("POST", "/check/batch", f'{{"checks":[{checks}]}}', {"content-type": "application/json"})
+                connection.getresponse().read()
+
+        before, began, most = resident(), time.monotonic(), 0
+        visitors = [threading.Thread(target=visit, args=(part,)) for part in range(2)]
+        for visitor in visitors:
+            visitor.start()
+        # The last have drained a minute after they came, and a sweep takes ten seconds.
+        while any(visitor.is_alive() for visitor in visitors):
+            time.sleep(0.2)
+            most = max(most, resident())
+        took = time.monotonic() - began
+        time.sleep(75)
+        left = resident() - before
+        return [(f"{keys:,} keys within {took:.0f} s, embedded, bytes resident per key", f"{(most - before) / keys:.0f}"),
+                ("the same once they are gone, part of it that is left", f"{left / (most - before):.2f}")]
 
     def single_figures(self, seconds):
         """What is not a matter of connections; one load each, beside one throttle in the same minute."""
@@ -173,9 +241,9 @@ def table(figures, connections):
 def plot(figures, connections):
     """Checks per second and median latency against connections, as SVG."""
     names = list(dict.fromkeys(name for name, _ in figures))
-    colours = ["#888888", "#1b7837", "#b2182b", "#2166ac", "#762a83"]
+    colours = ["#888888", "#1b7837", "#b2182b", "#2166ac", "#e08214", "#762a83"]
     width, height, left, top = 360, 220, 60, 40
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * (width + left) + 60}" height="{height + 110}" font-family="sans-serif" font-size="12">']
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * (width + left) + 60}" height="{height + 125}" font-family="sans-serif" font-size="12">']
     for panel, (key, title) in enumerate([("rate", "checks/s"), ("p50", "p50, ms")]):
         x0 = left + panel * (width + left + 20)
         most = max(f[key] for f in figures.values()) * 1.05
@@ -194,9 +262,9 @@ def plot(figures, connections):
             points = " ".join(f"{place[c]:.0f},{top + height - height * figures[(name, c)][key] / most:.0f}" for c in connections)
             parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
     for index, (name, colour) in enumerate(zip(names, colours)):
-        x = left + index * 190
-        parts.append(f'<rect x="{x}" y="{height + 88}" width="14" height="4" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 20}" y="{height + 95}">{name}</text>')
+        x, y = left + index % 4 * 210, height + 88 + index // 4 * 18
+        parts.append(f'<rect x="{x}" y="{y}" width="14" height="4" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 20}" y="{y + 7}">{name}</text>')
     return "\n".join(parts + ["</svg>"])
 
 
@@ -206,15 +274,17 @@ def main():
                         help="a tollgate built with --release --features bench")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="per load")
+    parser.add_argument("--keys", type=int, default=10_000_000, help="that come and go; 0 leaves that out")
     parser.add_argument("--connections", default="1,8,64,256")
     options = parser.parse_args()
     connections = [int(part) for part in options.connections.split(",")]
     bench = Bench(options.binary)
-    try:
-        figures = bench.rounds(options.rounds, options.seconds, connections)
-        singles = bench.single_figures(options.seconds)
-    finally:
-        bench.close()
+    figures = bench.rounds(options.rounds, options.seconds, connections)
+    singles = bench.single_figures(options.seconds)
+    if (oha := shutil.which("oha")) and 64 in connections:
+        singles += bench.open_loop(oha, figures, options.seconds)
+    if options.keys:
+        singles += bench.come_and_go(options.keys)
     text = table(figures, connections) + "\n\n" + rows_of([("figure", "value"), ("---", "---:"), *singles])
     print(text)
     results = HERE / "results"

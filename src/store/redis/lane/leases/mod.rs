@@ -6,13 +6,19 @@
 //! `burst + rate * (t + LIFE)`. What is unspent at its end, or when demand ends, or when the node
 //! stops, goes back as an ordinary refund; what was charged for another revision's limit does not.
 
-#[cfg(test)]
+#[cfg(all(test, feature = "shuttle"))]
+mod model;
+#[cfg(all(test, not(feature = "shuttle")))]
 mod simulation;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(feature = "shuttle"))]
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+#[cfg(feature = "shuttle")]
+use shuttle::sync::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use crate::algorithm::{Reading, token_bucket};

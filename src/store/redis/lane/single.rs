@@ -1,0 +1,34 @@
+//! One EVALSHA for each check over a shared connection, for benchmarks only: what group commit is
+//! compared with. It neither gives up nor asks twice.
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::OnceCell;
+
+use crate::limit::Charges;
+use crate::store::Answer;
+use crate::store::redis::call::Call;
+use crate::store::redis::reply::{Judged, Reply};
+use crate::store::redis::{Error, Redis, connection, script};
+
+/// A lane's connection, where `BENCH_SINGLE` asks for it.
+pub(super) struct Single(OnceCell<MultiplexedConnection>);
+
+impl Single {
+    pub(super) fn from_environment() -> Option<Self> {
+        std::env::var_os("BENCH_SINGLE").map(|_| Self(OnceCell::new()))
+    }
+
+    pub(super) async fn judge(&self, redis: &Redis, charges: &Charges) -> Result<Answer, Error> {
+        let connect = || connection::establish(&redis.client, redis.deadline);
+        let shared = self.0.get_or_try_init(async || connect().await.map(|made| made.0)).await?;
+        let mut call = Call::default();
+        call.add(charges, redis.clock.now());
+        let value = script::run(&call, &mut shared.clone())
+            .await
+            .map_err(|error| connection::meaning(&error))?;
+        match Reply::new(value)?.next(charges)? {
+            Judged::Verdict(verdict) => Ok(Answer { verdict, index: 0, leased: false }),
+            Judged::Elsewhere | Judged::BadRow(_) => Err(Error::BadReply("no verdict".into())),
+        }
+    }
+}
