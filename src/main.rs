@@ -10,9 +10,6 @@ use tollgate::engine;
 use tollgate::settings::{Flags, Settings, Sources};
 use tollgate::telemetry::init_logs;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// A distributed rate limiter: exact shared limits for API keys on usage plans.
 ///
 /// Without a subcommand it serves, with everything at its default: limits in memory, a built-in
