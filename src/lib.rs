@@ -10,6 +10,8 @@ pub mod catalog;
 pub mod settings;
 pub mod telemetry;
 pub mod store;
+pub mod control;
 pub mod engine;
 pub mod http;
+pub mod admin;
 pub mod app;

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tollgate::app::{self, client};
-use tollgate::engine;
 use tollgate::settings::{Flags, Settings, Sources};
 use tollgate::telemetry::init_logs;
+use tollgate::{control, engine};
 
 /// A distributed rate limiter: exact shared limits for API keys on usage plans.
 ///
@@ -90,7 +90,7 @@ fn run_serve(serve: Serve) -> Result<(), Failure> {
 }
 
 fn validate(file: &std::path::Path) -> Result<(), Failure> {
-    let catalog = engine::read_catalog(file)?;
+    let catalog = control::read_catalog(file)?;
     let mut out = std::io::stdout();
     for warning in catalog.warnings() {
         writeln!(out, "warning: {warning}")?;

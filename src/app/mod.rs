@@ -11,11 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use signals::Signals;
+use tokio::sync::watch;
 
-use crate::engine::{self, Engine, Fallback, Live, Recorder};
+use crate::admin::{self, Admin};
+use crate::control::{Directory, Editor, Live, Sync};
+use crate::engine::{self, Engine, Fallback, Recorder};
 use crate::http::{self, Listener, Node, Server, Shared, Worker};
 use crate::settings::Settings;
-use crate::store::{Memory, Redis, RedisOptions, Store};
+use crate::store::{Embedded, Memory, Redis, RedisOptions, Registry, Store};
 use crate::telemetry::{Metrics, WorkerMetrics};
 use crate::time::SystemClock;
 
@@ -24,7 +27,7 @@ use crate::time::SystemClock;
 pub enum Failure {
     /// The catalog file cannot be used.
     #[error("{0}")]
-    Catalog(#[from] crate::engine::Unusable),
+    Catalog(#[from] crate::control::Unusable),
     /// The store's address cannot be used.
     #[error("setting `store`: {0}")]
     Store(#[from] crate::store::InvalidUrl),
@@ -39,9 +42,15 @@ pub enum Failure {
     Thread(#[from] std::io::Error),
 }
 
+/// Connections of the admin API open at the same time.
+const MAX_ADMIN_CONNECTIONS: usize = 256;
+
 /// What the engines of all workers are made from.
 struct Parts {
     live: Arc<Live>,
+    directory: Arc<Directory>,
+    sync: Arc<Sync>,
+    editor: Arc<Editor>,
     fallback: Arc<Fallback>,
     metrics: Arc<Metrics>,
     recorder: Option<Recorder>,
@@ -78,7 +87,24 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
         Counts::Memory(_) => None,
     };
     let fallback = Arc::new(Fallback::new(local.clone(), redis));
-    let parts = Arc::new(Parts { live, fallback, metrics, recorder, settings, counts });
+    let registry = match &counts {
+        Counts::Redis(redis) => Registry::Redis(Arc::clone(redis)),
+        Counts::Memory(_) => Registry::Embedded(Arc::new(Embedded::in_memory())),
+    };
+    let directory = Arc::new(Directory::new(registry.clone()));
+    let sync = Arc::new(Sync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));
+    let editor = Arc::new(Editor::new(registry, Arc::clone(&live), Arc::clone(&sync)));
+    let parts = Arc::new(Parts {
+        live,
+        directory,
+        sync,
+        editor,
+        fallback,
+        metrics,
+        recorder,
+        settings,
+        counts,
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(run(&parts, local));
     drop(parts);
@@ -106,16 +132,18 @@ fn counts(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, Failure
 async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
     let signals = Signals::install()?;
     raise_open_files();
+    let metrics = Arc::clone(&parts.metrics);
+    let rows = move |rows| metrics.memory_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     match &parts.counts {
         Counts::Memory(memory) => {
-            tokio::spawn(memory.clone().sweep_forever(Arc::clone(&parts.metrics)));
+            tokio::spawn(memory.clone().sweep_forever(rows));
         }
         Counts::Redis(redis) => {
             if let Err(error) = redis.first_contact().await {
                 tracing::warn!(%error, "Redis cannot be reached yet; plans decide by on_store_failure until it is");
             }
             tokio::spawn(Arc::clone(redis).run_heartbeat());
-            tokio::spawn(local.sweep_forever(Arc::clone(&parts.metrics)));
+            tokio::spawn(local.sweep_forever(rows));
         }
     }
     let shared = Arc::new(Shared {
@@ -128,11 +156,16 @@ async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
     let address = parts.settings.listen;
     let listener = Listener::bind(address).map_err(|why| Failure::Listen(address, why))?;
     let mut server = Server::new(parts.settings.max_connections, Arc::clone(&shared));
+    let admin = admin(parts, &shared)?;
     let workers = (0..parts.settings.workers)
         .map(|number| start(number, server.worker(), Arc::clone(parts), Arc::clone(&shared)))
         .collect::<Result<Vec<_>, _>>()?;
+    if let Err(error) = parts.sync.look().await {
+        tracing::debug!(%error, "what the API declares is not known yet");
+    }
+    tokio::spawn(Arc::clone(&parts.sync).look_forever());
     tokio::spawn(Arc::clone(&parts.live).watch());
-    greet(&listener, &parts.settings);
+    greet(&listener, admin.as_ref(), &parts.settings);
     let stop = async {
         let urgent = signals.obey(Arc::clone(&parts.live)).await;
         shared.draining.store(true, Ordering::Relaxed);
@@ -141,7 +174,12 @@ async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
             tokio::time::sleep(parts.settings.drain_delay).await;
         }
     };
+    let (stopped, mut stopping) = watch::channel(());
+    if let Some((listener, server)) = admin {
+        tokio::spawn(server.run(listener, async move { drop(stopping.changed().await) }));
+    }
     server.run(listener, stop).await;
+    drop(stopped);
     if let Counts::Redis(redis) = &parts.counts {
         redis.leave().await;
     }
@@ -150,6 +188,22 @@ async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The admin API's listener, where there is a credential for it. It has no worker of its own: few
+/// ask, and none of them waits for a check.
+fn admin(parts: &Parts, shared: &Arc<Shared>) -> Result<Option<(Listener, Server)>, Failure> {
+    if !parts.settings.admin.are_set() {
+        return Ok(None);
+    }
+    let address = parts.settings.listen_admin;
+    let listener = Listener::bind(address).map_err(|why| Failure::Listen(address, why))?;
+    let mut server = Server::new(MAX_ADMIN_CONNECTIONS, Arc::clone(shared));
+    let failures = Memory::new(Arc::new(SystemClock));
+    tokio::spawn(failures.clone().sweep_forever(|_| ()));
+    let admin = Admin::new(Arc::clone(&parts.editor), parts.settings.admin.clone(), failures);
+    tokio::spawn(server.worker().run(admin::router(admin)));
+    Ok(Some((listener, server)))
 }
 
 /// Starts a worker: a thread with a runtime and a connection to the store of its own.
@@ -169,6 +223,7 @@ fn start(
             let metrics = WorkerMetrics::new(&parts.metrics);
             let engine = Engine::new(engine::Parts {
                 live: Arc::clone(&parts.live),
+                directory: Arc::clone(&parts.directory),
                 store,
                 fallback: Arc::clone(&parts.fallback),
                 metrics: Arc::clone(&metrics),
@@ -195,7 +250,7 @@ fn raise_open_files() {
 }
 
 /// Says on standard output where it listens and what to try.
-fn greet(listener: &Listener, settings: &Settings) {
+fn greet(listener: &Listener, admin: Option<&(Listener, Server)>, settings: &Settings) {
     let url = format!("http://{}", listener.address());
     let store = if settings.store.is_memory() { "this process's memory" } else { "Redis" };
     let (catalog, key) = match &settings.catalog {
@@ -208,9 +263,12 @@ fn greet(listener: &Listener, settings: &Settings) {
         ),
         Some(_) => format!(r#"{{"api_key":"{key}"}}"#),
     };
+    let admin = admin.map_or_else(String::new, |(listener, _)| {
+        format!("  admin API on http://{}\n", listener.address())
+    });
     let version = env!("CARGO_PKG_VERSION");
     let _nobody_reads = writeln!(
         std::io::stdout(),
-        "tollgate {version} listening on {url}\n  limits are counted in {store}\n  catalog: {catalog}\n  try: curl -i {url}/check -d '{request}'",
+        "tollgate {version} listening on {url}\n  limits are counted in {store}\n  catalog: {catalog}\n{admin}  try: curl -i {url}/check -d '{request}'",
     );
 }

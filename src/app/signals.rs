@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::engine::Live;
+use crate::control::Live;
 
 /// The signals that mean something here. From its making on none of them ends the process.
 pub(super) struct Signals {

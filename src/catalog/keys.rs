@@ -2,20 +2,28 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 
 use super::read::Findings;
 use super::written::WrittenKey;
 use super::{ApiKey, Catalog};
-use crate::limit::Subject;
 use crate::time::Micros;
+
+/// The SHA-256 of a secret: all that is kept of it.
+pub type Digest = [u8; 32];
+
+/// The digest of a secret.
+#[must_use]
+pub fn digest(secret: &str) -> Digest {
+    <Sha256 as sha2::Digest>::digest(secret).into()
+}
 
 /// The longest value in bytes.
 const MAX_VALUE: usize = 1024;
 
 pub(super) fn read(catalog: &mut Catalog, written: WrittenKey, at: &str, findings: &mut Findings) {
     let id = findings.name(&format!("{at}.id"), &written.id);
-    let digest = digest(&written, at, findings);
+    let digest = written_digest(&written, at, findings);
     let expires_at =
         written.expires_at.as_deref().and_then(|written| expiry(written, at, findings));
     let plans = plans(catalog, &written.plans, at, findings);
@@ -28,13 +36,12 @@ pub(super) fn read(catalog: &mut Catalog, written: WrittenKey, at: &str, finding
             .fault(&format!("{at}.customer_id"), "has at most 256 bytes and no control characters");
     }
     let key = Arc::new(ApiKey {
-        subject: Subject::api_key(&id),
-        id: Arc::clone(&id),
         name: written.name,
         customer_id,
         enabled: written.enabled,
         expires_at,
         plans,
+        ..ApiKey::new(&id)
     });
     if catalog.keys_by_id.insert(Arc::clone(&id), Arc::clone(&key)).is_some() {
         findings
@@ -48,7 +55,7 @@ pub(super) fn read(catalog: &mut Catalog, written: WrittenKey, at: &str, finding
     }
 }
 
-fn digest(written: &WrittenKey, at: &str, findings: &mut Findings) -> Option<[u8; 32]> {
+fn written_digest(written: &WrittenKey, at: &str, findings: &mut Findings) -> Option<Digest> {
     match (&written.value, &written.value_sha256) {
         (Some(value), None) => {
             if value.is_empty() || value.len() > MAX_VALUE || value.chars().any(char::is_control) {
@@ -57,7 +64,7 @@ fn digest(written: &WrittenKey, at: &str, findings: &mut Findings) -> Option<[u8
                     "a key's value has 1 to 1024 bytes and no control characters",
                 );
             }
-            Some(Sha256::digest(value).into())
+            Some(digest(value))
         }
         (None, Some(hex)) => {
             let bytes = unhex(hex);
@@ -76,7 +83,9 @@ fn digest(written: &WrittenKey, at: &str, findings: &mut Findings) -> Option<[u8
     }
 }
 
-fn unhex(hex: &str) -> Option<[u8; 32]> {
+/// A digest from its 64 hexadecimal digits.
+#[must_use]
+pub fn unhex(hex: &str) -> Option<Digest> {
     let mut bytes = [0; 32];
     if hex.len() != 64 || !hex.is_ascii() {
         return None;
@@ -87,9 +96,25 @@ fn unhex(hex: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
+/// A digest in 64 hexadecimal digits.
+#[must_use]
+pub fn hex(digest: &Digest) -> String {
+    use std::fmt::Write as _;
+    digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _infallible = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// A time written with its zone (RFC 3339), since 1970.
+#[must_use]
+pub fn time_of(written: &str) -> Option<Micros> {
+    let time = written.parse::<jiff::Timestamp>().ok()?;
+    u64::try_from(time.as_microsecond()).ok().map(Micros::new)
+}
+
 fn expiry(written: &str, at: &str, findings: &mut Findings) -> Option<Micros> {
-    let end = written.parse::<jiff::Timestamp>().ok();
-    let micros = end.and_then(|end| u64::try_from(end.as_microsecond()).ok()).map(Micros::new);
+    let micros = time_of(written);
     if micros.is_none() {
         findings.fault(
             &format!("{at}.expires_at"),

@@ -101,6 +101,8 @@ pub enum Refusal {
         /// Why.
         detail: Cow<'static, str>,
     },
+    /// Nobody can tell now whose key it is.
+    Unidentified,
 }
 
 fn invalid<T>(field: impl Into<String>, detail: impl Into<String>) -> Result<T, Refusal> {

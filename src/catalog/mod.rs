@@ -13,10 +13,9 @@ mod written;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
 use crate::limit::{Limit, Subject};
 use crate::time::Micros;
+pub use keys::{Digest, digest, hex, time_of, unhex};
 pub use meet::{Ask, Cost, Met, PolicyKey, Refusal};
 pub use read::Invalid;
 
@@ -30,7 +29,7 @@ pub struct Catalog {
     apis: ByStage<Stage>,
     plans: HashMap<Arc<str>, Plan>,
     policies: HashMap<Arc<str>, Policy>,
-    keys_by_digest: HashMap<[u8; 32], Arc<ApiKey>>,
+    keys_by_digest: HashMap<Digest, Arc<ApiKey>>,
     keys_by_id: HashMap<Arc<str>, Arc<ApiKey>>,
     units: BTreeSet<Arc<str>>,
     /// What metrics call a check before it is known whose it is.
@@ -102,10 +101,30 @@ pub struct ApiKey {
     pub name: Option<String>,
     /// The operator's own name for whoever holds it.
     pub customer_id: Option<Arc<str>>,
-    enabled: bool,
-    expires_at: Option<Micros>,
-    plans: Vec<Arc<str>>,
-    subject: Subject,
+    /// Whether it may be used at all.
+    pub enabled: bool,
+    /// From when on it may not.
+    pub expires_at: Option<Micros>,
+    /// The plans that it is on; those that there are not count for nothing.
+    pub plans: Vec<Arc<str>>,
+    /// Whose budget is charged.
+    pub subject: Subject,
+}
+
+impl ApiKey {
+    /// An enabled key without plans.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            name: None,
+            customer_id: None,
+            enabled: true,
+            expires_at: None,
+            plans: Vec::new(),
+            subject: Subject::api_key(id),
+        }
+    }
 }
 
 /// What a plan wants where the store is lost. Where several apply, the greatest does.
@@ -157,10 +176,10 @@ impl Catalog {
         each.join(", ")
     }
 
-    /// The key whose secret value this is.
+    /// The key whose secret value has this digest.
     #[must_use]
-    pub fn key_by_secret(&self, secret: &str) -> Option<&Arc<ApiKey>> {
-        self.keys_by_digest.get(&<[u8; 32]>::from(Sha256::digest(secret)))
+    pub fn key_by_digest(&self, digest: &Digest) -> Option<&Arc<ApiKey>> {
+        self.keys_by_digest.get(digest)
     }
 
     /// The key with this id.

@@ -36,6 +36,14 @@ impl fmt::Display for Invalid {
     }
 }
 
+impl Invalid {
+    /// The faults alone, each where and why, for a reader who knows no file.
+    #[must_use]
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+}
+
 /// What was found while reading.
 #[derive(Default)]
 pub(super) struct Findings {
@@ -68,8 +76,24 @@ impl Catalog {
     /// # Errors
     /// Where the text is no YAML, or says what cannot be.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Invalid> {
-        let written = WrittenCatalog::from_yaml(text)
-            .map_err(|fault| Invalid { origin: origin.into(), faults: vec![fault] })?;
+        Self::compose(text, origin, None)
+    }
+
+    /// Reads a catalog of which another part was declared elsewhere, in the same members.
+    ///
+    /// # Errors
+    /// Where the text is no YAML, or the two say what cannot be, each or together. Entries are
+    /// counted through both, the text's first.
+    pub fn compose(
+        text: &str,
+        origin: &str,
+        declared: Option<&serde_json::Value>,
+    ) -> Result<Self, Invalid> {
+        let invalid = |fault| Invalid { origin: origin.into(), faults: vec![fault] };
+        let mut written = WrittenCatalog::from_yaml(text).map_err(invalid)?;
+        if let Some(declared) = declared {
+            written.extend(WrittenCatalog::from_json(declared).map_err(invalid)?);
+        }
         let mut findings = Findings::default();
         if written.version != 1 {
             findings.fault(
@@ -83,14 +107,18 @@ impl Catalog {
         }
         catalog.warnings =
             findings.warnings.iter().map(|warning| format!("{origin}: {warning}")).collect();
-        catalog.revision = revision(text);
+        catalog.revision = revision(text, declared);
         Ok(catalog)
     }
 }
 
-/// The first 48 bits of the text's SHA-256.
-fn revision(text: &str) -> String {
-    let digest = Sha256::digest(text);
+/// The first 48 bits of the SHA-256 of all that was read.
+fn revision(text: &str, declared: Option<&serde_json::Value>) -> String {
+    let mut hasher = Sha256::new_with_prefix(text);
+    if let Some(declared) = declared {
+        hasher.update(declared.to_string());
+    }
+    let digest = hasher.finalize();
     let bits = digest[..6].iter().fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
     format!("{bits:012x}")
 }

@@ -40,6 +40,20 @@ impl WrittenCatalog {
             format!("{at}{}", error.without_snippet())
         })
     }
+
+    /// The same members, from a program.
+    pub(super) fn from_json(declared: &serde_json::Value) -> Result<Self, String> {
+        serde_path_to_error::deserialize(declared)
+            .map_err(|error| format!("{}: {}", error.path(), error.inner()))
+    }
+
+    /// Adds what was written elsewhere.
+    pub(super) fn extend(&mut self, more: Self) {
+        self.apis.extend(more.apis);
+        self.plans.extend(more.plans);
+        self.keys.extend(more.keys);
+        self.policies.extend(more.policies);
+    }
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,6 @@
 
 mod decision;
 mod fallback;
-mod live;
 mod memo;
 mod record;
 
@@ -13,26 +12,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::Guard;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::catalog::{ApiKey, Ask, Catalog, Met, Refusal};
+use crate::control::{Client, Directory, Found, Live};
 use crate::limit::Charges;
 use crate::store::{Answer, Error, MAX_CHARGES, Store};
 use crate::telemetry::{Outcome, WorkerMetrics};
 pub use decision::{DecidedBy, Decision, Judged, Status};
 pub use fallback::Fallback;
-pub use live::{Live, Unusable, read as read_catalog};
 use memo::Memo;
 pub use record::{Recorded, Recorder, replay};
-
-/// By what a check says who asks.
-#[derive(Clone, Copy)]
-pub enum Client<'a> {
-    /// The API key itself.
-    Secret(&'a str),
-    /// The key's id, from a caller that has authenticated it.
-    Id(&'a str),
-}
 
 /// Decides the checks of one worker.
 pub struct Engine {
@@ -44,6 +35,8 @@ pub struct Engine {
 pub struct Parts {
     /// The catalog in use.
     pub live: Arc<Live>,
+    /// Who clients are.
+    pub directory: Arc<Directory>,
     /// Where limits are counted.
     pub store: Store,
     /// What decides where the store does not.
@@ -103,7 +96,8 @@ impl Engine {
         ask: &Ask<'_>,
     ) -> Result<Decision, Refusal> {
         let began = Instant::now();
-        let decision = match self.prepare(client, ask)? {
+        let key = self.identify(client, began).await?;
+        let decision = match self.prepare(key, ask)? {
             Prepared::Decided(decision) => decision,
             Prepared::Judge(known, charges) => {
                 self.parts.metrics.in_flight(1);
@@ -124,10 +118,13 @@ impl Engine {
         asks: impl ExactSizeIterator<Item = Result<(Option<Client<'a>>, Ask<'a>), E>>,
     ) -> Vec<Result<Decision, E>> {
         let began = Instant::now();
+        let asks: Vec<_> = asks.collect();
+        let clients = asks.iter().map(|ask| ask.as_ref().ok().and_then(|(client, _)| *client));
+        let keys = join_all(clients.map(|client| self.identify(client, began))).await;
         let mut results = Vec::with_capacity(asks.len());
         let (mut waiting, mut checks) = (Vec::new(), Vec::new());
-        for ask in asks {
-            let prepared = ask.and_then(|(client, ask)| Ok(self.prepare(client, &ask)?));
+        for (ask, key) in asks.into_iter().zip(keys) {
+            let prepared = ask.and_then(|(_, ask)| Ok(self.prepare(key?, &ask)?));
             results.push(match prepared {
                 Err(error) => Some(Err(error)),
                 Ok(Prepared::Decided(decision)) => Some(Ok(decision)),
@@ -152,17 +149,40 @@ impl Engine {
         results.into_iter().flatten().collect()
     }
 
-    fn prepare(&self, client: Option<Client<'_>>, ask: &Ask<'_>) -> Result<Prepared, Refusal> {
+    /// Who a client is. A key that cannot be looked up is nobody's to let pass.
+    async fn identify(
+        &self,
+        client: Option<Client<'_>>,
+        began: Instant,
+    ) -> Result<Option<Arc<ApiKey>>, Refusal> {
+        let Some(client) = client else { return Ok(None) };
+        let found = self.parts.directory.find(&self.parts.live.catalog(), client);
+        let key = match found {
+            Found::Key(key) => Some(key),
+            Found::Nobody => None,
+            Found::Ask(question) => {
+                let answer = self.parts.directory.ask(question);
+                let answer = tokio::time::timeout_at(began + self.parts.deadline, answer).await;
+                answer.unwrap_or(Err(Error::Timeout)).map_err(|error| {
+                    tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");
+                    Refusal::Unidentified
+                })?
+            }
+        };
+        let unknown = || Refusal::Forbidden { detail: "the API key is unknown".into() };
+        key.map_or_else(|| Err(unknown()), |key| Ok(Some(key)))
+    }
+
+    fn prepare(&self, key: Option<Arc<ApiKey>>, ask: &Ask<'_>) -> Result<Prepared, Refusal> {
         let catalog = self.parts.live.catalog();
-        let key = client.map(|client| find(&catalog, client)).transpose()?;
-        let mut met = catalog.meet(ask, key, self.parts.store.now())?;
+        let mut met = catalog.meet(ask, key.as_ref(), self.parts.store.now())?;
         let charges = std::mem::take(&mut met.charges);
         if charges.len() > MAX_CHARGES {
             let detail =
                 format!("these are {} limits, and one check can have {MAX_CHARGES}", charges.len());
             return Err(Refusal::Invalid { field: "policies".into(), detail });
         }
-        let known = Known { key: key.cloned(), met };
+        let known = Known { key, met };
         let hopeless = charges.iter().find(|charge| charge.never_fits() && !charge.limit.shadow());
         if let Some(charge) = hopeless {
             self.count(&known, Some(charge.limit.label()), Outcome::TooLarge);
@@ -221,12 +241,4 @@ impl Engine {
     fn count(&self, known: &Known, limit: Option<&Arc<str>>, outcome: Outcome) {
         self.parts.metrics.decided(&known.met.label, limit, outcome);
     }
-}
-
-fn find<'c>(catalog: &'c Catalog, client: Client<'_>) -> Result<&'c Arc<ApiKey>, Refusal> {
-    let key = match client {
-        Client::Secret(secret) => catalog.key_by_secret(secret),
-        Client::Id(id) => catalog.key_by_id(id),
-    };
-    key.ok_or_else(|| Refusal::Forbidden { detail: "the API key is unknown".into() })
 }

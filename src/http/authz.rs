@@ -18,7 +18,8 @@ use super::request::{MAX_KEY, MAX_PATH};
 use super::wire::fault;
 use super::{Node, Peer, Problem, Shared, check, counted};
 use crate::catalog::{Ask, Cost, PolicyKey};
-use crate::engine::{Client, Decision};
+use crate::control::Client;
+use crate::engine::Decision;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

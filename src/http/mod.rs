@@ -65,7 +65,7 @@ impl Shared {
 
 /// Who sent a request: the other end of its connection.
 #[derive(Clone, Copy)]
-struct Peer(IpAddr);
+pub struct Peer(pub IpAddr);
 
 /// All endpoints.
 pub fn router(node: Arc<Node>) -> Router {

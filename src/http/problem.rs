@@ -55,6 +55,13 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", detail)
     }
 
+    /// 503: who the client is cannot be found out now.
+    #[must_use]
+    pub fn unidentified() -> Self {
+        let detail = "the API key cannot be looked up now; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
+    }
+
     /// 404.
     #[must_use]
     pub fn not_found(path: &str) -> Self {
@@ -119,6 +126,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Invalid { field, detail } => Self::bad_request(field, detail),
             Refusal::Forbidden { detail } => Self::forbidden(detail),
+            Refusal::Unidentified => Self::unidentified(),
         }
     }
 }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::Problem;
 use super::wire::{CostRequest, Object, Text};
 use crate::catalog::{Ask, PolicyKey};
-use crate::engine::Client;
+use crate::control::Client;
 
 /// The longest key in bytes.
 pub(super) const MAX_KEY: usize = 1024;

@@ -14,13 +14,17 @@ use std::time::Duration;
 use ipnet::IpNet;
 use raw::Raw;
 pub use raw::{Flags, Sources};
-pub use secret::{StoreAddress, Token};
+pub use secret::{AccessKey, AdminCredentials, StoreAddress, Token};
 
 /// Everything that an operator can choose, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where HTTP is served.
     pub listen: SocketAddr,
+    /// Where the admin API is served.
+    pub listen_admin: SocketAddr,
+    /// Who may use the admin API.
+    pub admin: AdminCredentials,
     /// Where limits are counted.
     pub store: StoreAddress,
     /// Certificates that a `rediss://` server may be signed by; the public ones where absent.
@@ -85,12 +89,10 @@ impl TryFrom<Raw> for Settings {
 
     fn try_from(raw: Raw) -> Result<Self, Invalid> {
         let invalid = |key, why: String| Invalid::Value { key, why };
-        let listen = raw.listen.parse().map_err(|_| {
-            invalid(
-                "listen",
-                format!("`{}` is not ADDRESS:PORT, such as 127.0.0.1:8080", raw.listen),
-            )
-        })?;
+        let address = |key, written: &str| {
+            let why = format!("`{written}` is not ADDRESS:PORT, such as 127.0.0.1:8080");
+            written.parse().map_err(|_| invalid(key, why))
+        };
         let lasting = |key, written: &str| {
             duration::parse(written).map_err(|why| invalid(key, format!("`{written}` {why}")))
         };
@@ -109,8 +111,18 @@ impl TryFrom<Raw> for Settings {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             some => some,
         };
+        if raw.admin_access_key_id.is_empty() != raw.admin_secret_access_key.is_empty() {
+            let why = "an access key id and a secret access key need each other: set both or none";
+            return Err(invalid("admin_access_key_id", why.into()));
+        }
         Ok(Self {
-            listen,
+            listen: address("listen", &raw.listen)?,
+            listen_admin: address("listen_admin", &raw.listen_admin)?,
+            admin: AdminCredentials {
+                write: Token::new(&raw.admin_token),
+                read: Token::new(&raw.admin_read_token),
+                access_key: AccessKey::new(raw.admin_access_key_id, raw.admin_secret_access_key),
+            },
             store: StoreAddress::new(raw.store),
             redis_ca: path(raw.redis_ca),
             catalog: path(raw.catalog),

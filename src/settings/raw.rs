@@ -15,6 +15,11 @@ const PREFIX: &str = "TOLLGATE_";
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     pub(super) listen: String,
+    pub(super) listen_admin: String,
+    pub(super) admin_token: String,
+    pub(super) admin_read_token: String,
+    pub(super) admin_access_key_id: String,
+    pub(super) admin_secret_access_key: String,
     pub(super) store: String,
     pub(super) redis_ca: String,
     pub(super) catalog: String,
@@ -40,6 +45,9 @@ pub struct Flags {
     /// Address and port to serve HTTP on [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
+    /// Address and port of the admin API, once a credential for it is set [default: 127.0.0.1:8082]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen_admin: Option<String>,
     /// Where limits are counted: memory, redis://… or rediss://… [default: memory]
     #[arg(long, value_name = "STORE")]
     pub store: Option<String>,
@@ -88,6 +96,7 @@ impl Flags {
     fn given(&self) -> impl Iterator<Item = (&'static str, ValueKind)> {
         let texts = [
             ("listen", &self.listen),
+            ("listen_admin", &self.listen_admin),
             ("store", &self.store),
             ("redis_ca", &self.redis_ca),
             ("catalog", &self.catalog),

@@ -54,3 +54,43 @@ impl fmt::Debug for Token {
         f.write_str("Token(…)")
     }
 }
+
+/// Who may use the admin API; nobody where all are absent.
+#[derive(Clone, Debug)]
+pub struct AdminCredentials {
+    /// May do everything.
+    pub write: Option<Token>,
+    /// May only read.
+    pub read: Option<Token>,
+    /// Signs requests; may do everything.
+    pub access_key: Option<AccessKey>,
+}
+
+impl AdminCredentials {
+    /// Whether there is any.
+    #[must_use]
+    pub fn are_set(&self) -> bool {
+        self.write.is_some() || self.read.is_some() || self.access_key.is_some()
+    }
+}
+
+/// What AWS' clients sign with. A signature cannot be checked by a digest, so the secret is kept.
+#[derive(Clone)]
+pub struct AccessKey {
+    /// Which key a request says that it is signed with.
+    pub id: String,
+    /// The secret.
+    pub secret: String,
+}
+
+impl AccessKey {
+    pub(super) fn new(id: String, secret: String) -> Option<Self> {
+        (!id.is_empty()).then_some(Self { id, secret })
+    }
+}
+
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AccessKey({}, …)", self.id)
+    }
+}

@@ -5,6 +5,7 @@
 
 mod memory;
 mod redis;
+mod registry;
 
 use tokio::time::Instant;
 
@@ -13,6 +14,7 @@ use crate::limit::{Charges, Refund};
 use crate::time::Micros;
 pub use memory::Memory;
 pub use redis::{InvalidUrl, Lane, Redis, RedisOptions, RedisUrl, SCRIPT};
+pub use registry::{Change, Changes, Embedded, Registry, Uncommitted, Unopened};
 
 /// The most charges that one check can have.
 pub const MAX_CHARGES: usize = u8::MAX as usize;

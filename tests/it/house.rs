@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::repository;
 
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "time",
     "limit",
     "algorithm",
@@ -13,6 +13,7 @@ const ORDER: [&str; 12] = [
     "settings",
     "telemetry",
     "store",
+    "control",
     "engine",
     "http",
     "grpc",

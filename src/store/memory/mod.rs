@@ -15,7 +15,6 @@ use smallvec::SmallVec;
 use super::Answer;
 use crate::algorithm::{self, Row, Rows};
 use crate::limit::{Charge, Refund};
-use crate::telemetry::Metrics;
 use crate::time::{Clock, Micros};
 use row::RowKey;
 use shard::Shard;
@@ -93,14 +92,15 @@ impl Memory {
         }
     }
 
-    /// Sweeps for ever, one shard after the other, so that no check waits for long.
-    pub async fn sweep_forever(self, metrics: Arc<Metrics>) {
+    /// Sweeps for ever, one shard after the other, so that no check waits for long; tells `rows`
+    /// after each round how many counters there are.
+    pub async fn sweep_forever(self, rows: impl Fn(usize)) {
         loop {
             for shard in &self.0.shards {
                 tokio::time::sleep(SWEEP / u32::try_from(SHARDS).unwrap_or(1)).await;
                 lock(shard).sweep(self.0.clock.now());
             }
-            metrics.memory_rows.set(i64::try_from(self.rows()).unwrap_or(i64::MAX));
+            rows(self.rows());
         }
     }
 }

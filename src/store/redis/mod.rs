@@ -1,12 +1,14 @@
 //! Redis as the store of all nodes: what workers share.
 //!
 //! The hot path is the lanes': each worker has a connection of its own and sends one script call at
-//! a time. The pool serves the rest: the heartbeat, and the questions at start-up.
+//! a time. The pool serves the rest: the heartbeat, what is
+//! declared through the API, and the questions at start-up.
 
 mod call;
 mod connection;
 mod lane;
 mod nodes;
+mod registry;
 mod reply;
 mod script;
 mod url;
@@ -76,7 +78,7 @@ impl Redis {
                 .set_response_timeout(Some(Duration::from_millis(500))),
         );
         let pool = manager.map_err(|error| InvalidUrl::new(&error)).and_then(|manager| {
-            let pool = Pool::builder(manager).max_size(2).runtime(Runtime::Tokio1);
+            let pool = Pool::builder(manager).max_size(8).runtime(Runtime::Tokio1);
             pool.wait_timeout(Some(Duration::from_millis(500)))
                 .build()
                 .map_err(|error| InvalidUrl::new(&error))

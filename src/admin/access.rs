@@ -1,0 +1,144 @@
+//! Who may use the admin API: a bearer token, or a signature.
+//!
+//! Failures are limited per address, so that nobody can try many; a success costs nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::failure::Failure;
+use super::{Admin, signature};
+use crate::http::Peer;
+use crate::limit::{Charge, Charges, Limit, Rule, Subject, Throttle, Unit};
+use crate::settings::AdminCredentials;
+use crate::store::Memory;
+
+/// The largest body, in bytes; an import may be long.
+const MAX_BODY: usize = 10 * 1024 * 1024;
+
+/// What a credential allows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Read,
+    Write,
+}
+
+/// Lets requests in or not.
+pub(super) struct Access {
+    credentials: AdminCredentials,
+    failures: Memory,
+    limit: Arc<Limit>,
+}
+
+impl Access {
+    pub(super) fn new(credentials: AdminCredentials, failures: Memory) -> Self {
+        let throttle = "1/s".parse().ok().and_then(|rate| Throttle::new(rate, 10).ok());
+        let rule = Rule::Throttle(throttle.unwrap_or_else(|| unreachable!("a constant")));
+        let limit = Arc::new(Limit::new("failures", Unit::requests(), rule, false));
+        Self { credentials, failures, limit }
+    }
+
+    /// Whether this address may fail once more; counts a failure where `cost` is 1.
+    fn may_fail(&self, peer: IpAddr, cost: u64) -> bool {
+        let subject = Subject::policy("admin/authentication", &peer.to_string());
+        let charge = Charge { subject, limit: Arc::clone(&self.limit), cost };
+        let charges: Charges = std::iter::once(charge).collect();
+        let verdict = self.failures.judge(&charges).verdict;
+        verdict.allowed && (cost > 0 || verdict.readings[0].held < self.limit.size())
+    }
+
+    fn role(&self, request: &Parts, body: &[u8]) -> Result<Role, Failure> {
+        let Some(header) = request.headers.get("authorization") else {
+            let why = "the admin API needs Authorization: Bearer with the token of TOLLGATE_ADMIN_TOKEN, or a request signed with the access key (SigV4)";
+            return Err(refused("MissingAuthenticationTokenException", why));
+        };
+        let bearer = header.as_bytes().split_at_checked(7);
+        if let Some((scheme, token)) = bearer
+            && scheme.eq_ignore_ascii_case(b"bearer ")
+        {
+            let is = |known: &Option<_>| {
+                known.as_ref().is_some_and(|known: &crate::settings::Token| known.is(token))
+            };
+            return match (is(&self.credentials.write), is(&self.credentials.read)) {
+                (true, _) => Ok(Role::Write),
+                (_, true) => Ok(Role::Read),
+                _ => Err(Failure::new(
+                    StatusCode::UNAUTHORIZED,
+                    "UnauthorizedException",
+                    "the bearer token is not one of this service's",
+                )),
+            };
+        }
+        let Some(key) = &self.credentials.access_key else {
+            let why = "no access key is set here: TOLLGATE_ADMIN_ACCESS_KEY_ID and TOLLGATE_ADMIN_SECRET_ACCESS_KEY";
+            return Err(refused("UnrecognizedClientException", why));
+        };
+        let checked = signature::check(key, request, body);
+        checked.map(|()| Role::Write).map_err(|(kind, why)| refused(kind, why))
+    }
+}
+
+fn refused(kind: &'static str, why: &str) -> Failure {
+    Failure::new(StatusCode::FORBIDDEN, kind, why)
+}
+
+/// Reads the whole request, lets it in or not, and gives the answer its id.
+pub(super) async fn guard(
+    State(admin): State<Arc<Admin>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = uuid_like();
+    let response = match admit(&admin, request).await {
+        Ok(request) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    };
+    with_id(response, &id)
+}
+
+async fn admit(admin: &Admin, request: Request) -> Result<Request, Failure> {
+    let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0);
+    if !admin.access.may_fail(peer, 0) {
+        let why = "too many failed authentications from this address; wait a minute";
+        return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", why));
+    }
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
+        let why = "the request body is over 10 MiB, or broke off";
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", why)
+    })?;
+    let role = admin.access.role(&parts, &body).inspect_err(|_| {
+        admin.access.may_fail(peer, 1);
+    })?;
+    if role == Role::Read && !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(refused("AccessDeniedException", "this token may only read"));
+    }
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+fn with_id(mut response: Response, id: &str) -> Response {
+    if let Ok(id) = HeaderValue::from_str(id) {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    response
+}
+
+/// Thirty-two random hexadecimal digits, grouped as AWS groups them.
+fn uuid_like() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    let [a, b]: [u64; 2] = std::array::from_fn(|place| RandomState::new().hash_one(place));
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xffff,
+        a & 0xffff,
+        b >> 48,
+        b & 0xffff_ffff_ffff
+    )
+}

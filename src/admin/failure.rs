@@ -1,0 +1,62 @@
+//! Errors as AWS' clients read them: a status, a type in a header, and a message.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::control::Error;
+
+/// A request that was not done.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into() }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequestException", message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFoundException", message)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::BadRequest(_) => Self::bad_request(message),
+            Error::NotFound(_) => Self::not_found(message),
+            Error::Conflict(_) => Self::new(StatusCode::CONFLICT, "ConflictException", message),
+            Error::Store(error) => {
+                tracing::warn!(%error, "an admin request was not done");
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "ServiceUnavailableException",
+                    "the store cannot be reached now; a change may have been made",
+                )
+            }
+            Error::Corrupt(_) => {
+                tracing::error!(%message, "an admin request was not done");
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Self::new(status, "InternalServerErrorException", "see the service's log")
+            }
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(json!({ "message": self.message }))).into_response();
+        response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(self.kind));
+        response
+    }
+}

@@ -1,0 +1,99 @@
+//! The admin API: AWS API Gateway's calls for the resources that limits hang on.
+//!
+//! Paths, members, status codes, errors and pages are AWS', so that its clients work as they are
+//! (<https://docs.aws.amazon.com/apigateway/latest/api/API_Operations.html>). What the resources
+//! mean is the control plane's; nothing here decides a check.
+
+mod access;
+mod api_keys;
+mod failure;
+mod rest_apis;
+mod signature;
+mod stages;
+mod usage_plans;
+mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post, put};
+
+use crate::control::Editor;
+use crate::settings::AdminCredentials;
+use crate::store::Memory;
+use access::Access;
+use failure::Failure;
+
+/// What the handlers work with.
+pub struct Admin {
+    editor: Arc<Editor>,
+    access: Access,
+}
+
+impl Admin {
+    /// An admin API that lets in whoever has one of `credentials`; `failures` counts who has not.
+    #[must_use]
+    pub fn new(editor: Arc<Editor>, credentials: AdminCredentials, failures: Memory) -> Self {
+        Self { editor, access: Access::new(credentials, failures) }
+    }
+}
+
+/// All endpoints.
+pub fn router(admin: Admin) -> Router {
+    let admin = Arc::new(admin);
+    let api = "/restapis/{id}";
+    let resource = format!("{api}/resources/{{at}}");
+    let method = format!("{resource}/methods/{{method}}");
+    Router::new()
+        .route("/restapis", get(rest_apis::all).post(rest_apis::create))
+        .route(api, get(rest_apis::one).patch(rest_apis::patch).delete(rest_apis::delete))
+        .route(&format!("{api}/resources"), get(rest_apis::resources))
+        .route(
+            &resource,
+            get(rest_apis::one_resource)
+                .post(rest_apis::add_resource)
+                .delete(rest_apis::remove_resource),
+        )
+        .route(
+            &method,
+            put(rest_apis::put_method).get(rest_apis::method).delete(rest_apis::delete_method),
+        )
+        .route(
+            &format!("{method}/integration"),
+            put(rest_apis::put_integration).get(rest_apis::integration),
+        )
+        .route(&format!("{api}/deployments"), get(stages::deployments).post(stages::deploy))
+        .route(
+            &format!("{api}/deployments/{{at}}"),
+            get(stages::deployment)
+                .patch(stages::patch_deployment)
+                .delete(stages::delete_deployment),
+        )
+        .route(&format!("{api}/stages"), get(stages::all).post(stages::create))
+        .route(
+            &format!("{api}/stages/{{name}}"),
+            get(stages::one).patch(stages::patch).delete(stages::delete),
+        )
+        .route("/apikeys", get(api_keys::all).post(api_keys::create))
+        .route("/apikeys/{id}", get(api_keys::one).patch(api_keys::patch).delete(api_keys::delete))
+        .route("/usageplans", get(usage_plans::all).post(usage_plans::create))
+        .route(
+            "/usageplans/{id}",
+            get(usage_plans::one).patch(usage_plans::patch).delete(usage_plans::delete),
+        )
+        .route("/usageplans/{id}/keys", post(usage_plans::add_key).get(usage_plans::keys))
+        .route("/usageplans/{id}/keys/{key}", get(usage_plans::key).delete(usage_plans::remove_key))
+        .method_not_allowed_fallback(|| async {
+            let why = "this path is served with another method";
+            Failure::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedException", why)
+        })
+        .fallback(|request: Request| async move {
+            let path: String = request.uri().path().chars().take(100).collect();
+            Failure::not_found(format!("the admin API has nothing at {path}"))
+        })
+        .layer(from_fn_with_state(Arc::clone(&admin), access::guard))
+        .with_state(admin)
+}

@@ -1,0 +1,113 @@
+//! Signature Version 4: whether a request was signed with an access key.
+//!
+//! The request is signed again by AWS' own signer, with what the client says that it signed, and the
+//! two signatures are compared.
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-signing-elements.html>
+
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use axum::http::request::Parts;
+use subtle::ConstantTimeEq as _;
+
+use crate::settings::AccessKey;
+use crate::time::{Clock as _, SystemClock};
+
+/// How far the client's clock may be from this node's in seconds, as in AWS.
+const SKEW: u64 = 15 * 60;
+
+/// What `Authorization: AWS4-HMAC-SHA256 …` says.
+struct Claim<'a> {
+    key_id: &'a str,
+    date: &'a str,
+    region: &'a str,
+    service: &'a str,
+    headers: &'a str,
+    signature: &'a str,
+}
+
+impl<'a> Claim<'a> {
+    fn read(header: &'a str) -> Option<Self> {
+        let fields = header.strip_prefix("AWS4-HMAC-SHA256")?;
+        let field = |name: &str| {
+            fields.split(',').find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='))
+        };
+        let mut scope = field("Credential")?.split('/');
+        let (key_id, date) = (scope.next()?, scope.next()?);
+        let (region, service, end) = (scope.next()?, scope.next()?, scope.next()?);
+        let (headers, signature) = (field("SignedHeaders")?, field("Signature")?);
+        let claim = Self { key_id, date, region, service, headers, signature };
+        (end == "aws4_request" && scope.next().is_none()).then_some(claim)
+    }
+}
+
+/// Why a signature does not count; the words are AWS'.
+pub(super) type Refused = (&'static str, &'static str);
+
+const WRONG: Refused = (
+    "InvalidSignatureException",
+    "The request signature we calculated does not match the signature you provided. Check your secret access key and signing method.",
+);
+const INCOMPLETE: Refused =
+    ("IncompleteSignatureException", "The Authorization header is not a whole SigV4 signature");
+
+/// Checks that `request` was signed with `key`, lately.
+pub(super) fn check(key: &AccessKey, request: &Parts, body: &[u8]) -> Result<(), Refused> {
+    let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let claim = text("authorization").and_then(Claim::read).ok_or(INCOMPLETE)?;
+    if claim.key_id != key.id {
+        let why = "The security token included in the request is invalid.";
+        return Err(("UnrecognizedClientException", why));
+    }
+    let stamp = text("x-amz-date").ok_or(INCOMPLETE)?;
+    let time = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", stamp)
+        .and_then(|time| time.to_datetime())
+        .and_then(|time| jiff::tz::TimeZone::UTC.to_timestamp(time))
+        .map_err(|_| INCOMPLETE)?;
+    let seconds = u64::try_from(time.as_second()).map_err(|_| INCOMPLETE)?;
+    let skew = (SystemClock.now().get() / 1_000_000).abs_diff(seconds);
+    if skew > SKEW || !stamp.starts_with(claim.date) {
+        return Err(("InvalidSignatureException", "Signature expired: look at the clocks"));
+    }
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    // A header that is not signed could be changed on the way; of these two that would matter.
+    let signed: Vec<&str> = claim.headers.split(';').collect();
+    if !["host", "x-amz-date"].iter().all(|header| signed.contains(header)) {
+        return Err(INCOMPLETE);
+    }
+    let expected = signature(key, &claim, &signed, time, request, body).ok_or(INCOMPLETE)?;
+    let same = expected.as_bytes().ct_eq(claim.signature.as_bytes());
+    if same.into() { Ok(()) } else { Err(WRONG) }
+}
+
+/// The signature that the request would have from `key`.
+fn signature(
+    key: &AccessKey,
+    claim: &Claim<'_>,
+    signed: &[&str],
+    time: SystemTime,
+    request: &Parts,
+    body: &[u8],
+) -> Option<String> {
+    let identity = Credentials::new(&key.id, &key.secret, None, None, "settings").into();
+    let parameters = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(claim.region)
+        .name(claim.service)
+        .time(time)
+        .settings(SigningSettings::default())
+        .build()
+        .ok()?
+        .into();
+    let headers = request.headers.iter().filter(|(name, _)| signed.contains(&name.as_str()));
+    let headers: Vec<(&str, &str)> = headers
+        .map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+        .collect::<Option<_>>()?;
+    let host = request.headers.get("host")?.to_str().ok()?;
+    let uri = format!("http://{host}{}", request.uri.path_and_query()?);
+    let body = SignableBody::Bytes(body);
+    let request = SignableRequest::new(request.method.as_str(), uri, headers.into_iter(), body);
+    Some(sign(request.ok()?, &parameters).ok()?.into_parts().1)
+}

@@ -1,0 +1,111 @@
+//! `/usageplans`: plans, and which keys are on them.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::failure::Failure;
+use super::wire::{Answer, Wanted, created, list, parse, removed, shown};
+use crate::control::{Error, KeyRecord, UsagePlan, WantedPlan};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WantedLink {
+    key_id: String,
+    key_type: String,
+}
+
+pub(super) async fn create(State(admin): State<Arc<Admin>>, body: Bytes) -> Answer {
+    let plan = UsagePlan::new(parse::<WantedPlan>(&body)?);
+    admin
+        .editor
+        .edit(|document| {
+            if document.usage_plans.insert(plan.id.clone(), plan.clone()).is_some() {
+                return Err(Error::Conflict(format!("The usage plan {} exists already", plan.id)));
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(created(&json!(plan)))
+}
+
+pub(super) async fn all(State(admin): State<Arc<Admin>>, Query(wanted): Query<Wanted>) -> Answer {
+    let document = admin.editor.document().await?;
+    wanted.page(document.usage_plans.iter().map(|(id, plan)| (&**id, json!(plan))))
+}
+
+pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
+    Ok(shown(&json!(admin.editor.document().await?.plan(&id)?)))
+}
+
+pub(super) async fn patch(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let patch = parse(&body)?;
+    let edit = admin.editor.edit(|document| {
+        let plan = document.plan_mut(&id)?;
+        plan.patch(&patch)?;
+        Ok(json!(plan))
+    });
+    Ok(shown(&edit.await?))
+}
+
+pub(super) async fn delete(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
+    admin.editor.delete_plan(&id).await?;
+    Ok(removed())
+}
+
+pub(super) async fn add_key(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let wanted: WantedLink = parse(&body)?;
+    if wanted.key_type != "API_KEY" {
+        return Err(Failure::bad_request("keyType must be API_KEY"));
+    }
+    Ok(created(&link(&admin.editor.link(&id, &wanted.key_id).await?)))
+}
+
+pub(super) async fn keys(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Answer {
+    let (position, limit) = wanted.read()?;
+    let mut keys = admin.editor.keys_of(&id, position, limit + 1).await?;
+    let more = keys.len() > limit;
+    keys.truncate(limit);
+    let next = more.then(|| keys.last().map(|key| key.id.clone())).flatten();
+    Ok(list(&keys.iter().map(link).collect::<Vec<_>>(), next))
+}
+
+pub(super) async fn key(
+    State(admin): State<Arc<Admin>>,
+    Path((id, key)): Path<(String, String)>,
+) -> Answer {
+    let record = admin.editor.key(&key).await?;
+    if !record.is_on(&id) {
+        return Err(Error::no("Usage Plan Key").into());
+    }
+    Ok(shown(&link(&record)))
+}
+
+pub(super) async fn remove_key(
+    State(admin): State<Arc<Admin>>,
+    Path((id, key)): Path<(String, String)>,
+) -> Answer {
+    admin.editor.unlink(&id, &key).await?;
+    Ok(removed())
+}
+
+/// A key as a plan's.
+fn link(record: &KeyRecord) -> Value {
+    json!({ "id": record.id, "type": "API_KEY", "name": record.name() })
+}

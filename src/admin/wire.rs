@@ -1,0 +1,89 @@
+//! What all admin endpoints share: bodies, pages, and how a page is told.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+
+/// The outcome of a handler.
+pub(super) type Answer = Result<Response, Failure>;
+
+/// The longest page, as in AWS.
+const LONGEST: usize = 500;
+
+/// Which part of a list a client wants.
+#[derive(Default, Deserialize)]
+pub(super) struct Wanted {
+    position: Option<String>,
+    limit: Option<String>,
+}
+
+impl Wanted {
+    /// After which entry to begin, and how many to tell; 25 unless said.
+    pub(super) fn read(&self) -> Result<(Option<&str>, usize), Failure> {
+        let limit = match self.limit.as_deref().map(str::parse) {
+            None => 25,
+            Some(Ok(limit @ 1..)) => limit,
+            Some(_) => return Err(Failure::bad_request("limit is a number from 1 to 500")),
+        };
+        let position = self.position.as_deref().filter(|position| !position.is_empty());
+        Ok((position, limit.min(LONGEST)))
+    }
+
+    /// The page of `entries`, which come in the order of their ids.
+    pub(super) fn page<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a str, Value)>,
+    ) -> Result<Response, Failure> {
+        let (position, limit) = self.read()?;
+        let after = entries.filter(|(id, _)| position.is_none_or(|position| *id > position));
+        // One more than the page tells whether there is a next one.
+        let mut page: Vec<_> = after.take(limit + 1).collect();
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let next = more.then(|| page.last().map(|(id, _)| (*id).to_owned())).flatten();
+        let page: Vec<Value> = page.into_iter().map(|(_, entry)| entry).collect();
+        Ok(list(&page, next))
+    }
+}
+
+/// A page, and where the next begins.
+pub(super) fn list(item: &[Value], position: Option<String>) -> Response {
+    let mut page = json!({ "item": item });
+    if let Some(position) = position {
+        page["position"] = position.into();
+    }
+    Json(page).into_response()
+}
+
+/// Reads a body. An empty one is an empty object.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let at = if path == "." { String::new() } else { format!("{path}: ") };
+        Failure::bad_request(format!("Invalid request body: {at}{}", error.inner()))
+    })?;
+    json.end().map_err(|error| Failure::bad_request(format!("Invalid request body: {error}")))?;
+    Ok(read)
+}
+
+/// 201 with what was made.
+pub(super) fn created(made: &Value) -> Response {
+    (StatusCode::CREATED, Json(made)).into_response()
+}
+
+/// 200 with what is there.
+pub(super) fn shown(there: &Value) -> Response {
+    Json(there).into_response()
+}
+
+/// 202 for what was removed.
+pub(super) fn removed() -> Response {
+    StatusCode::ACCEPTED.into_response()
+}

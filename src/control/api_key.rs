@@ -1,0 +1,199 @@
+//! An API key as AWS has it; of its value only the digest is kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::patch::{Op, Operation, Patch};
+use super::{Error, fresh_id, new_id, now};
+use crate::catalog;
+use crate::time::Micros;
+
+/// How long a value is at least, as in AWS; a shorter one could be guessed.
+const MIN_VALUE: usize = 20;
+/// How long a value is at most: `/check` takes no longer one.
+const MAX_VALUE: usize = 1024;
+
+/// A key as the registry holds it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyRecord {
+    /// Ten letters and digits, or the tag `_custom_id_`.
+    pub id: String,
+    created_date: u64,
+    last_updated_date: u64,
+    /// The SHA-256 of its value, in hexadecimal digits.
+    pub(super) sha256: String,
+    /// The plans that it is on.
+    #[serde(default)]
+    pub(super) plans: Vec<String>,
+    #[serde(flatten)]
+    wanted: Facts,
+}
+
+/// What a client says of a key that it wants.
+///
+/// Not Debug: the value stands here in the clear.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WantedKey {
+    /// The secret; made where absent.
+    pub value: Option<String>,
+    #[serde(default, rename = "generateDistinctId")]
+    _ids_are_always_distinct: bool,
+    #[serde(default)]
+    stage_keys: Vec<Value>,
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+/// What can be said of a key besides its value.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Facts {
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(default)]
+    enabled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    customer_id: Option<String>,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Beyond AWS: seconds since 1970, or RFC 3339, from when on it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}
+
+impl KeyRecord {
+    /// A key as wanted, and its value, which is told this once.
+    ///
+    /// # Errors
+    /// Where the value or another member cannot be used.
+    pub fn new(wanted: WantedKey) -> Result<(Self, String), Error> {
+        let WantedKey { value, stage_keys, facts, .. } = wanted;
+        if !stage_keys.is_empty() {
+            let why = "stageKeys are AWS' old way to allow a stage; put the key on a usage plan of the stage";
+            return Err(Error::BadRequest(why.into()));
+        }
+        let value = value.filter(|value| !value.is_empty()).unwrap_or_else(|| fresh_id(40));
+        if value.len() < MIN_VALUE {
+            return Err(Error::BadRequest("API Key value should be at least 20 characters".into()));
+        }
+        if value.len() > MAX_VALUE || value.chars().any(char::is_control) {
+            let why = "API Key value should have at most 1024 bytes and no control characters";
+            return Err(Error::BadRequest(why.into()));
+        }
+        facts.sound()?;
+        let now = now();
+        let id = new_id(&facts.tags);
+        let sha256 = catalog::hex(&catalog::digest(&value));
+        let record = Self {
+            id,
+            created_date: now,
+            last_updated_date: now,
+            sha256,
+            plans: Vec::new(),
+            wanted: facts,
+        };
+        Ok((record, value))
+    }
+
+    /// The key as AWS shows it: never its value, nor the digest.
+    #[must_use]
+    pub fn shown(&self) -> Value {
+        let mut shown = json!(self);
+        if let Some(shown) = shown.as_object_mut() {
+            shown.remove("sha256");
+            shown.remove("plans");
+            shown.insert("stageKeys".into(), json!([]));
+        }
+        shown
+    }
+
+    /// Whether it is on this plan.
+    #[must_use]
+    pub fn is_on(&self, plan: &str) -> bool {
+        self.plans.iter().any(|other| other == plan)
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.wanted.name.as_deref()
+    }
+
+    /// The operator's own name for whoever holds it.
+    #[must_use]
+    pub fn customer_id(&self) -> Option<&str> {
+        self.wanted.customer_id.as_deref()
+    }
+
+    /// Its tags.
+    pub fn tags(&mut self) -> &mut BTreeMap<String, String> {
+        &mut self.wanted.tags
+    }
+
+    /// Makes all operations in their order.
+    ///
+    /// # Errors
+    /// Where one of them cannot be made.
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
+        patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))?;
+        self.last_updated_date = now();
+        self.wanted.sound()
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Result<(), Error> {
+        let facts = &mut self.wanted;
+        let (op, path) = operation.read()?;
+        match (op, &*path.join("/")) {
+            (Op::Set, "name") => facts.name = Some(operation.value()?.into()),
+            (Op::Set, "description") => facts.description = Some(operation.value()?.into()),
+            (Op::Set, "enabled") => facts.enabled = operation.parsed()?,
+            (Op::Set, "customerId") => facts.customer_id = Some(operation.value()?.into()),
+            (Op::Set, "expiresAt") => facts.expires_at = Some(operation.value()?.into()),
+            (Op::Remove, "expiresAt") => facts.expires_at = None,
+            _ => return Err(operation.unknown()),
+        }
+        Ok(())
+    }
+
+    /// The key as checks need it.
+    #[must_use]
+    pub fn in_use(&self) -> catalog::ApiKey {
+        catalog::ApiKey {
+            name: self.wanted.name.clone(),
+            customer_id: self.wanted.customer_id.as_deref().map(Arc::from),
+            enabled: self.wanted.enabled,
+            expires_at: self.wanted.expires_at.as_deref().and_then(catalog::time_of),
+            plans: self.plans.iter().map(|plan| Arc::from(&**plan)).collect(),
+            ..catalog::ApiKey::new(&self.id)
+        }
+    }
+}
+
+impl Facts {
+    fn sound(&self) -> Result<(), Error> {
+        let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > 1024);
+        if long(&self.name) || long(&self.description) {
+            return Err(Error::BadRequest("a name or description has at most 1024 bytes".into()));
+        }
+        let customer = self.customer_id.as_deref().unwrap_or_default();
+        if customer.len() > 256 || customer.chars().any(char::is_control) {
+            let why = "a customerId has at most 256 bytes and no control characters";
+            return Err(Error::BadRequest(why.into()));
+        }
+        let end: Option<Option<Micros>> = self.expires_at.as_deref().map(catalog::time_of);
+        if end == Some(None) {
+            let why = "write expiresAt with its zone, such as 2027-01-31T00:00:00Z";
+            return Err(Error::BadRequest(why.into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Who a client is: API keys by their secrets and ids, from the catalog file, from memory, or from
+//! the registry.
+//!
+//! There may be a million keys, so a node remembers those that it sees, and a bounded number of
+//! guesses that were none. What it remembers ends with the revision that changes it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::sync::Cache;
+
+use super::api_key::KeyRecord;
+use super::keys::{digest_path, key_path};
+use crate::catalog::{ApiKey, Catalog, Digest, digest};
+use crate::store::{Error, Registry};
+
+/// How many keys a node remembers; some 300 bytes each.
+const KEYS: usize = 100_000;
+/// How many wrong guesses a node remembers.
+const GUESSES: usize = 20_000;
+
+/// By what a check says who asks.
+#[derive(Clone, Copy)]
+pub enum Client<'a> {
+    /// The API key itself.
+    Secret(&'a str),
+    /// The key's id, from a caller that has authenticated it.
+    Id(&'a str),
+}
+
+/// Finds API keys.
+pub struct Directory {
+    registry: Registry,
+    /// Ids by the digests of their secrets.
+    ids: Cache<Digest, Arc<str>>,
+    keys: Cache<Arc<str>, Arc<ApiKey>>,
+    guesses: Cache<Digest, ()>,
+    /// What is remembered is as new as this revision.
+    revision: AtomicU64,
+}
+
+/// What is known of a client without asking.
+pub enum Found {
+    /// The key.
+    Key(Arc<ApiKey>),
+    /// There is no such key.
+    Nobody,
+    /// Only the registry can tell.
+    Ask(Question),
+}
+
+/// What the registry is asked for.
+pub enum Question {
+    /// The key whose secret has this digest.
+    Digest(Digest),
+    /// The key with this id.
+    Id(Arc<str>),
+}
+
+impl Directory {
+    /// Remembers nothing yet.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            ids: Cache::new(KEYS),
+            keys: Cache::new(KEYS),
+            guesses: Cache::new(GUESSES),
+            revision: AtomicU64::new(0),
+        }
+    }
+
+    /// What is known of a client without asking the registry. The file's keys come first.
+    #[must_use]
+    pub fn find(&self, catalog: &Catalog, client: Client<'_>) -> Found {
+        match client {
+            Client::Secret(secret) => {
+                let digest = digest(secret);
+                if let Some(key) = catalog.key_by_digest(&digest) {
+                    return Found::Key(Arc::clone(key));
+                }
+                if let Some(key) = self.ids.get(&digest).and_then(|id| self.keys.get(&id)) {
+                    return Found::Key(key);
+                }
+                match self.guesses.get(&digest) {
+                    Some(()) => Found::Nobody,
+                    None => Found::Ask(Question::Digest(digest)),
+                }
+            }
+            Client::Id(id) => match catalog.key_by_id(id).cloned().or_else(|| self.keys.get(id)) {
+                Some(key) => Found::Key(key),
+                None => Found::Ask(Question::Id(id.into())),
+            },
+        }
+    }
+
+    /// Asks the registry, and remembers what it says.
+    ///
+    /// # Errors
+    /// Where the registry cannot be asked: then nobody knows who the client is.
+    pub async fn ask(&self, question: Question) -> Result<Option<Arc<ApiKey>>, Error> {
+        let revision = self.revision.load(Ordering::SeqCst);
+        let (digest, id) = match question {
+            Question::Id(id) => (None, Some(id)),
+            Question::Digest(digest) => {
+                let id = self.registry.get(&digest_path(&digest)).await?;
+                (Some(digest), id.map(Arc::from))
+            }
+        };
+        let record = match &id {
+            None => None,
+            Some(id) => self.registry.get(&key_path(id)).await?,
+        };
+        let record = record.map(|text| serde_json::from_str::<KeyRecord>(&text));
+        let record = record.transpose().map_err(|error| Error::BadRow(error.to_string()))?;
+        let key = record.map(|record| Arc::new(record.in_use()));
+        match (&key, digest) {
+            (Some(key), digest) => {
+                self.keys.insert(Arc::clone(&key.id), Arc::clone(key));
+                if let Some(digest) = digest {
+                    self.ids.insert(digest, Arc::clone(&key.id));
+                }
+            }
+            (None, Some(digest)) => self.guesses.insert(digest, ()),
+            (None, None) => {}
+        }
+        // A change that came while this was asked may have passed by what is now remembered.
+        if self.revision.load(Ordering::SeqCst) != revision {
+            if let Some(digest) = digest {
+                self.forget_digest(&digest);
+            }
+            if let Some(id) = &id {
+                self.keys.remove(id);
+            }
+        }
+        Ok(key)
+    }
+
+    /// What is remembered from now on is as new as this revision.
+    pub(super) fn begin(&self, revision: u64) {
+        self.revision.store(revision, Ordering::SeqCst);
+    }
+
+    /// Forgets what one entry of the registry said.
+    pub(super) fn forget(&self, path: &str) {
+        if let Some(id) = path.strip_prefix(&*key_path("")) {
+            self.keys.remove(id);
+        } else if let Some(digest) = path.strip_prefix("digest/").and_then(crate::catalog::unhex) {
+            self.forget_digest(&digest);
+        }
+    }
+
+    fn forget_digest(&self, digest: &Digest) {
+        self.ids.remove(digest);
+        self.guesses.remove(digest);
+    }
+
+    /// Forgets everything.
+    pub(super) fn forget_all(&self) {
+        self.ids.clear();
+        self.keys.clear();
+        self.guesses.clear();
+    }
+}

@@ -1,0 +1,93 @@
+//! Everything declared through the API but the keys: one entry of the registry, one catalog.
+//!
+//! One entry, so that a change is whole for every node that reads it. Keys are entries of their
+//! own: there may be a million.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Error, RestApi, UsagePlan};
+
+/// The registry's entry.
+pub(super) const PATH: &str = "document";
+
+/// APIs and plans, by their ids.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document {
+    /// APIs with their stages.
+    pub rest_apis: BTreeMap<String, RestApi>,
+    /// Usage plans.
+    pub usage_plans: BTreeMap<String, UsagePlan>,
+}
+
+impl Document {
+    /// Reads what the registry holds.
+    ///
+    /// # Errors
+    /// Where it was written by something else.
+    pub(super) fn read(text: Option<&str>) -> Result<Self, Error> {
+        text.map_or_else(
+            || Ok(Self::default()),
+            |text| serde_json::from_str(text).map_err(|error| Error::Corrupt(error.to_string())),
+        )
+    }
+
+    /// All of it as the catalog writes it.
+    ///
+    /// # Errors
+    /// Where a resource says what no catalog can.
+    pub(super) fn declare(&self) -> Result<Value, Error> {
+        let apis: Result<Vec<_>, _> = self.rest_apis.values().map(RestApi::declare).collect();
+        let plans: Result<Vec<_>, _> = self.usage_plans.values().map(UsagePlan::declare).collect();
+        Ok(json!({ "version": 1, "apis": apis?, "plans": plans? }))
+    }
+
+    /// The API with this id.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn api(&self, id: &str) -> Result<&RestApi, Error> {
+        self.rest_apis.get(id).ok_or_else(|| Error::no("API"))
+    }
+
+    /// The API with this id.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn api_mut(&mut self, id: &str) -> Result<&mut RestApi, Error> {
+        self.rest_apis.get_mut(id).ok_or_else(|| Error::no("API"))
+    }
+
+    /// The plan with this id.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn plan(&self, id: &str) -> Result<&UsagePlan, Error> {
+        self.usage_plans.get(id).ok_or_else(|| Error::no("Usage Plan"))
+    }
+
+    /// The plan with this id.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn plan_mut(&mut self, id: &str) -> Result<&mut UsagePlan, Error> {
+        self.usage_plans.get_mut(id).ok_or_else(|| Error::no("Usage Plan"))
+    }
+
+    /// That no plan names this API, or this stage of it.
+    ///
+    /// # Errors
+    /// Where one does: without its stage it would serve less than it says.
+    pub fn unnamed(&self, api: &str, stage: Option<&str>) -> Result<(), Error> {
+        match self.usage_plans.values().find(|plan| plan.names(api, stage)) {
+            None => Ok(()),
+            Some(plan) => Err(Error::BadRequest(format!(
+                "the usage plan {} has this stage: take it off the plan first",
+                plan.id
+            ))),
+        }
+    }
+}

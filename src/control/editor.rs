@@ -1,0 +1,100 @@
+//! Reads and changes what the API declares: APIs and plans here, keys in `keys`.
+//!
+//! A change is made to what is there now and committed only if that still is; where somebody was
+//! faster it is made again to what they made. So of two changes at the same time neither is lost.
+
+use std::sync::Arc;
+
+use super::keys::link_path;
+use super::{Document, Error, Live, Sync, document};
+use crate::store::{Change, Registry, Uncommitted};
+
+/// How often a change is made again before it is refused.
+pub(super) const TRIES: usize = 8;
+
+/// Changes what the API declares.
+pub struct Editor {
+    pub(super) registry: Registry,
+    pub(super) live: Arc<Live>,
+    sync: Arc<Sync>,
+}
+
+impl Editor {
+    /// An editor for what this node serves by.
+    #[must_use]
+    pub fn new(registry: Registry, live: Arc<Live>, sync: Arc<Sync>) -> Self {
+        Self { registry, live, sync }
+    }
+
+    /// APIs and plans as they are now.
+    ///
+    /// # Errors
+    /// Where the registry cannot be read.
+    pub async fn document(&self) -> Result<Document, Error> {
+        Document::read(self.registry.get(document::PATH).await?.as_deref())
+    }
+
+    /// Changes APIs and plans; what makes no catalog is refused.
+    ///
+    /// # Errors
+    /// Those of `change`; where the result is no catalog; where the registry is lost.
+    pub async fn edit<T>(
+        &self,
+        change: impl Fn(&mut Document) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..TRIES {
+            let was = self.registry.get(document::PATH).await?;
+            let mut document = Document::read(was.as_deref())?;
+            let made = change(&mut document)?;
+            self.live.accepts(&document)?;
+            let becomes = serde_json::to_string(&document)
+                .map_err(|error| Error::BadRequest(error.to_string()))?;
+            let path = document::PATH.to_owned();
+            if self.commit(&[Change { path, was, becomes: Some(becomes) }]).await? {
+                return Ok(made);
+            }
+        }
+        Err(too_busy())
+    }
+
+    /// Removes a plan, and takes its keys off it.
+    ///
+    /// # Errors
+    /// Where there is none, or the registry is lost.
+    pub async fn delete_plan(&self, plan: &str) -> Result<(), Error> {
+        self.edit(|document| {
+            document.usage_plans.remove(plan).map(drop).ok_or_else(|| Error::no("Usage Plan"))
+        })
+        .await?;
+        loop {
+            let links = self.registry.page(&link_path(plan, ""), None, 100).await?;
+            if links.is_empty() {
+                return Ok(());
+            }
+            for (path, _) in links {
+                match self.unlink(plan, path.trim_start_matches(&*link_path(plan, ""))).await {
+                    Ok(()) | Err(Error::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// Whether it was committed; this node then serves by it already.
+    pub(super) async fn commit(&self, changes: &[Change]) -> Result<bool, Error> {
+        match self.registry.commit(changes).await {
+            Ok(_) => {
+                if let Err(error) = self.sync.look().await {
+                    tracing::debug!(%error, "a change is not in use yet");
+                }
+                Ok(true)
+            }
+            Err(Uncommitted::Conflict) => Ok(false),
+            Err(Uncommitted::Store(error)) => Err(error.into()),
+        }
+    }
+}
+
+pub(super) fn too_busy() -> Error {
+    Error::Conflict("too many others change the same thing at the same time; try again".into())
+}

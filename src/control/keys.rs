@@ -1,0 +1,218 @@
+//! Reads and changes API keys, and which plans they are on.
+//!
+//! A key is an entry, its digest another that leads to it, and each plan that it is on a third: all
+//! of a change are committed together.
+
+use super::api_key::{KeyRecord, WantedKey};
+use super::editor::{Editor, TRIES, too_busy};
+use super::{Error, Patch};
+use crate::catalog::{Digest, hex};
+use crate::store::Change;
+
+/// The entry of a key.
+pub(super) fn key_path(id: &str) -> String {
+    format!("key/{id}")
+}
+
+/// The entry that leads from a secret's digest to the key.
+pub(super) fn digest_path(digest: &Digest) -> String {
+    format!("digest/{}", hex(digest))
+}
+
+/// The entry that says that a key is on a plan.
+pub(super) fn link_path(plan: &str, key: &str) -> String {
+    format!("plan-key/{plan}/{key}")
+}
+
+impl Editor {
+    /// The key with this id.
+    ///
+    /// # Errors
+    /// Where there is none, or the registry cannot be read.
+    pub async fn key(&self, id: &str) -> Result<KeyRecord, Error> {
+        Ok(self.read_key(id).await?.1)
+    }
+
+    /// Up to `limit` keys after the one with the id `after`, by their ids.
+    ///
+    /// # Errors
+    /// Where the registry cannot be read.
+    pub async fn keys(&self, after: Option<&str>, limit: usize) -> Result<Vec<KeyRecord>, Error> {
+        let after = after.map(key_path);
+        let page = self.registry.page(&key_path(""), after.as_deref(), limit).await?;
+        page.iter().map(|(_, text)| parse(text)).collect()
+    }
+
+    /// Makes a key, and tells its value this once.
+    ///
+    /// # Errors
+    /// Where it cannot be as wanted, or its id or value is taken.
+    pub async fn create_key(&self, wanted: WantedKey) -> Result<(KeyRecord, String), Error> {
+        let (record, value) = KeyRecord::new(wanted)?;
+        let taken = || Error::Conflict("API Key already exists".into());
+        let file = self.live.catalog();
+        if file.key_by_digest(&crate::catalog::digest(&value)).is_some()
+            || file.key_by_id(&record.id).is_some()
+        {
+            return Err(taken());
+        }
+        let digest = format!("digest/{}", record.sha256);
+        let changes = [
+            Change { path: key_path(&record.id), was: None, becomes: Some(text(&record)?) },
+            Change { path: digest, was: None, becomes: Some(record.id.clone()) },
+        ];
+        if self.commit(&changes).await? { Ok((record, value)) } else { Err(taken()) }
+    }
+
+    /// Changes a key.
+    ///
+    /// # Errors
+    /// Where there is none, an operation cannot be made, or the registry is lost.
+    pub async fn edit_key(
+        &self,
+        id: &str,
+        change: impl Fn(&mut KeyRecord) -> Result<(), Error>,
+    ) -> Result<KeyRecord, Error> {
+        for _ in 0..TRIES {
+            let (was, mut record) = self.read_key(id).await?;
+            change(&mut record)?;
+            let becomes = Some(text(&record)?);
+            if self.commit(&[Change { path: key_path(id), was: Some(was), becomes }]).await? {
+                return Ok(record);
+            }
+        }
+        Err(too_busy())
+    }
+
+    /// Changes a key by patch operations.
+    ///
+    /// # Errors
+    /// As [`Editor::edit_key`].
+    pub async fn patch_key(&self, id: &str, patch: &Patch) -> Result<KeyRecord, Error> {
+        self.edit_key(id, |record| record.patch(patch)).await
+    }
+
+    /// Removes a key: it is unknown everywhere from then on.
+    ///
+    /// # Errors
+    /// Where there is none, or the registry is lost.
+    pub async fn delete_key(&self, id: &str) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let (was, record) = self.read_key(id).await?;
+            let mut changes = vec![
+                gone(key_path(id), was),
+                gone(format!("digest/{}", record.sha256), id.to_owned()),
+            ];
+            changes
+                .extend(record.plans.iter().map(|plan| gone(link_path(plan, id), String::new())));
+            if self.commit(&changes).await? {
+                return Ok(());
+            }
+        }
+        Err(too_busy())
+    }
+
+    /// Puts a key on a plan.
+    ///
+    /// # Errors
+    /// Where either is not there, the key is on it already, or on another plan of a stage of it.
+    pub async fn link(&self, plan: &str, key: &str) -> Result<KeyRecord, Error> {
+        for _ in 0..TRIES {
+            let document = self.document().await?;
+            let wanted = document.plan(plan)?;
+            let (was, mut record) = self.read_key(key).await?;
+            if record.plans.iter().any(|other| other == plan) {
+                return Err(Error::Conflict(format!("{key} already exists in the usage plan")));
+            }
+            for other in record.plans.iter().filter_map(|other| document.usage_plans.get(other)) {
+                let shared = wanted.stages().find(|(api, stage)| other.serves(api, stage));
+                let shared = shared
+                    .or_else(|| other.stages().find(|(api, stage)| wanted.serves(api, stage)));
+                if shared.is_some()
+                    || (wanted.stages().next().is_none() && other.stages().next().is_none())
+                {
+                    let why = format!(
+                        "{key} cannot be added: the usage plan {} serves the same stage",
+                        other.id
+                    );
+                    return Err(Error::Conflict(why));
+                }
+            }
+            record.plans.push(plan.into());
+            let changes = [
+                Change { path: key_path(key), was: Some(was), becomes: Some(text(&record)?) },
+                Change { path: link_path(plan, key), was: None, becomes: Some(String::new()) },
+            ];
+            if self.commit(&changes).await? {
+                return Ok(record);
+            }
+        }
+        Err(too_busy())
+    }
+
+    /// Takes a key off a plan.
+    ///
+    /// # Errors
+    /// Where it is not on it, or the registry is lost.
+    pub async fn unlink(&self, plan: &str, key: &str) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let (was, mut record) = self.read_key(key).await?;
+            if !record.plans.iter().any(|other| other == plan) {
+                return Err(Error::no("Usage Plan Key"));
+            }
+            record.plans.retain(|other| other != plan);
+            let changes = [
+                Change { path: key_path(key), was: Some(was), becomes: Some(text(&record)?) },
+                gone(link_path(plan, key), String::new()),
+            ];
+            if self.commit(&changes).await? {
+                return Ok(());
+            }
+        }
+        Err(too_busy())
+    }
+
+    /// Up to `limit` keys of a plan after the one with the id `after`, by their ids.
+    ///
+    /// # Errors
+    /// Where there is no such plan, or the registry is lost.
+    pub async fn keys_of(
+        &self,
+        plan: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<KeyRecord>, Error> {
+        self.document().await?.plan(plan)?;
+        let prefix = link_path(plan, "");
+        let after = after.map(|key| link_path(plan, key));
+        let mut records = Vec::new();
+        for (path, _) in self.registry.page(&prefix, after.as_deref(), limit).await? {
+            match self.key(path.trim_start_matches(&*prefix)).await {
+                Ok(record) => records.push(record),
+                // It was removed while this was read.
+                Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records)
+    }
+
+    async fn read_key(&self, id: &str) -> Result<(String, KeyRecord), Error> {
+        let text = self.registry.get(&key_path(id)).await?;
+        let text = text.ok_or_else(|| Error::no("API Key"))?;
+        let record = parse(&text)?;
+        Ok((text, record))
+    }
+}
+
+fn gone(path: String, was: String) -> Change {
+    Change { path, was: Some(was), becomes: None }
+}
+
+fn parse(text: &str) -> Result<KeyRecord, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Corrupt(error.to_string()))
+}
+
+fn text(record: &KeyRecord) -> Result<String, Error> {
+    serde_json::to_string(record).map_err(|error| Error::BadRequest(error.to_string()))
+}

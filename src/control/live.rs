@@ -1,0 +1,190 @@
+//! The catalog in use, and how it changes while the service runs.
+//!
+//! It is made from the catalog file and from what the API declares. A check sees one catalog from
+//! its beginning to its end. A source that cannot be used changes nothing. The file is looked at by its metadata: that sees an editor's rename and a `ConfigMap`'s
+//! symlink swap alike, on every file system.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::{ArcSwap, Guard};
+use serde_json::Value;
+
+use super::{Document, Error};
+use crate::catalog::{Catalog, Invalid};
+use crate::telemetry::Metrics;
+use crate::time::{Clock as _, SystemClock};
+
+/// How often the file's metadata is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The catalog in use.
+pub struct Live {
+    current: ArcSwap<Catalog>,
+    file: Option<PathBuf>,
+    sources: Mutex<Sources>,
+    metrics: Arc<Metrics>,
+}
+
+/// What the catalog in use was made from.
+#[derive(Clone)]
+struct Sources {
+    /// What the file said when it was last of use; absent without a file.
+    text: Option<String>,
+    /// What the API declares, as the catalog writes it; absent while that is nothing.
+    declared: Option<Value>,
+}
+
+/// Why a catalog file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// It could not be read at all.
+    #[error("cannot read the catalog {path}: {why}", path = .0.display(), why = .1)]
+    Unreadable(PathBuf, #[source] std::io::Error),
+    /// What it says makes no catalog.
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+}
+
+/// Reads and checks a catalog file.
+///
+/// # Errors
+/// Where it cannot be read, or says something that cannot be.
+pub fn read(path: &Path) -> Result<Catalog, Unusable> {
+    Ok(Catalog::parse(&text_of(path)?, &path.display().to_string())?)
+}
+
+fn text_of(path: &Path) -> Result<String, Unusable> {
+    std::fs::read_to_string(path).map_err(|why| Unusable::Unreadable(path.into(), why))
+}
+
+/// What tells a changed file from an unchanged one.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+impl Sources {
+    fn compose(&self, file: Option<&Path>) -> Result<Catalog, Invalid> {
+        match (&self.text, &self.declared) {
+            (None, None) => Ok(Catalog::example()),
+            (text, declared) => {
+                let origin = file.map_or("the API".into(), |file| file.display().to_string());
+                let text = text.as_deref().unwrap_or("version: 1");
+                Catalog::compose(text, &origin, declared.as_ref())
+            }
+        }
+    }
+}
+
+impl Live {
+    /// Loads `file`. Without one, and as long as the API declares nothing, the built-in example is
+    /// in use.
+    ///
+    /// # Errors
+    /// Where the file cannot be used: a service does not start on half a catalog.
+    pub fn load(file: Option<PathBuf>, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
+        let text = file.as_deref().map(text_of).transpose()?;
+        let sources = Sources { text, declared: None };
+        let catalog = sources.compose(file.as_deref())?;
+        let current = ArcSwap::from_pointee(Catalog::example());
+        let live = Self { current, file, sources: Mutex::new(sources), metrics };
+        live.use_now(catalog);
+        Ok(live)
+    }
+
+    /// The catalog in use at this moment.
+    #[must_use]
+    pub fn catalog(&self) -> Guard<Arc<Catalog>> {
+        self.current.load()
+    }
+
+    /// Reads the file again; what cannot be used leaves everything as it was.
+    pub fn reload(&self) {
+        let Some(file) = &self.file else {
+            tracing::info!("there is no catalog file to reload");
+            return;
+        };
+        let changed = text_of(file).and_then(|text| {
+            self.change(|sources| sources.text = Some(text)).map_err(Unusable::Invalid)
+        });
+        match changed {
+            Ok(()) => self.metrics.reloads.with_label_values(&["ok"]).inc(),
+            Err(error) => {
+                self.metrics.reloads.with_label_values(&["failed"]).inc();
+                tracing::error!(%error, "the catalog was not reloaded; the one in use stays");
+            }
+        }
+    }
+
+    /// Uses what the API declares from now on: the registry's document, if there is one.
+    pub(super) fn declare(&self, document: Option<&str>) {
+        let declared = document.map(|text| Document::read(Some(text))?.declare()).transpose();
+        let changed = declared.map_err(|error| error.to_string()).and_then(|declared| {
+            self.change(|sources| sources.declared = declared).map_err(|error| error.to_string())
+        });
+        if let Err(error) = changed {
+            tracing::error!(%error, "what the API declares is not in use: it makes no catalog with the file");
+        }
+    }
+
+    /// Whether the API may declare this beside the file.
+    ///
+    /// # Errors
+    /// Where it makes no catalog.
+    pub(super) fn accepts(&self, document: &Document) -> Result<(), Error> {
+        let declared = Some(document.declare()?);
+        let candidate = Sources { declared, ..self.sources().clone() };
+        let refused = candidate.compose(self.file.as_deref()).err();
+        refused.map_or(Ok(()), |invalid| Err(Error::BadRequest(invalid.faults().join("; "))))
+    }
+
+    /// Changes a source and uses the catalog that it makes, or changes nothing.
+    fn change(&self, change: impl FnOnce(&mut Sources)) -> Result<(), Invalid> {
+        let mut sources = self.sources();
+        let mut candidate = sources.clone();
+        change(&mut candidate);
+        let catalog = candidate.compose(self.file.as_deref())?;
+        *sources = candidate;
+        self.use_now(catalog);
+        Ok(())
+    }
+
+    /// A panic elsewhere leaves the sources whole: they are replaced in one piece.
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn use_now(&self, catalog: Catalog) {
+        for warning in catalog.warnings() {
+            tracing::warn!("{warning}");
+        }
+        tracing::info!(revision = catalog.revision(), "catalog in use: {}", catalog.summary());
+        self.metrics.catalog_info.reset();
+        self.metrics.catalog_info.with_label_values(&[catalog.revision()]).set(1);
+        #[expect(clippy::cast_precision_loss, reason = "seconds for a dashboard")]
+        self.metrics.catalog_loaded.set(SystemClock.now().get() as f64 / 1e6);
+        self.current.store(Arc::new(catalog));
+    }
+
+    /// Reloads whenever the file has changed and then stood still for a moment, so that a file
+    /// half written is not taken for a whole one. Never returns where there is a file.
+    pub async fn watch(self: Arc<Self>) {
+        let Some(file) = self.file.clone() else { return };
+        let (mut used, mut seen) = (stamp(&file), stamp(&file));
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = stamp(&file);
+            if now.is_some() && now != used && now == seen {
+                used = now;
+                let live = Arc::clone(&self);
+                let _panicked = tokio::task::spawn_blocking(move || live.reload()).await;
+            }
+            seen = now;
+        }
+    }
+}
+
+fn stamp(file: &Path) -> Stamp {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(file).ok()?;
+    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+}

@@ -1,0 +1,75 @@
+//! AWS' patch operations: an operation, a path of escaped segments, and a value that is text.
+//!
+//! <https://docs.aws.amazon.com/apigateway/latest/api/patch-operations.html>. Which paths a resource
+//! has is the resource's to say; `copy`, `move` and `test` have none here.
+
+use serde::Deserialize;
+
+use super::Error;
+
+/// What to do to a resource, as sent.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Patch {
+    /// In their order.
+    #[serde(default)]
+    pub patch_operations: Vec<Operation>,
+}
+
+/// One operation, as sent.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    op: String,
+    path: Option<String>,
+    value: Option<String>,
+    /// Only `copy` and `move` have it; read so that clients may send it empty.
+    #[serde(default, rename = "from")]
+    _from: Option<String>,
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Op {
+    /// `add` and `replace`: sets what is named.
+    Set,
+    /// `remove`: takes it away.
+    Remove,
+}
+
+impl Operation {
+    /// What it does, and the segments of its path with `~1` and `~0` resolved.
+    pub(super) fn read(&self) -> Result<(Op, Vec<String>), Error> {
+        let op = match &*self.op {
+            "add" | "replace" => Op::Set,
+            "remove" => Op::Remove,
+            other => return Err(self.refuse(&format!("the operation {other} is not supported"))),
+        };
+        let path = self.path.as_deref().unwrap_or_default();
+        let path = path.strip_prefix('/').ok_or_else(|| self.refuse("a path begins with /"))?;
+        let unescape = |segment: &str| segment.replace("~1", "/").replace("~0", "~");
+        Ok((op, path.split('/').map(unescape).collect()))
+    }
+
+    /// Its value; required.
+    pub(super) fn value(&self) -> Result<&str, Error> {
+        self.value.as_deref().ok_or_else(|| self.refuse("it needs a value"))
+    }
+
+    /// Its value as another type, such as a number.
+    pub(super) fn parsed<T: std::str::FromStr>(&self) -> Result<T, Error> {
+        let value = self.value()?;
+        value.trim().parse().map_err(|_| self.refuse(&format!("`{value}` is no value for it")))
+    }
+
+    /// The error that it has no such path.
+    pub(super) fn unknown(&self) -> Error {
+        self.refuse("this resource has no such path for this operation")
+    }
+
+    /// An error that names the operation.
+    pub(super) fn refuse(&self, why: &str) -> Error {
+        let path = self.path.as_deref().unwrap_or_default();
+        Error::BadRequest(format!("Invalid patch: {} {path}: {why}", self.op))
+    }
+}

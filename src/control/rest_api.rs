@@ -1,0 +1,278 @@
+//! A REST API as AWS has it: resources and their methods, and what was deployed of them.
+//!
+//! Tollgate does not route requests. What only routing needs (integrations, models, endpoints) is
+//! kept and told again, so that the programs that set it find it; nothing is done with it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::patch::{Op, Operation, Patch};
+use super::stage::Stage;
+use super::{Error, fresh_id, new_id, now};
+
+/// A REST API with everything under it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestApi {
+    /// Ten letters and digits, or the tag `_custom_id_`; what checks call `api`.
+    pub id: String,
+    created_date: u64,
+    root_resource_id: String,
+    /// What it is made of.
+    #[serde(flatten)]
+    pub wanted: WantedApi,
+    /// By their ids.
+    pub resources: BTreeMap<String, Resource>,
+    /// By their ids.
+    pub deployments: BTreeMap<String, Deployment>,
+    /// By their names.
+    pub stages: BTreeMap<String, Stage>,
+}
+
+/// What a client says of an API that it wants.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WantedApi {
+    name: String,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// What only routing needs.
+    #[serde(flatten)]
+    kept: Map<String, Value>,
+}
+
+/// Members that AWS has and a limiter does not need.
+const KEPT: [&str; 10] = [
+    "description",
+    "version",
+    "apiKeySource",
+    "binaryMediaTypes",
+    "minimumCompressionSize",
+    "endpointConfiguration",
+    "policy",
+    "disableExecuteApiEndpoint",
+    "securityPolicy",
+    "endpointAccessMode",
+];
+
+/// A path and its methods.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resource {
+    /// Ten letters and digits.
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_part: Option<String>,
+    /// The whole path.
+    pub path: String,
+    /// By the HTTP method, or `ANY`; as sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resource_methods: BTreeMap<String, Value>,
+}
+
+/// The resources and methods of one moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// Six letters and digits.
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    created_date: u64,
+    api_summary: Map<String, Value>,
+}
+
+impl RestApi {
+    /// An API as wanted, under a new id, with its root.
+    ///
+    /// # Errors
+    /// Where it asks for what there is not.
+    pub fn new(wanted: WantedApi) -> Result<Self, Error> {
+        if let Some(unknown) = wanted.kept.keys().find(|member| !KEPT.contains(&&***member)) {
+            return Err(Error::BadRequest(format!("a RestApi has no member `{unknown}` here")));
+        }
+        let root = Resource {
+            id: fresh_id(10),
+            parent_id: None,
+            path_part: None,
+            path: "/".into(),
+            resource_methods: BTreeMap::new(),
+        };
+        Ok(Self {
+            id: new_id(&wanted.tags),
+            created_date: now(),
+            root_resource_id: root.id.clone(),
+            wanted,
+            resources: [(root.id.clone(), root)].into(),
+            deployments: BTreeMap::new(),
+            stages: BTreeMap::new(),
+        })
+    }
+
+    /// The API alone, as AWS shows it.
+    #[must_use]
+    pub fn shown(&self) -> Value {
+        let mut shown = json!(self);
+        if let Some(shown) = shown.as_object_mut() {
+            for below in ["resources", "deployments", "stages"] {
+                shown.remove(below);
+            }
+        }
+        shown
+    }
+
+    /// Makes all operations in their order.
+    ///
+    /// # Errors
+    /// Where one of them cannot be made.
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
+        patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Result<(), Error> {
+        let (op, path) = operation.read()?;
+        let kept = &mut self.wanted.kept;
+        match (op, path.as_slice()) {
+            (Op::Set, [member]) if member == "name" => {
+                self.wanted.name = operation.value()?.into();
+            }
+            (Op::Set, [member]) if KEPT.contains(&&**member) => {
+                let value = operation.value()?;
+                // A number or a truth value is text in a patch.
+                let value = match value.parse() {
+                    Ok(value @ (Value::Bool(_) | Value::Number(_))) if member != "version" => value,
+                    _ => value.into(),
+                };
+                kept.insert(member.clone(), value);
+            }
+            (Op::Remove, [member]) if KEPT.contains(&&**member) => {
+                kept.remove(member);
+            }
+            (op, [member, kind]) if member == "binaryMediaTypes" => {
+                let kinds = kept.entry("binaryMediaTypes").or_insert_with(|| json!([]));
+                let kinds = kinds.as_array_mut().ok_or_else(|| operation.unknown())?;
+                kinds.retain(|other| other != kind);
+                if op == Op::Set {
+                    kinds.push(kind.clone().into());
+                }
+            }
+            _ => return Err(operation.unknown()),
+        }
+        Ok(())
+    }
+
+    /// Adds a resource under another.
+    ///
+    /// # Errors
+    /// Where the parent is not there, or has such a child already.
+    pub fn add_resource(&mut self, parent: &str, part: &str) -> Result<&Resource, Error> {
+        let above = self.resource(parent)?.path.trim_end_matches('/');
+        if part.is_empty() || part.contains('/') {
+            let why =
+                format!("`{part}` is no path part; it is one segment, such as pets or {{id}}");
+            return Err(Error::BadRequest(why));
+        }
+        let path = format!("{above}/{part}");
+        if self.resources.values().any(|resource| resource.path == path) {
+            let why =
+                format!("Another resource with the same parent already has this name: {part}");
+            return Err(Error::Conflict(why));
+        }
+        let id = fresh_id(6);
+        let resource = Resource {
+            id: id.clone(),
+            parent_id: Some(parent.into()),
+            path_part: Some(part.into()),
+            path,
+            resource_methods: BTreeMap::new(),
+        };
+        Ok(self.resources.entry(id).or_insert(resource))
+    }
+
+    /// The resource with this id.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn resource(&self, id: &str) -> Result<&Resource, Error> {
+        self.resources.get(id).ok_or_else(|| Error::no("resource"))
+    }
+
+    /// The resource with this id.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn resource_mut(&mut self, id: &str) -> Result<&mut Resource, Error> {
+        self.resources.get_mut(id).ok_or_else(|| Error::no("resource"))
+    }
+
+    /// Removes a resource and everything below it.
+    ///
+    /// # Errors
+    /// Where it is not there, or is the root.
+    pub fn remove_resource(&mut self, id: &str) -> Result<(), Error> {
+        let path = self.resource(id)?.path.clone();
+        if id == self.root_resource_id {
+            return Err(Error::BadRequest("The root resource cannot be deleted".into()));
+        }
+        let below = format!("{path}/");
+        self.resources.retain(|_, other| other.path != path && !other.path.starts_with(&below));
+        Ok(())
+    }
+
+    /// Keeps the resources and methods of this moment as a deployment.
+    pub fn deploy(&mut self, description: Option<String>) -> Deployment {
+        let methods = |resource: &Resource| -> Map<String, Value> {
+            let snapshot = |method: &Value| {
+                json!({
+                    "authorizationType": method.get("authorizationType"),
+                    "apiKeyRequired": method.get("apiKeyRequired").is_some_and(|it| *it == true),
+                })
+            };
+            let methods = resource.resource_methods.iter();
+            methods.map(|(name, method)| (name.clone(), snapshot(method))).collect()
+        };
+        let with_methods = self.resources.values().filter(|it| !it.resource_methods.is_empty());
+        let api_summary = with_methods.map(|it| (it.path.clone(), methods(it).into())).collect();
+        let deployment =
+            Deployment { id: fresh_id(6), description, created_date: now(), api_summary };
+        self.deployments.insert(deployment.id.clone(), deployment.clone());
+        deployment
+    }
+
+    /// The stage with this name.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn stage(&self, name: &str) -> Result<&Stage, Error> {
+        self.stages.get(name).ok_or_else(|| Error::no("stage"))
+    }
+
+    /// The API as the catalog writes it.
+    pub(super) fn declare(&self) -> Result<Value, Error> {
+        let stages: Result<Vec<_>, _> = self.stages.values().map(Stage::declare).collect();
+        Ok(json!({ "id": self.id, "stages": stages? }))
+    }
+}
+
+impl Deployment {
+    /// Makes all operations in their order: only the description can change.
+    ///
+    /// # Errors
+    /// Where one of them cannot be made.
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
+        for operation in &patch.patch_operations {
+            match (operation.read()?.0, operation.read()?.1.as_slice()) {
+                (Op::Set, [member]) if member == "description" => {
+                    self.description = Some(operation.value()?.into());
+                }
+                _ => return Err(operation.unknown()),
+            }
+        }
+        Ok(())
+    }
+}

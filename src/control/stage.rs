@@ -1,0 +1,199 @@
+//! A stage as AWS has it: which deployment it serves, and its method settings.
+//!
+//! Of the method settings the throttles are Tollgate's; the rest (logging, caching) is kept and
+//! told again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::Error;
+use super::now;
+use super::patch::{Op, Operation, Patch};
+use super::settings::{ThrottleSettings, method_name};
+
+/// A stage of an API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stage {
+    created_date: u64,
+    last_updated_date: u64,
+    /// By path and method as they were sent: `*/*`, or `~1pets/GET`.
+    #[serde(default)]
+    method_settings: BTreeMap<String, Map<String, Value>>,
+    #[serde(flatten)]
+    wanted: WantedStage,
+}
+
+/// What a client says of a stage that it wants.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WantedStage {
+    /// What checks call `stage`.
+    pub stage_name: String,
+    /// Which deployment it serves.
+    pub deployment_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    variables: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
+    #[serde(default)]
+    cache_cluster_enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_cluster_size: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    documentation_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canary_settings: Option<Value>,
+    #[serde(default)]
+    tracing_enabled: bool,
+    /// Beyond AWS: all clients of the stage together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttle: Option<ThrottleSettings>,
+}
+
+/// How a patch names a setting, and what its member is called.
+const SETTINGS: [(&str, &str, &str); 10] = [
+    ("throttling", "rateLimit", "throttlingRateLimit"),
+    ("throttling", "burstLimit", "throttlingBurstLimit"),
+    ("metrics", "enabled", "metricsEnabled"),
+    ("logging", "loglevel", "loggingLevel"),
+    ("logging", "dataTrace", "dataTraceEnabled"),
+    ("caching", "enabled", "cachingEnabled"),
+    ("caching", "ttlInSeconds", "cacheTtlInSeconds"),
+    ("caching", "dataEncrypted", "cacheDataEncrypted"),
+    ("caching", "requireAuthorizationForCacheControl", "requireAuthorizationForCacheControl"),
+    ("caching", "unauthorizedCacheControlHeaderStrategy", "unauthorizedCacheControlHeaderStrategy"),
+];
+
+impl WantedStage {
+    /// A stage of which nothing but this is said.
+    #[must_use]
+    pub fn new(stage_name: String, deployment_id: String, description: Option<String>) -> Self {
+        Self {
+            stage_name,
+            deployment_id,
+            description,
+            variables: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            cache_cluster_enabled: false,
+            cache_cluster_size: None,
+            documentation_version: None,
+            canary_settings: None,
+            tracing_enabled: false,
+            throttle: None,
+        }
+    }
+}
+
+impl Stage {
+    /// A stage as wanted, without method settings yet.
+    #[must_use]
+    pub fn new(wanted: WantedStage) -> Self {
+        let now = now();
+        let method_settings = BTreeMap::new();
+        Self { created_date: now, last_updated_date: now, method_settings, wanted }
+    }
+
+    /// Its tags.
+    pub fn tags(&mut self) -> &mut BTreeMap<String, String> {
+        &mut self.wanted.tags
+    }
+
+    /// Which deployment it serves.
+    #[must_use]
+    pub fn deployment(&self) -> &str {
+        &self.wanted.deployment_id
+    }
+
+    /// Serves another deployment.
+    pub fn activate(&mut self, deployment: &str) {
+        self.wanted.deployment_id = deployment.into();
+        self.last_updated_date = now();
+    }
+
+    /// Makes all operations in their order.
+    ///
+    /// # Errors
+    /// Where one of them cannot be made.
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
+        patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))?;
+        self.last_updated_date = now();
+        Ok(())
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Result<(), Error> {
+        let (op, path) = operation.read()?;
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let stage = &mut self.wanted;
+        match (op, &path[..]) {
+            (Op::Set, ["description"]) => stage.description = Some(operation.value()?.into()),
+            (Op::Set, ["deploymentId"]) => stage.deployment_id = operation.value()?.into(),
+            (Op::Set, ["tracingEnabled"]) => stage.tracing_enabled = operation.parsed()?,
+            (Op::Set, ["cacheClusterEnabled"]) => {
+                stage.cache_cluster_enabled = operation.parsed()?;
+            }
+            (Op::Set, ["cacheClusterSize"]) => {
+                stage.cache_cluster_size = Some(operation.value()?.into());
+            }
+            (Op::Set, ["variables", name]) => {
+                stage.variables.insert((*name).into(), operation.value()?.into());
+            }
+            (Op::Remove, ["variables", name]) => {
+                stage.variables.remove(*name);
+            }
+            (Op::Remove, ["throttle"]) => stage.throttle = None,
+            (Op::Set, ["throttle", member]) => {
+                stage.throttle.get_or_insert_default().set(member, operation)?;
+            }
+            (Op::Set, [resource, method, group, member]) => {
+                let (_, _, name) = SETTINGS
+                    .into_iter()
+                    .find(|(known, of, _)| (known, of) == (group, member))
+                    .ok_or_else(|| operation.unknown())?;
+                let value = operation.value()?;
+                let value = value.parse().unwrap_or_else(|_| Value::from(value));
+                let settings =
+                    self.method_settings.entry(setting_key(resource, method)).or_default();
+                settings.insert(name.into(), value);
+            }
+            (Op::Remove, [resource, method]) => {
+                self.method_settings.remove(&setting_key(resource, method));
+            }
+            _ => return Err(operation.unknown()),
+        }
+        Ok(())
+    }
+
+    /// The stage as the catalog writes it. A rate of -1 is AWS' word for no limit.
+    pub(super) fn declare(&self) -> Result<Value, Error> {
+        let mut methods = Map::new();
+        for (key, settings) in &self.method_settings {
+            let number = |name: &str| settings.get(name).and_then(Value::as_f64);
+            let rate = number("throttlingRateLimit").filter(|rate| *rate >= 0.0);
+            #[expect(clippy::cast_possible_truncation, reason = "saturates, and is then refused")]
+            let burst = number("throttlingBurstLimit").map(|burst| burst as i64);
+            let Some(rate_limit) = rate else { continue };
+            let burst_limit = burst.filter(|burst| *burst != -1);
+            let throttle = ThrottleSettings { rate_limit: Some(rate_limit), burst_limit };
+            let name = match &**key {
+                "*/*" => "*".to_owned(),
+                key => method_name(&key.replace("~1", "/").replace("~0", "~"))?,
+            };
+            methods.insert(name, json!({ "throttle": throttle.declare()? }));
+        }
+        let mut declared = json!({ "name": self.wanted.stage_name, "methods": methods });
+        if let Some(throttle) = &self.wanted.throttle {
+            declared["throttle"] = throttle.declare()?;
+        }
+        Ok(declared)
+    }
+}
+
+/// The key of a method's settings: its path, escaped as in a patch, and the method.
+fn setting_key(resource: &str, method: &str) -> String {
+    format!("{}/{method}", resource.replace('~', "~0").replace('/', "~1"))
+}

@@ -1,0 +1,67 @@
+//! Every change reaches every node: each asks the registry for its revision, a few times a second.
+//!
+//! Asking cannot miss a change as listening can: what is compared are revisions. A node that was
+//! cut off learns everything it missed with its next question.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::document;
+use super::{Directory, Error, Live};
+use crate::store::Registry;
+
+/// How often a node asks.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// Keeps a node as new as the registry.
+pub struct Sync {
+    registry: Registry,
+    live: Arc<Live>,
+    directory: Arc<Directory>,
+    /// The revision that this node serves by.
+    seen: Mutex<u64>,
+}
+
+impl Sync {
+    /// Has seen nothing yet.
+    #[must_use]
+    pub fn new(registry: Registry, live: Arc<Live>, directory: Arc<Directory>) -> Self {
+        Self { registry, live, directory, seen: Mutex::new(0) }
+    }
+
+    /// Looks at once, and serves by what it sees when this returns.
+    ///
+    /// # Errors
+    /// Where the registry cannot be asked; what was known goes on.
+    pub async fn look(&self) -> Result<(), Error> {
+        let mut seen = self.seen.lock().await;
+        let changes = self.registry.changes(*seen).await?;
+        if changes.revision == *seen {
+            return Ok(());
+        }
+        self.directory.begin(changes.revision);
+        match &changes.paths {
+            Some(paths) => paths.iter().for_each(|path| self.directory.forget(path)),
+            None => self.directory.forget_all(),
+        }
+        let paths = changes.paths.as_deref();
+        if paths.is_none_or(|paths| paths.iter().any(|path| path == document::PATH)) {
+            let text = self.registry.get(document::PATH).await?;
+            self.live.declare(text.as_deref());
+        }
+        *seen = changes.revision;
+        Ok(())
+    }
+
+    /// Looks a few times a second, for ever.
+    pub async fn look_forever(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(ASK_EVERY).await;
+            if let Err(error) = self.look().await {
+                tracing::debug!(%error, "the registry was not asked for changes");
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A usage plan as AWS has it, with what Tollgate adds: how it is made, patched, and declared.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::patch::{Op, Operation, Patch};
+use super::settings::{QuotaSettings, ThrottleSettings, method_name};
+use super::{Error, new_id};
+
+/// A usage plan, in the members of AWS' API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsagePlan {
+    /// Ten letters and digits, or the tag `_custom_id_`.
+    pub id: String,
+    /// What it is made of.
+    #[serde(flatten)]
+    pub wanted: WantedPlan,
+}
+
+/// What a client says of a plan that it wants.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WantedPlan {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(default)]
+    api_stages: Vec<ApiStage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttle: Option<ThrottleSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<QuotaSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    product_code: Option<String>,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Beyond AWS: limits in any unit, as the catalog file writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<Value>,
+    /// Beyond AWS: what happens while the store is lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_store_failure: Option<String>,
+    /// Beyond AWS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consistency: Option<String>,
+    /// Beyond AWS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ApiStage {
+    api_id: String,
+    stage: String,
+    /// By path and method, as in `/pets/GET`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    throttle: BTreeMap<String, ThrottleSettings>,
+}
+
+impl UsagePlan {
+    /// A plan as wanted, under a new id.
+    #[must_use]
+    pub fn new(wanted: WantedPlan) -> Self {
+        Self { id: new_id(&wanted.tags), wanted }
+    }
+
+    /// Whether it serves this stage; one that names no stage serves all.
+    pub(super) fn serves(&self, api: &str, stage: &str) -> bool {
+        let stages = &self.wanted.api_stages;
+        stages.is_empty()
+            || stages.iter().any(|served| served.api_id == api && served.stage == stage)
+    }
+
+    /// Whether it names a stage of this API, or this stage.
+    pub(super) fn names(&self, api: &str, stage: Option<&str>) -> bool {
+        let named = |served: &ApiStage| {
+            served.api_id == api && stage.is_none_or(|stage| served.stage == stage)
+        };
+        self.wanted.api_stages.iter().any(named)
+    }
+
+    /// Its stages, each as `API/STAGE`.
+    pub(super) fn stages(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.wanted.api_stages.iter().map(|served| (&*served.api_id, &*served.stage))
+    }
+
+    /// Makes all operations in their order.
+    ///
+    /// # Errors
+    /// Where one of them cannot be made; the plan is then of no use.
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
+        patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Result<(), Error> {
+        let (op, path) = operation.read()?;
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let plan = &mut self.wanted;
+        match (op, &path[..]) {
+            (Op::Set, ["name"]) => plan.name = operation.value()?.into(),
+            (Op::Set, ["description"]) => plan.description = Some(operation.value()?.into()),
+            (Op::Set, ["productCode"]) => plan.product_code = Some(operation.value()?.into()),
+            (Op::Remove, ["productCode"]) => plan.product_code = None,
+            (Op::Set, ["onStoreFailure"]) => {
+                plan.on_store_failure = Some(operation.value()?.into());
+            }
+            (Op::Set, ["consistency"]) => plan.consistency = Some(operation.value()?.into()),
+            (Op::Set, ["mode"]) => plan.mode = Some(operation.value()?.into()),
+            (Op::Remove, ["throttle"]) => plan.throttle = None,
+            (Op::Set, ["throttle", member]) => {
+                plan.throttle.get_or_insert_default().set(member, operation)?;
+            }
+            (Op::Remove, ["quota"]) => plan.quota = None,
+            (Op::Set, ["quota", member]) => {
+                plan.quota.get_or_insert_default().set(member, operation)?;
+            }
+            (op, ["apiStages"]) => self.patch_stages(op, operation)?,
+            (op, ["apiStages", stage, "throttle", method @ ..]) => {
+                let stage = self.stage(stage, operation)?;
+                patch_methods(&mut stage.throttle, op, method, operation)?;
+            }
+            _ => return Err(operation.unknown()),
+        }
+        Ok(())
+    }
+
+    fn patch_stages(&mut self, op: Op, operation: &Operation) -> Result<(), Error> {
+        let value = operation.value()?;
+        let (api, stage) = value
+            .split_once(':')
+            .ok_or_else(|| operation.refuse("write the stage as API:STAGE"))?;
+        let named = self.names(api, Some(stage));
+        let stages = &mut self.wanted.api_stages;
+        match op {
+            Op::Set if named => {
+                return Err(Error::Conflict(format!("The plan already serves {value}")));
+            }
+            Op::Set => stages.push(ApiStage {
+                api_id: api.into(),
+                stage: stage.into(),
+                throttle: BTreeMap::new(),
+            }),
+            Op::Remove if !named => {
+                return Err(Error::NotFound(format!("The plan does not serve {value}")));
+            }
+            Op::Remove => stages.retain(|served| served.api_id != api || served.stage != stage),
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, named: &str, operation: &Operation) -> Result<&mut ApiStage, Error> {
+        let is = |served: &&mut ApiStage| format!("{}:{}", served.api_id, served.stage) == named;
+        let served = self.wanted.api_stages.iter_mut().find(is);
+        served.ok_or_else(|| operation.refuse(&format!("the plan does not serve {named}")))
+    }
+
+    /// The plan as the catalog writes it.
+    pub(super) fn declare(&self) -> Result<Value, Error> {
+        let plan = &self.wanted;
+        let mut declared = Map::new();
+        declared.insert("id".into(), self.id.clone().into());
+        if let Some(throttle) = &plan.throttle {
+            declared.insert("throttle".into(), throttle.declare()?);
+        }
+        if let Some(quota) = &plan.quota {
+            declared.insert("quota".into(), quota.declare()?);
+        }
+        if !plan.api_stages.is_empty() {
+            let stages: Result<Vec<_>, _> = plan.api_stages.iter().map(ApiStage::declare).collect();
+            declared.insert("api_stages".into(), stages?.into());
+        }
+        declared.insert("limits".into(), plan.limits.clone().into());
+        let ours = [
+            ("on_store_failure", &plan.on_store_failure),
+            ("consistency", &plan.consistency),
+            ("mode", &plan.mode),
+        ];
+        let given = ours.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+        declared.extend(given.map(|(name, value)| (name.to_owned(), value.into())));
+        Ok(declared.into())
+    }
+}
+
+/// What `.../throttle`, `.../throttle/PATH/METHOD` and `.../throttle/PATH/METHOD/MEMBER` name.
+fn patch_methods(
+    methods: &mut BTreeMap<String, ThrottleSettings>,
+    op: Op,
+    named: &[&str],
+    operation: &Operation,
+) -> Result<(), Error> {
+    match (op, named) {
+        (Op::Remove, []) => methods.clear(),
+        (Op::Remove, [path, method]) => {
+            methods.remove(&format!("{path}/{method}"));
+        }
+        (Op::Set, [path, method, member]) => {
+            methods.entry(format!("{path}/{method}")).or_default().set(member, operation)?;
+        }
+        _ => return Err(operation.unknown()),
+    }
+    Ok(())
+}
+
+impl ApiStage {
+    fn declare(&self) -> Result<Value, Error> {
+        let methods = self.throttle.iter().map(|(method, throttle)| {
+            Ok((method_name(method)?, json!({ "throttle": throttle.declare()? })))
+        });
+        let methods: Map<String, Value> = methods.collect::<Result<_, Error>>()?;
+        Ok(json!({ "api": self.api_id, "stage": self.stage, "methods": methods }))
+    }
+}

@@ -1,0 +1,94 @@
+//! The registry that all nodes share: a hash of entries, their order, and what each revision touched.
+//!
+//! All of it lies in one slot. Nodes ask for changes a few times a second rather than listen: a
+//! message can be missed, a question cannot.
+
+use std::fmt::Write as _;
+
+use redis::{FromRedisValue, Value};
+
+use super::{Error, Redis, connection::meaning};
+use crate::store::registry::{Change, Changes, REMEMBERED, Uncommitted};
+
+const ENTRIES: &str = "tg:{registry}";
+const PATHS: &str = "tg:{registry}:paths";
+const TOUCHED: &str = "tg:{registry}:touched";
+const REVISION: &str = "tg:{registry}:revision";
+
+const COMMIT: &str = include_str!("../../../lua/registry_commit.lua");
+const CHANGES: &str = include_str!("../../../lua/registry_changes.lua");
+
+impl Redis {
+    pub(in crate::store) async fn registry_get(&self, path: &str) -> Result<Option<String>, Error> {
+        self.ask(redis::cmd("HGET").arg(ENTRIES).arg(path)).await
+    }
+
+    pub(in crate::store) async fn registry_page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let from = after.map_or_else(|| format!("[{prefix}"), |after| format!("({after}"));
+        // No path has a byte of 255: it is no UTF-8.
+        let to = [b"(", prefix.as_bytes(), b"\xff"].concat();
+        let mut range = redis::cmd("ZRANGEBYLEX");
+        range.arg(PATHS).arg(from).arg(to).arg("LIMIT").arg(0).arg(limit);
+        let paths: Vec<String> = self.ask(&range).await?;
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values: Vec<Option<String>> =
+            self.ask(redis::cmd("HMGET").arg(ENTRIES).arg(&paths)).await?;
+        // What was removed in between is not there any more.
+        Ok(paths.into_iter().zip(values).filter_map(|(path, value)| Some((path, value?))).collect())
+    }
+
+    pub(in crate::store) async fn registry_commit(
+        &self,
+        changes: &[Change],
+    ) -> Result<u64, Uncommitted> {
+        let changes: Vec<_> = changes
+            .iter()
+            .map(|Change { path, was, becomes }| {
+                serde_json::json!({ "path": path, "was": was, "becomes": becomes })
+            })
+            .collect();
+        let mut commit = redis::cmd("EVAL");
+        commit.arg(COMMIT).arg(4).arg(ENTRIES).arg(PATHS).arg(TOUCHED).arg(REVISION);
+        commit.arg(REMEMBERED).arg(serde_json::Value::from(changes).to_string());
+        match self.ask(&commit).await? {
+            0 => Err(Uncommitted::Conflict),
+            revision => Ok(revision),
+        }
+    }
+
+    pub(in crate::store) async fn registry_changes(&self, since: u64) -> Result<Changes, Error> {
+        let mut ask = redis::cmd("EVAL");
+        ask.arg(CHANGES).arg(2).arg(TOUCHED).arg(REVISION).arg(since).arg(REMEMBERED);
+        let reply: Vec<Value> = self.ask(&ask).await?;
+        let mut reply = reply.into_iter();
+        let (revision, known): (u64, u64) = (next(&mut reply)?, next(&mut reply)?);
+        let paths = reply.map(|value| next(&mut std::iter::once(value)));
+        let paths = (known == 1).then(|| paths.collect::<Result<_, _>>()).transpose()?;
+        Ok(Changes { revision, paths })
+    }
+
+    /// One command on a connection of the pool; a connection that failed does not go back.
+    async fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Error> {
+        let mut connection = self.pool.get().await.map_err(|error| {
+            let mut why = String::new();
+            let _infallible = write!(why, "{error}");
+            Error::Unreachable(why)
+        })?;
+        command.query_async(&mut connection).await.map_err(|error| {
+            drop(deadpool_redis::Connection::take(connection));
+            meaning(&error)
+        })
+    }
+}
+
+fn next<T: FromRedisValue>(reply: &mut impl Iterator<Item = Value>) -> Result<T, Error> {
+    let value = reply.next().ok_or_else(|| Error::BadReply("the answer is too short".into()))?;
+    T::from_redis_value(value).map_err(|error| Error::BadReply(error.to_string()))
+}

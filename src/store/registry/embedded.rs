@@ -1,0 +1,139 @@
+//! The registry of one process: a redb file, or the same in memory.
+//!
+//! redb commits are synced to disk before they return. Its calls block for a disk's write, so only
+//! the control plane makes them.
+
+use std::path::Path;
+
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+
+use super::{Change, Changes, REMEMBERED, Uncommitted};
+use crate::store::Error;
+
+const ENTRIES: TableDefinition<'_, &str, &str> = TableDefinition::new("entries");
+/// Touched paths by revision and place in the commit.
+const TOUCHED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("touched");
+
+/// The registry of one process.
+pub struct Embedded(Database);
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unopened {
+    /// The folder cannot be made.
+    #[error("{0}")]
+    Folder(#[from] std::io::Error),
+    /// The file is no database, or another process has it open.
+    #[error("{0}")]
+    Database(#[from] redb::DatabaseError),
+}
+
+impl Embedded {
+    /// Entries that a restart forgets.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new());
+        Self(database.unwrap_or_else(|error| unreachable!("memory that is empty: {error}")))
+    }
+
+    /// Entries in `folder`, which is made where it is missing.
+    ///
+    /// # Errors
+    /// Where the folder or its database cannot be used.
+    pub fn open(folder: &Path) -> Result<Self, Unopened> {
+        std::fs::create_dir_all(folder)?;
+        Ok(Self(Database::create(folder.join("tollgate.redb"))?))
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<Option<String>, Error> {
+        let get = || -> Result<_, redb::Error> {
+            match self.0.begin_read()?.open_table(ENTRIES) {
+                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+                table => Ok(table?.get(path)?.map(|value| value.value().to_owned())),
+            }
+        };
+        get().map_err(|error| failed(&error))
+    }
+
+    pub(super) fn page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let page = || -> Result<_, redb::Error> {
+            let table = match self.0.begin_read()?.open_table(ENTRIES) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let mut page = Vec::new();
+            for entry in table.range(after.unwrap_or(prefix)..)? {
+                let (path, value) = entry?;
+                if page.len() == limit || !path.value().starts_with(prefix) {
+                    break;
+                }
+                if Some(path.value()) != after {
+                    page.push((path.value().to_owned(), value.value().to_owned()));
+                }
+            }
+            Ok(page)
+        };
+        page().map_err(|error| failed(&error))
+    }
+
+    pub(super) fn commit(&self, changes: &[Change]) -> Result<u64, Uncommitted> {
+        self.try_commit(changes).map_err(|error| failed(&error))?.ok_or(Uncommitted::Conflict)
+    }
+
+    /// The new revision, or none where somebody was faster.
+    fn try_commit(&self, changes: &[Change]) -> Result<Option<u64>, redb::Error> {
+        let transaction = self.0.begin_write()?;
+        let revision = {
+            let mut entries = transaction.open_table(ENTRIES)?;
+            for change in changes {
+                if entries.get(&*change.path)?.as_ref().map(redb::AccessGuard::value)
+                    != change.was.as_deref()
+                {
+                    return Ok(None);
+                }
+            }
+            let mut touched = transaction.open_table(TOUCHED)?;
+            let revision = touched.last()?.map_or(0, |(key, _)| key.value().0) + 1;
+            for (place, change) in changes.iter().enumerate() {
+                match change.becomes.as_deref() {
+                    Some(value) => drop(entries.insert(&*change.path, value)?),
+                    None => drop(entries.remove(&*change.path)?),
+                }
+                touched.insert((revision, place as u64), &*change.path)?;
+            }
+            touched.retain_in(..(revision.saturating_sub(REMEMBERED), 0), |_, _| false)?;
+            revision
+        };
+        transaction.commit()?;
+        Ok(Some(revision))
+    }
+
+    pub(super) fn changes(&self, since: u64) -> Result<Changes, Error> {
+        let changes = || -> Result<_, redb::Error> {
+            let table = match self.0.begin_read()?.open_table(TOUCHED) {
+                Err(redb::TableError::TableDoesNotExist(_)) => {
+                    return Ok(Changes { revision: 0, paths: Some(Vec::new()) });
+                }
+                table => table?,
+            };
+            let revision = table.last()?.map_or(0, |(key, _)| key.value().0);
+            let first = table.first()?.map_or(0, |(key, _)| key.value().0);
+            let known = since + 1 >= first && since <= revision;
+            let touched = table.range((since + 1, 0)..)?;
+            let paths = touched.map(|entry| Ok(entry?.1.value().to_owned()));
+            let paths = known.then(|| paths.collect::<Result<_, redb::Error>>()).transpose()?;
+            Ok(Changes { revision, paths })
+        };
+        changes().map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &redb::Error) -> Error {
+    Error::Unreachable(format!("the data directory: {error}"))
+}
