@@ -9,6 +9,7 @@ WANTED="redis-server:redis-server nginx:nginx-light haproxy:haproxy caddy:caddy
 
 PATH="$PATH:/usr/sbin:/sbin"
 missing=""
+python3 -c "import boto3" 2>/dev/null || missing="python3-boto3"
 for pair in $WANTED; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done

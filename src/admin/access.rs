@@ -14,6 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::failure::Failure;
 use super::{Admin, signature};
+use crate::algorithm::standing;
 use crate::http::Peer;
 use crate::limit::{Charge, Charges, Limit, Rule, Subject, Throttle, Unit};
 use crate::settings::AdminCredentials;
@@ -44,13 +45,13 @@ impl Access {
         Self { credentials, failures, limit }
     }
 
-    /// Whether this address may fail once more; counts a failure where `cost` is 1.
-    fn may_fail(&self, peer: IpAddr, cost: u64) -> bool {
+    /// Counts so many failures of an address; whether it may still fail once more.
+    fn count_failures(&self, peer: IpAddr, failures: u64) -> bool {
         let subject = Subject::policy("admin/authentication", &peer.to_string());
-        let charge = Charge { subject, limit: Arc::clone(&self.limit), cost };
+        let charge = Charge { subject, limit: Arc::clone(&self.limit), cost: failures };
         let charges: Charges = std::iter::once(charge).collect();
         let verdict = self.failures.judge(&charges).verdict;
-        verdict.allowed && (cost > 0 || verdict.readings[0].held < self.limit.size())
+        standing(&charges[0], verdict.readings[0], false, self.failures.now()).remaining > 0
     }
 
     fn role(&self, request: &Parts, body: &[u8]) -> Result<Role, Failure> {
@@ -104,7 +105,7 @@ pub(super) async fn guard(
 
 async fn admit(admin: &Admin, request: Request) -> Result<Request, Failure> {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0);
-    if !admin.access.may_fail(peer, 0) {
+    if !admin.access.count_failures(peer, 0) {
         let why = "too many failed authentications from this address; wait a minute";
         return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", why));
     }
@@ -114,7 +115,7 @@ async fn admit(admin: &Admin, request: Request) -> Result<Request, Failure> {
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", why)
     })?;
     let role = admin.access.role(&parts, &body).inspect_err(|_| {
-        admin.access.may_fail(peer, 1);
+        admin.access.count_failures(peer, 1);
     })?;
     if role == Role::Read && !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(refused("AccessDeniedException", "this token may only read"));

@@ -26,6 +26,7 @@ mod asking;
 mod bad_input;
 mod bound;
 mod cluster;
+mod control;
 mod gateways;
 
 mod house;

@@ -16,6 +16,7 @@ use super::process::Process;
 pub struct Node {
     dir: TempDir,
     address: String,
+    admin: Option<String>,
     process: Process,
 }
 
@@ -42,18 +43,30 @@ impl Node {
         command.envs(environment.iter().copied());
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(log));
-        let mut lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
-        let first = lines.next().and_then(Result::ok);
-        let address =
-            first.as_deref().and_then(|line| line.split("http://").nth(1)).map(str::to_owned);
+        let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
+        let said: Vec<String> =
+            lines.map_while(Result::ok).take_while(|line| !line.contains("try:")).collect();
+        let after =
+            |words: &str| said.iter().find_map(|line| line.split(words).nth(1)).map(str::to_owned);
+        let (address, admin) = (after("listening on http://"), after("admin API on http://"));
         let log = fs::read_to_string(dir.path().join("log")).unwrap();
         let address = address.unwrap_or_else(|| panic!("the node did not start: {log}"));
-        Self { dir, address, process }
+        Self { dir, address, admin, process }
     }
 
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where the admin API is, if there is one.
+    pub fn admin_address(&self) -> Option<&str> {
+        self.admin.as_deref()
+    }
+
+    /// Where the admin API is.
+    pub fn admin(&self) -> &str {
+        self.admin_address().expect("this node has an admin API")
     }
 
     pub fn log(&self) -> String {

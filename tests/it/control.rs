@@ -1,0 +1,192 @@
+//! The control plane: driven by AWS' own client, in use on every node, and closed to strangers.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::http::{self, Answer};
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+use crate::support::{eventually, repository};
+
+const TOKEN: &str = "a-token-for-tests";
+const ACCESS: [(&str, &str); 5] = [
+    ("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"),
+    ("TOLLGATE_ADMIN_TOKEN", TOKEN),
+    ("TOLLGATE_ADMIN_READ_TOKEN", "may-only-read"),
+    ("TOLLGATE_ADMIN_ACCESS_KEY_ID", "AKIATEST"),
+    ("TOLLGATE_ADMIN_SECRET_ACCESS_KEY", "a-secret-for-tests"),
+];
+
+fn node(catalog: Option<&str>, flags: &[&str]) -> Node {
+    Node::launch(catalog, flags, &ACCESS)
+}
+
+fn as_bearer(node: &Node, token: &str, method: &str, path: &str, body: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    http::send(node.admin(), method, path, &[("authorization", &bearer)], body)
+}
+
+/// A call that has to succeed.
+#[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "json! makes a value")]
+fn call(node: &Node, method: &str, path: &str, body: serde_json::Value) -> serde_json::Value {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let answer = as_bearer(node, TOKEN, method, path, &body);
+    assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
+    if answer.body.is_empty() { json!(null) } else { answer.json() }
+}
+
+/// A plan of so many requests and a key on it: the key's id and value, and the plan's id.
+fn plan_and_key(node: &Node, burst: u64) -> (String, String, String) {
+    let throttle = json!({"rateLimit": 0.001, "burstLimit": burst});
+    let plan = call(node, "POST", "/usageplans", json!({"name": "p", "throttle": throttle}));
+    let key = call(node, "POST", "/apikeys", json!({"name": "k", "enabled": true}));
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let (plan, id, value) = (text(&plan["id"]), text(&key["id"]), text(&key["value"]));
+    let link = json!({"keyId": id, "keyType": "API_KEY"});
+    call(node, "POST", &format!("/usageplans/{plan}/keys"), link);
+    (id, value, plan)
+}
+
+fn boto3_runs_the_mission_against(node: &Node) {
+    let output = Command::new("python3")
+        .arg(repository("tests/it/aws/mission.py"))
+        .args([format!("http://{}", node.admin()), format!("http://{}", node.address())])
+        .envs([("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{}", node.log());
+}
+
+#[test]
+fn awss_own_client_runs_the_mission_on_redis_and_the_next_check_obeys() {
+    let redis = RedisServer::start();
+    boto3_runs_the_mission_against(&node(None, &["--store", &redis.url()]));
+}
+
+#[test]
+fn awss_own_client_runs_the_mission_in_the_embedded_mode() {
+    boto3_runs_the_mission_against(&node(None, &[]));
+}
+
+#[test]
+fn every_change_reaches_every_node_within_a_second() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    // The second node has no admin API: what is declared is in Redis, for all.
+    let one = node(None, &["--store", &url]);
+    let other = Node::start(&["--store", &url]);
+    let (id, value, plan) = plan_and_key(&one, 1_000_000);
+    let status = || other.check(json!({"api_key": value})).status;
+    eventually("the other node knows the key", || status() == 200);
+    for (enabled, expected) in [("false", 403), ("true", 200)] {
+        let patch = json!({"op": "replace", "path": "/enabled", "value": enabled});
+        call(&one, "PATCH", &format!("/apikeys/{id}"), json!({"patchOperations": [patch]}));
+        assert_eq!(one.check(json!({"api_key": value})).status, expected);
+        eventually("the other node obeys", || status() == expected);
+    }
+    call(&one, "DELETE", &format!("/usageplans/{plan}/keys/{id}"), json!(null));
+    eventually("the other node knows that it has no plan", || status() == 403);
+    call(&one, "DELETE", &format!("/apikeys/{id}"), json!(null));
+    eventually("the other node knows it no more", || {
+        other.check(json!({"api_key": value})).body.contains("unknown")
+    });
+}
+
+#[test]
+fn concurrent_editors_lose_nothing() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let nodes = [node(None, &["--store", &url]), node(None, &["--store", &url])];
+    std::thread::scope(|scope| {
+        for (place, node) in nodes.iter().enumerate() {
+            for number in 0..2 {
+                scope.spawn(move || {
+                    for round in 0..5 {
+                        let name = format!("plan-{place}-{number}-{round}");
+                        let body = json!({"name": name}).to_string();
+                        // Told that others were faster, an editor tries again.
+                        while as_bearer(node, TOKEN, "POST", "/usageplans", &body).status == 409 {}
+                    }
+                });
+            }
+        }
+    });
+    let plans = call(&nodes[0], "GET", "/usageplans?limit=100", json!(null));
+    assert_eq!(plans["item"].as_array().unwrap().len(), 20);
+}
+
+#[test]
+fn what_the_api_declares_stands_beside_the_file_and_neither_spoils_the_other() {
+    let file = r"
+version: 1
+plans: [{ id: free, throttle: { rate: 1/min, burst: 7 } }]
+keys: [{ id: filed, value: the-key-of-the-catalog-file, plans: [free] }]
+";
+    let node = node(Some(file), &[]);
+    let (id, value, _) = plan_and_key(&node, 3);
+    assert_eq!(node.check(json!({"api_key": "the-key-of-the-catalog-file"})).status, 200);
+    assert_eq!(node.check(json!({"api_key": value})).json()["key"]["id"], id);
+    let taken = json!({"name": "x", "value": "the-key-of-the-catalog-file"}).to_string();
+    assert_eq!(as_bearer(&node, TOKEN, "POST", "/apikeys", &taken).status, 409);
+    let taken = json!({"name": "x", "tags": {"_custom_id_": "free"}}).to_string();
+    let answer = as_bearer(&node, TOKEN, "POST", "/usageplans", &taken);
+    assert_eq!(answer.status, 400, "{answer:?}");
+    std::fs::write(node.catalog_file(), "version: 1").unwrap();
+    eventually("the file's key is gone", || {
+        node.check(json!({"api_key": "the-key-of-the-catalog-file"})).status == 403
+    });
+    assert_eq!(node.check(json!({"api_key": value})).status, 200);
+}
+
+#[test]
+fn without_a_credential_there_is_no_admin_api_and_with_one_strangers_learn_nothing() {
+    assert!(Node::start(&[]).admin_address().is_none());
+    let node = node(None, &[]);
+    let kind = |answer: &Answer| answer.header("x-amzn-errortype").unwrap().to_owned();
+    let nobody = http::send(node.admin(), "GET", "/apikeys", &[], "");
+    assert_eq!((nobody.status, &*kind(&nobody)), (403, "MissingAuthenticationTokenException"));
+    assert!(nobody.header("x-amzn-requestid").is_some());
+    assert_eq!(as_bearer(&node, "may-only-read", "GET", "/apikeys", "").status, 200);
+    let denied = as_bearer(&node, "may-only-read", "POST", "/apikeys", "{}");
+    assert_eq!((denied.status, &*kind(&denied)), (403, "AccessDeniedException"));
+    // One failure is counted already; soon nobody may try from here, whatever they know.
+    let guess = || as_bearer(&node, "a-guess", "GET", "/apikeys", "").status;
+    let statuses: Vec<u16> = (0..12).map(|_| guess()).collect();
+    assert_eq!(statuses[0], 401);
+    assert_eq!(statuses[11], 429, "{statuses:?}");
+}
+
+#[test]
+fn a_keys_value_is_told_once_and_kept_nowhere() {
+    let redis = RedisServer::start();
+    let node = node(None, &["--store", &redis.url()]);
+    let (id, value, plan) = plan_and_key(&node, 3);
+    assert_eq!(node.check(json!({"api_key": value})).status, 200);
+    for path in [
+        "/apikeys?includeValues=true".to_owned(),
+        format!("/apikeys/{id}?includeValue=true"),
+        format!("/usageplans/{plan}/keys"),
+    ] {
+        let told = as_bearer(&node, TOKEN, "GET", &path, "").body;
+        assert!(told.contains(&id) && !told.contains(&value), "{told}");
+    }
+    let held = format!("{:?}", redis.ask(&["HGETALL", "tg:{registry}"]));
+    assert!(held.contains(&id) && !held.contains(&value), "{held}");
+    assert!(!node.log().contains(&value));
+    assert!(!node.get("/metrics").body.contains(&value));
+}
+
+#[test]
+fn a_key_that_cannot_be_looked_up_is_503_and_known_ones_go_on() {
+    let redis = RedisServer::start();
+    let node = node(None, &["--store", &redis.url()]);
+    let (_, value, _) = plan_and_key(&node, 1000);
+    assert_eq!(node.check(json!({"api_key": value})).status, 200);
+    drop(redis);
+    assert_eq!(node.check(json!({"api_key": "nobody-has-ever-seen-this"})).status, 503);
+    // The plan says open, and who asks is known.
+    eventually("the node decides alone", || node.check(json!({"api_key": value})).status == 200);
+}
