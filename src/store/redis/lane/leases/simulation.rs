@@ -1,6 +1,8 @@
 //! The published bound of leases, on random histories of several lanes: demands, answers that come
 //! late or never, crashes, changes of the limit. Redis is the reference; time is the history's.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::HashMap;
 
 use proptest::collection::vec;
