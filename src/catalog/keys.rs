@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::Sha256;
 
-use super::read::Findings;
+use super::findings::Findings;
 use super::written::WrittenKey;
 use super::{ApiKey, Catalog};
 use crate::time::Micros;

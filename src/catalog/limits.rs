@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::civil::Weekday;
 
-use super::read::Findings;
+use super::findings::Findings;
 use super::written::{
     Consistency, Mode, WrittenLimit, WrittenPeriod, WrittenQuota, WrittenStart, WrittenThrottle,
 };

@@ -1,7 +1,6 @@
 //! Which limits a check meets, in the order in which they are judged.
 //!
-//! The hot path: lookups by borrowed names, and no allocation but for methods that no catalog
-//! lists. Whether the limits have room is for the store to say.
+//! The hot path: lookups by borrowed names, no allocation but for methods that no catalog lists.
 
 use std::borrow::Cow;
 use std::sync::Arc;

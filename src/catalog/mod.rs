@@ -3,6 +3,7 @@
 //! As written (`written`) becomes as valid (`read`, `limits`, `keys`) in one crossing. Nothing here
 //! looks at a clock or a store.
 
+mod findings;
 mod keys;
 mod limits;
 mod meet;
@@ -15,9 +16,9 @@ use std::sync::Arc;
 
 use crate::limit::{Limit, Subject};
 use crate::time::Micros;
+pub use findings::Invalid;
 pub use keys::{Digest, digest, hex, time_of, unhex};
 pub use meet::{Ask, Cost, Met, PolicyKey, Refusal};
-pub use read::Invalid;
 
 /// The catalog that is built in.
 pub const EXAMPLE: &str = include_str!("example.yaml");

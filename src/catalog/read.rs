@@ -4,11 +4,11 @@
 //! of the YAML itself have a line; no message ever quotes the file, where keys stand in the clear.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::findings::{Findings, Invalid};
 use super::limits::{Defaults, Limits};
 use super::written::{
     WrittenApi, WrittenApiStage, WrittenCatalog, WrittenMethods, WrittenPlan, WrittenPolicy,
@@ -18,57 +18,6 @@ use super::{
     ByStage, Catalog, Methods, OnStoreFailure, Other, Plan, Policy, Stage, keys, path::Pattern,
 };
 use crate::limit::{Subject, Unit};
-
-/// Why a text is no catalog: one line for each fault.
-#[derive(Debug, thiserror::Error)]
-pub struct Invalid {
-    origin: String,
-    faults: Vec<String>,
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.faults.iter().enumerate() {
-            let newline = if index == 0 { "" } else { "\n" };
-            write!(f, "{newline}{}: {fault}", self.origin)?;
-        }
-        Ok(())
-    }
-}
-
-impl Invalid {
-    /// The faults alone, each where and why, for a reader who knows no file.
-    #[must_use]
-    pub fn faults(&self) -> &[String] {
-        &self.faults
-    }
-}
-
-/// What was found while reading.
-#[derive(Default)]
-pub(super) struct Findings {
-    faults: Vec<String>,
-    warnings: Vec<String>,
-}
-
-impl Findings {
-    pub(super) fn fault(&mut self, at: &str, what: impl fmt::Display) {
-        self.faults.push(format!("{at}: {what}"));
-    }
-
-    pub(super) fn warning(&mut self, at: &str, what: impl fmt::Display) {
-        self.warnings.push(format!("{at}: {what}"));
-    }
-
-    /// A name that can stand in answers and metrics; what is none is a fault.
-    pub(super) fn name(&mut self, at: &str, name: &str) -> Arc<str> {
-        let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if !(1..=64).contains(&name.len()) || !name.bytes().all(sound) {
-            self.fault(at, "a name has 1 to 64 of the characters A-Z a-z 0-9 . _ -");
-        }
-        name.into()
-    }
-}
 
 impl Catalog {
     /// Reads a catalog; `origin` is what errors call the text.

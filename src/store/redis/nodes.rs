@@ -97,9 +97,13 @@ impl Redis {
         }
     }
 
-    /// A heartbeat that is not answered leaves the last number as it was.
+    /// A heartbeat that is not answered leaves the last number as it was, and has the lanes try
+    /// their connections: one that is idle would not notice that Redis is gone.
     async fn beat(&self) {
-        let Ok(mut connection) = self.pool.get().await else { return };
+        let Ok(mut connection) = self.pool.get().await else {
+            self.trouble.send_replace(());
+            return;
+        };
         let mut beat = redis::cmd("EVAL");
         beat.arg(HEARTBEAT).arg(1).arg(NODES).arg(&self.node_id).arg(SILENCE);
         match beat.query_async::<u64>(&mut connection).await {
@@ -109,6 +113,7 @@ impl Redis {
             }
             Err(error) => {
                 tracing::debug!(%error, "a heartbeat was not answered");
+                self.trouble.send_replace(());
                 drop(deadpool_redis::Connection::take(connection));
             }
         }
