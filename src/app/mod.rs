@@ -34,6 +34,9 @@ pub enum Failure {
     /// The address is taken or not ours.
     #[error("cannot listen on {0}: {1}; choose another with --listen")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {path}: {why}", path = .0.display(), why = .1)]
+    DataDir(std::path::PathBuf, #[source] crate::store::Unopened),
     /// The record cannot be written.
     #[error("cannot write the record {path}: {why}", path = .0.display(), why = .1)]
     Record(std::path::PathBuf, #[source] std::io::Error),
@@ -89,7 +92,12 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
     let fallback = Arc::new(Fallback::new(local.clone(), redis));
     let registry = match &counts {
         Counts::Redis(redis) => Registry::Redis(Arc::clone(redis)),
-        Counts::Memory(_) => Registry::Embedded(Arc::new(Embedded::in_memory())),
+        Counts::Memory(_) => Registry::Embedded(Arc::new(match &settings.data_dir {
+            None => Embedded::in_memory(),
+            Some(folder) => {
+                Embedded::open(folder).map_err(|why| Failure::DataDir(folder.clone(), why))?
+            }
+        })),
     };
     let directory = Arc::new(Directory::new(registry.clone()));
     let sync = Arc::new(Sync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));

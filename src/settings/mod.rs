@@ -29,6 +29,8 @@ pub struct Settings {
     pub store: StoreAddress,
     /// Certificates that a `rediss://` server may be signed by; the public ones where absent.
     pub redis_ca: Option<PathBuf>,
+    /// What keeps the admin API's resources where limits are counted in memory.
+    pub data_dir: Option<PathBuf>,
     /// The catalog file; the built-in example where absent.
     pub catalog: Option<PathBuf>,
     /// From a check fully read to its answer.
@@ -111,6 +113,10 @@ impl TryFrom<Raw> for Settings {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             some => some,
         };
+        if !raw.data_dir.is_empty() && raw.store != "memory" {
+            let why = "it is for the store in memory; with Redis, Redis keeps what is declared";
+            return Err(invalid("data_dir", why.into()));
+        }
         if raw.admin_access_key_id.is_empty() != raw.admin_secret_access_key.is_empty() {
             let why = "an access key id and a secret access key need each other: set both or none";
             return Err(invalid("admin_access_key_id", why.into()));
@@ -125,6 +131,7 @@ impl TryFrom<Raw> for Settings {
             },
             store: StoreAddress::new(raw.store),
             redis_ca: path(raw.redis_ca),
+            data_dir: path(raw.data_dir),
             catalog: path(raw.catalog),
             check_deadline,
             check_token: Token::new(&raw.check_token),

@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub(super) admin_secret_access_key: String,
     pub(super) store: String,
     pub(super) redis_ca: String,
+    pub(super) data_dir: String,
     pub(super) catalog: String,
     pub(super) check_deadline: String,
     pub(super) check_token: String,
@@ -54,6 +55,9 @@ pub struct Flags {
     /// PEM file with the authorities to trust for rediss:// [default: the public ones]
     #[arg(long, value_name = "FILE")]
     pub redis_ca: Option<String>,
+    /// Folder that keeps what the admin API declares, where the store is memory [default: none]
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<String>,
     /// YAML file with APIs, plans, keys and policies [default: a built-in example, key demo-key]
     #[arg(long, value_name = "FILE")]
     pub catalog: Option<String>,
@@ -99,6 +103,7 @@ impl Flags {
             ("listen_admin", &self.listen_admin),
             ("store", &self.store),
             ("redis_ca", &self.redis_ca),
+            ("data_dir", &self.data_dir),
             ("catalog", &self.catalog),
             ("check_deadline", &self.check_deadline),
             ("check_token", &self.check_token),

@@ -190,3 +190,23 @@ fn a_key_that_cannot_be_looked_up_is_503_and_known_ones_go_on() {
     // The plan says open, and who asks is known.
     eventually("the node decides alone", || node.check(json!({"api_key": value})).status == 200);
 }
+
+#[test]
+fn with_a_data_directory_a_restart_loses_no_key_and_no_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--data-dir", dir.path().to_str().unwrap()];
+    let first = node(None, &flags);
+    let (_, value, plan) = plan_and_key(&first, 5);
+    // Two nodes cannot share it: each would overwrite what the other declares.
+    let second = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(flags)
+        .output()
+        .unwrap();
+    assert!(!second.status.success());
+    assert!(String::from_utf8_lossy(&second.stderr).contains("data directory"));
+    assert_eq!(first.stop(), Some(0));
+    let again = node(None, &flags);
+    assert_eq!(again.check(json!({"api_key": value})).json()["key"]["plan"], json!(plan));
+    assert_eq!(again.check(json!({"api_key": "demo-key"})).status, 403, "the example is gone");
+}
