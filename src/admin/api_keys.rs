@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::wire::{Answer, Wanted, created, list, parse, removed, shown};
 use super::{Admin, failure::Failure};
+use crate::control::Imported;
 
 /// What a list of keys is narrowed to.
 #[derive(Default, Deserialize)]
@@ -19,18 +21,26 @@ pub(super) struct Filter {
     wanted: Wanted,
 }
 
+/// What `POST /apikeys` is for: one key, or with `mode=import` a file of them.
 #[derive(Default, Deserialize)]
-pub(super) struct Mode {
+pub(super) struct Door {
     mode: Option<String>,
+    format: Option<String>,
+    failonwarnings: Option<String>,
 }
 
 pub(super) async fn create(
     State(admin): State<Arc<Admin>>,
-    Query(mode): Query<Mode>,
+    Query(door): Query<Door>,
     body: Bytes,
 ) -> Answer {
-    if let Some(mode) = mode.mode {
-        return Err(Failure::bad_request(format!("mode={mode} is not served here yet")));
+    if let Some(wanted) = &door.mode {
+        if (wanted.as_str(), door.format.as_deref()) != ("import", Some("csv")) {
+            return Err(Failure::bad_request("only mode=import&format=csv is served"));
+        }
+        let fail = door.failonwarnings.is_some_and(|fail| fail.eq_ignore_ascii_case("true"));
+        let Imported { ids, warnings } = admin.editor.import(&body, fail).await?;
+        return Ok(created(&json!({ "ids": ids, "warnings": warnings })));
     }
     let (record, value) = admin.editor.create_key(parse(&body)?).await?;
     let mut told = record.shown();

@@ -70,6 +70,37 @@ pub(super) struct Facts {
     expires_at: Option<String>,
 }
 
+impl WantedKey {
+    /// A key of a file.
+    pub(super) fn new(name: &str, description: Option<&str>, value: &str, enabled: bool) -> Self {
+        let facts = Facts {
+            name: Some(name.into()),
+            description: description.map(Into::into),
+            enabled,
+            ..Facts::default()
+        };
+        let value = Some(value.into());
+        Self { value, _ids_are_always_distinct: true, stage_keys: Vec::new(), facts }
+    }
+
+    /// That it could be made.
+    pub(super) fn sound(&self) -> Result<(), Error> {
+        self.value.as_deref().map_or(Ok(()), sound_value)?;
+        self.facts.sound()
+    }
+}
+
+fn sound_value(value: &str) -> Result<(), Error> {
+    if value.len() < MIN_VALUE {
+        return Err(Error::BadRequest("API Key value should be at least 20 characters".into()));
+    }
+    if value.len() > MAX_VALUE || value.chars().any(char::is_control) {
+        let why = "API Key value should have at most 1024 bytes and no control characters";
+        return Err(Error::BadRequest(why.into()));
+    }
+    Ok(())
+}
+
 impl KeyRecord {
     /// A key as wanted, and its value, which is told this once.
     ///
@@ -82,13 +113,7 @@ impl KeyRecord {
             return Err(Error::BadRequest(why.into()));
         }
         let value = value.filter(|value| !value.is_empty()).unwrap_or_else(|| fresh_id(40));
-        if value.len() < MIN_VALUE {
-            return Err(Error::BadRequest("API Key value should be at least 20 characters".into()));
-        }
-        if value.len() > MAX_VALUE || value.chars().any(char::is_control) {
-            let why = "API Key value should have at most 1024 bytes and no control characters";
-            return Err(Error::BadRequest(why.into()));
-        }
+        sound_value(&value)?;
         facts.sound()?;
         let now = now();
         let id = new_id(&facts.tags);
@@ -137,6 +162,14 @@ impl KeyRecord {
     /// Its tags.
     pub fn tags(&mut self) -> &mut BTreeMap<String, String> {
         &mut self.wanted.tags
+    }
+
+    /// Takes over what an imported line says of it.
+    pub(super) fn become_as(&mut self, wanted: &WantedKey) {
+        self.wanted.name.clone_from(&wanted.facts.name);
+        self.wanted.description.clone_from(&wanted.facts.description);
+        self.wanted.enabled = wanted.facts.enabled;
+        self.last_updated_date = now();
     }
 
     /// Makes all operations in their order.

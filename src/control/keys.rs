@@ -43,6 +43,11 @@ impl Editor {
         page.iter().map(|(_, text)| parse(text)).collect()
     }
 
+    /// The id of the key whose value has this digest.
+    pub(super) async fn id_of(&self, digest: &Digest) -> Result<Option<String>, Error> {
+        Ok(self.registry.get(&digest_path(digest)).await?)
+    }
+
     /// Makes a key, and tells its value this once.
     ///
     /// # Errors

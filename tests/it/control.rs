@@ -210,3 +210,21 @@ fn with_a_data_directory_a_restart_loses_no_key_and_no_plan() {
     assert_eq!(again.check(json!({"api_key": value})).json()["key"]["plan"], json!(plan));
     assert_eq!(again.check(json!({"api_key": "demo-key"})).status, 403, "the example is gone");
 }
+
+#[test]
+fn the_documented_redis_user_may_do_all_that_is_needed_and_no_more() {
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    let rules = readme.split("`ACL SETUSER tollgate ").nth(1).unwrap().split('`').next().unwrap();
+    let redis = RedisServer::start();
+    let mut create = vec!["ACL", "SETUSER", "tollgate"];
+    create.extend(rules.split(' '));
+    redis.ask(&create);
+    let url = redis.url().replace("redis://", "redis://tollgate:PASSWORD@");
+    let node = node(None, &["--store", &url]);
+    let (id, value, plan) = plan_and_key(&node, 3);
+    assert_eq!(node.check(json!({"api_key": value})).status, 200);
+    assert_eq!(call(&node, "GET", "/apikeys", json!(null))["item"][0]["id"], json!(id));
+    call(&node, "DELETE", &format!("/usageplans/{plan}"), json!(null));
+    call(&node, "DELETE", &format!("/apikeys/{id}"), json!(null));
+    assert_eq!(node.check(json!({"api_key": value})).status, 403);
+}

@@ -124,6 +124,25 @@ assert [item["name"] for item in aws.get_api_keys(nameQuery="key-5")["items"]] =
 assert [item["id"] for item in aws.get_api_keys(customerId="c-1")["items"]] == [key["id"]]
 assert [item["id"] for item in aws.get_usage_plan_keys(usagePlanId=plan["id"])["items"]] == [key["id"]]
 
+# A file of keys: all of it or, with a broken line, nothing.
+text = """name,ENABLED,Key,Colour,UsagePlanIds
+first,TRUE,%s,red,
+second,false,%s,green,"%s,nowhere"
+third,maybe,%s,blue,
+""" % ("1" * 20, "2" * 20, plan["id"], "3" * 20)
+message = refused("BadRequestException", 400, aws.import_api_keys,
+                  body=text.encode(), format="csv", failOnWarnings=True)
+assert "line 3: there is no usage plan nowhere; line 4: Enabled" in message, message
+assert check({"api_key": "1" * 20})[0] == 403
+imported = aws.import_api_keys(body=text.encode(), format="csv")
+assert len(imported["ids"]) == 1 and len(imported["warnings"]) == 2, imported
+again = aws.import_api_keys(
+    body=f"Key,Name,UsagePlanIds\n{'1' * 20},renamed,'{plan['id']}'\n".encode(), format="csv")
+assert again["ids"] == imported["ids"] and again["warnings"] == [], again
+assert aws.get_api_key(apiKey=again["ids"][0])["name"] == "renamed"
+assert check({**call, "api_key": "1" * 20})[0] == 200
+aws.delete_api_key(apiKey=again["ids"][0])
+
 # Errors are AWS' own.
 refused("NotFoundException", 404, aws.get_usage_plan, usagePlanId="nowhere")
 refused("NotFoundException", 404, aws.get_api_key, apiKey="nowhere")
