@@ -54,7 +54,8 @@ impl Access {
         standing(&charges[0], verdict.readings[0], false, self.failures.now()).remaining > 0
     }
 
-    fn role(&self, request: &Parts, body: &[u8]) -> Result<Role, Failure> {
+    /// Which credential a request has, and what it allows.
+    fn role(&self, request: &Parts, body: &[u8]) -> Result<(&str, Role), Failure> {
         let Some(header) = request.headers.get("authorization") else {
             let why = "the admin API needs Authorization: Bearer with the token of TOLLGATE_ADMIN_TOKEN, or a request signed with the access key (SigV4)";
             return Err(refused("MissingAuthenticationTokenException", why));
@@ -67,8 +68,8 @@ impl Access {
                 known.as_ref().is_some_and(|known: &crate::settings::Token| known.is(token))
             };
             return match (is(&self.credentials.write), is(&self.credentials.read)) {
-                (true, _) => Ok(Role::Write),
-                (_, true) => Ok(Role::Read),
+                (true, _) => Ok(("admin_token", Role::Write)),
+                (_, true) => Ok(("admin_read_token", Role::Read)),
                 _ => Err(Failure::new(
                     StatusCode::UNAUTHORIZED,
                     "UnauthorizedException",
@@ -81,7 +82,7 @@ impl Access {
             return Err(refused("UnrecognizedClientException", why));
         };
         let checked = signature::check(key, request, body);
-        checked.map(|()| Role::Write).map_err(|(kind, why)| refused(kind, why))
+        checked.map(|()| (&*key.id, Role::Write)).map_err(|(kind, why)| refused(kind, why))
     }
 }
 
@@ -95,15 +96,23 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let id = uuid_like();
-    let response = match admit(&admin, request).await {
-        Ok(request) => next.run(request).await,
-        Err(failure) => failure.into_response(),
+    let id = request_id();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (who, response) = match admit(&admin, request).await {
+        Ok((who, request)) => (who, next.run(request).await),
+        Err(failure) => ("nobody", failure.into_response()),
     };
+    // Who changed what, and who tried to; not every guess of a flood.
+    let (status, reading) = (response.status(), matches!(method, Method::GET | Method::HEAD));
+    if status != StatusCode::TOO_MANY_REQUESTS && (!reading || who == "nobody") {
+        let status = status.as_u16();
+        tracing::info!(who, %method, path, status, request_id = id, "admin request");
+    }
     with_id(response, &id)
 }
 
-async fn admit(admin: &Admin, request: Request) -> Result<Request, Failure> {
+/// The request, and by which credential it is let in.
+async fn admit(admin: &Admin, request: Request) -> Result<(&str, Request), Failure> {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0);
     if !admin.access.count_failures(peer, 0) {
         let why = "too many failed authentications from this address; wait a minute";
@@ -114,13 +123,13 @@ async fn admit(admin: &Admin, request: Request) -> Result<Request, Failure> {
         let why = "the request body is over 10 MiB, or broke off";
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", why)
     })?;
-    let role = admin.access.role(&parts, &body).inspect_err(|_| {
+    let (who, role) = admin.access.role(&parts, &body).inspect_err(|_| {
         admin.access.count_failures(peer, 1);
     })?;
     if role == Role::Read && !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(refused("AccessDeniedException", "this token may only read"));
     }
-    Ok(Request::from_parts(parts, Body::from(body)))
+    Ok((who, Request::from_parts(parts, Body::from(body))))
 }
 
 fn with_id(mut response: Response, id: &str) -> Response {
@@ -131,7 +140,7 @@ fn with_id(mut response: Response, id: &str) -> Response {
 }
 
 /// Thirty-two random hexadecimal digits, grouped as AWS groups them.
-fn uuid_like() -> String {
+fn request_id() -> String {
     use std::hash::{BuildHasher as _, RandomState};
     let [a, b]: [u64; 2] = std::array::from_fn(|place| RandomState::new().hash_one(place));
     format!(

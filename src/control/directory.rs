@@ -114,7 +114,19 @@ impl Directory {
         let record = record.map(|text| serde_json::from_str::<KeyRecord>(&text));
         let record = record.transpose().map_err(|error| Error::BadRow(error.to_string()))?;
         let key = record.map(|record| Arc::new(record.in_use()));
-        match (&key, digest) {
+        self.remember(revision, digest, id, key.as_ref());
+        Ok(key)
+    }
+
+    /// Remembers what the registry said when this was as new as `revision`.
+    fn remember(
+        &self,
+        revision: u64,
+        digest: Option<Digest>,
+        id: Option<Arc<str>>,
+        key: Option<&Arc<ApiKey>>,
+    ) {
+        match (key, digest) {
             (Some(key), digest) => {
                 self.keys.insert(Arc::clone(&key.id), Arc::clone(key));
                 if let Some(digest) = digest {
@@ -124,16 +136,15 @@ impl Directory {
             (None, Some(digest)) => self.guesses.insert(digest, ()),
             (None, None) => {}
         }
-        // A change that came while this was asked may have passed by what is now remembered.
+        // A change that came since may have passed by what is now remembered.
         if self.revision.load(Ordering::SeqCst) != revision {
             if let Some(digest) = digest {
                 self.forget_digest(&digest);
             }
-            if let Some(id) = &id {
-                self.keys.remove(id);
+            if let Some(id) = id {
+                self.keys.remove(&id);
             }
         }
-        Ok(key)
     }
 
     /// What is remembered from now on is as new as this revision.
@@ -160,5 +171,30 @@ impl Directory {
         self.ids.clear();
         self.keys.clear();
         self.guesses.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Embedded;
+
+    #[test]
+    fn what_was_asked_before_a_change_is_not_remembered_after_it() {
+        let directory = Directory::new(Registry::Embedded(Arc::new(Embedded::in_memory())));
+        let catalog = Catalog::example();
+        let key = Arc::new(ApiKey::new("k"));
+        let asked = |secret| directory.find(&catalog, Client::Secret(secret));
+        directory.begin(7);
+        directory.remember(7, Some(digest("new")), Some("k".into()), Some(&key));
+        assert!(matches!(asked("new"), Found::Key(_)));
+        directory.remember(7, Some(digest("guess")), None, None);
+        assert!(matches!(asked("guess"), Found::Nobody));
+        directory.forget_all();
+        directory.begin(8);
+        directory.remember(7, Some(digest("old")), Some("k".into()), Some(&key));
+        assert!(matches!(asked("old"), Found::Ask(_)));
+        directory.remember(7, Some(digest("guess")), None, None);
+        assert!(matches!(asked("guess"), Found::Ask(_)));
     }
 }

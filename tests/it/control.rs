@@ -172,10 +172,18 @@ fn a_keys_value_is_told_once_and_kept_nowhere() {
     ] {
         let told = as_bearer(&node, TOKEN, "GET", &path, "").body;
         assert!(told.contains(&id) && !told.contains(&value), "{told}");
+        assert!(!told.contains("sha256"), "the digest is nobody's business: {told}");
     }
     let held = format!("{:?}", redis.ask(&["HGETALL", "tg:{registry}"]));
     assert!(held.contains(&id) && !held.contains(&value), "{held}");
-    assert!(!node.log().contains(&value));
+    let log = node.log();
+    assert!(!log.contains(&value));
+    let audited = |line: &str| {
+        ["who=\"admin_token\"", "POST", "path=\"/apikeys\"", "status=201"]
+            .iter()
+            .all(|part| line.contains(part))
+    };
+    assert!(log.lines().any(audited), "{log}");
     assert!(!node.get("/metrics").body.contains(&value));
 }
 
