@@ -10,6 +10,7 @@ mod failure;
 mod rest_apis;
 mod signature;
 mod stages;
+mod tags;
 mod usage_plans;
 mod wire;
 
@@ -86,6 +87,7 @@ pub fn router(admin: Admin) -> Router {
         )
         .route("/usageplans/{id}/keys", post(usage_plans::add_key).get(usage_plans::keys))
         .route("/usageplans/{id}/keys/{key}", get(usage_plans::key).delete(usage_plans::remove_key))
+        .route("/tags/{arn}", get(tags::get).put(tags::put).delete(tags::remove))
         .method_not_allowed_fallback(|| async {
             let why = "this path is served with another method";
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedException", why)

@@ -124,6 +124,16 @@ assert [item["name"] for item in aws.get_api_keys(nameQuery="key-5")["items"]] =
 assert [item["id"] for item in aws.get_api_keys(customerId="c-1")["items"]] == [key["id"]]
 assert [item["id"] for item in aws.get_usage_plan_keys(usagePlanId=plan["id"])["items"]] == [key["id"]]
 
+# Tags, on all that has them.
+for path in (f"apikeys/{key['id']}", f"restapis/{api_id}", f"restapis/{api_id}/stages/prod",
+             f"usageplans/{plan['id']}"):
+    arn = "arn:aws:apigateway:eu-central-1::/" + path
+    aws.tag_resource(resourceArn=arn, tags={"team": "a b", "cost centre": "7"})
+    aws.untag_resource(resourceArn=arn, tagKeys=["cost centre"])
+    assert aws.get_tags(resourceArn=arn)["tags"] == {"team": "a b"}, path
+refused("NotFoundException", 404, aws.get_tags, resourceArn=arn + "x")
+refused("BadRequestException", 400, aws.get_tags, resourceArn="nonsense")
+
 # A file of keys: all of it or, with a broken line, nothing.
 text = """name,ENABLED,Key,Colour,UsagePlanIds
 first,TRUE,%s,red,

@@ -1,0 +1,110 @@
+//! `/tags/{arn}`: what people call APIs, stages, plans and keys.
+//!
+//! Of an ARN, `arn:aws:apigateway:REGION::/usageplans/ID`, only the path counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Admin;
+use super::failure::Failure;
+use super::wire::{Answer, parse, shown};
+use crate::control::{Document, Error};
+
+type Tags = BTreeMap<String, String>;
+
+#[derive(Deserialize)]
+struct WantedTags {
+    tags: Tags,
+}
+
+/// Which resource an ARN names.
+enum Tagged {
+    Key(String),
+    Api(String),
+    Stage(String, String),
+    Plan(String),
+}
+
+impl Tagged {
+    fn read(arn: &str) -> Result<Self, Failure> {
+        let path = arn.rsplit(':').next().unwrap_or_default().trim_start_matches('/');
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts[..] {
+            ["apikeys", id] => Ok(Self::Key(id.into())),
+            ["restapis", id] => Ok(Self::Api(id.into())),
+            ["restapis", id, "stages", name] => Ok(Self::Stage(id.into(), name.into())),
+            ["usageplans", id] => Ok(Self::Plan(id.into())),
+            _ => Err(Failure::bad_request("Invalid resource ARN; it ends like :/usageplans/ID")),
+        }
+    }
+
+    /// Its tags in the document; a key's are not there.
+    fn of<'d>(&self, document: &'d mut Document) -> Result<&'d mut Tags, Error> {
+        match self {
+            Self::Key(_) => Err(Error::no("API Key")),
+            Self::Api(id) => Ok(&mut document.api_mut(id)?.wanted.tags),
+            Self::Plan(id) => Ok(&mut document.plan_mut(id)?.wanted.tags),
+            Self::Stage(id, name) => {
+                let stage = document.api_mut(id)?.stages.get_mut(name);
+                Ok(stage.ok_or_else(|| Error::no("stage"))?.tags())
+            }
+        }
+    }
+}
+
+async fn edit(admin: &Admin, arn: &str, change: impl Fn(&mut Tags)) -> Answer {
+    match Tagged::read(arn)? {
+        Tagged::Key(id) => {
+            let change = |record: &mut crate::control::KeyRecord| {
+                change(record.tags());
+                Ok(())
+            };
+            admin.editor.edit_key(&id, change).await?;
+        }
+        tagged => admin.editor.edit(|document| tagged.of(document).map(&change)).await?,
+    }
+    Ok(no_content())
+}
+
+fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+pub(super) async fn put(
+    State(admin): State<Arc<Admin>>,
+    Path(arn): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let WantedTags { tags } = parse(&body)?;
+    edit(&admin, &arn, |known| known.extend(tags.clone())).await
+}
+
+/// Which tags go stands in the query, once for each: `tagKeys=a&tagKeys=b`.
+pub(super) async fn remove(
+    State(admin): State<Arc<Admin>>,
+    Path(arn): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    let query = query.unwrap_or_default();
+    let named = |pair: &str| {
+        let key = pair.strip_prefix("tagKeys=")?.replace('+', " ");
+        Some(percent_encoding::percent_decode_str(&key).decode_utf8().ok()?.into_owned())
+    };
+    let gone: Vec<String> = query.split('&').filter_map(named).collect();
+    edit(&admin, &arn, |known| known.retain(|key, _| !gone.contains(key))).await
+}
+
+pub(super) async fn get(State(admin): State<Arc<Admin>>, Path(arn): Path<String>) -> Answer {
+    let tags = match Tagged::read(&arn)? {
+        Tagged::Key(id) => admin.editor.key(&id).await?.tags().clone(),
+        tagged => tagged.of(&mut admin.editor.document().await?)?.clone(),
+    };
+    Ok(shown(&json!({ "tags": tags })))
+}
