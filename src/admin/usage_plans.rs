@@ -48,8 +48,7 @@ pub(super) async fn patch(
     body: Bytes,
 ) -> Answer {
     let patch = parse(&body)?;
-    let edit = admin.editor.edit(|document| {
-        let plan = document.plan_mut(&id)?;
+    let edit = admin.editor.edit_plan(&id, |plan| {
         plan.patch(&patch)?;
         Ok(json!(plan))
     });

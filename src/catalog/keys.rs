@@ -142,12 +142,7 @@ fn plans(
             continue;
         };
         for other in &plans {
-            let both = catalog.apis.iter().find_map(|(api, stages)| {
-                let serve = |stage: &&Arc<str>| {
-                    plan.serves(api, stage) && catalog.plans[other].serves(api, stage)
-                };
-                stages.keys().find(serve).map(|stage| (api, stage))
-            });
+            let both = catalog.shared_stage(plan, &catalog.plans[other]);
             if other == id {
                 findings.fault(&at, format_args!("the plan `{id}` is there twice; keep one"));
             } else if let Some((api, stage)) = both {

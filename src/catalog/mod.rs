@@ -183,6 +183,29 @@ impl Catalog {
         self.keys_by_digest.get(digest)
     }
 
+    /// Whether there is a plan with this id.
+    #[must_use]
+    pub fn has_plan(&self, id: &str) -> bool {
+        self.plans.contains_key(id)
+    }
+
+    /// Whether two plans serve the same stage, so that a key can only be on one of them.
+    #[must_use]
+    pub fn both_serve(&self, one: &str, other: &str) -> bool {
+        let (Some(one), Some(other)) = (self.plans.get(one), self.plans.get(other)) else {
+            return false;
+        };
+        one.stages.is_none() && other.stages.is_none() || self.shared_stage(one, other).is_some()
+    }
+
+    /// A stage that both plans serve, and its API.
+    fn shared_stage(&self, one: &Plan, other: &Plan) -> Option<(&Arc<str>, &Arc<str>)> {
+        self.apis.iter().find_map(|(api, stages)| {
+            let serve = |stage: &&Arc<str>| one.serves(api, stage) && other.serves(api, stage);
+            stages.keys().find(serve).map(|stage| (api, stage))
+        })
+    }
+
     /// The key with this id.
     #[must_use]
     pub fn key_by_id(&self, id: &str) -> Option<&Arc<ApiKey>> {

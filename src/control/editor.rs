@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::keys::link_path;
-use super::{Document, Error, Live, Sync, document};
+use super::{Document, Error, Live, Sync, UsagePlan, document};
 use crate::store::{Change, Registry, Uncommitted};
 
 /// How often a change is made again before it is refused.
@@ -16,7 +16,7 @@ pub(super) const TRIES: usize = 8;
 pub struct Editor {
     pub(super) registry: Registry,
     pub(super) live: Arc<Live>,
-    sync: Arc<Sync>,
+    pub(super) sync: Arc<Sync>,
 }
 
 impl Editor {
@@ -57,6 +57,29 @@ impl Editor {
         Err(too_busy())
     }
 
+    /// Changes a plan.
+    ///
+    /// # Errors
+    /// As [`Editor::edit`]; and where there is none, or it is the catalog file's.
+    pub async fn edit_plan<T>(
+        &self,
+        id: &str,
+        change: impl Fn(&mut UsagePlan) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let edit = self.edit(|document| change(document.plan_mut(id)?));
+        edit.await.map_err(|error| self.whose_plan(id, error))
+    }
+
+    /// The registry has no such plan; the file may.
+    fn whose_plan(&self, id: &str, error: Error) -> Error {
+        match error {
+            Error::NotFound(_) if self.live.catalog().has_plan(id) => {
+                Error::filed("usage plan", id)
+            }
+            error => error,
+        }
+    }
+
     /// Removes a plan, and takes its keys off it.
     ///
     /// # Errors
@@ -65,7 +88,8 @@ impl Editor {
         self.edit(|document| {
             document.usage_plans.remove(plan).map(drop).ok_or_else(|| Error::no("Usage Plan"))
         })
-        .await?;
+        .await
+        .map_err(|error| self.whose_plan(plan, error))?;
         loop {
             let links = self.registry.page(&link_path(plan, ""), None, 100).await?;
             if links.is_empty() {

@@ -123,26 +123,12 @@ impl Editor {
     /// Where either is not there, the key is on it already, or on another plan of a stage of it.
     pub async fn link(&self, plan: &str, key: &str) -> Result<KeyRecord, Error> {
         for _ in 0..TRIES {
-            let document = self.document().await?;
-            let wanted = document.plan(plan)?;
+            self.sync.look().await?;
             let (was, mut record) = self.read_key(key).await?;
-            if record.plans.iter().any(|other| other == plan) {
+            if record.is_on(plan) {
                 return Err(Error::Conflict(format!("{key} already exists in the usage plan")));
             }
-            for other in record.plans.iter().filter_map(|other| document.usage_plans.get(other)) {
-                let shared = wanted.stages().find(|(api, stage)| other.serves(api, stage));
-                let shared = shared
-                    .or_else(|| other.stages().find(|(api, stage)| wanted.serves(api, stage)));
-                if shared.is_some()
-                    || (wanted.stages().next().is_none() && other.stages().next().is_none())
-                {
-                    let why = format!(
-                        "{key} cannot be added: the usage plan {} serves the same stage",
-                        other.id
-                    );
-                    return Err(Error::Conflict(why));
-                }
-            }
+            self.may_join(plan, &record)?;
             record.plans.push(plan.into());
             let changes = [
                 Change { path: key_path(key), was: Some(was), becomes: Some(text(&record)?) },
@@ -187,7 +173,10 @@ impl Editor {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<KeyRecord>, Error> {
-        self.document().await?.plan(plan)?;
+        self.sync.look().await?;
+        if !self.live.catalog().has_plan(plan) {
+            return Err(Error::no("Usage Plan"));
+        }
         let prefix = link_path(plan, "");
         let after = after.map(|key| link_path(plan, key));
         let mut records = Vec::new();
@@ -202,9 +191,33 @@ impl Editor {
         Ok(records)
     }
 
+    /// That the registry has no such key; the file may.
+    fn no_key(&self, id: &str) -> Error {
+        match self.live.catalog().key_by_id(id) {
+            None => Error::no("API Key"),
+            Some(_) => Error::filed("API key", id),
+        }
+    }
+
+    /// That there is this plan, of the API or of the file, and that the key is on no other of one of
+    /// its stages.
+    fn may_join(&self, plan: &str, record: &KeyRecord) -> Result<(), Error> {
+        let catalog = self.live.catalog();
+        if !catalog.has_plan(plan) {
+            return Err(Error::no("Usage Plan"));
+        }
+        match record.plans.iter().find(|other| catalog.both_serve(plan, other)) {
+            None => Ok(()),
+            Some(other) => Err(Error::Conflict(format!(
+                "{} cannot be added: the usage plan {other} serves the same stage",
+                record.id
+            ))),
+        }
+    }
+
     async fn read_key(&self, id: &str) -> Result<(String, KeyRecord), Error> {
         let text = self.registry.get(&key_path(id)).await?;
-        let text = text.ok_or_else(|| Error::no("API Key"))?;
+        let text = text.ok_or_else(|| self.no_key(id))?;
         let record = parse(&text)?;
         Ok((text, record))
     }

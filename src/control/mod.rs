@@ -57,6 +57,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// That a resource is the catalog file's: the API does not change it.
+    #[must_use]
+    pub fn filed(what: &str, id: &str) -> Self {
+        Self::Conflict(format!("the {what} {id} is declared in the catalog file: change it there"))
+    }
+
     /// That there is no such resource, in AWS' words.
     #[must_use]
     pub fn no(what: &str) -> Self {

@@ -69,24 +69,12 @@ impl UsagePlan {
         Self { id: new_id(&wanted.tags), wanted }
     }
 
-    /// Whether it serves this stage; one that names no stage serves all.
-    pub(super) fn serves(&self, api: &str, stage: &str) -> bool {
-        let stages = &self.wanted.api_stages;
-        stages.is_empty()
-            || stages.iter().any(|served| served.api_id == api && served.stage == stage)
-    }
-
     /// Whether it names a stage of this API, or this stage.
     pub(super) fn names(&self, api: &str, stage: Option<&str>) -> bool {
         let named = |served: &ApiStage| {
             served.api_id == api && stage.is_none_or(|stage| served.stage == stage)
         };
         self.wanted.api_stages.iter().any(named)
-    }
-
-    /// Its stages, each as `API/STAGE`.
-    pub(super) fn stages(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.wanted.api_stages.iter().map(|served| (&*served.api_id, &*served.stage))
     }
 
     /// Makes all operations in their order.

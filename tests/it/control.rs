@@ -134,6 +134,18 @@ keys: [{ id: filed, value: the-key-of-the-catalog-file, plans: [free] }]
     let taken = json!({"name": "x", "tags": {"_custom_id_": "free"}}).to_string();
     let answer = as_bearer(&node, TOKEN, "POST", "/usageplans", &taken);
     assert_eq!(answer.status, 400, "{answer:?}");
+    // What the file declares is the file's to change; its plans may be given to keys.
+    let patch = json!({"patchOperations": [{"op": "replace", "path": "/name", "value": "x"}]});
+    for path in ["/usageplans/free", "/apikeys/filed"] {
+        for (method, body) in [("PATCH", patch.to_string()), ("DELETE", String::new())] {
+            let answer = as_bearer(&node, TOKEN, method, path, &body);
+            assert!(answer.status == 409 && answer.body.contains("catalog file"), "{answer:?}");
+        }
+    }
+    let more = call(&node, "POST", "/apikeys", json!({"name": "more", "enabled": true}));
+    let link = json!({"keyId": more["id"], "keyType": "API_KEY"});
+    call(&node, "POST", "/usageplans/free/keys", link);
+    assert_eq!(node.check(json!({"api_key": more["value"]})).json()["key"]["plan"], "free");
     std::fs::write(node.catalog_file(), "version: 1").unwrap();
     eventually("the file's key is gone", || {
         node.check(json!({"api_key": "the-key-of-the-catalog-file"})).status == 403
