@@ -99,7 +99,7 @@ pub(super) async fn guard(
     let id = request_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let (who, response) = match admit(&admin, request).await {
-        Ok((who, request)) => (who, next.run(request).await),
+        Ok((who, request)) => (who, in_our_words(next.run(request).await)),
         Err(failure) => ("nobody", failure.into_response()),
     };
     // Who changed what, and who tried to; not every guess of a flood.
@@ -109,6 +109,15 @@ pub(super) async fn guard(
         tracing::info!(who, %method, path, status, request_id = id, "admin request");
     }
     with_id(response, &id)
+}
+
+/// A path or a query that no handler could read is refused by the framework, in its own words.
+fn in_our_words(response: Response) -> Response {
+    if response.status().is_client_error() && !response.headers().contains_key("x-amzn-errortype") {
+        let why = "the path or the query is not UTF-8, or lacks a parameter";
+        return Failure::bad_request(why).into_response();
+    }
+    response
 }
 
 /// The request, and by which credential it is let in.

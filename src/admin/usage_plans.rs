@@ -20,7 +20,7 @@ struct WantedLink {
 }
 
 pub(super) async fn create(State(admin): State<Arc<Admin>>, body: Bytes) -> Answer {
-    let plan = UsagePlan::new(parse::<WantedPlan>(&body)?);
+    let plan = UsagePlan::new(parse::<WantedPlan>(&body)?)?;
     admin
         .editor
         .edit(|document| {

@@ -46,10 +46,16 @@ impl Findings {
 
     /// A name that can stand in answers and metrics; what is none is a fault.
     pub(super) fn name(&mut self, at: &str, name: &str) -> Arc<str> {
-        let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if !(1..=64).contains(&name.len()) || !name.bytes().all(sound) {
+        if !is_name(name) {
             self.fault(at, "a name has 1 to 64 of the characters A-Z a-z 0-9 . _ -");
         }
         name.into()
     }
+}
+
+/// Whether this can be an id or a name: `[A-Za-z0-9._-]{1,64}`.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(sound)
 }

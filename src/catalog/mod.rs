@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::limit::{Limit, Subject};
 use crate::time::Micros;
-pub use findings::Invalid;
+pub use findings::{Invalid, is_name};
 pub use keys::{Digest, digest, hex, time_of, unhex};
 pub use meet::{Ask, Cost, Met, PolicyKey, Refusal};
 

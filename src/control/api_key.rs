@@ -116,7 +116,7 @@ impl KeyRecord {
         sound_value(&value)?;
         facts.sound()?;
         let now = now();
-        let id = new_id(&facts.tags);
+        let id = new_id(&facts.tags)?;
         let sha256 = catalog::hex(&catalog::digest(&value));
         let record = Self {
             id,

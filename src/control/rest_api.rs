@@ -104,7 +104,7 @@ impl RestApi {
             resource_methods: BTreeMap::new(),
         };
         Ok(Self {
-            id: new_id(&wanted.tags),
+            id: new_id(&wanted.tags)?,
             created_date: now(),
             root_resource_id: root.id.clone(),
             wanted,

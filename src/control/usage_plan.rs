@@ -64,9 +64,11 @@ struct ApiStage {
 
 impl UsagePlan {
     /// A plan as wanted, under a new id.
-    #[must_use]
-    pub fn new(wanted: WantedPlan) -> Self {
-        Self { id: new_id(&wanted.tags), wanted }
+    ///
+    /// # Errors
+    /// Where the id that is asked for cannot be one.
+    pub fn new(wanted: WantedPlan) -> Result<Self, Error> {
+        Ok(Self { id: new_id(&wanted.tags)?, wanted })
     }
 
     /// Whether it names a stage of this API, or this stage.

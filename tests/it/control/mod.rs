@@ -1,5 +1,7 @@
 //! The control plane: driven by AWS' own client, in use on every node, and closed to strangers.
 
+mod bad_input;
+
 use std::process::Command;
 
 use serde_json::json;

@@ -1,0 +1,74 @@
+//! What the admin API makes of nonsense.
+
+use serde_json::json;
+
+use super::{TOKEN, as_bearer, call, node, plan_and_key};
+
+#[test]
+fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
+    let node = node(None, &[]);
+    let (id, value, plan) = plan_and_key(&node, 100);
+    let before = call(&node, "GET", "/usageplans", json!(null));
+    let plans = format!("/usageplans/{plan}");
+    let key = format!("/apikeys/{id}");
+    let keys = format!("{plans}/keys");
+    let deep = "[".repeat(500);
+    let patch = |path: &str, value: &str| {
+        json!({"patchOperations": [{"op": "replace", "path": path, "value": value}]}).to_string()
+    };
+    let cases: Vec<(&str, &str, String)> = vec![
+        ("POST", "/usageplans", "not JSON".into()),
+        ("POST", "/usageplans", deep),
+        ("POST", "/usageplans", "{}".into()),
+        ("POST", "/usageplans", r#"{"name":"a","colour":"red"}"#.into()),
+        (
+            "POST",
+            "/usageplans",
+            r#"{"name":"a","throttle":{"rateLimit":-1,"burstLimit":1}}"#.into(),
+        ),
+        (
+            "POST",
+            "/usageplans",
+            r#"{"name":"a","throttle":{"rateLimit":1e300,"burstLimit":1}}"#.into(),
+        ),
+        (
+            "POST",
+            "/usageplans",
+            r#"{"name":"a","throttle":{"rateLimit":1,"burstLimit":-5}}"#.into(),
+        ),
+        ("POST", "/usageplans", r#"{"name":"a","quota":{"limit":-1,"period":"DAY"}}"#.into()),
+        ("POST", "/usageplans", r#"{"name":"a","quota":{"limit":1,"period":"YEAR"}}"#.into()),
+        ("POST", "/usageplans", r#"{"name":"a","limits":[{"name":"throttle"}]}"#.into()),
+        ("POST", "/usageplans", r#"{"name":"a","tags":{"_custom_id_":"a/b"}}"#.into()),
+        ("POST", "/apikeys", r#"{"name":"a","tags":{"_custom_id_":"a/b"}}"#.into()),
+        ("POST", "/apikeys", r#"{"name":"a","value":"twenty characters\nand a control"}"#.into()),
+        ("POST", "/apikeys", r#"{"name":"a","expiresAt":"tomorrow"}"#.into()),
+        ("POST", "/apikeys?mode=import&format=csv", "Name\nonly".into()),
+        ("POST", "/apikeys?mode=import&format=xml", "Name,Key".into()),
+        ("POST", "/restapis", r#"{"name":"a","colour":"red"}"#.into()),
+        ("POST", &keys, r#"{"keyId":"nobody","keyType":"API_KEY"}"#.into()),
+        ("POST", &keys, format!(r#"{{"keyId":"{id}","keyType":"OTHER"}}"#)),
+        ("PATCH", &plans, patch("/quota/limit", "many")),
+        ("PATCH", &plans, patch("/throttle/rateLimit", "0")),
+        ("PATCH", &plans, patch("throttle", "1")),
+        ("PATCH", &plans, patch("/apiStages", "nowhere")),
+        ("PATCH", &plans, r#"{"patchOperations":[{"op":"test","path":"/name"}]}"#.into()),
+        ("PATCH", &key, patch("/enabled", "perhaps")),
+        ("PATCH", &key, patch("/value", "another")),
+        ("GET", "/apikeys?limit=0", String::new()),
+        ("GET", "/usageplans?limit=-3", String::new()),
+        ("PUT", "/usageplans", "{}".into()),
+        ("GET", "/nowhere", String::new()),
+        ("GET", "/tags/%FF", String::new()),
+    ];
+    for (method, path, body) in cases {
+        let answer = as_bearer(&node, TOKEN, method, path, &body);
+        let case = format!("{method} {path} {body:.200}: {answer:?}");
+        assert!((400..500).contains(&answer.status), "{case}");
+        assert!(answer.header("x-amzn-errortype").is_some(), "{case}");
+        assert!(answer.json()["message"].as_str().is_some_and(|why| why.len() > 5), "{case}");
+    }
+    assert_eq!(call(&node, "GET", "/usageplans", json!(null)), before);
+    assert_eq!(call(&node, "GET", "/apikeys", json!(null))["item"].as_array().unwrap().len(), 1);
+    assert_eq!(node.check(json!({"api_key": value})).status, 200);
+}
