@@ -5,7 +5,7 @@ set -eu
 
 # program:package
 WANTED="redis-server:redis-server nginx:nginx-light haproxy:haproxy caddy:caddy
-        promtool:prometheus cc:gcc wrk:wrk python3:python3"
+        promtool:prometheus cc:gcc wrk:wrk python3:python3 aws:awscli"
 
 PATH="$PATH:/usr/sbin:/sbin"
 missing=""

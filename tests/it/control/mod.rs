@@ -74,6 +74,34 @@ fn awss_own_client_runs_the_mission_in_the_embedded_mode() {
 }
 
 #[test]
+fn the_aws_command_line_runs_what_the_readme_shows() {
+    let node = node(None, &[]);
+    let aws = |words: &str| {
+        let output = Command::new("aws")
+            .args(["apigateway", "--endpoint-url", &format!("http://{}", node.admin())])
+            .args(words.split(' '))
+            .args(["--output", "json"])
+            .env("AWS_ACCESS_KEY_ID", "AKIATEST")
+            .env("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")
+            .envs([("AWS_DEFAULT_REGION", "local"), ("AWS_PAGER", "")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    let mut shown = readme.lines().filter_map(|line| line.strip_prefix("gateway "));
+    let mut next = || shown.next().unwrap().split("  #").next().unwrap().trim_end().to_owned();
+    let plan = aws(&next());
+    let key = aws(&next());
+    let link = next().replace("PLAN", plan["id"].as_str().unwrap());
+    aws(&link.replace(" KEY ", &format!(" {} ", key["id"].as_str().unwrap())));
+    let answer = node.check(json!({"api_key": key["value"]})).json();
+    assert_eq!((&answer["allowed"], &answer["key"]["plan"]), (&json!(true), &plan["id"]));
+    assert_eq!(answer["limits"][1]["limit"], 1000);
+}
+
+#[test]
 fn every_change_reaches_every_node_within_a_second() {
     let redis = RedisServer::start();
     let url = redis.url();
