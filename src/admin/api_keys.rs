@@ -86,7 +86,8 @@ pub(super) async fn patch(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Answer {
-    Ok(shown(&admin.editor.patch_key(&id, &parse(&body)?).await?.shown()))
+    let patch = parse(&body)?;
+    Ok(shown(&admin.editor.edit_key(&id, |record| record.patch(&patch)).await?.shown()))
 }
 
 pub(super) async fn delete(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {

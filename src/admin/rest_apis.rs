@@ -1,6 +1,6 @@
 //! `/restapis`: APIs, their resources and methods.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::Admin;
 use super::failure::Failure;
 use super::wire::{Answer, Wanted, created, parse, removed, shown};
-use crate::control::{Error, Resource, RestApi, WantedApi};
+use crate::control::{Document, Error, Resource, RestApi, WantedApi};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -124,6 +124,15 @@ fn no_method() -> Error {
     Error::no("Method")
 }
 
+/// The methods of a resource, to be changed.
+fn methods<'d>(
+    document: &'d mut Document,
+    id: &str,
+    at: &str,
+) -> Result<&'d mut BTreeMap<String, Value>, Error> {
+    Ok(&mut document.api_mut(id)?.resource_mut(at)?.resource_methods)
+}
+
 pub(super) async fn put_method(
     State(admin): State<Arc<Admin>>,
     Path((id, at, method)): MethodPath,
@@ -141,7 +150,7 @@ pub(super) async fn put_method(
     wanted.entry("apiKeyRequired").or_insert(Value::Bool(false));
     let wanted = Value::from(wanted);
     let edit = admin.editor.edit(|document| {
-        let methods = &mut document.api_mut(&id)?.resource_mut(&at)?.resource_methods;
+        let methods = methods(document, &id, &at)?;
         if methods.insert(method.clone(), wanted.clone()).is_some() {
             return Err(Error::Conflict("Method already exists for this resource".into()));
         }
@@ -157,7 +166,7 @@ pub(super) async fn method(
 ) -> Answer {
     let document = admin.editor.document().await?;
     let methods = &document.api(&id)?.resource(&at)?.resource_methods;
-    Ok(shown(&methods.get(&method).ok_or_else(no_method)?.clone()))
+    Ok(shown(methods.get(&method).ok_or_else(no_method)?))
 }
 
 pub(super) async fn delete_method(
@@ -165,7 +174,7 @@ pub(super) async fn delete_method(
     Path((id, at, method)): MethodPath,
 ) -> Answer {
     let edit = admin.editor.edit(|document| {
-        let methods = &mut document.api_mut(&id)?.resource_mut(&at)?.resource_methods;
+        let methods = methods(document, &id, &at)?;
         methods.remove(&method).map(drop).ok_or_else(no_method)
     });
     edit.await?;
@@ -183,7 +192,7 @@ pub(super) async fn put_integration(
         return Err(Failure::bad_request("an integration needs a type, such as HTTP_PROXY"));
     }
     let edit = admin.editor.edit(|document| {
-        let methods = &mut document.api_mut(&id)?.resource_mut(&at)?.resource_methods;
+        let methods = methods(document, &id, &at)?;
         let method = methods.get_mut(&method).ok_or_else(no_method)?;
         method["methodIntegration"] = wanted.clone().into();
         Ok(())
@@ -199,5 +208,5 @@ pub(super) async fn integration(
     let document = admin.editor.document().await?;
     let methods = &document.api(&id)?.resource(&at)?.resource_methods;
     let integration = methods.get(&method).and_then(|method| method.get("methodIntegration"));
-    Ok(shown(&integration.ok_or_else(|| Error::no("Integration"))?.clone()))
+    Ok(shown(integration.ok_or_else(|| Error::no("Integration"))?))
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::failure::Failure;
-use super::wire::{Answer, Wanted, created, list, parse, removed, shown};
+use super::wire::{Answer, Wanted, created, cut, parse, removed, shown};
 use crate::control::{Error, KeyRecord, UsagePlan, WantedPlan};
 
 #[derive(Deserialize)]
@@ -78,11 +78,8 @@ pub(super) async fn keys(
     Query(wanted): Query<Wanted>,
 ) -> Answer {
     let (position, limit) = wanted.read()?;
-    let mut keys = admin.editor.keys_of(&id, position, limit + 1).await?;
-    let more = keys.len() > limit;
-    keys.truncate(limit);
-    let next = more.then(|| keys.last().map(|key| key.id.clone())).flatten();
-    Ok(list(&keys.iter().map(link).collect::<Vec<_>>(), next))
+    let keys = admin.editor.keys_of(&id, position, limit + 1).await?;
+    Ok(cut(keys.iter().map(|key| (&*key.id, link(key))).collect(), limit))
 }
 
 pub(super) async fn key(

@@ -41,14 +41,18 @@ impl Wanted {
     ) -> Result<Response, Failure> {
         let (position, limit) = self.read()?;
         let after = entries.filter(|(id, _)| position.is_none_or(|position| *id > position));
-        // One more than the page tells whether there is a next one.
-        let mut page: Vec<_> = after.take(limit + 1).collect();
-        let more = page.len() > limit;
-        page.truncate(limit);
-        let next = more.then(|| page.last().map(|(id, _)| (*id).to_owned())).flatten();
-        let page: Vec<Value> = page.into_iter().map(|(_, entry)| entry).collect();
-        Ok(list(&page, next))
+        Ok(cut(after.take(limit + 1).collect(), limit))
     }
+}
+
+/// A page of `limit` entries by their ids, of which one more, if it is there, tells that there is a
+/// next page.
+pub(super) fn cut(mut entries: Vec<(&str, Value)>, limit: usize) -> Response {
+    let more = entries.len() > limit;
+    entries.truncate(limit);
+    let next = more.then(|| entries.last().map(|(id, _)| (*id).to_owned())).flatten();
+    let page: Vec<Value> = entries.into_iter().map(|(_, entry)| entry).collect();
+    list(&page, next)
 }
 
 /// A page, and where the next begins.

@@ -11,10 +11,10 @@ use quick_cache::sync::Cache;
 
 use super::api_key::KeyRecord;
 use super::keys::{digest_path, key_path};
-use crate::catalog::{ApiKey, Catalog, Digest, digest};
+use crate::catalog::{ApiKey, Catalog, Digest, digest, hex, unhex};
 use crate::store::{Error, Registry};
 
-/// How many keys a node remembers; some 300 bytes each.
+/// How many keys a node remembers.
 const KEYS: usize = 100_000;
 /// How many wrong guesses a node remembers.
 const GUESSES: usize = 20_000;
@@ -103,7 +103,7 @@ impl Directory {
         let (digest, id) = match question {
             Question::Id(id) => (None, Some(id)),
             Question::Digest(digest) => {
-                let id = self.registry.get(&digest_path(&digest)).await?;
+                let id = self.registry.get(&digest_path(&hex(&digest))).await?;
                 (Some(digest), id.map(Arc::from))
             }
         };
@@ -156,7 +156,7 @@ impl Directory {
     pub(super) fn forget(&self, path: &str) {
         if let Some(id) = path.strip_prefix(&*key_path("")) {
             self.keys.remove(id);
-        } else if let Some(digest) = path.strip_prefix("digest/").and_then(crate::catalog::unhex) {
+        } else if let Some(digest) = path.strip_prefix(&*digest_path("")).and_then(unhex) {
             self.forget_digest(&digest);
         }
     }

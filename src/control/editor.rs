@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::keys::link_path;
+use super::keys::{link_path, linked_key};
 use super::{Document, Error, Live, Sync, UsagePlan, document};
 use crate::store::{Change, Registry, Uncommitted};
 
@@ -90,13 +90,14 @@ impl Editor {
         })
         .await
         .map_err(|error| self.whose_plan(plan, error))?;
+        let mut after = None;
         loop {
-            let links = self.registry.page(&link_path(plan, ""), None, 100).await?;
-            if links.is_empty() {
-                return Ok(());
-            }
-            for (path, _) in links {
-                match self.unlink(plan, path.trim_start_matches(&*link_path(plan, ""))).await {
+            let links = self.registry.page(&link_path(plan, ""), after.as_deref(), 100).await?;
+            let Some((last, _)) = links.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (path, _) in &links {
+                match self.unlink(plan, linked_key(path)).await {
+                    // Others may take keys off it at the same time.
                     Ok(()) | Err(Error::NotFound(_)) => {}
                     Err(error) => return Err(error),
                 }
@@ -104,7 +105,8 @@ impl Editor {
         }
     }
 
-    /// Whether it was committed; this node then serves by it already.
+    /// Whether it was committed. This node then serves by it already, unless the registry was lost
+    /// in between.
     pub(super) async fn commit(&self, changes: &[Change]) -> Result<bool, Error> {
         match self.registry.commit(changes).await {
             Ok(_) => {

@@ -5,13 +5,16 @@
 //! in any case and order; columns that mean nothing are passed over; a value that is known already
 //! changes its key. A key without `Enabled` is enabled. Messages never quote a value.
 
+use std::collections::HashMap;
+
 use super::api_key::{KeyRecord, WantedKey};
-use super::{Document, Editor, Error};
-use crate::catalog::digest;
+use super::{Editor, Error};
+use crate::catalog::{Catalog, digest};
 
 /// One line of the file.
 struct Row {
     line: u64,
+    value: String,
     wanted: WantedKey,
     plans: Vec<String>,
 }
@@ -31,14 +34,21 @@ impl Editor {
     /// Where the file is no such CSV, a line cannot be used and that was to fail, or the registry
     /// is lost: what was imported until then stays.
     pub async fn import(&self, csv: &[u8], fail_on_warnings: bool) -> Result<Imported, Error> {
-        let document = self.document().await?;
-        let (rows, mut warnings) = read(csv, &document)?;
+        self.sync.look().await?;
+        let (rows, mut warnings) = read(csv, &self.live.catalog())?;
+        let mut usable = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.objection(&row).await? {
+                None => usable.push(row),
+                Some(why) => warnings.push(format!("line {}: {why}", row.line)),
+            }
+        }
         if fail_on_warnings && !warnings.is_empty() {
             return Err(Error::BadRequest(warnings.join("; ")));
         }
-        let mut ids = Vec::with_capacity(rows.len());
-        for Row { line, wanted, plans } in rows {
-            let id = match self.import_key(wanted).await {
+        let mut ids = Vec::with_capacity(usable.len());
+        for Row { line, value, wanted, plans } in usable {
+            let id = match self.import_key(&value, wanted).await {
                 Ok(id) => id,
                 Err(error @ (Error::Store(_) | Error::Corrupt(_))) => return Err(error),
                 Err(error) => {
@@ -59,24 +69,37 @@ impl Editor {
         Ok(Imported { ids, warnings })
     }
 
+    /// Why a line cannot be imported beside what there is.
+    async fn objection(&self, row: &Row) -> Result<Option<String>, Error> {
+        let digest = digest(&row.value);
+        if let Some(key) = self.live.catalog().key_by_digest(&digest) {
+            return Ok(Some(Error::filed("API key", &key.id).to_string()));
+        }
+        let Some(id) = self.id_of(&digest).await? else { return Ok(None) };
+        let record = self.key(&id).await?;
+        let mut new = row.plans.iter().filter(|plan| !record.is_on(plan));
+        let refused = new.find_map(|plan| self.may_join(plan, &record).err());
+        Ok(refused.map(|error| error.to_string()))
+    }
+
     /// Makes the key, or changes the one that has this value.
-    async fn import_key(&self, wanted: WantedKey) -> Result<String, Error> {
-        let value = wanted.value.clone().unwrap_or_default();
-        match self.id_of(&digest(&value)).await? {
-            None => Ok(self.create_key(wanted).await?.0.id),
-            Some(id) => Ok({
+    async fn import_key(&self, value: &str, wanted: WantedKey) -> Result<String, Error> {
+        let record = match self.id_of(&digest(value)).await? {
+            None => self.create_key(wanted).await?.0,
+            Some(id) => {
                 let change = |record: &mut KeyRecord| {
                     record.become_as(&wanted);
                     Ok(())
                 };
-                self.edit_key(&id, change).await?.id
-            }),
-        }
+                self.edit_key(&id, change).await?
+            }
+        };
+        Ok(record.id)
     }
 }
 
 /// All lines of use, and what is wrong with the others.
-fn read(csv: &[u8], document: &Document) -> Result<(Vec<Row>, Vec<String>), Error> {
+fn read(csv: &[u8], catalog: &Catalog) -> Result<(Vec<Row>, Vec<String>), Error> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(csv);
     let unreadable = |_| Error::BadRequest("the file is no CSV in UTF-8".into());
     let headers = reader.headers().map_err(unreadable)?.clone();
@@ -85,7 +108,7 @@ fn read(csv: &[u8], document: &Document) -> Result<(Vec<Row>, Vec<String>), Erro
     let name = column("Name").ok_or_else(|| missing("Name"))?;
     let key = column("Key").ok_or_else(|| missing("Key"))?;
     let more = ["Description", "Enabled", "UsagePlanIds"].map(column);
-    let (mut rows, mut warnings) = (Vec::new(), Vec::new());
+    let (mut rows, mut warnings, mut lines) = (Vec::new(), Vec::new(), HashMap::new());
     for record in reader.records() {
         let record = match record {
             Ok(record) => record,
@@ -100,8 +123,16 @@ fn read(csv: &[u8], document: &Document) -> Result<(Vec<Row>, Vec<String>), Erro
             column.and_then(|column| record.get(column)).filter(|cell| !cell.is_empty())
         };
         let [description, enabled, plans] = more.map(cell);
-        match row(cell(Some(name)), cell(Some(key)), description, enabled, plans, document) {
-            Ok((wanted, plans)) => rows.push(Row { line, wanted, plans }),
+        let value = cell(Some(key)).unwrap_or_default();
+        if let Some(earlier) = lines.get(value) {
+            warnings.push(format!("line {line}: it has the same key as line {earlier}"));
+            continue;
+        }
+        match row(cell(Some(name)), value, description, enabled, plans, catalog) {
+            Ok((wanted, plans)) => {
+                lines.insert(value.to_owned(), line);
+                rows.push(Row { line, value: value.into(), wanted, plans });
+            }
             Err(why) => warnings.push(format!("line {line}: {why}")),
         }
     }
@@ -110,14 +141,16 @@ fn read(csv: &[u8], document: &Document) -> Result<(Vec<Row>, Vec<String>), Erro
 
 fn row(
     name: Option<&str>,
-    key: Option<&str>,
+    value: &str,
     description: Option<&str>,
     enabled: Option<&str>,
     plans: Option<&str>,
-    document: &Document,
+    catalog: &Catalog,
 ) -> Result<(WantedKey, Vec<String>), String> {
     let name = name.ok_or("it has no name")?;
-    let key = key.ok_or("it has no key")?;
+    if value.is_empty() {
+        return Err("it has no key".into());
+    }
     let enabled = match enabled.map(str::to_ascii_lowercase).as_deref() {
         None | Some("true") => true,
         Some("false") => false,
@@ -126,10 +159,15 @@ fn row(
     let plans = plans.unwrap_or_default().trim_matches(['"', '\'']);
     let plans: Vec<String> =
         plans.split(',').map(str::trim).filter(|plan| !plan.is_empty()).map(Into::into).collect();
-    if let Some(unknown) = plans.iter().find(|plan| document.plan(plan).is_err()) {
+    if let Some(unknown) = plans.iter().find(|plan| !catalog.has_plan(plan)) {
         return Err(format!("there is no usage plan {unknown}"));
     }
-    let wanted = WantedKey::new(name, description, key, enabled);
+    for (place, plan) in plans.iter().enumerate() {
+        if let Some(other) = plans[..place].iter().find(|other| catalog.both_serve(plan, other)) {
+            return Err(format!("the usage plans {other} and {plan} serve the same stage"));
+        }
+    }
+    let wanted = WantedKey::new(name, description, value, enabled);
     wanted.sound().map_err(|error| error.to_string())?;
     Ok((wanted, plans))
 }

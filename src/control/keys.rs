@@ -3,10 +3,10 @@
 //! A key is an entry, its digest another that leads to it, and each plan that it is on a third: all
 //! of a change are committed together.
 
+use super::Error;
 use super::api_key::{KeyRecord, WantedKey};
 use super::editor::{Editor, TRIES, too_busy};
-use super::{Error, Patch};
-use crate::catalog::{Digest, hex};
+use crate::catalog::{Digest, digest, hex};
 use crate::store::Change;
 
 /// The entry of a key.
@@ -14,14 +14,19 @@ pub(super) fn key_path(id: &str) -> String {
     format!("key/{id}")
 }
 
-/// The entry that leads from a secret's digest to the key.
-pub(super) fn digest_path(digest: &Digest) -> String {
-    format!("digest/{}", hex(digest))
+/// The entry that leads from a secret's digest, in hexadecimal digits, to the key.
+pub(super) fn digest_path(hex: &str) -> String {
+    format!("digest/{hex}")
 }
 
 /// The entry that says that a key is on a plan.
 pub(super) fn link_path(plan: &str, key: &str) -> String {
     format!("plan-key/{plan}/{key}")
+}
+
+/// The key in such an entry's path: no id has a slash.
+pub(super) fn linked_key(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 impl Editor {
@@ -45,7 +50,7 @@ impl Editor {
 
     /// The id of the key whose value has this digest.
     pub(super) async fn id_of(&self, digest: &Digest) -> Result<Option<String>, Error> {
-        Ok(self.registry.get(&digest_path(digest)).await?)
+        Ok(self.registry.get(&digest_path(&hex(digest))).await?)
     }
 
     /// Makes a key, and tells its value this once.
@@ -56,15 +61,13 @@ impl Editor {
         let (record, value) = KeyRecord::new(wanted)?;
         let taken = || Error::Conflict("API Key already exists".into());
         let file = self.live.catalog();
-        if file.key_by_digest(&crate::catalog::digest(&value)).is_some()
-            || file.key_by_id(&record.id).is_some()
-        {
+        if file.key_by_digest(&digest(&value)).is_some() || file.key_by_id(&record.id).is_some() {
             return Err(taken());
         }
-        let digest = format!("digest/{}", record.sha256);
+        let by_digest = digest_path(&record.sha256);
         let changes = [
             Change { path: key_path(&record.id), was: None, becomes: Some(text(&record)?) },
-            Change { path: digest, was: None, becomes: Some(record.id.clone()) },
+            Change { path: by_digest, was: None, becomes: Some(record.id.clone()) },
         ];
         if self.commit(&changes).await? { Ok((record, value)) } else { Err(taken()) }
     }
@@ -89,14 +92,6 @@ impl Editor {
         Err(too_busy())
     }
 
-    /// Changes a key by patch operations.
-    ///
-    /// # Errors
-    /// As [`Editor::edit_key`].
-    pub async fn patch_key(&self, id: &str, patch: &Patch) -> Result<KeyRecord, Error> {
-        self.edit_key(id, |record| record.patch(patch)).await
-    }
-
     /// Removes a key: it is unknown everywhere from then on.
     ///
     /// # Errors
@@ -104,10 +99,8 @@ impl Editor {
     pub async fn delete_key(&self, id: &str) -> Result<(), Error> {
         for _ in 0..TRIES {
             let (was, record) = self.read_key(id).await?;
-            let mut changes = vec![
-                gone(key_path(id), was),
-                gone(format!("digest/{}", record.sha256), id.to_owned()),
-            ];
+            let mut changes =
+                vec![gone(key_path(id), was), gone(digest_path(&record.sha256), id.to_owned())];
             changes
                 .extend(record.plans.iter().map(|plan| gone(link_path(plan, id), String::new())));
             if self.commit(&changes).await? {
@@ -148,7 +141,7 @@ impl Editor {
     pub async fn unlink(&self, plan: &str, key: &str) -> Result<(), Error> {
         for _ in 0..TRIES {
             let (was, mut record) = self.read_key(key).await?;
-            if !record.plans.iter().any(|other| other == plan) {
+            if !record.is_on(plan) {
                 return Err(Error::no("Usage Plan Key"));
             }
             record.plans.retain(|other| other != plan);
@@ -181,7 +174,7 @@ impl Editor {
         let after = after.map(|key| link_path(plan, key));
         let mut records = Vec::new();
         for (path, _) in self.registry.page(&prefix, after.as_deref(), limit).await? {
-            match self.key(path.trim_start_matches(&*prefix)).await {
+            match self.key(linked_key(&path)).await {
                 Ok(record) => records.push(record),
                 // It was removed while this was read.
                 Err(Error::NotFound(_)) => {}
@@ -201,7 +194,7 @@ impl Editor {
 
     /// That there is this plan, of the API or of the file, and that the key is on no other of one of
     /// its stages.
-    fn may_join(&self, plan: &str, record: &KeyRecord) -> Result<(), Error> {
+    pub(super) fn may_join(&self, plan: &str, record: &KeyRecord) -> Result<(), Error> {
         let catalog = self.live.catalog();
         if !catalog.has_plan(plan) {
             return Err(Error::no("Usage Plan"));

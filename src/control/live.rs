@@ -1,8 +1,9 @@
 //! The catalog in use, and how it changes while the service runs.
 //!
 //! It is made from the catalog file and from what the API declares. A check sees one catalog from
-//! its beginning to its end. A source that cannot be used changes nothing. The file is looked at by its metadata: that sees an editor's rename and a `ConfigMap`'s
-//! symlink swap alike, on every file system.
+//! its beginning to its end. A source that cannot be used changes nothing. The file is looked at by
+//! its metadata: that sees an editor's rename and a `ConfigMap`'s symlink swap alike, on every file
+//! system.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,10 +104,7 @@ impl Live {
             tracing::info!("there is no catalog file to reload");
             return;
         };
-        let changed = text_of(file).and_then(|text| {
-            self.change(|sources| sources.text = Some(text)).map_err(Unusable::Invalid)
-        });
-        match changed {
+        match text_of(file).and_then(|text| Ok(self.read_again(text)?)) {
             Ok(()) => self.metrics.reloads.with_label_values(&["ok"]).inc(),
             Err(error) => {
                 self.metrics.reloads.with_label_values(&["failed"]).inc();
@@ -116,12 +114,17 @@ impl Live {
     }
 
     /// Uses what the API declares from now on: the registry's document, if there is one.
+    ///
+    /// Where it makes no catalog with the file, the one in use stays until either of them changes.
     pub(super) fn declare(&self, document: Option<&str>) {
         let declared = document.map(|text| Document::read(Some(text))?.declare()).transpose();
-        let changed = declared.map_err(|error| error.to_string()).and_then(|declared| {
-            self.change(|sources| sources.declared = declared).map_err(|error| error.to_string())
+        let used = declared.map_err(|error| error.to_string()).and_then(|declared| {
+            let mut sources = self.sources();
+            sources.declared = declared;
+            let catalog = sources.compose(self.file.as_deref());
+            catalog.map(|catalog| self.use_now(catalog)).map_err(|error| error.to_string())
         });
-        if let Err(error) = changed {
+        if let Err(error) = used {
             tracing::error!(%error, "what the API declares is not in use: it makes no catalog with the file");
         }
     }
@@ -137,18 +140,17 @@ impl Live {
         refused.map_or(Ok(()), |invalid| Err(Error::BadRequest(invalid.faults().join("; "))))
     }
 
-    /// Changes a source and uses the catalog that it makes, or changes nothing.
-    fn change(&self, change: impl FnOnce(&mut Sources)) -> Result<(), Invalid> {
+    /// Uses another text of the file, or changes nothing.
+    fn read_again(&self, text: String) -> Result<(), Invalid> {
         let mut sources = self.sources();
-        let mut candidate = sources.clone();
-        change(&mut candidate);
+        let candidate = Sources { text: Some(text), ..sources.clone() };
         let catalog = candidate.compose(self.file.as_deref())?;
         *sources = candidate;
         self.use_now(catalog);
         Ok(())
     }
 
-    /// A panic elsewhere leaves the sources whole: they are replaced in one piece.
+    /// A panic elsewhere leaves the sources whole: each is replaced in one piece.
     fn sources(&self) -> MutexGuard<'_, Sources> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }

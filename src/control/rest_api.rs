@@ -62,7 +62,7 @@ const KEPT: [&str; 10] = [
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resource {
-    /// Ten letters and digits.
+    /// Random letters and digits.
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     parent_id: Option<String>,
@@ -79,7 +79,7 @@ pub struct Resource {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deployment {
-    /// Six letters and digits.
+    /// Random letters and digits.
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
@@ -266,7 +266,8 @@ impl Deployment {
     /// Where one of them cannot be made.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
         for operation in &patch.patch_operations {
-            match (operation.read()?.0, operation.read()?.1.as_slice()) {
+            let (op, member) = operation.read()?;
+            match (op, member.as_slice()) {
                 (Op::Set, [member]) if member == "description" => {
                     self.description = Some(operation.value()?.into());
                 }

@@ -1,8 +1,8 @@
 //! Redis as the store of all nodes: what workers share.
 //!
 //! The hot path is the lanes': each worker has a connection of its own and sends one script call at
-//! a time. The pool serves the rest: the heartbeat, what is
-//! declared through the API, and the questions at start-up.
+//! a time. The pool serves the rest: the heartbeat, what is declared through the API, and the
+//! questions at start-up.
 
 mod call;
 mod connection;

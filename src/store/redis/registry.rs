@@ -3,8 +3,6 @@
 //! All of it lies in one slot. Nodes ask for changes a few times a second rather than listen: a
 //! message can be missed, a question cannot.
 
-use std::fmt::Write as _;
-
 use redis::{FromRedisValue, Value};
 
 use super::{Error, Redis, connection::meaning};
@@ -68,19 +66,16 @@ impl Redis {
         ask.arg(CHANGES).arg(2).arg(TOUCHED).arg(REVISION).arg(since).arg(REMEMBERED);
         let reply: Vec<Value> = self.ask(&ask).await?;
         let mut reply = reply.into_iter();
-        let (revision, known): (u64, u64) = (next(&mut reply)?, next(&mut reply)?);
-        let paths = reply.map(|value| next(&mut std::iter::once(value)));
+        let (revision, known): (u64, u64) = (read(reply.next())?, read(reply.next())?);
+        let paths = reply.map(|path| read(Some(path)));
         let paths = (known == 1).then(|| paths.collect::<Result<_, _>>()).transpose()?;
         Ok(Changes { revision, paths })
     }
 
     /// One command on a connection of the pool; a connection that failed does not go back.
     async fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Error> {
-        let mut connection = self.pool.get().await.map_err(|error| {
-            let mut why = String::new();
-            let _infallible = write!(why, "{error}");
-            Error::Unreachable(why)
-        })?;
+        let connection = self.pool.get().await;
+        let mut connection = connection.map_err(|error| Error::Unreachable(error.to_string()))?;
         command.query_async(&mut connection).await.map_err(|error| {
             drop(deadpool_redis::Connection::take(connection));
             meaning(&error)
@@ -88,7 +83,7 @@ impl Redis {
     }
 }
 
-fn next<T: FromRedisValue>(reply: &mut impl Iterator<Item = Value>) -> Result<T, Error> {
-    let value = reply.next().ok_or_else(|| Error::BadReply("the answer is too short".into()))?;
+fn read<T: FromRedisValue>(value: Option<Value>) -> Result<T, Error> {
+    let value = value.ok_or_else(|| Error::BadReply("the answer is too short".into()))?;
     T::from_redis_value(value).map_err(|error| Error::BadReply(error.to_string()))
 }

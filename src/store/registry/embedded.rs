@@ -1,7 +1,7 @@
 //! The registry of one process: a redb file, or the same in memory.
 //!
-//! redb commits are synced to disk before they return. Its calls block for a disk's write, so only
-//! the control plane makes them.
+//! A commit is on the disk when it returns: it blocks for that write, and only the control plane
+//! commits. Checks read, which blocks for no writer.
 
 use std::path::Path;
 

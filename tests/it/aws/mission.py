@@ -4,6 +4,7 @@ Arguments: the admin API's URL and the checks' URL. Whatever is not as in AWS en
 """
 
 import json
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -134,6 +135,8 @@ for path in (f"apikeys/{key['id']}", f"restapis/{api_id}", f"restapis/{api_id}/s
 refused("NotFoundException", 404, aws.get_tags, resourceArn=arn + "x")
 refused("BadRequestException", 400, aws.get_tags, resourceArn="nonsense")
 
+rival = aws.create_usage_plan(name="rival", apiStages=[{"apiId": api_id, "stage": "prod"}])
+
 # A file of keys: all of it or, with a broken line, nothing.
 text = """name,ENABLED,Key,Colour,UsagePlanIds
 first,TRUE,%s,red,
@@ -144,6 +147,15 @@ message = refused("BadRequestException", 400, aws.import_api_keys,
                   body=text.encode(), format="csv", failOnWarnings=True)
 assert "line 3: there is no usage plan nowhere; line 4: Enabled" in message, message
 assert check({"api_key": "1" * 20})[0] == 403
+# So too where two lines, or a line and what is there, cannot both be.
+for lines, why in ((f"a,{'1' * 20},\nb,{'4' * 20},{plan['id']}\nc,{'1' * 20},\n", "line 4: it has the same key as line 2"),
+                   (f"a,{'1' * 20},\nb,{key['value']},{rival['id']}\n", "line 3: .*serves the same stage"),
+                   (f"a,{'1' * 20},\nb,{'4' * 20},\"{plan['id']},{rival['id']}\"\n",
+                    "line 3: the usage plans .* serve the same stage")):
+    message = refused("BadRequestException", 400, aws.import_api_keys, failOnWarnings=True, format="csv",
+                      body=("Name,Key,UsagePlanIds\n" + lines).encode())
+    assert re.search(why, message), message
+    assert check({"api_key": "1" * 20})[0] == 403
 imported = aws.import_api_keys(body=text.encode(), format="csv")
 assert len(imported["ids"]) == 1 and len(imported["warnings"]) == 2, imported
 again = aws.import_api_keys(
@@ -152,6 +164,8 @@ assert again["ids"] == imported["ids"] and again["warnings"] == [], again
 assert aws.get_api_key(apiKey=again["ids"][0])["name"] == "renamed"
 assert check({**call, "api_key": "1" * 20})[0] == 200
 aws.delete_api_key(apiKey=again["ids"][0])
+
+aws.delete_usage_plan(usagePlanId=rival["id"])
 
 # Errors are AWS' own.
 refused("NotFoundException", 404, aws.get_usage_plan, usagePlanId="nowhere")
