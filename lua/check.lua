@@ -3,15 +3,15 @@
 -- KEYS     the subjects of all checks, each once
 -- ARGV[1]  the limits of all checks, each once, packed:
 --            throttle  <B I5 ddd>            0 (2: shadow), id, drain per us, per, size in 1/per units
---            quota     <B I5 ddddd I3I3I3>   1 (3: shadow), id, limit in units, where three
---                      neighbouring windows begin and the last ends (us since 1970), their days
+--            quota     <B I5 ddddd I5I5I5>   1 (3: shadow), id, limit in units, where three
+--                      neighbouring windows begin and the last ends (us since 1970), their names
 -- ARGV[2]  the checks: <B> number of charges, then for each <I2I2d> index of its key, index of its
 --          limit (both from 1), and what it adds to the counter; 0 only looks
 -- ARGV[3]  what to give back: for each <I2I2dd> index of its key, index of its limit, how much of the
---          counter, and when that was charged: in us, for a quota the day of its window
+--          counter, and when that was charged: in us, for a quota the name of its window
 -- Returns  a flat array: Redis' now in us; then for each check 1 allowed, 0 refused, 2 now lies
 --          outside a quota's windows, or an error's text; and after 1 and 0 for each charge what
---          its counter held before, followed for a quota by the day of the window that counts.
+--          its counter held before, followed for a quota by the name of the window that counts.
 --
 -- The clock is Redis', read once. Nothing is written before all checks are judged, so a script
 -- that fails has written nothing; within the call, a check sees what those before it wrote.
@@ -24,7 +24,7 @@ local checks = ARGV[2]
 local reply, replied = { now }, 1
 
 -- Slots of a limit.
-local ID, DRAIN, PER, SIZE, DAY, ENDS = 2, 3, 4, 5, 6, 7
+local ID, DRAIN, PER, SIZE, WINDOW, ENDS = 2, 3, 4, 5, 6, 7
 local QUOTA, SHADOW = 8, 9
 
 local limits = {}
@@ -36,11 +36,11 @@ do
     if kind % 2 == 0 then
       limit = { unpack_from('<BI5ddd', packed, at) }
       at = limit[6]
-      limit[DAY], limit[QUOTA] = false, false
+      limit[WINDOW], limit[QUOTA] = false, false
     else
-      local _, id, size, a, b, c, d, x, y, z, next_at = unpack_from('<BI5dddddI3I3I3', packed, at)
-      local day, ends = current_window(now, a, b, c, d, x, y, z)
-      limit = { kind, id, 0, 1, size, day or false, ends or 0, true }
+      local _, id, size, a, b, c, d, x, y, z, next_at = unpack_from('<BI5dddddI5I5I5', packed, at)
+      local window, ends = current_window(now, a, b, c, d, x, y, z)
+      limit = { kind, id, 0, 1, size, window or false, ends or 0, true }
       at = next_at
     end
     limit[SHADOW] = kind >= 2
@@ -70,16 +70,16 @@ local function judge()
     local place = rows and find(rows, limit[ID])
     local held, behind
     if limit[QUOTA] then
-      local day = limit[DAY]
-      if not day then
+      local window = limit[WINDOW]
+      if not window then
         reply[verdict_at] = 2
         replied = verdict_at
         return false
       end
-      held, day = counting(rows, place, day)
-      reply[replied + 1], reply[replied + 2] = held, day
+      held, window = counting(rows, place, window)
+      reply[replied + 1], reply[replied + 2] = held, window
       replied = replied + 2
-      window_of[i] = day
+      window_of[i] = window
     else
       held, behind = bucket_level(rows, place, limit[DRAIN], limit[PER], now)
       replied = replied + 1
@@ -111,7 +111,7 @@ local function write(count, allowed)
       local key, limit = key_of[i], limit_of[i]
       local row, till
       if limit[QUOTA] then
-        row, till = pack('<I5I7I3', limit[ID], after, window_of[i]), limit[ENDS]
+        row, till = pack('<I5I7I5', limit[ID], after, window_of[i]), limit[ENDS]
       else
         row, till = bucket_row(rows_of[key], place_of[i], limit[ID], after, limit[DRAIN], limit[PER], now)
       end
@@ -133,8 +133,8 @@ local function refund(key, limit, amount, charged)
   end
   local row
   if limit[QUOTA] then
-    local left, day = after_refund(rows, place, amount, charged)
-    row = left and pack('<I5I7I3', limit[ID], left, day)
+    local left, window = after_refund(rows, place, amount, charged)
+    row = left and pack('<I5I7I5', limit[ID], left, window)
   else
     local drain, per = limit[DRAIN], limit[PER]
     local given = bucket_refund(rows, place, amount, charged, drain, per, now)

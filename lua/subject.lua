@@ -3,7 +3,7 @@
 --   header   <B I4>                 format version (1), deadline of the key in seconds since 1970
 --   throttle <I5 I7 I7 I5 I5 I4>    id, level in 1/per units, when that was in us, per, what drains
 --                                   per us, and since when (in 2^20 us since 1970) it does
---   quota    <I5 I7 I3>             id, units used, the day (since 1970) on which its window starts
+--   quota    <I5 I7 I5>             id, units used, the civil second (since 1970) in which its window starts
 --
 -- An id's lowest bit is 1 for a quota, so rows that a script does not know can be walked over.
 -- All numbers are whole and below 2^53. What a row means is for its algorithm's file.
@@ -14,7 +14,7 @@ local pack, unpack_from = struct.pack, struct.unpack
 
 local FORMAT = 1
 local HEADER = 5
-local THROTTLE_ROW, QUOTA_ROW = 33, 15
+local THROTTLE_ROW, QUOTA_ROW = 33, 17
 
 -- Where the row of limit `id` begins in `rows`; nil where there is none.
 local function find(rows, id)
@@ -41,6 +41,9 @@ local function put(rows, at, row)
   return sub(rows, 1, at - 1) .. row .. sub(rows, at + #row)
 end
 
+-- More than any window is long: a leap year and the time zones, in seconds.
+local LONGEST = 368 * 86400
+
 -- `rows` without those that no longer matter: drained buckets, and quotas whose window began so
 -- long ago that it has ended whatever its period.
 local function tidied(rows, now)
@@ -51,8 +54,8 @@ local function tidied(rows, now)
       local _, level, when, _, drain = unpack_from('<I5I7I7I5I5', rows, at)
       size, matters = THROTTLE_ROW, level > math.max(0, now - when) * drain
     else
-      local _, _, day = unpack_from('<I5I7I3', rows, at)
-      size, matters = QUOTA_ROW, (day + 33) * 86400000000 >= now
+      local _, _, window = unpack_from('<I5I7I5', rows, at)
+      size, matters = QUOTA_ROW, (window + LONGEST) * 1000000 >= now
     end
     if matters then
       kept[#kept + 1] = sub(rows, at, at + size - 1)

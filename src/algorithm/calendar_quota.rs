@@ -2,15 +2,15 @@
 //!
 //! Which window is current is given, by name; turning instants into windows is `limit::Calendar`.
 
-use crate::limit::Day;
+use crate::limit::Start;
 
 /// How much of a window is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     /// Units used.
     pub used: u64,
-    /// The window, by the day on which it starts.
-    pub window: Day,
+    /// The window, by its start.
+    pub window: Start,
 }
 
 /// What counts while `current` is the window that the clock shows.
@@ -18,7 +18,7 @@ pub struct Count {
 /// A window that begins leaves the old count behind. A stored window that is later holds until
 /// the clock reaches it, or a clock that stepped back would open the old window a second time.
 #[must_use]
-pub fn counting(count: Option<Count>, current: Day) -> Count {
+pub fn counting(count: Option<Count>, current: Start) -> Count {
     match count {
         Some(count) if count.window >= current => count,
         _ => Count { used: 0, window: current },
@@ -28,7 +28,7 @@ pub fn counting(count: Option<Count>, current: Day) -> Count {
 /// How much of a count is left once `amount`, charged in `window`, is given back; `None` where
 /// another window counts by now.
 #[must_use]
-pub fn after_refund(count: Count, amount: u64, window: Day) -> Option<Count> {
+pub fn after_refund(count: Count, amount: u64, window: Start) -> Option<Count> {
     (count.window == window).then(|| Count { used: count.used.saturating_sub(amount), ..count })
 }
 
@@ -38,11 +38,11 @@ mod tests {
 
     #[test]
     fn a_later_stored_window_holds_until_the_clock_reaches_it() {
-        let [monday, tuesday] = [Day::new(20_000), Day::new(20_001)];
+        let [monday, tuesday] = [Start::new(20_000), Start::new(20_001)];
         let stored = Some(Count { used: 7, window: tuesday });
         assert_eq!(counting(stored, monday), Count { used: 7, window: tuesday });
         assert_eq!(counting(stored, tuesday), Count { used: 7, window: tuesday });
-        assert_eq!(counting(stored, Day::new(20_002)).used, 0);
+        assert_eq!(counting(stored, Start::new(20_002)).used, 0);
         assert_eq!(counting(None, monday), Count { used: 0, window: monday });
     }
 }

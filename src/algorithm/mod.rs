@@ -9,7 +9,7 @@ pub mod token_bucket;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Charge, Day, Rule, Windows};
+use crate::limit::{Charge, Rule, Start, Windows};
 use crate::time::Micros;
 use calendar_quota::Count;
 pub use refund::refund;
@@ -39,8 +39,8 @@ impl Row {
 pub struct Reading {
     /// What its counter held: a throttle's level in `1/per` units, a quota's use in units.
     pub held: u64,
-    /// The window that counts; always day 0 for a throttle.
-    pub window: Day,
+    /// The window that counts; always 0 for a throttle.
+    pub window: Start,
 }
 
 /// The answer to a check, as a store gives it: everything else is worked out from this.
@@ -128,11 +128,12 @@ fn read(
     match charge.limit.rule() {
         Rule::Throttle(throttle) => {
             let held = token_bucket::level(row.and_then(Row::bucket), throttle, now);
-            Ok(Reading { held, window: Day::new(0) })
+            Ok(Reading { held, window: Start::new(0) })
         }
         Rule::Quota(_) => {
-            let (day, _) = windows.and_then(|windows| windows.at(now)).ok_or(Elsewhere { now })?;
-            let count = calendar_quota::counting(row.and_then(Row::count), day);
+            let (start, _) =
+                windows.and_then(|windows| windows.at(now)).ok_or(Elsewhere { now })?;
+            let count = calendar_quota::counting(row.and_then(Row::count), start);
             Ok(Reading { held: count.used, window: count.window })
         }
     }
@@ -161,7 +162,7 @@ fn written(
         Rule::Quota(quota) => {
             let current = windows.and_then(|windows| windows.at(now));
             let end = match current {
-                Some((day, end)) if day == reading.window => end,
+                Some((start, end)) if start == reading.window => end,
                 _ => quota.calendar.end_of(reading.window),
             };
             (Row::Count(Count { used: reading.held, window: reading.window }), end)

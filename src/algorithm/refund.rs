@@ -40,7 +40,7 @@ mod tests {
 
     use super::super::{judge, windows};
     use super::*;
-    use crate::limit::{Calendar, Charge, Day, Limit, Period, Quota, Subject, Throttle, Unit};
+    use crate::limit::{Calendar, Charge, Limit, Period, Quota, Start, Subject, Throttle, Unit};
 
     #[derive(Default)]
     struct Map(HashMap<u64, Row>);
@@ -97,7 +97,7 @@ mod tests {
                     prop_assert!(judge(&[throttle(rate, cost)], &[None], now, &mut ideal).unwrap().allowed);
                 }
             }
-            let unused = Refund { charge: throttle(0, estimate - actual), charged, window: Day::new(0) };
+            let unused = Refund { charge: throttle(0, estimate - actual), charged, window: Start::new(0) };
             refund(&unused, now, &mut real);
             let (real, ideal) = (level(&real, &unused.charge, now), level(&ideal, &unused.charge, now));
             prop_assert!(real >= ideal, "{real} is less than {ideal}");
@@ -122,7 +122,7 @@ mod tests {
             let mut rows = Map::default();
             judge(&[of_ten(0, 100)], &[None], now, &mut rows).unwrap();
             let full = level(&rows, &of_ten(rate, 1), then);
-            let unused = Refund { charge: of_ten(rate, 20), charged: now, window: Day::new(0) };
+            let unused = Refund { charge: of_ten(rate, 20), charged: now, window: Start::new(0) };
             refund(&unused, then, &mut rows);
             let now_level = level(&rows, &of_ten(rate, 1), then);
             assert_eq!(full - now_level, unused.charge.limit.amount(given), "{why}");
@@ -140,7 +140,7 @@ mod tests {
         }
         let now = begin + Micros::new(700_000);
         let before = level(&rows, &throttle(0, 1), now);
-        let unused = Refund { charge: throttle(0, 40), charged: begin, window: Day::new(0) };
+        let unused = Refund { charge: throttle(0, 40), charged: begin, window: Start::new(0) };
         refund(&unused, now, &mut rows);
         assert_eq!(level(&rows, &throttle(0, 1), now), before);
     }

@@ -156,7 +156,7 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::{Day, Subject, Throttle, Unit};
+    use crate::limit::{Start, Subject, Throttle, Unit};
 
     fn charges(limit: &Arc<Limit>, cost: u64) -> Charges {
         [Charge { subject: Subject::api_key("a"), limit: Arc::clone(limit), cost }]
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn refusal(held: u64) -> Verdict {
-        let readings = smallvec![Reading { held, window: Day::new(0) }];
+        let readings = smallvec![Reading { held, window: Start::new(0) }];
         Verdict { now: Micros::from_secs(1_000_000), allowed: false, readings }
     }
 

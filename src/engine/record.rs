@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write as _};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use jiff::civil::Weekday;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::{self, Row, Rows};
@@ -30,8 +32,8 @@ pub struct Recorded {
     pub charges: Vec<RecordedCharge>,
     /// Whether all had room.
     pub allowed: bool,
-    /// For each charge what its counter held before, and the day on which its window starts.
-    pub readings: Vec<(u64, u32)>,
+    /// For each charge what its counter held before, and the name of its window.
+    pub readings: Vec<(u64, u64)>,
 }
 
 /// One charge of a recorded decision; the subject is its Redis key, a digest.
@@ -51,13 +53,15 @@ pub struct RecordedCharge {
 enum RecordedRule {
     /// `drain` of `1/per` units per microsecond.
     Throttle { burst: u64, drain: u64, per: u64 },
-    /// `starts_on`: the weekday (1 is Monday) or the day of the month.
-    Quota { limit: u64, period: RecordedPeriod, starts_on: i8, time_zone: String },
+    /// `starts_on`: the weekday (1 is Monday) or the day of the month; of a window in seconds how
+    /// many they are.
+    Quota { limit: u64, period: RecordedPeriod, starts_on: u32, time_zone: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum RecordedPeriod {
+    Seconds,
     Day,
     Week,
     Month,
@@ -86,9 +90,15 @@ impl RecordedCharge {
             },
             Rule::Quota(quota) => {
                 let (period, starts_on) = match quota.calendar.period() {
+                    Period::Seconds(seconds) => (RecordedPeriod::Seconds, seconds.get()),
                     Period::Day => (RecordedPeriod::Day, 0),
-                    Period::Week(start) => (RecordedPeriod::Week, start.to_monday_one_offset()),
-                    Period::Month(start) => (RecordedPeriod::Month, start),
+                    Period::Week(start) => (
+                        RecordedPeriod::Week,
+                        u32::from(start.to_monday_one_offset().unsigned_abs()),
+                    ),
+                    Period::Month(start) => {
+                        (RecordedPeriod::Month, u32::from(start.unsigned_abs()))
+                    }
                 };
                 let time_zone = quota.calendar.zone_name().to_owned();
                 RecordedRule::Quota { limit: quota.limit, period, starts_on, time_zone }
@@ -111,12 +121,14 @@ impl RecordedCharge {
                 Rule::Throttle(Throttle::new(Rate::new(*drain, Micros::new(*per))?, *burst).ok()?)
             }
             RecordedRule::Quota { limit, period, starts_on, time_zone } => {
+                let day = i8::try_from(*starts_on);
                 let period = match period {
+                    RecordedPeriod::Seconds => Period::Seconds(NonZeroU32::new(*starts_on)?),
                     RecordedPeriod::Day => Period::Day,
                     RecordedPeriod::Week => {
-                        Period::Week(jiff::civil::Weekday::from_monday_one_offset(*starts_on).ok()?)
+                        Period::Week(Weekday::from_monday_one_offset(day.ok()?).ok()?)
                     }
-                    RecordedPeriod::Month => Period::Month(*starts_on),
+                    RecordedPeriod::Month => Period::Month(day.ok()?),
                 };
                 let calendar = Arc::new(Calendar::new(period, time_zone)?);
                 Rule::Quota(Quota { limit: *limit, calendar })

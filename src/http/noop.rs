@@ -11,7 +11,7 @@ use super::request::CheckRequest;
 use super::{Node, Problem, body, check, counted};
 use crate::algorithm::{Reading, Verdict};
 use crate::engine::{DecidedBy, Decision};
-use crate::limit::{Charge, Charges, Day, Limit, Rate, Rule, Subject, Throttle, Unit};
+use crate::limit::{Charge, Charges, Limit, Rate, Rule, Start, Subject, Throttle, Unit};
 use crate::time::Micros;
 
 static ANSWER: LazyLock<Option<Decision>> = LazyLock::new(|| {
@@ -21,7 +21,7 @@ static ANSWER: LazyLock<Option<Decision>> = LazyLock::new(|| {
     let charge =
         Charge { subject: Subject::policy("bench", "noop"), limit: Arc::new(limit), cost: 1 };
     let charges: Charges = [charge].into_iter().collect();
-    let readings = [Reading { held: 12_345_678, window: Day::new(0) }].into_iter().collect();
+    let readings = [Reading { held: 12_345_678, window: Start::new(0) }].into_iter().collect();
     let verdict = Verdict { now: Micros::ZERO, allowed: true, readings };
     Some(Decision::from_verdict(&charges, &verdict, DecidedBy::Memory))
 });

@@ -1,10 +1,11 @@
-//! Calendar windows: days, weeks and months as people in a time zone count them.
+//! Windows: days, weeks and months as people in a time zone count them, or so many seconds each.
 //!
-//! A window runs from the first instant of one civil day to the first instant of another, so DST
-//! changes and month ends need no special case. Which window is current is decided by the store's
+//! A calendar window runs from the first instant of one civil day to the first instant of another,
+//! so DST changes and month ends need no special case. Which window is current is decided by the store's
 //! clock, not here: a node offers three neighbouring windows and the store chooses.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -14,43 +15,45 @@ use jiff::{Timestamp, ToSpan};
 
 use crate::time::Micros;
 
-/// A civil day as the number of days since 1970-01-01: the name of the window that starts on it.
+/// A window's name: the civil time at which it starts, in seconds since 1970-01-01 00:00.
 ///
-/// Windows are named by date and not by instant, so that two nodes with different time zone data
-/// count into the same window.
+/// Windows are named by the calendar and not by instant, so that two nodes with different time
+/// zone data count into the same window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Day(u32);
+pub struct Start(u64);
 
-impl Day {
-    /// The day that is `days` days after 1970-01-01, at most 2^24 - 1 (three bytes in a row).
+impl Start {
+    /// So many seconds after 1970-01-01 00:00, at most 2^40 - 1 (five bytes in a row).
     #[must_use]
-    pub const fn new(days: u32) -> Self {
-        Self(if days < 1 << 24 { days } else { (1 << 24) - 1 })
+    pub const fn new(seconds: u64) -> Self {
+        Self(if seconds < 1 << 40 { seconds } else { (1 << 40) - 1 })
     }
 
-    /// Days since 1970-01-01.
+    /// Seconds since 1970-01-01 00:00.
     #[must_use]
-    pub const fn get(self) -> u32 {
+    pub const fn get(self) -> u64 {
         self.0
     }
 
     fn of(date: Date) -> Self {
-        let days = date.duration_since(EPOCH).as_hours() / 24;
-        Self::new(u32::try_from(days).unwrap_or(0))
+        Self::new(u64::try_from(date.duration_since(EPOCH).as_secs()).unwrap_or(0))
     }
 
     fn date(self) -> Date {
-        EPOCH.saturating_add(i64::from(self.0).days())
+        EPOCH.saturating_add((self.0 / DAY).cast_signed().days())
     }
 }
+
+/// A day's nominal length in seconds.
+const DAY: u64 = 86_400;
 
 const EPOCH: Date = date(1970, 1, 1);
 
 /// Three neighbouring windows, the middle one expected to be current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
-    /// The civil days on which they start.
-    pub days: [Day; 3],
+    /// Their names.
+    pub starts: [Start; 3],
     /// Where the first starts, the second, the third, and where the third ends; never falling.
     pub bounds: [Micros; 4],
 }
@@ -58,20 +61,22 @@ pub struct Windows {
 impl Windows {
     /// The window that holds `now` with the instant at which it ends; `None` outside all three.
     #[must_use]
-    pub fn at(&self, now: Micros) -> Option<(Day, Micros)> {
+    pub fn at(&self, now: Micros) -> Option<(Start, Micros)> {
         let [first, second, third, end] = self.bounds;
         match () {
             () if now < first || now >= end => None,
-            () if now < second => Some((self.days[0], second)),
-            () if now < third => Some((self.days[1], third)),
-            () => Some((self.days[2], end)),
+            () if now < second => Some((self.starts[0], second)),
+            () if now < third => Some((self.starts[1], third)),
+            () => Some((self.starts[2], end)),
         }
     }
 }
 
-/// How long a window is and on what day it starts.
+/// How long a window is and when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
+    /// So many seconds, counted from 1970-01-01 00:00 UTC on whatever the time zone.
+    Seconds(NonZeroU32),
     /// From midnight to midnight.
     Day,
     /// Seven days from this weekday on.
@@ -84,7 +89,7 @@ impl Period {
     /// The first day of the window in which `day` lies.
     fn first_day(self, day: Date) -> Date {
         match self {
-            Self::Day => day,
+            Self::Seconds(_) | Self::Day => day,
             Self::Week(start) => day.saturating_sub(i64::from(start.until(day.weekday())).days()),
             Self::Month(start) => {
                 let this = in_month(day, start);
@@ -96,7 +101,7 @@ impl Period {
     /// The first day of the window after the one that starts on `first`.
     fn next(self, first: Date) -> Date {
         match self {
-            Self::Day => first.saturating_add(1.day()),
+            Self::Seconds(_) | Self::Day => first.saturating_add(1.day()),
             Self::Week(_) => first.saturating_add(7.days()),
             Self::Month(start) => in_month(first.first_of_month().saturating_add(1.month()), start),
         }
@@ -109,7 +114,7 @@ fn in_month(day: Date, start: i8) -> Date {
     last.with().day(start).build().unwrap_or(last)
 }
 
-/// Days, weeks or months in one time zone.
+/// Windows of one length, in one time zone.
 pub struct Calendar {
     period: Period,
     zone: TimeZone,
@@ -148,24 +153,34 @@ impl Calendar {
         {
             return *known;
         }
+        let windows = match self.period {
+            Period::Seconds(length) => every(u64::from(length.get()), now),
+            _ => self.civil_windows(now),
+        };
+        self.latest.store(Some(Arc::new(windows)));
+        windows
+    }
+
+    fn civil_windows(&self, now: Micros) -> Windows {
         let microsecond = now.get().cast_signed();
         let instant = Timestamp::from_microsecond(microsecond).unwrap_or(Timestamp::UNIX_EPOCH);
         let current = self.period.first_day(instant.to_zoned_datetime(self.zone.clone()).date());
         let previous = self.period.first_day(current.saturating_sub(1.day()));
         let next = self.period.next(current);
         let starts = [previous, current, next, self.period.next(next)];
-        let windows = Windows {
-            days: [Day::of(previous), Day::of(current), Day::of(next)],
+        Windows {
+            starts: [previous, current, next].map(Start::of),
             bounds: starts.map(|day| self.start_of(day)),
-        };
-        self.latest.store(Some(Arc::new(windows)));
-        windows
+        }
     }
 
-    /// The instant at which the window that starts on `first` ends.
+    /// The instant at which the window of this name ends.
     #[must_use]
-    pub fn end_of(&self, first: Day) -> Micros {
-        self.start_of(self.period.next(first.date()))
+    pub fn end_of(&self, start: Start) -> Micros {
+        match self.period {
+            Period::Seconds(length) => Micros::from_secs(start.get() + u64::from(length.get())),
+            _ => self.start_of(self.period.next(start.date())),
+        }
     }
 
     /// The first instant of a civil day: 01:00 where DST begins at midnight, and the next day's
@@ -175,6 +190,16 @@ impl Calendar {
         start.map_or(Micros::MAX, |start| {
             Micros::new(u64::try_from(start.timestamp().as_microsecond()).unwrap_or(0))
         })
+    }
+}
+
+/// The windows of `length` seconds around `now`.
+fn every(length: u64, now: Micros) -> Windows {
+    let current = now.get() / 1_000_000 / length * length;
+    let starts = [current.saturating_sub(length), current, current + length, current + 2 * length];
+    Windows {
+        starts: [starts[0], starts[1], starts[2]].map(Start::new),
+        bounds: starts.map(Micros::from_secs),
     }
 }
 
@@ -195,18 +220,19 @@ mod tests {
 
     fn current(period: Period, zone: &str, now: &str) -> (String, String, String) {
         let windows = Calendar::new(period, zone).unwrap().windows(at(now));
-        let (day, end) = windows.at(at(now)).unwrap();
+        let (name, end) = windows.at(at(now)).unwrap();
         let show = |time: Micros| {
             Timestamp::from_microsecond(time.get().cast_signed()).unwrap().to_string()
         };
-        let start = windows.bounds[windows.days.iter().position(|&other| other == day).unwrap()];
-        (day.date().to_string(), show(start), show(end))
+        let start = windows.bounds[windows.starts.iter().position(|&other| other == name).unwrap()];
+        (name.date().to_string(), show(start), show(end))
     }
 
     #[test]
     #[rustfmt::skip]
     fn windows_follow_the_civil_calendar() {
         use Period::{Day, Month, Week};
+        let every = |seconds| Period::Seconds(NonZeroU32::new(seconds).unwrap());
         let cases = [
             // why                                         period              zone               now                     named        from                    to
             ("a UTC day",                                  Day,                "UTC",             "2026-11-23T23:59:59Z", "2026-11-23", "2026-11-23T00:00:00Z", "2026-11-24T00:00:00Z"),
@@ -221,6 +247,8 @@ mod tests {
             ("a billing month from the 15th, before it",   Month(15),          "UTC",             "2026-03-14T23:00:00Z", "2026-02-15", "2026-02-15T00:00:00Z", "2026-03-15T00:00:00Z"),
             ("a billing month from the 31st in February",  Month(31),          "UTC",             "2026-02-28T10:00:00Z", "2026-02-28", "2026-02-28T00:00:00Z", "2026-03-31T00:00:00Z"),
             ("a billing month from the 31st in leap year", Month(31),          "UTC",             "2028-02-28T10:00:00Z", "2028-01-31", "2028-01-31T00:00:00Z", "2028-02-29T00:00:00Z"),
+            ("a fixed minute",                             every(60),          "Europe/Berlin",   "2026-11-22T10:00:59Z", "2026-11-22", "2026-11-22T10:00:00Z", "2026-11-22T10:01:00Z"),
+            ("a fixed week, from Thursday as 1970 began",  every(7 * 86_400),  "UTC",             "2026-11-22T10:00:00Z", "2026-11-19", "2026-11-19T00:00:00Z", "2026-11-26T00:00:00Z"),
             ("a billing month over the turn of the year",  Month(30),          "UTC",             "2027-01-05T10:00:00Z", "2026-12-30", "2026-12-30T00:00:00Z", "2027-01-30T00:00:00Z"),
         ];
         for (why, period, zone, now, named, from, to) in cases {
@@ -241,14 +269,15 @@ mod tests {
                 Just(Period::Day),
                 (0_i8..7).prop_map(|day| Period::Week(Weekday::from_monday_zero_offset(day).unwrap())),
                 (1_i8..=31).prop_map(Period::Month),
+                (1_u32..=366 * 86_400).prop_map(|s| Period::Seconds(NonZeroU32::new(s).unwrap())),
             ],
             zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "America/Sao_Paulo", "Pacific/Apia", "Asia/Kolkata", "America/St_Johns"]),
         ) {
             let (now, calendar) = (Micros::from_secs(secs), Calendar::new(period, zone).unwrap());
             let windows = calendar.windows(now);
-            prop_assert!(windows.bounds.is_sorted() && windows.days.is_sorted());
-            let (day, end) = windows.at(now).unwrap();
-            prop_assert_eq!(calendar.end_of(day), end);
+            prop_assert!(windows.bounds.is_sorted() && windows.starts.is_sorted());
+            let (name, end) = windows.at(now).unwrap();
+            prop_assert_eq!(calendar.end_of(name), end);
             // The neighbour's own windows agree about where the seam is.
             let after = calendar.windows(end);
             prop_assert!(after.bounds.contains(&end));

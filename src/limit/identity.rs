@@ -108,13 +108,18 @@ impl RowId {
         let (bytes, quota) = match rule {
             Rule::Throttle(_) => (digest(&[b"throttle", name, unit]), 0),
             Rule::Quota(quota) => {
-                let period = match quota.calendar.period() {
-                    Period::Day => [b'd', 0],
-                    Period::Week(start) => [b'w', start.to_monday_one_offset().cast_unsigned()],
-                    Period::Month(start) => [b'm', start.cast_unsigned()],
+                let [a, b, c, d];
+                let period: &[u8] = match quota.calendar.period() {
+                    Period::Seconds(seconds) => {
+                        [a, b, c, d] = seconds.get().to_le_bytes();
+                        &[b's', a, b, c, d]
+                    }
+                    Period::Day => &[b'd', 0],
+                    Period::Week(start) => &[b'w', start.to_monday_one_offset().cast_unsigned()],
+                    Period::Month(start) => &[b'm', start.cast_unsigned()],
                 };
                 let zone = quota.calendar.zone_name().as_bytes();
-                (digest(&[b"quota", name, unit, &period, zone]), 1)
+                (digest(&[b"quota", name, unit, period, zone]), 1)
             }
         };
         let mut short = [0; 8];

@@ -11,7 +11,7 @@ mod throttle;
 use std::fmt;
 use std::sync::Arc;
 
-pub use calendar::{Calendar, Day, Period, Windows};
+pub use calendar::{Calendar, Period, Start, Windows};
 pub use identity::{RowId, Subject};
 pub use rate::{InvalidRate, Rate};
 pub use throttle::{InvalidThrottle, Throttle};
@@ -198,19 +198,17 @@ impl Limit {
 
     /// Over what time the capacity renews itself, rounded up; for `RateLimit-Policy`.
     ///
-    /// A quota's is its nominal length: 1, 7 or 30 days.
+    /// A quota's is its nominal length: a month's is 30 days.
     #[must_use]
     pub fn window(&self) -> Micros {
         match &self.rule {
             Rule::Throttle(throttle) => throttle.window(),
-            Rule::Quota(quota) => Micros::from_secs(
-                86_400
-                    * match quota.calendar.period() {
-                        Period::Day => 1,
-                        Period::Week(_) => 7,
-                        Period::Month(_) => 30,
-                    },
-            ),
+            Rule::Quota(quota) => Micros::from_secs(match quota.calendar.period() {
+                Period::Seconds(seconds) => u64::from(seconds.get()),
+                Period::Day => 86_400,
+                Period::Week(_) => 7 * 86_400,
+                Period::Month(_) => 30 * 86_400,
+            }),
         }
     }
 }
@@ -250,6 +248,6 @@ pub struct Refund {
     pub charge: Charge,
     /// The store's clock when it was charged.
     pub charged: Micros,
-    /// The window it was charged in; day 0 for a throttle.
-    pub window: Day,
+    /// The window it was charged in; 0 for a throttle.
+    pub window: Start,
 }

@@ -3,7 +3,7 @@
 use crate::algorithm::Row;
 use crate::algorithm::calendar_quota::Count;
 use crate::algorithm::token_bucket::Bucket;
-use crate::limit::{Charge, Day};
+use crate::limit::{Charge, Start};
 use crate::time::Micros;
 
 /// Which counter: the subject's 128 bits, with the limit's 40 folded in.
@@ -54,7 +54,7 @@ impl PackedRow {
                 Self::pack([level, at.get(), per, drain, since])
             }
             Row::Count(Count { used, window }) => {
-                Self::pack([used, u64::from(window.get()), until.as_secs_ceil(), 0, 0])
+                Self::pack([used, window.get(), until.as_secs_ceil(), 0, 0])
             }
         }
     }
@@ -80,10 +80,7 @@ impl PackedRow {
 
     pub(super) fn unpack(&self) -> Row {
         match self.numbers() {
-            [used, window, _, 0, _] => {
-                let window = Day::new(u32::try_from(window).unwrap_or(u32::MAX));
-                Row::Count(Count { used, window })
-            }
+            [used, window, _, 0, _] => Row::Count(Count { used, window: Start::new(window) }),
             [level, at, per, drain, since] => {
                 Row::Bucket(Bucket { level, at: Micros::new(at), per, drain, since })
             }

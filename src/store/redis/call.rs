@@ -67,7 +67,7 @@ impl Call {
         let Refund { charge, charged, window } = refund;
         let when = match charge.limit.rule() {
             Rule::Throttle(_) => charged.get(),
-            Rule::Quota(_) => u64::from(window.get()),
+            Rule::Quota(_) => window.get(),
         };
         let (key, limit) = (self.key(charge.subject), self.limit(&charge.limit, now));
         self.refunds.extend_from_slice(&key.to_le_bytes());
@@ -122,8 +122,8 @@ fn pack(out: &mut Vec<u8>, limit: &Limit, now: Micros) {
             for bound in windows.bounds {
                 out.extend_from_slice(&double(bound.get()));
             }
-            for day in windows.days {
-                out.extend_from_slice(&day.get().to_le_bytes()[..3]);
+            for start in windows.starts {
+                out.extend_from_slice(&start.get().to_le_bytes()[..5]);
             }
         }
     }

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::Error;
 use crate::algorithm::{Reading, Verdict};
-use crate::limit::{Charge, Day, Rule};
+use crate::limit::{Charge, Rule, Start};
 use crate::time::Micros;
 
 /// What became of one check.
@@ -51,9 +51,9 @@ impl Reply {
             let held = self.number()?;
             let window = match charge.limit.rule() {
                 Rule::Throttle(_) => 0,
-                Rule::Quota(_) => u32::try_from(self.number()?).unwrap_or(u32::MAX),
+                Rule::Quota(_) => self.number()?,
             };
-            readings.push(Reading { held, window: Day::new(window) });
+            readings.push(Reading { held, window: Start::new(window) });
         }
         Ok(Judged::Verdict(Verdict { now: self.now, allowed, readings }))
     }

@@ -1,13 +1,14 @@
 //! Random histories: clock steps, changes of limits, checks of several limits and subjects.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tollgate::algorithm::Verdict;
 use tollgate::limit::{
-    Calendar, Charge, Charges, Day, Limit, Period, Quota, Refund, Rule, Subject, Throttle, Unit,
+    Calendar, Charge, Charges, Limit, Period, Quota, Refund, Rule, Start, Subject, Throttle, Unit,
 };
 use tollgate::time::Micros;
 
@@ -106,7 +107,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     prop_oneof![
         3 => (0..RATES.len(), 0..BURSTS.len(), shadow())
             .prop_map(|(rate, burst, shadow)| Spec::Throttle { rate, burst, shadow }),
-        1 => (0..QUOTAS.len(), 0_u8..5, 0..ZONES.len(), shadow())
+        1 => (0..QUOTAS.len(), 0_u8..7, 0..ZONES.len(), shadow())
             .prop_map(|(limit, period, zone, shadow)| Spec::Quota { limit, period, zone, shadow }),
     ]
 }
@@ -177,7 +178,7 @@ impl World {
     /// Remembers what an allowed check has charged.
     pub fn note(&mut self, charges: &Charges, verdict: &Verdict) {
         for (charge, reading) in charges.iter().zip(&verdict.readings) {
-            let (charge, window): (_, Day) = (charge.clone(), reading.window);
+            let (charge, window): (_, Start) = (charge.clone(), reading.window);
             self.charged.push_front(Refund { charge, charged: verdict.now, window });
         }
         self.charged.truncate(LAST);
@@ -234,7 +235,9 @@ fn limit(slot: usize, spec: &Spec) -> Option<Arc<Limit>> {
                 1 => Period::Week(jiff::civil::Weekday::Monday),
                 2 => Period::Week(jiff::civil::Weekday::Thursday),
                 3 => Period::Month(1),
-                _ => Period::Month(31),
+                4 => Period::Month(31),
+                5 => Period::Seconds(NonZeroU32::MIN),
+                _ => Period::Seconds(NonZeroU32::new(3600).unwrap()),
             };
             let calendar = Arc::new(Calendar::new(period, ZONES[zone]).unwrap());
             (Rule::Quota(Quota { limit: QUOTAS[limit], calendar }), shadow)

@@ -22,7 +22,7 @@ use shuttle::sync::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use crate::algorithm::{Reading, token_bucket};
-use crate::limit::{Charge, Day, Limit, Refund, Rule, Subject, Throttle};
+use crate::limit::{Charge, Limit, Refund, Rule, Start, Subject, Throttle};
 use crate::time::Micros;
 
 /// How long a lease may be spent.
@@ -231,7 +231,7 @@ impl Leased {
             kept
         });
         let charge = Charge { subject: self.subject, limit: Arc::clone(&self.limit), cost };
-        (cost > 0).then_some(Refund { charge, charged, window: Day::new(0) })
+        (cost > 0).then_some(Refund { charge, charged, window: Start::new(0) })
     }
 
     /// What may still be spent.
@@ -256,7 +256,7 @@ impl Leased {
         // To the client the unspent lease is as good as unspent budget.
         let held =
             self.level_now(throttle, now).saturating_sub(left.saturating_mul(throttle.per()));
-        Cover::Taken(Reading { held, window: Day::new(0) }, origin)
+        Cover::Taken(Reading { held, window: Start::new(0) }, origin)
     }
 
     /// The lease to ask for now: the demand of the next moment, but no more than a fair part of
