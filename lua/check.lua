@@ -2,9 +2,11 @@
 --
 -- KEYS     the subjects of all checks, each once
 -- ARGV[1]  the limits of all checks, each once, packed:
---            throttle  <B I5 ddd>            0 (2: shadow), id, drain per us, per, size in 1/per units
---            quota     <B I5 ddddd I5I5I5>   1 (3: shadow), id, limit in units, where three
---                      neighbouring windows begin and the last ends (us since 1970), their names
+--            throttle  <B I5 ddd>            kind, id, drain per us, per, size in 1/per units
+--            quota     <B I5 ddddd I5I5I5>   kind, id, limit in units, where three neighbouring
+--                      windows begin and the last ends (us since 1970), their names
+--          kind: 1 for a quota, plus 2 in shadow, plus 4 for one that refuses only where all of
+--          the check's alternatives do
 -- ARGV[2]  the checks: <B> number of charges, then for each <I2I2d> index of its key, index of its
 --          limit (both from 1), and what it adds to the counter; 0 only looks
 -- ARGV[3]  what to give back: for each <I2I2dd> index of its key, index of its limit, how much of the
@@ -25,7 +27,7 @@ local reply, replied = { now }, 1
 
 -- Slots of a limit.
 local ID, DRAIN, PER, SIZE, WINDOW, ENDS = 2, 3, 4, 5, 6, 7
-local QUOTA, SHADOW = 8, 9
+local QUOTA, SHADOW, ALTERNATIVE = 8, 9, 10
 
 local limits = {}
 do
@@ -43,7 +45,7 @@ do
       limit = { kind, id, 0, 1, size, window or false, ends or 0, true }
       at = next_at
     end
-    limit[SHADOW] = kind >= 2
+    limit[SHADOW], limit[ALTERNATIVE] = kind % 4 >= 2, kind >= 4
     limits[#limits + 1] = limit
   end
 end
@@ -62,6 +64,8 @@ local function judge()
   local any_behind = false
   local verdict_at = replied + 1
   local allowed = 1
+  -- Of the alternatives whether one has room; nil where there are none.
+  local alternatives
   replied = verdict_at
   for i = 1, count do
     local key, index, amount
@@ -88,14 +92,20 @@ local function judge()
     local after = held + amount
     if after > limit[SIZE] then
       after = false
-      if not limit[SHADOW] then
+      if not (limit[SHADOW] or limit[ALTERNATIVE]) then
         allowed = 0
       end
+    end
+    if limit[ALTERNATIVE] then
+      alternatives = alternatives or after ~= false or limit[SHADOW]
     end
     key_of[i], limit_of[i], place_of[i] = key, limit, place
     after_of[i] = amount > 0 and after
     behind_of[i] = behind and held
     any_behind = any_behind or behind
+  end
+  if alternatives == false then
+    allowed = 0
   end
   reply[verdict_at] = allowed
   return allowed == 1, any_behind

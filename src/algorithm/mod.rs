@@ -84,7 +84,7 @@ pub type Offer = SmallVec<[Option<Windows>; 4]>;
 
 /// Judges all charges of one check as one: all are made, or none.
 ///
-/// Charges that only look (cost 0) and shadow charges that do not fit are not made. No counter
+/// Charges that only look (cost 0), and those that do not fit and do not refuse for it, are not made. No counter
 /// may be charged twice in one call. Buckets that the clock has stepped back behind are written
 /// with their level as it is, whatever the verdict.
 ///
@@ -98,13 +98,20 @@ pub fn judge(
 ) -> Result<Verdict, Elsewhere> {
     let mut verdict = Verdict { now, allowed: true, readings: SmallVec::new() };
     let mut ahead = SmallVec::<[bool; 4]>::new();
+    // Of the alternatives whether one has room; `None` where there are none.
+    let mut alternatives = None;
     for (charge, windows) in charges.iter().zip(offer) {
         let row = rows.read(charge);
         let reading = read(charge, windows.as_ref(), now, row)?;
-        verdict.allowed &= charge.limit.shadow() || fits(charge, reading);
+        let fits = fits(charge, reading);
+        if charge.limit.alternative() {
+            alternatives = Some(fits || charge.limit.shadow() || alternatives == Some(true));
+        }
+        verdict.allowed &= fits || !charge.limit.refuses_alone();
         verdict.readings.push(reading);
         ahead.push(token_bucket::is_ahead(row.and_then(Row::bucket), now));
     }
+    verdict.allowed &= alternatives != Some(false);
     for (index, (charge, windows)) in charges.iter().zip(offer).enumerate() {
         let reading = verdict.readings[index];
         let made = verdict.allowed && charge.cost > 0 && fits(charge, reading);

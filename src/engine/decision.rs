@@ -68,6 +68,8 @@ pub struct Judged {
     pub limit: Arc<Limit>,
     /// How it stands.
     pub standing: Standing,
+    /// Whether the check is refused because of this limit.
+    pub refuses: bool,
 }
 
 /// The answer to a check.
@@ -96,10 +98,12 @@ impl Decision {
         let judged = charges.iter().zip(&verdict.readings).map(|(charge, &reading)| {
             let made = verdict.allowed && algorithm::fits(charge, reading);
             let standing = algorithm::standing(charge, reading, made, verdict.now);
-            Judged { limit: Arc::clone(&charge.limit), standing }
+            let refuses = !standing.fits
+                && (charge.limit.refuses_alone() || charge.limit.alternative() && !verdict.allowed);
+            Judged { limit: Arc::clone(&charge.limit), standing, refuses }
         });
         let limits: SmallVec<[Judged; 2]> = judged.collect();
-        let refusing = limits.iter().filter(|judged| judged.refuses());
+        let refusing = limits.iter().filter(|judged| judged.refuses);
         let retry_after = refusing.clone().map(|judged| judged.standing.retry_after).max();
         let violated = refusing.map(|judged| Arc::clone(judged.limit.name())).next();
         Self {
@@ -150,14 +154,6 @@ impl Decision {
     /// The first limit that refuses, where the store judged.
     #[must_use]
     pub fn violation(&self) -> Option<&Arc<Limit>> {
-        self.limits.iter().find(|judged| judged.refuses()).map(|judged| &judged.limit)
-    }
-}
-
-impl Judged {
-    /// Whether the check is refused because of this limit.
-    #[must_use]
-    pub fn refuses(&self) -> bool {
-        !self.standing.fits && !self.limit.shadow()
+        self.limits.iter().find(|judged| judged.refuses).map(|judged| &judged.limit)
     }
 }

@@ -23,8 +23,9 @@ const MOST: usize = 20_000;
 /// How long a worker leaves Redis alone about a leased limit that it has refused, times the node's
 /// workers: together they ask about 50 times a second, and renew as often.
 const GATHER: Duration = Duration::from_millis(20);
-/// The longest that a refusal by a leased limit is remembered: refunds may have made room.
-const LEASED: Duration = Duration::from_millis(100);
+/// The longest that a refusal is remembered where a refund may have made room: by a limit that is
+/// leased, or that anybody may give back to.
+const SHORT: Duration = Duration::from_millis(100);
 /// How long after a tidying the next one may be, where the memo is full.
 const TIDY_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -54,7 +55,7 @@ impl Memo {
     /// The memo of one of so many workers.
     pub(super) fn new(workers: usize) -> Self {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-        Self { refusals: Mutex::default(), gather: GATHER.saturating_mul(workers).min(LEASED) }
+        Self { refusals: Mutex::default(), gather: GATHER.saturating_mul(workers).min(SHORT) }
     }
 
     /// The answer to a check that is known to be refused.
@@ -64,7 +65,7 @@ impl Memo {
             return None;
         }
         let now = Instant::now();
-        charges.iter().filter(|charge| !charge.limit.shadow()).find_map(|charge| {
+        charges.iter().filter(|charge| charge.limit.refuses_alone()).find_map(|charge| {
             let refused = refusals.by_counter.get(&counter(charge))?;
             refused.decide(charge, now)
         })
@@ -75,7 +76,7 @@ impl Memo {
         let seen = Instant::now();
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         for (charge, &reading) in charges.iter().zip(&verdict.readings) {
-            if charge.limit.shadow() || algorithm::fits(charge, reading) {
+            if !charge.limit.refuses_alone() || algorithm::fits(charge, reading) {
                 continue;
             }
             let wait = algorithm::standing(charge, reading, false, verdict.now).retry_after;
@@ -83,8 +84,12 @@ impl Memo {
                 return;
             }
             let wait = Duration::from_micros(wait.get());
-            let leased = charge.limit.leased();
-            let until = seen + if leased { self.gathering(wait, &charge.limit) } else { wait };
+            let until = seen
+                + match &charge.limit {
+                    limit if limit.leased() => self.gathering(wait, limit),
+                    limit if limit.refundable() => wait.min(SHORT),
+                    _ => wait,
+                };
             let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
             let refused = Refused { limit, cost, reading, now, seen, until };
             refusals.by_counter.insert(counter(charge), refused);
@@ -100,7 +105,7 @@ impl Memo {
             }
             Rule::Quota(_) => Micros::MAX,
         };
-        wait.max(self.gather.min(Duration::from_micros(half.get()))).min(LEASED)
+        wait.max(self.gather.min(Duration::from_micros(half.get()))).min(SHORT)
     }
 }
 
@@ -142,7 +147,7 @@ impl Refused {
             standing.retry_after = standing.retry_after.max(Micros::new(left));
         }
         (!standing.fits).then(|| Decision {
-            limits: smallvec![Judged { limit: Arc::clone(&charge.limit), standing }],
+            limits: smallvec![Judged { limit: Arc::clone(&charge.limit), standing, refuses: true }],
             decided_by: DecidedBy::Memo,
             ..Decision::bare(
                 Status::Refused,

@@ -44,6 +44,8 @@ pub struct RecordedCharge {
     unit: String,
     cost: u64,
     shadow: bool,
+    #[serde(default)]
+    alternative: bool,
     #[serde(flatten)]
     rule: RecordedRule,
 }
@@ -110,6 +112,7 @@ impl RecordedCharge {
             unit: charge.limit.unit().to_string(),
             cost: charge.cost,
             shadow: charge.limit.shadow(),
+            alternative: charge.limit.alternative(),
             rule,
         }
     }
@@ -134,7 +137,8 @@ impl RecordedCharge {
                 Rule::Quota(Quota { limit: *limit, calendar })
             }
         };
-        let limit = Arc::new(Limit::new(&self.limit, Unit::new(&self.unit), rule, self.shadow));
+        let limit = Limit::new(&self.limit, Unit::new(&self.unit), rule, self.shadow);
+        let limit = Arc::new(if self.alternative { limit.one_of_many() } else { limit });
         Some(Charge { subject: Subject::policy("replay", &self.subject), limit, cost: self.cost })
     }
 }

@@ -111,7 +111,7 @@ fn problem(status: Status) -> Option<[&'static str; 3]> {
 
 /// The names of all limits that refuse.
 fn violated(decision: &Decision) -> SmallVec<[&str; 2]> {
-    let refusing = decision.limits.iter().filter(|judged| judged.refuses());
+    let refusing = decision.limits.iter().filter(|judged| judged.refuses);
     let names: SmallVec<[&str; 2]> = refusing.map(|judged| &**judged.limit.name()).collect();
     // Where the store did not judge there is at most the one that the node knows of.
     if names.is_empty() { decision.violated.as_deref().into_iter().collect() } else { names }

@@ -75,6 +75,17 @@ pub enum Rule {
     Quota(Quota),
 }
 
+/// Whether something may come back to a counter before time gives it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refunds {
+    /// Never: a refusal stays true until its Retry-After.
+    Never,
+    /// At any time.
+    Any,
+    /// What a node has charged ahead and not spent.
+    Leased,
+}
+
 /// One rule in one unit, under the name by which answers speak of it.
 #[derive(Debug)]
 pub struct Limit {
@@ -83,7 +94,8 @@ pub struct Limit {
     unit: Unit,
     rule: Rule,
     shadow: bool,
-    leased: bool,
+    alternative: bool,
+    refunds: Refunds,
     row: RowId,
 }
 
@@ -93,13 +105,34 @@ impl Limit {
     pub fn new(name: &str, unit: Unit, rule: Rule, shadow: bool) -> Self {
         let row = RowId::of(name, &unit, &rule);
         let name = Arc::<str>::from(name);
-        Self { label: Arc::clone(&name), name, unit, rule, shadow, leased: false, row }
+        Self {
+            label: Arc::clone(&name),
+            name,
+            unit,
+            rule,
+            shadow,
+            alternative: false,
+            refunds: Refunds::Never,
+            row,
+        }
+    }
+
+    /// The same, to refuse only where all alternatives of a check do.
+    #[must_use]
+    pub fn one_of_many(self) -> Self {
+        Self { alternative: true, ..self }
+    }
+
+    /// The same, whose counter may be given something back at any time.
+    #[must_use]
+    pub fn given_back(self) -> Self {
+        Self { refunds: Refunds::Any, ..self }
     }
 
     /// The same, to be spent from leases where the store can.
     #[must_use]
     pub fn leased_ahead(self) -> Self {
-        Self { leased: true, ..self }
+        Self { refunds: Refunds::Leased, ..self }
     }
 
     /// The same rule and counter under another name, for one of the methods that a `*` stands for.
@@ -157,10 +190,29 @@ impl Limit {
         self.shadow
     }
 
+    /// Whether it refuses only where all alternatives of the check do: a check may then pass that
+    /// it has no room for, uncharged here. One in shadow refuses never, so neither do the others.
+    #[must_use]
+    pub fn alternative(&self) -> bool {
+        self.alternative
+    }
+
+    /// Whether it refuses on its own what it has no room for.
+    #[must_use]
+    pub fn refuses_alone(&self) -> bool {
+        !self.shadow && !self.alternative
+    }
+
+    /// Whether something may be given back at any time, so that a refusal is not final.
+    #[must_use]
+    pub fn refundable(&self) -> bool {
+        self.refunds != Refunds::Never
+    }
+
     /// Whether nodes may charge it ahead and spend from memory.
     #[must_use]
     pub fn leased(&self) -> bool {
-        self.leased
+        self.refunds == Refunds::Leased
     }
 
     /// Which of its subject's counters is this limit's.

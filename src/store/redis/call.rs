@@ -104,20 +104,19 @@ fn double(number: u64) -> [u8; 8] {
 }
 
 fn pack(out: &mut Vec<u8>, limit: &Limit, now: Micros) {
-    let shadow = if limit.shadow() { 2 } else { 0 };
-    let id = &limit.row().get().to_le_bytes()[..5];
+    let kind = u8::from(matches!(limit.rule(), Rule::Quota(_)))
+        | u8::from(limit.shadow()) << 1
+        | u8::from(limit.alternative()) << 2;
+    out.push(kind);
+    out.extend_from_slice(&limit.row().get().to_le_bytes()[..5]);
     match limit.rule() {
         Rule::Throttle(throttle) => {
-            out.push(shadow);
-            out.extend_from_slice(id);
             for number in [throttle.drain(), throttle.per(), throttle.size()] {
                 out.extend_from_slice(&double(number));
             }
         }
         Rule::Quota(quota) => {
             let windows = quota.calendar.windows(now);
-            out.push(1 + shadow);
-            out.extend_from_slice(id);
             out.extend_from_slice(&double(quota.limit));
             for bound in windows.bounds {
                 out.extend_from_slice(&double(bound.get()));

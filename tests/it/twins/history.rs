@@ -44,11 +44,14 @@ pub enum Move {
     Drains { slot: usize, times: u32, off: i64 },
 }
 
+/// Whether a limit is in shadow, and whether it is one of the check's alternatives.
+type Mode = (bool, bool);
+
 /// A limit as a slot may have it.
 #[derive(Clone, Debug)]
 pub enum Spec {
-    Throttle { rate: usize, burst: usize, shadow: bool },
-    Quota { limit: usize, period: u8, zone: usize, shadow: bool },
+    Throttle { rate: usize, burst: usize, mode: Mode },
+    Quota { limit: usize, period: u8, zone: usize, mode: Mode },
 }
 
 /// One charge: which subject, which slot, and a cost of the limit's size.
@@ -103,12 +106,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
-    let shadow = || prop::bool::weighted(0.15);
+    let mode = || (prop::bool::weighted(0.15), prop::bool::weighted(0.3));
     prop_oneof![
-        3 => (0..RATES.len(), 0..BURSTS.len(), shadow())
-            .prop_map(|(rate, burst, shadow)| Spec::Throttle { rate, burst, shadow }),
-        1 => (0..QUOTAS.len(), 0_u8..7, 0..ZONES.len(), shadow())
-            .prop_map(|(limit, period, zone, shadow)| Spec::Quota { limit, period, zone, shadow }),
+        3 => (0..RATES.len(), 0..BURSTS.len(), mode())
+            .prop_map(|(rate, burst, mode)| Spec::Throttle { rate, burst, mode }),
+        1 => (0..QUOTAS.len(), 0_u8..7, 0..ZONES.len(), mode())
+            .prop_map(|(limit, period, zone, mode)| Spec::Quota { limit, period, zone, mode }),
     ]
 }
 
@@ -133,10 +136,10 @@ pub struct World {
 impl Default for World {
     fn default() -> Self {
         let first = [
-            Spec::Throttle { rate: 1, burst: 2, shadow: false },
-            Spec::Quota { limit: 2, period: 0, zone: 1, shadow: false },
-            Spec::Throttle { rate: 4, burst: 3, shadow: false },
-            Spec::Throttle { rate: 2, burst: 1, shadow: true },
+            Spec::Throttle { rate: 1, burst: 2, mode: (false, false) },
+            Spec::Quota { limit: 2, period: 0, zone: 1, mode: (false, false) },
+            Spec::Throttle { rate: 4, burst: 3, mode: (false, false) },
+            Spec::Throttle { rate: 2, burst: 1, mode: (true, false) },
         ];
         let slots = first.iter().enumerate().filter_map(|(slot, spec)| limit(slot, spec)).collect();
         Self { now: START, slots, charged: VecDeque::new() }
@@ -224,12 +227,11 @@ fn cost(spec: CostSpec, capacity: u64) -> u64 {
 
 /// A slot's limit; a throttle keeps its name through all changes of rate and burst.
 fn limit(slot: usize, spec: &Spec) -> Option<Arc<Limit>> {
-    let (rule, shadow) = match *spec {
-        Spec::Throttle { rate, burst, shadow } => (
-            Rule::Throttle(Throttle::new(RATES[rate].parse().unwrap(), BURSTS[burst]).ok()?),
-            shadow,
-        ),
-        Spec::Quota { limit, period, zone, shadow } => {
+    let (rule, (shadow, alternative)) = match *spec {
+        Spec::Throttle { rate, burst, mode } => {
+            (Rule::Throttle(Throttle::new(RATES[rate].parse().unwrap(), BURSTS[burst]).ok()?), mode)
+        }
+        Spec::Quota { limit, period, zone, mode } => {
             let period = match period {
                 0 => Period::Day,
                 1 => Period::Week(jiff::civil::Weekday::Monday),
@@ -240,8 +242,9 @@ fn limit(slot: usize, spec: &Spec) -> Option<Arc<Limit>> {
                 _ => Period::Seconds(NonZeroU32::new(3600).unwrap()),
             };
             let calendar = Arc::new(Calendar::new(period, ZONES[zone]).unwrap());
-            (Rule::Quota(Quota { limit: QUOTAS[limit], calendar }), shadow)
+            (Rule::Quota(Quota { limit: QUOTAS[limit], calendar }), mode)
         }
     };
-    Some(Arc::new(Limit::new(&format!("slot{slot}"), Unit::requests(), rule, shadow)))
+    let limit = Limit::new(&format!("slot{slot}"), Unit::requests(), rule, shadow);
+    Some(Arc::new(if alternative { limit.one_of_many() } else { limit }))
 }
