@@ -13,5 +13,6 @@ pub mod store;
 pub mod control;
 pub mod engine;
 pub mod http;
+pub mod grpc;
 pub mod admin;
 pub mod app;

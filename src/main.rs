@@ -36,11 +36,14 @@ struct Serve {
 enum Command {
     /// Serves checks until SIGTERM; SIGHUP reloads the catalog
     Serve(Serve),
-    /// Checks a catalog file and says what is wrong with it
+    /// Checks a catalog file, or limits for Envoy, and says what is wrong with them
     Validate {
         /// The catalog
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        #[arg(value_name = "FILE", required_unless_present = "envoy_config")]
+        file: Option<PathBuf>,
+        /// envoyproxy/ratelimit's YAML: a file, or a folder of *.yaml
+        #[arg(long, value_name = "FILE|FOLDER")]
+        envoy_config: Option<PathBuf>,
     },
     /// Asks a running service for one check; exits with 0 where allowed, 1 where not
     Check(client::Question),
@@ -62,7 +65,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(serve) => run_serve(serve).map(|()| true),
-        Command::Validate { file } => validate(&file).map(|()| true),
+        Command::Validate { file, envoy_config } => {
+            let catalog = file.as_deref().map_or(Ok(()), validate);
+            let envoy = || envoy_config.as_deref().map_or(Ok(()), validate_envoy);
+            catalog.and_then(|()| envoy()).map(|()| true)
+        }
         Command::Check(question) => block_on(client::check(&question)),
         Command::Ready { url } => block_on(client::ready(&url)),
         Command::Replay { files } => replay(&files).map(|()| true),
@@ -102,6 +109,16 @@ fn validate(file: &std::path::Path) -> Result<(), Failure> {
         catalog.revision(),
         catalog.summary()
     )?;
+    Ok(())
+}
+
+fn validate_envoy(path: &std::path::Path) -> Result<(), Failure> {
+    let domains = control::read_domains(path)?;
+    let mut out = std::io::stdout();
+    for warning in domains.warnings() {
+        writeln!(out, "warning: {warning}")?;
+    }
+    writeln!(out, "{}: valid: {}", path.display(), domains.summary())?;
     Ok(())
 }
 

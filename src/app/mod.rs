@@ -3,23 +3,23 @@
 //! Nothing is decided here; this is where the parts meet.
 
 pub mod client;
+mod greeting;
+mod listeners;
 mod signals;
+mod worker;
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
+use listeners::Listeners;
 use signals::Signals;
-use tokio::sync::watch;
 
-use crate::admin::{self, Admin};
-use crate::control::{Directory, Editor, Live, Sync};
-use crate::engine::{self, Engine, Fallback, Recorder};
-use crate::http::{self, Listener, Node, Server, Shared, Worker};
+use crate::control::{Directory, Editor, Live, LiveDomains, Sync};
+use crate::engine::{Fallback, Recorder};
+use crate::http::Shared;
 use crate::settings::Settings;
-use crate::store::{Embedded, Memory, Redis, RedisOptions, Registry, Store};
-use crate::telemetry::{Metrics, WorkerMetrics};
+use crate::store::{Embedded, Memory, Redis, RedisOptions, Registry};
+use crate::telemetry::Metrics;
 use crate::time::SystemClock;
 
 /// Why the service does not start.
@@ -32,8 +32,8 @@ pub enum Failure {
     #[error("setting `store`: {0}")]
     Store(#[from] crate::store::InvalidUrl),
     /// The address is taken or not ours.
-    #[error("cannot listen on {0}: {1}; choose another with --listen")]
-    Listen(std::net::SocketAddr, #[source] std::io::Error),
+    #[error("cannot listen on {0}: {1}; choose another with {flag}", flag = .2)]
+    Listen(std::net::SocketAddr, #[source] std::io::Error, &'static str),
     /// The data directory cannot be used.
     #[error("cannot use the data directory {path}: {why}", path = .0.display(), why = .1)]
     DataDir(std::path::PathBuf, #[source] crate::store::Unopened),
@@ -45,12 +45,11 @@ pub enum Failure {
     Thread(#[from] std::io::Error),
 }
 
-/// Connections of the admin API open at the same time.
-const MAX_ADMIN_CONNECTIONS: usize = 256;
-
 /// What the engines of all workers are made from.
 struct Parts {
     live: Arc<Live>,
+    /// Envoy's limits, where there are any.
+    domains: Option<Arc<LiveDomains>>,
     directory: Arc<Directory>,
     sync: Arc<Sync>,
     editor: Arc<Editor>,
@@ -76,6 +75,9 @@ enum Counts {
 pub fn serve(settings: Settings) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new());
     let live = Arc::new(Live::load(settings.catalog.clone(), Arc::clone(&metrics))?);
+    let domains = settings.envoy_config.clone();
+    let domains = domains.map(|path| LiveDomains::load(path, Arc::clone(&metrics)));
+    let domains = domains.transpose()?.map(Arc::new);
     let (recorder, record) = match &settings.record {
         None => (None, None),
         Some(path) => {
@@ -104,6 +106,7 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
     let editor = Arc::new(Editor::new(registry, Arc::clone(&live), Arc::clone(&sync)));
     let parts = Arc::new(Parts {
         live,
+        domains,
         directory,
         sync,
         editor,
@@ -140,6 +143,54 @@ fn counts(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, Failure
 async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
     let signals = Signals::install()?;
     raise_open_files();
+    prepare_store(parts, local).await;
+    let shared = Arc::new(Shared {
+        check_token: parts.settings.check_token.clone(),
+        trusted_peers: parts.settings.trusted_peers.clone(),
+        forwarded_headers: parts.settings.forwarded_headers,
+        metrics: Arc::clone(&parts.metrics),
+        draining: AtomicBool::new(false),
+    });
+    let mut listeners = Listeners::open(parts, &shared)?;
+    let workers = (0..parts.settings.workers)
+        .map(|number| {
+            let (worker, grpc) = listeners.worker();
+            worker::start(number, worker, grpc, Arc::clone(parts), Arc::clone(&shared))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Err(error) = parts.sync.look().await {
+        tracing::debug!(%error, "what the API declares is not known yet");
+    }
+    tokio::spawn(Arc::clone(&parts.sync).look_forever());
+    tokio::spawn(Arc::clone(&parts.live).watch());
+    if let Some(domains) = &parts.domains {
+        tokio::spawn(Arc::clone(domains).watch());
+    }
+    greeting::greet(&listeners.addresses(), &parts.settings);
+    let health = listeners.health();
+    health.tell(true).await;
+    let stop = async {
+        let urgent = signals.obey(Arc::clone(&parts.live), parts.domains.clone()).await;
+        shared.draining.store(true, Ordering::Relaxed);
+        health.tell(false).await;
+        if !urgent {
+            tracing::info!("draining: not ready, and stopping in {:?}", parts.settings.drain_delay);
+            tokio::time::sleep(parts.settings.drain_delay).await;
+        }
+    };
+    listeners.serve(stop).await;
+    if let Counts::Redis(redis) = &parts.counts {
+        redis.leave().await;
+    }
+    for worker in workers {
+        let _panicked = tokio::task::spawn_blocking(move || worker.join()).await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Reaches for Redis, and starts what keeps the store in order.
+async fn prepare_store(parts: &Parts, local: Memory) {
     let metrics = Arc::clone(&parts.metrics);
     let rows = move |rows| metrics.memory_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     match &parts.counts {
@@ -154,97 +205,6 @@ async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
             tokio::spawn(local.sweep_forever(rows));
         }
     }
-    let shared = Arc::new(Shared {
-        check_token: parts.settings.check_token.clone(),
-        trusted_peers: parts.settings.trusted_peers.clone(),
-        forwarded_headers: parts.settings.forwarded_headers,
-        metrics: Arc::clone(&parts.metrics),
-        draining: AtomicBool::new(false),
-    });
-    let address = parts.settings.listen;
-    let listener = Listener::bind(address).map_err(|why| Failure::Listen(address, why))?;
-    let mut server = Server::new(parts.settings.max_connections, Arc::clone(&shared));
-    let admin = admin(parts, &shared)?;
-    let workers = (0..parts.settings.workers)
-        .map(|number| start(number, server.worker(), Arc::clone(parts), Arc::clone(&shared)))
-        .collect::<Result<Vec<_>, _>>()?;
-    if let Err(error) = parts.sync.look().await {
-        tracing::debug!(%error, "what the API declares is not known yet");
-    }
-    tokio::spawn(Arc::clone(&parts.sync).look_forever());
-    tokio::spawn(Arc::clone(&parts.live).watch());
-    greet(&listener, admin.as_ref(), &parts.settings);
-    let stop = async {
-        let urgent = signals.obey(Arc::clone(&parts.live)).await;
-        shared.draining.store(true, Ordering::Relaxed);
-        if !urgent {
-            tracing::info!("draining: not ready, and stopping in {:?}", parts.settings.drain_delay);
-            tokio::time::sleep(parts.settings.drain_delay).await;
-        }
-    };
-    let (stopped, mut stopping) = watch::channel(());
-    if let Some((listener, server)) = admin {
-        tokio::spawn(server.run(listener, async move { drop(stopping.changed().await) }));
-    }
-    server.run(listener, stop).await;
-    drop(stopped);
-    if let Counts::Redis(redis) = &parts.counts {
-        redis.leave().await;
-    }
-    for worker in workers {
-        let _panicked = tokio::task::spawn_blocking(move || worker.join()).await;
-    }
-    tracing::info!("stopped");
-    Ok(())
-}
-
-/// The admin API's listener, where there is a credential for it. It has no worker of its own: few
-/// ask, and none of them waits for a check.
-fn admin(parts: &Parts, shared: &Arc<Shared>) -> Result<Option<(Listener, Server)>, Failure> {
-    if !parts.settings.admin.are_set() {
-        return Ok(None);
-    }
-    let address = parts.settings.listen_admin;
-    let listener = Listener::bind(address).map_err(|why| Failure::Listen(address, why))?;
-    let mut server = Server::new(MAX_ADMIN_CONNECTIONS, Arc::clone(shared));
-    let failures = Memory::new(Arc::new(SystemClock));
-    tokio::spawn(failures.clone().sweep_forever(|_| ()));
-    let admin = Admin::new(Arc::clone(&parts.editor), parts.settings.admin.clone(), failures);
-    tokio::spawn(server.worker().run(admin::router(admin)));
-    Ok(Some((listener, server)))
-}
-
-/// Starts a worker: a thread with a runtime and a connection to the store of its own.
-fn start(
-    number: usize,
-    worker: Worker,
-    parts: Arc<Parts>,
-    shared: Arc<Shared>,
-) -> std::io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        runtime.block_on(async move {
-            let store = match &parts.counts {
-                Counts::Memory(memory) => Store::Memory(memory.clone()),
-                Counts::Redis(redis) => Store::Redis(redis.lane().await),
-            };
-            let metrics = WorkerMetrics::new(&parts.metrics);
-            let engine = Engine::new(engine::Parts {
-                live: Arc::clone(&parts.live),
-                directory: Arc::clone(&parts.directory),
-                store,
-                fallback: Arc::clone(&parts.fallback),
-                metrics: Arc::clone(&metrics),
-                recorder: parts.recorder.clone(),
-                deadline: parts.settings.check_deadline,
-                denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
-            });
-            drop(parts);
-            let store = engine.store().clone();
-            worker.run(http::router(Arc::new(Node { engine, metrics, shared }))).await;
-            store.retire().await;
-        });
-    })
 }
 
 /// As many connections as the system allows: each is an open file.
@@ -255,28 +215,4 @@ fn raise_open_files() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
-}
-
-/// Says on standard output where it listens and what to try.
-fn greet(listener: &Listener, admin: Option<&(Listener, Server)>, settings: &Settings) {
-    let url = format!("http://{}", listener.address());
-    let store = if settings.store.is_memory() { "this process's memory" } else { "Redis" };
-    let (catalog, key) = match &settings.catalog {
-        None => ("the built-in example, whose API key is demo-key".to_owned(), "demo-key"),
-        Some(file) => (file.display().to_string(), "YOUR-API-KEY"),
-    };
-    let request = match &settings.catalog {
-        None => format!(
-            r#"{{"api_key":"{key}","api":"inference","stage":"prod","method":"POST","path":"/v1/chat/completions"}}"#
-        ),
-        Some(_) => format!(r#"{{"api_key":"{key}"}}"#),
-    };
-    let admin = admin.map_or_else(String::new, |(listener, _)| {
-        format!("  admin API on http://{}\n", listener.address())
-    });
-    let version = env!("CARGO_PKG_VERSION");
-    let _nobody_reads = writeln!(
-        std::io::stdout(),
-        "tollgate {version} listening on {url}\n  limits are counted in {store}\n  catalog: {catalog}\n{admin}  try: curl -i {url}/check -d '{request}'",
-    );
 }

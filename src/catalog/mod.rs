@@ -3,6 +3,7 @@
 //! As written (`written`) becomes as valid (`read`, `limits`, `keys`) in one crossing. Nothing here
 //! looks at a clock or a store.
 
+pub mod envoy;
 mod findings;
 mod keys;
 mod limits;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,22 +23,8 @@ pub(super) struct WrittenCatalog {
 }
 
 impl WrittenCatalog {
-    /// Names and types only. A fault has its path and its line, and nothing of the text itself.
     pub(super) fn from_yaml(text: &str) -> Result<Self, String> {
-        let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-        let mut path = String::new();
-        let read = |yaml: serde_saphyr::Deserializer<'_, '_>| {
-            serde_path_to_error::deserialize(yaml).map_err(|error| {
-                path = error.path().to_string();
-                error.into_inner()
-            })
-        };
-        let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, read);
-        read.map_err(|error| {
-            let at =
-                if path.is_empty() || path == "." { String::new() } else { format!("{path}: ") };
-            format!("{at}{}", error.without_snippet())
-        })
+        from_yaml(text)
     }
 
     /// The same members, from a program.
@@ -54,6 +40,23 @@ impl WrittenCatalog {
         self.keys.extend(more.keys);
         self.policies.extend(more.policies);
     }
+}
+
+/// Names and types only. A fault has its path and its line, and nothing of the text itself.
+pub(super) fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    let mut path = String::new();
+    let read = |yaml: serde_saphyr::Deserializer<'_, '_>| {
+        serde_path_to_error::deserialize(yaml).map_err(|error| {
+            path = error.path().to_string();
+            error.into_inner()
+        })
+    };
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, read);
+    read.map_err(|error| {
+        let at = if path.is_empty() || path == "." { String::new() } else { format!("{path}: ") };
+        format!("{at}{}", error.without_snippet())
+    })
 }
 
 #[derive(Deserialize)]

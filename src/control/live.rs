@@ -1,24 +1,19 @@
 //! The catalog in use, and how it changes while the service runs.
 //!
 //! It is made from the catalog file and from what the API declares. A check sees one catalog from
-//! its beginning to its end. A source that cannot be used changes nothing. The file is looked at by
-//! its metadata: that sees an editor's rename and a `ConfigMap`'s symlink swap alike, on every file
-//! system.
+//! its beginning to its end. A source that cannot be used changes nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 use serde_json::Value;
 
+use super::watch::{stamp, watch};
 use super::{Document, Error};
 use crate::catalog::{Catalog, Invalid};
 use crate::telemetry::Metrics;
 use crate::time::{Clock as _, SystemClock};
-
-/// How often the file's metadata is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The catalog in use.
 pub struct Live {
@@ -59,9 +54,6 @@ pub fn read(path: &Path) -> Result<Catalog, Unusable> {
 fn text_of(path: &Path) -> Result<String, Unusable> {
     std::fs::read_to_string(path).map_err(|why| Unusable::Unreadable(path.into(), why))
 }
-
-/// What tells a changed file from an unchanged one.
-type Stamp = Option<(SystemTime, u64, u64)>;
 
 impl Sources {
     fn compose(&self, file: Option<&Path>) -> Result<Catalog, Invalid> {
@@ -167,26 +159,9 @@ impl Live {
         self.current.store(Arc::new(catalog));
     }
 
-    /// Reloads whenever the file has changed and then stood still for a moment, so that a file
-    /// half written is not taken for a whole one. Never returns where there is a file.
+    /// Reloads whenever the file has changed. Never returns where there is a file.
     pub async fn watch(self: Arc<Self>) {
         let Some(file) = self.file.clone() else { return };
-        let (mut used, mut seen) = (stamp(&file), stamp(&file));
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let now = stamp(&file);
-            if now.is_some() && now != used && now == seen {
-                used = now;
-                let live = Arc::clone(&self);
-                let _panicked = tokio::task::spawn_blocking(move || live.reload()).await;
-            }
-            seen = now;
-        }
+        watch(move || stamp(&file), move || self.reload()).await;
     }
-}
-
-fn stamp(file: &Path) -> Stamp {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }

@@ -7,6 +7,7 @@
 mod api_key;
 mod directory;
 mod document;
+mod domains;
 mod editor;
 mod import;
 mod keys;
@@ -17,12 +18,14 @@ mod settings;
 mod stage;
 mod sync;
 mod usage_plan;
+mod watch;
 
 use std::collections::BTreeMap;
 
 pub use api_key::{KeyRecord, WantedKey};
 pub use directory::{Client, Directory, Found};
 pub use document::Document;
+pub use domains::{LiveDomains, read as read_domains};
 pub use editor::Editor;
 pub use import::Imported;
 pub use live::{Live, Unusable, read as read_catalog};

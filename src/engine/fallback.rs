@@ -18,10 +18,13 @@ pub struct Fallback {
 }
 
 /// A decision, the metrics label of the limit that refused, and the outcome to count.
-pub(super) struct Fallen {
-    pub(super) decision: Decision,
-    pub(super) limit: Option<Arc<str>>,
-    pub(super) outcome: Outcome,
+pub struct Fallen {
+    /// The decision, without any limit's standing.
+    pub decision: Decision,
+    /// The limit that refused.
+    pub limit: Option<Arc<str>>,
+    /// What to count.
+    pub outcome: Outcome,
 }
 
 impl Fallback {
@@ -50,8 +53,11 @@ impl Fallback {
             Charge { limit, ..*charge }
         };
         let shares: Charges = charges.iter().map(share).collect();
-        let over = |charge: &&Charge| charge.never_fits() && !charge.limit.shadow();
-        if let Some(charge) = shares.iter().find(over) {
+        // What fits into the whole limit, but not into a share.
+        let over = |(share, whole): &(&Charge, &Charge)| {
+            share.never_fits() && !whole.never_fits() && whole.limit.refuses_alone()
+        };
+        if let Some((charge, _)) = shares.iter().zip(charges).find(over) {
             let closed = fallen(Status::Unavailable, Outcome::FailedClosed);
             return closed.because_of(&charge.limit);
         }

@@ -15,13 +15,14 @@ use arc_swap::Guard;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::catalog::{ApiKey, Ask, Catalog, Met, Refusal};
+use crate::algorithm::Reading;
+use crate::catalog::{ApiKey, Ask, Catalog, Met, OnStoreFailure, Refusal};
 use crate::control::{Client, Directory, Found, Live};
-use crate::limit::Charges;
+use crate::limit::{Charge, Charges, Refund};
 use crate::store::{Answer, Error, MAX_CHARGES, Store};
 use crate::telemetry::{Outcome, WorkerMetrics};
 pub use decision::{DecidedBy, Decision, Judged, Status};
-pub use fallback::Fallback;
+pub use fallback::{Fallback, Fallen};
 use memo::Memo;
 pub use record::{Recorded, Recorder, replay};
 
@@ -149,6 +150,54 @@ impl Engine {
         results.into_iter().flatten().collect()
     }
 
+    /// Judges charges that another configuration than the catalog declares; counting them is left to
+    /// whoever asks.
+    ///
+    /// # Errors
+    /// Where the store is lost: what then is decided in its place.
+    pub async fn judge(
+        &self,
+        charges: &Charges,
+        deadline: Duration,
+        policy: OnStoreFailure,
+    ) -> Result<Decision, Fallen> {
+        let began = Instant::now();
+        // The memo knows what refuses, and nothing of the limits beside it.
+        let known = self.memo.as_ref().filter(|_| charges.len() == 1);
+        if let Some(decision) = known.and_then(|memo| memo.refuse(charges)) {
+            return Ok(decision);
+        }
+        self.parts.metrics.in_flight(1);
+        let deadline = began + deadline.min(self.parts.deadline);
+        let answer = self.parts.store.judge(charges, deadline).await;
+        self.parts.metrics.in_flight(-1);
+        let judged = match answer {
+            Ok(answer) => Ok(self.verdict(charges, &answer)),
+            Err(error) => Err(self.fallen(charges, policy, &error)),
+        };
+        self.parts.metrics.took(began.elapsed());
+        judged
+    }
+
+    /// Gives back so much of each counter, as if it had been charged just now; what the store
+    /// perhaps did not do is not tried again.
+    ///
+    /// # Errors
+    /// Where the store is lost.
+    pub async fn give_back(&self, charges: &Charges) -> Result<(), Error> {
+        let deadline = Instant::now() + self.parts.deadline;
+        // Which windows count, and by which clock, only the store can tell.
+        let looks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
+        let verdict = self.parts.store.judge(&looks, deadline).await?.verdict;
+        let refund = |(charge, reading): (&Charge, &Reading)| Refund {
+            charge: charge.clone(),
+            charged: verdict.now,
+            window: reading.window,
+        };
+        let refunds = charges.iter().zip(&verdict.readings).map(refund).collect();
+        self.parts.store.refund(refunds, deadline).await
+    }
+
     /// Who a client is. A key that cannot be looked up is nobody's to let pass.
     async fn identify(
         &self,
@@ -208,14 +257,7 @@ impl Engine {
             Ok(answer) => answer,
             Err(error) => return self.fall_back(known, charges, &error),
         };
-        if let Some(recorder) = &self.parts.recorder {
-            recorder.record(charges, &answer);
-        }
-        if let (Some(memo), false) = (&self.memo, answer.verdict.allowed) {
-            memo.remember(charges, &answer.verdict);
-        }
-        let by = if answer.leased { DecidedBy::Lease } else { DecidedBy::store(&self.parts.store) };
-        let mut decision = Decision::from_verdict(charges, &answer.verdict, by);
+        let mut decision = self.verdict(charges, &answer);
         for judged in
             decision.limits.iter().filter(|judged| judged.limit.shadow() && !judged.standing.fits)
         {
@@ -229,9 +271,25 @@ impl Engine {
         decision
     }
 
-    fn fall_back(&self, known: Known, charges: &Charges, error: &Error) -> Decision {
+    /// What the store's answer means; it is recorded, and remembered where it refuses.
+    fn verdict(&self, charges: &Charges, answer: &Answer) -> Decision {
+        if let Some(recorder) = &self.parts.recorder {
+            recorder.record(charges, answer);
+        }
+        if let (Some(memo), false) = (&self.memo, answer.verdict.allowed) {
+            memo.remember(charges, &answer.verdict);
+        }
+        let by = if answer.leased { DecidedBy::Lease } else { DecidedBy::store(&self.parts.store) };
+        Decision::from_verdict(charges, &answer.verdict, by)
+    }
+
+    fn fallen(&self, charges: &Charges, policy: OnStoreFailure, error: &Error) -> Fallen {
         tracing::debug!(kind = error.kind(), %error, "a check is decided without the store");
-        let fallen = self.parts.fallback.decide(charges, known.met.on_store_failure);
+        self.parts.fallback.decide(charges, policy)
+    }
+
+    fn fall_back(&self, known: Known, charges: &Charges, error: &Error) -> Decision {
+        let fallen = self.fallen(charges, known.met.on_store_failure, error);
         self.count(&known, fallen.limit.as_ref(), fallen.outcome);
         let mut decision = fallen.decision;
         decision.tell_of(known.key, known.met.plan);

@@ -31,7 +31,10 @@ async fn decide(node: &Node, request: Request) -> Result<Decision, Problem> {
 }
 
 /// Lets a caller in or not, and says whether it may speak for a key by `key_id`.
-pub(super) fn admit(shared: &Shared, request: &Request) -> Result<bool, Problem> {
+///
+/// # Errors
+/// Where the caller's token is missing or wrong.
+pub fn admit(shared: &Shared, request: &Request) -> Result<bool, Problem> {
     if let Some(token) = &shared.check_token {
         let sent = bearer(request.headers()).or_else(|| own_token(request.headers()));
         return if sent.is_some_and(|sent| token.is(sent)) {

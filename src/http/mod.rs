@@ -28,8 +28,9 @@ use axum::routing::{any, get, post};
 use crate::engine::Engine;
 use crate::settings::{ForwardedHeaders, Peers, Token};
 use crate::telemetry::{Metrics, WorkerMetrics};
+pub use check::admit;
 pub use problem::Problem;
-pub use server::{Listener, Server, Worker};
+pub use server::{Listener, Protocol, Server, Worker};
 
 /// What the handlers of one worker work with.
 pub struct Node {

@@ -14,9 +14,9 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service as _;
@@ -27,12 +27,51 @@ use super::{Peer, Shared};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head in bytes; more is answered with 431.
 const MAX_HEAD: usize = 32 * 1024;
+/// The same of an HTTP/2 request.
+const MAX_HEAD_LIST: u32 = 16 * 1024;
 /// The most header lines; more is answered with 431.
 const MAX_HEADERS: usize = 100;
 /// How long requests in flight may take once the listener is closed.
 const LAST_CALL: Duration = Duration::from_secs(10);
+/// The most requests that one HTTP/2 connection may have under way.
+const MAX_STREAMS: u32 = 1_024;
+/// How long an HTTP/2 peer may be silent until it is asked whether it lives, and how long it may
+/// take to say so.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4096;
+
+/// What a server's connections speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 from the first byte, as gRPC does.
+    Http2,
+}
+
+impl Protocol {
+    fn server(self) -> auto::Builder<TokioExecutor> {
+        let mut server = auto::Builder::new(TokioExecutor::new());
+        server
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS);
+        server
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD_LIST)
+            .keep_alive_interval(KEEP_ALIVE.0)
+            .keep_alive_timeout(KEEP_ALIVE.1);
+        match self {
+            Self::Http1 => server.http1_only(),
+            Self::Http2 => server.http2_only(),
+        }
+    }
+}
 
 /// A connection and its place among those allowed.
 struct Accepted {
@@ -83,6 +122,7 @@ pub struct Server {
     places: Arc<Semaphore>,
     max_connections: usize,
     closing: watch::Sender<bool>,
+    protocol: Protocol,
     shared: Arc<Shared>,
     turn: AtomicUsize,
 }
@@ -90,13 +130,14 @@ pub struct Server {
 impl Server {
     /// A server of at most `max_connections` at a time, without workers yet.
     #[must_use]
-    pub fn new(max_connections: usize, shared: Arc<Shared>) -> Self {
+    pub fn new(protocol: Protocol, max_connections: usize, shared: Arc<Shared>) -> Self {
         let places = Arc::new(Semaphore::new(max_connections));
         Self {
             desks: Vec::new(),
             places,
             max_connections,
             closing: watch::Sender::new(false),
+            protocol,
             shared,
             turn: AtomicUsize::new(0),
         }
@@ -108,7 +149,7 @@ impl Server {
         let load = Arc::new(AtomicUsize::new(0));
         self.desks.push(Desk { queue, load: Arc::clone(&load) });
         let (closing, shared) = (self.closing.subscribe(), Arc::clone(&self.shared));
-        Worker { accepted, load, closing, shared }
+        Worker { accepted, load, closing, protocol: self.protocol, shared }
     }
 
     /// Accepts until `stop` resolves, then closes the listener and lets the workers finish what
@@ -125,12 +166,7 @@ impl Server {
         self.closing.send_replace(true);
         drop(self.desks);
         let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
-        let finished = self.places.acquire_many(all);
-        if tokio::time::timeout(LAST_CALL, finished).await.is_err() {
-            tracing::warn!(
-                "some requests were still unanswered after {LAST_CALL:?} and are cut off"
-            );
-        }
+        let _closed = self.places.acquire_many(all).await;
     }
 
     async fn accept(&self, listener: &TcpListener) {
@@ -161,20 +197,23 @@ pub struct Worker {
     accepted: mpsc::UnboundedReceiver<Accepted>,
     load: Arc<AtomicUsize>,
     closing: watch::Receiver<bool>,
+    protocol: Protocol,
     shared: Arc<Shared>,
 }
 
 impl Worker {
-    /// Serves connections until the server has closed and all of them have ended.
+    /// Serves connections until the server has closed and all of them have ended, or have had time
+    /// enough to.
     pub async fn run(mut self, router: Router) {
         let mut connections = tokio::task::JoinSet::new();
         while let Some(Accepted { stream, peer, permit }) = self.accepted.recv().await {
             let (router, closing) = (router.clone(), self.closing.clone());
             let (load, shared) = (Arc::clone(&self.load), Arc::clone(&self.shared));
+            let protocol = self.protocol;
             connections.spawn(async move {
                 shared.metrics.connections.inc();
                 if let Ok(stream) = TcpStream::from_std(stream) {
-                    serve(stream, peer, router, closing, &shared).await;
+                    serve(stream, peer, protocol, router, closing, &shared).await;
                 }
                 shared.metrics.connections.dec();
                 load.fetch_sub(1, Ordering::Relaxed);
@@ -182,13 +221,17 @@ impl Worker {
             });
             while connections.try_join_next().is_some() {}
         }
-        while connections.join_next().await.is_some() {}
+        let ended = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_CALL, ended).await.is_err() {
+            tracing::warn!("some connections were still open after {LAST_CALL:?} and are cut off");
+        }
     }
 }
 
 async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
+    protocol: Protocol,
     router: Router,
     mut closing: watch::Receiver<bool>,
     shared: &Arc<Shared>,
@@ -201,7 +244,8 @@ async fn serve(
         let (answer, shared) = (router.clone().call(request), Arc::clone(shared));
         async move {
             let mut response = answer.await?;
-            if shared.is_draining() {
+            // HTTP/2 says so once, for the whole connection.
+            if shared.is_draining() && protocol == Protocol::Http1 {
                 response
                     .headers_mut()
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -209,12 +253,8 @@ async fn serve(
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+    let server = protocol.server();
+    let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = &mut connection => result,

@@ -8,6 +8,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
+use smallvec::SmallVec;
 
 use super::{Period, Rule, Unit};
 
@@ -47,6 +48,24 @@ impl Subject {
     #[must_use]
     pub fn policy(policy: &str, key: &str) -> Self {
         Self::whole(&[b"policy", policy.as_bytes(), key.as_bytes()])
+    }
+
+    /// A descriptor that Envoy names, entry by entry; with an entry goes the pattern under which all
+    /// of its values count as one, if there is one.
+    #[must_use]
+    pub fn descriptor<'a>(
+        domain: &str,
+        entries: impl Iterator<Item = ((&'a str, &'a str), Option<&'a str>)>,
+    ) -> Self {
+        let mut parts = SmallVec::<[&[u8]; 16]>::from_slice(&[b"envoy", domain.as_bytes()]);
+        for ((key, value), pattern) in entries {
+            let (kind, value): (&[u8], _) = match pattern {
+                None => (b"=", value),
+                Some(pattern) => (b"*", pattern),
+            };
+            parts.extend_from_slice(&[key.as_bytes(), kind, value.as_bytes()]);
+        }
+        Self::whole(&parts)
     }
 
     fn whole(parts: &[&[u8]]) -> Self {

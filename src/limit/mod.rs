@@ -149,13 +149,16 @@ impl Limit {
         }
     }
 
-    /// The part of this limit that one of `nodes` equal sharers may use alone: never less than 1.
+    /// The part of this limit that one of `nodes` equal sharers may use alone: never less than 1
+    /// where there is anything to share.
     #[must_use]
     pub fn shared_by(&self, nodes: u64) -> Self {
         let mut share = self.renamed(&self.name);
         match &mut share.rule {
             Rule::Throttle(throttle) => *throttle = throttle.shared_by(nodes),
-            Rule::Quota(quota) => quota.limit = (quota.limit / nodes.max(1)).max(1),
+            Rule::Quota(quota) => {
+                quota.limit = (quota.limit / nodes.max(1)).max(quota.limit.min(1));
+            }
         }
         share
     }

@@ -3,18 +3,21 @@
 //! Embedded defaults, then a file, then the environment, then flags. The crossing from raw to
 //! valid happens once, here. What the store's address means is the store's business.
 
+mod callers;
 mod duration;
 mod raw;
 mod secret;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
+pub use callers::{ForwardedHeaders, Peers};
 use raw::Raw;
 pub use raw::{Flags, Sources};
 pub use secret::{AccessKey, AdminCredentials, StoreAddress, Token};
+
+use crate::catalog::OnStoreFailure;
 
 /// Everything that an operator can choose, checked.
 #[derive(Clone, Debug)]
@@ -23,6 +26,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the admin API is served.
     pub listen_admin: SocketAddr,
+    /// Where Envoy's rate limit service is served.
+    pub listen_grpc: SocketAddr,
+    /// Its limits: a file or a folder of envoyproxy/ratelimit's YAML; not served where absent.
+    pub envoy_config: Option<PathBuf>,
+    /// What Envoy is told where the store is lost.
+    pub envoy_on_store_failure: OnStoreFailure,
     /// Who may use the admin API.
     pub admin: AdminCredentials,
     /// Where limits are counted.
@@ -124,6 +133,9 @@ impl TryFrom<Raw> for Settings {
         Ok(Self {
             listen: address("listen", &raw.listen)?,
             listen_admin: address("listen_admin", &raw.listen_admin)?,
+            listen_grpc: address("listen_grpc", &raw.listen_grpc)?,
+            envoy_config: path(raw.envoy_config),
+            envoy_on_store_failure: raw.envoy_on_store_failure,
             admin: AdminCredentials {
                 write: Token::new(&raw.admin_token),
                 read: Token::new(&raw.admin_read_token),
@@ -153,28 +165,6 @@ fn path(written: String) -> Option<PathBuf> {
     (!written.is_empty()).then(|| written.into())
 }
 
-/// Networks whose word is taken.
-#[derive(Clone, Debug)]
-pub struct Peers(Vec<IpNet>);
-
-impl Peers {
-    fn parse(written: &str) -> Result<Self, String> {
-        let parts = written.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let net = |part: &str| {
-            let net = part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
-            net.map_err(|_| format!("`{part}` is no address or network; write 10.0.0.0/8 or ::1"))
-        };
-        parts.map(net).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// Whether `peer` is among them; an IPv4 address inside IPv6 counts as IPv4.
-    #[must_use]
-    pub fn contain(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.0.iter().any(|net| net.contains(&peer))
-    }
-}
-
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -184,27 +174,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object per event.
     Json,
-}
-
-/// Which headers carry the original request's method and path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum ForwardedHeaders {
-    /// `X-Forwarded-Method` and `X-Forwarded-Uri`.
-    XForwarded,
-    /// `X-Original-Method` and `X-Original-URI`.
-    XOriginal,
-}
-
-impl ForwardedHeaders {
-    /// The names of the two headers: method, path.
-    #[must_use]
-    pub const fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Self::XForwarded => ("x-forwarded-method", "x-forwarded-uri"),
-            Self::XOriginal => ("x-original-method", "x-original-uri"),
-        }
-    }
 }
 
 #[cfg(test)]

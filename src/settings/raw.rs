@@ -6,6 +6,7 @@ use config::{Config, File, FileFormat, Value, ValueKind};
 use serde::Deserialize;
 
 use super::{ForwardedHeaders, Invalid, LogFormat};
+use crate::catalog::OnStoreFailure;
 
 const DEFAULTS: &str = include_str!("default.toml");
 const PREFIX: &str = "TOLLGATE_";
@@ -16,6 +17,9 @@ const PREFIX: &str = "TOLLGATE_";
 pub(super) struct Raw {
     pub(super) listen: String,
     pub(super) listen_admin: String,
+    pub(super) listen_grpc: String,
+    pub(super) envoy_config: String,
+    pub(super) envoy_on_store_failure: OnStoreFailure,
     pub(super) admin_token: String,
     pub(super) admin_read_token: String,
     pub(super) admin_access_key_id: String,
@@ -49,6 +53,15 @@ pub struct Flags {
     /// Address and port of the admin API, once a credential for it is set [default: 127.0.0.1:8082]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen_admin: Option<String>,
+    /// Address and port of Envoy's rate limit service, once --envoy-config is given [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen_grpc: Option<String>,
+    /// envoyproxy/ratelimit's YAML: a file, or a folder of *.yaml [default: none]
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub envoy_config: Option<String>,
+    /// What Envoy is told where the store is lost; closed lets Envoy decide [default: closed]
+    #[arg(long, value_name = "closed|open|local")]
+    pub envoy_on_store_failure: Option<String>,
     /// Where limits are counted: memory, redis://… or rediss://… [default: memory]
     #[arg(long, value_name = "STORE")]
     pub store: Option<String>,
@@ -101,6 +114,9 @@ impl Flags {
         let texts = [
             ("listen", &self.listen),
             ("listen_admin", &self.listen_admin),
+            ("listen_grpc", &self.listen_grpc),
+            ("envoy_config", &self.envoy_config),
+            ("envoy_on_store_failure", &self.envoy_on_store_failure),
             ("store", &self.store),
             ("redis_ca", &self.redis_ca),
             ("data_dir", &self.data_dir),

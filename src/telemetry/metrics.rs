@@ -77,6 +77,8 @@ pub struct Metrics {
     pub store_batch: Histogram,
     /// `tollgate_store_errors_total{kind}`
     pub store_errors: IntCounterVec,
+    /// `tollgate_envoy_unknown_domains_total`
+    pub unknown_domains: IntCounter,
     /// `tollgate_breaker_open`
     pub breaker_open: IntGauge,
     /// `tollgate_breaker_opened_total`
@@ -110,7 +112,7 @@ impl Metrics {
             decisions: counters(
                 r,
                 "decisions_total",
-                "Checks decided, by plan (or policy), the limit that refused, and outcome.",
+                "Checks decided, by plan (or policy), the limit that refused, and outcome; of an Envoy's domain each descriptor's limit.",
                 &["plan", "limit", "outcome"],
             ),
             responses: counters(
@@ -142,6 +144,13 @@ impl Metrics {
                 "store_errors_total",
                 "Calls to Redis that failed, by kind.",
                 &["kind"],
+            ),
+            unknown_domains: registered(
+                r,
+                IntCounter::with_opts(opts(
+                    "envoy_unknown_domains_total",
+                    "Envoy's requests for a domain that no file declares; they pass.",
+                )),
             ),
             breaker_open: registered(
                 r,

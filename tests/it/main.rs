@@ -27,8 +27,8 @@ mod bad_input;
 mod bound;
 mod cluster;
 mod control;
+mod envoy;
 mod gateways;
-
 mod house;
 mod lane;
 mod leases;

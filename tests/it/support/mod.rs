@@ -1,6 +1,7 @@
 //! What tests start for themselves: each has its own servers on its own ports, and ends them.
 
 pub mod gateway;
+pub mod grpc;
 pub mod http;
 pub mod node;
 pub mod process;

@@ -17,6 +17,7 @@ pub struct Node {
     dir: TempDir,
     address: String,
     admin: Option<String>,
+    grpc: Option<String>,
     process: Process,
 }
 
@@ -49,14 +50,20 @@ impl Node {
         let after =
             |words: &str| said.iter().find_map(|line| line.split(words).nth(1)).map(str::to_owned);
         let (address, admin) = (after("listening on http://"), after("admin API on http://"));
+        let grpc = after("Envoy's gRPC on ");
         let log = fs::read_to_string(dir.path().join("log")).unwrap();
         let address = address.unwrap_or_else(|| panic!("the node did not start: {log}"));
-        Self { dir, address, admin, process }
+        Self { dir, address, admin, grpc, process }
     }
 
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where Envoy's rate limit service is.
+    pub fn grpc(&self) -> &str {
+        self.grpc.as_deref().expect("this node has limits for Envoy")
     }
 
     /// Where the admin API is, if there is one.

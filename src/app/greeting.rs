@@ -1,0 +1,40 @@
+//! What a person at the terminal is told once the service listens.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use crate::settings::Settings;
+
+/// Where the service listens.
+pub(super) struct Addresses {
+    pub(super) http: SocketAddr,
+    pub(super) grpc: Option<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
+}
+
+/// Says on standard output where it listens and what to try.
+pub(super) fn greet(addresses: &Addresses, settings: &Settings) {
+    let url = format!("http://{}", addresses.http);
+    let store = if settings.store.is_memory() { "this process's memory" } else { "Redis" };
+    let (catalog, key) = match &settings.catalog {
+        None => ("the built-in example, whose API key is demo-key".to_owned(), "demo-key"),
+        Some(file) => (file.display().to_string(), "YOUR-API-KEY"),
+    };
+    let request = match &settings.catalog {
+        None => format!(
+            r#"{{"api_key":"{key}","api":"inference","stage":"prod","method":"POST","path":"/v1/chat/completions"}}"#
+        ),
+        Some(_) => format!(r#"{{"api_key":"{key}"}}"#),
+    };
+    let more =
+        [("Envoy's gRPC on", addresses.grpc, ""), ("admin API on", addresses.admin, "http://")];
+    let more: String = more
+        .iter()
+        .filter_map(|(what, address, scheme)| Some(format!("  {what} {scheme}{}\n", (*address)?)))
+        .collect();
+    let version = env!("CARGO_PKG_VERSION");
+    let _nobody_reads = writeln!(
+        std::io::stdout(),
+        "tollgate {version} listening on {url}\n  limits are counted in {store}\n  catalog: {catalog}\n{more}  try: curl -i {url}/check -d '{request}'",
+    );
+}

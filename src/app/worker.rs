@@ -1,0 +1,69 @@
+//! A worker: a thread with a runtime and a way to the store of its own, which serves connections.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::{Counts, Parts};
+use crate::engine::{self, Engine};
+use crate::grpc::{self, Envoy, Health};
+use crate::http::{self, Node, Shared, Worker};
+use crate::store::Store;
+use crate::telemetry::WorkerMetrics;
+
+/// Starts a worker. With `grpc` it serves Envoy too.
+pub(super) fn start(
+    number: usize,
+    worker: Worker,
+    grpc: Option<(Worker, Health)>,
+    parts: Arc<Parts>,
+    shared: Arc<Shared>,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || runtime.block_on(run(worker, grpc, parts, shared)))
+}
+
+async fn run(
+    worker: Worker,
+    grpc: Option<(Worker, Health)>,
+    parts: Arc<Parts>,
+    shared: Arc<Shared>,
+) {
+    let store = match &parts.counts {
+        Counts::Memory(memory) => Store::Memory(memory.clone()),
+        Counts::Redis(redis) => Store::Redis(redis.lane().await),
+    };
+    let metrics = WorkerMetrics::new(&parts.metrics);
+    let engine = Engine::new(engine::Parts {
+        live: Arc::clone(&parts.live),
+        directory: Arc::clone(&parts.directory),
+        store: store.clone(),
+        fallback: Arc::clone(&parts.fallback),
+        metrics: Arc::clone(&metrics),
+        recorder: parts.recorder.clone(),
+        deadline: parts.settings.check_deadline,
+        denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
+    });
+    let node = Arc::new(Node { engine, metrics, shared });
+    let mut router = http::router(Arc::clone(&node));
+    let envoy = parts.domains.as_ref().map(|domains| {
+        Arc::new(Envoy {
+            node,
+            domains: Arc::clone(domains),
+            on_store_failure: parts.settings.envoy_on_store_failure,
+        })
+    });
+    drop(parts);
+    if let Some(envoy) = &envoy {
+        router = router.merge(grpc::http_router(Arc::clone(envoy)));
+    }
+    match (grpc, envoy) {
+        (Some((grpc_worker, health)), Some(envoy)) => {
+            let grpc = grpc_worker.run(grpc::router(envoy, &health));
+            tokio::join!(worker.run(router), grpc);
+        }
+        _ => worker.run(router).await,
+    }
+    store.retire().await;
+}

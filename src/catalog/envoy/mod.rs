@@ -1,0 +1,165 @@
+//! Limits as envoyproxy/ratelimit has them: domains, and trees of descriptors.
+//!
+//! Its YAML is read as it is. Beside the catalog, not part of it: Envoy names what is limited by
+//! descriptors, knows no API keys, and asks over a protocol of its own.
+
+mod labels;
+mod pattern;
+mod read;
+mod tree;
+mod written;
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::limit::{Calendar, Limit, Period, Quota, Rule as LimitRule, Subject, Unit};
+use labels::Labels;
+use tree::Level;
+
+/// Everything that Envoys may ask by.
+pub struct Domains {
+    by_name: HashMap<Box<str>, Domain>,
+    warnings: Vec<String>,
+    /// The windows of limits that requests bring along.
+    windows: HashMap<TimeUnit, Arc<Calendar>>,
+}
+
+/// One configuration file: a name, and descriptors.
+pub struct Domain {
+    name: Box<str>,
+    label: Arc<str>,
+    root: Level,
+}
+
+/// One entry of a descriptor: a key and a value.
+pub type Entry<'a> = (&'a str, &'a str);
+
+/// What a limit's number is for, as it is told to Envoy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "they say it all")]
+pub enum TimeUnit {
+    Second,
+    Minute,
+    Hour,
+    Day,
+    Week,
+    Month,
+    Year,
+}
+
+impl TimeUnit {
+    const ALL: [Self; 7] =
+        [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
+
+    /// As envoyproxy/ratelimit counts: a month is 30 days and a year 365, whatever the calendar.
+    const fn seconds(self) -> u32 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3_600,
+            Self::Day => 86_400,
+            Self::Week => 7 * 86_400,
+            Self::Month => 30 * 86_400,
+            Self::Year => 365 * 86_400,
+        }
+    }
+
+    /// Its windows, as many of it as `times` in each.
+    fn windows(self, times: NonZeroU32) -> Option<Arc<Calendar>> {
+        let seconds = NonZeroU32::new(self.seconds().checked_mul(times.get())?)?;
+        Calendar::new(Period::Seconds(seconds), "UTC").map(Arc::new)
+    }
+}
+
+/// A limit of the configuration.
+pub struct Rule {
+    /// What is counted; absent where it is unlimited.
+    pub limit: Option<Arc<Limit>>,
+    /// The number that is told to Envoy.
+    pub requests_per_unit: u32,
+    /// What that number is for.
+    pub unit: TimeUnit,
+    /// By which other rules may replace it; may be empty.
+    pub name: Box<str>,
+    /// The rules that count for nothing where this one is met.
+    pub replaces: Vec<Box<str>>,
+    /// What Envoy is told beside the verdict.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    detailed_metric: bool,
+    labels: Labels,
+}
+
+/// A rule as a descriptor meets it.
+pub struct Matched<'d> {
+    /// The rule.
+    pub rule: &'d Rule,
+    /// Whose counter.
+    pub subject: Subject,
+    /// What metrics call it.
+    pub label: Arc<str>,
+}
+
+impl Domains {
+    /// The domain of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Domain> {
+        self.by_name.get(name)
+    }
+
+    /// What is valid, but perhaps not meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What is in it, in a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut names: Vec<&str> = self.by_name.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        let many = if names.len() == 1 { "" } else { "s" };
+        format!("{} domain{many}: {}", names.len(), names.join(", "))
+    }
+
+    /// A limit that a request brings along: so many in each of `unit`'s windows.
+    #[must_use]
+    pub fn brought_along(&self, requests_per_unit: u32, unit: TimeUnit) -> Option<Arc<Limit>> {
+        let calendar = Arc::clone(self.windows.get(&unit)?);
+        let quota = Quota { limit: requests_per_unit.into(), calendar };
+        let limit = Limit::new("envoy:override", Unit::requests(), LimitRule::Quota(quota), false);
+        Some(Arc::new(limit.given_back()))
+    }
+}
+
+impl Domain {
+    /// What metrics call it.
+    #[must_use]
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
+    /// The rule that a descriptor meets: entry by entry the exact value, else the first pattern in
+    /// the file's order, else the key alone; and it must be as deep as the descriptor.
+    #[must_use]
+    pub fn find<'d>(&'d self, entries: &[Entry<'_>]) -> Option<Matched<'d>> {
+        let path = self.root.path(entries)?;
+        let rule = path.last()?.node.rule.as_ref()?;
+        let shared = path.iter().map(|step| step.shared);
+        let subject = Subject::descriptor(&self.name, entries.iter().copied().zip(shared));
+        let label = rule.labels.of(rule.detailed_metric, entries, &path);
+        Some(Matched { rule, subject, label })
+    }
+
+    /// Whose counter a limit that a request brings along is.
+    #[must_use]
+    pub fn subject(&self, entries: &[Entry<'_>]) -> Subject {
+        let entries = entries.iter().copied();
+        Subject::descriptor(&self.name, entries.zip(std::iter::repeat(None)))
+    }
+}
+
+/// The nodes that a descriptor passes, one for each of its entries.
+type Path<'d> = SmallVec<[tree::Step<'d>; 4]>;

@@ -1,0 +1,73 @@
+//! Values with `*` in them: each stands for any number of characters, none among them.
+
+/// The literal parts between the stars of `KEY_VALUE`, in order: at least two.
+#[derive(PartialEq, Eq)]
+pub(super) struct Pattern(Vec<Box<str>>);
+
+impl Pattern {
+    /// The pattern of a key and its value, joined; `None` where there is no star.
+    pub(super) fn new(joined: &str) -> Option<Self> {
+        let parts: Vec<_> = joined.split('*').map(Box::from).collect();
+        (parts.len() > 1).then_some(Self(parts))
+    }
+
+    /// Whether `KEY_VALUE` is such a one.
+    pub(super) fn matches(&self, joined: &str) -> bool {
+        let [first, middle @ .., last] = &self.0[..] else { return false };
+        let Some(rest) = joined.strip_prefix(&**first) else { return false };
+        let Some(mut rest) = rest.strip_suffix(&**last) else { return false };
+        middle.iter().all(|part| match rest.find(&**part) {
+            Some(at) => {
+                rest = &rest[at + part.len()..];
+                true
+            }
+            None => false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_star_stands_for_any_number_of_characters() {
+        #[rustfmt::skip]
+        let cases = [
+            // why                                  value      asked        matches
+            ("a prefix",                            "foo*",    "foobar",    true),
+            ("nothing is a number of characters",   "foo*",    "foo",       true),
+            ("another beginning",                   "foo*",    "fobar",     false),
+            ("both ends",                           "a*c",     "abc",       true),
+            ("ends that would overlap",             "ab*bc",   "abc",       false),
+            ("parts in order",                      "a*b*c",   "axbyc",     true),
+            ("parts out of order",                  "a*b*c*d", "axcybzd",   false),
+            ("a star first",                        "*.html",  "x.html",    true),
+            ("a star alone",                        "*",       "whatever",  true),
+        ];
+        for (why, value, asked, matches) in cases {
+            let pattern = Pattern::new(&format!("key_{value}")).unwrap();
+            assert_eq!(pattern.matches(&format!("key_{asked}")), matches, "{why}");
+        }
+        assert!(Pattern::new("key_plain").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_the_definition(pattern in "[ab*]{0,6}", asked in "[ab]{0,7}") {
+            /// Tries every length for every star.
+            fn defined(pattern: &[u8], asked: &[u8]) -> bool {
+                match pattern.split_first() {
+                    None => asked.is_empty(),
+                    Some((b'*', rest)) => (0..=asked.len()).any(|taken| defined(rest, &asked[taken..])),
+                    Some((first, rest)) => asked.split_first().is_some_and(|(a, asked)| a == first && defined(rest, asked)),
+                }
+            }
+            if let Some(matcher) = Pattern::new(&format!("k_{pattern}")) {
+                let matches = matcher.matches(&format!("k_{asked}"));
+                prop_assert_eq!(matches, defined(pattern.as_bytes(), asked.as_bytes()));
+            }
+        }
+    }
+}

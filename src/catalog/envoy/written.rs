@@ -1,0 +1,90 @@
+//! envoyproxy/ratelimit's YAML as people write it: names and types, nothing more.
+//!
+//! The schema is that of its README and of `src/config/config_impl.go`; `algorithm`, `burst`,
+//! `time_zone` and `unit_multiplier` are ours.
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer};
+
+use crate::catalog::written::from_yaml;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenDomain {
+    pub(super) domain: String,
+    #[serde(default, deserialize_with = "or_nothing")]
+    pub(super) descriptors: Vec<WrittenDescriptor>,
+}
+
+impl WrittenDomain {
+    pub(super) fn from_yaml(text: &str) -> Result<Self, String> {
+        from_yaml(text)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "the format's")]
+pub(super) struct WrittenDescriptor {
+    pub(super) key: String,
+    #[serde(default, deserialize_with = "or_nothing")]
+    pub(super) value: String,
+    pub(super) rate_limit: Option<WrittenRateLimit>,
+    #[serde(default, deserialize_with = "or_nothing")]
+    pub(super) descriptors: Vec<Self>,
+    #[serde(default)]
+    pub(super) shadow_mode: bool,
+    #[serde(default)]
+    pub(super) quota_mode: bool,
+    #[serde(default)]
+    pub(super) detailed_metric: bool,
+    #[serde(default)]
+    pub(super) value_to_metric: bool,
+    #[serde(default)]
+    pub(super) share_threshold: bool,
+    #[serde(default, deserialize_with = "or_nothing")]
+    pub(super) metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenRateLimit {
+    pub(super) requests_per_unit: Option<u32>,
+    #[serde(default)]
+    pub(super) unit: String,
+    #[serde(default)]
+    pub(super) unlimited: bool,
+    #[serde(default, deserialize_with = "or_nothing")]
+    pub(super) name: String,
+    #[serde(default, deserialize_with = "or_nothing")]
+    pub(super) replaces: Vec<WrittenReplaced>,
+    #[serde(default)]
+    pub(super) algorithm: Algorithm,
+    pub(super) burst: Option<u64>,
+    pub(super) time_zone: Option<String>,
+    pub(super) unit_multiplier: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenReplaced {
+    #[serde(default)]
+    pub(super) name: String,
+}
+
+/// How a rule counts.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Algorithm {
+    /// A number for each window, as envoyproxy/ratelimit has it.
+    #[default]
+    FixedWindow,
+    TokenBucket,
+}
+
+/// A member that says nothing, as `descriptors:` alone on its line, is as good as absent.
+fn or_nothing<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

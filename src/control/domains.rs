@@ -1,0 +1,107 @@
+//! The limits of Envoys, and how they change while the service runs: from a file, or all YAML files
+//! of a folder.
+//!
+//! A request sees one configuration from its beginning to its end. Files that cannot be used change
+//! nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::live::Unusable;
+use super::watch::{Stamp, stamp, watch};
+use crate::catalog::envoy::Domains;
+use crate::telemetry::Metrics;
+
+/// The configuration in use.
+pub struct LiveDomains {
+    current: ArcSwap<Domains>,
+    path: PathBuf,
+    metrics: Arc<Metrics>,
+}
+
+/// Reads and checks envoyproxy/ratelimit's YAML: a file, or a folder's.
+///
+/// # Errors
+/// Where it cannot be read, or says something that cannot be.
+pub fn read(path: &Path) -> Result<Domains, Unusable> {
+    let unreadable = |path: &Path, why| Unusable::Unreadable(path.into(), why);
+    let files = files(path).map_err(|why| unreadable(path, why))?;
+    let read = |file: PathBuf| match std::fs::read_to_string(&file) {
+        Ok(text) => Ok((file.file_name().unwrap_or_default().display().to_string(), text)),
+        Err(why) => Err(unreadable(&file, why)),
+    };
+    let texts = files.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let texts = texts.iter().map(|(name, text)| (&**name, &**text));
+    Ok(Domains::parse(&path.display().to_string(), texts)?)
+}
+
+/// The file itself, or a folder's YAML files by name; hidden ones, as a `ConfigMap` has, are not.
+fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.into()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let file = entry?.path();
+        let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        let yaml =
+            file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        if yaml && !hidden && std::fs::metadata(&file)?.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+impl LiveDomains {
+    /// Loads a file, or a folder's.
+    ///
+    /// # Errors
+    /// Where they cannot be used: a service does not start on half a configuration.
+    pub fn load(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
+        let current = ArcSwap::from_pointee(read(&path)?);
+        tell(&current.load());
+        Ok(Self { current, path, metrics })
+    }
+
+    /// The configuration in use at this moment.
+    #[must_use]
+    pub fn domains(&self) -> Arc<Domains> {
+        self.current.load_full()
+    }
+
+    /// Reads everything again; what cannot be used leaves everything as it was.
+    pub fn reload(&self) {
+        let result = match read(&self.path) {
+            Ok(domains) => {
+                tell(&domains);
+                self.current.store(Arc::new(domains));
+                "ok"
+            }
+            Err(error) => {
+                tracing::error!(%error, "Envoy's limits were not reloaded; those in use stay");
+                "failed"
+            }
+        };
+        self.metrics.reloads.with_label_values(&[result]).inc();
+    }
+
+    /// Reloads whenever a file is changed, added or removed. Never returns.
+    pub async fn watch(self: Arc<Self>) {
+        let path = self.path.clone();
+        let look = move || -> Option<Vec<(PathBuf, Stamp)>> {
+            files(&path).ok()?.into_iter().map(|file| Some((file.clone(), stamp(&file)?))).collect()
+        };
+        watch(look, move || self.reload()).await;
+    }
+}
+
+fn tell(domains: &Domains) {
+    for warning in domains.warnings() {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!("Envoy's limits in use: {}", domains.summary());
+}

@@ -1,0 +1,181 @@
+//! From a decision to what Envoy is told: a status for each descriptor, headers, metadata.
+
+use pbjson_types::{Duration, ListValue, Struct, Value, value::Kind};
+use serde_json::{Map, Value as Json};
+
+use super::ask::{Asked, Found, Limited};
+use super::proto::rate_limit_response::{Code, DescriptorStatus};
+use super::proto::{HeaderValue, RateLimitRequest, RateLimitResponse};
+use crate::engine::{Decision, Judged, Status};
+use crate::telemetry::{Outcome, WorkerMetrics};
+use crate::time::Micros;
+
+/// What is told of a request that no limit concerns, or that the store could not judge: without
+/// standings, and refused where a limit of this name refused.
+pub(super) fn unjudged(asked: &Asked<'_>, decision: Option<&Decision>) -> RateLimitResponse {
+    let refused = decision.is_some_and(|decision| decision.status == Status::Refused);
+    let status = |found: &Found<'_>| match found {
+        Found::Nothing => ok(),
+        Found::Unlimited => unlimited(),
+        Found::Limited(limited) => {
+            let name = asked.charges[limited.place].limit.name();
+            let violated = decision.and_then(|decision| decision.violated.as_ref());
+            let over = refused && violated == Some(name);
+            DescriptorStatus {
+                code: code(!over),
+                current_limit: Some(limited.current.clone()),
+                ..ok()
+            }
+        }
+    };
+    RateLimitResponse {
+        overall_code: code(!refused),
+        statuses: asked.descriptors.iter().map(status).collect(),
+        response_headers_to_add: retry_after(decision),
+        dynamic_metadata: None,
+    }
+}
+
+/// What is told of a request that was judged; each descriptor's outcome is counted.
+pub(super) fn judged(
+    request: &RateLimitRequest,
+    asked: &Asked<'_>,
+    decision: &Decision,
+    metrics: &WorkerMetrics,
+) -> RateLimitResponse {
+    let mut passed = Map::new();
+    let mut any_metadata = false;
+    let mut statuses = Vec::with_capacity(asked.descriptors.len());
+    for found in &asked.descriptors {
+        statuses.push(match found {
+            Found::Nothing => ok(),
+            Found::Unlimited => unlimited(),
+            Found::Limited(limited) => {
+                let judged = &decision.limits[limited.place];
+                count(asked, limited, judged, metrics);
+                let status = status(limited, judged);
+                let metadata = limited.rule.map(|rule| &rule.metadata);
+                if let Some(metadata) = metadata.filter(|metadata| !metadata.is_empty()) {
+                    any_metadata = true;
+                    if status.code == i32::from(Code::Ok) {
+                        merge(&mut passed, metadata);
+                    }
+                }
+                status
+            }
+        });
+    }
+    RateLimitResponse {
+        overall_code: code(decision.allowed()),
+        statuses,
+        response_headers_to_add: retry_after(Some(decision)),
+        dynamic_metadata: any_metadata.then(|| metadata(request, passed)),
+    }
+}
+
+fn status(limited: &Limited<'_>, judged: &Judged) -> DescriptorStatus {
+    let standing = &judged.standing;
+    let fits = standing.fits || judged.limit.shadow();
+    // Until this cost fits; for one that never does, until the counter is empty.
+    let reset = match standing.retry_after {
+        Micros::ZERO | Micros::MAX => standing.reset,
+        wait => wait,
+    };
+    DescriptorStatus {
+        code: code(fits),
+        current_limit: Some(limited.current.clone()),
+        limit_remaining: u32::try_from(standing.remaining).unwrap_or(u32::MAX),
+        duration_until_reset: Some(Duration {
+            seconds: reset.as_secs_ceil().cast_signed(),
+            nanos: 0,
+        }),
+    }
+}
+
+fn count(asked: &Asked<'_>, limited: &Limited<'_>, judged: &Judged, metrics: &WorkerMetrics) {
+    let outcome = match () {
+        () if judged.standing.fits => Outcome::Allowed,
+        () if judged.limit.shadow() => Outcome::ShadowRefused,
+        () => Outcome::Refused,
+    };
+    if let Some(domain) = asked.domain {
+        metrics.decided(domain.label(), Some(&limited.label), outcome);
+    }
+}
+
+fn code(ok: bool) -> i32 {
+    if ok { Code::Ok.into() } else { Code::OverLimit.into() }
+}
+
+fn ok() -> DescriptorStatus {
+    DescriptorStatus { code: Code::Ok.into(), ..DescriptorStatus::default() }
+}
+
+fn unlimited() -> DescriptorStatus {
+    DescriptorStatus { limit_remaining: u32::MAX, ..ok() }
+}
+
+/// The header of a refusal that time will end.
+fn retry_after(decision: Option<&Decision>) -> Vec<HeaderValue> {
+    let wait = decision.filter(|decision| !decision.allowed()).map(|decision| decision.retry_after);
+    let header = |wait: Micros| HeaderValue {
+        key: "retry-after".into(),
+        value: wait.as_secs_ceil().to_string(),
+    };
+    wait.filter(|wait| *wait != Micros::MAX).map(header).into_iter().collect()
+}
+
+/// The request as envoyproxy/ratelimit repeats it, with what the rules that passed want told.
+fn metadata(request: &RateLimitRequest, passed: Map<String, Json>) -> Struct {
+    let descriptors = request.descriptors.iter().map(|descriptor| {
+        let entries = descriptor
+            .entries
+            .iter()
+            .map(|entry| Json::from(format!("{}={}", entry.key, entry.value)));
+        let mut told = Map::from_iter([("entries".to_owned(), entries.collect())]);
+        if let Some(hits) = &descriptor.hits_addend {
+            told.insert("hitsAddend".into(), hits.value.into());
+        }
+        Json::Object(told)
+    });
+    let mut told = Map::from_iter([
+        ("domain".to_owned(), request.domain.clone().into()),
+        ("descriptors".to_owned(), descriptors.collect()),
+    ]);
+    if request.hits_addend != 0 {
+        told.insert("hitsAddend".into(), request.hits_addend.into());
+    }
+    if !passed.is_empty() {
+        told.insert("metadata".into(), passed.into());
+    }
+    to_struct(told)
+}
+
+/// Adds what is not there yet; objects on both sides become one.
+fn merge(into: &mut Map<String, Json>, from: &Map<String, Json>) {
+    for (key, value) in from {
+        match (into.get_mut(key), value) {
+            (Some(Json::Object(into)), Json::Object(from)) => merge(into, from),
+            (Some(_), _) => {}
+            (None, value) => drop(into.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+fn to_struct(map: Map<String, Json>) -> Struct {
+    Struct { fields: map.into_iter().map(|(key, value)| (key, to_value(value))).collect() }
+}
+
+fn to_value(value: Json) -> Value {
+    let kind = match value {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(is) => Kind::BoolValue(is),
+        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(0.0)),
+        Json::String(text) => Kind::StringValue(text),
+        Json::Array(values) => {
+            Kind::ListValue(ListValue { values: values.into_iter().map(to_value).collect() })
+        }
+        Json::Object(map) => Kind::StructValue(to_struct(map)),
+    };
+    Value { kind: Some(kind) }
+}

@@ -1,0 +1,59 @@
+//! `POST /json` and `GET /healthcheck`, as envoyproxy/ratelimit has them beside its gRPC: for probes
+//! and scripts that are there already.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+
+use super::proto::RateLimitRequest;
+use super::proto::rate_limit_response::Code;
+use super::{Envoy, MAX_MESSAGE};
+use crate::http::{Problem, admit};
+
+pub(super) async fn json(State(envoy): State<Arc<Envoy>>, request: Request) -> Response {
+    let response = match read(&envoy, request).await {
+        Ok(request) => answer(&envoy, &request).await,
+        Err(problem) => problem.into_response(),
+    };
+    envoy.node.metrics.answered("json", response.status().as_u16());
+    response
+}
+
+async fn read(envoy: &Envoy, request: Request) -> Result<RateLimitRequest, Problem> {
+    admit(&envoy.node.shared, &request)?;
+    let body: Bytes = to_bytes(request.into_body(), MAX_MESSAGE).await.map_err(|_| {
+        Problem::bad_request("body", format!("is over {MAX_MESSAGE} bytes, or broke off"))
+    })?;
+    serde_json::from_slice(&body).map_err(|error| {
+        let why = format!("is no RateLimitRequest in JSON: {error}");
+        Problem::bad_request("body", why)
+    })
+}
+
+/// 200 and 429 with the message; 400 for whatever else, as there.
+async fn answer(envoy: &Envoy, request: &RateLimitRequest) -> Response {
+    match envoy.decide(request, Duration::MAX).await {
+        Ok(message) => {
+            let status = if message.overall_code == i32::from(Code::OverLimit) {
+                StatusCode::TOO_MANY_REQUESTS
+            } else {
+                StatusCode::OK
+            };
+            let body = serde_json::to_vec(&message).unwrap_or_default();
+            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
+        Err(status) => Problem::bad_request("body", status.message().to_owned()).into_response(),
+    }
+}
+
+/// 200 `OK`, or 500 while the node is on its way out.
+pub(super) async fn healthcheck(State(envoy): State<Arc<Envoy>>) -> Response {
+    if envoy.node.shared.is_draining() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    "OK".into_response()
+}

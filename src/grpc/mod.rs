@@ -1,0 +1,86 @@
+//! Envoy's rate limit service: over gRPC, and the same over HTTP for scripts.
+//!
+//! Requests become charges, and decisions become Envoy's messages. Nothing here decides; which
+//! limits there are is `catalog::envoy`'s.
+
+mod answer;
+mod ask;
+mod json;
+pub mod proto;
+mod rate_limit;
+mod timeout;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::catalog::OnStoreFailure;
+use crate::control::LiveDomains;
+use crate::http::Node;
+use proto::rate_limit_service_server::RateLimitServiceServer;
+
+/// The largest message in bytes: room for ten thousand short descriptors.
+const MAX_MESSAGE: usize = 1024 * 1024;
+
+/// What the service of one worker works with.
+pub struct Envoy {
+    /// What decides and counts.
+    pub node: Arc<Node>,
+    /// The limits.
+    pub domains: Arc<LiveDomains>,
+    /// What is told where the store is lost.
+    pub on_store_failure: OnStoreFailure,
+}
+
+/// Whether the node serves, for gRPC's health service: all workers tell the same.
+#[derive(Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+    service: tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        let reporter = HealthReporter::new();
+        let service = tonic_health::server::HealthService::from_health_reporter(reporter.clone());
+        let service = tonic_health::pb::health_server::HealthServer::new(service);
+        Self { reporter, service }
+    }
+}
+
+impl Health {
+    /// Says of the node, under every name by which it may be asked for, whether it serves.
+    pub async fn tell(&self, serves: bool) {
+        let status = if serves {
+            tonic_health::ServingStatus::Serving
+        } else {
+            tonic_health::ServingStatus::NotServing
+        };
+        for name in ["", "ratelimit", "envoy.service.ratelimit.v3.RateLimitService"] {
+            self.reporter.set_service_status(name, status).await;
+        }
+    }
+}
+
+/// The gRPC services.
+pub fn router(envoy: Arc<Envoy>, health: &Health) -> Router {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    let reflection = reflection.build_v1().unwrap_or_else(|error| unreachable!("{error}"));
+    let limits = RateLimitServiceServer::from_arc(envoy).max_decoding_message_size(MAX_MESSAGE);
+    let mut routes = Routes::builder();
+    routes.add_service(limits).add_service(health.service.clone()).add_service(reflection);
+    routes.routes().into_axum_router()
+}
+
+/// The endpoints that envoyproxy/ratelimit has beside its gRPC.
+pub fn http_router(envoy: Arc<Envoy>) -> Router {
+    Router::new()
+        .route("/json", post(json::json))
+        .route("/healthcheck", get(json::healthcheck))
+        .with_state(envoy)
+}

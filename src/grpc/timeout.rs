@@ -1,0 +1,45 @@
+//! `grpc-timeout`: how long the caller will wait.
+
+use std::time::Duration;
+
+use tonic::metadata::MetadataMap;
+
+/// How long the caller waits; for ever where it does not say, or not in gRPC's words
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+pub(super) fn patience(metadata: &MetadataMap) -> Duration {
+    let written = metadata.get("grpc-timeout").and_then(|written| written.to_str().ok());
+    written.and_then(parse).unwrap_or(Duration::MAX)
+}
+
+/// At most eight digits, and one letter for the unit.
+fn parse(written: &str) -> Option<Duration> {
+    let (digits, unit) = written.split_at_checked(written.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3_600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_read_as_grpc_writes_it() {
+        assert_eq!(parse("20m"), Some(Duration::from_millis(20)));
+        assert_eq!(parse("1S"), Some(Duration::from_secs(1)));
+        assert_eq!(parse("99999999H"), Some(Duration::from_hours(99_999_999)));
+        for nonsense in ["", "m", "20", "-1m", "123456789m", "2.5S", "1ü", "1x"] {
+            assert_eq!(parse(nonsense), None, "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Whose word is taken, and which of their headers are believed.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// Networks whose word is taken.
+#[derive(Clone, Debug)]
+pub struct Peers(Vec<IpNet>);
+
+impl Peers {
+    pub(super) fn parse(written: &str) -> Result<Self, String> {
+        let parts = written.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let net = |part: &str| {
+            let net = part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
+            net.map_err(|_| format!("`{part}` is no address or network; write 10.0.0.0/8 or ::1"))
+        };
+        parts.map(net).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether `peer` is among them; an IPv4 address inside IPv6 counts as IPv4.
+    #[must_use]
+    pub fn contain(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.iter().any(|net| net.contains(&peer))
+    }
+}
+
+/// Which headers carry the original request's method and path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeaders {
+    /// `X-Forwarded-Method` and `X-Forwarded-Uri`.
+    XForwarded,
+    /// `X-Original-Method` and `X-Original-URI`.
+    XOriginal,
+}
+
+impl ForwardedHeaders {
+    /// The names of the two headers: method, path.
+    #[must_use]
+    pub const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::XForwarded => ("x-forwarded-method", "x-forwarded-uri"),
+            Self::XOriginal => ("x-original-method", "x-original-uri"),
+        }
+    }
+}

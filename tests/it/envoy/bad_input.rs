@@ -1,0 +1,89 @@
+//! What makes no sense: a clear status or the peer's answer, never a panic, and nothing charged.
+
+use tollgate::grpc::proto::rate_limit_response::Code;
+use tonic::Request;
+
+use super::{CONFIG, costs, serve};
+use crate::support::grpc::{descriptor, request};
+
+#[test]
+fn requests_that_make_no_sense_are_refused_by_member_and_charge_nothing() {
+    let served = serve(CONFIG, &[]);
+    let user = &[("user", "x")];
+    #[rustfmt::skip]
+    let cases = [
+        // what                        request                                                       says
+        ("an empty domain",            request("", vec![descriptor(user)]),                          "domain"),
+        ("no descriptors",             request("d", vec![]),                                         "descriptors"),
+        ("hits beyond any counter",    request("d", vec![descriptor(user), costs(u64::MAX, user)]),  "descriptors[1].hits_addend"),
+        ("more limits than one check", request("d", (0..10_000).map(|n| descriptor(&[("user", &n.to_string())])).collect()), "255"),
+    ];
+    for (what, asked, says) in cases {
+        let status = served.client.ask(asked).unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument, "{what}: {status:?}");
+        assert!(status.message().contains(says), "{what}: {status:?}");
+    }
+    let many = (0..10_000).map(|_| descriptor(&[("nothing", "x")])).collect();
+    assert_eq!(served.client.ask(request("d", many)).unwrap().statuses.len(), 10_000);
+    let unknown =
+        served.client.ask(request("e", vec![descriptor(user), descriptor(user)])).unwrap();
+    assert_eq!((unknown.overall_code(), unknown.statuses.len()), (Code::Ok, 2));
+    assert_eq!(served.node.metric("tollgate_envoy_unknown_domains_total", ""), 1.0);
+    assert_eq!(served.passing(10, user), 2, "nothing was charged");
+}
+
+/// A message that only looks like one.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Bytes {
+    #[prost(bytes = "vec", tag = "1")]
+    domain: Vec<u8>,
+}
+
+#[test]
+fn messages_that_are_none_or_too_large_are_refused() {
+    let served = serve(CONFIG, &[]);
+    let path = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+    let send =
+        |domain| -> Result<Bytes, _> { served.client.call(path, Request::new(Bytes { domain })) };
+    let not_utf8 = send(vec![0xff, 0xfe]).unwrap_err();
+    assert!(not_utf8.message().contains("UTF-8"), "{not_utf8:?}");
+    assert_ne!(not_utf8.code(), tonic::Code::Unknown);
+    let large = send(vec![b'd'; 2 * 1024 * 1024]).unwrap_err();
+    assert_eq!(large.code(), tonic::Code::OutOfRange, "{large:?}");
+    let unknown = served.client.call::<Bytes, Bytes>("/a.B/C", Request::new(Bytes::default()));
+    assert_eq!(unknown.unwrap_err().code(), tonic::Code::Unimplemented);
+    assert!(served.passes(&[("user", "x")]), "it serves on");
+}
+
+#[test]
+fn files_that_make_no_sense_say_where_and_what_to_write() {
+    #[rustfmt::skip]
+    let cases = [
+        // file                                                                                              says
+        ("descriptors: []",                                                                                  "domain"),
+        ("domain: ''",                                                                                       "domain: must not be empty"),
+        ("domain: d\ndescriptors:\n  - key: ''",                                                             "descriptors[0].key: must not be empty"),
+        ("domain: d\ndescriptors:\n  - kay: a",                                                              "kay"),
+        ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unit: fortnight, requests_per_unit: 1 }",   "second, minute, hour"),
+        ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unlimited: true, unit: day }",              "unlimited"),
+        ("domain: d\ndescriptors:\n  - { key: a, value: b }\n  - { key: a, value: b }",                      "descriptors[1]: another descriptor"),
+        ("domain: d\ndescriptors:\n  - { key: a, value: b, share_threshold: true }",                         "share_threshold"),
+        ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unit: day, requests_per_unit: -1 }",        "requests_per_unit"),
+        ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unit: day, requests_per_unit: 1, name: n, replaces: [ { name: n } ] }", "cannot replace itself"),
+        ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unit: day, requests_per_unit: 1, replaces: [ { name: '' } ] }",        "replaces"),
+        ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unit: day, requests_per_unit: 1, burst: 2 }",                          "token_bucket"),
+        ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unit: day, requests_per_unit: 1, time_zone: Mars/Olympus }",           "Europe/Berlin"),
+        ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unit: year, requests_per_unit: 1, unit_multiplier: 2 }",               "366 days"),
+        ("domain: d\ndescriptors: [ 1",                                                                      "d.yaml"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (text, says) in cases {
+        std::fs::write(folder.path().join("d.yaml"), text).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let ran =
+            command.arg("validate").arg("--envoy-config").arg(folder.path()).output().unwrap();
+        let said = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.code(), Some(2), "{text}: {said}");
+        assert!(said.contains(says), "{text}: {said}");
+    }
+}

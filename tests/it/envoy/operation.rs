@@ -1,0 +1,160 @@
+//! Envoy's service in operation: reloads, a lost Redis, several nodes, health, scripts.
+
+use std::fs;
+
+use serde_json::json;
+use tollgate::grpc::proto::rate_limit_response::Code;
+use tonic::Request;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use super::{CONFIG, serve};
+use crate::support::eventually;
+use crate::support::grpc::{Client, descriptor, request};
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+
+#[test]
+fn changed_files_are_in_use_a_moment_later_and_bad_ones_change_nothing() {
+    let served = serve(CONFIG, &[]);
+    let fresh = |n: u32| [("user", format!("{n}"))];
+    let passing = |n| {
+        let [(key, value)] = &fresh(n);
+        served.passing(10, &[(key, value)])
+    };
+    fs::write(served.file(), CONFIG.replace("domain: d", "domain: d\nnonsense: 1")).unwrap();
+    eventually("the bad file was seen", || {
+        served.node.metric("tollgate_catalog_reloads_total", "failed") > 0.0
+    });
+    assert!(served.node.log().contains("nonsense"), "{}", served.node.log());
+    assert_eq!(passing(0), 2);
+    let more = CONFIG.replace(
+        "- key: user\n    rate_limit: { unit: year, requests_per_unit: 2 }",
+        "- key: user\n    rate_limit: { unit: year, requests_per_unit: 7 }",
+    );
+    fs::write(served.file(), more).unwrap();
+    let mut n = 0;
+    eventually("the new limit is in use", || {
+        n += 1;
+        passing(n) == 7
+    });
+    assert_eq!(passing(0), 5, "a changed size keeps its counter");
+    fs::write(
+        served.folder.path().join("e.yml"),
+        "domain: e\ndescriptors: [ { key: a, rate_limit: { unit: year, requests_per_unit: 0 } } ]",
+    )
+    .unwrap();
+    eventually("another file is in use", || {
+        let answer = served.client.ask(request("e", vec![descriptor(&[("a", "b")])])).unwrap();
+        answer.overall_code() == Code::OverLimit
+    });
+}
+
+#[test]
+fn nodes_on_one_redis_share_what_envoy_may() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let flags = ["--store", &*url, "--check-deadline", "5s"];
+    let nodes = [0, 1].map(|_| serve(CONFIG, &flags));
+    let passing = (0..20).filter(|n| nodes[n % 2].passes(&[("path", "/exact")])).count();
+    assert_eq!(passing, 3);
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis.connection()).unwrap();
+    assert!(keys.iter().all(|key| !key.contains("exact")), "{keys:?}");
+}
+
+#[test]
+fn where_redis_is_lost_envoy_is_told_what_the_operator_chose() {
+    for (policy, first, second) in [
+        ("closed", Err(tonic::Code::Unavailable), Err(tonic::Code::Unavailable)),
+        ("open", Ok(Code::Ok), Ok(Code::Ok)),
+        ("local", Ok(Code::Ok), Ok(Code::OverLimit)),
+    ] {
+        let mut redis = RedisServer::start();
+        let url = redis.url();
+        let flags = ["--store", &*url, "--envoy-on-store-failure", policy, "--min-nodes", "2"];
+        let served = serve(CONFIG, &flags);
+        redis.kill();
+        eventually("Redis is given up", || served.node.get("/readyz").body.contains("degraded"));
+        let ask = |key| {
+            let asked = served.client.ask(request("d", vec![descriptor(&[(key, "x")])]));
+            asked.map(|answer| answer.overall_code()).map_err(|status| status.code())
+        };
+        // The share of two nodes.
+        assert_eq!((ask("user"), ask("user")), (first, second), "{policy}");
+        assert_eq!(ask("free"), Ok(Code::Ok), "{policy}: what has no limit needs no Redis");
+    }
+}
+
+#[test]
+fn scripts_for_envoyproxy_ratelimit_find_its_endpoints() {
+    let served = serve(CONFIG, &[]);
+    let body =
+        json!({"domain": "d", "descriptors": [{"entries": [{"key": "number", "value": "404"}]}]});
+    let send = |body: &str| served.node.send("POST", "/json", &[], body);
+    let allowed = send(&body.to_string());
+    assert_eq!(allowed.status, 200, "{allowed:?}");
+    let told = allowed.json();
+    assert_eq!(told["overallCode"], "OK");
+    let status = &told["statuses"][0];
+    assert_eq!(status["currentLimit"], json!({"requestsPerUnit": 1, "unit": "YEAR"}));
+    assert!(status["durationUntilReset"].as_str().unwrap().ends_with('s'), "{status}");
+    let refused = send(&body.to_string());
+    assert_eq!((refused.status, &refused.json()["overallCode"]), (429, &json!("OVER_LIMIT")));
+    for nonsense in ["", "{", "[]", r#"{"domain":1}"#, r#"{"domain":"d"}"#, r#"{"dommain":"d"}"#] {
+        assert_eq!(send(nonsense).status, 400, "{nonsense}");
+    }
+    let health = served.node.get("/healthcheck");
+    assert_eq!((health.status, &*health.body), (200, "OK"));
+}
+
+#[test]
+fn health_and_reflection_are_asked_as_grpc_has_them() {
+    let served = serve(CONFIG, &[]);
+    for service in ["", "ratelimit", "envoy.service.ratelimit.v3.RateLimitService"] {
+        let asked = HealthCheckRequest { service: service.into() };
+        let health: HealthCheckResponse =
+            served.client.call("/grpc.health.v1.Health/Check", Request::new(asked)).unwrap();
+        assert_eq!(health.status, 1, "{service}");
+    }
+    let reflection = tollgate::grpc::proto::DESCRIPTORS;
+    let named = |name: &str| reflection.windows(name.len()).any(|part| part == name.as_bytes());
+    assert!(named("ShouldRateLimit"));
+}
+
+#[test]
+fn a_stopping_node_finishes_what_it_has_begun() {
+    let served = serve(CONFIG, &["--drain-delay", "2s"]);
+    assert!(served.passes(&[("user", "x")]));
+    served.node.signal(rustix::process::Signal::TERM);
+    eventually("it says that it goes", || {
+        let asked = HealthCheckRequest { service: String::new() };
+        let told: Result<HealthCheckResponse, _> =
+            served.client.call("/grpc.health.v1.Health/Check", Request::new(asked));
+        told.is_ok_and(|health| health.status == 2)
+    });
+    assert!(served.passes(&[("user", "x")]), "it serves until then");
+    // This client does not even read while it is not asking: that holds no node for long.
+    assert_eq!(served.node.stop(), Some(0));
+}
+
+#[test]
+fn callers_show_the_check_token() {
+    let served = serve(CONFIG, &["--check-token", "s3cret"]);
+    let asked = || request("d", vec![descriptor(&[("user", "x")])]);
+    let status = served.client.ask(asked()).unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unauthenticated, "{status:?}");
+    let mut right = Request::new(asked());
+    right.metadata_mut().insert("authorization", "Bearer s3cret".parse().unwrap());
+    assert_eq!(served.client.send(right).unwrap().overall_code(), Code::Ok);
+    assert_eq!(served.node.send("POST", "/json", &[], "{}").status, 401);
+}
+
+#[test]
+fn without_limits_for_envoy_nothing_listens_for_it() {
+    let node = Node::start(&[]);
+    assert_eq!(node.send("POST", "/json", &[], "{}").status, 404);
+    let served = serve(CONFIG, &[]);
+    let _second = Client::connect(served.node.grpc());
+    let rule = r#"limit="user",outcome="allowed""#;
+    assert!(served.passes(&[("user", "x")]));
+    assert_eq!(served.node.metric("tollgate_decisions_total", rule), 1.0);
+}
