@@ -35,7 +35,7 @@ struct Serve {
 #[derive(Subcommand)]
 enum Command {
     /// Serves checks until SIGTERM; SIGHUP reloads the catalog
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Checks a catalog file, or limits for Envoy, and says what is wrong with them
     Validate {
         /// The catalog
@@ -63,8 +63,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(serve) => run_serve(serve).map(|()| true),
+    let done = match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
+        Command::Serve(serve) => run_serve(*serve).map(|()| true),
         Command::Validate { file, envoy_config } => {
             let catalog = file.as_deref().map_or(Ok(()), validate);
             let envoy = || envoy_config.as_deref().map_or(Ok(()), validate_envoy);

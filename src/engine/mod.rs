@@ -3,6 +3,7 @@
 //! One engine per worker; what they share is behind `Arc`s. HTTP, gRPC and their words are not
 //! known here.
 
+mod beside;
 mod decision;
 mod fallback;
 mod memo;
@@ -15,10 +16,9 @@ use arc_swap::Guard;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::algorithm::Reading;
 use crate::catalog::{ApiKey, Ask, Catalog, Met, OnStoreFailure, Refusal};
 use crate::control::{Client, Directory, Found, Live};
-use crate::limit::{Charge, Charges, Refund};
+use crate::limit::Charges;
 use crate::store::{Answer, Error, MAX_CHARGES, Store};
 use crate::telemetry::{Outcome, WorkerMetrics};
 pub use decision::{DecidedBy, Decision, Judged, Status};
@@ -148,54 +148,6 @@ impl Engine {
             self.parts.metrics.took(each);
         }
         results.into_iter().flatten().collect()
-    }
-
-    /// Judges charges that another configuration than the catalog declares; counting them is left to
-    /// whoever asks.
-    ///
-    /// # Errors
-    /// Where the store is lost: what then is decided in its place.
-    pub async fn judge(
-        &self,
-        charges: &Charges,
-        deadline: Duration,
-        policy: OnStoreFailure,
-    ) -> Result<Decision, Fallen> {
-        let began = Instant::now();
-        // The memo knows what refuses, and nothing of the limits beside it.
-        let known = self.memo.as_ref().filter(|_| charges.len() == 1);
-        if let Some(decision) = known.and_then(|memo| memo.refuse(charges)) {
-            return Ok(decision);
-        }
-        self.parts.metrics.in_flight(1);
-        let deadline = began + deadline.min(self.parts.deadline);
-        let answer = self.parts.store.judge(charges, deadline).await;
-        self.parts.metrics.in_flight(-1);
-        let judged = match answer {
-            Ok(answer) => Ok(self.verdict(charges, &answer)),
-            Err(error) => Err(self.fallen(charges, policy, &error)),
-        };
-        self.parts.metrics.took(began.elapsed());
-        judged
-    }
-
-    /// Gives back so much of each counter, as if it had been charged just now; what the store
-    /// perhaps did not do is not tried again.
-    ///
-    /// # Errors
-    /// Where the store is lost.
-    pub async fn give_back(&self, charges: &Charges) -> Result<(), Error> {
-        let deadline = Instant::now() + self.parts.deadline;
-        // Which windows count, and by which clock, only the store can tell.
-        let looks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
-        let verdict = self.parts.store.judge(&looks, deadline).await?.verdict;
-        let refund = |(charge, reading): (&Charge, &Reading)| Refund {
-            charge: charge.clone(),
-            charged: verdict.now,
-            window: reading.window,
-        };
-        let refunds = charges.iter().zip(&verdict.readings).map(refund).collect();
-        self.parts.store.refund(refunds, deadline).await
     }
 
     /// Who a client is. A key that cannot be looked up is nobody's to let pass.

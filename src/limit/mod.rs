@@ -4,6 +4,7 @@
 //! or decides: deciding is `algorithm`.
 
 mod calendar;
+mod declared;
 mod identity;
 mod rate;
 mod throttle;
@@ -12,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use calendar::{Calendar, Period, Start, Windows};
+pub use declared::Limit;
 pub use identity::{RowId, Subject};
 pub use rate::{InvalidRate, Rate};
 pub use throttle::{InvalidThrottle, Throttle};
@@ -73,199 +75,6 @@ pub enum Rule {
     Throttle(Throttle),
     /// A number per calendar window.
     Quota(Quota),
-}
-
-/// Whether something may come back to a counter before time gives it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refunds {
-    /// Never: a refusal stays true until its Retry-After.
-    Never,
-    /// At any time.
-    Any,
-    /// What a node has charged ahead and not spent.
-    Leased,
-}
-
-/// One rule in one unit, under the name by which answers speak of it.
-#[derive(Debug)]
-pub struct Limit {
-    name: Arc<str>,
-    label: Arc<str>,
-    unit: Unit,
-    rule: Rule,
-    shadow: bool,
-    alternative: bool,
-    refunds: Refunds,
-    row: RowId,
-}
-
-impl Limit {
-    /// A limit that refuses, or with `shadow` one that only reports.
-    #[must_use]
-    pub fn new(name: &str, unit: Unit, rule: Rule, shadow: bool) -> Self {
-        let row = RowId::of(name, &unit, &rule);
-        let name = Arc::<str>::from(name);
-        Self {
-            label: Arc::clone(&name),
-            name,
-            unit,
-            rule,
-            shadow,
-            alternative: false,
-            refunds: Refunds::Never,
-            row,
-        }
-    }
-
-    /// The same, to refuse only where all alternatives of a check do.
-    #[must_use]
-    pub fn one_of_many(self) -> Self {
-        Self { alternative: true, ..self }
-    }
-
-    /// The same, whose counter may be given something back at any time.
-    #[must_use]
-    pub fn given_back(self) -> Self {
-        Self { refunds: Refunds::Any, ..self }
-    }
-
-    /// The same, to be spent from leases where the store can.
-    #[must_use]
-    pub fn leased_ahead(self) -> Self {
-        Self { refunds: Refunds::Leased, ..self }
-    }
-
-    /// The same rule and counter under another name, for one of the methods that a `*` stands for.
-    ///
-    /// Their subjects keep such methods apart, so the counter's identity stays the declared one.
-    #[must_use]
-    pub fn renamed(&self, name: &str) -> Self {
-        Self {
-            name: name.into(),
-            label: Arc::clone(&self.label),
-            unit: self.unit.clone(),
-            rule: self.rule.clone(),
-            ..*self
-        }
-    }
-
-    /// The part of this limit that one of `nodes` equal sharers may use alone: never less than 1
-    /// where there is anything to share.
-    #[must_use]
-    pub fn shared_by(&self, nodes: u64) -> Self {
-        let mut share = self.renamed(&self.name);
-        match &mut share.rule {
-            Rule::Throttle(throttle) => *throttle = throttle.shared_by(nodes),
-            Rule::Quota(quota) => {
-                quota.limit = (quota.limit / nodes.max(1)).max(quota.limit.min(1));
-            }
-        }
-        share
-    }
-
-    /// Its name in answers, such as `free/throttle`.
-    #[must_use]
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// Its name in the catalog, for metrics: unlike [`Limit::name`] never made up by a client.
-    #[must_use]
-    pub fn label(&self) -> &Arc<str> {
-        &self.label
-    }
-
-    /// What it counts.
-    #[must_use]
-    pub fn unit(&self) -> &Unit {
-        &self.unit
-    }
-
-    /// How it limits.
-    #[must_use]
-    pub fn rule(&self) -> &Rule {
-        &self.rule
-    }
-
-    /// Whether it only reports what it would have refused.
-    #[must_use]
-    pub fn shadow(&self) -> bool {
-        self.shadow
-    }
-
-    /// Whether it refuses only where all alternatives of the check do: a check may then pass that
-    /// it has no room for, uncharged here. One in shadow refuses never, so neither do the others.
-    #[must_use]
-    pub fn alternative(&self) -> bool {
-        self.alternative
-    }
-
-    /// Whether it refuses on its own what it has no room for.
-    #[must_use]
-    pub fn refuses_alone(&self) -> bool {
-        !self.shadow && !self.alternative
-    }
-
-    /// Whether something may be given back at any time, so that a refusal is not final.
-    #[must_use]
-    pub fn refundable(&self) -> bool {
-        self.refunds != Refunds::Never
-    }
-
-    /// Whether nodes may charge it ahead and spend from memory.
-    #[must_use]
-    pub fn leased(&self) -> bool {
-        self.refunds == Refunds::Leased
-    }
-
-    /// Which of its subject's counters is this limit's.
-    #[must_use]
-    pub fn row(&self) -> RowId {
-        self.row
-    }
-
-    /// The most that fits at once: the burst, or the quota's limit. In units.
-    #[must_use]
-    pub fn capacity(&self) -> u64 {
-        match &self.rule {
-            Rule::Throttle(throttle) => throttle.burst(),
-            Rule::Quota(quota) => quota.limit,
-        }
-    }
-
-    /// What its counter may hold: the full bucket in `1/per` units, or the quota's limit.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        match &self.rule {
-            Rule::Throttle(throttle) => throttle.size(),
-            Rule::Quota(quota) => quota.limit,
-        }
-    }
-
-    /// What `cost` units add to the counter: the throttle's `1/per` units, or the quota's units.
-    #[must_use]
-    pub fn amount(&self, cost: u64) -> u64 {
-        match &self.rule {
-            Rule::Throttle(throttle) => throttle.amount(cost),
-            Rule::Quota(quota) => cost.min(quota.limit + 1),
-        }
-    }
-
-    /// Over what time the capacity renews itself, rounded up; for `RateLimit-Policy`.
-    ///
-    /// A quota's is its nominal length: a month's is 30 days.
-    #[must_use]
-    pub fn window(&self) -> Micros {
-        match &self.rule {
-            Rule::Throttle(throttle) => throttle.window(),
-            Rule::Quota(quota) => Micros::from_secs(match quota.calendar.period() {
-                Period::Seconds(seconds) => u64::from(seconds.get()),
-                Period::Day => 86_400,
-                Period::Week(_) => 7 * 86_400,
-                Period::Month(_) => 30 * 86_400,
-            }),
-        }
-    }
 }
 
 /// All charges of one check; two on the stack, since most checks meet a throttle and a quota.

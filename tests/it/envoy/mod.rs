@@ -1,6 +1,7 @@
 //! Envoy's rate limit service as Envoy meets it: envoyproxy/ratelimit's YAML, its matching, its
 //! answers; and what goes beyond.
 
+mod answers;
 mod bad_input;
 mod operation;
 
@@ -8,8 +9,6 @@ use std::fs;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
-use tollgate::grpc::proto::rate_limit_descriptor::RateLimitOverride;
-use tollgate::grpc::proto::rate_limit_response::rate_limit::Unit;
 use tollgate::grpc::proto::rate_limit_response::{Code, DescriptorStatus};
 use tollgate::grpc::proto::{RateLimitDescriptor, RateLimitResponse};
 
@@ -71,6 +70,9 @@ descriptors:
     rate_limit: { unit: month, requests_per_unit: 1, time_zone: Europe/Berlin }
 "#;
 
+/// Keys and values.
+type Entries<'a> = &'a [(&'a str, &'a str)];
+
 /// A node with limits for Envoy, and a connection to it.
 struct Served {
     node: Node,
@@ -122,7 +124,7 @@ fn codes(answer: &RateLimitResponse) -> Vec<Code> {
 fn a_descriptor_meets_the_exact_value_else_the_first_pattern_else_the_key_alone() {
     let served = serve(CONFIG, &[]);
     #[rustfmt::skip]
-    let cases: &[(&str, &[(&str, &str)], usize)] = &[
+    let cases: &[(&str, Entries<'_>, usize)] = &[
         // why                                              entries                                 passing of 10
         ("the exact value",                                 &[("path", "/exact")],                  3),
         ("a pattern before a later one",                    &[("path", "/abc")],                    2),
@@ -151,160 +153,4 @@ fn a_descriptor_meets_the_exact_value_else_the_first_pattern_else_the_key_alone(
         let asked = if *why == "all values of a shared pattern have one" { 2 } else { 10 };
         assert_eq!(served.passing(asked, entries), *passing.min(&asked), "{why}");
     }
-}
-
-#[test]
-fn statuses_say_which_limit_what_is_left_and_until_when_in_the_descriptors_order() {
-    let served = serve(CONFIG, &[]);
-    let asked = || {
-        vec![
-            descriptor(&[("nothing", "x")]),
-            descriptor(&[("path", "/exact")]),
-            descriptor(&[("free", "x")]),
-            descriptor(&[("user", "a")]),
-            descriptor(&[("month", "x")]),
-        ]
-    };
-    let answer = served.ask(asked());
-    assert_eq!(answer.overall_code(), Code::Ok);
-    let [nothing, exact, free, user, month] = &answer.statuses[..] else { panic!("{answer:?}") };
-    assert_eq!((&nothing.current_limit, nothing.limit_remaining), (&None, 0));
-    let limit = exact.current_limit.as_ref().unwrap();
-    assert_eq!((limit.requests_per_unit, limit.unit(), &*limit.name), (3, Unit::Year, "exact"));
-    assert_eq!((exact.limit_remaining, user.limit_remaining), (2, 1));
-    assert_eq!((&free.current_limit, free.limit_remaining), (&None, u32::MAX));
-    let seconds = |status: &DescriptorStatus| status.duration_until_reset.as_ref().unwrap().seconds;
-    assert!((1..=365 * 86_400).contains(&seconds(exact)), "{exact:?}");
-    assert!((1..=31 * 86_400 + 3_600).contains(&seconds(month)), "{month:?}");
-    assert!(nothing.duration_until_reset.is_none());
-
-    let refused = served.ask(asked());
-    assert_eq!(codes(&refused), [Code::Ok, Code::Ok, Code::Ok, Code::Ok, Code::OverLimit]);
-    assert_eq!(refused.overall_code(), Code::OverLimit);
-    let wait: i64 = refused.response_headers_to_add[0].value.parse().unwrap();
-    assert_eq!(&*refused.response_headers_to_add[0].key, "retry-after");
-    assert!((seconds(&refused.statuses[4]) - wait).abs() <= 1, "{refused:?}");
-}
-
-#[test]
-fn what_is_refused_costs_nothing_anywhere() {
-    let served = serve(CONFIG, &[]);
-    assert!(served.passes(&[("small", "x")]));
-    for _ in 0..5 {
-        let answer =
-            served.ask(vec![descriptor(&[("path", "/exact")]), descriptor(&[("small", "x")])]);
-        assert_eq!(codes(&answer), [Code::Ok, Code::OverLimit]);
-        assert_eq!(answer.statuses[0].limit_remaining, 3, "the other limit is not drained");
-    }
-    let too_much = served.ask(vec![costs(4, &[("path", "/exact")])]);
-    assert_eq!(too_much.overall_code(), Code::OverLimit);
-    assert_eq!(served.passing(10, &[("path", "/exact")]), 3);
-}
-
-#[test]
-fn a_descriptors_own_hits_count_before_the_requests_and_0_only_looks() {
-    let served = serve(CONFIG, &[]);
-    let user = &[("user", "hits")];
-    let mut both = request("d", vec![costs(0, user), descriptor(&[("path", "/exact")])]);
-    both.hits_addend = 3;
-    let answer = served.client.ask(both).unwrap();
-    let left = answer.statuses.iter().map(|status| status.limit_remaining);
-    assert_eq!(left.collect::<Vec<_>>(), [2, 0]);
-    assert_eq!(
-        served.ask(vec![costs(0, &[("path", "/exact")])]).overall_code(),
-        Code::Ok,
-        "a look"
-    );
-    assert_eq!(served.ask(vec![costs(2, user)]).statuses[0].limit_remaining, 0);
-    assert!(!served.passes(user));
-    // Twice the same counter costs the sum: neither part alone is over.
-    let twice = served.ask(vec![costs(1, &[("user", "b")]), costs(2, &[("user", "b")])]);
-    assert_eq!(codes(&twice), [Code::OverLimit, Code::OverLimit]);
-}
-
-#[test]
-fn negative_hits_give_back_at_most_what_was_charged() {
-    for flags in [vec![], vec!["--check-deadline", "5s"]] {
-        let redis = crate::support::redis::RedisServer::start();
-        let url = redis.url();
-        let flags = if flags.is_empty() { flags } else { [flags, vec!["--store", &url]].concat() };
-        let served = serve(CONFIG, &flags);
-        for entries in [&[("user", "x")], &[("bucket", "x")]] {
-            let most = served.passing(10, entries);
-            let back =
-                |hits| RateLimitDescriptor { is_negative_hits: true, ..costs(hits, entries) };
-            let answer = served.ask(vec![back(1)]);
-            assert_eq!((answer.overall_code(), answer.statuses[0].limit_remaining), (Code::Ok, 1));
-            crate::support::eventually("the refusal is forgotten", || served.passes(entries));
-            let _answer = served.ask(vec![back(100)]);
-            crate::support::eventually("the refusal is forgotten", || served.passes(entries));
-            assert_eq!(served.passing(10, entries), most - 1, "{entries:?}");
-        }
-    }
-}
-
-#[test]
-fn the_requests_own_limit_takes_the_configurations_place() {
-    let served = serve(CONFIG, &[]);
-    let own = |requests_per_unit, unit: Unit| RateLimitDescriptor {
-        limit: Some(RateLimitOverride { requests_per_unit, unit: unit.into() }),
-        ..descriptor(&[("tried", "x")])
-    };
-    let answers: Vec<_> = (0..3).map(|_| served.ask(vec![own(2, Unit::Year)])).collect();
-    let codes: Vec<_> = answers.iter().map(RateLimitResponse::overall_code).collect();
-    assert_eq!(codes, [Code::Ok, Code::Ok, Code::OverLimit], "and it is not in shadow");
-    let limit = answers[0].statuses[0].current_limit.clone().unwrap();
-    assert_eq!((limit.requests_per_unit, limit.unit()), (2, Unit::Year));
-    assert_eq!(served.ask(vec![own(3, Unit::Year)]).overall_code(), Code::Ok, "the counter stays");
-    assert_eq!(served.ask(vec![own(1, Unit::Week)]).overall_code(), Code::Ok, "another window");
-    let unknown = served.client.ask(request("d", vec![own(1, Unit::Unknown)])).unwrap_err();
-    assert!(unknown.message().contains("descriptors[0].limit.unit"), "{unknown:?}");
-    assert_eq!(unknown.code(), tonic::Code::InvalidArgument);
-}
-
-#[test]
-fn a_limit_that_is_met_replaces_those_that_it_names() {
-    let served = serve(CONFIG, &[]);
-    let both = || vec![descriptor(&[("small", "r")]), descriptor(&[("instead", "r")])];
-    for _ in 0..9 {
-        let answer = served.ask(both());
-        assert_eq!(codes(&answer), [Code::Ok, Code::Ok]);
-        assert!(answer.statuses[0].current_limit.is_none(), "{answer:?}");
-    }
-    assert_eq!(codes(&served.ask(both())), [Code::Ok, Code::OverLimit]);
-    assert!(served.passes(&[("small", "r")]), "it was not charged");
-}
-
-#[test]
-fn of_quotas_one_with_room_is_enough_and_metadata_tells_which_passed() {
-    let served = serve(CONFIG, &[]);
-    let both = || {
-        vec![
-            descriptor(&[("pool", "one")]),
-            descriptor(&[("pool", "two")]),
-            descriptor(&[("user", "q")]),
-        ]
-    };
-    let first = served.ask(both());
-    assert_eq!((first.overall_code(), codes(&first)), (Code::Ok, vec![Code::Ok; 3]));
-    let told = serde_json::to_value(first.dynamic_metadata.unwrap()).unwrap();
-    assert_eq!(told["domain"], "d");
-    assert_eq!(told["descriptors"][1]["entries"][0], "pool=two");
-    assert_eq!(
-        told["metadata"],
-        serde_json::json!({"pool": {"one": true, "two": ["a", null]}, "weight": 2.0})
-    );
-    let second = served.ask(both());
-    assert_eq!(second.overall_code(), Code::Ok);
-    assert_eq!(codes(&second), [Code::OverLimit, Code::Ok, Code::Ok]);
-    let told = serde_json::to_value(second.dynamic_metadata.unwrap()).unwrap();
-    assert_eq!(told["metadata"]["pool"], serde_json::json!({"two": ["a", null]}));
-    let both_gone = served.ask(vec![
-        descriptor(&[("pool", "one")]),
-        descriptor(&[("pool", "two")]),
-        descriptor(&[("user", "r")]),
-    ]);
-    assert_eq!(both_gone.overall_code(), Code::OverLimit);
-    assert_eq!(codes(&both_gone), [Code::OverLimit, Code::OverLimit, Code::Ok]);
-    assert_eq!(served.passing(10, &[("user", "r")]), 2, "nothing was charged");
 }

@@ -1,0 +1,64 @@
+//! Charges that another configuration than the catalog declares: judged by the same store, memo and
+//! fallback.
+//!
+//! What they mean, and counting their outcomes, is for whoever asks.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Decision, Engine, Fallen};
+use crate::algorithm::Reading;
+use crate::catalog::OnStoreFailure;
+use crate::limit::{Charge, Charges, Refund};
+use crate::store::Error;
+
+impl Engine {
+    /// Judges charges that another configuration than the catalog declares; counting them is left to
+    /// whoever asks.
+    ///
+    /// # Errors
+    /// Where the store is lost: what then is decided in its place.
+    pub async fn judge(
+        &self,
+        charges: &Charges,
+        deadline: Duration,
+        policy: OnStoreFailure,
+    ) -> Result<Decision, Fallen> {
+        let began = Instant::now();
+        // The memo knows what refuses, and nothing of the limits beside it.
+        let known = self.memo.as_ref().filter(|_| charges.len() == 1);
+        if let Some(decision) = known.and_then(|memo| memo.refuse(charges)) {
+            return Ok(decision);
+        }
+        self.parts.metrics.in_flight(1);
+        let deadline = began + deadline.min(self.parts.deadline);
+        let answer = self.parts.store.judge(charges, deadline).await;
+        self.parts.metrics.in_flight(-1);
+        let judged = match answer {
+            Ok(answer) => Ok(self.verdict(charges, &answer)),
+            Err(error) => Err(self.fallen(charges, policy, &error)),
+        };
+        self.parts.metrics.took(began.elapsed());
+        judged
+    }
+
+    /// Gives back so much of each counter, as if it had been charged just now; what the store
+    /// perhaps did not do is not tried again.
+    ///
+    /// # Errors
+    /// Where the store is lost.
+    pub async fn give_back(&self, charges: &Charges) -> Result<(), Error> {
+        let deadline = Instant::now() + self.parts.deadline;
+        // Which windows count, and by which clock, only the store can tell.
+        let looks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
+        let verdict = self.parts.store.judge(&looks, deadline).await?.verdict;
+        let refund = |(charge, reading): (&Charge, &Reading)| Refund {
+            charge: charge.clone(),
+            charged: verdict.now,
+            window: reading.window,
+        };
+        let refunds = charges.iter().zip(&verdict.readings).map(refund).collect();
+        self.parts.store.refund(refunds, deadline).await
+    }
+}
