@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tollgate::app::{self, client};
+use tollgate::app::{self, client, import};
 use tollgate::settings::{Flags, Settings, Sources};
 use tollgate::telemetry::init_logs;
 use tollgate::{control, engine};
@@ -53,6 +53,8 @@ enum Command {
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
         url: String,
     },
+    /// Imports limits that another service was configured with
+    Import(import::Import),
     /// Judges decisions written with --record again, by the reference; of all nodes together
     Replay {
         /// The records
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         }
         Command::Check(question) => block_on(client::check(&question)),
         Command::Ready { url } => block_on(client::ready(&url)),
+        Command::Import(wanted) => import::run(&wanted).map_err(Into::into),
         Command::Replay { files } => replay(&files).map(|()| true),
     };
     match done {

@@ -5,6 +5,7 @@
 pub mod client;
 mod greeting;
 mod listeners;
+pub mod import;
 mod signals;
 mod worker;
 

@@ -30,6 +30,7 @@ mod control;
 mod envoy;
 mod gateways;
 mod house;
+mod import;
 mod lane;
 mod leases;
 mod operate;

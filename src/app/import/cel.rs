@@ -1,0 +1,231 @@
+//! The part of CEL that an entry of a descriptor can say: that a key is there, and what it is.
+//!
+//! `descriptors[0].KEY == 'TEXT'`, joined by `&&`, and `descriptors[0]['KEY']`. Nothing is
+//! evaluated, and everything else is refused with its reason: a condition that is half understood
+//! would limit somebody else.
+
+use std::fmt;
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
+/// The keys that a condition compares, each with the text that it must be.
+///
+/// # Errors
+/// Where it says anything else; the error says what.
+pub(super) fn condition(source: &str) -> Result<Vec<(String, String)>, String> {
+    let mut tokens = tokens(source)?;
+    let mut tests = vec![test(&mut tokens)?];
+    while let Some(token) = tokens.next() {
+        match token {
+            Token::Symbol("&&") => tests.push(test(&mut tokens)?),
+            other => return Err(strange(&other)),
+        }
+    }
+    Ok(tests)
+}
+
+/// The key that a variable names.
+///
+/// # Errors
+/// Where it is anything else; the error says what.
+pub(super) fn variable(source: &str) -> Result<String, String> {
+    let mut tokens = tokens(source)?;
+    let key = key(&mut tokens)?;
+    tokens.next().map_or(Ok(key), |token| Err(strange(&token)))
+}
+
+#[derive(Debug, PartialEq)]
+enum Token {
+    Name(String),
+    Text(String),
+    Symbol(&'static str),
+    Other(char),
+}
+
+type Tokens = Peekable<IntoIter<Token>>;
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "`{name}`"),
+            Self::Text(text) => write!(f, "the text {text:?}"),
+            Self::Symbol(symbol) => write!(f, "`{symbol}`"),
+            Self::Other(other) => write!(f, "`{}`", other.escape_debug()),
+        }
+    }
+}
+
+const CAN_SAY: &str = "a descriptor can only say descriptors[0].KEY == 'TEXT', joined by &&";
+
+fn strange(token: &Token) -> String {
+    format!("{token} has no counterpart: {CAN_SAY}")
+}
+
+fn next(tokens: &mut Tokens) -> Result<Token, String> {
+    tokens.next().ok_or_else(|| format!("it ends too early: {CAN_SAY}"))
+}
+
+fn expect(tokens: &mut Tokens, symbol: &'static str) -> Result<(), String> {
+    let token = next(tokens)?;
+    if token == Token::Symbol(symbol) { Ok(()) } else { Err(strange(&token)) }
+}
+
+/// `KEY == TEXT`, either way round.
+fn test(tokens: &mut Tokens) -> Result<(String, String), String> {
+    let text = |tokens: &mut Tokens| match next(tokens)? {
+        Token::Text(text) => Ok(text),
+        other => Err(strange(&other)),
+    };
+    if let Some(Token::Text(_)) = tokens.peek() {
+        let text = text(tokens)?;
+        expect(tokens, "==")?;
+        return Ok((key(tokens)?, text));
+    }
+    let key = key(tokens)?;
+    expect(tokens, "==")?;
+    Ok((key, text(tokens)?))
+}
+
+/// `descriptors[0].KEY` or `descriptors[0]['KEY']`.
+fn key(tokens: &mut Tokens) -> Result<String, String> {
+    match next(tokens)? {
+        Token::Name(name) if name == "descriptors" => {}
+        Token::Name(name) => {
+            return Err(format!("`{name}` is nothing that Envoy sends: only descriptors[0] is"));
+        }
+        other => return Err(strange(&other)),
+    }
+    expect(tokens, "[")?;
+    match next(tokens)? {
+        Token::Name(index) if index == "0" => {}
+        other => {
+            return Err(format!(
+                "descriptors[…] with {other}: a rule meets every descriptor, wherever it stands, so only descriptors[0] is carried over"
+            ));
+        }
+    }
+    expect(tokens, "]")?;
+    let key = match next(tokens)? {
+        Token::Symbol(".") => match next(tokens)? {
+            Token::Name(name) if !name.starts_with(|first: char| first.is_ascii_digit()) => name,
+            other => return Err(strange(&other)),
+        },
+        Token::Symbol("[") => match next(tokens)? {
+            Token::Text(text) => {
+                expect(tokens, "]")?;
+                text
+            }
+            other => return Err(strange(&other)),
+        },
+        other => return Err(strange(&other)),
+    };
+    if key.is_empty() { Err("an entry's key cannot be empty".into()) } else { Ok(key) }
+}
+
+fn tokens(source: &str) -> Result<Tokens, String> {
+    let mut found = Vec::new();
+    let mut rest = source;
+    while let Some(first) = rest.chars().next() {
+        let symbol =
+            ["==", "!=", "&&", "||", "[", "]", "."].into_iter().find(|one| rest.starts_with(one));
+        let length = match first {
+            ' ' | '\t' | '\n' | '\r' => 1,
+            '\'' | '"' => {
+                let (text, length) = text(rest, first)?;
+                found.push(Token::Text(text));
+                length
+            }
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => {
+                let end = rest.find(|other: char| !(other.is_ascii_alphanumeric() || other == '_'));
+                let name = &rest[..end.unwrap_or(rest.len())];
+                found.push(Token::Name(name.to_owned()));
+                name.len()
+            }
+            other => {
+                found.push(symbol.map_or(Token::Other(other), Token::Symbol));
+                symbol.map_or(other.len_utf8(), str::len)
+            }
+        };
+        rest = &rest[length..];
+    }
+    Ok(found.into_iter().peekable())
+}
+
+/// A text in quotes, and its length as it is written.
+fn text(source: &str, quote: char) -> Result<(String, usize), String> {
+    if source[1..].starts_with([quote; 2].as_slice()) && source[2..].starts_with(quote) {
+        return Err("text in three quotes is not read".into());
+    }
+    let mut text = String::new();
+    let mut characters = source.char_indices().skip(1);
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '\\' => match characters.next() {
+                Some((_, escaped @ ('\\' | '\'' | '"'))) => text.push(escaped),
+                _ => return Err("of the escapes in texts only \\\\, \\' and \\\" are read".into()),
+            },
+            _ if character == quote => return Ok((text, at + 1)),
+            _ if character.is_control() => {
+                return Err("a text with control characters is no value of an entry".into());
+            }
+            _ => text.push(character),
+        }
+    }
+    Err("a text has no end".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_entry_can_say_is_read_however_it_is_written() {
+        let get = || vec![("req.method".to_owned(), "GET".to_owned())];
+        for same in [
+            "descriptors[0]['req.method'] == 'GET'",
+            r#"descriptors[0]["req.method"]=="GET""#,
+            " 'GET' == descriptors [ 0 ] [ 'req.method' ] ",
+        ] {
+            assert_eq!(condition(same), Ok(get()), "{same}");
+        }
+        let both = condition(r"descriptors[0].a == 'it\'s' && descriptors[0]._b2 == ''");
+        let both = both.unwrap();
+        assert_eq!(both[0], ("a".to_owned(), "it's".to_owned()));
+        assert_eq!(both[1], ("_b2".to_owned(), String::new()));
+        assert_eq!(variable("descriptors[0].user_id"), Ok("user_id".to_owned()));
+    }
+
+    #[test]
+    fn everything_else_is_refused_and_says_what_it_stumbled_over() {
+        for (source, word) in [
+            ("descriptors[0].a != 'x'", "`!=`"),
+            ("descriptors[0].a == 'x' || descriptors[0].b == 'y'", "`||`"),
+            ("!(descriptors[0].a == 'x')", "`!`"),
+            ("descriptors[0].a.startsWith('x')", "`.`"),
+            ("descriptors[0].a == descriptors[0].b", "`descriptors`"),
+            ("descriptors[0].a == 1", "`1`"),
+            ("descriptors[1].a == 'x'", "descriptors[0]"),
+            ("descriptors[00].a == 'x'", "descriptors[0]"),
+            ("req_method == 'GET'", "`req_method`"),
+            ("limit.name == 'x'", "`limit`"),
+            ("descriptors[0].a == r'x'", "`r`"),
+            ("descriptors[0].a == '''x'''", "three quotes"),
+            (r"descriptors[0].a == '\x41'", "escapes"),
+            ("descriptors[0].a == 'x", "no end"),
+            ("descriptors[0].a == 'x\u{1}'", "control"),
+            ("descriptors[0][''] == 'x'", "empty"),
+            ("descriptors[0].1a == 'x'", "`1a`"),
+            ("descriptors[0].a == 'x' descriptors[0].b == 'y'", "`descriptors`"),
+            ("descriptors[0].é == 'x'", "`é`"),
+            ("descriptors[0].a", "early"),
+            ("descriptors[0].a ==", "early"),
+            ("", "early"),
+        ] {
+            let why = condition(source).unwrap_err();
+            assert!(why.contains(word), "{source}: {why}");
+        }
+        for source in ["descriptors[0].a == 'x'", "'x'", "size(descriptors[0].a)", "100", "user"] {
+            assert!(variable(source).is_err(), "{source}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Limitador's limits file, read as Limitador reads it and translated as far as that is exact.
+//!
+//! A limit that cannot be carried over whole is left out and named: without one of its conditions
+//! it would count requests that it was not meant for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::cel;
+use super::envoy::{Domain, Entry, MARKER, Rule, quoted};
+
+/// A limit as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    id: Option<String>,
+    name: Option<String>,
+    namespace: String,
+    max_value: u64,
+    seconds: u64,
+    // `conditions:` with nothing behind it is an empty list there.
+    conditions: Option<Vec<String>>,
+    variables: Option<Vec<String>>,
+}
+
+/// What became of one namespace.
+#[derive(Debug)]
+pub(super) struct Translated {
+    pub(super) domain: Domain,
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+/// A limit that is not carried over.
+#[derive(Debug)]
+pub(super) struct LeftOut {
+    line: u64,
+    name: Option<String>,
+    why: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: ", self.line)?;
+        match &self.name {
+            Some(name) => write!(f, "the limit {} is not carried over: ", quoted(name))?,
+            None => write!(f, "this limit is not carried over: ")?,
+        }
+        f.write_str(&self.why)
+    }
+}
+
+/// Reads a limits file: its namespaces in their order.
+///
+/// # Errors
+/// Where it is no list of limits.
+pub(super) fn read(text: &str) -> Result<Vec<Translated>, serde_saphyr::Error> {
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    let limits: Vec<Spanned<Written>> = serde_saphyr::from_str_with_options(text, options)?;
+    let mut namespaces: Vec<Translated> = Vec::new();
+    let mut known = BTreeMap::new();
+    for (number, Spanned { value: limit, referenced, .. }) in (1..).zip(limits) {
+        let place = namespaces.iter().position(|other| other.domain.name == limit.namespace);
+        let place = place.unwrap_or_else(|| {
+            let domain = Domain::new(limit.namespace.clone());
+            namespaces.push(Translated { domain, left_out: Vec::new() });
+            namespaces.len() - 1
+        });
+        let Translated { domain, left_out } = &mut namespaces[place];
+        let (line, name) = (referenced.line(), limit.name.clone().or_else(|| limit.id.clone()));
+        let twin = *known.entry(identity(&limit)).or_insert(line);
+        let added = if twin == line {
+            rule(limit, number).map(|rule| domain.add(rule))
+        } else {
+            Err(format!(
+                "it has the namespace, seconds, conditions and variables of the limit on line {twin}, and of such Limitador keeps the first only"
+            ))
+        };
+        if let Err(why) = added {
+            left_out.push(LeftOut { line, name, why });
+        }
+    }
+    Ok(namespaces)
+}
+
+/// By what Limitador tells limits apart: not by their size, and by their conditions as written.
+fn identity(limit: &Written) -> (String, u64, BTreeSet<String>, BTreeSet<String>) {
+    let set = |list: &Option<Vec<String>>| list.iter().flatten().cloned().collect();
+    let (conditions, variables) = (set(&limit.conditions), set(&limit.variables));
+    (limit.namespace.clone(), limit.seconds, conditions, variables)
+}
+
+fn rule(limit: Written, number: usize) -> Result<Rule, String> {
+    if limit.namespace.is_empty() {
+        return Err("its namespace is empty, and a domain cannot be".into());
+    }
+    let seconds = u32::try_from(limit.seconds).ok().filter(|seconds| *seconds > 0);
+    let seconds = seconds
+        .ok_or_else(|| format!("{} seconds are no window of 1 to 4294967295", limit.seconds))?;
+    let requests = u32::try_from(limit.max_value).map_err(|_| {
+        format!("max_value {} is over 4294967295, the most that Envoy can be told", limit.max_value)
+    })?;
+    let mut wanted: BTreeMap<String, String> = BTreeMap::new();
+    for source in limit.conditions.unwrap_or_default() {
+        let fault = |why| format!("condition {source:?}: {why}");
+        for (key, value) in cel::condition(&source).map_err(fault)? {
+            if value.is_empty() {
+                return Err(fault("an entry's value cannot be asked to be empty".into()));
+            }
+            if value.contains('*') {
+                return Err(fault("`*` in a value stands for any text there".into()));
+            }
+            if wanted.get(&key).is_some_and(|other| *other != value) {
+                return Err(fault(format!(
+                    "{} cannot be two things: the limit never applies",
+                    quoted(&key)
+                )));
+            }
+            wanted.insert(key, value);
+        }
+    }
+    let mut counted = BTreeSet::new();
+    for source in limit.variables.unwrap_or_default() {
+        let key = cel::variable(&source).map_err(|why| format!("variable {source:?}: {why}"))?;
+        // A variable that a condition has fixed counts nothing apart.
+        if !wanted.contains_key(&key) {
+            counted.insert(key);
+        }
+    }
+    if wanted.contains_key(MARKER) || counted.contains(MARKER) {
+        return Err(format!("the key {MARKER} tells limits apart here"));
+    }
+    let wanted = wanted.into_iter().map(|(key, value)| Entry { key, value: Some(value) });
+    let counted = counted.into_iter().map(|key| Entry { key, value: None });
+    Ok(Rule {
+        name: limit.name,
+        entries: wanted.chain(counted).collect(),
+        seconds,
+        requests,
+        number,
+    })
+}
