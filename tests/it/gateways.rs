@@ -3,6 +3,9 @@
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Answer};
 use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+
+use rustix::process::Signal;
 
 const CATALOG: &str = r#"
 version: 1
@@ -16,13 +19,36 @@ keys:
   - { id: other, value: other-key, plans: [free] }
 "#;
 
-/// What a gateway answers with: to an unknown key, and where the limiter is gone.
+/// What a gateway answers with: to an unknown key, where the limiter is gone, and where it hangs.
 struct Expected {
     kind: &'static str,
     family: &'static str,
     unknown_key: u16,
     no_limiter: u16,
+    hung_limiter: u16,
 }
+
+const NGINX: Expected = Expected {
+    kind: "nginx",
+    family: "x-original",
+    unknown_key: 401,
+    no_limiter: 500,
+    hung_limiter: 500,
+};
+const HAPROXY: Expected = Expected {
+    kind: "haproxy",
+    family: "x-forwarded",
+    unknown_key: 403,
+    no_limiter: 503,
+    hung_limiter: 503,
+};
+const CADDY: Expected = Expected {
+    kind: "caddy",
+    family: "x-forwarded",
+    unknown_key: 403,
+    no_limiter: 502,
+    hung_limiter: 504,
+};
 
 fn ask(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     http::send(gateway.address(), method, path, headers, "")
@@ -51,6 +77,14 @@ fn behaves(expected: &Expected) {
     }
     let refused = ask(&gateway, "POST", "/limited", &[key]);
     assert_eq!(refused.status, 429, "{refused:?}");
+    assert_eq!(refused.header("content-type"), Some("application/problem+json"));
+    let policies = refused.header("ratelimit-policy").unwrap();
+    assert!(
+        policies.contains(r#""free/inference/prod/POST /limited/throttle";q=2;w=7200"#),
+        "{policies}"
+    );
+    let state = refused.header("ratelimit").unwrap();
+    assert!(state.contains(r#""free/inference/prod/POST /limited/throttle";r=0;t="#), "{state}");
     assert!(
         refused.header("retry-after").and_then(|after| after.parse::<u32>().ok()) > Some(1_000),
         "{refused:?}"
@@ -66,9 +100,6 @@ fn behaves(expected: &Expected) {
     let unknown = ask(&gateway, "GET", "/free", &[("x-api-key", "nobody")]);
     assert_eq!(unknown.status, expected.unknown_key, "{unknown:?}");
     assert_eq!(ask(&gateway, "GET", "/free", &[]).status, expected.unknown_key);
-
-    assert_eq!(node.stop(), Some(0));
-    assert_eq!(ask(&gateway, "GET", "/free", &[key]).status, expected.no_limiter, "nobody judges");
 }
 
 /// A client that says of itself that it asks for something else, or that spells the path otherwise.
@@ -94,29 +125,91 @@ fn evades_nothing(gateway: &Gateway, key: (&str, &str)) {
     }
 }
 
+/// Nobody judges: no answer, and then nobody at all.
+fn loses_its_limiter(expected: &Expected) {
+    let key = ("x-api-key", "demo-key");
+    let flags = ["--forwarded-headers", expected.family];
+    let start = |open| {
+        let node = Node::with_catalog(CATALOG, &flags);
+        let start = if open { Gateway::start_open } else { Gateway::start };
+        let gateway = start(expected.kind, node.address());
+        assert_eq!(ask(&gateway, "GET", "/free", &[key]).status, 200);
+        assert_eq!(ask(&gateway, "GET", "/free", &[]).status, expected.unknown_key);
+        (node, gateway)
+    };
+    let (node, closed) = start(false);
+    node.signal(Signal::STOP);
+    let hung = ask(&closed, "GET", "/free", &[key]);
+    assert_eq!(hung.status, expected.hung_limiter, "{hung:?}");
+    drop(node);
+    let gone = ask(&closed, "GET", "/free", &[key]);
+    assert_eq!(gone.status, expected.no_limiter, "{gone:?}");
+
+    let (node, open) = start(true);
+    node.signal(Signal::STOP);
+    for _ in 0..2 {
+        let passed = ask(&open, "POST", "/free?a=b", &[key]);
+        assert_eq!(passed.status, 200, "{passed:?}");
+        assert!(passed.body.starts_with("post /free?a=b http/1"), "{passed:?}");
+        assert!(!passed.body.contains("x-tollgate-key-id: "), "{passed:?}");
+        node.signal(Signal::KILL);
+    }
+}
+
 #[test]
 fn nginx_asks_by_auth_request() {
-    behaves(&Expected { kind: "nginx", family: "x-original", unknown_key: 401, no_limiter: 500 });
+    behaves(&NGINX);
+    loses_its_limiter(&NGINX);
 }
 
 #[test]
 fn haproxy_asks_by_its_lua_action() {
-    behaves(&Expected {
-        kind: "haproxy",
-        family: "x-forwarded",
-        unknown_key: 403,
-        no_limiter: 503,
-    });
+    behaves(&HAPROXY);
+    loses_its_limiter(&HAPROXY);
 }
 
 #[test]
 fn caddy_asks_by_forward_auth() {
-    behaves(&Expected { kind: "caddy", family: "x-forwarded", unknown_key: 403, no_limiter: 502 });
+    behaves(&CADDY);
+    loses_its_limiter(&CADDY);
+}
+
+#[test]
+fn a_tollgate_that_lets_nothing_pass_is_obeyed_where_one_that_is_gone_is_not() {
+    let catalog = CATALOG.replace("keys:", "    on_store_failure: closed\nkeys:");
+    let nowhere = format!("redis://127.0.0.1:{}", crate::support::free_port());
+    for (expected, status) in [(NGINX, 500), (HAPROXY, 503), (CADDY, 503)] {
+        let flags = ["--store", &nowhere, "--forwarded-headers", expected.family];
+        let node = Node::with_catalog(&catalog, &flags);
+        let gateway = Gateway::start_open(expected.kind, node.address());
+        let answer = ask(&gateway, "GET", "/free", &[("x-api-key", "demo-key")]);
+        assert_eq!(answer.status, status, "{}: {answer:?}", expected.kind);
+    }
+}
+
+#[test]
+fn gateways_of_every_kind_share_one_budget() {
+    let redis = RedisServer::start();
+    let flags = ["--store", &redis.url(), "--check-deadline", "5s"];
+    let start = |expected: &Expected| {
+        let family = ["--forwarded-headers", expected.family];
+        let node = Node::with_catalog(CATALOG, &[flags.as_slice(), &family].concat());
+        let gateway = Gateway::start(expected.kind, node.address());
+        (node, gateway)
+    };
+    let gateways = [NGINX, HAPROXY, CADDY].map(|expected| start(&expected));
+    let statuses = |key| {
+        let ask = |(_, gateway): &(Node, Gateway)| ask(gateway, "POST", "/limited", &[key]).status;
+        gateways.iter().chain(&gateways).map(ask).collect::<Vec<u16>>()
+    };
+    // Two at once, wherever they come in.
+    assert_eq!(statuses(("x-api-key", "demo-key")), [200, 200, 429, 429, 429, 429]);
+    assert_eq!(statuses(("x-api-key", "other-key")), [200, 200, 429, 429, 429, 429]);
 }
 
 #[test]
 fn three_nodes_behind_the_shipped_balancer_share_one_budget() {
-    let redis = crate::support::redis::RedisServer::start();
+    let redis = RedisServer::start();
     let flags = ["--store", &redis.url(), "--check-deadline", "5s", "--drain-delay", "0s"];
     let nodes = [0, 1, 2].map(|_| Node::start(&flags));
     let dir = tempfile::tempdir().unwrap();

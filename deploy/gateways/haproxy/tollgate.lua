@@ -1,5 +1,5 @@
 -- Asks Tollgate for each request and leaves its answer in variables of the transaction:
--- tollgate_status (0 where there was none), _after, _state, _key, _plan.
+-- tollgate_status (0 where there was none), _after, _policy, _state, _key, _plan.
 
 local URL = "http://127.0.0.1:8080/authz?api=inference&stage=prod"
 local TIMEOUT_MS = 500
@@ -26,10 +26,16 @@ core.register_action("tollgate", { "http-req" }, function(txn)
     end
   end
   local answer = core.httpclient():get({ url = URL, headers = ask, timeout = TIMEOUT_MS })
-  txn:set_var("txn.tollgate_status", answer and answer.status or 0)
+  local status = answer and answer.status or 0
   local headers = answer and answer.headers or {}
+  -- HAProxy itself says 503 or 504 where nobody answers; Tollgate's own have a problem to tell.
+  if status >= 500 and first(headers, "content-type") ~= "application/problem+json" then
+    status = 0
+  end
+  txn:set_var("txn.tollgate_status", status)
   local wanted = {
     after = "retry-after",
+    policy = "ratelimit-policy",
     state = "ratelimit",
     key = "x-tollgate-key-id",
     plan = "x-tollgate-plan",

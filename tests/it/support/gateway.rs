@@ -21,6 +21,15 @@ pub struct Gateway {
 impl Gateway {
     /// Starts `nginx`, `haproxy` or `caddy`, which asks the Tollgate at `tollgate`.
     pub fn start(kind: &str, tollgate: &str) -> Self {
+        Self::launch(kind, tollgate, false)
+    }
+
+    /// The same, changed as the configuration says, so that all passes where Tollgate is gone.
+    pub fn start_open(kind: &str, tollgate: &str) -> Self {
+        Self::launch(kind, tollgate, true)
+    }
+
+    fn launch(kind: &str, tollgate: &str, open: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = format!("127.0.0.1:{}", free_port());
         let replacements = [
@@ -33,6 +42,9 @@ impl Gateway {
             let mut text = fs::read_to_string(&file).unwrap();
             for (shipped, here) in replacements {
                 text = text.replace(shipped, here);
+            }
+            if open {
+                text = opened(&text);
             }
             fs::write(dir.path().join(file.file_name().unwrap()), text).unwrap();
         }
@@ -47,6 +59,16 @@ impl Gateway {
     pub fn address(&self) -> &str {
         &self.address
     }
+}
+
+/// A configuration with its lines marked `fail-open` in, and those marked `fail-closed` out.
+fn opened(text: &str) -> String {
+    let line = |line: &str| match line.rsplit_once("  # ") {
+        Some((line, "fail-open")) => Some(line.replacen("# ", "", 1)),
+        Some((_, "fail-closed")) => None,
+        _ => Some(line.to_owned()),
+    };
+    text.lines().filter_map(line).map(|line| line + "\n").collect()
 }
 
 fn command(kind: &str, dir: &Path) -> Command {
