@@ -33,6 +33,7 @@ mod house;
 mod import;
 mod lane;
 mod leases;
+mod migrate;
 mod operate;
 mod outage;
 mod rules;

@@ -1,0 +1,153 @@
+//! Coming from AWS: the script of the guide, between two nodes. The first speaks AWS' dialect, as
+//! AWS does; what only AWS tells, a key's value, is put into its answers on the way.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::support::http;
+use crate::support::node::Node;
+use crate::support::repository;
+
+const ACCESS: [(&str, &str); 4] = [
+    ("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"),
+    ("TOLLGATE_ADMIN_TOKEN", "a-token-for-tests"),
+    ("TOLLGATE_ADMIN_ACCESS_KEY_ID", "AKIATEST"),
+    ("TOLLGATE_ADMIN_SECRET_ACCESS_KEY", "a-secret-for-tests"),
+];
+
+#[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "json! makes a value")]
+fn call(node: &Node, method: &str, path: &str, body: Value) -> Value {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let bearer = ("authorization", "Bearer a-token-for-tests");
+    let answer = http::send(node.admin(), method, path, &[bearer], &body);
+    assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
+    if answer.body.is_empty() { json!(null) } else { answer.json() }
+}
+
+/// Passes requests on to `admin`, and tells values of keys by their ids; one request a connection.
+fn telling(admin: &str, values: BTreeMap<&'static str, &'static str>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let admin = admin.to_owned();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().filter_map(Result::ok) {
+            let mut request = Vec::new();
+            // What is asked here has no body.
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if client.read(&mut byte).unwrap_or(0) == 0 {
+                    break;
+                }
+                request.push(byte[0]);
+            }
+            let head = String::from_utf8(request).unwrap();
+            let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+            let mut node = TcpStream::connect(&admin).unwrap();
+            node.write_all(head.as_bytes()).unwrap();
+            let mut answer = String::new();
+            node.read_to_string(&mut answer).unwrap();
+            let (status, body) = answer.split_once("\r\n\r\n").unwrap();
+            let status = status.lines().next().unwrap();
+            let mut body: Value = serde_json::from_str(body).unwrap();
+            for item in body["item"].as_array_mut().into_iter().flatten() {
+                if let Some(value) = values.get(item["id"].as_str().unwrap_or_default()) {
+                    item["value"] = (*value).into();
+                }
+            }
+            let body = body.to_string();
+            let length = body.len();
+            let _gone = write!(
+                client,
+                "{status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+        }
+    });
+    address
+}
+
+fn migrate(from: &str, to: &Node) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = Command::new("python3")
+        .arg(repository("deploy/migrate/aws.py"))
+        .args(["--from", &format!("http://{from}"), "--to", &format!("http://{}", to.admin())])
+        .envs(ACCESS)
+        .envs([("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")])
+        .envs([("AWS_DEFAULT_REGION", "eu-central-1"), ("no_proxy", "127.0.0.1")])
+        .output()
+        .unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+/// What a node's admin API tells at these paths, but for when it was made.
+fn told(node: &Node) -> Vec<Value> {
+    fn timeless(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                members.retain(|name, _| {
+                    !name.ends_with("Date") && name != "deploymentId" && name != "rootResourceId"
+                });
+                members.values_mut().for_each(timeless);
+            }
+            Value::Array(items) => items.iter_mut().for_each(timeless),
+            _ => {}
+        }
+    }
+    let paths =
+        ["/restapis", "/restapis/shop/stages", "/usageplans", "/apikeys", "/usageplans/free/keys"];
+    let mut answers: Vec<_> =
+        paths.iter().map(|path| call(node, "GET", path, json!(null))).collect();
+    answers.iter_mut().for_each(timeless);
+    answers
+}
+
+#[test]
+fn plans_keys_and_stages_come_from_aws_with_their_ids_and_what_does_not_is_named() {
+    let [aws, tollgate] = [(); 2].map(|()| Node::launch(None, &[], &ACCESS));
+    let id = |id: &str| json!({"_custom_id_": id, "team": "shop"});
+    call(&aws, "POST", "/restapis", json!({"name": "Shop", "tags": id("shop")}));
+    let deployment = call(&aws, "POST", "/restapis/shop/deployments", json!({}));
+    let stage = json!({"stageName": "prod", "deploymentId": deployment["id"]});
+    call(&aws, "POST", "/restapis/shop/stages", stage);
+    let replace = |path: &str, value: &str| json!({"op": "replace", "path": path, "value": value});
+    let limits = json!({"patchOperations": [
+        replace("/*/*/throttling/rateLimit", "50.5"), replace("/*/*/throttling/burstLimit", "20"),
+        replace("/~1carts/POST/throttling/rateLimit", "0.5"), replace("/~1carts/POST/throttling/burstLimit", "2"),
+    ]});
+    call(&aws, "PATCH", "/restapis/shop/stages/prod", limits);
+    let served = json!({"apiId": "shop", "stage": "prod", "throttle": {"/carts/GET": {"rateLimit": 5.0, "burstLimit": 9}}});
+    let plan = json!({
+        "name": "Free", "tags": id("free"), "apiStages": [served],
+        "throttle": {"rateLimit": 10.0, "burstLimit": 3}, "quota": {"limit": 1000, "period": "MONTH"},
+    });
+    call(&aws, "POST", "/usageplans", plan);
+    let (value, other) = ("acmes-own-value-0123456789", "nobodys-own-value-0123456789");
+    for (name, value, enabled) in
+        [("acme", value, true), ("off", other, false), ("untold", "untold-untold-untold", true)]
+    {
+        let key = json!({"name": name, "value": value, "enabled": enabled, "customerId": "c-1", "tags": id(name)});
+        call(&aws, "POST", "/apikeys", key);
+        call(&aws, "POST", "/usageplans/free/keys", json!({"keyId": name, "keyType": "API_KEY"}));
+    }
+    let address = telling(aws.admin(), BTreeMap::from([("acme", value), ("off", other)]));
+
+    // The second run finds all there, and changes nothing.
+    for _ in 0..2 {
+        let (code, said) = migrate(&address, &tollgate);
+        assert_eq!(
+            (code, &*said),
+            (Some(1), "not carried over: key untold: its value is not told\n")
+        );
+    }
+    call(&aws, "DELETE", "/usageplans/free/keys/untold", json!(null));
+    call(&aws, "DELETE", "/apikeys/untold", json!(null));
+    assert_eq!(told(&tollgate), told(&aws));
+    let check = json!({"api_key": value, "api": "shop", "stage": "prod", "method": "POST", "path": "/carts"});
+    let answer = tollgate.check(check).json();
+    assert_eq!((&answer["allowed"], &answer["key"]["id"]), (&json!(true), &json!("acme")));
+    assert_eq!(answer["limits"].as_array().unwrap().len(), 3, "{answer}");
+    assert_eq!(tollgate.check(json!({"api_key": other})).status, 403, "switched off there too");
+}
