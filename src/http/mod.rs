@@ -10,6 +10,7 @@ mod check;
 mod headers;
 #[cfg(feature = "bench")]
 mod noop;
+pub(crate) mod openapi;
 mod ops;
 mod problem;
 mod request;
@@ -79,6 +80,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/metrics", get(ops::metrics))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
+        .route("/openapi.json", get(openapi::openapi))
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed().into_response() })
         .fallback(unknown);
     #[cfg(feature = "bench")]

@@ -26,6 +26,7 @@ mod asking;
 mod bad_input;
 mod bound;
 mod cluster;
+mod contract;
 mod control;
 mod envoy;
 mod gateways;

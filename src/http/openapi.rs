@@ -1,0 +1,27 @@
+//! `GET /openapi.json`: what a listener serves, for programs.
+//!
+//! The documents are written by hand, as YAML; tests hold them to the routers.
+
+use std::sync::LazyLock;
+
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+
+/// What the HTTP listener serves.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| json(include_str!("openapi.yaml")));
+
+pub(super) async fn openapi() -> Response {
+    answer(&DOCUMENT)
+}
+
+/// A document as JSON, its anchors resolved.
+pub(crate) fn json(yaml: &str) -> Bytes {
+    let document: serde_json::Value = serde_saphyr::from_str(yaml).unwrap_or_default();
+    document.to_string().into()
+}
+
+/// The answer that is a document.
+pub(crate) fn answer(document: &Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document.clone()).into_response()
+}
