@@ -46,7 +46,7 @@ enum Command {
         envoy_config: Option<PathBuf>,
     },
     /// Asks a running service for one check; exits with 0 where allowed, 1 where not
-    Check(client::Question),
+    Check(Box<client::Question>),
     /// Asks a running service whether it is ready; exits with 0 where it is, 1 where not
     Ready {
         /// The service to ask

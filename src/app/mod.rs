@@ -4,8 +4,8 @@
 
 pub mod client;
 mod greeting;
-mod listeners;
 pub mod import;
+mod listeners;
 mod signals;
 mod worker;
 
