@@ -3,6 +3,7 @@
 
 mod answers;
 mod bad_input;
+mod gateway;
 mod operation;
 
 use std::fs;

@@ -31,11 +31,15 @@ impl Gateway {
 
     fn launch(kind: &str, tollgate: &str, open: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let address = format!("127.0.0.1:{}", free_port());
+        let (address, echo) = (format!("127.0.0.1:{}", free_port()), echo());
         let replacements = [
             ("127.0.0.1:8000", &*address),
             ("127.0.0.1:8080", tollgate),
-            ("127.0.0.1:9000", &echo()),
+            ("127.0.0.1:9000", &echo),
+            // Envoy writes a port by itself.
+            ("port_value: 8000", &format!("port_value: {}", port(&address))),
+            ("port_value: 8081", &format!("port_value: {}", port(tollgate))),
+            ("port_value: 9000", &format!("port_value: {}", port(&echo))),
         ];
         for entry in fs::read_dir(repository("deploy/gateways").join(kind)).unwrap() {
             let file = entry.unwrap().path();
@@ -61,6 +65,10 @@ impl Gateway {
     }
 }
 
+fn port(address: &str) -> &str {
+    address.rsplit(':').next().unwrap()
+}
+
 /// A configuration with its lines marked `fail-open` in, and those marked `fail-closed` out.
 fn opened(text: &str) -> String {
     let line = |line: &str| match line.rsplit_once("  # ") {
@@ -73,7 +81,8 @@ fn opened(text: &str) -> String {
 
 fn command(kind: &str, dir: &Path) -> Command {
     // Debian puts some of them where only root looks.
-    let found = ["/usr/sbin", "/usr/bin"].map(|folder| Path::new(folder).join(kind));
+    let folders = [Path::new("/usr/sbin"), Path::new("/usr/bin"), &repository("target/python/bin")];
+    let found = folders.map(|folder| folder.join(kind));
     let mut command =
         Command::new(found.iter().find(|path| path.exists()).map_or(Path::new(kind), |path| path));
     match kind {
@@ -84,6 +93,10 @@ fn command(kind: &str, dir: &Path) -> Command {
                 .arg(dir)
                 .arg("-c")
                 .arg(dir.join("nginx.conf"));
+        }
+        "envoy" => {
+            // Each has no base id of its own to share memory by, and no admin port.
+            command.args(["-c", "envoy.yaml", "--use-dynamic-base-id", "--log-level", "error"]);
         }
         "haproxy" => drop(command.args(["-db", "-f", "haproxy.cfg"])),
         "caddy" => {
