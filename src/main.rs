@@ -46,7 +46,7 @@ enum Command {
         envoy_config: Option<PathBuf>,
     },
     /// Asks a running service for one check; exits with 0 where allowed, 1 where not
-    Check(Box<client::Question>),
+    Check(Box<client::check::Question>),
     /// Asks a running service whether it is ready; exits with 0 where it is, 1 where not
     Ready {
         /// The service to ask
@@ -55,6 +55,10 @@ enum Command {
     },
     /// Imports limits that another service was configured with
     Import(import::Import),
+    /// API keys of a running service: list, show, create, enable, disable, delete
+    Keys(client::keys::Keys),
+    /// Usage plans of a running service: list, show
+    Plans(client::plans::Plans),
     /// Judges decisions written with --record again, by the reference; of all nodes together
     Replay {
         /// The records
@@ -72,9 +76,11 @@ fn main() -> ExitCode {
             let envoy = || envoy_config.as_deref().map_or(Ok(()), validate_envoy);
             catalog.and_then(|()| envoy()).map(|()| true)
         }
-        Command::Check(question) => block_on(client::check(&question)),
-        Command::Ready { url } => block_on(client::ready(&url)),
+        Command::Check(question) => block_on(client::check::check(&question)),
+        Command::Ready { url } => block_on(client::check::ready(&url)),
         Command::Import(wanted) => import::run(&wanted).map_err(Into::into),
+        Command::Keys(keys) => block_on(client::keys::run(&keys)),
+        Command::Plans(plans) => block_on(client::plans::run(&plans)),
         Command::Replay { files } => replay(&files).map(|()| true),
     };
     match done {

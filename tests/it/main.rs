@@ -26,6 +26,7 @@ mod asking;
 mod bad_input;
 mod bound;
 mod cluster;
+mod commands;
 mod contract;
 mod control;
 mod envoy;

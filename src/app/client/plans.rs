@@ -1,0 +1,82 @@
+//! `tollgate plans`: usage plans of a running service.
+
+use serde_json::{Value, json};
+
+use super::NoAnswer;
+use super::admin::{Admin, encoded};
+use super::table::{cell, print, print_json};
+
+/// What `tollgate plans` is asked for.
+#[derive(Clone, clap::Args)]
+pub struct Plans {
+    #[command(flatten)]
+    admin: Admin,
+    #[command(subcommand)]
+    wanted: Wanted,
+}
+
+#[derive(Clone, clap::Subcommand)]
+enum Wanted {
+    /// Lists the plans that the admin API has
+    List,
+    /// Shows one plan
+    Show {
+        /// The plan's id
+        id: String,
+    },
+}
+
+/// Prints what is asked for.
+///
+/// # Errors
+/// Where the service does not answer, or says no.
+pub async fn run(plans: &Plans) -> Result<bool, NoAnswer> {
+    let admin = &plans.admin;
+    match &plans.wanted {
+        Wanted::List => {
+            let plans = admin.all("/usageplans").await?;
+            if admin.json { print_json(&plans.into()) } else { show(&plans) }
+        }
+        Wanted::Show { id } => {
+            let plan = admin.get(&format!("/usageplans/{}", encoded(id))).await?;
+            if admin.json { print_json(&plan) } else { show(&[plan]) }
+        }
+    }
+    Ok(true)
+}
+
+fn show(plans: &[Value]) {
+    let row = |plan: &Value| {
+        let [id, name] = ["id", "name"].map(|member| cell(&plan[member]));
+        let more = plan["limits"].as_array().map_or(0, Vec::len);
+        [id, name, throttle(plan), quota(plan), cell(&json!(more)), stages(plan)]
+    };
+    print(["ID", "NAME", "THROTTLE", "QUOTA", "MORE", "STAGES"], plans.iter().map(row));
+}
+
+fn throttle(plan: &Value) -> String {
+    let throttle = &plan["throttle"];
+    match throttle["rateLimit"].as_f64() {
+        Some(rate) => format!("{rate}/s, burst {}", cell(&throttle["burstLimit"])),
+        None => "-".into(),
+    }
+}
+
+fn quota(plan: &Value) -> String {
+    let quota = &plan["quota"];
+    match quota["limit"].as_u64() {
+        Some(limit) => {
+            let period = quota["period"].as_str().unwrap_or_default().to_lowercase();
+            let zone = quota["timeZone"].as_str().map_or(String::new(), |zone| format!(", {zone}"));
+            format!("{limit}/{period}{zone}")
+        }
+        None => "-".into(),
+    }
+}
+
+fn stages(plan: &Value) -> String {
+    let stages = plan["apiStages"].as_array().into_iter().flatten();
+    let names = stages.map(|stage| format!("{}/{}", cell(&stage["apiId"]), cell(&stage["stage"])));
+    let names = names.collect::<Vec<_>>().join(" ");
+    if names.is_empty() { "all".into() } else { names }
+}

@@ -1,0 +1,128 @@
+//! `tollgate keys` and `tollgate plans` against a running node: tables for people, JSON for programs.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::support::http;
+use crate::support::node::Node;
+
+const TOKEN: &str = "a-token-for-tests";
+
+fn node() -> Node {
+    let access = [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", TOKEN)];
+    Node::launch(None, &[], &access)
+}
+
+fn run(node: &Node, words: &str) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(words.split(' '))
+        .args(["--url", &format!("http://{}", node.admin())])
+        .env("TOLLGATE_ADMIN_TOKEN", TOKEN)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[track_caller]
+fn table(node: &Node, words: &str) -> String {
+    let (code, out, said) = run(node, words);
+    assert_eq!((code, &*said), (Some(0), ""), "{words}");
+    out
+}
+
+#[track_caller]
+fn shown(node: &Node, words: &str) -> Value {
+    serde_json::from_str(&table(node, &format!("{words} --json"))).unwrap()
+}
+
+fn plan(node: &Node, id: &str) {
+    let body = json!({
+        "name": "Basic", "tags": {"_custom_id_": id}, "throttle": {"rateLimit": 0.5, "burstLimit": 3},
+        "quota": {"limit": 1000, "period": "DAY", "timeZone": "Europe/Berlin"},
+    });
+    let bearer = ("authorization", "Bearer a-token-for-tests");
+    let answer = http::send(node.admin(), "POST", "/usageplans", &[bearer], &body.to_string());
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+#[test]
+fn a_key_is_made_on_a_plan_switched_off_and_on_and_removed() {
+    let node = node();
+    plan(&node, "basic");
+    let key = shown(&node, "keys create acme --plan basic --customer-id c-1");
+    let (id, value) = (key["id"].as_str().unwrap(), &key["value"]);
+    let status = || node.check(json!({"api_key": value})).status;
+    assert_eq!(status(), 200);
+    let listed = table(&node, "keys list");
+    let row: Vec<&str> = listed.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..5], [id, "acme", "true", "c-1", "-"], "{listed}");
+    assert!(!listed.contains(value.as_str().unwrap()));
+    assert!(table(&node, "keys list --plan basic").contains(id));
+    assert!(table(&node, &format!("keys disable {id}")).contains("false"));
+    assert_eq!(status(), 403);
+    assert_eq!(shown(&node, &format!("keys enable {id}"))["enabled"], true);
+    assert_eq!(status(), 200);
+    assert_eq!(shown(&node, &format!("keys show {id}"))["customerId"], "c-1");
+    assert_eq!(table(&node, &format!("keys delete {id}")), "");
+    assert_eq!(status(), 403);
+    assert_eq!(shown(&node, "keys list"), json!([]));
+}
+
+#[test]
+fn a_keys_value_is_shown_to_people_once() {
+    let node = node();
+    let made = table(&node, "keys create acme --disabled --expires-at 2030-01-31T00:00:00Z");
+    let value = made.split("value, told this once:").nth(1).unwrap().trim();
+    assert!(value.len() >= 20 && made.contains("2030-01-31T00:00:00Z"), "{made}");
+    assert!(!table(&node, "keys list").contains(value));
+}
+
+#[test]
+fn a_key_that_cannot_be_put_on_its_plan_is_not_made() {
+    let node = node();
+    let (code, out, said) = run(&node, "keys create acme --plan nowhere");
+    assert_eq!((code, &*out), (Some(2), ""));
+    assert!(said.contains("404"), "{said}");
+    assert_eq!(shown(&node, "keys list"), json!([]));
+}
+
+#[test]
+fn keys_are_listed_page_after_page() {
+    let node = node();
+    let line = |number| format!("key-{number:04},{number:020}\n");
+    let file = format!("Name,Key\n{}", (0..1_001).map(line).collect::<String>());
+    let bearer = ("authorization", "Bearer a-token-for-tests");
+    let path = "/apikeys?mode=import&format=csv";
+    assert_eq!(http::send(node.admin(), "POST", path, &[bearer], &file).status, 201);
+    assert_eq!(table(&node, "keys list").lines().count(), 1_002);
+    assert_eq!(shown(&node, "keys list").as_array().unwrap().len(), 1_001);
+}
+
+#[test]
+fn plans_are_listed_and_shown() {
+    let node = node();
+    plan(&node, "basic");
+    let listed = table(&node, "plans list");
+    let row = listed.lines().nth(1).unwrap().split("  ").map(str::trim);
+    let row: Vec<&str> = row.filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(row, ["basic", "Basic", "0.5/s, burst 3", "1000/day, Europe/Berlin", "0", "all"]);
+    assert_eq!(shown(&node, "plans show basic")["throttle"]["burstLimit"], 3);
+    assert_eq!(shown(&node, "plans list").as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_the_service_refuses_is_said_in_its_words() {
+    let node = node();
+    for (words, word) in [
+        ("keys show nowhere", "404 Not Found"),
+        ("keys show ../usageplans", "404 Not Found"),
+        ("keys list --token wrong", "401 Unauthorized"),
+        ("keys create x --expires-at never", "400 Bad Request"),
+    ] {
+        let (code, out, said) = run(&node, words);
+        assert_eq!((code, &*out), (Some(2), ""), "{words}");
+        assert!(said.starts_with("tollgate: ") && said.contains(word), "{said}");
+    }
+}
