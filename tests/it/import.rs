@@ -21,6 +21,15 @@ const LIMITS: &str = r#"---
     - descriptors[0].user_id
 "#;
 
+/// What was written is what Tollgate reads.
+#[track_caller]
+fn is_valid(dir: &Path, file: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    let output = command.current_dir(dir).args(["validate", "--envoy-config", file]).output();
+    let Output { status, stderr, .. } = output.unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+}
+
 fn import(dir: &Path, limits: &str, more: &[&str]) -> (Option<i32>, String, String) {
     fs::write(dir.join("limits.yaml"), limits).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
@@ -35,6 +44,8 @@ fn limitadors_limits_become_a_configuration_that_says_what_envoy_has_to_send() {
     let dir = tempfile::tempdir().unwrap();
     let (code, written, named) = import(dir.path(), LIMITS, &[]);
     assert_eq!((code, &*named), (Some(0), ""));
+    fs::write(dir.path().join("out.yaml"), &written).unwrap();
+    is_valid(dir.path(), "out.yaml");
     let (head, yaml) = written.split_once("\n\n").unwrap();
     assert!(head.lines().all(|line| line.starts_with('#')), "{head}");
     for told in ["2 of 2", "#   - tollgate_limit=1\n", "#   - req.method, user_id\n"] {
@@ -74,7 +85,9 @@ fn what_cannot_be_carried_over_is_named_by_its_line_and_fails() {
         ("asked to be empty",          "5",       "60",    r#"["descriptors[0].a == ''"]"#),
         ("never applies",              "5",       "60",    r#"["descriptors[0].a == 'x'", "descriptors[0].a == 'y'"]"#),
         ("the key tollgate_limit",     "5",       "60",    r#"["descriptors[0].tollgate_limit == 'x'"]"#),
+        ("`*` in the key",             "5",       "60",    r#"["descriptors[0]['a*'] == 'x'"]"#),
         ("0 seconds",                  "5",       "0",     "[]"),
+        ("31622401 seconds",           "5",       "31622401", "[]"),
         ("max_value 4294967296",       "4294967296", "61", "[]"),
         ("Limitador keeps the first", "7",       "60",    ""),
     ];
@@ -87,6 +100,8 @@ fn what_cannot_be_carried_over_is_named_by_its_line_and_fails() {
         assert!(named.starts_with("limits.yaml: line 16: ") && named.contains(why), "{named}");
         assert!(written.contains("2 of 3") && written.contains(why), "{written}");
         assert!(!written.contains("requests_per_unit: 7"), "{written}");
+        fs::write(dir.path().join("out.yaml"), &written).unwrap();
+        is_valid(dir.path(), "out.yaml");
     }
 }
 
@@ -118,7 +133,8 @@ fn several_namespaces_go_to_a_folder_one_file_each() {
         import(dir.path(), &limits, &["--output", "out"]),
         (Some(0), String::new(), String::new())
     );
-    for (file, domain) in [("shop.yaml", "shop"), ("..%2Fa%20b.yaml", "../a b")] {
+    is_valid(dir.path(), "out");
+    for (file, domain) in [("shop.yaml", "shop"), ("%2E.%2Fa%20b.yaml", "../a b")] {
         let written = fs::read_to_string(dir.path().join("out").join(file)).unwrap();
         assert!(written.contains(&format!("\ndomain: \"{domain}\"\n")), "{written}");
     }

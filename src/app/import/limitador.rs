@@ -12,6 +12,9 @@ use serde_saphyr::Spanned;
 use super::cel;
 use super::envoy::{Domain, Entry, MARKER, Rule, quoted};
 
+/// The longest window there, in seconds: 366 days.
+const LONGEST: u32 = 366 * 86_400;
+
 /// A limit as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,9 +99,10 @@ fn rule(limit: Written, number: usize) -> Result<Rule, String> {
     if limit.namespace.is_empty() {
         return Err("its namespace is empty, and a domain cannot be".into());
     }
-    let seconds = u32::try_from(limit.seconds).ok().filter(|seconds| *seconds > 0);
-    let seconds = seconds
-        .ok_or_else(|| format!("{} seconds are no window of 1 to 4294967295", limit.seconds))?;
+    let seconds = u32::try_from(limit.seconds).ok().filter(|it| (1..=LONGEST).contains(it));
+    let seconds = seconds.ok_or_else(|| {
+        format!("{} seconds are no window of 1 second to 366 days", limit.seconds)
+    })?;
     let requests = u32::try_from(limit.max_value).map_err(|_| {
         format!("max_value {} is over 4294967295, the most that Envoy can be told", limit.max_value)
     })?;
@@ -128,6 +132,9 @@ fn rule(limit: Written, number: usize) -> Result<Rule, String> {
         if !wanted.contains_key(&key) {
             counted.insert(key);
         }
+    }
+    if let Some(key) = wanted.keys().chain(&counted).find(|key| key.contains('*')) {
+        return Err(format!("`*` in the key {key:?} stands for any text there"));
     }
     if wanted.contains_key(MARKER) || counted.contains(MARKER) {
         return Err(format!("the key {MARKER} tells limits apart here"));

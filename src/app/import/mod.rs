@@ -88,7 +88,9 @@ pub fn run(import: &Import) -> Result<bool, Failure> {
         let written = render(namespace, file);
         let into = match folder {
             Some(folder) => {
-                let name = utf8_percent_encode(&namespace.domain.name, IN_NAMES);
+                let name = utf8_percent_encode(&namespace.domain.name, IN_NAMES).to_string();
+                // With a dot in front it would be hidden from whoever reads the folder.
+                let name = name.strip_prefix('.').map_or(name.clone(), |it| format!("%2E{it}"));
                 Some(folder.join(format!("{name}.yaml")))
             }
             None => output.clone(),
