@@ -14,22 +14,33 @@ local function current_window(now, first, second, third, last, name1, name2, nam
   return name3, last
 end
 
--- What counts while `current` is the window that the clock shows: units used, and their window.
+-- How long a day that is over can be told, in seconds: 62 days.
+local KEPT_FOR = 62 * 86400
+
+-- What counts while `current` is the window that the clock shows: units used, and their window;
+-- and true where another one is over.
 local function counting(rows, at, current)
   if at then
-    local used, window = unpack_from('<I7I5', rows, at + 5)
+    local used, window = unpack_from('<i7I5', rows, at + 5)
     if window >= current then
       return used, window
     end
+    return 0, current, true
   end
   return 0, current
 end
 
+-- The row of a count. More than the limit may be left of it: then less than nothing is used.
+local function quota_row(id, used, window)
+  return pack('<I5i7I5', id, used, window)
+end
+
 -- How much of the count at `at` is left once `amount`, charged in the window `name`, is given back;
--- and its window. nil where another window counts by now.
+-- and its window. nil where another window counts by now. Never does it make more room than there
+-- was before the first charge, or than a grant has made.
 local function after_refund(rows, at, amount, name)
-  local used, window = unpack_from('<I7I5', rows, at + 5)
+  local used, window = unpack_from('<i7I5', rows, at + 5)
   if window == name then
-    return math.max(0, used - amount), window
+    return math.max(math.min(used, 0), used - amount), window
   end
 end

@@ -1,19 +1,15 @@
 -- Gives back what was charged and not used; then judges checks, each all or nothing, in order.
 --
 -- KEYS     the subjects of all checks, each once
--- ARGV[1]  the limits of all checks, each once, packed:
---            throttle  <B I5 ddd>            kind, id, drain per us, per, size in 1/per units
---            quota     <B I5 ddddd I5I5I5>   kind, id, limit in units, where three neighbouring
---                      windows begin and the last ends (us since 1970), their names
---          kind: 1 for a quota, plus 2 in shadow, plus 4 for one that refuses only where all of
---          the check's alternatives do
+-- ARGV[1]  the limits of all checks, each once, packed as lua/limits.lua says
 -- ARGV[2]  the checks: <B> number of charges, then for each <I2I2d> index of its key, index of its
 --          limit (both from 1), and what it adds to the counter; 0 only looks
 -- ARGV[3]  what to give back: for each <I2I2dd> index of its key, index of its limit, how much of the
 --          counter, and when that was charged: in us, for a quota the name of its window
 -- Returns  a flat array: Redis' now in us; then for each check 1 allowed, 0 refused, 2 now lies
---          outside a quota's windows, or an error's text; and after 1 and 0 for each charge what
---          its counter held before, followed for a quota by the name of the window that counts.
+--          outside a quota's windows, 3 it would write over a day that lua/usage.lua has to keep
+--          first, or an error's text; and after 1 and 0 for each charge what its counter held
+--          before, followed for a quota by the name of the window that counts.
 --
 -- The clock is Redis', read once. Nothing is written before all checks are judged, so a script
 -- that fails has written nothing; within the call, a check sees what those before it wrote.
@@ -22,33 +18,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 -- A plan may limit nothing.
 local rows_of = #KEYS > 0 and redis.call('MGET', unpack(KEYS)) or {}
+local limits = limits_of(ARGV[1], now)
 local checks = ARGV[2]
 local reply, replied = { now }, 1
-
--- Slots of a limit.
-local ID, DRAIN, PER, SIZE, WINDOW, ENDS = 2, 3, 4, 5, 6, 7
-local QUOTA, SHADOW, ALTERNATIVE = 8, 9, 10
-
-local limits = {}
-do
-  local packed, at, len = ARGV[1], 1, #ARGV[1]
-  while at <= len do
-    local kind = byte(packed, at)
-    local limit
-    if kind % 2 == 0 then
-      limit = { unpack_from('<BI5ddd', packed, at) }
-      at = limit[6]
-      limit[WINDOW], limit[QUOTA] = false, false
-    else
-      local _, id, size, a, b, c, d, x, y, z, next_at = unpack_from('<BI5dddddI5I5I5', packed, at)
-      local window, ends = current_window(now, a, b, c, d, x, y, z)
-      limit = { kind, id, 0, 1, size, window or false, ends or 0, true }
-      at = next_at
-    end
-    limit[SHADOW], limit[ALTERNATIVE] = kind % 4 >= 2, kind >= 4
-    limits[#limits + 1] = limit
-  end
-end
 
 -- The check at hand: for each charge its key, limit, place in the rows, and the counter to write
 -- where the check is allowed, or false. Of a quota the window. Of a bucket that the clock has
@@ -61,7 +33,7 @@ local at
 -- ahead of the clock.
 local function judge()
   local count, from = byte(checks, at), at + 1
-  local any_behind = false
+  local any_behind, any_over = false, false
   local verdict_at = replied + 1
   local allowed = 1
   -- Of the alternatives whether one has room; nil where there are none.
@@ -72,7 +44,7 @@ local function judge()
     key, index, amount, from = unpack_from('<I2I2d', checks, from)
     local limit, rows = limits[index], rows_of[key]
     local place = rows and find(rows, limit[ID])
-    local held, behind
+    local held, behind, over
     if limit[QUOTA] then
       local window = limit[WINDOW]
       if not window then
@@ -80,7 +52,7 @@ local function judge()
         replied = verdict_at
         return false
       end
-      held, window = counting(rows, place, window)
+      held, window, over = counting(rows, place, window)
       reply[replied + 1], reply[replied + 2] = held, window
       replied = replied + 2
       window_of[i] = window
@@ -103,9 +75,15 @@ local function judge()
     after_of[i] = amount > 0 and after
     behind_of[i] = behind and held
     any_behind = any_behind or behind
+    any_over = any_over or over and limit[KEPT] and after_of[i]
   end
   if alternatives == false then
     allowed = 0
+  end
+  if any_over and allowed == 1 then
+    reply[verdict_at] = 3
+    replied = verdict_at
+    return false
   end
   reply[verdict_at] = allowed
   return allowed == 1, any_behind
@@ -121,7 +99,7 @@ local function write(count, allowed)
       local key, limit = key_of[i], limit_of[i]
       local row, till
       if limit[QUOTA] then
-        row, till = pack('<I5I7I5', limit[ID], after, window_of[i]), limit[ENDS]
+        row, till = quota_row(limit[ID], after, window_of[i]), limit[ENDS]
       else
         row, till = bucket_row(rows_of[key], place_of[i], limit[ID], after, limit[DRAIN], limit[PER], now)
       end
@@ -144,7 +122,7 @@ local function refund(key, limit, amount, charged)
   local row
   if limit[QUOTA] then
     local left, window = after_refund(rows, place, amount, charged)
-    row = left and pack('<I5I7I5', limit[ID], left, window)
+    row = left and quota_row(limit[ID], left, window)
   else
     local drain, per = limit[DRAIN], limit[PER]
     local given = bucket_refund(rows, place, amount, charged, drain, per, now)

@@ -3,7 +3,7 @@
 --   header   <B I4>                 format version (1), deadline of the key in seconds since 1970
 --   throttle <I5 I7 I7 I5 I5 I4>    id, level in 1/per units, when that was in us, per, what drains
 --                                   per us, and since when (in 2^20 us since 1970) it does
---   quota    <I5 I7 I5>             id, units used, the civil second (since 1970) in which its window starts
+--   quota    <I5 i7 I5>             id, units used, the civil second (since 1970) in which its window starts
 --
 -- An id's lowest bit is 1 for a quota, so rows that a script does not know can be walked over.
 -- All numbers are whole and below 2^53. What a row means is for its algorithm's file.

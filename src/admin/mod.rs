@@ -12,6 +12,7 @@ mod rest_apis;
 mod signature;
 mod stages;
 mod tags;
+mod usage;
 mod usage_plans;
 mod wire;
 
@@ -21,9 +22,9 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post, put};
+use axum::routing::{get, patch, post, put};
 
-use crate::control::Editor;
+use crate::control::{Editor, Ledger};
 use crate::settings::AdminCredentials;
 use crate::store::Memory;
 use access::Access;
@@ -32,14 +33,20 @@ use failure::Failure;
 /// What the handlers work with.
 pub struct Admin {
     editor: Arc<Editor>,
+    ledger: Ledger,
     access: Access,
 }
 
 impl Admin {
     /// An admin API that lets in whoever has one of `credentials`; `failures` counts who has not.
     #[must_use]
-    pub fn new(editor: Arc<Editor>, credentials: AdminCredentials, failures: Memory) -> Self {
-        Self { editor, access: Access::new(credentials, failures) }
+    pub fn new(
+        editor: Arc<Editor>,
+        ledger: Ledger,
+        credentials: AdminCredentials,
+        failures: Memory,
+    ) -> Self {
+        Self { editor, ledger, access: Access::new(credentials, failures) }
     }
 }
 
@@ -88,6 +95,8 @@ pub fn router(admin: Admin) -> Router {
         )
         .route("/usageplans/{id}/keys", post(usage_plans::add_key).get(usage_plans::keys))
         .route("/usageplans/{id}/keys/{key}", get(usage_plans::key).delete(usage_plans::remove_key))
+        .route("/usageplans/{id}/keys/{key}/usage", patch(usage::patch))
+        .route("/usageplans/{id}/usage", get(usage::get))
         .route("/tags/{arn}", get(tags::get).put(tags::put).delete(tags::remove))
         .route("/openapi.json", get(openapi::document))
         .method_not_allowed_fallback(|| async {

@@ -7,8 +7,8 @@ use crate::limit::Start;
 /// How much of a window is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// Units used.
-    pub used: u64,
+    /// Units used; below 0 where more than the limit is left.
+    pub used: i64,
     /// The window, by its start.
     pub window: Start,
 }
@@ -27,9 +27,12 @@ pub fn counting(count: Option<Count>, current: Start) -> Count {
 
 /// How much of a count is left once `amount`, charged in `window`, is given back; `None` where
 /// another window counts by now.
+///
+/// Never does it make more room than there was before the first charge, or than a grant has made.
 #[must_use]
 pub fn after_refund(count: Count, amount: u64, window: Start) -> Option<Count> {
-    (count.window == window).then(|| Count { used: count.used.saturating_sub(amount), ..count })
+    let used = count.used.saturating_sub_unsigned(amount).max(count.used.min(0));
+    (count.window == window).then_some(Count { used, ..count })
 }
 
 #[cfg(test)]

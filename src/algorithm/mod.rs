@@ -4,6 +4,7 @@
 //! `lua/`. Property tests hold the two equal, bit for bit. Nothing here does I/O or knows a clock.
 
 pub mod calendar_quota;
+pub mod days;
 mod refund;
 pub mod token_bucket;
 
@@ -29,7 +30,9 @@ impl Row {
         if let Self::Bucket(bucket) = self { Some(bucket) } else { None }
     }
 
-    fn count(self) -> Option<Count> {
+    /// What a quota's row says; nothing where it is a throttle's.
+    #[must_use]
+    pub fn count(self) -> Option<Count> {
         if let Self::Count(count) = self { Some(count) } else { None }
     }
 }
@@ -37,10 +40,19 @@ impl Row {
 /// How a limit stood just before a check was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// What its counter held: a throttle's level in `1/per` units, a quota's use in units.
-    pub held: u64,
+    /// What its counter held: a throttle's level in `1/per` units, a quota's use in units, which is
+    /// below 0 where more than the limit is left.
+    pub held: i64,
     /// The window that counts; always 0 for a throttle.
     pub window: Start,
+}
+
+impl Reading {
+    /// What a throttle's counter held.
+    #[must_use]
+    pub fn level(&self) -> u64 {
+        self.held.unsigned_abs()
+    }
 }
 
 /// The answer to a check, as a store gives it: everything else is worked out from this.
@@ -54,11 +66,13 @@ pub struct Verdict {
     pub readings: SmallVec<[Reading; 4]>,
 }
 
-/// The store's clock lay outside the windows that were offered; nothing was judged or charged.
+/// Why a check was not judged; nothing was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Elsewhere {
-    /// The store's clock.
-    pub now: Micros,
+pub enum Unjudged {
+    /// The store's clock lay outside the windows that were offered.
+    Elsewhere,
+    /// It would be charged over a day that has to be kept first; see [`days`].
+    Over,
 }
 
 /// Where rows are kept, under the guard of whoever calls [`judge`].
@@ -89,17 +103,19 @@ pub type Offer = SmallVec<[Option<Windows>; 4]>;
 /// with their level as it is, whatever the verdict.
 ///
 /// # Errors
-/// [`Elsewhere`] where `now` lies outside the windows on offer; then nothing was written.
+/// Where `now` lies outside the windows on offer, or a day has to be kept first; then nothing was
+/// written.
 pub fn judge(
     charges: &[Charge],
     offer: &[Option<Windows>],
     now: Micros,
     rows: &mut impl Rows,
-) -> Result<Verdict, Elsewhere> {
+) -> Result<Verdict, Unjudged> {
     let mut verdict = Verdict { now, allowed: true, readings: SmallVec::new() };
     let mut ahead = SmallVec::<[bool; 4]>::new();
     // Of the alternatives whether one has room; `None` where there are none.
     let mut alternatives = None;
+    let mut over = false;
     for (charge, windows) in charges.iter().zip(offer) {
         let row = rows.read(charge);
         let reading = read(charge, windows.as_ref(), now, row)?;
@@ -108,15 +124,19 @@ pub fn judge(
             alternatives = Some(fits || charge.limit.shadow() || alternatives == Some(true));
         }
         verdict.allowed &= fits || !charge.limit.refuses_alone();
+        over |= fits && charge.cost > 0 && days::is_over(charge, row, reading.window);
         verdict.readings.push(reading);
         ahead.push(token_bucket::is_ahead(row.and_then(Row::bucket), now));
     }
     verdict.allowed &= alternatives != Some(false);
+    if verdict.allowed && over {
+        return Err(Unjudged::Over);
+    }
     for (index, (charge, windows)) in charges.iter().zip(offer).enumerate() {
         let reading = verdict.readings[index];
         let made = verdict.allowed && charge.cost > 0 && fits(charge, reading);
         if made || ahead[index] {
-            let held = reading.held + if made { charge.amount() } else { 0 };
+            let held = reading.held + if made { charge.amount().cast_signed() } else { 0 };
             let before = rows.read(charge);
             let (row, until) =
                 written(charge, before, windows.as_ref(), Reading { held, ..reading }, now);
@@ -131,15 +151,15 @@ fn read(
     windows: Option<&Windows>,
     now: Micros,
     row: Option<Row>,
-) -> Result<Reading, Elsewhere> {
+) -> Result<Reading, Unjudged> {
     match charge.limit.rule() {
         Rule::Throttle(throttle) => {
-            let held = token_bucket::level(row.and_then(Row::bucket), throttle, now);
+            let held = token_bucket::level(row.and_then(Row::bucket), throttle, now).cast_signed();
             Ok(Reading { held, window: Start::new(0) })
         }
         Rule::Quota(_) => {
             let (start, _) =
-                windows.and_then(|windows| windows.at(now)).ok_or(Elsewhere { now })?;
+                windows.and_then(|windows| windows.at(now)).ok_or(Unjudged::Elsewhere)?;
             let count = calendar_quota::counting(row.and_then(Row::count), start);
             Ok(Reading { held: count.used, window: count.window })
         }
@@ -149,7 +169,8 @@ fn read(
 /// Whether a charge fits where its limit stands so.
 #[must_use]
 pub fn fits(charge: &Charge, reading: Reading) -> bool {
-    reading.held + charge.amount() <= charge.limit.size()
+    // All three are below 2^54.
+    reading.held + charge.amount().cast_signed() <= charge.limit.size().cast_signed()
 }
 
 /// The row of a counter that stands at `reading`, and when it ceases to matter.
@@ -163,8 +184,8 @@ fn written(
     match charge.limit.rule() {
         Rule::Throttle(throttle) => {
             let before = before.and_then(Row::bucket);
-            let bucket = token_bucket::written(before, reading.held, throttle, now);
-            (Row::Bucket(bucket), now + token_bucket::until_empty(reading.held, throttle))
+            let bucket = token_bucket::written(before, reading.level(), throttle, now);
+            (Row::Bucket(bucket), now + token_bucket::until_empty(reading.level(), throttle))
         }
         Rule::Quota(quota) => {
             let current = windows.and_then(|windows| windows.at(now));
@@ -172,7 +193,8 @@ fn written(
                 Some((start, end)) if start == reading.window => end,
                 _ => quota.calendar.end_of(reading.window),
             };
-            (Row::Count(Count { used: reading.held, window: reading.window }), end)
+            let count = Count { used: reading.held, window: reading.window };
+            (Row::Count(count), end + charge.limit.outlives_by())
         }
     }
 }
@@ -196,17 +218,21 @@ pub struct Standing {
 #[must_use]
 pub fn standing(charge: &Charge, reading: Reading, made: bool, now: Micros) -> Standing {
     let fits = fits(charge, reading);
-    let held = reading.held + if made { charge.amount() } else { 0 };
+    let held = reading.held + if made { charge.amount().cast_signed() } else { 0 };
     let (remaining, reset, wait, next_unit) = match charge.limit.rule() {
-        Rule::Throttle(throttle) => (
-            token_bucket::remaining(held, throttle),
-            token_bucket::until_empty(held, throttle),
-            token_bucket::wait(reading.held, charge.amount(), throttle),
-            token_bucket::until_next_unit(held, throttle),
-        ),
+        Rule::Throttle(throttle) => {
+            let (level, before) = (held.unsigned_abs(), reading.level());
+            (
+                token_bucket::remaining(level, throttle),
+                token_bucket::until_empty(level, throttle),
+                token_bucket::wait(before, charge.amount(), throttle),
+                token_bucket::until_next_unit(level, throttle),
+            )
+        }
         Rule::Quota(quota) => {
             let rest = quota.calendar.end_of(reading.window).since(now);
-            (quota.limit.saturating_sub(held), rest, rest, rest)
+            let left = quota.limit.cast_signed() - held;
+            (u64::try_from(left).unwrap_or(0), rest, rest, rest)
         }
     };
     let retry_after = match () {

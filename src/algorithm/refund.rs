@@ -23,7 +23,8 @@ pub fn refund(refund: &Refund, now: Micros, rows: &mut impl Rows) {
         }
         (Some(Row::Count(count)), Rule::Quota(quota)) => {
             if let Some(count) = calendar_quota::after_refund(count, charge.amount(), *window) {
-                rows.write(charge, Row::Count(count), quota.calendar.end_of(*window));
+                let until = quota.calendar.end_of(*window) + charge.limit.outlives_by();
+                rows.write(charge, Row::Count(count), until);
             }
         }
         _ => {}

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::greeting::Addresses;
 use super::{Failure, Parts};
 use crate::admin::{self, Admin};
+use crate::control::Ledger;
 use crate::grpc::Health;
 use crate::http::{Listener, Protocol, Server, Shared, Worker};
 use crate::store::Memory;
@@ -100,7 +101,9 @@ fn admin(parts: &Parts, shared: &Arc<Shared>) -> Result<Option<Served>, Failure>
     let mut server = Server::new(Protocol::Http1, MAX_ADMIN_CONNECTIONS, Arc::clone(shared));
     let failures = Memory::new(Arc::new(SystemClock));
     tokio::spawn(failures.clone().sweep_forever(|_| ()));
-    let admin = Admin::new(Arc::clone(&parts.editor), parts.settings.admin.clone(), failures);
+    let ledger = Ledger::new(Arc::clone(&parts.editor), parts.counts.clone());
+    let credentials = parts.settings.admin.clone();
+    let admin = Admin::new(Arc::clone(&parts.editor), ledger, credentials, failures);
     tokio::spawn(server.worker().run(admin::router(admin)));
     Ok(Some((listener, server)))
 }

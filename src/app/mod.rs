@@ -19,7 +19,7 @@ use crate::control::{Directory, Editor, Live, LiveDomains, Sync};
 use crate::engine::{Fallback, Recorder};
 use crate::http::Shared;
 use crate::settings::Settings;
-use crate::store::{Embedded, Memory, Redis, RedisOptions, Registry};
+use crate::store::{Counts, Embedded, Memory, Redis, RedisOptions, Registry};
 use crate::telemetry::Metrics;
 use crate::time::SystemClock;
 
@@ -59,13 +59,6 @@ struct Parts {
     recorder: Option<Recorder>,
     settings: Settings,
     counts: Counts,
-}
-
-/// Where limits are counted.
-#[derive(Clone)]
-enum Counts {
-    Memory(Memory),
-    Redis(Arc<Redis>),
 }
 
 /// Serves until a signal says to stop, and returns once everything in flight is answered.
@@ -119,6 +112,11 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(run(&parts, local));
+    if let Counts::Memory(memory) = &parts.counts
+        && let Err(error) = memory.save()
+    {
+        tracing::error!(%error, "counters were not saved, and are lost");
+    }
     drop(parts);
     if let Some(thread) = record {
         let _panicked = thread.join();
@@ -128,7 +126,14 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
 
 fn counts(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, Failure> {
     if settings.store.is_memory() {
-        return Ok(Counts::Memory(Memory::new(Arc::new(SystemClock))));
+        let clock = Arc::new(SystemClock);
+        let memory = match &settings.data_dir {
+            None => Memory::new(clock),
+            Some(folder) => {
+                Memory::open(folder, clock).map_err(|why| Failure::DataDir(folder.clone(), why))?
+            }
+        };
+        return Ok(Counts::Memory(memory));
     }
     let options = RedisOptions {
         url: settings.store.reveal().parse()?,
@@ -197,6 +202,7 @@ async fn prepare_store(parts: &Parts, local: Memory) {
     match &parts.counts {
         Counts::Memory(memory) => {
             tokio::spawn(memory.clone().sweep_forever(rows));
+            tokio::spawn(memory.clone().save_forever());
         }
         Counts::Redis(redis) => {
             if let Err(error) = redis.first_contact().await {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::{Counts, Parts};
+use super::Parts;
 use crate::engine::{self, Engine};
 use crate::grpc::{self, Envoy, Health};
 use crate::http::{self, Node, Shared, Worker};
-use crate::store::Store;
+use crate::store::{Counts, Store};
 use crate::telemetry::WorkerMetrics;
 
 /// Starts a worker. With `grpc` it serves Envoy too.

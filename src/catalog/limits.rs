@@ -16,6 +16,8 @@ use crate::time::MAX_EXACT;
 pub(super) struct Defaults {
     pub(super) consistency: Consistency,
     pub(super) mode: Mode,
+    /// Whether operators correct the counters.
+    pub(super) corrected: bool,
 }
 
 /// Reads the limits of one owner.
@@ -117,7 +119,13 @@ impl<'f> Limits<'f> {
         let leased = consistency.unwrap_or(self.defaults.consistency) == Consistency::Leased
             && matches!(rule, Rule::Throttle(_));
         let limit = Limit::new(&format!("{}{name}", self.prefix), unit, rule, shadow);
-        Arc::new(if leased { limit.leased_ahead() } else { limit })
+        Arc::new(if leased {
+            limit.leased_ahead()
+        } else if self.defaults.corrected {
+            limit.given_back()
+        } else {
+            limit
+        })
     }
 
     fn throttle_rule(&mut self, written: &WrittenThrottle, at: &str) -> Option<Rule> {

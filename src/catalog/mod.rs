@@ -8,6 +8,7 @@ mod findings;
 mod keys;
 mod limits;
 mod meet;
+mod meters;
 mod path;
 mod read;
 mod written;
@@ -188,6 +189,24 @@ impl Catalog {
     #[must_use]
     pub fn has_plan(&self, id: &str) -> bool {
         self.plans.contains_key(id)
+    }
+
+    /// The limits of a plan, its meters last; nothing where there is no such plan.
+    #[must_use]
+    pub fn plan_limits(&self, id: &str) -> Option<&[Arc<Limit>]> {
+        self.plans.get(id).map(|plan| &*plan.limits)
+    }
+
+    /// The limits that a plan has for single methods of its stages.
+    pub fn method_limits(&self, plan: &str) -> impl Iterator<Item = &Arc<Limit>> {
+        let stages = self.plans.get(plan).and_then(|plan| plan.stages.as_ref());
+        let methods = stages.into_iter().flat_map(HashMap::values).flat_map(HashMap::values);
+        methods.flat_map(|methods| methods.listed.iter().map(|(_, limit)| limit))
+    }
+
+    /// The keys of the file that are on a plan.
+    pub fn keys_on(&self, plan: &str) -> impl Iterator<Item = &Arc<ApiKey>> {
+        self.keys_by_id.values().filter(move |key| key.plans.iter().any(|id| **id == *plan))
     }
 
     /// Whether two plans serve the same stage, so that a key can only be on one of them.

@@ -15,7 +15,8 @@ use super::written::{
     WrittenStage,
 };
 use super::{
-    ByStage, Catalog, Methods, OnStoreFailure, Other, Plan, Policy, Stage, keys, path::Pattern,
+    ByStage, Catalog, Methods, OnStoreFailure, Other, Plan, Policy, Stage, keys, meters,
+    path::Pattern,
 };
 use crate::limit::{Subject, Unit};
 
@@ -171,10 +172,15 @@ fn read_methods(
 
 fn read_plan(catalog: &mut Catalog, written: WrittenPlan, at: &str, findings: &mut Findings) {
     let id = findings.name(&format!("{at}.id"), &written.id);
-    let defaults = Defaults { consistency: written.consistency, mode: written.mode };
+    let defaults = Defaults {
+        consistency: written.consistency,
+        mode: written.mode,
+        // Operators reset them, and grant and refund units.
+        corrected: true,
+    };
     let prefix = format!("{id}/");
     let mut limits = Limits::new(&prefix, defaults, at, findings);
-    let limits = limits.all(written.throttle.as_ref(), written.quota.as_ref(), &written.limits);
+    let mut limits = limits.all(written.throttle.as_ref(), written.quota.as_ref(), &written.limits);
     catalog.units.extend(limits.iter().map(|limit| Arc::from(limit.unit().as_str())));
     let stages = written.api_stages.map(|stages| {
         let mut served: ByStage<Methods> = HashMap::new();
@@ -189,6 +195,7 @@ fn read_plan(catalog: &mut Catalog, written: WrittenPlan, at: &str, findings: &m
     {
         findings.warning(at, format_args!("the plan `{id}` limits nothing"));
     }
+    meters::add(&id, &mut limits);
     let plan =
         Plan { id: Arc::clone(&id), limits, stages, on_store_failure: written.on_store_failure };
     if catalog.plans.insert(Arc::clone(&id), plan).is_some() {
@@ -232,7 +239,8 @@ fn read_api_stage(
 fn read_policy(catalog: &mut Catalog, written: &WrittenPolicy, at: &str, findings: &mut Findings) {
     let name = findings.name(&format!("{at}.name"), &written.name);
     let label: Arc<str> = format!("policy:{name}").into();
-    let defaults = Defaults { consistency: written.consistency, mode: written.mode };
+    let defaults =
+        Defaults { consistency: written.consistency, mode: written.mode, ..Defaults::default() };
     let prefix = format!("{label}/");
     let mut limits = Limits::new(&prefix, defaults, at, findings);
     let limits = limits.all(written.throttle.as_ref(), written.quota.as_ref(), &written.limits);

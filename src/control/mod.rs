@@ -17,6 +17,7 @@ mod rest_api;
 mod settings;
 mod stage;
 mod sync;
+mod usage;
 mod usage_plan;
 mod watch;
 
@@ -33,6 +34,7 @@ pub use patch::Patch;
 pub use rest_api::{Deployment, Resource, RestApi, WantedApi};
 pub use stage::{Stage, WantedStage};
 pub use sync::Sync;
+pub use usage::{Ledger, Line, Wanted as WantedUsage};
 pub use usage_plan::{UsagePlan, WantedPlan};
 
 use crate::store;

@@ -85,7 +85,7 @@ pub struct Decision {
     pub key: Option<Arc<ApiKey>>,
     /// The plan by which it was judged.
     pub plan: Option<Arc<str>>,
-    /// Every limit judged, in order; empty where the store did not judge.
+    /// Every limit judged, in order, without meters; empty where the store did not judge.
     pub limits: SmallVec<[Judged; 2]>,
     /// Who decided.
     pub decided_by: DecidedBy,
@@ -95,7 +95,9 @@ impl Decision {
     /// What a store's verdict means.
     #[must_use]
     pub fn from_verdict(charges: &Charges, verdict: &Verdict, decided_by: DecidedBy) -> Self {
-        let judged = charges.iter().zip(&verdict.readings).map(|(charge, &reading)| {
+        let told = charges.iter().zip(&verdict.readings);
+        let told = told.filter(|(charge, _)| !charge.limit.is_meter());
+        let judged = told.map(|(charge, &reading)| {
             let made = verdict.allowed && algorithm::fits(charge, reading);
             let standing = algorithm::standing(charge, reading, made, verdict.now);
             let refuses = !standing.fits

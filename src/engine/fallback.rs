@@ -52,12 +52,14 @@ impl Fallback {
             let limit = Arc::new(charge.limit.shared_by(nodes));
             Charge { limit, ..*charge }
         };
-        let shares: Charges = charges.iter().map(share).collect();
+        // What is decided here is no usage: it was not decided in the store.
+        let charges = || charges.iter().filter(|charge| !charge.limit.is_meter());
+        let shares: Charges = charges().map(share).collect();
         // What fits into the whole limit, but not into a share.
         let over = |(share, whole): &(&Charge, &Charge)| {
             share.never_fits() && !whole.never_fits() && whole.limit.refuses_alone()
         };
-        if let Some((charge, _)) = shares.iter().zip(charges).find(over) {
+        if let Some((charge, _)) = shares.iter().zip(charges()).find(over) {
             let closed = fallen(Status::Unavailable, Outcome::FailedClosed);
             return closed.because_of(&charge.limit);
         }

@@ -135,7 +135,8 @@ impl Refused {
         let passed = Micros::new(u64::try_from((now - self.seen).as_micros()).unwrap_or(u64::MAX));
         let held = match charge.limit.rule() {
             Rule::Throttle(throttle) => {
-                self.reading.held.saturating_sub(passed.get().saturating_mul(throttle.drain()))
+                let drained = passed.get().saturating_mul(throttle.drain());
+                self.reading.level().saturating_sub(drained).cast_signed()
             }
             Rule::Quota(_) => self.reading.held,
         };
@@ -175,6 +176,7 @@ mod tests {
     }
 
     fn refusal(held: u64) -> Verdict {
+        let held = held.cast_signed();
         let readings = smallvec![Reading { held, window: Start::new(0) }];
         Verdict { now: Micros::from_secs(1_000_000), allowed: false, readings }
     }

@@ -33,7 +33,7 @@ pub struct Recorded {
     /// Whether all had room.
     pub allowed: bool,
     /// For each charge what its counter held before, and the name of its window.
-    pub readings: Vec<(u64, u64)>,
+    pub readings: Vec<(i64, u64)>,
 }
 
 /// One charge of a recorded decision; the subject is its Redis key, a digest.
@@ -46,6 +46,9 @@ pub struct RecordedCharge {
     shadow: bool,
     #[serde(default)]
     alternative: bool,
+    /// The plan, where it is that plan's meter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    meter_of: Option<String>,
     #[serde(flatten)]
     rule: RecordedRule,
 }
@@ -113,6 +116,7 @@ impl RecordedCharge {
             cost: charge.cost,
             shadow: charge.limit.shadow(),
             alternative: charge.limit.alternative(),
+            meter_of: charge.limit.meters_plan().map(str::to_owned),
             rule,
         }
     }
@@ -137,7 +141,13 @@ impl RecordedCharge {
                 Rule::Quota(Quota { limit: *limit, calendar })
             }
         };
-        let limit = Limit::new(&self.limit, Unit::new(&self.unit), rule, self.shadow);
+        let unit = Unit::new(&self.unit);
+        let limit = match (&self.meter_of, &rule) {
+            (Some(plan), Rule::Quota(quota)) => {
+                Limit::meter(plan, unit, quota.calendar.zone_name(), None)?
+            }
+            _ => Limit::new(&self.limit, unit, rule, self.shadow),
+        };
         let limit = Arc::new(if self.alternative { limit.one_of_many() } else { limit });
         Some(Charge { subject: Subject::policy("replay", &self.subject), limit, cost: self.cost })
     }

@@ -9,45 +9,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use jiff::civil::{Date, Weekday, date};
+use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
+use super::Start;
 use crate::time::Micros;
-
-/// A window's name: the civil time at which it starts, in seconds since 1970-01-01 00:00.
-///
-/// Windows are named by the calendar and not by instant, so that two nodes with different time
-/// zone data count into the same window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Start(u64);
-
-impl Start {
-    /// So many seconds after 1970-01-01 00:00, at most 2^40 - 1 (five bytes in a row).
-    #[must_use]
-    pub const fn new(seconds: u64) -> Self {
-        Self(if seconds < 1 << 40 { seconds } else { (1 << 40) - 1 })
-    }
-
-    /// Seconds since 1970-01-01 00:00.
-    #[must_use]
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-
-    fn of(date: Date) -> Self {
-        Self::new(u64::try_from(date.duration_since(EPOCH).as_secs()).unwrap_or(0))
-    }
-
-    fn date(self) -> Date {
-        EPOCH.saturating_add((self.0 / DAY).cast_signed().days())
-    }
-}
-
-/// A day's nominal length in seconds.
-const DAY: u64 = 86_400;
-
-const EPOCH: Date = date(1970, 1, 1);
 
 /// Three neighbouring windows, the middle one expected to be current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,8 +136,20 @@ impl Calendar {
         let next = self.period.next(current);
         let starts = [previous, current, next, self.period.next(next)];
         Windows {
-            starts: [previous, current, next].map(Start::of),
+            starts: [previous, current, next].map(Start::on),
             bounds: starts.map(|day| self.start_of(day)),
+        }
+    }
+
+    /// The name of the window in which a civil day begins.
+    #[must_use]
+    pub fn window_of(&self, day: Start) -> Start {
+        match self.period {
+            Period::Seconds(length) => {
+                let length = u64::from(length.get());
+                Start::new(day.get() / length * length)
+            }
+            _ => Start::on(self.period.first_day(day.date())),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Period, RowId, Rule, Unit};
+use super::{Period, RowId, Rule, Tally, Unit};
 use crate::time::Micros;
 
 /// Whether something may come back to a counter before time gives it back.
@@ -23,12 +23,13 @@ enum Refunds {
 pub struct Limit {
     name: Arc<str>,
     label: Arc<str>,
-    unit: Unit,
+    pub(super) unit: Unit,
     rule: Rule,
     shadow: bool,
     alternative: bool,
     refunds: Refunds,
-    row: RowId,
+    pub(super) tally: Tally,
+    pub(super) row: RowId,
 }
 
 impl Limit {
@@ -45,6 +46,7 @@ impl Limit {
             shadow,
             alternative: false,
             refunds: Refunds::Never,
+            tally: Tally::None,
             row,
         }
     }
@@ -77,6 +79,7 @@ impl Limit {
             label: Arc::clone(&self.label),
             unit: self.unit.clone(),
             rule: self.rule.clone(),
+            tally: Tally::None,
             ..*self
         }
     }

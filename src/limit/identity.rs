@@ -100,6 +100,12 @@ impl Subject {
         }
     }
 
+    /// Appends the name of the Redis key that keeps its days: `tg:{DIGEST}:usage`.
+    pub fn write_usage_key(&self, out: &mut String) {
+        self.write_redis_key(out);
+        out.push_str(":usage");
+    }
+
     /// Its 128 bits where no hash tag is needed.
     #[must_use]
     pub fn digest(&self) -> [u8; 16] {
@@ -141,8 +147,18 @@ impl RowId {
                 (digest(&[b"quota", name, unit, period, zone]), 1)
             }
         };
+        Self::short(bytes, quota)
+    }
+
+    /// The row of a plan's meter; its time zone is no part of it.
+    pub(super) fn meter(plan: &str, unit: &Unit) -> Self {
+        let bytes = digest(&[b"meter", plan.as_bytes(), unit.as_str().as_bytes()]);
+        Self::short(bytes, 1)
+    }
+
+    fn short(digest: [u8; 16], quota: u64) -> Self {
         let mut short = [0; 8];
-        short[..5].copy_from_slice(&bytes[..5]);
+        short[..5].copy_from_slice(&digest[..5]);
         Self(u64::from_le_bytes(short) & !1 | quota)
     }
 

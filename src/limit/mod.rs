@@ -7,15 +7,19 @@ mod calendar;
 mod declared;
 mod identity;
 mod rate;
+mod start;
+mod tally;
 mod throttle;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use calendar::{Calendar, Period, Start, Windows};
+pub use calendar::{Calendar, Period, Windows};
 pub use declared::Limit;
 pub use identity::{RowId, Subject};
 pub use rate::{InvalidRate, Rate};
+pub use start::Start;
+pub use tally::{KEPT_DAYS, Tally};
 pub use throttle::{InvalidThrottle, Throttle};
 
 use smallvec::SmallVec;

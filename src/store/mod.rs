@@ -3,6 +3,7 @@
 //! A store judges charges and nothing else; it knows no plan, no HTTP, and no way out when it is
 //! lost. Whoever asks gives a deadline and decides what a failure means.
 
+mod counts;
 mod memory;
 mod redis;
 mod registry;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use crate::algorithm::Verdict;
 use crate::limit::{Charges, Refund};
 use crate::time::Micros;
+pub use counts::{Counts, Usage};
 pub use memory::Memory;
 pub use redis::{InvalidUrl, Lane, Redis, RedisOptions, RedisUrl, SCRIPT};
 pub use registry::{Change, Changes, Embedded, Registry, Uncommitted, Unopened};

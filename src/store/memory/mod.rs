@@ -1,26 +1,34 @@
 //! Counters in this process's memory: the embedded store, and the shares of a lost one.
 //!
 //! It runs the reference itself. One clock, read while the rows are locked, so that the order of
-//! decisions is the order of their times. Nothing here outlives the process.
+//! decisions is the order of their times. Without a data directory nothing outlives the process.
 
+mod disk;
+mod held;
 mod row;
 mod shard;
+#[cfg(test)]
+mod tests;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
-use super::Answer;
-use crate::algorithm::{self, Row, Rows};
-use crate::limit::{Charge, Refund};
+use super::{Answer, Error, Unopened, Usage};
+use crate::algorithm::days::{self, Correction, Diary as _};
+use crate::algorithm::{self, Row, Unjudged};
+use crate::limit::{Charge, Refund, RowId};
 use crate::time::{Clock, Micros};
+use disk::{Changed, Disk};
+use held::Held;
 use row::RowKey;
 use shard::Shard;
 
 /// Enough that two cores seldom meet, and that growing one moves little.
 const SHARDS: usize = 256;
+/// How often what has changed goes to the disk.
+const SAVE: Duration = Duration::from_secs(1);
 /// How long the sweep takes for all shards.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -34,36 +42,139 @@ struct Inner {
     judged: AtomicU64,
     /// Mixed into the choice of shard and bucket: whoever chooses subjects must not choose those.
     seed: u64,
+    disk: Option<Disk>,
 }
 
 impl Memory {
     /// No counters yet; `clock` decides.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self::on(None, clock)
+    }
+
+    /// The counters in `folder`, which is made where it is missing. They are written there by
+    /// [`Memory::save`] only.
+    ///
+    /// # Errors
+    /// Where the folder or its file cannot be used.
+    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, Unopened> {
+        let memory = Self::on(Some(Disk::open(folder)?), clock);
+        let shard = |key: RowKey| lock(&memory.0.shards[memory.0.place(key)]);
+        let now = memory.now();
+        if let Some(disk) = &memory.0.disk {
+            disk.read(
+                |key, row| {
+                    if row.is_spent(now) {
+                        shard(key).mark(key);
+                    } else {
+                        shard(key).restore(key, row);
+                    }
+                },
+                |key, days| shard(key).restore_days(key, days),
+            )?;
+        }
+        Ok(memory)
+    }
+
+    fn on(disk: Option<Disk>, clock: Arc<dyn Clock>) -> Self {
         use std::hash::{BuildHasher as _, RandomState};
         let seed = RandomState::new().hash_one("shards") | 1;
-        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(seed))).collect();
-        Self(Arc::new(Inner { shards, clock, judged: AtomicU64::new(0), seed }))
+        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(seed, disk.is_some()))).collect();
+        Self(Arc::new(Inner { shards, clock, judged: AtomicU64::new(0), seed, disk }))
+    }
+
+    /// Writes what has changed since the last time to the disk, where there is one.
+    ///
+    /// # Errors
+    /// Where it cannot be written; it is then written the next time.
+    pub fn save(&self) -> Result<(), Error> {
+        let Some(disk) = &self.0.disk else { return Ok(()) };
+        let changes = self.0.shards.iter().map(|shard| lock(shard).changes());
+        let changes: Vec<Changed> = changes.flatten().collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        disk.write(&changes).inspect_err(|_| {
+            for Changed { key, .. } in &changes {
+                lock(&self.0.shards[self.0.place(*key)]).mark(*key);
+            }
+        })
+    }
+
+    /// Saves once a second, for ever.
+    pub async fn save_forever(self) {
+        loop {
+            tokio::time::sleep(SAVE).await;
+            let memory = self.clone();
+            let saved = tokio::task::spawn_blocking(move || memory.save()).await;
+            if let Ok(Err(error)) = saved {
+                tracing::error!(%error, "counters were not saved; a crash would lose them");
+            }
+        }
     }
 
     /// Judges one check.
     #[must_use]
     pub fn judge(&self, charges: &[Charge]) -> Answer {
-        let mut held = Held::lock(&self.0, charges);
-        let now = self.0.clock.now();
-        let index = self.0.judged.fetch_add(1, Ordering::Relaxed);
-        let offer = algorithm::windows(charges, now);
-        match algorithm::judge(charges, &offer, now, &mut held) {
-            Ok(verdict) => Answer { verdict, index, leased: false },
-            Err(elsewhere) => unreachable!("windows around {now:?} do not hold {elsewhere:?}"),
+        match self.judge_in(charges, Held::rows(&self.0, charges), false) {
+            Err(Unjudged::Over) => self.judge_in(charges, Held::diaries(&self.0, charges), true),
+            judged => judged,
         }
+        .unwrap_or_else(|why| unreachable!("the windows are offered and all days kept: {why:?}"))
+    }
+
+    fn judge_in(
+        &self,
+        charges: &[Charge],
+        mut held: Held<'_>,
+        days: bool,
+    ) -> Result<Answer, Unjudged> {
+        let now = self.0.clock.now();
+        if days {
+            held.keep_days(charges, now);
+        }
+        let verdict = algorithm::judge(charges, &algorithm::windows(charges, now), now, &mut held)?;
+        let index = self.0.judged.fetch_add(1, Ordering::Relaxed);
+        Ok(Answer { verdict, index, leased: false })
     }
 
     /// Gives back what was charged and not used.
     pub fn refund(&self, refunds: &[Refund]) {
         for refund in refunds {
-            let mut held = Held::lock(&self.0, std::slice::from_ref(&refund.charge));
+            let mut held = Held::rows(&self.0, std::slice::from_ref(&refund.charge));
             algorithm::refund(refund, self.0.clock.now(), &mut held);
+        }
+    }
+
+    /// What is known of counters whose days are kept.
+    #[must_use]
+    pub fn usage(&self, of: &[Charge]) -> (Micros, Vec<Usage>) {
+        let usage = |charge: &Charge| {
+            let held = Held::diaries(&self.0, std::slice::from_ref(charge));
+            let limit = &charge.limit;
+            let rows = [
+                Some(limit.row()),
+                limit.other_count(),
+                limit.told_quota().map(|quota| quota.row()),
+            ];
+            let count =
+                |row: RowId| held.row(RowKey::new(charge.subject, row)).and_then(Row::count);
+            let [count, other, quota] = rows.map(|row| row.and_then(count));
+            Usage { counts: [count, other], quota, days: held.days(charge) }
+        };
+        (self.0.clock.now(), of.iter().map(usage).collect())
+    }
+
+    /// Keeps the days of `charges` that are over, then corrects counters among them, as one.
+    pub fn correct(&self, charges: &[Charge], corrections: &[(usize, Correction)]) {
+        let mut held = Held::diaries(&self.0, charges);
+        let now = self.0.clock.now();
+        held.keep_days(charges, now);
+        let offer = algorithm::windows(charges, now);
+        for &(place, correction) in corrections {
+            let done =
+                days::correct(&charges[place], correction, offer[place].as_ref(), now, &mut held);
+            done.unwrap_or_else(|why| unreachable!("windows around {now:?}: {why:?}"));
         }
     }
 
@@ -110,111 +221,8 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The shards of one check, locked in ascending order so that two checks never wait for each other.
-struct Held<'m> {
-    memory: &'m Inner,
-    guards: SmallVec<[(usize, MutexGuard<'m, Shard>); 3]>,
-}
-
-impl<'m> Held<'m> {
-    fn lock(memory: &'m Inner, charges: &[Charge]) -> Self {
-        let mut places: SmallVec<[usize; 3]> =
-            charges.iter().map(|charge| memory.place(RowKey::of(charge))).collect();
-        places.sort_unstable();
-        places.dedup();
-        let guards = places.into_iter().map(|place| (place, lock(&memory.shards[place]))).collect();
-        Self { memory, guards }
-    }
-
-    fn shard(&self, key: RowKey) -> usize {
-        let place = self.memory.place(key);
-        self.guards.iter().position(|(held, _)| *held == place).unwrap_or_default()
-    }
-}
-
 impl Inner {
     fn place(&self, key: RowKey) -> usize {
         (key.mixed(self.seed) >> 32) as usize % SHARDS
-    }
-}
-
-impl Rows for Held<'_> {
-    fn read(&self, charge: &Charge) -> Option<Row> {
-        let key = RowKey::of(charge);
-        self.guards[self.shard(key)].1.read(key)
-    }
-
-    fn write(&mut self, charge: &Charge, row: Row, until: Micros) {
-        let key = RowKey::of(charge);
-        let shard = self.shard(key);
-        self.guards[shard].1.write(key, row, until);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limit::{Charges, Limit, Rule, Subject, Throttle, Unit};
-    use crate::time::ManualClock;
-
-    fn charges(keys: &[u64], cost: u64) -> Charges {
-        let throttle = Throttle::new("1/s".parse().unwrap(), 10).unwrap();
-        let limit = Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false));
-        let charge = |key: &u64| Charge {
-            subject: Subject::policy("p", &key.to_string()),
-            limit: Arc::clone(&limit),
-            cost,
-        };
-        keys.iter().map(charge).collect()
-    }
-
-    fn memory() -> (Arc<ManualClock>, Memory) {
-        let clock = Arc::new(ManualClock::default());
-        clock.set(Micros::from_secs(1_000_000));
-        (Arc::clone(&clock), Memory::new(clock))
-    }
-
-    #[test]
-    fn subjects_of_one_check_are_charged_together_or_not_at_all() {
-        let (_, memory) = memory();
-        assert!(memory.judge(&charges(&[1], 8)).verdict.allowed);
-        assert!(!memory.judge(&charges(&[1, 2], 5)).verdict.allowed);
-        assert_eq!(memory.judge(&charges(&[2], 0)).verdict.readings[0].held, 0);
-        assert!(memory.judge(&charges(&[1, 2], 2)).verdict.allowed);
-    }
-
-    #[test]
-    fn keys_that_come_and_go_leave_no_memory_behind() {
-        let (clock, memory) = memory();
-        let keys = 100_000;
-        for key in 0..keys {
-            assert!(memory.judge(&charges(&[key], 1)).verdict.allowed);
-        }
-        let full = memory.bytes();
-        assert!(full <= 96 * 100_000, "{full} bytes");
-        memory.sweep();
-        assert_eq!(memory.rows(), 100_000);
-        clock.set(Micros::from_secs(1_000_010));
-        memory.sweep();
-        assert_eq!(memory.rows(), 0);
-        assert!(memory.bytes() * 20 < full, "{} of {full} bytes are left", memory.bytes());
-    }
-
-    #[test]
-    fn no_two_threads_admit_more_than_the_burst() {
-        let (_, memory) = memory();
-        let admitted: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4)
-                .map(|_| {
-                    scope.spawn(|| {
-                        (0..100)
-                            .filter(|_| memory.judge(&charges(&[7, 8, 9], 1)).verdict.allowed)
-                            .count()
-                    })
-                })
-                .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-        });
-        assert_eq!(admitted, 10);
     }
 }

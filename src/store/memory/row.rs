@@ -3,7 +3,7 @@
 use crate::algorithm::Row;
 use crate::algorithm::calendar_quota::Count;
 use crate::algorithm::token_bucket::Bucket;
-use crate::limit::{Charge, Start};
+use crate::limit::{Charge, RowId, Start, Subject};
 use crate::time::Micros;
 
 /// Which counter: the subject's 128 bits, with the limit's 40 folded in.
@@ -15,8 +15,12 @@ pub(super) struct RowKey([u8; 16]);
 
 impl RowKey {
     pub(super) fn of(charge: &Charge) -> Self {
-        let subject = u128::from_le_bytes(charge.subject.digest());
-        Self((subject ^ u128::from(charge.limit.row().get())).to_le_bytes())
+        Self::new(charge.subject, charge.limit.row())
+    }
+
+    pub(super) fn new(subject: Subject, row: RowId) -> Self {
+        let subject = u128::from_le_bytes(subject.digest());
+        Self((subject ^ u128::from(row.get())).to_le_bytes())
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -27,6 +31,10 @@ impl RowKey {
         let mut key = [0; 16];
         key.copy_from_slice(&bytes[..16]);
         Self(key)
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        self.0
     }
 
     /// 64 bits that depend on all 128 and on a seed that nobody knows.
@@ -40,7 +48,7 @@ impl RowKey {
     }
 }
 
-/// A row in 28 bytes: level or use (7), time in µs or window (7), `per` or the end of the window in
+/// A row in 28 bytes: level or use (7, the use with a sign), time in µs or window (7), `per` or the end of the window in
 /// seconds (5), what drains per µs, or 0 for a quota (5), since when it does (4).
 #[derive(Clone, Copy)]
 pub(super) struct PackedRow([u8; 28]);
@@ -48,13 +56,21 @@ pub(super) struct PackedRow([u8; 28]);
 const SIZES: [usize; 5] = [7, 7, 5, 5, 4];
 
 impl PackedRow {
+    pub(super) fn from_bytes(bytes: [u8; 28]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; 28] {
+        self.0
+    }
+
     pub(super) fn new(row: Row, until: Micros) -> Self {
         match row {
             Row::Bucket(Bucket { level, at, per, drain, since }) => {
                 Self::pack([level, at.get(), per, drain, since])
             }
             Row::Count(Count { used, window }) => {
-                Self::pack([used, window.get(), until.as_secs_ceil(), 0, 0])
+                Self::pack([used.cast_unsigned(), window.get(), until.as_secs_ceil(), 0, 0])
             }
         }
     }
@@ -80,7 +96,11 @@ impl PackedRow {
 
     pub(super) fn unpack(&self) -> Row {
         match self.numbers() {
-            [used, window, _, 0, _] => Row::Count(Count { used, window: Start::new(window) }),
+            [used, window, _, 0, _] => {
+                // Its 56 bits, with the highest of them for all above.
+                let used = (used << 8).cast_signed() >> 8;
+                Row::Count(Count { used, window: Start::new(window) })
+            }
             [level, at, per, drain, since] => {
                 Row::Bucket(Bucket { level, at: Micros::new(at), per, drain, since })
             }

@@ -1,44 +1,99 @@
 //! One part of the table: a hash map and how it is swept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
 
+use super::disk::Changed;
 use super::row::{PackedRow, RowKey};
 use crate::algorithm::Row;
+use crate::algorithm::days::Days;
 use crate::time::Micros;
 
 /// Below this a table is not worth shrinking.
 const SMALL: usize = 64;
 
-/// The counters whose keys fall here.
-pub(super) struct Shard(HashMap<RowKey, PackedRow, Mixer>);
+/// The counters whose keys fall here, and the days of those that have any.
+pub(super) struct Shard {
+    rows: HashMap<RowKey, PackedRow, Mixer>,
+    days: HashMap<RowKey, Days, Mixer>,
+    /// What is not on the disk yet, where there is one.
+    changed: Option<HashSet<RowKey, Mixer>>,
+}
 
 impl Shard {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(HashMap::with_hasher(Mixer { seed, hash: 0 }))
+    pub(super) fn new(seed: u64, on_disk: bool) -> Self {
+        let mixer = || Mixer { seed, hash: 0 };
+        let changed = on_disk.then(|| HashSet::with_hasher(mixer()));
+        let (rows, days) = (HashMap::with_hasher(mixer()), HashMap::with_hasher(mixer()));
+        Self { rows, days, changed }
+    }
+
+    /// A row as it was on the disk.
+    pub(super) fn restore(&mut self, key: RowKey, row: PackedRow) {
+        self.rows.insert(key, row);
+    }
+
+    /// Days as they were on the disk.
+    pub(super) fn restore_days(&mut self, key: RowKey, days: Days) {
+        self.days.insert(key, days);
+    }
+
+    /// Takes out what is not on the disk yet.
+    pub(super) fn changes(&mut self) -> Vec<Changed> {
+        let changed: Vec<RowKey> = self.changed.iter_mut().flat_map(HashSet::drain).collect();
+        let changed = changed.into_iter().map(|key| Changed {
+            key,
+            row: self.rows.get(&key).copied(),
+            days: self.days.get(&key).cloned(),
+        });
+        changed.collect()
+    }
+
+    /// That a key is not on the disk as it is.
+    pub(super) fn mark(&mut self, key: RowKey) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(key);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.rows.len()
     }
 
     /// Hash tables keep an eighth of their slots free, and a byte beside each slot.
     pub(super) fn bytes(&self) -> usize {
-        self.0.capacity() * 8 / 7 * (size_of::<(RowKey, PackedRow)>() + 1)
+        self.rows.capacity() * 8 / 7 * (size_of::<(RowKey, PackedRow)>() + 1)
     }
 
     pub(super) fn read(&self, key: RowKey) -> Option<Row> {
-        self.0.get(&key).map(PackedRow::unpack)
+        self.rows.get(&key).map(PackedRow::unpack)
     }
 
     pub(super) fn write(&mut self, key: RowKey, row: Row, until: Micros) {
-        self.0.insert(key, PackedRow::new(row, until));
+        self.rows.insert(key, PackedRow::new(row, until));
+        self.mark(key);
+    }
+
+    pub(super) fn days(&self, key: RowKey) -> Days {
+        self.days.get(&key).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn write_days(&mut self, key: RowKey, days: Days) {
+        self.days.insert(key, days);
+        self.mark(key);
     }
 
     pub(super) fn sweep(&mut self, now: Micros) {
-        self.0.retain(|_, row| !row.is_spent(now));
-        if self.0.capacity() > SMALL && self.0.len() < self.0.capacity() / 4 {
-            self.0.shrink_to(self.0.len() * 2);
+        let mut note = |key: &RowKey, kept: bool| {
+            if let (Some(changed), false) = (&mut self.changed, kept) {
+                changed.insert(*key);
+            }
+            kept
+        };
+        self.days.retain(|key, days| note(key, days.matter(now)));
+        self.rows.retain(|key, row| note(key, !row.is_spent(now)));
+        if self.rows.capacity() > SMALL && self.rows.len() < self.rows.capacity() / 4 {
+            self.rows.shrink_to(self.rows.len() * 2);
         }
     }
 }

@@ -1,24 +1,31 @@
-//! What one call of the script carries; `lua/check.lua` says what the bytes mean.
+//! What one call of a script carries; `lua/limits.lua` and `lua/check.lua` say what the bytes mean.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use super::script::Arguments;
 use crate::limit::{Charge, Limit, Refund, Rule, Subject};
 use crate::time::Micros;
 
-/// The arguments of one call.
+/// The arguments of one call that judges checks.
 #[derive(Default)]
 pub(super) struct Call {
-    /// The subjects, each once.
-    pub(super) keys: Vec<Subject>,
-    /// The limits, each once, packed.
-    pub(super) limits: Vec<u8>,
+    shared: Shared,
     /// The checks, packed.
-    pub(super) checks: Vec<u8>,
+    checks: Vec<u8>,
     /// What is given back, packed.
-    pub(super) refunds: Vec<u8>,
-    key_index: HashMap<Subject, u16, BuildHasherDefault<Taken>>,
+    refunds: Vec<u8>,
+}
+
+/// Subjects and limits, each once, by their places.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// The subjects.
+    pub(super) subjects: Vec<Subject>,
+    /// The limits, packed.
+    pub(super) limits: Vec<u8>,
+    subject_index: HashMap<Subject, u16, BuildHasherDefault<Taken>>,
     /// By address: the checks keep their limits alive while the call is put together.
     limit_index: HashMap<usize, u16, BuildHasherDefault<Taken>>,
 }
@@ -49,13 +56,24 @@ impl Hasher for Taken {
     }
 }
 
+impl Arguments for Call {
+    const DAYS: bool = false;
+
+    fn subjects(&self) -> &[Subject] {
+        &self.shared.subjects
+    }
+
+    fn packed(&self) -> [&[u8]; 3] {
+        [&self.shared.limits, &self.checks, &self.refunds]
+    }
+}
+
 impl Call {
     /// One more check. Quotas are offered the windows around `now`.
     pub(super) fn add(&mut self, charges: &[Charge], now: Micros) {
         self.checks.push(u8::try_from(charges.len()).unwrap_or(u8::MAX));
         for charge in charges {
-            let key = self.key(charge.subject);
-            let limit = self.limit(&charge.limit, now);
+            let [key, limit] = self.shared.places(charge.subject, &charge.limit, now);
             self.checks.extend_from_slice(&key.to_le_bytes());
             self.checks.extend_from_slice(&limit.to_le_bytes());
             self.checks.extend_from_slice(&double(charge.amount()));
@@ -69,21 +87,28 @@ impl Call {
             Rule::Throttle(_) => charged.get(),
             Rule::Quota(_) => window.get(),
         };
-        let (key, limit) = (self.key(charge.subject), self.limit(&charge.limit, now));
+        let [key, limit] = self.shared.places(charge.subject, &charge.limit, now);
         self.refunds.extend_from_slice(&key.to_le_bytes());
         self.refunds.extend_from_slice(&limit.to_le_bytes());
         self.refunds.extend_from_slice(&double(charge.amount()));
         self.refunds.extend_from_slice(&double(when));
     }
+}
 
-    fn key(&mut self, subject: Subject) -> u16 {
-        *self.key_index.entry(subject).or_insert_with(|| {
-            self.keys.push(subject);
-            index(self.keys.len())
+impl Shared {
+    /// The places of a subject and of a limit, from 1. Quotas are offered the windows around `now`.
+    pub(super) fn places(&mut self, subject: Subject, limit: &Arc<Limit>, now: Micros) -> [u16; 2] {
+        [self.subject(subject), self.limit(limit, now)]
+    }
+
+    fn subject(&mut self, subject: Subject) -> u16 {
+        *self.subject_index.entry(subject).or_insert_with(|| {
+            self.subjects.push(subject);
+            index(self.subjects.len())
         })
     }
 
-    fn limit(&mut self, limit: &Arc<Limit>, now: Micros) -> u16 {
+    pub(super) fn limit(&mut self, limit: &Arc<Limit>, now: Micros) -> u16 {
         let next = index(self.limit_index.len() + 1);
         *self.limit_index.entry(Arc::as_ptr(limit).addr()).or_insert_with(|| {
             pack(&mut self.limits, limit, now);
@@ -99,14 +124,15 @@ fn index(number: usize) -> u16 {
 
 /// Exact: all our numbers are below 2^53.
 #[expect(clippy::cast_precision_loss, reason = "whole numbers below 2^53")]
-fn double(number: u64) -> [u8; 8] {
+pub(super) fn double(number: u64) -> [u8; 8] {
     (number as f64).to_le_bytes()
 }
 
 fn pack(out: &mut Vec<u8>, limit: &Limit, now: Micros) {
     let kind = u8::from(matches!(limit.rule(), Rule::Quota(_)))
         | u8::from(limit.shadow()) << 1
-        | u8::from(limit.alternative()) << 2;
+        | u8::from(limit.alternative()) << 2
+        | u8::from(limit.keeps_days()) << 3;
     out.push(kind);
     out.extend_from_slice(&limit.row().get().to_le_bytes()[..5]);
     match limit.rule() {

@@ -40,7 +40,7 @@ pub(super) async fn probe(
 ) -> Result<Micros, Error> {
     let mut probe = Call::default();
     probe.add(&[probe_charge()], Micros::ZERO);
-    let reply = timeout(patience, script::run(&probe, connection)).await;
+    let reply = timeout(patience, script::CHECK.run(&probe, connection)).await;
     let reply = reply.map_err(|_| Error::Timeout)?.map_err(|error| meaning(&error))?;
     Ok(Reply::new(reply)?.now)
 }

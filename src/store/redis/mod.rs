@@ -12,6 +12,7 @@ mod registry;
 mod reply;
 mod script;
 mod url;
+mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -97,5 +98,10 @@ impl Redis {
             min_nodes: options.min_nodes,
             node_id: nodes::random_id(),
         }))
+    }
+
+    /// A connection of the pool.
+    async fn pooled(&self) -> Result<deadpool_redis::Connection, Error> {
+        self.pool.get().await.map_err(|error| Error::Unreachable(error.to_string()))
     }
 }

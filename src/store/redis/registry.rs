@@ -74,8 +74,7 @@ impl Redis {
 
     /// One command on a connection of the pool; a connection that failed does not go back.
     async fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Error> {
-        let connection = self.pool.get().await;
-        let mut connection = connection.map_err(|error| Error::Unreachable(error.to_string()))?;
+        let mut connection = self.pooled().await?;
         command.query_async(&mut connection).await.map_err(|error| {
             drop(deadpool_redis::Connection::take(connection));
             meaning(&error)

@@ -14,6 +14,8 @@ pub(super) enum Judged {
     Verdict(Verdict),
     /// Redis' clock lies outside the windows that were offered.
     Elsewhere,
+    /// It would be charged over days that have to be kept first.
+    Over,
     /// One of its rows cannot be read.
     BadRow(String),
 }
@@ -41,6 +43,7 @@ impl Reply {
             Some(Value::Int(1)) => true,
             Some(Value::Int(0)) => false,
             Some(Value::Int(2)) => return Ok(Judged::Elsewhere),
+            Some(Value::Int(3)) => return Ok(Judged::Over),
             Some(Value::BulkString(text)) => {
                 return Ok(Judged::BadRow(String::from_utf8_lossy(&text).into_owned()));
             }
@@ -48,7 +51,7 @@ impl Reply {
         };
         let mut readings = SmallVec::new();
         for charge in charges {
-            let held = self.number()?;
+            let held = self.signed()?;
             let window = match charge.limit.rule() {
                 Rule::Throttle(_) => 0,
                 Rule::Quota(_) => self.number()?,
@@ -58,9 +61,14 @@ impl Reply {
         Ok(Judged::Verdict(Verdict { now: self.now, allowed, readings }))
     }
 
-    fn number(&mut self) -> Result<u64, Error> {
+    pub(super) fn number(&mut self) -> Result<u64, Error> {
+        let number = self.signed()?;
+        u64::try_from(number).map_err(|_| Error::BadReply(format!("a number is {number}")))
+    }
+
+    fn signed(&mut self) -> Result<i64, Error> {
         match self.values.next() {
-            Some(Value::Int(number)) if number >= 0 => Ok(number.cast_unsigned()),
+            Some(Value::Int(number)) => Ok(number),
             other => Err(Error::BadReply(format!("a number is {other:?}"))),
         }
     }

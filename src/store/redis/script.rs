@@ -1,34 +1,69 @@
-//! The script: its text, and how it is called.
+//! The scripts: their texts, and how they are called.
 
 use std::sync::LazyLock;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
-use super::call::Call;
+use crate::limit::Subject;
 
-/// The one script of this version, joined from `lua/`.
+/// What judges checks, joined from `lua/`.
 pub const SCRIPT: &str = concat!(
     include_str!("../../../lua/subject.lua"),
     include_str!("../../../lua/token_bucket.lua"),
     include_str!("../../../lua/calendar_quota.lua"),
+    include_str!("../../../lua/limits.lua"),
     include_str!("../../../lua/check.lua"),
 );
 
-static SHA1: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
+const USAGE_SCRIPT: &str = concat!(
+    include_str!("../../../lua/subject.lua"),
+    include_str!("../../../lua/token_bucket.lua"),
+    include_str!("../../../lua/calendar_quota.lua"),
+    include_str!("../../../lua/limits.lua"),
+    include_str!("../../../lua/usage.lua"),
+);
 
-/// Calls the script; a server that has forgotten it is sent the whole text, once.
-///
-/// That is no retry of something that may have run: NOSCRIPT says that it has not.
-pub(super) async fn run(
-    call: &Call,
-    connection: &mut MultiplexedConnection,
-) -> Result<Value, RedisError> {
-    match send(&command("EVALSHA", &SHA1, call), connection).await {
-        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-            send(&command("EVAL", SCRIPT, call), connection).await
+/// What a script is called with.
+pub(super) trait Arguments {
+    /// The subjects that it touches.
+    fn subjects(&self) -> &[Subject];
+    /// Whether it also touches the days that they keep.
+    const DAYS: bool;
+    /// What follows the keys.
+    fn packed(&self) -> [&[u8]; 3];
+}
+
+/// A script and its name.
+pub(super) struct Script {
+    text: &'static str,
+    sha1: String,
+}
+
+/// Judges checks.
+pub(super) static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(SCRIPT));
+/// Keeps days and corrects counters.
+pub(super) static USAGE: LazyLock<Script> = LazyLock::new(|| Script::new(USAGE_SCRIPT));
+
+impl Script {
+    fn new(text: &'static str) -> Self {
+        Self { text, sha1: redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    /// Calls the script; a server that has forgotten it is sent the whole text, once.
+    ///
+    /// That is no retry of something that may have run: NOSCRIPT says that it has not.
+    pub(super) async fn run(
+        &self,
+        call: &impl Arguments,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Value, RedisError> {
+        match send(&command("EVALSHA", &self.sha1, call), connection).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                send(&command("EVAL", self.text, call), connection).await
+            }
+            result => result,
         }
-        result => result,
     }
 }
 
@@ -39,18 +74,25 @@ async fn send(command: &Cmd, connection: &mut MultiplexedConnection) -> Result<V
     }
 }
 
-fn command(name: &str, script: &str, call: &Call) -> Cmd {
-    let mut command = Cmd::with_capacity(
-        6 + call.keys.len(),
-        call.limits.len() + call.checks.len() + call.refunds.len() + 32 * call.keys.len() + 256,
-    );
-    command.arg(name).arg(script).arg(call.keys.len());
+fn command<A: Arguments>(name: &str, script: &str, call: &A) -> Cmd {
+    let (subjects, packed) = (call.subjects(), call.packed());
+    let bytes: usize = packed.iter().map(|argument| argument.len()).sum();
+    let keys = if A::DAYS { 2 * subjects.len() } else { subjects.len() };
+    let mut command = Cmd::with_capacity(6 + keys, bytes + 32 * keys + 256);
+    command.arg(name).arg(script).arg(keys);
     let mut name = String::with_capacity(64);
-    for key in &call.keys {
+    for subject in subjects {
         name.clear();
-        key.write_redis_key(&mut name);
+        subject.write_redis_key(&mut name);
         command.arg(&*name);
     }
-    command.arg(call.limits.as_slice()).arg(call.checks.as_slice()).arg(call.refunds.as_slice());
+    for subject in &subjects[..keys - subjects.len()] {
+        name.clear();
+        subject.write_usage_key(&mut name);
+        command.arg(&*name);
+    }
+    for argument in packed {
+        command.arg(argument);
+    }
     command
 }

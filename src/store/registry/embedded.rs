@@ -27,6 +27,9 @@ pub enum Unopened {
     /// The file is no database, or another process has it open.
     #[error("{0}")]
     Database(#[from] redb::DatabaseError),
+    /// What is in it cannot be read.
+    #[error("{0}")]
+    Unreadable(#[from] Error),
 }
 
 impl Embedded {

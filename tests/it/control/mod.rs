@@ -1,6 +1,9 @@
 //! The control plane: driven by AWS' own client, in use on every node, and closed to strangers.
 
 mod bad_input;
+mod corrections;
+mod restart;
+mod usage;
 
 use std::process::Command;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tollgate::algorithm::Verdict;
+use tollgate::algorithm::days::Correction;
 use tollgate::limit::{
     Calendar, Charge, Charges, Limit, Period, Quota, Refund, Rule, Start, Subject, Throttle, Unit,
 };
@@ -78,10 +79,14 @@ pub struct Step {
     change: Option<(usize, Spec)>,
     /// Which of the last charges, and how many 64ths of it.
     refunds: Vec<(usize, u64)>,
+    /// Of which subject by which version of the plan, and for each which limit.
+    corrections: (usize, usize, Vec<(usize, Correction)>),
     checks: Vec<Vec<Ask>>,
 }
 
 const SLOTS: usize = 4;
+/// How a plan whose days are kept may be: a slot beyond the others charges all of its limits.
+const VERSIONS: usize = 3;
 const SUBJECTS: usize = 3;
 /// Charges that are remembered, to be given back.
 const LAST: usize = 12;
@@ -101,8 +106,27 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     let change = prop_oneof![4 => Just(None), 1 => (0..SLOTS, spec()).prop_map(Some)];
     let refunds = vec((0..LAST, 1_u64..=64), 0..3);
-    (clock, change, refunds, vec(vec(ask(), 1..4), 1..4))
-        .prop_map(|(clock, change, refunds, checks)| Step { clock, change, refunds, checks })
+    let corrections = (0..SUBJECTS, 0..VERSIONS, vec((0_usize..3, correction()), 0..3));
+    let corrections = prop_oneof![3 => Just((0, 0, Vec::new())), 1 => corrections];
+    (clock, change, refunds, corrections, vec(vec(ask(), 1..4), 1..4)).prop_map(
+        |(clock, change, refunds, corrections, checks)| Step {
+            clock,
+            change,
+            refunds,
+            corrections,
+            checks,
+        },
+    )
+}
+
+fn correction() -> impl Strategy<Value = Correction> {
+    let amount = || prop_oneof![4 => 0_u64..20, 1 => any::<u64>().prop_map(|any| any >> 11)];
+    prop_oneof![
+        amount().prop_map(Correction::Left),
+        amount().prop_map(Correction::More),
+        amount().prop_map(Correction::Unused),
+        Just(Correction::Afresh),
+    ]
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
@@ -123,13 +147,18 @@ fn ask() -> impl Strategy<Value = Ask> {
         2 => (-1_i64..=1).prop_map(CostSpec::Capacity),
         2 => (1_u64..64).prop_map(CostSpec::Part),
     ];
-    (0..SUBJECTS, 0..SLOTS, cost).prop_map(|(subject, slot, cost)| Ask { subject, slot, cost })
+    (0..SUBJECTS, 0..SLOTS + VERSIONS, cost).prop_map(|(subject, slot, cost)| Ask {
+        subject,
+        slot,
+        cost,
+    })
 }
 
 /// What a history has come to.
 pub struct World {
     now: Micros,
     slots: Vec<Arc<Limit>>,
+    versions: [Vec<Arc<Limit>>; VERSIONS],
     charged: VecDeque<Refund>,
 }
 
@@ -142,7 +171,7 @@ impl Default for World {
             Spec::Throttle { rate: 2, burst: 1, mode: (true, false) },
         ];
         let slots = first.iter().enumerate().filter_map(|(slot, spec)| limit(slot, spec)).collect();
-        Self { now: START, slots, charged: VecDeque::new() }
+        Self { now: START, slots, versions: versions(), charged: VecDeque::new() }
     }
 }
 
@@ -197,24 +226,78 @@ impl World {
         step.refunds.iter().filter_map(part).collect()
     }
 
+    /// What the step corrects. Of a meter nothing is ever granted.
+    pub fn corrections(&self, step: &Step) -> (Vec<Charge>, Vec<(usize, Correction)>) {
+        let (subject, version, corrections) = &step.corrections;
+        let charges = self.looks(*subject, *version);
+        let places = corrections.iter().map(|(place, what)| (place % charges.len(), *what));
+        let sound = places.filter(|(place, what)| {
+            matches!(what, Correction::Unused(_)) || !charges[*place].limit.is_meter()
+        });
+        let sound = sound.collect();
+        (charges, sound)
+    }
+
+    /// Looks at all counters whose days are kept.
+    pub fn kept(&self) -> Vec<Charge> {
+        let looks = (0..SUBJECTS).flat_map(|subject| {
+            (0..VERSIONS).flat_map(move |version| self.looks(subject, version))
+        });
+        looks.filter(|charge| charge.limit.keeps_days()).collect()
+    }
+
+    fn looks(&self, subject: usize, version: usize) -> Vec<Charge> {
+        let subject = Self::subjects().nth(subject).unwrap();
+        let look = |limit: &Arc<Limit>| Charge { subject, limit: Arc::clone(limit), cost: 0 };
+        self.versions[version].iter().map(look).collect()
+    }
+
     /// The step's checks; none charges a counter twice.
     pub fn checks(&self, step: &Step) -> Vec<Charges> {
         let subjects: Vec<Subject> = Self::subjects().collect();
         let check = |asks: &Vec<Ask>| {
             let mut charges = Charges::new();
             for ask in asks {
-                let (subject, limit) = (subjects[ask.subject], Arc::clone(&self.slots[ask.slot]));
-                let cost = cost(ask.cost, limit.capacity());
-                let twice =
-                    |other: &Charge| other.subject == subject && other.limit.row() == limit.row();
-                if !charges.iter().any(twice) {
-                    charges.push(Charge { subject, limit, cost });
+                let limits = match ask.slot.checked_sub(SLOTS) {
+                    None => std::slice::from_ref(&self.slots[ask.slot]),
+                    Some(version) => &self.versions[version],
+                };
+                let cost = cost(ask.cost, limits[0].capacity());
+                let subject = subjects[ask.subject];
+                for limit in limits {
+                    let twice = |other: &Charge| {
+                        other.subject == subject && other.limit.row() == limit.row()
+                    };
+                    if !charges.iter().any(twice) {
+                        charges.push(Charge { subject, limit: Arc::clone(limit), cost });
+                    }
                 }
             }
             charges
         };
         step.checks.iter().map(check).collect()
     }
+}
+
+/// A plan as it may be in turn: with a quota of a day, with one of a month, without.
+fn versions() -> [Vec<Arc<Limit>>; VERSIONS] {
+    let quota = |limit, period, zone| {
+        let calendar = Arc::new(Calendar::new(period, zone).unwrap());
+        let rule = Rule::Quota(Quota { limit, calendar });
+        Limit::new("plan/quota", Unit::requests(), rule, false)
+    };
+    let meter = |zone, quota| Limit::meter("plan", Unit::requests(), zone, quota).unwrap();
+    let mut day = quota(10, Period::Day, "UTC");
+    day.keep_days("plan");
+    let month = Arc::new(quota(40, Period::Month(1), "UTC"));
+    let beside = meter("UTC", Some(Arc::clone(&month)));
+    let throttle = Throttle::new("2/s".parse().unwrap(), 100).unwrap();
+    let throttle = Limit::new("plan/throttle", Unit::requests(), Rule::Throttle(throttle), false);
+    [
+        vec![Arc::new(day)],
+        vec![month, Arc::new(beside)],
+        vec![Arc::new(throttle), Arc::new(meter("Asia/Kathmandu", None))],
+    ]
 }
 
 fn cost(spec: CostSpec, capacity: u64) -> u64 {

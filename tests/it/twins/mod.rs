@@ -13,7 +13,7 @@ use std::time::Duration;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tokio::time::Instant;
 use tollgate::limit::Charges;
-use tollgate::store::{Lane, Redis, RedisOptions};
+use tollgate::store::{Counts, Lane, Redis, RedisOptions};
 use tollgate::telemetry::Metrics;
 
 use crate::support::redis::RedisServer;
@@ -41,6 +41,7 @@ fn rust_and_lua_decide_alike_on_random_histories() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new())).unwrap();
     let lane = runtime.block_on(redis.lane());
+    let counts = Counts::Redis(redis);
     let mut runner = TestRunner::new(Config {
         cases: HISTORIES,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
@@ -52,7 +53,7 @@ fn rust_and_lua_decide_alike_on_random_histories() {
     let result = runner.run(&histories(STEPS), |steps| {
         steps_done.set(steps_done.get() + steps.len());
         let _guard = runtime.enter();
-        runtime.block_on(replay(&server, &lane, &steps))
+        runtime.block_on(replay(&server, &lane, &counts, &steps))
     });
     if let Err(failure) = result {
         panic!("{failure}");
@@ -65,7 +66,12 @@ fn failed(error: tollgate::store::Error) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
 
-async fn replay(server: &RedisServer, lane: &Lane, steps: &[Step]) -> Result<(), TestCaseError> {
+async fn replay(
+    server: &RedisServer,
+    lane: &Lane,
+    counts: &Counts,
+    steps: &[Step],
+) -> Result<(), TestCaseError> {
     let mut connection = server.connection();
     let _: () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
     let mut world = World::default();
@@ -89,10 +95,17 @@ async fn replay(server: &RedisServer, lane: &Lane, steps: &[Step]) -> Result<(),
         }
         lane.refund(refunds, deadline).await.map_err(failed)?;
         model.end_of_call(now);
+        let (looks, corrections) = world.corrections(step);
+        if !corrections.is_empty() {
+            model.correct(&looks, &corrections, now);
+            counts.correct(&looks, &corrections).await.map_err(failed)?;
+        }
         let checks = world.checks(step);
         let answers = lane.judge_all(&checks, deadline).await;
-        for (index, (charges, answer)) in checks.iter().zip(answers).enumerate() {
-            let reference = model.judge(charges, now);
+        let references = model.judge_all(&checks, now);
+        for (index, ((charges, answer), reference)) in
+            checks.iter().zip(answers).zip(references).enumerate()
+        {
             let lua = answer.map_err(failed)?;
             if lua.verdict != reference {
                 let why = format!(
@@ -105,7 +118,15 @@ async fn replay(server: &RedisServer, lane: &Lane, steps: &[Step]) -> Result<(),
                 world.note(charges, &reference);
             }
         }
-        model.end_of_call(now);
+        let kept = world.kept();
+        let (_, usage) = counts.usage(&kept).await.map_err(failed)?;
+        for (look, usage) in kept.iter().zip(usage) {
+            let reference = model.usage(look);
+            if usage != reference {
+                let why = format!("step {number}: {look:#?}\nRust: {reference:?}\nLua:  {usage:?}");
+                return Err(TestCaseError::fail(why));
+            }
+        }
     }
     Ok(())
 }

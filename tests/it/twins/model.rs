@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use tollgate::algorithm::days::{self, Correction, Days, Diary};
 use tollgate::algorithm::{self, Row, Rows, Verdict};
-use tollgate::limit::{Charge, Charges, Refund, Rule, Subject};
+use tollgate::limit::{Charge, Charges, KEPT_DAYS, Refund, RowId, Rule, Subject};
+use tollgate::store::Usage;
 use tollgate::time::Micros;
 
 /// One subject's string.
@@ -16,18 +18,83 @@ struct Subjects {
     needed: f64,
 }
 
+/// One subject's string of days.
+#[derive(Default)]
+struct Kept {
+    days: HashMap<u64, Days>,
+    /// In seconds since 1970.
+    deadline: u64,
+    changed: bool,
+}
+
 #[derive(Default)]
 pub struct Model {
     subjects: HashMap<Subject, Subjects>,
+    kept: HashMap<Subject, Kept>,
     now: Micros,
 }
 
 impl Model {
-    /// Judges one check by the reference.
-    pub fn judge(&mut self, charges: &Charges, now: Micros) -> Verdict {
+    /// Judges the checks of one call by the reference; those that meet days which are over are
+    /// judged after all others, once these are kept.
+    pub fn judge_all(&mut self, checks: &[Charges], now: Micros) -> Vec<Verdict> {
         self.now = now;
+        let judge = |model: &mut Self, charges: &Charges| {
+            algorithm::judge(charges, &algorithm::windows(charges, now), now, model)
+        };
+        let first: Vec<_> = checks.iter().map(|charges| judge(self, charges)).collect();
+        self.end_of_call(now);
+        let again: Vec<&Charges> = checks
+            .iter()
+            .zip(&first)
+            .filter(|(_, verdict)| verdict.is_err())
+            .map(|(charges, _)| charges)
+            .collect();
+        again.iter().for_each(|charges| self.keep_days(charges, now));
+        self.end_of_call(now);
+        let verdicts = checks
+            .iter()
+            .zip(first)
+            .map(|(charges, verdict)| verdict.unwrap_or_else(|_| judge(self, charges).unwrap()));
+        let verdicts = verdicts.collect();
+        self.end_of_call(now);
+        verdicts
+    }
+
+    fn keep_days(&mut self, charges: &[Charge], now: Micros) {
+        for charge in charges.iter().filter(|charge| charge.limit.keeps_days()) {
+            let Rule::Quota(quota) = charge.limit.rule() else { unreachable!() };
+            days::keep(charge, &quota.calendar.windows(now), now, self).unwrap();
+        }
+    }
+
+    /// Corrects by the reference.
+    pub fn correct(
+        &mut self,
+        charges: &[Charge],
+        corrections: &[(usize, Correction)],
+        now: Micros,
+    ) {
+        self.now = now;
+        self.keep_days(charges, now);
         let offer = algorithm::windows(charges, now);
-        algorithm::judge(charges, &offer, now, self).unwrap()
+        for &(place, correction) in corrections {
+            let windows = offer[place].as_ref();
+            days::correct(&charges[place], correction, windows, now, self).unwrap();
+        }
+        self.end_of_call(now);
+    }
+
+    /// What is known of a counter whose days are kept.
+    pub fn usage(&self, charge: &Charge) -> Usage {
+        let read = |limit: RowId| {
+            let row = self.subjects.get(&charge.subject)?.rows.get(&limit.get())?;
+            row.0.count()
+        };
+        let limit = &charge.limit;
+        let counts = [read(limit.row()), limit.other_count().and_then(read)];
+        let quota = limit.told_quota().and_then(|quota| read(quota.row()));
+        Usage { counts, quota, days: self.days(charge) }
     }
 
     /// Gives back by the reference.
@@ -42,6 +109,7 @@ impl Model {
 
     /// Forgets subjects whose deadline has come; nothing that still matters may be among their rows.
     pub fn expire(&mut self, now: Micros) {
+        self.kept.retain(|_, kept| kept.deadline * 1_000_000 > now.get());
         self.subjects.retain(|_, subject| {
             let expired = subject.deadline <= seconds(now);
             if expired {
@@ -67,7 +135,28 @@ impl Model {
             }
             subject.needed = 0.0;
         }
+        for kept in self.kept.values_mut().filter(|kept| kept.changed) {
+            kept.deadline = now.get() / 1_000_000 + (KEPT_DAYS + 1) * 86_400;
+            kept.changed = false;
+        }
     }
+}
+
+impl Diary for Model {
+    fn days(&self, charge: &Charge) -> Days {
+        let days = self.kept.get(&charge.subject).map(|kept| &kept.days);
+        days.and_then(|days| days.get(&days_row(charge))).cloned().unwrap_or_default()
+    }
+
+    fn write_days(&mut self, charge: &Charge, days: Days) {
+        let kept = self.kept.entry(charge.subject).or_default();
+        kept.changed = true;
+        kept.days.insert(days_row(charge), days);
+    }
+}
+
+fn days_row(charge: &Charge) -> u64 {
+    charge.limit.days_row().unwrap().get()
 }
 
 /// Whether the script keeps a row when it tidies up.
@@ -87,7 +176,9 @@ fn assert_spent(row: Row, charge: &Charge, now: Micros) {
         (Row::Bucket(bucket), Rule::Throttle(throttle)) => {
             algorithm::token_bucket::level(Some(bucket), throttle, now) == 0
         }
-        (Row::Count(count), Rule::Quota(quota)) => quota.calendar.end_of(count.window) <= now,
+        (Row::Count(count), Rule::Quota(quota)) => {
+            quota.calendar.end_of(count.window) + charge.limit.outlives_by() <= now
+        }
         _ => false,
     };
     assert!(drained, "{row:?} of {charge:?} was forgotten at {now:?}");
@@ -109,7 +200,7 @@ impl Rows for Model {
             (Row::Count(_), Rule::Quota(quota)) => {
                 // The script knows the current window's end only. A later one has set its own.
                 let (_, end) = quota.calendar.windows(self.now).at(self.now).unwrap();
-                micros(end)
+                micros(end + charge.limit.outlives_by())
             }
             _ => unreachable!(),
         };

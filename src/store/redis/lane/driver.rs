@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
-use smallvec::SmallVec;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -29,7 +28,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from
 const PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) struct Driver {
-    redis: Arc<Redis>,
+    pub(super) redis: Arc<Redis>,
     queue: mpsc::Receiver<Job>,
     lost: Arc<AtomicBool>,
     connection: Option<MultiplexedConnection>,
@@ -111,12 +110,11 @@ impl Driver {
         let checks: Vec<&Charges> = jobs.iter().flat_map(|job| &job.checks).collect();
         let refunds: Vec<&Refund> = jobs.iter().flat_map(|job| &job.refunds).collect();
         let mut results = self.call(&checks, &refunds, deadline, connection).await;
-        if let Ok(judged) = &mut results
-            && let Err(error) = self.ask_again(&checks, judged, deadline, connection).await
-        {
-            results = Err(error);
+        let mut failed = results.as_ref().err().cloned();
+        if let Ok(judged) = &mut results {
+            failed = self.ask_again(&checks, judged, deadline, connection).await.err();
         }
-        let fate = self.fate(results.as_ref().err(), time_left);
+        let fate = self.fate(failed.as_ref(), time_left);
         match results {
             Err(error) => jobs.into_iter().for_each(|job| job.fail(&error)),
             Ok(results) => {
@@ -151,7 +149,7 @@ impl Driver {
         if self.timeouts < TIMEOUTS { Ok(()) } else { Err(error.clone()) }
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         checks: &[&Charges],
         refunds: &[&Refund],
@@ -167,7 +165,7 @@ impl Driver {
             call.refund(refund, offered_for);
         }
         let began = Instant::now();
-        let value = timeout_at(deadline, script::run(&call, connection)).await;
+        let value = timeout_at(deadline, script::CHECK.run(&call, connection)).await;
         let metrics = &self.redis.metrics;
         metrics.store_duration.observe(began.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a count for a histogram")]
@@ -189,6 +187,7 @@ impl Driver {
             results.push(match reply.next(charges)? {
                 Judged::Verdict(verdict) => Ok(Answer { verdict, index, leased: false }),
                 Judged::Elsewhere => Err(Undecided::Elsewhere),
+                Judged::Over => Err(Undecided::Over),
                 Judged::BadRow(why) => {
                     self.redis.metrics.store_failed("bad_row");
                     tracing::error!(why, "a stored row cannot be read");
@@ -197,27 +196,6 @@ impl Driver {
             });
         }
         Ok(results)
-    }
-
-    /// Asks once more for the checks whose windows Redis' clock did not hold: it has been read now.
-    async fn ask_again(
-        &self,
-        checks: &[&Charges],
-        results: &mut [Result<Answer, Undecided>],
-        deadline: Instant,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<(), Error> {
-        let elsewhere = |place: &usize| matches!(results[*place], Err(Undecided::Elsewhere));
-        let places: SmallVec<[usize; 4]> = (0..results.len()).filter(elsewhere).collect();
-        if places.is_empty() {
-            return Ok(());
-        }
-        let again: Vec<&Charges> = places.iter().map(|&place| checks[place]).collect();
-        let answers = self.call(&again, &[], deadline, connection).await?;
-        for (place, answer) in places.into_iter().zip(answers) {
-            results[place] = answer;
-        }
-        Ok(())
     }
 
     fn give_up(&mut self, error: &Error) {
@@ -277,8 +255,9 @@ impl Driver {
 }
 
 /// Why a check of a call that succeeded has no verdict.
-enum Undecided {
+pub(super) enum Undecided {
     Elsewhere,
+    Over,
     Failed(Error),
 }
 
@@ -288,6 +267,7 @@ fn settled(result: Result<Answer, Undecided>) -> Result<Answer, Error> {
         Undecided::Elsewhere => {
             Error::BadReply("Redis' clock moved away twice within one check".into())
         }
+        Undecided::Over => Error::BadRow("the days before this one cannot be kept".into()),
     })
 }
 

@@ -4,8 +4,10 @@
 //! lone check goes at once. A check is sent once or not at all. What a failure means for a request
 //! is for the engine to say.
 
+mod again;
 mod driver;
 mod leases;
+mod metered;
 #[cfg(feature = "bench")]
 mod single;
 
@@ -18,12 +20,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Error, Redis};
-use crate::algorithm::Verdict;
-use crate::limit::{Charges, Refund};
+use crate::algorithm::{Reading, Verdict};
+use crate::limit::{Charges, Refund, Start};
 use crate::store::Answer;
 use crate::time::{Micros, boot_clock};
 use driver::Driver;
 use leases::{Cover, Leases, Renewal};
+use metered::Metered;
 
 /// Checks that one call carries at most, and one job has at most.
 const MOST: usize = 128;
@@ -57,6 +60,7 @@ pub struct Lane {
     redis: Arc<Redis>,
     lost: Arc<AtomicBool>,
     leases: Arc<Leases>,
+    metered: Arc<Metered>,
     #[cfg(feature = "bench")]
     single: Option<Arc<single::Single>>,
 }
@@ -75,6 +79,7 @@ impl Redis {
             redis: Arc::clone(self),
             lost,
             leases: Arc::default(),
+            metered: Arc::default(),
             #[cfg(feature = "bench")]
             single: single::Single::from_environment().map(Arc::new),
         };
@@ -125,7 +130,9 @@ impl Lane {
         }
         let asked = charges.iter().zip(&covers).filter(|(_, cover)| matches!(cover, Cover::Ask));
         let rest: Charges = asked.map(|(charge, _)| charge.clone()).collect();
-        let judged = if rest.is_empty() {
+        let only_counts =
+            rest.len() < charges.len() && rest.iter().all(|charge| charge.limit.is_meter());
+        let judged = if only_counts {
             let verdict = Verdict { now, allowed: true, readings: SmallVec::new() };
             Ok(Answer { verdict, index: 0, leased: true })
         } else {
@@ -139,6 +146,11 @@ impl Lane {
             }
         }
         let mut answer = judged?;
+        if only_counts {
+            rest.iter().for_each(|charge| self.metered.add(charge));
+            let unread = Reading { held: 0, window: Start::new(0) };
+            answer.verdict.readings = rest.iter().map(|_| unread).collect();
+        }
         self.learn(&rest, &answer.verdict);
         let mut judged = std::mem::take(&mut answer.verdict.readings).into_iter();
         let reading = |cover: &Cover| match cover {
@@ -165,12 +177,24 @@ impl Lane {
         while Arc::strong_count(&self.leases) > 1 {
             tokio::time::sleep(GIVE_BACK).await;
             self.give_back(self.leases.unspent(boot_clock(), false)).await;
+            self.count().await;
+        }
+    }
+
+    /// Counts what checks that leases covered have used.
+    async fn count(&self) {
+        let deadline = Instant::now() + self.redis.deadline;
+        for counted in self.judge_all(&self.metered.take(), deadline).await {
+            if let Err(error) = counted {
+                tracing::debug!(%error, "usage that leases covered is lost");
+            }
         }
     }
 
     /// Gives all leases back, before the node stops.
     pub async fn retire(&self) {
         self.give_back(self.leases.unspent(boot_clock(), true)).await;
+        self.count().await;
     }
 
     /// What is lost here was charged for nothing: that admits less, never more.
@@ -185,7 +209,7 @@ impl Lane {
         for (charge, reading) in charges.iter().zip(&verdict.readings) {
             if Leases::concern(charge) {
                 let more = if verdict.allowed { charge.amount() } else { 0 };
-                self.leases.learn(charge, reading.held + more, verdict.now);
+                self.leases.learn(charge, reading.level() + more, verdict.now);
             }
         }
     }

@@ -23,12 +23,15 @@ impl Single {
         let shared = self.0.get_or_try_init(async || connect().await.map(|made| made.0)).await?;
         let mut call = Call::default();
         call.add(charges, redis.clock.now());
-        let value = script::run(&call, &mut shared.clone())
+        let value = script::CHECK
+            .run(&call, &mut shared.clone())
             .await
             .map_err(|error| connection::meaning(&error))?;
         match Reply::new(value)?.next(charges)? {
             Judged::Verdict(verdict) => Ok(Answer { verdict, index: 0, leased: false }),
-            Judged::Elsewhere | Judged::BadRow(_) => Err(Error::BadReply("no verdict".into())),
+            Judged::Elsewhere | Judged::Over | Judged::BadRow(_) => {
+                Err(Error::BadReply("no verdict".into()))
+            }
         }
     }
 }

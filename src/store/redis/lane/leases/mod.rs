@@ -256,7 +256,7 @@ impl Leased {
         // To the client the unspent lease is as good as unspent budget.
         let held =
             self.level_now(throttle, now).saturating_sub(left.saturating_mul(throttle.per()));
-        Cover::Taken(Reading { held, window: Start::new(0) }, origin)
+        Cover::Taken(Reading { held: held.cast_signed(), window: Start::new(0) }, origin)
     }
 
     /// The lease to ask for now: the demand of the next moment, but no more than a fair part of

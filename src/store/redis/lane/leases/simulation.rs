@@ -107,7 +107,7 @@ impl World {
         if verdict.allowed {
             self.charged.push((self.now.get(), charge.cost));
         }
-        (verdict.allowed, verdict.readings[0].held + made)
+        (verdict.allowed, verdict.readings[0].level() + made)
     }
 
     fn check(&mut self, lane: usize, cost: u64) {

@@ -1,0 +1,172 @@
+//! Days that are over: what each came to, kept while it can be told; and corrections by operators.
+//! Twin of `lua/usage.lua`; change them together.
+//!
+//! A count by days is written over by the next day's first charge, so the day before is taken out
+//! first. It happens with that charge or with a correction, not at midnight: nobody looks at keys
+//! that nobody uses. What days mean to whoever reads them is for the control plane.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Row, Rows, Unjudged, calendar_quota, token_bucket, written};
+use crate::algorithm::Reading;
+use crate::algorithm::calendar_quota::Count;
+#[cfg(doc)]
+use crate::limit::Limit;
+use crate::limit::{Charge, KEPT_DAYS, Rule, Start, Windows};
+use crate::time::Micros;
+
+/// The most that a correction makes of a count, up or down: sums with it stay exact in doubles.
+const MOST: i64 = 1 << 52;
+
+/// A day that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Day {
+    /// Which, in days since 1970.
+    pub day: u64,
+    /// Units used.
+    pub used: i64,
+    /// What was left of the quota when it ended; `None` where there was none.
+    pub left: Option<i64>,
+}
+
+/// The days of a subject by one plan and in one unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Days {
+    /// Those that are over, in the order in which they were kept; one may be there in parts.
+    pub over: Vec<Day>,
+    /// A day that is not over, and what was granted on it: so much more was used than its row says.
+    pub granted: Option<(u64, i64)>,
+}
+
+/// What an operator wants of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Correction {
+    /// Of a quota so much is left from now on.
+    Left(u64),
+    /// Of a quota so much more is left.
+    More(u64),
+    /// So much of what was counted was not used.
+    Unused(u64),
+    /// A quota is whole again, a bucket empty.
+    Afresh,
+}
+
+/// Where rows and days are kept, under the guard of whoever calls.
+pub trait Diary: Rows {
+    /// The days of a charge's subject that are kept under its limit's [`Limit::days_row`].
+    fn days(&self, charge: &Charge) -> Days;
+    /// Replaces them.
+    fn write_days(&mut self, charge: &Charge, days: Days);
+}
+
+/// The day of the window that starts so.
+#[must_use]
+pub fn day_of(start: Start) -> u64 {
+    start.get() / 86_400
+}
+
+/// Whether a charge would be written over a day that has to be kept.
+pub(super) fn is_over(charge: &Charge, row: Option<Row>, current: Start) -> bool {
+    charge.limit.keeps_days() && row.and_then(Row::count).is_some_and(|row| row.window < current)
+}
+
+impl Days {
+    /// What was granted on a day that is not over.
+    #[must_use]
+    pub fn granted_on(&self, day: u64) -> i64 {
+        self.granted.filter(|granted| granted.0 == day).map_or(0, |granted| granted.1)
+    }
+
+    /// Whether any of it can still be told, in whatever time zone.
+    #[must_use]
+    pub fn matter(&self, now: Micros) -> bool {
+        let oldest = (now.get() / 86_400_000_000).saturating_sub(KEPT_DAYS + 1);
+        let last = self.over.last().map(|day| day.day);
+        last.max(self.granted.map(|granted| granted.0)).is_some_and(|last| last >= oldest)
+    }
+
+    /// Forgets what is too old to be told on the day `today`.
+    fn forget_before(&mut self, today: u64) {
+        let oldest = today.saturating_sub(KEPT_DAYS);
+        self.over.retain(|day| day.day >= oldest);
+        self.granted = self.granted.filter(|granted| granted.0 >= oldest);
+    }
+}
+
+/// Keeps the day of a charge's limit if it is over.
+///
+/// # Errors
+/// Where `now` lies outside the windows on offer.
+pub fn keep(
+    charge: &Charge,
+    windows: &Windows,
+    now: Micros,
+    diary: &mut impl Diary,
+) -> Result<(), Unjudged> {
+    let (current, _) = windows.at(now).ok_or(Unjudged::Elsewhere)?;
+    let row = diary.read(charge);
+    let Some(count) = row.and_then(Row::count).filter(|_| is_over(charge, row, current)) else {
+        return Ok(());
+    };
+    // Nobody has charged the quota since that day: they are charged together.
+    let left = charge.limit.told_quota().map(|quota| {
+        let of_quota = Charge { limit: quota.clone(), ..*charge };
+        let used = diary.read(&of_quota).and_then(Row::count).map_or(0, |count| count.used);
+        quota.size().cast_signed() - used
+    });
+    let (day, mut days) = (day_of(count.window), diary.days(charge));
+    let used = count.used + days.granted_on(day);
+    days.granted = days.granted.filter(|granted| granted.0 != day);
+    days.forget_before(day_of(current));
+    days.over.push(Day { day, used, left });
+    diary.write_days(charge, days);
+    // Not removed: the window that counts must not begin a second time if the clock steps back.
+    let reading = Reading { held: 0, window: current };
+    let (row, until) = written(charge, row, Some(windows), reading, now);
+    diary.write(charge, row, until);
+    Ok(())
+}
+
+/// Corrects a counter whose day is not over.
+///
+/// # Errors
+/// Where `now` lies outside the windows on offer.
+pub fn correct(
+    charge: &Charge,
+    correction: Correction,
+    windows: Option<&Windows>,
+    now: Micros,
+    diary: &mut impl Diary,
+) -> Result<(), Unjudged> {
+    let row = diary.read(charge);
+    if let (Rule::Throttle(throttle), Some(Row::Bucket(_))) = (charge.limit.rule(), row)
+        && correction == Correction::Afresh
+    {
+        // As by another rate: what was charged before gives nothing back any more.
+        let since = now.get() / token_bucket::TICK + 1;
+        let fresh = token_bucket::written(None, 0, throttle, now);
+        diary.write(charge, Row::Bucket(token_bucket::Bucket { since, ..fresh }), now);
+    }
+    let Some(windows) = windows else { return Ok(()) };
+    let (current, _) = windows.at(now).ok_or(Unjudged::Elsewhere)?;
+    let Count { used, window } = calendar_quota::counting(row.and_then(Row::count), current);
+    let day = day_of(window);
+    let kept = charge.limit.keeps_days();
+    let granted = if kept { diary.days(charge).granted_on(day) } else { 0 };
+    let after = match correction {
+        Correction::Left(left) => charge.limit.size().cast_signed() - left.cast_signed(),
+        Correction::More(more) => used.saturating_sub_unsigned(more),
+        Correction::Unused(unused) => used - unused.cast_signed().min((used + granted).max(0)),
+        Correction::Afresh => 0,
+    };
+    let after = after.clamp(-MOST, MOST);
+    if kept && after != used && !matches!(correction, Correction::Unused(_)) {
+        let mut days = diary.days(charge);
+        days.forget_before(day);
+        days.granted = Some((day, granted + used - after));
+        diary.write_days(charge, days);
+    }
+    let (row, until) = written(charge, row, Some(windows), Reading { held: after, window }, now);
+    diary.write(charge, row, until);
+    Ok(())
+}

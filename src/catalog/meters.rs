@@ -1,0 +1,43 @@
+//! What of a plan is counted by days: requests, and every unit that the plan limits.
+//!
+//! A plan's quota of a day is that count itself, so that such a plan's checks cost no more for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::limit::{Limit, Period, Quota, Rule, Unit};
+
+/// Has each unit's days kept: by the plan's first enforced quota of the unit if that is one of a
+/// day, else by a meter. A meter's days are the quota's, else those of the plan's first quota.
+pub(super) fn add(plan: &str, limits: &mut Vec<Arc<Limit>>) {
+    let mut units: BTreeSet<Unit> = limits.iter().map(|limit| limit.unit().clone()).collect();
+    units.insert(Unit::requests());
+    let zone = |limit: &Limit| quota(limit).map(|quota| quota.calendar.zone_name().to_owned());
+    let plans_zone = limits.iter().find_map(|limit| zone(limit)).unwrap_or_else(|| "UTC".into());
+    for unit in units {
+        let enforced = |limit: &&mut Arc<Limit>| {
+            limit.refuses_alone() && *limit.unit() == unit && quota(limit).is_some()
+        };
+        let first = limits.iter_mut().find(enforced);
+        if let Some(limit) = &first
+            && quota(limit).is_some_and(|quota| quota.calendar.period() == Period::Day)
+        {
+            first.and_then(Arc::get_mut).into_iter().for_each(|limit| limit.keep_days(plan));
+            continue;
+        }
+        let first = first.map(|limit| Arc::clone(limit));
+        let zone = first.as_deref().and_then(zone).unwrap_or_else(|| plans_zone.clone());
+        let meter = Limit::meter(plan, unit, &zone, first);
+        let tried =
+            |meter: &Limit| limits.iter().any(|limit| meter.other_count() == Some(limit.row()));
+        let meter = meter.map(|meter| if tried(&meter) { meter.alone() } else { meter });
+        limits.extend(meter.map(Arc::new));
+    }
+}
+
+fn quota(limit: &Limit) -> Option<&Quota> {
+    match limit.rule() {
+        Rule::Quota(quota) => Some(quota),
+        Rule::Throttle(_) => None,
+    }
+}

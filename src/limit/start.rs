@@ -1,0 +1,42 @@
+//! Names of windows, by the calendar.
+
+use jiff::ToSpan as _;
+use jiff::civil::{Date, date};
+
+/// A window's name: the civil time at which it starts, in seconds since 1970-01-01 00:00.
+///
+/// Windows are named by the calendar and not by instant, so that two nodes with different time
+/// zone data count into the same window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Start(u64);
+
+impl Start {
+    /// So many seconds after 1970-01-01 00:00, at most 2^40 - 1 (five bytes in a row).
+    #[must_use]
+    pub const fn new(seconds: u64) -> Self {
+        Self(if seconds < 1 << 40 { seconds } else { (1 << 40) - 1 })
+    }
+
+    /// Seconds since 1970-01-01 00:00.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The midnight with which a day begins.
+    #[must_use]
+    pub fn on(date: Date) -> Self {
+        Self::new(u64::try_from(date.duration_since(EPOCH).as_secs()).unwrap_or(0))
+    }
+
+    /// The day in which it lies.
+    #[must_use]
+    pub fn date(self) -> Date {
+        EPOCH.saturating_add((self.0 / DAY).cast_signed().days())
+    }
+}
+
+/// A day's nominal length in seconds.
+const DAY: u64 = 86_400;
+
+const EPOCH: Date = date(1970, 1, 1);

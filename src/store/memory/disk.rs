@@ -1,0 +1,98 @@
+//! Counters on the disk, so that a restart forgets none: a redb file beside the registry's.
+//!
+//! Checks never wait for it. What has changed is written once a second, and when the process
+//! stops; a crash loses what was counted since, no more.
+
+use std::path::Path;
+
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+
+use super::row::{PackedRow, RowKey};
+use crate::algorithm::days::Days;
+use crate::store::{Error, Unopened};
+
+/// Rows as they are in memory. Another packing gets another name.
+const ROWS: TableDefinition<'_, [u8; 16], [u8; 28]> = TableDefinition::new("rows 1");
+/// Days, as JSON: they are few and seldom written.
+const DAYS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("days 1");
+
+/// The file.
+pub(super) struct Disk(Database);
+
+/// What has become of a counter since it was written last.
+pub(super) struct Changed {
+    pub(super) key: RowKey,
+    /// `None` where it is forgotten.
+    pub(super) row: Option<PackedRow>,
+    /// `None` where there are none.
+    pub(super) days: Option<Days>,
+}
+
+impl Disk {
+    /// Opens the file in `folder`, which is made where it is missing.
+    pub(super) fn open(folder: &Path) -> Result<Self, Unopened> {
+        std::fs::create_dir_all(folder)?;
+        Ok(Self(Database::create(folder.join("counts.redb"))?))
+    }
+
+    /// Tells all that was written.
+    pub(super) fn read(
+        &self,
+        mut row: impl FnMut(RowKey, PackedRow),
+        mut days: impl FnMut(RowKey, Days),
+    ) -> Result<(), Error> {
+        let mut read = || -> Result<(), redb::Error> {
+            let transaction = self.0.begin_read()?;
+            match transaction.open_table(ROWS) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+                table => {
+                    for entry in table?.iter()? {
+                        let (key, value) = entry?;
+                        row(RowKey::from_bytes(&key.value()), PackedRow::from_bytes(value.value()));
+                    }
+                }
+            }
+            for entry in transaction.open_table(DAYS)?.iter()? {
+                let (key, value) = entry?;
+                match serde_json::from_slice(value.value()) {
+                    Ok(read) => days(RowKey::from_bytes(&key.value()), read),
+                    Err(error) => tracing::error!(%error, "days that were kept cannot be read"),
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|error| failed(&error))
+    }
+
+    /// Writes all of it, or nothing; it is on the disk when this returns.
+    pub(super) fn write(&self, changes: &[Changed]) -> Result<(), Error> {
+        let write = || -> Result<(), redb::Error> {
+            let transaction = self.0.begin_write()?;
+            {
+                let (mut rows, mut days) =
+                    (transaction.open_table(ROWS)?, transaction.open_table(DAYS)?);
+                for Changed { key, row, days: kept } in changes {
+                    let key = key.to_bytes();
+                    match row {
+                        Some(row) => drop(rows.insert(key, row.to_bytes())?),
+                        None => drop(rows.remove(key)?),
+                    }
+                    match kept {
+                        Some(kept) => {
+                            let kept = serde_json::to_vec(kept).unwrap_or_default();
+                            days.insert(key, &*kept)?;
+                        }
+                        None => drop(days.remove(key)?),
+                    }
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        write().map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &redb::Error) -> Error {
+    Error::Unreachable(format!("the data directory: {error}"))
+}

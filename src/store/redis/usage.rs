@@ -1,0 +1,207 @@
+//! Days that are over, and corrections: calls of `lua/usage.lua`, and its rows read.
+//!
+//! Reading changes nothing: a day that nobody has taken out yet is told from the count itself.
+
+use redis::Value;
+
+use super::call::{Shared, double};
+use super::connection::meaning;
+use super::reply::Reply;
+use super::script::{Arguments, USAGE};
+use super::{Error, Redis};
+use crate::algorithm::calendar_quota::Count;
+use crate::algorithm::days::{Correction, Day, Days};
+use crate::limit::{Charge, Charges, Limit, RowId, Start, Subject};
+use crate::store::Usage;
+use crate::time::Micros;
+
+/// What is left where there is no quota.
+const NO_QUOTA: i64 = 1 << 54;
+
+/// The arguments of one call of the usage script.
+#[derive(Default)]
+pub(super) struct UsageCall {
+    shared: Shared,
+    days: Vec<u8>,
+    corrections: Vec<u8>,
+}
+
+impl Arguments for UsageCall {
+    const DAYS: bool = true;
+
+    fn subjects(&self) -> &[Subject] {
+        &self.shared.subjects
+    }
+
+    fn packed(&self) -> [&[u8]; 3] {
+        [&self.shared.limits, &self.days, &self.corrections]
+    }
+}
+
+impl UsageCall {
+    /// Keeps what is over of all days that `checks` count.
+    pub(super) fn days_of(checks: &[&Charges], now: Micros) -> Self {
+        let mut call = Self::default();
+        for charges in checks {
+            call.keep_days(charges, now);
+        }
+        call
+    }
+
+    /// Whether there is nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.days.is_empty() && self.corrections.is_empty()
+    }
+
+    fn keep_days(&mut self, charges: &[Charge], now: Micros) {
+        for charge in charges.iter().filter(|charge| charge.limit.keeps_days()) {
+            let [subject, limit] = self.shared.places(charge.subject, &charge.limit, now);
+            let quota = charge.limit.told_quota().map_or(0, |quota| self.shared.limit(quota, now));
+            for place in [subject, limit, quota] {
+                self.days.extend_from_slice(&place.to_le_bytes());
+            }
+            self.days.extend_from_slice(&days_id(&charge.limit));
+        }
+    }
+
+    fn correct(&mut self, charge: &Charge, correction: Correction, now: Micros) {
+        let (what, amount) = match correction {
+            Correction::Left(left) => (1, left),
+            Correction::More(more) => (2, more),
+            Correction::Unused(unused) => (3, unused),
+            Correction::Afresh => (4, 0),
+        };
+        let [subject, limit] = self.shared.places(charge.subject, &charge.limit, now);
+        self.corrections.push(what);
+        self.corrections.extend_from_slice(&subject.to_le_bytes());
+        self.corrections.extend_from_slice(&limit.to_le_bytes());
+        self.corrections.extend_from_slice(&double(amount));
+        self.corrections.extend_from_slice(&days_id(&charge.limit));
+    }
+}
+
+impl Redis {
+    pub(in crate::store) async fn usage(
+        &self,
+        of: &[Charge],
+    ) -> Result<(Micros, Vec<Usage>), Error> {
+        let mut ask = redis::pipe();
+        ask.cmd("TIME");
+        let mut name = String::new();
+        for charge in of {
+            ask.cmd("MGET");
+            name.clear();
+            charge.subject.write_redis_key(&mut name);
+            ask.arg(&*name);
+            name.clear();
+            charge.subject.write_usage_key(&mut name);
+            ask.arg(&*name);
+        }
+        let mut connection = self.pooled().await?;
+        let reply: Vec<Value> = ask.query_async(&mut connection).await.map_err(|error| {
+            drop(deadpool_redis::Connection::take(connection));
+            meaning(&error)
+        })?;
+        let bad = |error: redis::ParsingError| Error::BadReply(error.to_string());
+        let mut reply = reply.into_iter();
+        let time = reply.next().unwrap_or(Value::Nil);
+        let (seconds, micros): (u64, u64) = redis::from_redis_value(time).map_err(bad)?;
+        let usage = of.iter().zip(reply).map(|(charge, strings)| {
+            let strings: [Option<Vec<u8>>; 2] = redis::from_redis_value(strings).map_err(bad)?;
+            let [rows, days] = strings.map(Option::unwrap_or_default);
+            let count = |row: Option<RowId>| row.map_or(Ok(None), |row| count_in(&rows, row.get()));
+            let limit = &charge.limit;
+            Ok(Usage {
+                counts: [count(Some(limit.row()))?, count(limit.other_count())?],
+                quota: count(limit.told_quota().map(|quota| quota.row()))?,
+                days: limit
+                    .days_row()
+                    .map_or(Ok(Days::default()), |row| days_in(&days, row.get()))?,
+            })
+        });
+        Ok((Micros::new(seconds * 1_000_000 + micros), usage.collect::<Result<_, _>>()?))
+    }
+
+    pub(in crate::store) async fn correct(
+        &self,
+        charges: &[Charge],
+        corrections: &[(usize, Correction)],
+    ) -> Result<(), Error> {
+        // The second time Redis' clock has been read.
+        for _ in 0..2 {
+            let (mut call, now) = (UsageCall::default(), self.clock.now());
+            call.keep_days(charges, now);
+            for &(place, correction) in corrections {
+                call.correct(&charges[place], correction, now);
+            }
+            let mut connection = self.pooled().await?;
+            let reply = USAGE.run(&call, &mut connection).await.map_err(|error| {
+                drop(deadpool_redis::Connection::take(connection));
+                meaning(&error)
+            })?;
+            let mut reply = Reply::new(reply)?;
+            self.clock.observe(reply.now);
+            if reply.number()? == 1 {
+                return Ok(());
+            }
+        }
+        Err(Error::BadReply("Redis' clock moved away twice within one correction".into()))
+    }
+}
+
+/// Under which id a limit's days are kept, in five bytes; 0 where they are not.
+fn days_id(limit: &Limit) -> [u8; 5] {
+    let mut id = [0; 5];
+    id.copy_from_slice(&limit.days_row().map_or(0, RowId::get).to_le_bytes()[..5]);
+    id
+}
+
+/// The count under `id` among a subject's rows; `lua/subject.lua` says how they are packed.
+fn count_in(rows: &[u8], id: u64) -> Result<Option<Count>, Error> {
+    const SIZES: [usize; 2] = [33, 17];
+    let Some((&format, _)) = rows.split_first() else { return Ok(None) };
+    let mut rest = rows.get(5..).unwrap_or_default();
+    if format != 1 {
+        return Err(Error::BadRow(format!("a subject has format {format}")));
+    }
+    while !rest.is_empty() {
+        let row = number(rest, 0, 5);
+        let size = SIZES[usize::from(row % 2 == 1)];
+        if row == id {
+            let (used, window) = (signed(rest, 5), Start::new(number(rest, 12, 5)));
+            return Ok(Some(Count { used, window }));
+        }
+        rest = rest.get(size..).unwrap_or_default();
+    }
+    Ok(None)
+}
+
+/// The days of the count under `id`; `lua/usage.lua` says how they are packed.
+fn days_in(days: &[u8], id: u64) -> Result<Days, Error> {
+    let mut found = Days::default();
+    let Some((&format, rows)) = days.split_first() else { return Ok(found) };
+    if format != 1 {
+        return Err(Error::BadRow(format!("a subject's days have format {format}")));
+    }
+    for row in rows.chunks_exact(21) {
+        let (of, day) = (number(row, 0, 5), number(row, 5, 2));
+        let (used, left) = (signed(row, 7), signed(row, 14));
+        if of == id {
+            found.over.push(Day { day, used, left: (left != NO_QUOTA).then_some(left) });
+        } else if of == id - 1 {
+            found.granted = Some((day, used));
+        }
+    }
+    Ok(found)
+}
+
+/// The number in so many bytes of `row`; 0 beyond its end.
+fn number(row: &[u8], at: usize, bytes: usize) -> u64 {
+    let bytes = row.get(at..at + bytes).unwrap_or_default();
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+/// The number with a sign in seven bytes of `row`.
+fn signed(row: &[u8], at: usize) -> i64 {
+    (number(row, at, 7) << 8).cast_signed() >> 8
+}

@@ -1,0 +1,276 @@
+//! Usage: what keys have used by day, to the unit, whichever node and day it was.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::ToSpan as _;
+use serde_json::{Value, json};
+
+use super::{TOKEN, as_bearer, call, node};
+use crate::support::http::Kept;
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+use crate::support::{eventually, repository};
+
+const DAY: i64 = 86_400 * 1_000_000;
+
+const PLANS: &str = r"
+version: 1
+plans:
+  - id: daily
+    quota: { limit: 900, period: day }
+    limits: [ { name: tpm, unit: total_tokens, throttle: { rate: 1000000/s, burst: 1000000 } } ]
+  - { id: monthly, quota: { limit: 700, period: month } }
+  - { id: open, throttle: { rate: 100000/s, burst: 100000 } }
+  - { id: ahead, consistency: leased, throttle: { rate: 2000/s, burst: 2000 } }
+keys:
+  - { id: a, value: key-a, plans: [daily] }
+  - { id: b, value: key-b, plans: [monthly] }
+  - { id: c, value: key-c, plans: [open] }
+  - { id: d, value: key-d, plans: [ahead] }
+";
+
+fn python_runs(node: &Node) {
+    let output = Command::new("python3")
+        .arg(repository("tests/it/aws/usage.py"))
+        .args([format!("http://{}", node.admin()), format!("http://{}", node.address())])
+        .envs([("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{}", node.log());
+}
+
+#[test]
+fn awss_own_client_reads_and_corrects_usage_on_redis() {
+    let redis = RedisServer::start();
+    python_runs(&node(None, &["--store", &redis.url()]));
+}
+
+#[test]
+fn awss_own_client_reads_and_corrects_usage_in_the_embedded_mode() {
+    python_runs(&node(None, &[]));
+}
+
+/// The days of a key from `start` on, as pairs of used and remaining.
+pub fn days(
+    node: &Node,
+    plan: &str,
+    key: &str,
+    unit: &str,
+    start: jiff::civil::Date,
+) -> Vec<[i64; 2]> {
+    let end = start.saturating_add(89.days());
+    let query = format!("keyId={key}&unit={unit}&startDate={start}&endDate={end}");
+    let told = call(node, "GET", &format!("/usageplans/{plan}/usage?{query}"), Value::Null);
+    serde_json::from_value(told["values"][key].clone()).unwrap()
+}
+
+/// The day that a clock ahead of the machine's by so much shows.
+pub fn today(ahead: i64) -> jiff::civil::Date {
+    let now = jiff::Timestamp::now().checked_add(ahead.microseconds()).unwrap();
+    jiff::tz::TimeZone::UTC.to_datetime(now).date()
+}
+
+/// So many microseconds until the next midnight but two hours.
+fn to_late_evening() -> i64 {
+    let now = jiff::Timestamp::now().as_microsecond();
+    (DAY - now % DAY + 22 * DAY / 24) % DAY
+}
+
+#[test]
+fn usage_is_what_was_admitted_to_the_unit_over_two_nodes_and_a_change_of_day() {
+    let redis = RedisServer::start_with_clock();
+    let ahead = to_late_evening();
+    redis.shift_clock(ahead);
+    let url = redis.url();
+    let flags = ["--store", &*url, "--check-deadline", "10s", "--denial-memo", "false"];
+    let nodes = [node(Some(PLANS), &flags), node(Some(PLANS), &flags)];
+    let admitted: [AtomicU64; 3] = Default::default();
+    let tokens = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for client in 0..6 {
+            let (nodes, admitted, tokens, redis) = (&nodes, &admitted, &tokens, &redis);
+            scope.spawn(move || {
+                let mut connection = Kept::open(nodes[client % 2].address()).unwrap();
+                for number in 0..300_u64 {
+                    if client == 0 && number == 150 {
+                        redis.shift_clock(ahead + DAY);
+                    }
+                    let plan = (number % 3) as usize;
+                    let cost = json!({"requests": number % 4, "total_tokens": number % 7});
+                    let key = ["key-a", "key-b", "key-c"][plan];
+                    let body = json!({"api_key": key, "cost": cost});
+                    let answer = connection.post("/check", &body.to_string()).unwrap();
+                    if answer.status == 200 {
+                        admitted[plan].fetch_add(number % 4, Ordering::Relaxed);
+                        if plan == 0 {
+                            tokens.fetch_add(number % 7, Ordering::Relaxed);
+                        }
+                    } else {
+                        assert_eq!(answer.status, 429, "{answer:?}");
+                    }
+                }
+            });
+        }
+    });
+    let start = today(ahead);
+    let sum = |days: &[[i64; 2]]| days.iter().map(|day| day[0].cast_unsigned()).sum::<u64>();
+    for (place, (plan, key)) in [("daily", "a"), ("monthly", "b"), ("open", "c")].iter().enumerate()
+    {
+        for node in &nodes {
+            let days = days(node, plan, key, "requests", start);
+            assert_eq!(days.len(), 2, "{plan}: {days:?}");
+            assert!(days.iter().all(|day| day[0] > 0), "{plan}: {days:?}");
+            assert_eq!(sum(&days), admitted[place].load(Ordering::Relaxed), "{plan}: {days:?}");
+        }
+    }
+    assert_eq!(sum(&days(&nodes[0], "daily", "a", "total_tokens", start)), tokens.into_inner());
+    let of_daily = days(&nodes[0], "daily", "a", "requests", start);
+    assert!(of_daily.iter().all(|day| day[0] + day[1] == 900), "{of_daily:?}");
+    // Of a longer quota what was left when each day ended, unless a month has ended between them.
+    let of_monthly = days(&nodes[0], "monthly", "b", "requests", start);
+    let used_before = if today(ahead + DAY).day() == 1 { 0 } else { of_monthly[0][0] };
+    assert_eq!(of_monthly[0][0] + of_monthly[0][1], 700);
+    assert_eq!(used_before + of_monthly[1][0] + of_monthly[1][1], 700);
+}
+
+#[test]
+fn sixty_two_days_are_kept_and_the_day_before_them_is_gone() {
+    let redis = RedisServer::start_with_clock();
+    redis.shift_clock(0);
+    let node = node(Some(PLANS), &["--store", &redis.url()]);
+    for day in 0..64 {
+        redis.shift_clock(day * DAY);
+        for (number, key) in ["key-a", "key-b"].iter().enumerate() {
+            let answer = node.check(json!({"api_key": key, "cost": 1 + day % 5 + number as i64}));
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+    }
+    for (plan, key, number) in [("daily", "a", 0), ("monthly", "b", 1)] {
+        let days = days(&node, plan, key, "requests", today(0));
+        let used: Vec<i64> = days.iter().map(|day| day[0]).collect();
+        let kept: Vec<i64> = (1..64).map(|day| 1 + day % 5 + number).collect();
+        assert_eq!((used[0], &used[1..]), (0, &*kept), "{plan}");
+    }
+    // One string beside the subject: 21 bytes for each day.
+    let keys = redis.ask(&["KEYS", "tg:*:usage"]);
+    let redis::Value::Array(keys) = keys else { panic!("{keys:?}") };
+    assert_eq!(keys.len(), 2);
+    for key in keys {
+        let key: String = redis::from_redis_value(key).unwrap();
+        let length: u64 = redis::from_redis_value(redis.ask(&["STRLEN", &key])).unwrap();
+        // The daily plan's key has as many days of tokens: none were used, and none are kept.
+        assert_eq!(length, 1 + 62 * 21, "{key}");
+        let lives: i64 = redis::from_redis_value(redis.ask(&["TTL", &key])).unwrap();
+        assert!((62 * 86_400..=64 * 86_400).contains(&lives), "{lives} s");
+    }
+}
+
+#[test]
+fn a_refused_check_and_a_look_meter_nothing() {
+    let redis = RedisServer::start();
+    let node = node(Some(PLANS), &["--store", &redis.url()]);
+    let used = |unit: &str| days(&node, "daily", "a", unit, today(0))[0][0];
+    assert_eq!(node.check(json!({"api_key": "key-a", "cost": {"total_tokens": 5}})).status, 200);
+    // The requests do not fit, so the tokens are not used either.
+    let both = json!({"requests": 900, "total_tokens": 7});
+    assert_eq!(node.check(json!({"api_key": "key-a", "cost": both})).status, 429);
+    let look = json!({"requests": 0, "total_tokens": 0});
+    assert_eq!(node.check(json!({"api_key": "key-a", "cost": look})).status, 200);
+    assert_eq!((used("requests"), used("total_tokens")), (1, 5));
+    let answer = node.check(json!({"api_key": "key-c"})).json();
+    assert_eq!(answer["limits"].as_array().unwrap().len(), 1, "no answer tells of a meter");
+}
+
+#[test]
+fn what_leases_cover_is_counted_too() {
+    let redis = RedisServer::start();
+    let node = node(Some(PLANS), &["--store", &redis.url()]);
+    let mut leased = 0;
+    let mut admitted = 0;
+    for _ in 0..1_500 {
+        let answer = node.check(json!({"api_key": "key-d"}));
+        leased += u64::from(answer.body.contains("\"lease\""));
+        admitted += i64::from(answer.status == 200);
+    }
+    assert!(leased > 100, "{leased} of 1500");
+    eventually("all of it is counted", || {
+        days(&node, "ahead", "d", "requests", today(0))[0][0] == admitted
+    });
+}
+
+#[test]
+fn a_plan_that_changes_loses_no_unit_and_other_plans_stay_apart() {
+    let node = node(Some(PLANS), &[]);
+    let plan = |limits: &str, more: &str| {
+        format!(
+            "version: 1\nplans: [{{ id: p, {limits} }}, {{ id: q, quota: {{ limit: 9, period: day }} }}]\nkeys: [{{ id: k, value: key-k, plans: [{more}] }}]"
+        )
+    };
+    let versions = [
+        plan("quota: { limit: 100, period: day }", "p"),
+        plan("quota: { limit: 100, period: month }", "p"),
+        plan("throttle: { rate: 100/s, burst: 100 }", "p"),
+        plan("quota: { limit: 50, period: day }", "p"),
+    ];
+    for (number, version) in versions.iter().enumerate() {
+        let before = node.metric("tollgate_catalog_reloads_total", "ok");
+        std::fs::write(node.catalog_file(), version).unwrap();
+        eventually("it is in use", || node.metric("tollgate_catalog_reloads_total", "ok") > before);
+        let answer = node.check(json!({"api_key": "key-k", "cost": 1 + number}));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(days(&node, "p", "k", "requests", today(0)), [[1 + 2 + 3 + 4, 50 - 1 - 4]]);
+    let before = node.metric("tollgate_catalog_reloads_total", "ok");
+    std::fs::write(node.catalog_file(), plan("quota: { limit: 50, period: day }", "q")).unwrap();
+    eventually("it is in use", || node.metric("tollgate_catalog_reloads_total", "ok") > before);
+    assert_eq!(node.check(json!({"api_key": "key-k", "cost": 2})).status, 200);
+    assert_eq!(days(&node, "q", "k", "requests", today(0)), [[2, 7]]);
+    assert_eq!(days(&node, "p", "k", "requests", today(0))[0][0], 10, "as it was");
+}
+
+#[test]
+fn usage_is_a_file_too_with_every_key_of_the_plan() {
+    let keys: String = (0..1_203)
+        .map(|number| format!("  - {{ id: k{number:04}, value: key-{number}, plans: [open] }}\n"))
+        .collect();
+    let node = node(Some(&format!("{PLANS}{keys}")), &[]);
+    assert_eq!(node.check(json!({"api_key": "key-700", "cost": 7})).status, 200);
+    assert_eq!(node.check(json!({"api_key": "key-b", "cost": 2})).status, 200);
+    let today = today(0);
+    let dates = format!("startDate={today}&endDate={today}");
+    let path = format!("/usageplans/open/usage?{dates}&format=csv");
+    let file = as_bearer(&node, TOKEN, "GET", &path, "");
+    assert_eq!((file.status, file.header("content-type")), (200, Some("text/csv")));
+    // The chunks' lengths stand on lines of their own.
+    let lines: Vec<&str> = file.body.lines().filter(|line| line.contains(',')).collect();
+    assert_eq!(lines.len(), 1 + 1_204);
+    assert_eq!(lines[0], "key,plan,unit,day,used,remaining");
+    assert!(lines.contains(&&*format!("k0700,open,requests,{today},7,")));
+    let path = format!("/usageplans/monthly/usage?{dates}");
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [("authorization", &*bearer), ("accept", "text/csv")];
+    let file = crate::support::http::send(node.admin(), "GET", &path, &headers, "");
+    assert!(file.body.contains(&format!("b,monthly,requests,{today},2,698\n")), "{file:?}");
+}
+
+#[test]
+fn wrong_questions_are_refused_by_name() {
+    let node = node(Some(PLANS), &[]);
+    let cases = [
+        ("unit=bananas&startDate=2026-01-01&endDate=2026-01-02", "the plan counts"),
+        ("endDate=2026-01-02", "startDate"),
+        ("startDate=2026-01-01", "endDate"),
+        ("startDate=2026-1-1&endDate=2026-01-02", "startDate"),
+        ("startDate=2026-02-30&endDate=2026-03-02", "startDate"),
+        ("startDate=2026-01-02&endDate=2026-01-01", "before"),
+        ("startDate=2026-01-01&endDate=2026-04-01", "90 days"),
+        ("startDate=2026-01-01&endDate=2026-01-02&limit=0", "limit"),
+    ];
+    for (query, why) in cases {
+        let path = format!("/usageplans/daily/usage?{query}");
+        let answer = as_bearer(&node, TOKEN, "GET", &path, "");
+        assert!(answer.status == 400 && answer.body.contains(why), "{query}: {answer:?}");
+    }
+}
