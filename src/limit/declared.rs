@@ -9,7 +9,7 @@ use crate::time::Micros;
 
 /// Whether something may come back to a counter before time gives it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refunds {
+pub(super) enum Refunds {
     /// Never: a refusal stays true until its Retry-After.
     Never,
     /// At any time.
@@ -21,13 +21,13 @@ enum Refunds {
 /// One rule in one unit, under the name by which answers speak of it.
 #[derive(Debug)]
 pub struct Limit {
-    name: Arc<str>,
-    label: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) label: Arc<str>,
     pub(super) unit: Unit,
-    rule: Rule,
-    shadow: bool,
-    alternative: bool,
-    refunds: Refunds,
+    pub(super) rule: Rule,
+    pub(super) shadow: bool,
+    pub(super) alternative: bool,
+    pub(super) refunds: Refunds,
     pub(super) tally: Tally,
     pub(super) row: RowId,
 }
