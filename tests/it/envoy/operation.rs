@@ -6,6 +6,9 @@ use serde_json::json;
 use tollgate::grpc::proto::rate_limit_response::Code;
 use tonic::Request;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use super::{CONFIG, serve};
 use crate::support::eventually;
@@ -115,9 +118,67 @@ fn health_and_reflection_are_asked_as_grpc_has_them() {
             served.client.call("/grpc.health.v1.Health/Check", Request::new(asked)).unwrap();
         assert_eq!(health.status, 1, "{service}");
     }
-    let reflection = tollgate::grpc::proto::DESCRIPTORS;
-    let named = |name: &str| reflection.windows(name.len()).any(|part| part == name.as_bytes());
-    assert!(named("ShouldRateLimit"));
+    let asked = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileContainingSymbol(
+            "envoy.service.ratelimit.v3.RateLimitService".into(),
+        )),
+    };
+    let told = served.client.reflect(asked);
+    let Some(MessageResponse::FileDescriptorResponse(files)) = told.message_response else {
+        panic!("{told:?}")
+    };
+    let named = |name: &str| {
+        let tells = |file: &Vec<u8>| file.windows(name.len()).any(|part| part == name.as_bytes());
+        files.file_descriptor_proto.iter().any(tells)
+    };
+    assert!(named("ShouldRateLimit") && named("hits_addend"));
+}
+
+#[test]
+fn metrics_tell_clients_values_only_where_the_file_says_so_and_not_without_end() {
+    const LABELLED: &str = r#"
+domain: d
+descriptors:
+  - key: plain
+    rate_limit: { unit: year, requests_per_unit: 5000 }
+  - key: detailed
+    detailed_metric: true
+    rate_limit: { unit: year, requests_per_unit: 5000 }
+  - key: told
+    value_to_metric: true
+    descriptors: [ { key: path, value: "/a*", rate_limit: { unit: year, requests_per_unit: 5000 } } ]
+  - key: shared
+    value: "x*"
+    share_threshold: true
+    detailed_metric: true
+    rate_limit: { unit: year, requests_per_unit: 5000 }
+"#;
+    let served = serve(LABELLED, &[]);
+    #[rustfmt::skip]
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        (&[("plain", "secret")],              "plain"),
+        (&[("detailed", "seen")],             "detailed_seen"),
+        (&[("told", "seen"), ("path", "/ab")], "told_seen.path_/a*"),
+        (&[("shared", "xyz")],                "shared_x*"),
+    ];
+    for (entries, label) in cases {
+        assert!(served.passes(entries));
+        let labels = format!(r#"limit="{label}""#);
+        assert_eq!(served.node.metric("tollgate_decisions_total", &labels), 1.0, "{label}");
+    }
+    let many = (0..250).map(|n| descriptor(&[("detailed", &*format!("{n}"))]));
+    for part in 0..8 {
+        let asked = many.clone().map(|mut descriptor| {
+            descriptor.entries[0].value += &format!("-{part}");
+            descriptor
+        });
+        served.ask(asked.collect());
+    }
+    let metrics = served.node.get("/metrics").body;
+    let labels = metrics.lines().filter(|line| line.contains("limit=\"detailed")).count();
+    assert!((900..=1_001).contains(&labels), "{labels}");
+    assert!(!metrics.contains("secret"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
 use super::PATIENCE;
 
@@ -32,6 +33,19 @@ impl Client {
 
     pub fn send(&self, request: Request<RateLimitRequest>) -> Result<RateLimitResponse, Status> {
         self.call("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", request)
+    }
+
+    /// One answer of the reflection service, which talks in streams.
+    pub fn reflect(&self, request: ServerReflectionRequest) -> ServerReflectionResponse {
+        let mut grpc = Grpc::new(self.channel.clone());
+        self.runtime.block_on(async {
+            grpc.ready().await.unwrap();
+            let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+            let asked = Request::new(tonic::codegen::tokio_stream::once(request));
+            let codec = ProstCodec::default();
+            let answer = grpc.streaming(asked, PathAndQuery::from_static(path), codec).await;
+            answer.unwrap().into_inner().message().await.unwrap().unwrap()
+        })
     }
 
     pub fn call<Q: prost::Message + 'static, A: prost::Message + Default + 'static>(
