@@ -103,10 +103,11 @@ pub(super) async fn get(
 async fn csv(admin: Arc<Admin>, asked: Asked, usage: WantedUsage) -> Answer {
     let (mut first, mut after) = (String::from("key,plan,unit,day,used,remaining\n"), None);
     let mut more = asked.key_id.is_none();
-    match &asked.key_id {
-        Some(key) => append(&mut first, &usage, key, &admin.ledger.one(&usage, key).await?),
+    if let Some(key) = &asked.key_id {
+        append(&mut first, &usage, key, &admin.ledger.one(&usage, key).await?);
+    } else {
         // What is wrong with the question is said before the file begins.
-        None => (after, more) = page(&admin, &usage, None, &mut first).await?,
+        (after, more) = page(&admin, &usage, None, &mut first).await?;
     }
     let rest = stream::try_unfold((after, more), move |(after, more)| {
         let (admin, usage) = (Arc::clone(&admin), usage.clone());

@@ -144,7 +144,7 @@ impl RecordedCharge {
         let unit = Unit::new(&self.unit);
         let limit = match (&self.meter_of, &rule) {
             (Some(plan), Rule::Quota(quota)) => {
-                Limit::meter(plan, unit, quota.calendar.zone_name(), None)?
+                Limit::meter(plan, unit, quota.calendar.zone_name(), None)?.without_days()
             }
             _ => Limit::new(&self.limit, unit, rule, self.shadow),
         };

@@ -47,6 +47,12 @@ impl Limit {
         Some(Self { row, tally: Tally::Meter { quota, stands_for }, ..meter })
     }
 
+    /// The same with its counter, keeping no days: for histories that are judged again.
+    #[must_use]
+    pub fn without_days(self) -> Self {
+        Self { tally: Tally::None, ..self }
+    }
+
     /// The same meter beside a quota of a day that is only tried, and counts too.
     #[must_use]
     pub fn alone(self) -> Self {

@@ -68,7 +68,8 @@ keys: [ { id: k, value: key-k, plans: [p] } ]
 fn grants_refunds_and_resets_hold_on_every_node() {
     let redis = RedisServer::start();
     let url = redis.url();
-    let [one, other] = [0; 2].map(|_| node(Some("version: 1"), &["--store", &url]));
+    let [one, other] =
+        [0; 2].map(|_| node(Some("version: 1"), &["--store", &url, "--check-deadline", "10s"]));
     corrections_hold(&one, &other);
 }
 

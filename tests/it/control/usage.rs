@@ -1,6 +1,7 @@
 //! Usage: what keys have used by day, to the unit, whichever node and day it was.
 
 use std::process::Command;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::ToSpan as _;
@@ -18,7 +19,7 @@ const PLANS: &str = r"
 version: 1
 plans:
   - id: daily
-    quota: { limit: 900, period: day }
+    quota: { limit: 400, period: day }
     limits: [ { name: tpm, unit: total_tokens, throttle: { rate: 1000000/s, burst: 1000000 } } ]
   - { id: monthly, quota: { limit: 700, period: month } }
   - { id: open, throttle: { rate: 100000/s, burst: 100000 } }
@@ -29,6 +30,9 @@ keys:
   - { id: c, value: key-c, plans: [open] }
   - { id: d, value: key-d, plans: [ahead] }
 ";
+
+/// No check of these tests may be decided without the store: that would be no usage.
+const PATIENT: [&str; 2] = ["--check-deadline", "10s"];
 
 fn python_runs(node: &Node) {
     let output = Command::new("python3")
@@ -44,7 +48,7 @@ fn python_runs(node: &Node) {
 #[test]
 fn awss_own_client_reads_and_corrects_usage_on_redis() {
     let redis = RedisServer::start();
-    python_runs(&node(None, &["--store", &redis.url()]));
+    python_runs(&node(None, &["--store", &redis.url(), PATIENT[0], PATIENT[1]]));
 }
 
 #[test]
@@ -84,17 +88,23 @@ fn usage_is_what_was_admitted_to_the_unit_over_two_nodes_and_a_change_of_day() {
     let ahead = to_late_evening();
     redis.shift_clock(ahead);
     let url = redis.url();
-    let flags = ["--store", &*url, "--check-deadline", "10s", "--denial-memo", "false"];
-    let nodes = [node(Some(PLANS), &flags), node(Some(PLANS), &flags)];
+    let dir = tempfile::tempdir().unwrap();
+    let records = ["one", "two"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+    let nodes = records.each_ref().map(|record| {
+        let flags = ["--store", &url, PATIENT[0], PATIENT[1], "--record", record];
+        node(Some(PLANS), &[&flags[..], &["--denial-memo", "false"]].concat())
+    });
     let admitted: [AtomicU64; 3] = Default::default();
-    let tokens = AtomicU64::new(0);
+    let (tokens, noon) = (AtomicU64::new(0), Barrier::new(6));
     std::thread::scope(|scope| {
         for client in 0..6 {
-            let (nodes, admitted, tokens, redis) = (&nodes, &admitted, &tokens, &redis);
+            let (nodes, admitted, tokens, noon) = (&nodes, &admitted, &tokens, &noon);
+            let redis = &redis;
             scope.spawn(move || {
                 let mut connection = Kept::open(nodes[client % 2].address()).unwrap();
                 for number in 0..300_u64 {
-                    if client == 0 && number == 150 {
+                    // Half of it is asked on either day, whichever client is fast.
+                    if number == 150 && noon.wait().is_leader() {
                         redis.shift_clock(ahead + DAY);
                     }
                     let plan = (number % 3) as usize;
@@ -127,19 +137,23 @@ fn usage_is_what_was_admitted_to_the_unit_over_two_nodes_and_a_change_of_day() {
     }
     assert_eq!(sum(&days(&nodes[0], "daily", "a", "total_tokens", start)), tokens.into_inner());
     let of_daily = days(&nodes[0], "daily", "a", "requests", start);
-    assert!(of_daily.iter().all(|day| day[0] + day[1] == 900), "{of_daily:?}");
+    assert!(of_daily.iter().all(|day| day[0] + day[1] == 400), "{of_daily:?}");
     // Of a longer quota what was left when each day ended, unless a month has ended between them.
     let of_monthly = days(&nodes[0], "monthly", "b", "requests", start);
     let used_before = if today(ahead + DAY).day() == 1 { 0 } else { of_monthly[0][0] };
     assert_eq!(of_monthly[0][0] + of_monthly[0][1], 700);
     assert_eq!(used_before + of_monthly[1][0] + of_monthly[1][1], 700);
+    nodes.map(|node| assert_eq!(node.stop(), Some(0)));
+    let history = records.map(|record| std::fs::read_to_string(record).unwrap()).concat();
+    let replayed = tollgate::engine::replay(&history).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(replayed, 6 * 300);
 }
 
 #[test]
 fn sixty_two_days_are_kept_and_the_day_before_them_is_gone() {
     let redis = RedisServer::start_with_clock();
     redis.shift_clock(0);
-    let node = node(Some(PLANS), &["--store", &redis.url()]);
+    let node = node(Some(PLANS), &["--store", &redis.url(), PATIENT[0], PATIENT[1]]);
     for day in 0..64 {
         redis.shift_clock(day * DAY);
         for (number, key) in ["key-a", "key-b"].iter().enumerate() {
@@ -170,11 +184,11 @@ fn sixty_two_days_are_kept_and_the_day_before_them_is_gone() {
 #[test]
 fn a_refused_check_and_a_look_meter_nothing() {
     let redis = RedisServer::start();
-    let node = node(Some(PLANS), &["--store", &redis.url()]);
+    let node = node(Some(PLANS), &["--store", &redis.url(), PATIENT[0], PATIENT[1]]);
     let used = |unit: &str| days(&node, "daily", "a", unit, today(0))[0][0];
     assert_eq!(node.check(json!({"api_key": "key-a", "cost": {"total_tokens": 5}})).status, 200);
     // The requests do not fit, so the tokens are not used either.
-    let both = json!({"requests": 900, "total_tokens": 7});
+    let both = json!({"requests": 400, "total_tokens": 7});
     assert_eq!(node.check(json!({"api_key": "key-a", "cost": both})).status, 429);
     let look = json!({"requests": 0, "total_tokens": 0});
     assert_eq!(node.check(json!({"api_key": "key-a", "cost": look})).status, 200);
@@ -186,7 +200,7 @@ fn a_refused_check_and_a_look_meter_nothing() {
 #[test]
 fn what_leases_cover_is_counted_too() {
     let redis = RedisServer::start();
-    let node = node(Some(PLANS), &["--store", &redis.url()]);
+    let node = node(Some(PLANS), &["--store", &redis.url(), PATIENT[0], PATIENT[1]]);
     let mut leased = 0;
     let mut admitted = 0;
     for _ in 0..1_500 {

@@ -13,6 +13,8 @@ use tollgate::limit::{
 };
 use tollgate::time::Micros;
 
+use super::plan::{VERSIONS, correction, versions};
+
 /// 2026-03-28, a day before summer time begins in Europe.
 pub const START: Micros = Micros::new(1_774_656_000_000_000);
 
@@ -85,8 +87,6 @@ pub struct Step {
 }
 
 const SLOTS: usize = 4;
-/// How a plan whose days are kept may be: a slot beyond the others charges all of its limits.
-const VERSIONS: usize = 3;
 const SUBJECTS: usize = 3;
 /// Charges that are remembered, to be given back.
 const LAST: usize = 12;
@@ -117,16 +117,6 @@ fn step() -> impl Strategy<Value = Step> {
             checks,
         },
     )
-}
-
-fn correction() -> impl Strategy<Value = Correction> {
-    let amount = || prop_oneof![4 => 0_u64..20, 1 => any::<u64>().prop_map(|any| any >> 11)];
-    prop_oneof![
-        amount().prop_map(Correction::Left),
-        amount().prop_map(Correction::More),
-        amount().prop_map(Correction::Unused),
-        Just(Correction::Afresh),
-    ]
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
@@ -231,19 +221,17 @@ impl World {
         let (subject, version, corrections) = &step.corrections;
         let charges = self.looks(*subject, *version);
         let places = corrections.iter().map(|(place, what)| (place % charges.len(), *what));
-        let sound = places.filter(|(place, what)| {
+        let sound = |(place, what): &(usize, Correction)| {
             matches!(what, Correction::Unused(_)) || !charges[*place].limit.is_meter()
-        });
-        let sound = sound.collect();
+        };
+        let sound = places.filter(sound).collect();
         (charges, sound)
     }
 
     /// Looks at all counters whose days are kept.
     pub fn kept(&self) -> Vec<Charge> {
-        let looks = (0..SUBJECTS).flat_map(|subject| {
-            (0..VERSIONS).flat_map(move |version| self.looks(subject, version))
-        });
-        looks.filter(|charge| charge.limit.keeps_days()).collect()
+        let of = |subject| (0..VERSIONS).flat_map(move |version| self.looks(subject, version));
+        (0..SUBJECTS).flat_map(of).filter(|charge| charge.limit.keeps_days()).collect()
     }
 
     fn looks(&self, subject: usize, version: usize) -> Vec<Charge> {
@@ -277,27 +265,6 @@ impl World {
         };
         step.checks.iter().map(check).collect()
     }
-}
-
-/// A plan as it may be in turn: with a quota of a day, with one of a month, without.
-fn versions() -> [Vec<Arc<Limit>>; VERSIONS] {
-    let quota = |limit, period, zone| {
-        let calendar = Arc::new(Calendar::new(period, zone).unwrap());
-        let rule = Rule::Quota(Quota { limit, calendar });
-        Limit::new("plan/quota", Unit::requests(), rule, false)
-    };
-    let meter = |zone, quota| Limit::meter("plan", Unit::requests(), zone, quota).unwrap();
-    let mut day = quota(10, Period::Day, "UTC");
-    day.keep_days("plan");
-    let month = Arc::new(quota(40, Period::Month(1), "UTC"));
-    let beside = meter("UTC", Some(Arc::clone(&month)));
-    let throttle = Throttle::new("2/s".parse().unwrap(), 100).unwrap();
-    let throttle = Limit::new("plan/throttle", Unit::requests(), Rule::Throttle(throttle), false);
-    [
-        vec![Arc::new(day)],
-        vec![month, Arc::new(beside)],
-        vec![Arc::new(throttle), Arc::new(meter("Asia/Kathmandu", None))],
-    ]
 }
 
 fn cost(spec: CostSpec, capacity: u64) -> u64 {

@@ -5,6 +5,7 @@
 
 mod history;
 mod model;
+mod plan;
 
 use std::cell::Cell;
 use std::sync::Arc;

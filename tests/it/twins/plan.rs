@@ -1,0 +1,41 @@
+//! A plan whose days are kept, as histories charge and correct it.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tollgate::algorithm::days::Correction;
+use tollgate::limit::{Calendar, Limit, Period, Quota, Rule, Throttle, Unit};
+
+/// How the plan may be: a slot beyond the others charges all of its limits.
+pub const VERSIONS: usize = 3;
+
+pub fn correction() -> impl Strategy<Value = Correction> {
+    let amount = || prop_oneof![4 => 0_u64..20, 1 => any::<u64>().prop_map(|any| any >> 11)];
+    prop_oneof![
+        amount().prop_map(Correction::Left),
+        amount().prop_map(Correction::More),
+        amount().prop_map(Correction::Unused),
+        Just(Correction::Afresh),
+    ]
+}
+
+/// A plan as it may be in turn: with a quota of a day, with one of a month, without.
+pub fn versions() -> [Vec<Arc<Limit>>; VERSIONS] {
+    let quota = |limit, period, zone| {
+        let calendar = Arc::new(Calendar::new(period, zone).unwrap());
+        let rule = Rule::Quota(Quota { limit, calendar });
+        Limit::new("plan/quota", Unit::requests(), rule, false)
+    };
+    let meter = |zone, quota| Limit::meter("plan", Unit::requests(), zone, quota).unwrap();
+    let mut day = quota(10, Period::Day, "UTC");
+    day.keep_days("plan");
+    let month = Arc::new(quota(40, Period::Month(1), "UTC"));
+    let beside = meter("UTC", Some(Arc::clone(&month)));
+    let throttle = Throttle::new("2/s".parse().unwrap(), 100).unwrap();
+    let throttle = Limit::new("plan/throttle", Unit::requests(), Rule::Throttle(throttle), false);
+    [
+        vec![Arc::new(day)],
+        vec![month, Arc::new(beside)],
+        vec![Arc::new(throttle), Arc::new(meter("Asia/Kathmandu", None))],
+    ]
+}
