@@ -4,11 +4,13 @@
 //! order of their dependencies, which point one way: a module uses those above it, never below.
 
 pub mod time;
+pub mod watch;
 pub mod limit;
 pub mod algorithm;
 pub mod catalog;
 pub mod settings;
 pub mod telemetry;
+pub mod tls;
 pub mod store;
 pub mod control;
 pub mod engine;

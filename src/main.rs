@@ -52,6 +52,8 @@ enum Command {
         /// The service to ask
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
         url: String,
+        #[command(flatten)]
+        trust: client::Trust,
     },
     /// Imports limits that another service was configured with
     Import(import::Import),
@@ -77,7 +79,7 @@ fn main() -> ExitCode {
             catalog.and_then(|()| envoy()).map(|()| true)
         }
         Command::Check(question) => block_on(client::check::check(&question)),
-        Command::Ready { url } => block_on(client::check::ready(&url)),
+        Command::Ready { url, trust } => block_on(client::check::ready(&url, &trust)),
         Command::Import(wanted) => import::run(&wanted).map_err(Into::into),
         Command::Keys(keys) => block_on(client::keys::run(&keys)),
         Command::Plans(plans) => block_on(client::plans::run(&plans)),

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use crate::settings::Settings;
+use crate::settings::{Settings, TlsFiles};
 
 /// Where the service listens.
 pub(super) struct Addresses {
@@ -14,7 +14,8 @@ pub(super) struct Addresses {
 
 /// Says on standard output where it listens and what to try.
 pub(super) fn greet(addresses: &Addresses, settings: &Settings) {
-    let url = format!("http://{}", addresses.http);
+    let scheme = |tls: &Option<TlsFiles>| if tls.is_some() { "https://" } else { "http://" };
+    let url = format!("{}{}", scheme(&settings.tls), addresses.http);
     let store = if settings.store.is_memory() { "this process's memory" } else { "Redis" };
     let (catalog, key) = match &settings.catalog {
         None => ("the built-in example, whose API key is demo-key".to_owned(), "demo-key"),
@@ -26,8 +27,10 @@ pub(super) fn greet(addresses: &Addresses, settings: &Settings) {
         ),
         Some(_) => format!(r#"{{"api_key":"{key}"}}"#),
     };
-    let more =
-        [("Envoy's gRPC on", addresses.grpc, ""), ("admin API on", addresses.admin, "http://")];
+    let more = [
+        ("Envoy's gRPC on", addresses.grpc, ""),
+        ("admin API on", addresses.admin, scheme(&settings.admin_tls)),
+    ];
     let more: String = more
         .iter()
         .filter_map(|(what, address, scheme)| Some(format!("  {what} {scheme}{}\n", (*address)?)))

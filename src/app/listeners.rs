@@ -12,8 +12,10 @@ use crate::admin::{self, Admin};
 use crate::control::Ledger;
 use crate::grpc::Health;
 use crate::http::{Listener, Protocol, Server, Shared, Worker};
+use crate::settings::TlsFiles;
 use crate::store::Memory;
 use crate::time::SystemClock;
+use crate::tls::Tls;
 
 /// Connections of the admin API open at the same time.
 const MAX_ADMIN_CONNECTIONS: usize = 256;
@@ -33,15 +35,27 @@ impl Listeners {
     /// Opens those that have something to serve.
     pub(super) fn open(parts: &Parts, shared: &Arc<Shared>) -> Result<Self, Failure> {
         let most = parts.settings.max_connections;
-        let server = |protocol| Server::new(protocol, most, Arc::clone(shared));
-        let http = (bind(parts.settings.listen, "--listen")?, server(Protocol::Http1));
-        let grpc = if parts.domains.is_some() {
-            let listener = bind(parts.settings.listen_grpc, "--listen-grpc")?;
-            Some((listener, server(Protocol::Http2)))
-        } else {
-            None
+        let open = |address, flag, protocol, tls| {
+            let tls = load(tls, protocol, parts)?;
+            Ok::<_, Failure>((
+                bind(address, flag)?,
+                Server::new(protocol, most, Arc::clone(shared), tls),
+            ))
         };
-        Ok(Self { http, grpc, admin: admin(parts, shared)?, health: Health::default() })
+        let settings = &parts.settings;
+        let http = open(settings.listen, "--listen", Protocol::Http1, &settings.tls)?;
+        let grpc = parts
+            .domains
+            .is_some()
+            .then(|| open(settings.listen_grpc, "--listen-grpc", Protocol::Http2, &settings.tls));
+        let (grpc, admin) = (grpc.transpose()?, admin(parts, shared)?);
+        Ok(Self { http, grpc, admin, health: Health::default() })
+    }
+
+    /// What encrypts the listeners, each for itself.
+    pub(super) fn tls(&self) -> Vec<Arc<Tls>> {
+        let all = [Some(&self.http), self.grpc.as_ref(), self.admin.as_ref()];
+        all.into_iter().flatten().filter_map(|(_, server)| server.tls().cloned()).collect()
     }
 
     /// One more worker: for checks, and for Envoy where that is served.
@@ -91,6 +105,16 @@ fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, Failure> {
     Listener::bind(address).map_err(|why| Failure::Listen(address, why, flag))
 }
 
+fn load(
+    files: &Option<TlsFiles>,
+    protocol: Protocol,
+    parts: &Parts,
+) -> Result<Option<Arc<Tls>>, Failure> {
+    let Some(files) = files.clone() else { return Ok(None) };
+    let tls = Tls::load(files, protocol.name(), Arc::clone(&parts.metrics))?;
+    Ok(Some(Arc::new(tls)))
+}
+
 /// The admin API's listener, where there is a credential for it. It has no worker of its own: few
 /// ask, and none of them waits for a check.
 fn admin(parts: &Parts, shared: &Arc<Shared>) -> Result<Option<Served>, Failure> {
@@ -98,7 +122,8 @@ fn admin(parts: &Parts, shared: &Arc<Shared>) -> Result<Option<Served>, Failure>
         return Ok(None);
     }
     let listener = bind(parts.settings.listen_admin, "--listen-admin")?;
-    let mut server = Server::new(Protocol::Http1, MAX_ADMIN_CONNECTIONS, Arc::clone(shared));
+    let tls = load(&parts.settings.admin_tls, Protocol::Http1, parts)?;
+    let mut server = Server::new(Protocol::Http1, MAX_ADMIN_CONNECTIONS, Arc::clone(shared), tls);
     let failures = Memory::new(Arc::new(SystemClock));
     tokio::spawn(failures.clone().sweep_forever(|_| ()));
     let ledger = Ledger::new(Arc::clone(&parts.editor), parts.counts.clone());

@@ -22,6 +22,7 @@ use crate::settings::Settings;
 use crate::store::{Counts, Embedded, Memory, Redis, RedisOptions, Registry};
 use crate::telemetry::Metrics;
 use crate::time::SystemClock;
+use crate::tls::{self, Tls};
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub enum Failure {
     /// The address is taken or not ours.
     #[error("cannot listen on {0}: {1}; choose another with {flag}", flag = .2)]
     Listen(std::net::SocketAddr, #[source] std::io::Error, &'static str),
+    /// Certificates or keys cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] tls::Unusable),
     /// The data directory cannot be used.
     #[error("cannot use the data directory {path}: {why}", path = .0.display(), why = .1)]
     DataDir(std::path::PathBuf, #[source] crate::store::Unopened),
@@ -168,15 +172,12 @@ async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
         tracing::debug!(%error, "what the API declares is not known yet");
     }
     tokio::spawn(Arc::clone(&parts.sync).look_forever());
-    tokio::spawn(Arc::clone(&parts.live).watch());
-    if let Some(domains) = &parts.domains {
-        tokio::spawn(Arc::clone(domains).watch());
-    }
+    let reload = watch_files(parts, listeners.tls());
     greeting::greet(&listeners.addresses(), &parts.settings);
     let health = listeners.health();
     health.tell(true).await;
     let stop = async {
-        let urgent = signals.obey(Arc::clone(&parts.live), parts.domains.clone()).await;
+        let urgent = signals.obey(reload).await;
         shared.draining.store(true, Ordering::Relaxed);
         health.tell(false).await;
         if !urgent {
@@ -210,6 +211,28 @@ async fn prepare_store(parts: &Parts, local: Memory) {
             }
             tokio::spawn(Arc::clone(redis).run_heartbeat());
             tokio::spawn(local.sweep_forever(rows));
+        }
+    }
+}
+
+/// Watches every file that is read again when it has changed; what this returns reads all of them
+/// again.
+fn watch_files(parts: &Parts, tls: Vec<Arc<Tls>>) -> impl Fn() + Clone + use<> {
+    let (live, domains) = (Arc::clone(&parts.live), parts.domains.clone());
+    tokio::spawn(Arc::clone(&live).watch());
+    if let Some(domains) = &domains {
+        tokio::spawn(Arc::clone(domains).watch());
+    }
+    for tls in &tls {
+        tokio::spawn(Arc::clone(tls).watch());
+    }
+    move || {
+        live.reload();
+        if let Some(domains) = &domains {
+            domains.reload();
+        }
+        for tls in &tls {
+            tls.reload();
         }
     }
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::live::Unusable;
-use super::watch::{Stamp, stamp, watch};
 use crate::catalog::envoy::Domains;
 use crate::telemetry::Metrics;
+use crate::watch::{Stamp, stamp, watch};
 
 /// The configuration in use.
 pub struct LiveDomains {

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 use serde_json::Value;
 
-use super::watch::{stamp, watch};
 use super::{Document, Error};
 use crate::catalog::{Catalog, Invalid};
 use crate::telemetry::Metrics;
 use crate::time::{Clock as _, SystemClock};
+use crate::watch::{stamp, watch};
 
 /// The catalog in use.
 pub struct Live {

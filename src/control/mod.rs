@@ -19,7 +19,6 @@ mod stage;
 mod sync;
 mod usage;
 mod usage_plan;
-mod watch;
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 //!
 //! A runtime per core costs no locks between cores, and a worker's checks share its connection to
 //! the store. `axum::serve` is not used: it sets no timer, so a slow sender could hold a
-//! connection for ever. What the connections carry is the router's.
+//! connection for ever. What the connections carry is the router's, how they are encrypted is `tls`'.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,11 +17,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service as _;
 
 use super::{Peer, Shared};
+use crate::tls::Tls;
 
 /// How long a request's head may take, and how long a connection may lie idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,6 +53,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Its name in TLS' negotiation (ALPN).
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+        }
+    }
+
     fn server(self) -> auto::Builder<TokioExecutor> {
         let mut server = auto::Builder::new(TokioExecutor::new());
         server
@@ -124,13 +135,20 @@ pub struct Server {
     closing: watch::Sender<bool>,
     protocol: Protocol,
     shared: Arc<Shared>,
+    tls: Option<Arc<Tls>>,
     turn: AtomicUsize,
 }
 
 impl Server {
-    /// A server of at most `max_connections` at a time, without workers yet.
+    /// A server of at most `max_connections` at a time, encrypted where there is `tls`; without
+    /// workers yet.
     #[must_use]
-    pub fn new(protocol: Protocol, max_connections: usize, shared: Arc<Shared>) -> Self {
+    pub fn new(
+        protocol: Protocol,
+        max_connections: usize,
+        shared: Arc<Shared>,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(max_connections));
         Self {
             desks: Vec::new(),
@@ -139,8 +157,15 @@ impl Server {
             closing: watch::Sender::new(false),
             protocol,
             shared,
+            tls,
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// What encrypts its connections.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 
     /// One more worker, to be run on a runtime of its own.
@@ -149,7 +174,8 @@ impl Server {
         let load = Arc::new(AtomicUsize::new(0));
         self.desks.push(Desk { queue, load: Arc::clone(&load) });
         let (closing, shared) = (self.closing.subscribe(), Arc::clone(&self.shared));
-        Worker { accepted, load, closing, protocol: self.protocol, shared }
+        let (protocol, tls) = (self.protocol, self.tls.clone());
+        Worker { accepted, load, closing, protocol, shared, tls }
     }
 
     /// Accepts until `stop` resolves, then closes the listener and lets the workers finish what
@@ -199,6 +225,7 @@ pub struct Worker {
     closing: watch::Receiver<bool>,
     protocol: Protocol,
     shared: Arc<Shared>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Worker {
@@ -209,11 +236,19 @@ impl Worker {
         while let Some(Accepted { stream, peer, permit }) = self.accepted.recv().await {
             let (router, closing) = (router.clone(), self.closing.clone());
             let (load, shared) = (Arc::clone(&self.load), Arc::clone(&self.shared));
-            let protocol = self.protocol;
+            let (protocol, tls) = (self.protocol, self.tls.clone());
             connections.spawn(async move {
                 shared.metrics.connections.inc();
                 if let Ok(stream) = TcpStream::from_std(stream) {
-                    serve(stream, peer, protocol, router, closing, &shared).await;
+                    let _slower_without = stream.set_nodelay(true);
+                    match tls {
+                        None => serve(stream, peer, protocol, router, closing, &shared).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, peer, protocol, router, closing, &shared).await;
+                            }
+                        }
+                    }
                 }
                 shared.metrics.connections.dec();
                 load.fetch_sub(1, Ordering::Relaxed);
@@ -229,14 +264,13 @@ impl Worker {
 }
 
 async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     peer: SocketAddr,
     protocol: Protocol,
     router: Router,
     mut closing: watch::Receiver<bool>,
     shared: &Arc<Shared>,
 ) {
-    let _slower_without = stream.set_nodelay(true);
     let peer = Peer(peer.ip().to_canonical());
     let service = service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);

@@ -7,6 +7,7 @@ mod callers;
 mod duration;
 mod raw;
 mod secret;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use callers::{ForwardedHeaders, Peers};
 use raw::Raw;
 pub use raw::{Flags, Sources};
 pub use secret::{AccessKey, AdminCredentials, StoreAddress, Token};
+pub use tls::TlsFiles;
 
 use crate::catalog::OnStoreFailure;
 
@@ -34,6 +36,10 @@ pub struct Settings {
     pub envoy_on_store_failure: OnStoreFailure,
     /// Who may use the admin API.
     pub admin: AdminCredentials,
+    /// What encrypts checks; plain connections where absent.
+    pub tls: Option<TlsFiles>,
+    /// What encrypts the admin API.
+    pub admin_tls: Option<TlsFiles>,
     /// Where limits are counted.
     pub store: StoreAddress,
     /// Certificates that a `rediss://` server may be signed by; the public ones where absent.
@@ -130,7 +136,10 @@ impl TryFrom<Raw> for Settings {
             let why = "an access key id and a secret access key need each other: set both or none";
             return Err(invalid("admin_access_key_id", why.into()));
         }
+        let (tls, admin_tls) = tls::read(&raw)?;
         Ok(Self {
+            tls,
+            admin_tls,
             listen: address("listen", &raw.listen)?,
             listen_admin: address("listen_admin", &raw.listen_admin)?,
             listen_grpc: address("listen_grpc", &raw.listen_grpc)?,

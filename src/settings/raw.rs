@@ -24,6 +24,12 @@ pub(super) struct Raw {
     pub(super) admin_read_token: String,
     pub(super) admin_access_key_id: String,
     pub(super) admin_secret_access_key: String,
+    pub(super) tls_cert: String,
+    pub(super) tls_key: String,
+    pub(super) tls_client_ca: String,
+    pub(super) admin_tls_cert: String,
+    pub(super) admin_tls_key: String,
+    pub(super) admin_tls_client_ca: String,
     pub(super) store: String,
     pub(super) redis_ca: String,
     pub(super) data_dir: String,
@@ -62,6 +68,24 @@ pub struct Flags {
     /// What Envoy is told where the store is lost; closed lets Envoy decide [default: closed]
     #[arg(long, value_name = "closed|open|local")]
     pub envoy_on_store_failure: Option<String>,
+    /// PEM file with the certificate chain to serve TLS with [default: none, plain connections]
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// PEM file with the authorities that must have signed each client's certificate [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub tls_client_ca: Option<String>,
+    /// The same for the admin API [default: that of --tls-cert]
+    #[arg(long, value_name = "FILE")]
+    pub admin_tls_cert: Option<String>,
+    /// The same for the admin API [default: that of --tls-key]
+    #[arg(long, value_name = "FILE")]
+    pub admin_tls_key: Option<String>,
+    /// The same for the admin API [default: that of --tls-client-ca]
+    #[arg(long, value_name = "FILE")]
+    pub admin_tls_client_ca: Option<String>,
     /// Where limits are counted: memory, redis://… or rediss://… [default: memory]
     #[arg(long, value_name = "STORE")]
     pub store: Option<String>,
@@ -117,6 +141,12 @@ impl Flags {
             ("listen_grpc", &self.listen_grpc),
             ("envoy_config", &self.envoy_config),
             ("envoy_on_store_failure", &self.envoy_on_store_failure),
+            ("tls_cert", &self.tls_cert),
+            ("tls_key", &self.tls_key),
+            ("tls_client_ca", &self.tls_client_ca),
+            ("admin_tls_cert", &self.admin_tls_cert),
+            ("admin_tls_key", &self.admin_tls_key),
+            ("admin_tls_client_ca", &self.admin_tls_client_ca),
             ("store", &self.store),
             ("redis_ca", &self.redis_ca),
             ("data_dir", &self.data_dir),

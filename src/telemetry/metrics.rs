@@ -89,6 +89,10 @@ pub struct Metrics {
     pub memory_rows: IntGauge,
     /// `tollgate_catalog_reloads_total{result}`
     pub reloads: IntCounterVec,
+    /// `tollgate_certificate_reloads_total{result}`
+    pub certificate_reloads: IntCounterVec,
+    /// `tollgate_tls_handshakes_failed_total`
+    pub handshakes_failed: IntCounter,
     /// `tollgate_catalog_info{revision}`
     pub catalog_info: IntGaugeVec,
     /// `tollgate_catalog_loaded_timestamp_seconds`
@@ -183,6 +187,19 @@ impl Metrics {
                 "Catalog reloads, by result.",
                 &["result"],
             ),
+            certificate_reloads: counters(
+                r,
+                "certificate_reloads_total",
+                "Reloads of a listener's certificates, by result.",
+                &["result"],
+            ),
+            handshakes_failed: registered(
+                r,
+                IntCounter::with_opts(opts(
+                    "tls_handshakes_failed_total",
+                    "Connections that ended before they were encrypted.",
+                )),
+            ),
             catalog_info: gauges(
                 r,
                 "catalog_info",
@@ -212,6 +229,7 @@ impl Metrics {
         }
         for result in ["ok", "failed"] {
             metrics.reloads.with_label_values(&[result]);
+            metrics.certificate_reloads.with_label_values(&[result]);
         }
         metrics
     }

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use crate::support::repository;
 
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 15] = [
     "time",
+    "watch",
     "limit",
     "algorithm",
     "catalog",
     "settings",
     "telemetry",
+    "tls",
     "store",
     "control",
     "engine",

@@ -39,4 +39,5 @@ mod migrate;
 mod operate;
 mod outage;
 mod rules;
+mod tls;
 mod twins;

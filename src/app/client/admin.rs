@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::{NoAnswer, send, silent};
+use super::{NoAnswer, Trust, send, silent};
 
 /// Which admin API, and how to show what it says.
 #[derive(Clone, clap::Args)]
@@ -23,6 +23,8 @@ pub(super) struct Admin {
         default_value = ""
     )]
     token: String,
+    #[command(flatten)]
+    trust: Trust,
     /// Shows the resource as JSON, as the admin API tells it
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -46,7 +48,7 @@ impl Admin {
             .header(header::AUTHORIZATION, bearer.map_err(|_| NoAnswer::Token)?)
             .body(Body::from(body.map_or_else(String::new, |body| body.to_string())))
             .map_err(|error| silent(&self.url, &error))?;
-        let (status, _, body) = send(&self.url, request).await?;
+        let (status, _, body) = send(&self.url, &self.trust, request).await?;
         let told: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status.is_success() { Ok(told) } else { Err(refused(status, &told)) }
     }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 
-use super::{NoAnswer, send, silent};
+use super::{NoAnswer, Trust, send, silent};
 
 /// What `tollgate check` asks.
 #[derive(Clone, clap::Args)]
@@ -43,6 +43,8 @@ pub struct Question {
     /// The service's --check-token
     #[arg(long, value_name = "TOKEN", env = "TOLLGATE_CHECK_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Asks, prints the answer's body, and says whether the check was allowed.
@@ -75,7 +77,7 @@ pub async fn check(question: &Question) -> Result<bool, NoAnswer> {
     }
     let body = serde_json::Value::Object(body).to_string();
     let request = request.body(Body::from(body)).map_err(|error| silent(&question.url, &error))?;
-    let (status, _, answer) = send(&question.url, request).await?;
+    let (status, _, answer) = send(&question.url, &question.trust, request).await?;
     let mut out = std::io::stdout();
     let _nobody_reads = out.write_all(&answer).and_then(|()| out.write_all(b"\n"));
     Ok(status == StatusCode::OK)
@@ -85,8 +87,8 @@ pub async fn check(question: &Question) -> Result<bool, NoAnswer> {
 ///
 /// # Errors
 /// Where it does not answer.
-pub async fn ready(url: &str) -> Result<bool, NoAnswer> {
+pub async fn ready(url: &str, trust: &Trust) -> Result<bool, NoAnswer> {
     let request =
         Request::get("/readyz").body(Body::empty()).map_err(|error| silent(url, &error))?;
-    Ok(send(url, request).await?.0 == StatusCode::OK)
+    Ok(send(url, trust, request).await?.0 == StatusCode::OK)
 }

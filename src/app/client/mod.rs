@@ -6,19 +6,46 @@ pub mod keys;
 pub mod plans;
 mod table;
 
+use std::path::PathBuf;
+
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use crate::tls;
+
+/// Whom the client trusts, and who it is, where the service has TLS.
+#[derive(Clone, clap::Args)]
+pub struct Trust {
+    /// PEM file with the authorities that may have signed the service's certificate, for https://
+    #[arg(long, value_name = "FILE", global = true)]
+    ca: Option<PathBuf>,
+    /// PEM file with a certificate to show, where the service asks for one
+    #[arg(long, value_name = "FILE", requires = "client_key", global = true)]
+    client_cert: Option<PathBuf>,
+    /// PEM file with that certificate's private key
+    #[arg(long, value_name = "FILE", requires = "client_cert", global = true)]
+    client_key: Option<PathBuf>,
+}
 
 /// Why there is no answer, or none that helps.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// The URL is no plain `http://host:port`.
-    #[error("`{0}` is no address of a Tollgate; write http://HOST:PORT")]
+    /// The URL is no `http://host:port` or `https://host:port`.
+    #[error("`{0}` is no address of a Tollgate; write http://HOST:PORT or https://HOST:PORT")]
     Url(String),
+    /// There is nothing to know the service by.
+    #[error("https:// needs --ca FILE: the authorities that may have signed the certificate")]
+    NoAuthority,
+    /// A file of certificates cannot be used.
+    #[error("{0}")]
+    Tls(#[from] tls::Unusable),
     /// The cost is no JSON.
     #[error("--cost `{0}` is neither a number nor JSON such as {{\"total_tokens\":350}}")]
     Cost(String),
@@ -35,21 +62,39 @@ pub enum NoAnswer {
 
 async fn send(
     url: &str,
+    trust: &Trust,
     mut request: Request<Body>,
 ) -> Result<(StatusCode, HeaderMap, Bytes), NoAnswer> {
-    let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-    let host = host.filter(|host| !host.contains('/')).ok_or_else(|| NoAnswer::Url(url.into()))?;
-    let host_header = host.parse().map_err(|_| NoAnswer::Url(url.into()))?;
-    request.headers_mut().insert(header::HOST, host_header);
-    let stream = TcpStream::connect(host).await.map_err(|error| silent(url, &error))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| silent(url, &error))?;
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(|error| silent(url, &error))?;
-    let (head, body) = response.into_parts();
+    let wrong = || NoAnswer::Url(url.into());
+    let (scheme, host) = url.split_once("://").ok_or_else(wrong)?;
+    let host: Authority = host.trim_end_matches('/').parse().map_err(|_| wrong())?;
+    request.headers_mut().insert(header::HOST, host.as_str().parse().map_err(|_| wrong())?);
+    let stream = TcpStream::connect(host.as_str()).await.map_err(|error| silent(url, &error))?;
+    let (head, body) = match scheme {
+        "http" => answer(stream, request).await,
+        "https" => {
+            let ca = trust.ca.as_deref().ok_or(NoAnswer::NoAuthority)?;
+            let identity = trust.client_cert.as_deref().zip(trust.client_key.as_deref());
+            let name = host.host().trim_matches(['[', ']']).to_owned();
+            let stream = tls::connect(stream, name, ca, identity).await?;
+            answer(stream.map_err(|error| silent(url, &error))?, request).await
+        }
+        _ => return Err(wrong()),
+    }
+    .map_err(|error| silent(url, &error))?
+    .into_parts();
     let body = body.collect().await.map_err(|error| silent(url, &error))?;
     Ok((head.status, head.headers, body.to_bytes()))
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Body>,
+) -> hyper::Result<Response<Incoming>> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    sender.send_request(request).await
 }
 
 fn silent(url: &str, error: &dyn std::fmt::Display) -> NoAnswer {

@@ -101,15 +101,19 @@ impl Kept {
                 return None;
             }
             answer.extend_from_slice(&buffer[..count]);
-            if let Some(parsed) = parse(&answer)
-                && parsed
-                    .header("content-length")
-                    .is_some_and(|length| length.parse() == Ok(parsed.body.len()))
-            {
+            if let Some(parsed) = whole(&answer) {
                 return Some(parsed);
             }
         }
     }
+}
+
+/// The answer, once all of its body is there.
+pub fn whole(answer: &[u8]) -> Option<Answer> {
+    parse(answer).filter(|parsed| {
+        let length = parsed.header("content-length");
+        length.is_some_and(|length| length.parse() == Ok(parsed.body.len()))
+    })
 }
 
 fn parse(answer: &[u8]) -> Option<Answer> {

@@ -49,7 +49,8 @@ impl Node {
             lines.map_while(Result::ok).take_while(|line| !line.contains("try:")).collect();
         let after =
             |words: &str| said.iter().find_map(|line| line.split(words).nth(1)).map(str::to_owned);
-        let (address, admin) = (after("listening on http://"), after("admin API on http://"));
+        let web = |words| after(words).and_then(|url| url.split("://").nth(1).map(str::to_owned));
+        let (address, admin) = (web("listening on "), web("admin API on "));
         let grpc = after("Envoy's gRPC on ");
         let log = fs::read_to_string(dir.path().join("log")).unwrap();
         let address = address.unwrap_or_else(|| panic!("the node did not start: {log}"));

@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What tells a changed file from an unchanged one.
-pub(super) type Stamp = (SystemTime, u64, u64);
+pub type Stamp = (SystemTime, u64, u64);
 
 /// The stamp of a file; `None` where there is none to be read.
-pub(super) fn stamp(file: &Path) -> Option<Stamp> {
+pub fn stamp(file: &Path) -> Option<Stamp> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(file).ok()?;
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
@@ -20,7 +20,7 @@ pub(super) fn stamp(file: &Path) -> Option<Stamp> {
 
 /// Calls `changed`, which may block, whenever `look` tells something else than before and then the
 /// same for a moment, so that what is half written is not taken for the whole. Never returns.
-pub(super) async fn watch<S: PartialEq + Clone>(
+pub async fn watch<S: PartialEq + Clone>(
     look: impl Fn() -> Option<S>,
     changed: impl Fn() + Clone + Send + 'static,
 ) {
