@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -15,6 +15,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::failure::Failure;
 use super::{Admin, signature};
 use crate::algorithm::standing;
+use crate::control::{Editor, Ledger, Origin};
 use crate::http::Peer;
 use crate::limit::{Charge, Charges, Limit, Rule, Subject, Throttle, Unit};
 use crate::settings::AdminCredentials;
@@ -22,12 +23,58 @@ use crate::store::Memory;
 
 /// The largest body, in bytes; an import may be long.
 const MAX_BODY: usize = 10 * 1024 * 1024;
+/// How much of a path is noted, in characters.
+const LONGEST_PATH: usize = 256;
 
 /// What a credential allows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Read,
     Write,
+}
+
+/// Whoever has been let in, and with which request.
+#[derive(Clone)]
+pub(super) struct Caller {
+    origin: Origin,
+    role: Role,
+}
+
+impl Caller {
+    /// That it may see the values of API keys, which is more than to read; that it does is logged.
+    pub(super) fn may_see_values(&self) -> Result<(), Failure> {
+        if self.role != Role::Write {
+            return Err(refused("AccessDeniedException", "this token may not see values"));
+        }
+        let Origin { who, path, request_id, .. } = &self.origin;
+        tracing::info!(who, path, request_id, "values of API keys are shown");
+        Ok(())
+    }
+}
+
+/// The editor of a request: what it changes is noted as its caller's.
+pub(super) struct Editing(pub(super) Editor);
+
+impl FromRequestParts<Arc<Admin>> for Editing {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Failure> {
+        let caller = parts.extensions.get::<Caller>();
+        let caller = caller.ok_or_else(|| refused("AccessDeniedException", "who asks?"))?;
+        Ok(Self(admin.editors.editor(caller.origin.clone())))
+    }
+}
+
+/// The ledger of a request: what it corrects is noted as its caller's.
+pub(super) struct Counting(pub(super) Arc<Ledger>);
+
+impl FromRequestParts<Arc<Admin>> for Counting {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Failure> {
+        let Editing(editor) = Editing::from_request_parts(parts, admin).await?;
+        Ok(Self(Arc::new(Ledger::new(editor, admin.counts.clone()))))
+    }
 }
 
 /// Lets requests in or not.
@@ -98,7 +145,7 @@ pub(super) async fn guard(
 ) -> Response {
     let id = request_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let (who, response) = match admit(&admin, request).await {
+    let (who, response) = match admit(&admin, request, &id).await {
         Ok((who, request)) => (who, in_our_words(next.run(request).await)),
         Err(failure) => ("nobody", failure.into_response()),
     };
@@ -121,13 +168,17 @@ fn in_our_words(response: Response) -> Response {
 }
 
 /// The request, and by which credential it is let in.
-async fn admit(admin: &Admin, request: Request) -> Result<(&str, Request), Failure> {
+async fn admit<'a>(
+    admin: &'a Admin,
+    request: Request,
+    id: &str,
+) -> Result<(&'a str, Request), Failure> {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0);
     if !admin.access.count_failures(peer, 0) {
         let why = "too many failed authentications from this address; wait a minute";
         return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", why));
     }
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
         let why = "the request body is over 10 MiB, or broke off";
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", why)
@@ -138,7 +189,27 @@ async fn admit(admin: &Admin, request: Request) -> Result<(&str, Request), Failu
     if role == Role::Read && !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(refused("AccessDeniedException", "this token may only read"));
     }
+    let origin = Origin {
+        who: who.into(),
+        method: parts.method.to_string(),
+        path: parts.uri.path().chars().take(LONGEST_PATH).collect(),
+        request_id: id.into(),
+        status: done(&parts.method, parts.uri.path()).as_u16(),
+    };
+    parts.extensions.insert(Caller { origin, role });
     Ok((who, Request::from_parts(parts, Body::from(body))))
+}
+
+/// With which status a call answers that has made its change: AWS' choice, by method and resource.
+fn done(method: &Method, path: &str) -> StatusCode {
+    let nothing_to_tell = path.starts_with("/tags/")
+        || *method == Method::DELETE && path.rsplit('/').nth(1) == Some("methods");
+    match *method {
+        _ if nothing_to_tell => StatusCode::NO_CONTENT,
+        Method::POST | Method::PUT => StatusCode::CREATED,
+        Method::DELETE => StatusCode::ACCEPTED,
+        _ => StatusCode::OK,
+    }
 }
 
 fn with_id(mut response: Response, id: &str) -> Response {

@@ -1,15 +1,15 @@
-//! `/apikeys`: keys, each value told once, when it is made.
+//! `/apikeys`: keys, each value told once, when it is made; again only where values are kept.
 
-use std::sync::Arc;
-
+use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::access::{Caller, Editing};
+use super::failure::Failure;
 use super::wire::{Answer, Wanted, created, list, parse, removed, shown};
-use super::{Admin, failure::Failure};
-use crate::control::Imported;
+use crate::control::{Editor, Imported, KeyRecord};
 
 /// What a list of keys is narrowed to.
 #[derive(Default, Deserialize)]
@@ -17,8 +17,34 @@ use crate::control::Imported;
 pub(super) struct Filter {
     name: Option<String>,
     customer_id: Option<String>,
+    include_values: Option<String>,
     #[serde(flatten)]
     wanted: Wanted,
+}
+
+/// What is told of one key.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Wish {
+    include_value: Option<String>,
+}
+
+/// Whether a client may see values, and wants to.
+fn reveals(wish: Option<&str>, caller: &Caller) -> Result<bool, Failure> {
+    let wanted = wish.is_some_and(|wish| wish.eq_ignore_ascii_case("true"));
+    if wanted {
+        caller.may_see_values()?;
+    }
+    Ok(wanted)
+}
+
+/// A key as it is shown; with its value where that is wanted and kept.
+fn tell(editor: &Editor, key: &KeyRecord, with_value: bool) -> Value {
+    let mut told = key.shown();
+    if let Some(value) = with_value.then(|| editor.value_of(key)).flatten() {
+        told["value"] = value.into();
+    }
+    told
 }
 
 /// What `POST /apikeys` is for: one key, or with `mode=import` a file of them.
@@ -30,7 +56,7 @@ pub(super) struct Door {
 }
 
 pub(super) async fn create(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Query(door): Query<Door>,
     body: Bytes,
 ) -> Answer {
@@ -39,22 +65,27 @@ pub(super) async fn create(
             return Err(Failure::bad_request("only mode=import&format=csv is served"));
         }
         let fail = door.failonwarnings.is_some_and(|fail| fail.eq_ignore_ascii_case("true"));
-        let Imported { ids, warnings } = admin.editor.import(&body, fail).await?;
+        let Imported { ids, warnings } = editor.import(&body, fail).await?;
         return Ok(created(&json!({ "ids": ids, "warnings": warnings })));
     }
-    let (record, value) = admin.editor.create_key(parse(&body)?).await?;
+    let (record, value) = editor.create_key(parse(&body)?).await?;
     let mut told = record.shown();
     told["value"] = value.into();
     Ok(created(&told))
 }
 
 /// Keys are read in pages until the one asked for is full, so that a filter finds what is far back.
-pub(super) async fn all(State(admin): State<Arc<Admin>>, Query(filter): Query<Filter>) -> Answer {
+pub(super) async fn all(
+    Editing(editor): Editing,
+    Extension(caller): Extension<Caller>,
+    Query(filter): Query<Filter>,
+) -> Answer {
+    let with_values = reveals(filter.include_values.as_deref(), &caller)?;
     let (position, limit) = filter.wanted.read()?;
     let mut position = position.map(str::to_owned);
     let mut page = Vec::new();
     loop {
-        let keys = admin.editor.keys(position.as_deref(), limit + 1).await?;
+        let keys = editor.keys(position.as_deref(), limit + 1).await?;
         let last = keys.len() <= limit;
         for key in keys {
             let named = filter
@@ -67,7 +98,7 @@ pub(super) async fn all(State(admin): State<Arc<Admin>>, Query(filter): Query<Fi
                 if page.len() == limit {
                     return Ok(list(&page, position));
                 }
-                page.push(key.shown());
+                page.push(tell(&editor, &key, with_values));
             }
             position = Some(key.id);
         }
@@ -77,20 +108,22 @@ pub(super) async fn all(State(admin): State<Arc<Admin>>, Query(filter): Query<Fi
     }
 }
 
-pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
-    Ok(shown(&admin.editor.key(&id).await?.shown()))
-}
-
-pub(super) async fn patch(
-    State(admin): State<Arc<Admin>>,
+pub(super) async fn one(
+    Editing(editor): Editing,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    body: Bytes,
+    Query(wish): Query<Wish>,
 ) -> Answer {
-    let patch = parse(&body)?;
-    Ok(shown(&admin.editor.edit_key(&id, |record| record.patch(&patch)).await?.shown()))
+    let with_value = reveals(wish.include_value.as_deref(), &caller)?;
+    Ok(shown(&tell(&editor, &editor.key(&id).await?, with_value)))
 }
 
-pub(super) async fn delete(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
-    admin.editor.delete_key(&id).await?;
+pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body: Bytes) -> Answer {
+    let patch = parse(&body)?;
+    Ok(shown(&editor.edit_key(&id, |record| record.patch(&patch)).await?.shown()))
+}
+
+pub(super) async fn delete(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+    editor.delete_key(&id).await?;
     Ok(removed())
 }

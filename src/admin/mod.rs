@@ -6,6 +6,7 @@
 
 mod access;
 mod api_keys;
+mod audit;
 mod failure;
 mod openapi;
 mod rest_apis;
@@ -24,16 +25,16 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, patch, post, put};
 
-use crate::control::{Editor, Ledger};
+use crate::control::Editors;
 use crate::settings::AdminCredentials;
-use crate::store::Memory;
+use crate::store::{Counts, Memory};
 use access::Access;
 use failure::Failure;
 
 /// What the handlers work with.
 pub struct Admin {
-    editor: Arc<Editor>,
-    ledger: Ledger,
+    editors: Editors,
+    counts: Counts,
     access: Access,
 }
 
@@ -41,12 +42,12 @@ impl Admin {
     /// An admin API that lets in whoever has one of `credentials`; `failures` counts who has not.
     #[must_use]
     pub fn new(
-        editor: Arc<Editor>,
-        ledger: Ledger,
+        editors: Editors,
+        counts: Counts,
         credentials: AdminCredentials,
         failures: Memory,
     ) -> Self {
-        Self { editor, ledger, access: Access::new(credentials, failures) }
+        Self { editors, counts, access: Access::new(credentials, failures) }
     }
 }
 
@@ -99,6 +100,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/usageplans/{id}/usage", get(usage::get))
         .route("/tags/{arn}", get(tags::get).put(tags::put).delete(tags::remove))
         .route("/openapi.json", get(openapi::document))
+        .route("/audit", get(audit::all))
         .method_not_allowed_fallback(|| async {
             let why = "this path is served with another method";
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedException", why)

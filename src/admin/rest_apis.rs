@@ -1,16 +1,15 @@
 //! `/restapis`: APIs, their resources and methods.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Admin;
+use super::access::Editing;
 use super::failure::Failure;
 use super::wire::{Answer, Wanted, created, parse, removed, shown};
 use crate::control::{Document, Error, Resource, RestApi, WantedApi};
@@ -21,9 +20,9 @@ struct WantedResource {
     path_part: String,
 }
 
-pub(super) async fn create(State(admin): State<Arc<Admin>>, body: Bytes) -> Answer {
+pub(super) async fn create(Editing(editor): Editing, body: Bytes) -> Answer {
     let api = RestApi::new(parse::<WantedApi>(&body)?)?;
-    let insert = admin.editor.edit(|document| {
+    let insert = editor.edit(|document| {
         if document.rest_apis.insert(api.id.clone(), api.clone()).is_some() {
             return Err(Error::Conflict(format!("The API {} exists already", api.id)));
         }
@@ -33,22 +32,18 @@ pub(super) async fn create(State(admin): State<Arc<Admin>>, body: Bytes) -> Answ
     Ok(created(&api.shown()))
 }
 
-pub(super) async fn all(State(admin): State<Arc<Admin>>, Query(wanted): Query<Wanted>) -> Answer {
-    let document = admin.editor.document().await?;
+pub(super) async fn all(Editing(editor): Editing, Query(wanted): Query<Wanted>) -> Answer {
+    let document = editor.document().await?;
     wanted.page(document.rest_apis.iter().map(|(id, api)| (&**id, api.shown())))
 }
 
-pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
-    Ok(shown(&admin.editor.document().await?.api(&id)?.shown()))
+pub(super) async fn one(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+    Ok(shown(&editor.document().await?.api(&id)?.shown()))
 }
 
-pub(super) async fn patch(
-    State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
-    body: Bytes,
-) -> Answer {
+pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body: Bytes) -> Answer {
     let patch = parse(&body)?;
-    let edit = admin.editor.edit(|document| {
+    let edit = editor.edit(|document| {
         let api = document.api_mut(&id)?;
         api.patch(&patch)?;
         Ok(api.shown())
@@ -56,8 +51,8 @@ pub(super) async fn patch(
     Ok(shown(&edit.await?))
 }
 
-pub(super) async fn delete(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
-    let edit = admin.editor.edit(|document| {
+pub(super) async fn delete(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+    let edit = editor.edit(|document| {
         document.unnamed(&id, None)?;
         document.rest_apis.remove(&id).map(drop).ok_or_else(|| Error::no("API"))
     });
@@ -80,41 +75,41 @@ fn resource(resource: &Resource, query: &HashMap<String, String>) -> Value {
 }
 
 pub(super) async fn resources(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Answer {
-    let document = admin.editor.document().await?;
+    let document = editor.document().await?;
     let resources = document.api(&id)?.resources.iter();
     wanted.page(resources.map(|(id, it)| (&**id, resource(it, &query))))
 }
 
 pub(super) async fn one_resource(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path((id, at)): Path<(String, String)>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Answer {
-    Ok(shown(&resource(admin.editor.document().await?.api(&id)?.resource(&at)?, &query)))
+    Ok(shown(&resource(editor.document().await?.api(&id)?.resource(&at)?, &query)))
 }
 
 pub(super) async fn add_resource(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path((id, parent)): Path<(String, String)>,
     body: Bytes,
 ) -> Answer {
     let wanted: WantedResource = parse(&body)?;
-    let edit = admin.editor.edit(|document| {
+    let edit = editor.edit(|document| {
         Ok(json!(document.api_mut(&id)?.add_resource(&parent, &wanted.path_part)?))
     });
     Ok(created(&edit.await?))
 }
 
 pub(super) async fn remove_resource(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path((id, at)): Path<(String, String)>,
 ) -> Answer {
-    admin.editor.edit(|document| document.api_mut(&id)?.remove_resource(&at)).await?;
+    editor.edit(|document| document.api_mut(&id)?.remove_resource(&at)).await?;
     Ok(removed())
 }
 
@@ -134,7 +129,7 @@ fn methods<'d>(
 }
 
 pub(super) async fn put_method(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path((id, at, method)): MethodPath,
     body: Bytes,
 ) -> Answer {
@@ -149,7 +144,7 @@ pub(super) async fn put_method(
     wanted.insert("httpMethod".into(), method.clone().into());
     wanted.entry("apiKeyRequired").or_insert(Value::Bool(false));
     let wanted = Value::from(wanted);
-    let edit = admin.editor.edit(|document| {
+    let edit = editor.edit(|document| {
         let methods = methods(document, &id, &at)?;
         if methods.insert(method.clone(), wanted.clone()).is_some() {
             return Err(Error::Conflict("Method already exists for this resource".into()));
@@ -160,20 +155,17 @@ pub(super) async fn put_method(
     Ok(created(&wanted))
 }
 
-pub(super) async fn method(
-    State(admin): State<Arc<Admin>>,
-    Path((id, at, method)): MethodPath,
-) -> Answer {
-    let document = admin.editor.document().await?;
+pub(super) async fn method(Editing(editor): Editing, Path((id, at, method)): MethodPath) -> Answer {
+    let document = editor.document().await?;
     let methods = &document.api(&id)?.resource(&at)?.resource_methods;
     Ok(shown(methods.get(&method).ok_or_else(no_method)?))
 }
 
 pub(super) async fn delete_method(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path((id, at, method)): MethodPath,
 ) -> Answer {
-    let edit = admin.editor.edit(|document| {
+    let edit = editor.edit(|document| {
         let methods = methods(document, &id, &at)?;
         methods.remove(&method).map(drop).ok_or_else(no_method)
     });
@@ -183,7 +175,7 @@ pub(super) async fn delete_method(
 
 /// What answers the method behind the gateway: kept, and not looked at.
 pub(super) async fn put_integration(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path((id, at, method)): MethodPath,
     body: Bytes,
 ) -> Answer {
@@ -191,7 +183,7 @@ pub(super) async fn put_integration(
     if !wanted.get("type").is_some_and(Value::is_string) {
         return Err(Failure::bad_request("an integration needs a type, such as HTTP_PROXY"));
     }
-    let edit = admin.editor.edit(|document| {
+    let edit = editor.edit(|document| {
         let methods = methods(document, &id, &at)?;
         let method = methods.get_mut(&method).ok_or_else(no_method)?;
         method["methodIntegration"] = wanted.clone().into();
@@ -202,10 +194,10 @@ pub(super) async fn put_integration(
 }
 
 pub(super) async fn integration(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path((id, at, method)): MethodPath,
 ) -> Answer {
-    let document = admin.editor.document().await?;
+    let document = editor.document().await?;
     let methods = &document.api(&id)?.resource(&at)?.resource_methods;
     let integration = methods.get(&method).and_then(|method| method.get("methodIntegration"));
     Ok(shown(integration.ok_or_else(|| Error::no("Integration"))?))

@@ -1,13 +1,11 @@
 //! `/restapis/{id}/deployments` and `/stages`: what is deployed, and how much of it may be called.
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Admin;
+use super::access::Editing;
 use super::wire::{Answer, Wanted, created, parse, removed, shown};
 use crate::control::{Error, Patch, Stage, WantedStage};
 
@@ -23,12 +21,12 @@ struct WantedDeployment {
 type Pair = Path<(String, String)>;
 
 pub(super) async fn deploy(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Answer {
     let wanted: WantedDeployment = parse(&body)?;
-    let edit = admin.editor.edit(|document| {
+    let edit = editor.edit(|document| {
         let api = document.api_mut(&id)?;
         let deployment = api.deploy(wanted.description.clone());
         if let Some(name) = wanted.stage_name.clone().filter(|name| !name.is_empty()) {
@@ -43,11 +41,11 @@ pub(super) async fn deploy(
 }
 
 pub(super) async fn deployments(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    let document = admin.editor.document().await?;
+    let document = editor.document().await?;
     wanted.page(document.api(&id)?.deployments.iter().map(|(id, it)| (&**id, json!(it))))
 }
 
@@ -55,18 +53,18 @@ fn no_deployment() -> Error {
     Error::no("Deployment")
 }
 
-pub(super) async fn deployment(State(admin): State<Arc<Admin>>, Path((id, at)): Pair) -> Answer {
-    let document = admin.editor.document().await?;
+pub(super) async fn deployment(Editing(editor): Editing, Path((id, at)): Pair) -> Answer {
+    let document = editor.document().await?;
     Ok(shown(&json!(document.api(&id)?.deployments.get(&at).ok_or_else(no_deployment)?)))
 }
 
 pub(super) async fn patch_deployment(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path((id, at)): Pair,
     body: Bytes,
 ) -> Answer {
     let patch: Patch = parse(&body)?;
-    let edit = admin.editor.edit(|document| {
+    let edit = editor.edit(|document| {
         let deployment =
             document.api_mut(&id)?.deployments.get_mut(&at).ok_or_else(no_deployment)?;
         deployment.patch(&patch)?;
@@ -75,11 +73,8 @@ pub(super) async fn patch_deployment(
     Ok(shown(&edit.await?))
 }
 
-pub(super) async fn delete_deployment(
-    State(admin): State<Arc<Admin>>,
-    Path((id, at)): Pair,
-) -> Answer {
-    let edit = admin.editor.edit(|document| {
+pub(super) async fn delete_deployment(Editing(editor): Editing, Path((id, at)): Pair) -> Answer {
+    let edit = editor.edit(|document| {
         let api = document.api_mut(&id)?;
         if api.stages.values().any(|stage| stage.deployment() == at) {
             let why = "Active stages pointing to this deployment must be moved or deleted";
@@ -92,12 +87,12 @@ pub(super) async fn delete_deployment(
 }
 
 pub(super) async fn create(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Answer {
     let wanted: WantedStage = parse(&body)?;
-    let edit = admin.editor.edit(|document| {
+    let edit = editor.edit(|document| {
         let api = document.api_mut(&id)?;
         if !api.deployments.contains_key(&wanted.deployment_id) {
             return Err(no_deployment());
@@ -113,23 +108,19 @@ pub(super) async fn create(
 }
 
 /// All stages: an API has few, so AWS does not page them.
-pub(super) async fn all(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
-    let document = admin.editor.document().await?;
+pub(super) async fn all(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+    let document = editor.document().await?;
     let stages: Vec<Value> = document.api(&id)?.stages.values().map(|stage| json!(stage)).collect();
     Ok(shown(&json!({ "item": stages })))
 }
 
-pub(super) async fn one(State(admin): State<Arc<Admin>>, Path((id, name)): Pair) -> Answer {
-    Ok(shown(&json!(admin.editor.document().await?.api(&id)?.stage(&name)?)))
+pub(super) async fn one(Editing(editor): Editing, Path((id, name)): Pair) -> Answer {
+    Ok(shown(&json!(editor.document().await?.api(&id)?.stage(&name)?)))
 }
 
-pub(super) async fn patch(
-    State(admin): State<Arc<Admin>>,
-    Path((id, name)): Pair,
-    body: Bytes,
-) -> Answer {
+pub(super) async fn patch(Editing(editor): Editing, Path((id, name)): Pair, body: Bytes) -> Answer {
     let patch: Patch = parse(&body)?;
-    let edit = admin.editor.edit(|document| {
+    let edit = editor.edit(|document| {
         let api = document.api_mut(&id)?;
         let mut stage = api.stage(&name)?.clone();
         stage.patch(&patch)?;
@@ -143,8 +134,8 @@ pub(super) async fn patch(
     Ok(shown(&edit.await?))
 }
 
-pub(super) async fn delete(State(admin): State<Arc<Admin>>, Path((id, name)): Pair) -> Answer {
-    let edit = admin.editor.edit(|document| {
+pub(super) async fn delete(Editing(editor): Editing, Path((id, name)): Pair) -> Answer {
+    let edit = editor.edit(|document| {
         document.unnamed(&id, Some(&name))?;
         let removed = document.api_mut(&id)?.stages.remove(&name);
         removed.map(drop).ok_or_else(|| Error::no("stage"))

@@ -3,19 +3,18 @@
 //! Of an ARN, `arn:aws:apigateway:REGION::/usageplans/ID`, only the path counts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Admin;
+use super::access::Editing;
 use super::failure::Failure;
 use super::wire::{Answer, parse, shown};
-use crate::control::{Document, Error};
+use crate::control::{Document, Editor, Error};
 
 type Tags = BTreeMap<String, String>;
 
@@ -59,16 +58,16 @@ impl Tagged {
     }
 }
 
-async fn edit(admin: &Admin, arn: &str, change: impl Fn(&mut Tags)) -> Answer {
+async fn edit(editor: &Editor, arn: &str, change: impl Fn(&mut Tags)) -> Answer {
     match Tagged::read(arn)? {
         Tagged::Key(id) => {
             let change = |record: &mut crate::control::KeyRecord| {
                 change(record.tags());
                 Ok(())
             };
-            admin.editor.edit_key(&id, change).await?;
+            editor.edit_key(&id, change).await?;
         }
-        tagged => admin.editor.edit(|document| tagged.of(document).map(&change)).await?,
+        tagged => editor.edit(|document| tagged.of(document).map(&change)).await?,
     }
     Ok(no_content())
 }
@@ -77,18 +76,14 @@ fn no_content() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-pub(super) async fn put(
-    State(admin): State<Arc<Admin>>,
-    Path(arn): Path<String>,
-    body: Bytes,
-) -> Answer {
+pub(super) async fn put(Editing(editor): Editing, Path(arn): Path<String>, body: Bytes) -> Answer {
     let WantedTags { tags } = parse(&body)?;
-    edit(&admin, &arn, |known| known.extend(tags.clone())).await
+    edit(&editor, &arn, |known| known.extend(tags.clone())).await
 }
 
 /// Which tags go stands in the query, once for each: `tagKeys=a&tagKeys=b`.
 pub(super) async fn remove(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path(arn): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
@@ -98,13 +93,13 @@ pub(super) async fn remove(
         Some(percent_encoding::percent_decode_str(&key).decode_utf8().ok()?.into_owned())
     };
     let gone: Vec<String> = query.split('&').filter_map(named).collect();
-    edit(&admin, &arn, |known| known.retain(|key, _| !gone.contains(key))).await
+    edit(&editor, &arn, |known| known.retain(|key, _| !gone.contains(key))).await
 }
 
-pub(super) async fn get(State(admin): State<Arc<Admin>>, Path(arn): Path<String>) -> Answer {
+pub(super) async fn get(Editing(editor): Editing, Path(arn): Path<String>) -> Answer {
     let tags = match Tagged::read(&arn)? {
-        Tagged::Key(id) => admin.editor.key(&id).await?.tags().clone(),
-        tagged => tagged.of(&mut admin.editor.document().await?)?.clone(),
+        Tagged::Key(id) => editor.key(&id).await?.tags().clone(),
+        tagged => tagged.of(&mut editor.document().await?)?.clone(),
     };
     Ok(shown(&json!({ "tags": tags })))
 }

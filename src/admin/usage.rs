@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::IntoResponse as _;
@@ -14,9 +14,10 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::access::Counting;
+use super::failure::Failure;
 use super::wire::{Answer, Wanted, parse, shown};
-use super::{Admin, failure::Failure};
-use crate::control::{Error, Line, WantedUsage};
+use crate::control::{Error, Ledger, Line, WantedUsage};
 use crate::time::MAX_EXACT;
 
 const CSV: &str = "text/csv";
@@ -64,7 +65,7 @@ impl Asked {
 }
 
 pub(super) async fn get(
-    State(admin): State<Arc<Admin>>,
+    Counting(ledger): Counting,
     Path(id): Path<String>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
@@ -72,18 +73,18 @@ pub(super) async fn get(
     let usage = asked.read(id)?;
     match asked.format.as_deref() {
         None if headers.get(ACCEPT).is_some_and(|kind| kind == CSV) => {
-            return csv(admin, asked, usage).await;
+            return csv(ledger, asked, usage).await;
         }
-        Some("csv") => return csv(admin, asked, usage).await,
+        Some("csv") => return csv(ledger, asked, usage).await,
         None | Some("json") => {}
         Some(_) => return Err(Failure::bad_request("Invalid format: it is csv or json")),
     }
     let (position, limit) = asked.wanted.read()?;
     let mut next = None;
     let keys = if let Some(key) = &asked.key_id {
-        vec![(key.clone(), admin.ledger.one(&usage, key).await?)]
+        vec![(key.clone(), ledger.one(&usage, key).await?)]
     } else {
-        let mut keys = admin.ledger.page(&usage, position, limit + 1).await?;
+        let mut keys = ledger.page(&usage, position, limit + 1).await?;
         let more = keys.len() > limit;
         keys.truncate(limit);
         next = keys.last().filter(|_| more).map(|(id, _)| id.clone());
@@ -100,23 +101,23 @@ pub(super) async fn get(
 
 /// All keys of the plan, or one, as a file that is written while it is read from the store. Where
 /// the store is lost on the way, the answer breaks off.
-async fn csv(admin: Arc<Admin>, asked: Asked, usage: WantedUsage) -> Answer {
+async fn csv(ledger: Arc<Ledger>, asked: Asked, usage: WantedUsage) -> Answer {
     let (mut first, mut after) = (String::from("key,plan,unit,day,used,remaining\n"), None);
     let mut more = asked.key_id.is_none();
     if let Some(key) = &asked.key_id {
-        append(&mut first, &usage, key, &admin.ledger.one(&usage, key).await?);
+        append(&mut first, &usage, key, &ledger.one(&usage, key).await?);
     } else {
         // What is wrong with the question is said before the file begins.
-        (after, more) = page(&admin, &usage, None, &mut first).await?;
+        (after, more) = page(&ledger, &usage, None, &mut first).await?;
     }
     let rest = stream::try_unfold((after, more), move |(after, more)| {
-        let (admin, usage) = (Arc::clone(&admin), usage.clone());
+        let (ledger, usage) = (Arc::clone(&ledger), usage.clone());
         async move {
             if !more {
                 return Ok::<_, Error>(None);
             }
             let mut text = String::new();
-            let next = page(&admin, &usage, after.as_deref(), &mut text).await?;
+            let next = page(&ledger, &usage, after.as_deref(), &mut text).await?;
             Ok(Some((text, next)))
         }
     });
@@ -126,12 +127,12 @@ async fn csv(admin: Arc<Admin>, asked: Asked, usage: WantedUsage) -> Answer {
 
 /// Appends the next keys; returns the last of them, and whether there may be more.
 async fn page(
-    admin: &Admin,
+    ledger: &Ledger,
     usage: &WantedUsage,
     after: Option<&str>,
     text: &mut String,
 ) -> Result<(Option<String>, bool), Error> {
-    let keys = admin.ledger.page(usage, after, PAGE).await?;
+    let keys = ledger.page(usage, after, PAGE).await?;
     for (key, lines) in &keys {
         append(text, usage, key, lines);
     }
@@ -153,11 +154,11 @@ fn append(
 }
 
 pub(super) async fn patch(
-    State(admin): State<Arc<Admin>>,
+    Counting(ledger): Counting,
     Path((id, key)): Path<(String, String)>,
     body: Bytes,
 ) -> Answer {
-    let line = admin.ledger.correct(&id, &key, &parse(&body)?).await?;
+    let line = ledger.correct(&id, &key, &parse(&body)?).await?;
     let values = Map::from_iter([(key, json!([pair(&line)]))]);
     Ok(shown(&told(&id, (line.day, line.day), values.into())))
 }

@@ -1,13 +1,11 @@
 //! `/usageplans`: plans, and which keys are on them.
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Admin;
+use super::access::Editing;
 use super::failure::Failure;
 use super::wire::{Answer, Wanted, created, cut, parse, removed, shown};
 use crate::control::{Error, KeyRecord, UsagePlan, WantedPlan};
@@ -19,10 +17,9 @@ struct WantedLink {
     key_type: String,
 }
 
-pub(super) async fn create(State(admin): State<Arc<Admin>>, body: Bytes) -> Answer {
+pub(super) async fn create(Editing(editor): Editing, body: Bytes) -> Answer {
     let plan = UsagePlan::new(parse::<WantedPlan>(&body)?)?;
-    admin
-        .editor
+    editor
         .edit(|document| {
             if document.usage_plans.insert(plan.id.clone(), plan.clone()).is_some() {
                 return Err(Error::Conflict(format!("The usage plan {} exists already", plan.id)));
@@ -33,35 +30,31 @@ pub(super) async fn create(State(admin): State<Arc<Admin>>, body: Bytes) -> Answ
     Ok(created(&json!(plan)))
 }
 
-pub(super) async fn all(State(admin): State<Arc<Admin>>, Query(wanted): Query<Wanted>) -> Answer {
-    let document = admin.editor.document().await?;
+pub(super) async fn all(Editing(editor): Editing, Query(wanted): Query<Wanted>) -> Answer {
+    let document = editor.document().await?;
     wanted.page(document.usage_plans.iter().map(|(id, plan)| (&**id, json!(plan))))
 }
 
-pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
-    Ok(shown(&json!(admin.editor.document().await?.plan(&id)?)))
+pub(super) async fn one(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+    Ok(shown(&json!(editor.document().await?.plan(&id)?)))
 }
 
-pub(super) async fn patch(
-    State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
-    body: Bytes,
-) -> Answer {
+pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body: Bytes) -> Answer {
     let patch = parse(&body)?;
-    let edit = admin.editor.edit_plan(&id, |plan| {
+    let edit = editor.edit_plan(&id, |plan| {
         plan.patch(&patch)?;
         Ok(json!(plan))
     });
     Ok(shown(&edit.await?))
 }
 
-pub(super) async fn delete(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
-    admin.editor.delete_plan(&id).await?;
+pub(super) async fn delete(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+    editor.delete_plan(&id).await?;
     Ok(removed())
 }
 
 pub(super) async fn add_key(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Answer {
@@ -69,24 +62,24 @@ pub(super) async fn add_key(
     if wanted.key_type != "API_KEY" {
         return Err(Failure::bad_request("keyType must be API_KEY"));
     }
-    Ok(created(&link(&admin.editor.link(&id, &wanted.key_id).await?)))
+    Ok(created(&link(&editor.link(&id, &wanted.key_id).await?)))
 }
 
 pub(super) async fn keys(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
     let (position, limit) = wanted.read()?;
-    let keys = admin.editor.keys_of(&id, position, limit + 1).await?;
+    let keys = editor.keys_of(&id, position, limit + 1).await?;
     Ok(cut(keys.iter().map(|key| (&*key.id, link(key))).collect(), limit))
 }
 
 pub(super) async fn key(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path((id, key)): Path<(String, String)>,
 ) -> Answer {
-    let record = admin.editor.key(&key).await?;
+    let record = editor.key(&key).await?;
     if !record.is_on(&id) {
         return Err(Error::no("Usage Plan Key").into());
     }
@@ -94,10 +87,10 @@ pub(super) async fn key(
 }
 
 pub(super) async fn remove_key(
-    State(admin): State<Arc<Admin>>,
+    Editing(editor): Editing,
     Path((id, key)): Path<(String, String)>,
 ) -> Answer {
-    admin.editor.unlink(&id, &key).await?;
+    editor.unlink(&id, &key).await?;
     Ok(removed())
 }
 

@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use super::greeting::Addresses;
 use super::{Failure, Parts};
 use crate::admin::{self, Admin};
-use crate::control::Ledger;
 use crate::grpc::Health;
 use crate::http::{Listener, Protocol, Server, Shared, Worker};
 use crate::settings::TlsFiles;
@@ -126,9 +125,8 @@ fn admin(parts: &Parts, shared: &Arc<Shared>) -> Result<Option<Served>, Failure>
     let mut server = Server::new(Protocol::Http1, MAX_ADMIN_CONNECTIONS, Arc::clone(shared), tls);
     let failures = Memory::new(Arc::new(SystemClock));
     tokio::spawn(failures.clone().sweep_forever(|_| ()));
-    let ledger = Ledger::new(Arc::clone(&parts.editor), parts.counts.clone());
-    let credentials = parts.settings.admin.clone();
-    let admin = Admin::new(Arc::clone(&parts.editor), ledger, credentials, failures);
+    let (editors, counts) = (parts.editors.clone(), parts.counts.clone());
+    let admin = Admin::new(editors, counts, parts.settings.admin.clone(), failures);
     tokio::spawn(server.worker().run(admin::router(admin)));
     Ok(Some((listener, server)))
 }

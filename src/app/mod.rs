@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use listeners::Listeners;
 use signals::Signals;
 
-use crate::control::{Directory, Editor, Live, LiveDomains, Sync};
+use crate::control::{Directory, Editors, Live, LiveDomains, Seal, Sync};
 use crate::engine::{Fallback, Recorder};
 use crate::http::Shared;
 use crate::settings::Settings;
@@ -57,7 +57,7 @@ struct Parts {
     domains: Option<Arc<LiveDomains>>,
     directory: Arc<Directory>,
     sync: Arc<Sync>,
-    editor: Arc<Editor>,
+    editors: Editors,
     fallback: Arc<Fallback>,
     metrics: Arc<Metrics>,
     recorder: Option<Recorder>,
@@ -101,13 +101,14 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
     };
     let directory = Arc::new(Directory::new(registry.clone()));
     let sync = Arc::new(Sync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));
-    let editor = Arc::new(Editor::new(registry, Arc::clone(&live), Arc::clone(&sync)));
+    let seal = Arc::new(Seal::new(&settings.key_encryption_keys.0));
+    let editors = Editors { registry, live: Arc::clone(&live), sync: Arc::clone(&sync), seal };
     let parts = Arc::new(Parts {
         live,
         domains,
         directory,
         sync,
-        editor,
+        editors,
         fallback,
         metrics,
         recorder,

@@ -1,4 +1,5 @@
-//! An API key as AWS has it; of its value only the digest is kept.
+//! An API key as AWS has it; of its value only the digest is kept, and if wanted the value under
+//! encryption.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,9 @@ pub struct KeyRecord {
     last_updated_date: u64,
     /// The SHA-256 of its value, in hexadecimal digits.
     pub(super) sha256: String,
+    /// Its value, sealed; absent where nothing seals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sealed: Option<String>,
     /// The plans that it is on.
     #[serde(default)]
     pub(super) plans: Vec<String>,
@@ -123,6 +127,7 @@ impl KeyRecord {
             created_date: now,
             last_updated_date: now,
             sha256,
+            sealed: None,
             plans: Vec::new(),
             wanted: facts,
         };
@@ -135,6 +140,7 @@ impl KeyRecord {
         let mut shown = json!(self);
         if let Some(shown) = shown.as_object_mut() {
             shown.remove("sha256");
+            shown.remove("sealed");
             shown.remove("plans");
             shown.insert("stageKeys".into(), json!([]));
         }

@@ -5,27 +5,47 @@
 
 use std::sync::Arc;
 
+use super::audit::{Origin, note};
 use super::keys::{link_path, linked_key};
+use super::seal::Seal;
 use super::{Document, Error, Live, Sync, UsagePlan, document};
 use crate::store::{Change, Registry, Uncommitted};
 
 /// How often a change is made again before it is refused.
 pub(super) const TRIES: usize = 8;
 
-/// Changes what the API declares.
+/// What editors work with.
+#[derive(Clone)]
+pub struct Editors {
+    /// Where it is declared.
+    pub registry: Registry,
+    /// What this node serves by.
+    pub live: Arc<Live>,
+    /// What keeps this node as new as the registry.
+    pub sync: Arc<Sync>,
+    /// What keeps the values of keys.
+    pub seal: Arc<Seal>,
+}
+
+impl Editors {
+    /// An editor for one request.
+    #[must_use]
+    pub fn editor(&self, origin: Origin) -> Editor {
+        let Self { registry, live, sync, seal } = self.clone();
+        Editor { registry, live, sync, seal, origin }
+    }
+}
+
+/// Reads and changes what the API declares, for one request: each change is noted as that request's.
 pub struct Editor {
     pub(super) registry: Registry,
     pub(super) live: Arc<Live>,
     pub(super) sync: Arc<Sync>,
+    pub(super) seal: Arc<Seal>,
+    pub(super) origin: Origin,
 }
 
 impl Editor {
-    /// An editor for what this node serves by.
-    #[must_use]
-    pub fn new(registry: Registry, live: Arc<Live>, sync: Arc<Sync>) -> Self {
-        Self { registry, live, sync }
-    }
-
     /// APIs and plans as they are now.
     ///
     /// # Errors
@@ -108,7 +128,7 @@ impl Editor {
     /// Whether it was committed. This node then serves by it already, unless the registry was lost
     /// in between.
     pub(super) async fn commit(&self, changes: &[Change]) -> Result<bool, Error> {
-        match self.registry.commit(changes).await {
+        match self.registry.commit(changes, &note(&self.origin, changes)).await {
             Ok(_) => {
                 if let Err(error) = self.sync.look().await {
                     tracing::debug!(%error, "a change is not in use yet");

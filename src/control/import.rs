@@ -89,6 +89,8 @@ impl Editor {
             Some(id) => {
                 let change = |record: &mut KeyRecord| {
                     record.become_as(&wanted);
+                    let sealed = self.seal.seal(&record.id, value);
+                    record.sealed = sealed.or(record.sealed.take());
                     Ok(())
                 };
                 self.edit_key(&id, change).await?

@@ -48,6 +48,19 @@ impl Editor {
         page.iter().map(|(_, text)| parse(text)).collect()
     }
 
+    /// The value of a key, where it is kept and this service has the key to it.
+    #[must_use]
+    pub fn value_of(&self, record: &KeyRecord) -> Option<String> {
+        let sealed = record.sealed.as_deref().filter(|_| self.seal.is_in_use())?;
+        let value = self.seal.open(&record.id, sealed);
+        if value.is_none() {
+            let why =
+                "no key of key_encryption_key opens its value, or the entry was tampered with";
+            tracing::error!(key = record.id, why, "an API key is shown without its value");
+        }
+        value
+    }
+
     /// The id of the key whose value has this digest.
     pub(super) async fn id_of(&self, digest: &Digest) -> Result<Option<String>, Error> {
         Ok(self.registry.get(&digest_path(&hex(digest))).await?)
@@ -58,7 +71,8 @@ impl Editor {
     /// # Errors
     /// Where it cannot be as wanted, or its id or value is taken.
     pub async fn create_key(&self, wanted: WantedKey) -> Result<(KeyRecord, String), Error> {
-        let (record, value) = KeyRecord::new(wanted)?;
+        let (mut record, value) = KeyRecord::new(wanted)?;
+        record.sealed = self.seal.seal(&record.id, &value);
         let taken = || Error::Conflict("API Key already exists".into());
         let file = self.live.catalog();
         if file.key_by_digest(&digest(&value)).is_some() || file.key_by_id(&record.id).is_some() {

@@ -5,6 +5,7 @@
 //! HTTP is not known here.
 
 mod api_key;
+mod audit;
 mod directory;
 mod document;
 mod domains;
@@ -14,6 +15,7 @@ mod keys;
 mod live;
 mod patch;
 mod rest_api;
+mod seal;
 mod settings;
 mod stage;
 mod sync;
@@ -23,14 +25,16 @@ mod usage_plan;
 use std::collections::BTreeMap;
 
 pub use api_key::{KeyRecord, WantedKey};
+pub use audit::Origin;
 pub use directory::{Client, Directory, Found};
 pub use document::Document;
 pub use domains::{LiveDomains, read as read_domains};
-pub use editor::Editor;
+pub use editor::{Editor, Editors};
 pub use import::Imported;
 pub use live::{Live, Unusable, read as read_catalog};
 pub use patch::Patch;
 pub use rest_api::{Deployment, Resource, RestApi, WantedApi};
+pub use seal::Seal;
 pub use stage::{Stage, WantedStage};
 pub use sync::Sync;
 pub use usage::{Ledger, Line, Wanted as WantedUsage};

@@ -19,7 +19,7 @@ use crate::time::{MAX_EXACT, Micros};
 
 /// Reads and corrects what was counted.
 pub struct Ledger {
-    editor: Arc<Editor>,
+    editor: Editor,
     counts: Counts,
 }
 
@@ -48,7 +48,7 @@ pub struct Line {
 impl Ledger {
     /// Over the keys and plans that `editor` changes, and what is counted for them.
     #[must_use]
-    pub fn new(editor: Arc<Editor>, counts: Counts) -> Self {
+    pub fn new(editor: Editor, counts: Counts) -> Self {
         Self { editor, counts }
     }
 
@@ -114,6 +114,8 @@ impl Ledger {
         }
         let charges: Vec<Charge> = limits.iter().map(|limit| charge(key, limit)).collect();
         if !corrections.is_empty() {
+            // Noted before it is done, since it is no commit of the registry: none can be missed.
+            self.editor.note(format!("/usageplans/{plan}/keys/{key}/usage")).await?;
             self.counts.correct(&charges, &corrections).await?;
         }
         let requests = limits.iter().position(|limit| counts(limit, "requests"));

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use callers::{ForwardedHeaders, Peers};
 use raw::Raw;
 pub use raw::{Flags, Sources};
-pub use secret::{AccessKey, AdminCredentials, StoreAddress, Token};
+pub use secret::{AccessKey, AdminCredentials, EncryptionKeys, StoreAddress, Token};
 pub use tls::TlsFiles;
 
 use crate::catalog::OnStoreFailure;
@@ -36,6 +36,8 @@ pub struct Settings {
     pub envoy_on_store_failure: OnStoreFailure,
     /// Who may use the admin API.
     pub admin: AdminCredentials,
+    /// What API keys' values are kept under.
+    pub key_encryption_keys: EncryptionKeys,
     /// What encrypts checks; plain connections where absent.
     pub tls: Option<TlsFiles>,
     /// What encrypts the admin API.
@@ -132,24 +134,18 @@ impl TryFrom<Raw> for Settings {
             let why = "it is for the store in memory; with Redis, Redis keeps what is declared";
             return Err(invalid("data_dir", why.into()));
         }
-        if raw.admin_access_key_id.is_empty() != raw.admin_secret_access_key.is_empty() {
-            let why = "an access key id and a secret access key need each other: set both or none";
-            return Err(invalid("admin_access_key_id", why.into()));
-        }
         let (tls, admin_tls) = tls::read(&raw)?;
         Ok(Self {
             tls,
             admin_tls,
+            key_encryption_keys: EncryptionKeys::new(&raw.key_encryption_key)
+                .map_err(|why| invalid("key_encryption_key", why.into()))?,
             listen: address("listen", &raw.listen)?,
             listen_admin: address("listen_admin", &raw.listen_admin)?,
             listen_grpc: address("listen_grpc", &raw.listen_grpc)?,
             envoy_config: path(raw.envoy_config),
             envoy_on_store_failure: raw.envoy_on_store_failure,
-            admin: AdminCredentials {
-                write: Token::new(&raw.admin_token),
-                read: Token::new(&raw.admin_read_token),
-                access_key: AccessKey::new(raw.admin_access_key_id, raw.admin_secret_access_key),
-            },
+            admin: admin(&raw)?,
             store: StoreAddress::new(raw.store),
             redis_ca: path(raw.redis_ca),
             data_dir: path(raw.data_dir),
@@ -168,6 +164,19 @@ impl TryFrom<Raw> for Settings {
             max_connections: raw.max_connections,
         })
     }
+}
+
+fn admin(raw: &Raw) -> Result<AdminCredentials, Invalid> {
+    let (id, secret) = (raw.admin_access_key_id.clone(), raw.admin_secret_access_key.clone());
+    if id.is_empty() != secret.is_empty() {
+        let why = "an access key id and a secret access key need each other: set both or none";
+        return Err(Invalid::Value { key: "admin_access_key_id", why: why.into() });
+    }
+    Ok(AdminCredentials {
+        write: Token::new(&raw.admin_token),
+        read: Token::new(&raw.admin_read_token),
+        access_key: AccessKey::new(id, secret),
+    })
 }
 
 fn path(written: String) -> Option<PathBuf> {
@@ -233,6 +242,7 @@ mod tests {
             (("TOLLGATE_TRUSTED_PEERS", "10.0.0/8"),  "trusted_peers",  "10.0.0.0/8"),
             (("TOLLGATE_MIN_NODES", "-1"),            "min_nodes",      ""),
             (("TOLLGATE_LOG_FORMAT", "xml"),          "log_format",     ""),
+            (("TOLLGATE_KEY_ENCRYPTION_KEY", "c2hvcnQ="), "key_encryption_key", "openssl"),
             (("TOLLGATE_LISTN", "127.0.0.1:1"),       "TOLLGATE_LISTN", "no setting"),
         ];
         for (var, named, hint) in cases {

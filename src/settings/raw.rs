@@ -24,6 +24,7 @@ pub(super) struct Raw {
     pub(super) admin_read_token: String,
     pub(super) admin_access_key_id: String,
     pub(super) admin_secret_access_key: String,
+    pub(super) key_encryption_key: String,
     pub(super) tls_cert: String,
     pub(super) tls_key: String,
     pub(super) tls_client_ca: String,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -92,5 +94,24 @@ impl AccessKey {
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "AccessKey({}, …)", self.id)
+    }
+}
+
+/// What API keys' values are kept under, if at all: the first encrypts, all decrypt.
+#[derive(Clone)]
+pub struct EncryptionKeys(pub Vec<[u8; 32]>);
+
+impl EncryptionKeys {
+    pub(super) fn new(written: &str) -> Result<Self, &'static str> {
+        const HINT: &str = "a key is 32 bytes in base64; `openssl rand -base64 32` makes one";
+        let keys = written.split(',').map(str::trim).filter(|key| !key.is_empty());
+        let read = |key| STANDARD.decode(key).ok()?.try_into().ok();
+        keys.map(|key| read(key).ok_or(HINT)).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Debug for EncryptionKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EncryptionKeys({}, …)", self.0.len())
     }
 }

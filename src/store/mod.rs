@@ -16,7 +16,7 @@ use crate::time::Micros;
 pub use counts::{Counts, Usage};
 pub use memory::Memory;
 pub use redis::{InvalidUrl, Lane, Redis, RedisOptions, RedisUrl, SCRIPT};
-pub use registry::{Change, Changes, Embedded, Registry, Uncommitted, Unopened};
+pub use registry::{Change, Changes, Embedded, Note, Registry, Uncommitted, Unopened};
 
 /// The most charges that one check can have.
 pub const MAX_CHARGES: usize = u8::MAX as usize;

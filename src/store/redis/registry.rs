@@ -1,4 +1,5 @@
-//! The registry that all nodes share: a hash of entries, their order, and what each revision touched.
+//! The registry that all nodes share: a hash of entries, their order, what each revision touched, and
+//! the notes.
 //!
 //! All of it lies in one slot. Nodes ask for changes a few times a second rather than listen: a
 //! message can be missed, a question cannot.
@@ -6,12 +7,13 @@
 use redis::{FromRedisValue, Value};
 
 use super::{Error, Redis, connection::meaning};
-use crate::store::registry::{Change, Changes, REMEMBERED, Uncommitted};
+use crate::store::registry::{Change, Changes, NOTES, Note, REMEMBERED, Uncommitted};
 
 const ENTRIES: &str = "tg:{registry}";
 const PATHS: &str = "tg:{registry}:paths";
 const TOUCHED: &str = "tg:{registry}:touched";
 const REVISION: &str = "tg:{registry}:revision";
+const NOTED: &str = "tg:{registry}:notes";
 
 const COMMIT: &str = include_str!("../../../lua/registry_commit.lua");
 const CHANGES: &str = include_str!("../../../lua/registry_changes.lua");
@@ -45,6 +47,7 @@ impl Redis {
     pub(in crate::store) async fn registry_commit(
         &self,
         changes: &[Change],
+        note: &str,
     ) -> Result<u64, Uncommitted> {
         let changes: Vec<_> = changes
             .iter()
@@ -53,12 +56,25 @@ impl Redis {
             })
             .collect();
         let mut commit = redis::cmd("EVAL");
-        commit.arg(COMMIT).arg(4).arg(ENTRIES).arg(PATHS).arg(TOUCHED).arg(REVISION);
+        commit.arg(COMMIT).arg(5).arg(ENTRIES).arg(PATHS).arg(TOUCHED).arg(REVISION).arg(NOTED);
         commit.arg(REMEMBERED).arg(serde_json::Value::from(changes).to_string());
+        commit.arg(NOTES).arg(note);
         match self.ask(&commit).await? {
             0 => Err(Uncommitted::Conflict),
             revision => Ok(revision),
         }
+    }
+
+    pub(in crate::store) async fn registry_notes(
+        &self,
+        before: Option<(u64, u64)>,
+        limit: usize,
+    ) -> Result<Vec<Note>, Error> {
+        let before = before.map_or("+".to_owned(), |(at, number)| format!("({at}-{number}"));
+        let mut range = redis::cmd("XREVRANGE");
+        range.arg(NOTED).arg(before).arg("-").arg("COUNT").arg(limit);
+        let notes: Vec<(String, (String, String))> = self.ask(&range).await?;
+        Ok(notes.into_iter().map(|(id, (_, text))| Note { id, text }).collect())
     }
 
     pub(in crate::store) async fn registry_changes(&self, since: u64) -> Result<Changes, Error> {

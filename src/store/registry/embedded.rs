@@ -5,15 +5,19 @@
 
 use std::path::Path;
 
+use redb::TableDefinition;
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 
-use super::{Change, Changes, REMEMBERED, Uncommitted};
+use super::{Change, Changes, NOTES, Note, REMEMBERED, Uncommitted};
 use crate::store::Error;
+use crate::time::{Clock as _, SystemClock};
 
 const ENTRIES: TableDefinition<'_, &str, &str> = TableDefinition::new("entries");
 /// Touched paths by revision and place in the commit.
 const TOUCHED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("touched");
+/// Notes by their time in milliseconds and a number among equals.
+const NOTED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("noted");
 
 /// The registry of one process.
 pub struct Embedded(Database);
@@ -85,12 +89,12 @@ impl Embedded {
         page().map_err(|error| failed(&error))
     }
 
-    pub(super) fn commit(&self, changes: &[Change]) -> Result<u64, Uncommitted> {
-        self.try_commit(changes).map_err(|error| failed(&error))?.ok_or(Uncommitted::Conflict)
+    pub(super) fn commit(&self, changes: &[Change], note: &str) -> Result<u64, Uncommitted> {
+        self.try_commit(changes, note).map_err(|error| failed(&error))?.ok_or(Uncommitted::Conflict)
     }
 
     /// The new revision, or none where somebody was faster.
-    fn try_commit(&self, changes: &[Change]) -> Result<Option<u64>, redb::Error> {
+    fn try_commit(&self, changes: &[Change], note: &str) -> Result<Option<u64>, redb::Error> {
         let transaction = self.0.begin_write()?;
         let revision = {
             let mut entries = transaction.open_table(ENTRIES)?;
@@ -111,10 +115,41 @@ impl Embedded {
                 touched.insert((revision, place as u64), &*change.path)?;
             }
             touched.retain_in(..(revision.saturating_sub(REMEMBERED), 0), |_, _| false)?;
+            let mut noted = transaction.open_table(NOTED)?;
+            let last = noted.last()?.map(|(place, _)| place.value());
+            // Later than the last also where the clock has stepped back.
+            let now = (SystemClock.now().get() / 1000, 0);
+            let place = last.map_or(now, |(at, number)| now.max((at, number + 1)));
+            noted.insert(place, note)?;
+            while noted.len()? > NOTES {
+                noted.pop_first()?;
+            }
             revision
         };
         transaction.commit()?;
         Ok(Some(revision))
+    }
+
+    pub(super) fn notes(
+        &self,
+        before: Option<(u64, u64)>,
+        limit: usize,
+    ) -> Result<Vec<Note>, Error> {
+        let notes = || -> Result<_, redb::Error> {
+            let table = match self.0.begin_read()?.open_table(NOTED) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let noted = table.range(..before.unwrap_or((u64::MAX, u64::MAX)))?.rev().take(limit);
+            let note = |entry: Result<(redb::AccessGuard<'_, _>, redb::AccessGuard<'_, _>), _>| {
+                let (place, text) = entry?;
+                let (at, number): (u64, u64) = place.value();
+                let text: &str = text.value();
+                Ok(Note { id: format!("{at}-{number}"), text: text.into() })
+            };
+            noted.map(note).collect()
+        };
+        notes().map_err(|error| failed(&error))
     }
 
     pub(super) fn changes(&self, since: u64) -> Result<Changes, Error> {

@@ -2,7 +2,8 @@
 //!
 //! A change names what each entry was, so two editors never overwrite each other unseen. Each
 //! commit has the next revision, and lists which entries it touched, so that whoever missed a
-//! commit, or a hundred, learns what to look at. What the entries mean is not known here.
+//! commit, or a hundred, learns what to look at. With each commit goes a note, kept in the order of the
+//! commits: a change cannot be made without it. What entries and notes mean is not known here.
 
 mod embedded;
 
@@ -13,6 +14,8 @@ pub use embedded::{Embedded, Unopened};
 
 /// How many commits back the touched paths are known.
 pub(super) const REMEMBERED: u64 = 10_000;
+/// How many notes are kept, the newest.
+pub(super) const NOTES: u64 = 100_000;
 
 /// Entries by path, in this process or in Redis for all nodes.
 #[derive(Clone)]
@@ -43,6 +46,29 @@ pub enum Uncommitted {
     /// The store; where it gave no answer, the commit may have happened.
     #[error("{0}")]
     Store(#[from] Error),
+}
+
+/// What was noted with a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Its place: the store's clock in milliseconds since 1970, a dash, and a number among equals.
+    pub id: String,
+    /// What it says.
+    pub text: String,
+}
+
+impl Note {
+    /// The two numbers of an id; nothing where it is none.
+    pub(super) fn place(id: &str) -> Option<(u64, u64)> {
+        let (at, number) = id.split_once('-')?;
+        Some((at.parse().ok()?, number.parse().ok()?))
+    }
+
+    /// When it was noted, in milliseconds since 1970.
+    #[must_use]
+    pub fn at(&self) -> u64 {
+        Self::place(&self.id).map_or(0, |(at, _)| at)
+    }
 }
 
 /// What happened since a revision.
@@ -83,14 +109,31 @@ impl Registry {
         }
     }
 
-    /// Makes all changes, or none.
+    /// Makes all changes and keeps the note, or none of it.
     ///
     /// # Errors
     /// Where an entry is not what it should be, or the store is lost.
-    pub async fn commit(&self, changes: &[Change]) -> Result<u64, Uncommitted> {
+    pub async fn commit(&self, changes: &[Change], note: &str) -> Result<u64, Uncommitted> {
         match self {
-            Self::Embedded(embedded) => embedded.commit(changes),
-            Self::Redis(redis) => redis.registry_commit(changes).await,
+            Self::Embedded(embedded) => embedded.commit(changes, note),
+            Self::Redis(redis) => redis.registry_commit(changes, note).await,
+        }
+    }
+
+    /// Up to `limit` notes from before the one with the id `before`, the newest first. Before what is
+    /// no id there are none.
+    ///
+    /// # Errors
+    /// Where the store is lost.
+    pub async fn notes(&self, before: Option<&str>, limit: usize) -> Result<Vec<Note>, Error> {
+        let before = match before.map(Note::place) {
+            None => None,
+            Some(None) => return Ok(Vec::new()),
+            Some(place) => place,
+        };
+        match self {
+            Self::Embedded(embedded) => embedded.notes(before, limit),
+            Self::Redis(redis) => redis.registry_notes(before, limit).await,
         }
     }
 

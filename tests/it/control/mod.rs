@@ -1,9 +1,11 @@
 //! The control plane: driven by AWS' own client, in use on every node, and closed to strangers.
 
+mod audit;
 mod bad_input;
 mod corrections;
 mod restart;
 mod usage;
+mod values;
 
 use std::process::Command;
 

@@ -1,0 +1,132 @@
+//! The audit log: every change, whose it was, and nothing that is secret.
+
+use serde_json::{Value, json};
+
+use super::{TOKEN, as_bearer, call, node};
+use crate::support::http::Answer;
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+
+fn audit(node: &Node, query: &str) -> Value {
+    call(node, "GET", &format!("/audit?{query}"), json!(null))
+}
+
+/// One change of each kind: what was asked, and the answer.
+fn changes(node: &Node) -> Vec<(&'static str, String, Answer)> {
+    let mut made = Vec::new();
+    let mut change = |method: &'static str, path: String, body: Value| {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = as_bearer(node, TOKEN, method, &path, &body);
+        assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
+        let told = serde_json::from_str::<Value>(&answer.body).unwrap_or_default();
+        made.push((method, path.split('?').next().unwrap().to_owned(), answer));
+        told["id"].as_str().unwrap_or_default().to_owned()
+    };
+    let patch = |path: &str, value: &str| json!({"patchOperations": [{"op": "replace", "path": path, "value": value}]});
+    let api = change("POST", "/restapis".into(), json!({"name": "a"}));
+    let root = call(node, "GET", &format!("/restapis/{api}/resources"), json!(null));
+    let root = root["item"][0]["id"].as_str().unwrap().to_owned();
+    let method = format!("/restapis/{api}/resources/{root}/methods/GET");
+    change("PUT", method.clone(), json!({"authorizationType": "NONE"}));
+    change("PUT", format!("{method}/integration"), json!({"type": "MOCK"}));
+    change("DELETE", method, json!(null));
+    change("POST", format!("/restapis/{api}/deployments"), json!({"stageName": "prod"}));
+    change("PATCH", format!("/restapis/{api}/stages/prod"), patch("/description", "d"));
+    let plan = change("POST", "/usageplans".into(), json!({"name": "p"}));
+    change("PATCH", format!("/usageplans/{plan}"), patch("/throttle/rateLimit", "3"));
+    let key = change("POST", "/apikeys".into(), json!({"name": "k", "enabled": true}));
+    change("PATCH", format!("/apikeys/{key}"), patch("/enabled", "false"));
+    let link = json!({"keyId": key, "keyType": "API_KEY"});
+    change("POST", format!("/usageplans/{plan}/keys"), link);
+    let arn = format!("arn:aws:apigateway:local::%2Fapikeys%2F{key}");
+    change("PUT", format!("/tags/{arn}"), json!({"tags": {"a": "b"}}));
+    change("DELETE", format!("/tags/{arn}?tagKeys=a"), json!(null));
+    change("DELETE", format!("/usageplans/{plan}/keys/{key}"), json!(null));
+    change("DELETE", format!("/apikeys/{key}"), json!(null));
+    change("DELETE", format!("/usageplans/{plan}"), json!(null));
+    made
+}
+
+fn every_change_is_noted(node: &Node) {
+    let made = changes(node);
+    // What is refused changes nothing.
+    assert_eq!(as_bearer(node, TOKEN, "POST", "/usageplans", "{}").status, 400);
+    assert_eq!(as_bearer(node, "may-only-read", "DELETE", "/usageplans/x", "").status, 403);
+    let noted = audit(node, "limit=500");
+    let noted = noted["item"].as_array().unwrap();
+    assert_eq!(noted.len(), made.len());
+    for ((method, path, answer), note) in made.iter().rev().zip(noted) {
+        assert_eq!(note["who"], "admin_token");
+        assert_eq!((&note["method"], &note["path"]), (&json!(method), &json!(path)));
+        assert_eq!(note["status"], answer.status, "{note}");
+        assert_eq!(note["requestId"].as_str(), answer.header("x-amzn-requestid"));
+        assert!(note["at"].as_str().unwrap().starts_with("20"), "{note}");
+        assert!(note["changed"][0].as_str().unwrap().len() > 9, "{note}");
+    }
+    let secret = made.iter().find_map(|(_, _, answer)| {
+        let told = serde_json::from_str::<Value>(&answer.body).ok()?;
+        told["value"].as_str().map(str::to_owned)
+    });
+    let text = as_bearer(node, "may-only-read", "GET", "/audit?limit=500", "").body;
+    for part in [&*secret.unwrap(), TOKEN, "sha256", "digest"] {
+        assert!(!text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn every_change_is_noted_with_who_what_when_and_its_request_in_redis() {
+    every_change_is_noted(&node(None, &["--store", &RedisServer::start().url()]));
+}
+
+#[test]
+fn every_change_is_noted_in_the_embedded_mode_and_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--data-dir", dir.path().to_str().unwrap()];
+    let first = node(None, &flags);
+    every_change_is_noted(&first);
+    let noted = audit(&first, "limit=500");
+    assert_eq!(first.stop(), Some(0));
+    assert_eq!(audit(&node(None, &flags), "limit=500"), noted);
+}
+
+#[test]
+fn the_log_is_told_in_pages_and_by_paths() {
+    let redis = RedisServer::start();
+    for store in ["memory", &redis.url()] {
+        let node = node(None, &["--store", store]);
+        for place in 0..7 {
+            call(&node, "POST", "/usageplans", json!({"name": format!("p{place}")}));
+        }
+        let key = call(&node, "POST", "/apikeys", json!({"name": "k"}));
+        let whole = audit(&node, "limit=100");
+        let mut paged = Vec::new();
+        let mut position = String::new();
+        loop {
+            let page = audit(&node, &format!("limit=3&position={position}"));
+            paged.extend(page["item"].as_array().unwrap().clone());
+            match page["position"].as_str() {
+                Some(next) => next.clone_into(&mut position),
+                None => break,
+            }
+        }
+        assert_eq!(whole["item"], json!(paged));
+        assert_eq!(whole["item"].as_array().unwrap().len(), 8);
+        let of_key = audit(&node, &format!("path=/apikeys/{}", key["id"].as_str().unwrap()));
+        assert_eq!(of_key["item"].as_array().unwrap().len(), 1, "its making, by what it changed");
+        assert_eq!(audit(&node, "path=/usageplans&limit=5")["item"].as_array().unwrap().len(), 5);
+        assert_eq!(audit(&node, "path=/nowhere")["item"], json!([]));
+        assert_eq!(audit(&node, "position=nonsense")["item"], json!([]));
+    }
+}
+
+#[test]
+fn the_log_is_bounded() {
+    let redis = RedisServer::start();
+    let node = node(None, &["--store", &redis.url()]);
+    let fill = "for i = 1, 100005 do redis.call('XADD', KEYS[1], i .. '-1', 'note', '{}') end";
+    redis.ask(&["EVAL", fill, "1", "tg:{registry}:notes"]);
+    call(&node, "POST", "/usageplans", json!({"name": "p"}));
+    let length = redis.ask(&["XLEN", "tg:{registry}:notes"]);
+    assert_eq!(length, redis::Value::Int(100_000));
+    assert_eq!(audit(&node, "limit=1")["item"][0]["path"], "/usageplans");
+}

@@ -1,0 +1,71 @@
+//! Values of API keys: kept only under encryption, told only to whoever may write.
+
+use serde_json::json;
+
+use super::{ACCESS, TOKEN, as_bearer, call};
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+
+const OLD: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const NEW: &str = "//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eA=";
+
+fn node(redis: &RedisServer, keys: &str) -> Node {
+    let mut environment = ACCESS.to_vec();
+    environment.push(("TOLLGATE_KEY_ENCRYPTION_KEY", keys));
+    Node::launch(None, &["--store", &redis.url()], &environment)
+}
+
+fn value_of(node: &Node, id: &str) -> serde_json::Value {
+    call(node, "GET", &format!("/apikeys/{id}?includeValue=true"), json!(null))["value"].clone()
+}
+
+#[test]
+fn with_an_encryption_key_values_are_told_again_and_held_nowhere_in_the_clear() {
+    let redis = RedisServer::start();
+    let node = node(&redis, OLD);
+    let made = call(&node, "POST", "/apikeys", json!({"name": "k", "enabled": true}));
+    let (id, value) = (made["id"].as_str().unwrap(), made["value"].as_str().unwrap());
+    assert_eq!(value_of(&node, id), value);
+    let listed = call(&node, "GET", "/apikeys?includeValues=true", json!(null));
+    assert_eq!(listed["item"][0]["value"], value);
+    for path in ["/apikeys", &format!("/apikeys/{id}"), &format!("/apikeys/{id}?includeValue=no")] {
+        let told = as_bearer(&node, TOKEN, "GET", path, "").body;
+        assert!(!told.contains(value) && !told.contains("sealed"), "{told}");
+    }
+    for path in ["/apikeys?includeValues=true", &format!("/apikeys/{id}?%69ncludeValue=true")] {
+        let told = as_bearer(&node, "may-only-read", "GET", path, "");
+        assert_eq!(told.status, 403, "{told:?}");
+    }
+    let held = format!("{:?}", redis.ask(&["HGETALL", "tg:{registry}"]));
+    assert!(held.contains("sealed") && !held.contains(value), "{held}");
+    let log = node.log();
+    assert!(log.contains("values of API keys are shown") && !log.contains(value), "{log}");
+}
+
+#[test]
+fn an_encryption_key_is_replaced_by_one_in_front_of_it_and_without_its_own_a_value_is_absent() {
+    let redis = RedisServer::start();
+    let name = |name: &str| json!({"name": name, "value": format!("{name}-{name}-{name}-{name}")});
+    let make = |node: &Node, body| {
+        let made = call(node, "POST", "/apikeys", body);
+        (made["id"].as_str().unwrap().to_owned(), made["value"].clone())
+    };
+    let (first, first_value) = make(&node(&redis, OLD), name("first"));
+    let both = node(&redis, &format!("{NEW}, {OLD}"));
+    let (second, second_value) = make(&both, name("second"));
+    assert_eq!(value_of(&both, &first), first_value);
+    assert_eq!(value_of(&both, &second), second_value);
+    let new = node(&redis, NEW);
+    assert_eq!(value_of(&new, &second), second_value, "the first key sealed it");
+    assert_eq!(value_of(&new, &first), json!(null));
+    let explained = |line: &str| line.contains("ERROR") && line.contains(&first);
+    assert!(new.log().lines().any(explained), "{}", new.log());
+    // Importing a value that is known seals it again.
+    let csv = "Name,Key\nfirst,first-first-first-first\n";
+    let path = "/apikeys?mode=import&format=csv";
+    assert_eq!(as_bearer(&new, TOKEN, "POST", path, csv).status, 201);
+    assert_eq!(value_of(&new, &first), first_value);
+    let none = node(&redis, "");
+    assert_eq!(value_of(&none, &second), json!(null));
+    assert!(!none.log().contains("ERROR"), "nobody asked for values: {}", none.log());
+}
