@@ -2,6 +2,7 @@
 //!
 //! Failures are limited per address, so that nobody can try many; a success costs nothing.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::algorithm::standing;
 use crate::control::{Editor, Ledger, Origin};
 use crate::http::Peer;
 use crate::limit::{Charge, Charges, Limit, Rule, Subject, Throttle, Unit};
-use crate::settings::AdminCredentials;
+use crate::settings::{AdminCredentials, Token};
 use crate::store::Memory;
 
 /// The largest body, in bytes; an import may be long.
@@ -102,7 +103,7 @@ impl Access {
     }
 
     /// Which credential a request has, and what it allows.
-    fn role(&self, request: &Parts, body: &[u8]) -> Result<(&str, Role), Failure> {
+    fn role(&self, request: &Parts, body: &[u8]) -> Result<(Cow<'_, str>, Role), Failure> {
         let Some(header) = request.headers.get("authorization") else {
             let why = "the admin API needs Authorization: Bearer with the token of TOLLGATE_ADMIN_TOKEN, or a request signed with the access key (SigV4)";
             return Err(refused("MissingAuthenticationTokenException", why));
@@ -111,12 +112,12 @@ impl Access {
         if let Some((scheme, token)) = bearer
             && scheme.eq_ignore_ascii_case(b"bearer ")
         {
-            let is = |known: &Option<_>| {
-                known.as_ref().is_some_and(|known: &crate::settings::Token| known.is(token))
-            };
-            return match (is(&self.credentials.write), is(&self.credentials.read)) {
-                (true, _) => Ok(("admin_token", Role::Write)),
-                (_, true) => Ok(("admin_read_token", Role::Read)),
+            let Self { credentials: AdminCredentials { write, read, .. }, .. } = self;
+            let write = name(write.as_ref(), "admin_token", token);
+            let read = name(read.as_ref(), "admin_read_token", token);
+            return match (write, read) {
+                (Some(who), _) => Ok((who, Role::Write)),
+                (_, Some(who)) => Ok((who, Role::Read)),
                 _ => Err(Failure::new(
                     StatusCode::UNAUTHORIZED,
                     "UnauthorizedException",
@@ -129,8 +130,18 @@ impl Access {
             return Err(refused("UnrecognizedClientException", why));
         };
         let checked = signature::check(key, request, body);
-        checked.map(|()| (&*key.id, Role::Write)).map_err(|(kind, why)| refused(kind, why))
+        checked
+            .map(|()| (Cow::from(&*key.id), Role::Write))
+            .map_err(|(kind, why)| refused(kind, why))
     }
+}
+
+/// What a token is called in logs: its setting, and its place where there are several.
+fn name(known: Option<&Token>, setting: &'static str, sent: &[u8]) -> Option<Cow<'static, str>> {
+    let known = known?;
+    let place = known.which(sent)?;
+    let several = known.are_several();
+    Some(if several { format!("{setting}#{place}").into() } else { setting.into() })
 }
 
 fn refused(kind: &'static str, why: &str) -> Failure {
@@ -147,13 +158,13 @@ pub(super) async fn guard(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let (who, response) = match admit(&admin, request, &id).await {
         Ok((who, request)) => (who, in_our_words(next.run(request).await)),
-        Err(failure) => ("nobody", failure.into_response()),
+        Err(failure) => (Cow::from("nobody"), failure.into_response()),
     };
     // Who changed what, and who tried to; not every guess of a flood.
     let (status, reading) = (response.status(), matches!(method, Method::GET | Method::HEAD));
     if status != StatusCode::TOO_MANY_REQUESTS && (!reading || who == "nobody") {
         let status = status.as_u16();
-        tracing::info!(who, %method, path, status, request_id = id, "admin request");
+        tracing::info!(who = &*who, %method, path, status, request_id = id, "admin request");
     }
     with_id(response, &id)
 }
@@ -172,7 +183,7 @@ async fn admit<'a>(
     admin: &'a Admin,
     request: Request,
     id: &str,
-) -> Result<(&'a str, Request), Failure> {
+) -> Result<(Cow<'a, str>, Request), Failure> {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0);
     if !admin.access.count_failures(peer, 0) {
         let why = "too many failed authentications from this address; wait a minute";
@@ -190,7 +201,7 @@ async fn admit<'a>(
         return Err(refused("AccessDeniedException", "this token may only read"));
     }
     let origin = Origin {
-        who: who.into(),
+        who: who.to_string(),
         method: parts.method.to_string(),
         path: parts.uri.path().chars().take(LONGEST_PATH).collect(),
         request_id: id.into(),

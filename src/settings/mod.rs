@@ -3,6 +3,7 @@
 //! Embedded defaults, then a file, then the environment, then flags. The crossing from raw to
 //! valid happens once, here. What the store's address means is the store's business.
 
+mod access;
 mod callers;
 mod duration;
 mod raw;
@@ -135,7 +136,7 @@ impl TryFrom<Raw> for Settings {
             return Err(invalid("data_dir", why.into()));
         }
         let (tls, admin_tls) = tls::read(&raw)?;
-        Ok(Self {
+        let settings = Self {
             tls,
             admin_tls,
             key_encryption_keys: EncryptionKeys::new(&raw.key_encryption_key)
@@ -145,13 +146,13 @@ impl TryFrom<Raw> for Settings {
             listen_grpc: address("listen_grpc", &raw.listen_grpc)?,
             envoy_config: path(raw.envoy_config),
             envoy_on_store_failure: raw.envoy_on_store_failure,
-            admin: admin(&raw)?,
+            admin: access::admin(&raw)?,
             store: StoreAddress::new(raw.store),
             redis_ca: path(raw.redis_ca),
             data_dir: path(raw.data_dir),
             catalog: path(raw.catalog),
             check_deadline,
-            check_token: Token::new(&raw.check_token),
+            check_token: access::token("check_token", &raw.check_token)?,
             trusted_peers: Peers::parse(&raw.trusted_peers)
                 .map_err(|why| invalid("trusted_peers", why))?,
             forwarded_headers: raw.forwarded_headers,
@@ -162,21 +163,10 @@ impl TryFrom<Raw> for Settings {
             record: path(raw.record),
             workers,
             max_connections: raw.max_connections,
-        })
+        };
+        access::is_private(&settings, raw.admin_allow_plaintext)?;
+        Ok(settings)
     }
-}
-
-fn admin(raw: &Raw) -> Result<AdminCredentials, Invalid> {
-    let (id, secret) = (raw.admin_access_key_id.clone(), raw.admin_secret_access_key.clone());
-    if id.is_empty() != secret.is_empty() {
-        let why = "an access key id and a secret access key need each other: set both or none";
-        return Err(Invalid::Value { key: "admin_access_key_id", why: why.into() });
-    }
-    Ok(AdminCredentials {
-        write: Token::new(&raw.admin_token),
-        read: Token::new(&raw.admin_read_token),
-        access_key: AccessKey::new(id, secret),
-    })
 }
 
 fn path(written: String) -> Option<PathBuf> {
@@ -243,6 +233,7 @@ mod tests {
             (("TOLLGATE_MIN_NODES", "-1"),            "min_nodes",      ""),
             (("TOLLGATE_LOG_FORMAT", "xml"),          "log_format",     ""),
             (("TOLLGATE_KEY_ENCRYPTION_KEY", "c2hvcnQ="), "key_encryption_key", "openssl"),
+            (("TOLLGATE_CHECK_TOKEN", "one,sha256:12"), "check_token", "sha256sum"),
             (("TOLLGATE_LISTN", "127.0.0.1:1"),       "TOLLGATE_LISTN", "no setting"),
         ];
         for (var, named, hint) in cases {
@@ -260,6 +251,37 @@ mod tests {
             ("TOLLGATE_PORT_8080_TCP_ADDR", "10.0.0.1"),
         ];
         assert!(read(&vars).is_ok());
+    }
+
+    #[test]
+    fn an_admin_api_that_others_can_reach_is_encrypted_or_meant_not_to_be() {
+        let open = ("TOLLGATE_LISTEN_ADMIN", "0.0.0.0:8082");
+        let token = ("TOLLGATE_ADMIN_TOKEN", "t");
+        let error = read(&[open, token]).unwrap_err().to_string();
+        assert!(
+            error.contains("listen_admin") && error.contains("admin_allow_plaintext"),
+            "{error}"
+        );
+        assert!(read(&[open]).is_ok(), "nothing listens without a credential");
+        assert!(read(&[open, token, ("TOLLGATE_ADMIN_ALLOW_PLAINTEXT", "true")]).is_ok());
+        let tls = [("TOLLGATE_TLS_CERT", "c.pem"), ("TOLLGATE_TLS_KEY", "k.pem")];
+        assert!(read(&[open, token, tls[0], tls[1]]).is_ok());
+        assert!(read(&[("TOLLGATE_LISTEN_ADMIN", "[::1]:8082"), token]).is_ok());
+    }
+
+    #[test]
+    fn tokens_are_several_in_the_clear_or_as_digests() {
+        let digest = crate::catalog::hex(&crate::catalog::digest("second"));
+        let written = format!("first, sha256:{digest},SHA256:x");
+        let token = Token::new(&written).unwrap().unwrap();
+        assert_eq!(
+            ["first", "second", "SHA256:x"].map(|sent| token.which(sent.as_bytes())),
+            [Some(1), Some(2), Some(3)]
+        );
+        for sent in ["", "firs", digest.as_str(), "sha256:", &written] {
+            assert_eq!(token.which(sent.as_bytes()), None, "{sent}");
+        }
+        assert!(Token::new(" , ").unwrap().is_none());
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub(super) envoy_on_store_failure: OnStoreFailure,
     pub(super) admin_token: String,
     pub(super) admin_read_token: String,
+    pub(super) admin_allow_plaintext: bool,
     pub(super) admin_access_key_id: String,
     pub(super) admin_secret_access_key: String,
     pub(super) key_encryption_key: String,
@@ -78,6 +79,9 @@ pub struct Flags {
     /// PEM file with the authorities that must have signed each client's certificate [default: none]
     #[arg(long, value_name = "FILE")]
     pub tls_client_ca: Option<String>,
+    /// Whether the admin API may leave this machine without TLS [default: false]
+    #[arg(long, value_name = "true|false")]
+    pub admin_allow_plaintext: Option<String>,
     /// The same for the admin API [default: that of --tls-cert]
     #[arg(long, value_name = "FILE")]
     pub admin_tls_cert: Option<String>,
@@ -145,6 +149,7 @@ impl Flags {
             ("tls_cert", &self.tls_cert),
             ("tls_key", &self.tls_key),
             ("tls_client_ca", &self.tls_client_ca),
+            ("admin_allow_plaintext", &self.admin_allow_plaintext),
             ("admin_tls_cert", &self.admin_tls_cert),
             ("admin_tls_key", &self.admin_tls_key),
             ("admin_tls_client_ca", &self.admin_tls_client_ca),

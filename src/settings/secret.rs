@@ -5,7 +5,9 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
+
+use crate::catalog::unhex;
 
 /// Where limits are counted, as written: it may hold a password, so it does not print itself.
 #[derive(Clone)]
@@ -35,19 +37,45 @@ impl fmt::Debug for StoreAddress {
     }
 }
 
-/// A secret that callers must send, kept as its SHA-256.
+/// Secrets of which callers must send one, kept as their SHA-256.
 #[derive(Clone)]
-pub struct Token([u8; 32]);
+pub struct Token(Vec<[u8; 32]>);
 
 impl Token {
-    pub(super) fn new(secret: &str) -> Option<Self> {
-        (!secret.is_empty()).then(|| Self(Sha256::digest(secret).into()))
+    /// Reads them, comma-separated, each in the clear or as `sha256:HEX`.
+    pub(super) fn new(written: &str) -> Result<Option<Self>, &'static str> {
+        const HINT: &str =
+            "behind sha256: stand 64 hexadecimal digits; `printf %s TOKEN | sha256sum` prints them";
+        let secrets = written.split(',').map(str::trim).filter(|secret| !secret.is_empty());
+        let digest = |secret: &str| match secret.strip_prefix("sha256:") {
+            Some(hex) => unhex(hex).ok_or(HINT),
+            None => Ok(Sha256::digest(secret).into()),
+        };
+        let digests: Vec<_> = secrets.map(digest).collect::<Result<_, _>>()?;
+        Ok((!digests.is_empty()).then_some(Self(digests)))
     }
 
-    /// Whether `sent` is the secret; takes the same time whatever was sent.
+    /// Which of the secrets `sent` is, counted from 1; takes the same time whatever was sent.
+    #[must_use]
+    pub fn which(&self, sent: &[u8]) -> Option<u64> {
+        let sent: [u8; 32] = Sha256::digest(sent).into();
+        let places = (1..).zip(&self.0);
+        let found = places.fold(0_u64, |found, (place, secret)| {
+            u64::conditional_select(&found, &place, secret.ct_eq(&sent))
+        });
+        (found != 0).then_some(found)
+    }
+
+    /// Whether `sent` is one of the secrets; takes the same time whatever was sent.
     #[must_use]
     pub fn is(&self, sent: &[u8]) -> bool {
-        self.0.ct_eq(&<[u8; 32]>::from(Sha256::digest(sent))).into()
+        self.which(sent).is_some()
+    }
+
+    /// Whether there are several.
+    #[must_use]
+    pub fn are_several(&self) -> bool {
+        self.0.len() > 1
     }
 }
 

@@ -120,6 +120,25 @@ fn the_log_is_told_in_pages_and_by_paths() {
 }
 
 #[test]
+fn of_several_tokens_each_is_told_apart_and_may_be_given_as_its_digest() {
+    let second = tollgate::catalog::hex(&tollgate::catalog::digest("the-second"));
+    let tokens = format!("{TOKEN},sha256:{second}");
+    let check = [("TOLLGATE_CHECK_TOKEN", &*tokens), ("TOLLGATE_ADMIN_TOKEN", &tokens)];
+    let node = Node::launch(None, &["--listen-admin", "127.0.0.1:0"], &check);
+    for token in [TOKEN, "the-second"] {
+        let plan = r#"{"name":"p"}"#;
+        assert_eq!(as_bearer(&node, token, "POST", "/usageplans", plan).status, 201);
+        let bearer = [("authorization", &*format!("Bearer {token}"))];
+        let body = r#"{"api_key":"demo-key"}"#;
+        assert_ne!(node.send("POST", "/check", &bearer, body).status, 401);
+    }
+    assert_eq!(as_bearer(&node, &second, "GET", "/usageplans", "").status, 401);
+    let noted = audit(&node, "limit=2");
+    assert_eq!(noted["item"][0]["who"], "admin_token#2");
+    assert_eq!(noted["item"][1]["who"], "admin_token#1");
+}
+
+#[test]
 fn the_log_is_bounded() {
     let redis = RedisServer::start();
     let node = node(None, &["--store", &redis.url()]);
