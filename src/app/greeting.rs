@@ -18,7 +18,10 @@ pub(super) fn greet(addresses: &Addresses, settings: &Settings) {
     let url = format!("{}{}", scheme(&settings.tls), addresses.http);
     let store = if settings.store.is_memory() { "this process's memory" } else { "Redis" };
     let (catalog, key) = match &settings.catalog {
-        None => ("the built-in example, whose API key is demo-key".to_owned(), "demo-key"),
+        None => (
+            "what the API declares; while that is nothing, the built-in example with the key demo-key".to_owned(),
+            "demo-key",
+        ),
         Some(file) => (file.display().to_string(), "YOUR-API-KEY"),
     };
     let request = match &settings.catalog {

@@ -5,73 +5,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
+use super::ask::{Ask, Cost, PolicyKey};
 use super::path::{Route, normal_method, normal_path};
 use super::{ApiKey, Catalog, Methods, OnStoreFailure, Plan, Stage};
 use crate::limit::{Charge, Charges, Limit, Subject};
 use crate::time::Micros;
-
-/// What a check asks for; lengths and characters are sound, names may not be.
-pub struct Ask<'a> {
-    /// The API that is called.
-    pub api: Option<&'a str>,
-    /// Its stage.
-    pub stage: Option<&'a str>,
-    /// The HTTP method.
-    pub method: Option<&'a str>,
-    /// The path as the client sent it.
-    pub path: Option<&'a str>,
-    /// Policies, and whom each counts.
-    pub policies: SmallVec<[PolicyKey<'a>; 1]>,
-    /// What it costs.
-    pub cost: Cost<'a>,
-}
-
-/// A policy and whom it counts.
-#[derive(Clone, Copy)]
-pub struct PolicyKey<'a> {
-    /// The policy's name.
-    pub policy: &'a str,
-    /// Whom it counts: an address, a user.
-    pub key: &'a str,
-    /// Its place in `policies`; `None` where it is named by `policy` and `key` themselves.
-    pub index: Option<usize>,
-}
-
-impl PolicyKey<'_> {
-    fn field(&self, member: &str) -> String {
-        self.index.map_or_else(|| member.to_owned(), |index| format!("policies[{index}].{member}"))
-    }
-}
-
-/// What a check costs.
-#[derive(Clone)]
-pub enum Cost<'a> {
-    /// So many requests.
-    Requests(u64),
-    /// So much of each unit; one request where `requests` is not among them.
-    Units(SmallVec<[(Cow<'a, str>, u64); 2]>),
-}
-
-impl Cost<'_> {
-    fn of(&self, unit: &str) -> u64 {
-        let is_requests = unit == crate::limit::Unit::BUILT_IN[0];
-        match self {
-            Self::Requests(number) => {
-                if is_requests {
-                    *number
-                } else {
-                    0
-                }
-            }
-            Self::Units(units) => units
-                .iter()
-                .find(|(name, _)| name == unit)
-                .map_or(u64::from(is_requests), |&(_, number)| number),
-        }
-    }
-}
 
 /// What a check meets.
 pub struct Met {
@@ -102,6 +40,8 @@ pub enum Refusal {
     },
     /// Nobody can tell now whose key it is.
     Unidentified,
+    /// What is declared has not been read yet.
+    Unready,
 }
 
 fn invalid<T>(field: impl Into<String>, detail: impl Into<String>) -> Result<T, Refusal> {

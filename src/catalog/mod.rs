@@ -3,6 +3,7 @@
 //! As written (`written`) becomes as valid (`read`, `limits`, `keys`) in one crossing. Nothing here
 //! looks at a clock or a store.
 
+mod ask;
 pub mod envoy;
 mod findings;
 mod keys;
@@ -18,9 +19,10 @@ use std::sync::Arc;
 
 use crate::limit::{Limit, Subject};
 use crate::time::Micros;
+pub use ask::{Ask, Cost, PolicyKey};
 pub use findings::{Invalid, is_name};
 pub use keys::{Digest, digest, hex, time_of, unhex};
-pub use meet::{Ask, Cost, Met, PolicyKey, Refusal};
+pub use meet::{Met, Refusal};
 
 /// The catalog that is built in.
 pub const EXAMPLE: &str = include_str!("example.yaml");

@@ -4,6 +4,7 @@
 //! its beginning to its end. A source that cannot be used changes nothing.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -18,6 +19,8 @@ use crate::watch::{stamp, watch};
 /// The catalog in use.
 pub struct Live {
     current: ArcSwap<Catalog>,
+    /// Behind `current`: once it is true, so is what stands there.
+    known: AtomicBool,
     file: Option<PathBuf>,
     sources: Mutex<Sources>,
     metrics: Arc<Metrics>,
@@ -30,6 +33,8 @@ struct Sources {
     text: Option<String>,
     /// What the API declares, as the catalog writes it; absent while that is nothing.
     declared: Option<Value>,
+    /// Whether there is no file, and what the API declares has not been read yet.
+    awaited: bool,
 }
 
 /// Why a catalog file cannot be used.
@@ -58,6 +63,8 @@ fn text_of(path: &Path) -> Result<String, Unusable> {
 impl Sources {
     fn compose(&self, file: Option<&Path>) -> Result<Catalog, Invalid> {
         match (&self.text, &self.declared) {
+            // The example's key must not pass where something else may be declared.
+            (None, None) if self.awaited => Catalog::parse("version: 1", "nothing yet"),
             (None, None) => Ok(Catalog::example()),
             (text, declared) => {
                 let origin = file.map_or("the API".into(), |file| file.display().to_string());
@@ -69,19 +76,26 @@ impl Sources {
 }
 
 impl Live {
-    /// Loads `file`. Without one, and as long as the API declares nothing, the built-in example is
-    /// in use.
+    /// Loads `file`. Without one nothing is in use until the registry has been read; where the API
+    /// declares nothing, it is the built-in example then.
     ///
     /// # Errors
     /// Where the file cannot be used: a service does not start on half a catalog.
     pub fn load(file: Option<PathBuf>, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
         let text = file.as_deref().map(text_of).transpose()?;
-        let sources = Sources { text, declared: None };
+        let sources = Sources { awaited: text.is_none(), text, declared: None };
         let catalog = sources.compose(file.as_deref())?;
         let current = ArcSwap::from_pointee(Catalog::example());
-        let live = Self { current, file, sources: Mutex::new(sources), metrics };
+        let known = AtomicBool::new(!sources.awaited);
+        let live = Self { current, known, file, sources: Mutex::new(sources), metrics };
         live.use_now(catalog);
         Ok(live)
+    }
+
+    /// Whether the catalog in use is one: not where it is still to be read from the registry.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
     }
 
     /// The catalog in use at this moment.
@@ -113,9 +127,14 @@ impl Live {
         let used = declared.map_err(|error| error.to_string()).and_then(|declared| {
             let mut sources = self.sources();
             sources.declared = declared;
+            sources.awaited = false;
             let catalog = sources.compose(self.file.as_deref());
-            catalog.map(|catalog| self.use_now(catalog)).map_err(|error| error.to_string())
+            let used = catalog.map(|catalog| self.use_now(catalog));
+            used.map_err(|error| error.to_string())
         });
+        if used.is_ok() {
+            self.known.store(true, Ordering::Release);
+        }
         if let Err(error) = used {
             tracing::error!(%error, "what the API declares is not in use: it makes no catalog with the file");
         }

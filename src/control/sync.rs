@@ -20,15 +20,15 @@ pub struct Sync {
     registry: Registry,
     live: Arc<Live>,
     directory: Arc<Directory>,
-    /// The revision that this node serves by.
-    seen: Mutex<u64>,
+    /// The revision that this node serves by, once it has seen any.
+    seen: Mutex<Option<u64>>,
 }
 
 impl Sync {
     /// Has seen nothing yet.
     #[must_use]
     pub fn new(registry: Registry, live: Arc<Live>, directory: Arc<Directory>) -> Self {
-        Self { registry, live, directory, seen: Mutex::new(0) }
+        Self { registry, live, directory, seen: Mutex::new(None) }
     }
 
     /// Looks at once, and serves by what it sees when this returns.
@@ -37,8 +37,8 @@ impl Sync {
     /// Where the registry cannot be asked; what was known goes on.
     pub async fn look(&self) -> Result<(), Error> {
         let mut seen = self.seen.lock().await;
-        let changes = self.registry.changes(*seen).await?;
-        if changes.revision == *seen {
+        let changes = self.registry.changes(seen.unwrap_or(0)).await?;
+        if *seen == Some(changes.revision) {
             return Ok(());
         }
         self.directory.begin(changes.revision);
@@ -46,12 +46,12 @@ impl Sync {
             Some(paths) => paths.iter().for_each(|path| self.directory.forget(path)),
             None => self.directory.forget_all(),
         }
-        let paths = changes.paths.as_deref();
+        let paths = changes.paths.as_deref().filter(|_| seen.is_some());
         if paths.is_none_or(|paths| paths.iter().any(|path| path == document::PATH)) {
             let text = self.registry.get(document::PATH).await?;
             self.live.declare(text.as_deref());
         }
-        *seen = changes.revision;
+        *seen = Some(changes.revision);
         Ok(())
     }
 

@@ -80,6 +80,17 @@ impl Engine {
         self.parts.live.catalog()
     }
 
+    /// Whether it has a catalog to decide by.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.parts.live.is_known()
+    }
+
+    /// Why a check is refused: nobody knows that before there is a catalog.
+    fn because(&self, refusal: Refusal) -> Refusal {
+        if self.is_ready() { refusal } else { Refusal::Unready }
+    }
+
     /// Where limits are counted.
     #[must_use]
     pub fn store(&self) -> &Store {
@@ -171,12 +182,13 @@ impl Engine {
             }
         };
         let unknown = || Refusal::Forbidden { detail: "the API key is unknown".into() };
-        key.map_or_else(|| Err(unknown()), |key| Ok(Some(key)))
+        key.map(Some).ok_or_else(|| self.because(unknown()))
     }
 
     fn prepare(&self, key: Option<Arc<ApiKey>>, ask: &Ask<'_>) -> Result<Prepared, Refusal> {
         let catalog = self.parts.live.catalog();
-        let mut met = catalog.meet(ask, key.as_ref(), self.parts.store.now())?;
+        let met = catalog.meet(ask, key.as_ref(), self.parts.store.now());
+        let mut met = met.map_err(|refusal| self.because(refusal))?;
         let charges = std::mem::take(&mut met.charges);
         if charges.len() > MAX_CHARGES {
             let detail =

@@ -22,10 +22,11 @@ pub(super) async fn healthz() -> Response {
 /// `GET /readyz`: whether a balancer should send checks here.
 ///
 /// A lost Redis does not make a node unready: every node would leave the balancer at once, and
-/// each still answers by its plans' `on_store_failure`.
+/// each still answers by its plans' `on_store_failure`. One that does not know its plans yet has none.
 pub(super) async fn readyz(State(node): State<Arc<Node>>) -> Response {
     match () {
         () if node.shared.is_draining() => status(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        () if !node.engine.is_ready() => status(StatusCode::SERVICE_UNAVAILABLE, "starting"),
         () if node.engine.store().is_degraded() => status(StatusCode::OK, "degraded"),
         () => status(StatusCode::OK, "ok"),
     }

@@ -62,6 +62,14 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
     }
 
+    /// 503: what the service serves by is still to be read.
+    #[must_use]
+    pub fn unready() -> Self {
+        let detail =
+            "what is declared here has not been read yet: Redis has not answered since the start";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
+    }
+
     /// 404.
     #[must_use]
     pub fn not_found(path: &str) -> Self {
@@ -127,6 +135,7 @@ impl From<Refusal> for Problem {
             Refusal::Invalid { field, detail } => Self::bad_request(field, detail),
             Refusal::Forbidden { detail } => Self::forbidden(detail),
             Refusal::Unidentified => Self::unidentified(),
+            Refusal::Unready => Self::unready(),
         }
     }
 }

@@ -97,6 +97,28 @@ fn a_redis_that_is_not_there_at_the_start() {
 }
 
 #[test]
+fn without_a_file_a_node_lets_nobody_in_before_it_has_read_what_is_declared() {
+    let mut redis = RedisServer::start();
+    redis.kill();
+    let node = Node::start(&["--store", &redis.url(), "--check-deadline", DEADLINE]);
+    let status = |body: serde_json::Value| node.check(body).status;
+    for _ in 0..3 {
+        assert_eq!(status(json!({"api_key": "demo-key"})), 503);
+        assert_eq!(status(json!({"key_id": "demo"})), 503);
+        assert_eq!(status(json!({"policy": "login", "key": "a"})), 503);
+        let ready = node.get("/readyz");
+        assert_eq!((ready.status, ready.body.as_str()), (503, r#"{"status":"starting"}"#));
+    }
+    redis.restart();
+    // Nothing is declared there, as is known now.
+    eventually("it is ready", || node.get("/readyz").status == 200);
+    eventually("the example is in use", || status(json!({"api_key": "demo-key"})) == 200);
+    redis.kill();
+    eventually("it goes on with what it knows", || node.get("/readyz").body.contains("degraded"));
+    assert_eq!(status(json!({"api_key": "demo-key"})), 200);
+}
+
+#[test]
 fn a_stopped_redis_whose_connections_stay_open() {
     let redis = RedisServer::start();
     let node = node(&redis.url());
