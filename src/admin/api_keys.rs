@@ -123,6 +123,18 @@ pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body
     Ok(shown(&editor.edit_key(&id, |record| record.patch(&patch)).await?.shown()))
 }
 
+/// Beyond AWS: another value, beside the old one for as long as is wanted.
+pub(super) async fn rotate(
+    Editing(editor): Editing,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let (record, value) = editor.rotate_key(&id, parse(&body)?).await?;
+    let mut told = record.shown();
+    told["value"] = value.into();
+    Ok(created(&told))
+}
+
 pub(super) async fn delete(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
     editor.delete_key(&id).await?;
     Ok(removed())

@@ -89,6 +89,7 @@ pub fn router(admin: Admin) -> Router {
         )
         .route("/apikeys", get(api_keys::all).post(api_keys::create))
         .route("/apikeys/{id}", get(api_keys::one).patch(api_keys::patch).delete(api_keys::delete))
+        .route("/apikeys/{id}/rotate", post(api_keys::rotate))
         .route("/usageplans", get(usage_plans::all).post(usage_plans::create))
         .route(
             "/usageplans/{id}",

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::patch::{Op, Operation, Patch};
+use super::rotate::Retiring;
 use super::{Error, fresh_id, new_id, now};
 use crate::catalog;
 use crate::time::Micros;
@@ -27,6 +28,9 @@ pub struct KeyRecord {
     last_updated_date: u64,
     /// The SHA-256 of its value, in hexadecimal digits.
     pub(super) sha256: String,
+    /// The value before, as long as it is taken still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retiring: Option<Retiring>,
     /// Its value, sealed; absent where nothing seals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sealed: Option<String>,
@@ -94,7 +98,7 @@ impl WantedKey {
     }
 }
 
-fn sound_value(value: &str) -> Result<(), Error> {
+pub(super) fn sound_value(value: &str) -> Result<(), Error> {
     if value.len() < MIN_VALUE {
         return Err(Error::BadRequest("API Key value should be at least 20 characters".into()));
     }
@@ -127,6 +131,7 @@ impl KeyRecord {
             created_date: now,
             last_updated_date: now,
             sha256,
+            retiring: None,
             sealed: None,
             plans: Vec::new(),
             wanted: facts,
@@ -141,6 +146,12 @@ impl KeyRecord {
         if let Some(shown) = shown.as_object_mut() {
             shown.remove("sha256");
             shown.remove("sealed");
+            shown.remove("retiring");
+            if let Some(retiring) = &self.retiring {
+                let end = i64::try_from(retiring.until).ok();
+                let end = end.and_then(|end| jiff::Timestamp::from_second(end).ok());
+                shown.insert("previousValueUntil".into(), end.map(|end| end.to_string()).into());
+            }
             shown.remove("plans");
             shown.insert("stageKeys".into(), json!([]));
         }
@@ -170,12 +181,17 @@ impl KeyRecord {
         &mut self.wanted.tags
     }
 
+    /// It has changed now.
+    pub(super) fn touch(&mut self) {
+        self.last_updated_date = now();
+    }
+
     /// Takes over what an imported line says of it.
     pub(super) fn become_as(&mut self, wanted: &WantedKey) {
         self.wanted.name.clone_from(&wanted.facts.name);
         self.wanted.description.clone_from(&wanted.facts.description);
         self.wanted.enabled = wanted.facts.enabled;
-        self.last_updated_date = now();
+        self.touch();
     }
 
     /// Makes all operations in their order.
@@ -184,7 +200,7 @@ impl KeyRecord {
     /// Where one of them cannot be made.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
         patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))?;
-        self.last_updated_date = now();
+        self.touch();
         self.wanted.sound()
     }
 

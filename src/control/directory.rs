@@ -11,8 +11,10 @@ use quick_cache::sync::Cache;
 
 use super::api_key::KeyRecord;
 use super::keys::{digest_path, key_path};
+use super::rotate::holder;
 use crate::catalog::{ApiKey, Catalog, Digest, digest, hex, unhex};
 use crate::store::{Error, Registry};
+use crate::time::Micros;
 
 /// How many keys a node remembers.
 const KEYS: usize = 100_000;
@@ -32,11 +34,30 @@ pub enum Client<'a> {
 pub struct Directory {
     registry: Registry,
     /// Ids by the digests of their secrets.
-    ids: Cache<Digest, Arc<str>>,
+    ids: Cache<Digest, Holder>,
     keys: Cache<Arc<str>, Arc<ApiKey>>,
     guesses: Cache<Digest, ()>,
     /// What is remembered is as new as this revision.
     revision: AtomicU64,
+}
+
+/// Whose secret a digest is.
+#[derive(Clone)]
+struct Holder {
+    id: Arc<str>,
+    /// From when on it is nobody's, where it is on its way out.
+    until: Option<Micros>,
+}
+
+impl Holder {
+    fn read(entry: &str) -> Self {
+        let (id, until) = holder(entry);
+        Self { id: id.into(), until: until.map(Micros::from_secs) }
+    }
+
+    fn has_ended(&self, now: impl Fn() -> Micros) -> bool {
+        self.until.is_some_and(|until| until <= now())
+    }
 }
 
 /// What is known of a client without asking.
@@ -70,17 +91,23 @@ impl Directory {
         }
     }
 
-    /// What is known of a client without asking the registry. The file's keys come first.
+    /// What is known of a client without asking the registry. The file's keys come first; `now` is
+    /// looked at where a secret is on its way out.
     #[must_use]
-    pub fn find(&self, catalog: &Catalog, client: Client<'_>) -> Found {
+    pub fn find(&self, catalog: &Catalog, client: Client<'_>, now: impl Fn() -> Micros) -> Found {
         match client {
             Client::Secret(secret) => {
                 let digest = digest(secret);
                 if let Some(key) = catalog.key_by_digest(&digest) {
                     return Found::Key(Arc::clone(key));
                 }
-                if let Some(key) = self.ids.get(&digest).and_then(|id| self.keys.get(&id)) {
-                    return Found::Key(key);
+                if let Some(holder) = self.ids.get(&digest) {
+                    if holder.has_ended(now) {
+                        return Found::Nobody;
+                    }
+                    if let Some(key) = self.keys.get(&holder.id) {
+                        return Found::Key(key);
+                    }
                 }
                 match self.guesses.get(&digest) {
                     Some(()) => Found::Nobody,
@@ -98,24 +125,29 @@ impl Directory {
     ///
     /// # Errors
     /// Where the registry cannot be asked: then nobody knows who the client is.
-    pub async fn ask(&self, question: Question) -> Result<Option<Arc<ApiKey>>, Error> {
+    pub async fn ask(
+        &self,
+        question: Question,
+        now: impl Fn() -> Micros,
+    ) -> Result<Option<Arc<ApiKey>>, Error> {
         let revision = self.revision.load(Ordering::SeqCst);
-        let (digest, id) = match question {
-            Question::Id(id) => (None, Some(id)),
+        let (digest, holder) = match question {
+            Question::Id(id) => (None, Some(Holder { id, until: None })),
             Question::Digest(digest) => {
-                let id = self.registry.get(&digest_path(&hex(&digest))).await?;
-                (Some(digest), id.map(Arc::from))
+                let entry = self.registry.get(&digest_path(&hex(&digest))).await?;
+                (Some(digest), entry.as_deref().map(Holder::read))
             }
         };
-        let record = match &id {
+        let record = match &holder {
             None => None,
-            Some(id) => self.registry.get(&key_path(id)).await?,
+            Some(holder) => self.registry.get(&key_path(&holder.id)).await?,
         };
         let record = record.map(|text| serde_json::from_str::<KeyRecord>(&text));
         let record = record.transpose().map_err(|error| Error::BadRow(error.to_string()))?;
         let key = record.map(|record| Arc::new(record.in_use()));
-        self.remember(revision, digest, id, key.as_ref());
-        Ok(key)
+        let has_ended = holder.as_ref().is_some_and(|holder| holder.has_ended(now));
+        self.remember(revision, digest, holder, key.as_ref());
+        Ok(key.filter(|_| !has_ended))
     }
 
     /// Remembers what the registry said when this was as new as `revision`.
@@ -123,26 +155,24 @@ impl Directory {
         &self,
         revision: u64,
         digest: Option<Digest>,
-        id: Option<Arc<str>>,
+        holder: Option<Holder>,
         key: Option<&Arc<ApiKey>>,
     ) {
-        match (key, digest) {
-            (Some(key), digest) => {
-                self.keys.insert(Arc::clone(&key.id), Arc::clone(key));
-                if let Some(digest) = digest {
-                    self.ids.insert(digest, Arc::clone(&key.id));
-                }
-            }
-            (None, Some(digest)) => self.guesses.insert(digest, ()),
-            (None, None) => {}
+        if let Some(key) = key {
+            self.keys.insert(Arc::clone(&key.id), Arc::clone(key));
+        }
+        match (key, digest, &holder) {
+            (Some(_), Some(digest), Some(holder)) => self.ids.insert(digest, holder.clone()),
+            (None, Some(digest), _) => self.guesses.insert(digest, ()),
+            _ => {}
         }
         // A change that came since may have passed by what is now remembered.
         if self.revision.load(Ordering::SeqCst) != revision {
             if let Some(digest) = digest {
                 self.forget_digest(&digest);
             }
-            if let Some(id) = id {
-                self.keys.remove(&id);
+            if let Some(holder) = holder {
+                self.keys.remove(&holder.id);
             }
         }
     }
@@ -184,15 +214,20 @@ mod tests {
         let directory = Directory::new(Registry::Embedded(Arc::new(Embedded::in_memory())));
         let catalog = Catalog::example();
         let key = Arc::new(ApiKey::new("k"));
-        let asked = |secret| directory.find(&catalog, Client::Secret(secret));
+        let asked = |secret| directory.find(&catalog, Client::Secret(secret), || Micros::new(9));
+        let holder = |until| Some(Holder { id: "k".into(), until });
         directory.begin(7);
-        directory.remember(7, Some(digest("new")), Some("k".into()), Some(&key));
+        directory.remember(7, Some(digest("new")), holder(None), Some(&key));
         assert!(matches!(asked("new"), Found::Key(_)));
+        directory.remember(7, Some(digest("late")), holder(Some(Micros::new(10))), Some(&key));
+        assert!(matches!(asked("late"), Found::Key(_)));
+        directory.remember(7, Some(digest("over")), holder(Some(Micros::new(9))), Some(&key));
+        assert!(matches!(asked("over"), Found::Nobody));
         directory.remember(7, Some(digest("guess")), None, None);
         assert!(matches!(asked("guess"), Found::Nobody));
         directory.forget_all();
         directory.begin(8);
-        directory.remember(7, Some(digest("old")), Some("k".into()), Some(&key));
+        directory.remember(7, Some(digest("old")), holder(None), Some(&key));
         assert!(matches!(asked("old"), Found::Ask(_)));
         directory.remember(7, Some(digest("guess")), None, None);
         assert!(matches!(asked("guess"), Found::Ask(_)));

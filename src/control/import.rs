@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::api_key::{KeyRecord, WantedKey};
 use super::{Editor, Error};
-use crate::catalog::{Catalog, digest};
+use crate::catalog::{Catalog, digest, hex};
 
 /// One line of the file.
 struct Row {
@@ -87,10 +87,14 @@ impl Editor {
         let record = match self.id_of(&digest(value)).await? {
             None => self.create_key(wanted).await?.0,
             Some(id) => {
+                let sha256 = hex(&digest(value));
                 let change = |record: &mut KeyRecord| {
                     record.become_as(&wanted);
-                    let sealed = self.seal.seal(&record.id, value);
-                    record.sealed = sealed.or(record.sealed.take());
+                    // It may be the value before.
+                    if record.sha256 == sha256 {
+                        let sealed = self.seal.seal(&record.id, value);
+                        record.sealed = sealed.or(record.sealed.take());
+                    }
                     Ok(())
                 };
                 self.edit_key(&id, change).await?

@@ -6,6 +6,7 @@
 use super::Error;
 use super::api_key::{KeyRecord, WantedKey};
 use super::editor::{Editor, TRIES, too_busy};
+use super::rotate::holder;
 use crate::catalog::{Digest, digest, hex};
 use crate::store::Change;
 
@@ -63,7 +64,8 @@ impl Editor {
 
     /// The id of the key whose value has this digest.
     pub(super) async fn id_of(&self, digest: &Digest) -> Result<Option<String>, Error> {
-        Ok(self.registry.get(&digest_path(&hex(digest))).await?)
+        let entry = self.registry.get(&digest_path(&hex(digest))).await?;
+        Ok(entry.map(|entry| holder(&entry).0.to_owned()))
     }
 
     /// Makes a key, and tells its value this once.
@@ -115,6 +117,8 @@ impl Editor {
             let (was, record) = self.read_key(id).await?;
             let mut changes =
                 vec![gone(key_path(id), was), gone(digest_path(&record.sha256), id.to_owned())];
+            changes
+                .extend(record.retiring.map(|old| gone(digest_path(&old.sha256), old.entry(id))));
             changes
                 .extend(record.plans.iter().map(|plan| gone(link_path(plan, id), String::new())));
             if self.commit(&changes).await? {
@@ -222,7 +226,7 @@ impl Editor {
         }
     }
 
-    async fn read_key(&self, id: &str) -> Result<(String, KeyRecord), Error> {
+    pub(super) async fn read_key(&self, id: &str) -> Result<(String, KeyRecord), Error> {
         let text = self.registry.get(&key_path(id)).await?;
         let text = text.ok_or_else(|| self.no_key(id))?;
         let record = parse(&text)?;
@@ -230,7 +234,7 @@ impl Editor {
     }
 }
 
-fn gone(path: String, was: String) -> Change {
+pub(super) fn gone(path: String, was: String) -> Change {
     Change { path, was: Some(was), becomes: None }
 }
 
@@ -238,6 +242,6 @@ fn parse(text: &str) -> Result<KeyRecord, Error> {
     serde_json::from_str(text).map_err(|error| Error::Corrupt(error.to_string()))
 }
 
-fn text(record: &KeyRecord) -> Result<String, Error> {
+pub(super) fn text(record: &KeyRecord) -> Result<String, Error> {
     serde_json::to_string(record).map_err(|error| Error::BadRequest(error.to_string()))
 }

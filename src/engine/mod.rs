@@ -168,12 +168,13 @@ impl Engine {
         began: Instant,
     ) -> Result<Option<Arc<ApiKey>>, Refusal> {
         let Some(client) = client else { return Ok(None) };
-        let found = self.parts.directory.find(&self.parts.live.catalog(), client);
+        let now = || self.parts.store.now();
+        let found = self.parts.directory.find(&self.parts.live.catalog(), client, now);
         let key = match found {
             Found::Key(key) => Some(key),
             Found::Nobody => None,
             Found::Ask(question) => {
-                let answer = self.parts.directory.ask(question);
+                let answer = self.parts.directory.ask(question, now);
                 let answer = tokio::time::timeout_at(began + self.parts.deadline, answer).await;
                 answer.unwrap_or(Err(Error::Timeout)).map_err(|error| {
                     tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");

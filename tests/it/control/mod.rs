@@ -5,6 +5,8 @@ mod bad_input;
 mod corrections;
 mod restart;
 mod usage;
+mod rotation;
+mod starting;
 mod values;
 
 use std::process::Command;
@@ -232,24 +234,6 @@ fn a_keys_value_is_told_once_and_kept_nowhere() {
     };
     assert!(log.lines().any(audited), "{log}");
     assert!(!node.get("/metrics").body.contains(&value));
-}
-
-#[test]
-fn a_node_that_starts_while_redis_is_away_does_not_take_the_example_for_what_is_declared() {
-    let redis = RedisServer::start();
-    let url = redis.url();
-    let (_, value, _) = plan_and_key(&node(None, &["--store", &url]), 1000);
-    redis.signal(rustix::process::Signal::STOP);
-    let late = Node::start(&["--store", &url]);
-    let status = |key: &str| late.check(json!({"api_key": key})).status;
-    assert_eq!((status("demo-key"), status(&value)), (503, 503));
-    redis.signal(rustix::process::Signal::CONT);
-    eventually("it knows what is declared", || {
-        let status = status("demo-key");
-        assert_ne!(status, 200);
-        status == 403
-    });
-    assert_eq!(status(&value), 200);
 }
 
 #[test]
