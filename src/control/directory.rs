@@ -2,12 +2,14 @@
 //! the registry.
 //!
 //! There may be a million keys, so a node remembers those that it sees, and a bounded number of
-//! guesses that were none. What it remembers ends with the revision that changes it.
+//! guesses that were none. What it remembers ends with the revision that changes it. Of guesses that it
+//! has not seen it lets only so many through to the registry: a flood of them must not take Redis down.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
 
 use super::api_key::KeyRecord;
 use super::keys::{digest_path, key_path};
@@ -20,6 +22,9 @@ use crate::time::Micros;
 const KEYS: usize = 100_000;
 /// How many wrong guesses a node remembers.
 const GUESSES: usize = 20_000;
+/// How many wrong guesses may cost the registry a question between two looks at it, and how many
+/// questions may be under way: 200 every 200 ms.
+const QUESTIONS: usize = 200;
 
 /// By what a check says who asks.
 #[derive(Clone, Copy)]
@@ -37,6 +42,10 @@ pub struct Directory {
     ids: Cache<Digest, Holder>,
     keys: Cache<Arc<str>, Arc<ApiKey>>,
     guesses: Cache<Digest, ()>,
+    /// Questions that may still be asked; a key that there is gives its own back.
+    questions: Semaphore,
+    /// Questions that were wrong guesses, since the last look.
+    wrong: AtomicUsize,
     /// What is remembered is as new as this revision.
     revision: AtomicU64,
 }
@@ -87,6 +96,8 @@ impl Directory {
             ids: Cache::new(KEYS),
             keys: Cache::new(KEYS),
             guesses: Cache::new(GUESSES),
+            questions: Semaphore::new(QUESTIONS),
+            wrong: AtomicUsize::new(0),
             revision: AtomicU64::new(0),
         }
     }
@@ -124,12 +135,18 @@ impl Directory {
     /// Asks the registry, and remembers what it says.
     ///
     /// # Errors
-    /// Where the registry cannot be asked: then nobody knows who the client is.
+    /// Where the registry cannot be asked, or too much of it is guessing: then nobody knows who the
+    /// client is.
     pub async fn ask(
         &self,
         question: Question,
         now: impl Fn() -> Micros,
     ) -> Result<Option<Arc<ApiKey>>, Error> {
+        // In a flood at once; but keys that a node has not met yet may wait for each other.
+        if self.wrong.load(Ordering::Relaxed) >= QUESTIONS {
+            return Err(Error::Overloaded);
+        }
+        let permit = self.questions.acquire().await.map_err(|_| Error::Overloaded)?;
         let revision = self.revision.load(Ordering::SeqCst);
         let (digest, holder) = match question {
             Question::Id(id) => (None, Some(Holder { id, until: None })),
@@ -145,6 +162,10 @@ impl Directory {
         let record = record.map(|text| serde_json::from_str::<KeyRecord>(&text));
         let record = record.transpose().map_err(|error| Error::BadRow(error.to_string()))?;
         let key = record.map(|record| Arc::new(record.in_use()));
+        if key.is_none() {
+            permit.forget();
+            self.wrong.fetch_add(1, Ordering::Relaxed);
+        }
         let has_ended = holder.as_ref().is_some_and(|holder| holder.has_ended(now));
         self.remember(revision, digest, holder, key.as_ref());
         Ok(key.filter(|_| !has_ended))
@@ -175,6 +196,11 @@ impl Directory {
                 self.keys.remove(&holder.id);
             }
         }
+    }
+
+    /// As many wrong guesses may be asked again as were.
+    pub(super) fn allow_questions(&self) {
+        self.questions.add_permits(self.wrong.swap(0, Ordering::Relaxed));
     }
 
     /// What is remembered from now on is as new as this revision.
@@ -208,6 +234,23 @@ impl Directory {
 mod tests {
     use super::*;
     use crate::store::Embedded;
+
+    #[tokio::test]
+    async fn only_so_many_wrong_guesses_are_asked_between_two_looks() {
+        let directory = Directory::new(Registry::Embedded(Arc::new(Embedded::in_memory())));
+        let mut guess = 0_u32;
+        for _ in 0..3 {
+            for _ in 0..QUESTIONS {
+                guess += 1;
+                let question = Question::Digest(digest(&guess.to_string()));
+                assert!(matches!(directory.ask(question, || Micros::new(0)).await, Ok(None)));
+            }
+            let question = Question::Digest(digest("one more"));
+            let refused = directory.ask(question, || Micros::new(0)).await;
+            assert!(matches!(refused, Err(Error::Overloaded)));
+            directory.allow_questions();
+        }
+    }
 
     #[test]
     fn what_was_asked_before_a_change_is_not_remembered_after_it() {

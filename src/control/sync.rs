@@ -59,6 +59,7 @@ impl Sync {
     pub async fn look_forever(self: Arc<Self>) {
         loop {
             tokio::time::sleep(ASK_EVERY).await;
+            self.directory.allow_questions();
             if let Err(error) = self.look().await {
                 tracing::debug!(%error, "the registry was not asked for changes");
             }

@@ -6,6 +6,7 @@
 mod beside;
 mod decision;
 mod fallback;
+mod identity;
 mod memo;
 mod record;
 
@@ -17,7 +18,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::catalog::{ApiKey, Ask, Catalog, Met, OnStoreFailure, Refusal};
-use crate::control::{Client, Directory, Found, Live};
+use crate::control::{Client, Directory, Live};
 use crate::limit::Charges;
 use crate::store::{Answer, Error, MAX_CHARGES, Store};
 use crate::telemetry::{Outcome, WorkerMetrics};
@@ -78,17 +79,6 @@ impl Engine {
     #[must_use]
     pub fn catalog(&self) -> Guard<Arc<Catalog>> {
         self.parts.live.catalog()
-    }
-
-    /// Whether it has a catalog to decide by.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.parts.live.is_known()
-    }
-
-    /// Why a check is refused: nobody knows that before there is a catalog.
-    fn because(&self, refusal: Refusal) -> Refusal {
-        if self.is_ready() { refusal } else { Refusal::Unready }
     }
 
     /// Where limits are counted.
@@ -159,31 +149,6 @@ impl Engine {
             self.parts.metrics.took(each);
         }
         results.into_iter().flatten().collect()
-    }
-
-    /// Who a client is. A key that cannot be looked up is nobody's to let pass.
-    async fn identify(
-        &self,
-        client: Option<Client<'_>>,
-        began: Instant,
-    ) -> Result<Option<Arc<ApiKey>>, Refusal> {
-        let Some(client) = client else { return Ok(None) };
-        let now = || self.parts.store.now();
-        let found = self.parts.directory.find(&self.parts.live.catalog(), client, now);
-        let key = match found {
-            Found::Key(key) => Some(key),
-            Found::Nobody => None,
-            Found::Ask(question) => {
-                let answer = self.parts.directory.ask(question, now);
-                let answer = tokio::time::timeout_at(began + self.parts.deadline, answer).await;
-                answer.unwrap_or(Err(Error::Timeout)).map_err(|error| {
-                    tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");
-                    Refusal::Unidentified
-                })?
-            }
-        };
-        let unknown = || Refusal::Forbidden { detail: "the API key is unknown".into() };
-        key.map(Some).ok_or_else(|| self.because(unknown()))
     }
 
     fn prepare(&self, key: Option<Arc<ApiKey>>, ask: &Ask<'_>) -> Result<Prepared, Refusal> {

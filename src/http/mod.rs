@@ -8,6 +8,7 @@ mod batch;
 mod body;
 mod check;
 mod headers;
+mod listener;
 #[cfg(feature = "bench")]
 mod noop;
 pub(crate) mod openapi;
@@ -30,8 +31,9 @@ use crate::engine::Engine;
 use crate::settings::{ForwardedHeaders, Peers, Token};
 use crate::telemetry::{Metrics, WorkerMetrics};
 pub use check::admit;
+pub use listener::Listener;
 pub use problem::Problem;
-pub use server::{Listener, Protocol, Server, Worker};
+pub use server::{Protocol, Server, Worker};
 
 /// What the handlers of one worker work with.
 pub struct Node {

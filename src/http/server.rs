@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service as _;
 
+use super::listener::Listener;
 use super::{Peer, Shared};
 use crate::tls::Tls;
 
@@ -40,8 +41,6 @@ const MAX_STREAMS: u32 = 1_024;
 /// How long an HTTP/2 peer may be silent until it is asked whether it lives, and how long it may
 /// take to say so.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: u32 = 4096;
 
 /// What a server's connections speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,36 +94,6 @@ struct Accepted {
 struct Desk {
     queue: mpsc::UnboundedSender<Accepted>,
     load: Arc<AtomicUsize>,
-}
-
-/// A bound listener.
-pub struct Listener {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Listener {
-    /// Binds `address`; port 0 takes a free one.
-    ///
-    /// # Errors
-    /// Where the address cannot be bound.
-    pub fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        let kind = socket2::Type::STREAM;
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), kind, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG.cast_signed())?;
-        let listener = TcpListener::from_std(socket.into())?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
 }
 
 /// Deals connections to workers.
@@ -185,7 +154,7 @@ impl Server {
         loop {
             tokio::select! {
                 () = &mut stop => break,
-                () = self.accept(&listener.listener) => {}
+                () = self.accept(listener.socket()) => {}
             }
         }
         drop(listener);

@@ -4,13 +4,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
 use super::WorkerMetrics;
+use super::register::{counters, gauges, histogram, opts, registered};
 
 /// From 50 µs, where a decision in memory lies, to beyond any sane deadline.
 const LATENCY_BUCKETS: [f64; 14] = [
@@ -263,34 +263,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("tollgate_{name}"), help)
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    registered(registry, IntCounterVec::new(opts(name, help), labels))
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    registered(registry, IntGaugeVec::new(opts(name, help), labels))
-}
-
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
-    registered(registry, Histogram::with_opts(opts))
-}
-
-/// Names and labels are constants: the metrics test renders them all, so neither can fail later.
-#[expect(clippy::unwrap_used, reason = "constant names, each used once")]
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    made: prometheus::Result<C>,
-) -> C {
-    let collector = made.unwrap();
-    registry.register(Box::new(collector.clone())).unwrap();
-    collector
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod logs;
 mod metrics;
+mod register;
 mod worker;
 
 pub use logs::init_logs;

@@ -5,6 +5,7 @@ mod bad_input;
 mod corrections;
 mod restart;
 mod usage;
+mod guesses;
 mod rotation;
 mod starting;
 mod values;

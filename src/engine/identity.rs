@@ -1,0 +1,48 @@
+//! Who asks, and whether anything is known yet to judge by.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Engine;
+use crate::catalog::{ApiKey, Refusal};
+use crate::control::{Client, Found};
+use crate::store::Error;
+
+impl Engine {
+    /// Whether it has a catalog to decide by.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.parts.live.is_known()
+    }
+
+    /// Why a check is refused: nobody knows that before there is a catalog.
+    pub(super) fn because(&self, refusal: Refusal) -> Refusal {
+        if self.is_ready() { refusal } else { Refusal::Unready }
+    }
+
+    /// Who a client is. A key that cannot be looked up is nobody's to let pass.
+    pub(super) async fn identify(
+        &self,
+        client: Option<Client<'_>>,
+        began: Instant,
+    ) -> Result<Option<Arc<ApiKey>>, Refusal> {
+        let Some(client) = client else { return Ok(None) };
+        let now = || self.parts.store.now();
+        let found = self.parts.directory.find(&self.parts.live.catalog(), client, now);
+        let key = match found {
+            Found::Key(key) => Some(key),
+            Found::Nobody => None,
+            Found::Ask(question) => {
+                let answer = self.parts.directory.ask(question, now);
+                let answer = tokio::time::timeout_at(began + self.parts.deadline, answer).await;
+                answer.unwrap_or(Err(Error::Timeout)).map_err(|error| {
+                    tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");
+                    Refusal::Unidentified
+                })?
+            }
+        };
+        let unknown = || Refusal::Forbidden { detail: "the API key is unknown".into() };
+        key.map(Some).ok_or_else(|| self.because(unknown()))
+    }
+}

@@ -1,0 +1,43 @@
+//! A bound address.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 4096;
+
+/// A bound listener.
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// Where the address cannot be bound.
+    pub fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        let kind = socket2::Type::STREAM;
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), kind, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG.cast_signed())?;
+        let listener = TcpListener::from_std(socket.into())?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What connections are accepted from.
+    pub(super) fn socket(&self) -> &TcpListener {
+        &self.listener
+    }
+}
