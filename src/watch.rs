@@ -12,6 +12,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub type Stamp = (SystemTime, u64, u64);
 
 /// The stamp of a file; `None` where there is none to be read.
+#[must_use]
 pub fn stamp(file: &Path) -> Option<Stamp> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(file).ok()?;

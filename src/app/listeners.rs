@@ -42,11 +42,10 @@ impl Listeners {
             ))
         };
         let settings = &parts.settings;
-        let http = open(settings.listen, "--listen", Protocol::Http1, &settings.tls)?;
-        let grpc = parts
-            .domains
-            .is_some()
-            .then(|| open(settings.listen_grpc, "--listen-grpc", Protocol::Http2, &settings.tls));
+        let http = open(settings.listen, "--listen", Protocol::Http1, settings.tls.as_ref())?;
+        let grpc = parts.domains.is_some().then(|| {
+            open(settings.listen_grpc, "--listen-grpc", Protocol::Http2, settings.tls.as_ref())
+        });
         let (grpc, admin) = (grpc.transpose()?, admin(parts, shared)?);
         Ok(Self { http, grpc, admin, health: Health::default() })
     }
@@ -105,11 +104,11 @@ fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, Failure> {
 }
 
 fn load(
-    files: &Option<TlsFiles>,
+    files: Option<&TlsFiles>,
     protocol: Protocol,
     parts: &Parts,
 ) -> Result<Option<Arc<Tls>>, Failure> {
-    let Some(files) = files.clone() else { return Ok(None) };
+    let Some(files) = files.cloned() else { return Ok(None) };
     let tls = Tls::load(files, protocol.name(), Arc::clone(&parts.metrics))?;
     Ok(Some(Arc::new(tls)))
 }
@@ -121,7 +120,7 @@ fn admin(parts: &Parts, shared: &Arc<Shared>) -> Result<Option<Served>, Failure>
         return Ok(None);
     }
     let listener = bind(parts.settings.listen_admin, "--listen-admin")?;
-    let tls = load(&parts.settings.admin_tls, Protocol::Http1, parts)?;
+    let tls = load(parts.settings.admin_tls.as_ref(), Protocol::Http1, parts)?;
     let mut server = Server::new(Protocol::Http1, MAX_ADMIN_CONNECTIONS, Arc::clone(shared), tls);
     let failures = Memory::new(Arc::new(SystemClock));
     tokio::spawn(failures.clone().sweep_forever(|_| ()));

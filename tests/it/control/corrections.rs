@@ -56,8 +56,8 @@ keys: [ { id: k, value: key-k, plans: [p] } ]
     let wrong = json!({"patchOperations": [
         {"op": "add", "path": "/grant", "value": "1"}, {"op": "add", "path": "/grant/apples", "value": "1"},
     ]});
-    let path = "/usageplans/p/keys/k/usage";
-    assert_eq!(as_bearer(node, TOKEN, "PATCH", path, &wrong.to_string()).status, 400);
+    let at = "/usageplans/p/keys/k/usage";
+    assert_eq!(as_bearer(node, TOKEN, "PATCH", at, &wrong.to_string()).status, 400);
     assert_eq!(used("requests"), [6, 0]);
     let log = node.log();
     let audited = |line: &str| line.contains("PATCH") && line.contains("/keys/k/usage");

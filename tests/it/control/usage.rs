@@ -143,7 +143,9 @@ fn usage_is_what_was_admitted_to_the_unit_over_two_nodes_and_a_change_of_day() {
     let used_before = if today(ahead + DAY).day() == 1 { 0 } else { of_monthly[0][0] };
     assert_eq!(of_monthly[0][0] + of_monthly[0][1], 700);
     assert_eq!(used_before + of_monthly[1][0] + of_monthly[1][1], 700);
-    nodes.map(|node| assert_eq!(node.stop(), Some(0)));
+    for node in nodes {
+        assert_eq!(node.stop(), Some(0));
+    }
     let history = records.map(|record| std::fs::read_to_string(record).unwrap()).concat();
     let replayed = tollgate::engine::replay(&history).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(replayed, 6 * 300);
@@ -156,8 +158,8 @@ fn sixty_two_days_are_kept_and_the_day_before_them_is_gone() {
     let node = node(Some(PLANS), &["--store", &redis.url(), PATIENT[0], PATIENT[1]]);
     for day in 0..64 {
         redis.shift_clock(day * DAY);
-        for (number, key) in ["key-a", "key-b"].iter().enumerate() {
-            let answer = node.check(json!({"api_key": key, "cost": 1 + day % 5 + number as i64}));
+        for (number, key) in [(0, "key-a"), (1, "key-b")] {
+            let answer = node.check(json!({"api_key": key, "cost": 1 + day % 5 + number}));
             assert_eq!(answer.status, 200, "{answer:?}");
         }
     }
@@ -246,10 +248,11 @@ fn a_plan_that_changes_loses_no_unit_and_other_plans_stay_apart() {
 
 #[test]
 fn usage_is_a_file_too_with_every_key_of_the_plan() {
-    let keys: String = (0..1_203)
-        .map(|number| format!("  - {{ id: k{number:04}, value: key-{number}, plans: [open] }}\n"))
-        .collect();
-    let node = node(Some(&format!("{PLANS}{keys}")), &[]);
+    let mut catalog = PLANS.to_owned();
+    for number in 0..1_203 {
+        catalog += &format!("  - {{ id: k{number:04}, value: key-{number}, plans: [open] }}\n");
+    }
+    let node = node(Some(&catalog), &[]);
     assert_eq!(node.check(json!({"api_key": "key-700", "cost": 7})).status, 200);
     assert_eq!(node.check(json!({"api_key": "key-b", "cost": 2})).status, 200);
     let today = today(0);

@@ -12,7 +12,7 @@ pub mod tls;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that has no time of its own: long, since CI machines are slow.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until `condition` holds; `what` says what it was if it never does.
 #[track_caller]

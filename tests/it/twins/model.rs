@@ -50,7 +50,9 @@ impl Model {
             .filter(|(_, verdict)| verdict.is_err())
             .map(|(charges, _)| charges)
             .collect();
-        again.iter().for_each(|charges| self.keep_days(charges, now));
+        for charges in again {
+            self.keep_days(charges, now);
+        }
         self.end_of_call(now);
         let verdicts = checks
             .iter()
