@@ -16,8 +16,7 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- A plan may limit nothing.
-local rows_of = #KEYS > 0 and redis.call('MGET', unpack(KEYS)) or {}
+local rows_of = values_of(KEYS)
 local limits = limits_of(ARGV[1], now)
 local checks = ARGV[2]
 local reply, replied = { now }, 1

@@ -16,6 +16,23 @@ local FORMAT = 1
 local HEADER = 5
 local THROTTLE_ROW, QUOTA_ROW = 33, 17
 
+-- The strings under `keys`, in their order; false where there is none. In slices, since a Lua call
+-- takes no more than some 8,000 arguments.
+local function values_of(keys)
+  local count = #keys
+  if count == 0 then
+    return {}
+  end
+  local values = redis.call('MGET', unpack(keys, 1, math.min(count, 4000)))
+  for first = 4001, count, 4000 do
+    local more = redis.call('MGET', unpack(keys, first, math.min(count, first + 3999)))
+    for i = 1, #more do
+      values[first - 1 + i] = more[i]
+    end
+  end
+  return values
+end
+
 -- Where the row of limit `id` begins in `rows`; nil where there is none.
 local function find(rows, id)
   if byte(rows) ~= FORMAT then

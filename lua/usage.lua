@@ -29,7 +29,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local subjects = #KEYS / 2
 local rows_of, days_of = {}, {}
-for i, rows in ipairs(redis.call('MGET', unpack(KEYS))) do
+for i, rows in ipairs(values_of(KEYS)) do
   if i <= subjects then
     rows_of[i] = rows
   else

@@ -29,9 +29,19 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The TLS of one listener.
 pub struct Tls {
     files: TlsFiles,
+    /// The files as they were when they were first read.
+    used: Option<Stamps>,
     protocol: &'static str,
     current: ArcSwap<ServerConfig>,
     metrics: Arc<Metrics>,
+}
+
+/// What tells changed files from unchanged ones.
+type Stamps = Vec<Stamp>;
+
+fn look(files: &TlsFiles) -> Option<Stamps> {
+    let all = [&files.cert, &files.key].into_iter().chain(&files.client_ca);
+    all.map(|file| stamp(file)).collect()
 }
 
 /// Why certificates or keys cannot be used; it names the file, and nothing of what is in it.
@@ -72,8 +82,9 @@ impl Tls {
         protocol: &'static str,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Unusable> {
+        let used = look(&files);
         let current = ArcSwap::from_pointee(configuration(&files, protocol)?);
-        Ok(Self { files, protocol, current, metrics })
+        Ok(Self { files, used, protocol, current, metrics })
     }
 
     /// Reads the files again; what cannot be used leaves everything as it was. Connections that are
@@ -95,10 +106,8 @@ impl Tls {
 
     /// Reloads whenever a file has changed. Never returns.
     pub async fn watch(self: Arc<Self>) {
-        let TlsFiles { cert, key, client_ca } = self.files.clone();
-        let files: Vec<PathBuf> = [cert, key].into_iter().chain(client_ca).collect();
-        let look = move || files.iter().map(|file| stamp(file)).collect::<Option<Vec<Stamp>>>();
-        watch(look, move || self.reload()).await;
+        let files = self.files.clone();
+        watch(self.used.clone(), move || look(&files), move || self.reload()).await;
     }
 
     /// The encrypted connection over `stream`, which has to come about in time.

@@ -19,13 +19,16 @@ pub fn stamp(file: &Path) -> Option<Stamp> {
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-/// Calls `changed`, which may block, whenever `look` tells something else than before and then the
-/// same for a moment, so that what is half written is not taken for the whole. Never returns.
+/// Calls `changed`, which may block, whenever `look` tells something else than what is `used` and then
+/// the same for a moment, so that what is half written is not taken for the whole. Never returns.
+///
+/// What is used was looked at before it was read: a change since then is seen.
 pub async fn watch<S: PartialEq + Clone>(
+    mut used: Option<S>,
     look: impl Fn() -> Option<S>,
     changed: impl Fn() + Clone + Send + 'static,
 ) {
-    let (mut used, mut seen) = (look(), look());
+    let mut seen = look();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let now = look();

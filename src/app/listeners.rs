@@ -116,11 +116,12 @@ fn load(
 /// The admin API's listener, where there is a credential for it. It has no worker of its own: few
 /// ask, and none of them waits for a check.
 fn admin(parts: &Parts, shared: &Arc<Shared>) -> Result<Option<Served>, Failure> {
+    // Also where nobody may ask yet: files that cannot be used are said at once.
+    let tls = load(parts.settings.admin_tls.as_ref(), Protocol::Http1, parts)?;
     if !parts.settings.admin.are_set() {
         return Ok(None);
     }
     let listener = bind(parts.settings.listen_admin, "--listen-admin")?;
-    let tls = load(parts.settings.admin_tls.as_ref(), Protocol::Http1, parts)?;
     let mut server = Server::new(Protocol::Http1, MAX_ADMIN_CONNECTIONS, Arc::clone(shared), tls);
     let failures = Memory::new(Arc::new(SystemClock));
     tokio::spawn(failures.clone().sweep_forever(|_| ()));

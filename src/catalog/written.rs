@@ -24,7 +24,7 @@ pub(super) struct WrittenCatalog {
 
 impl WrittenCatalog {
     pub(super) fn from_yaml(text: &str) -> Result<Self, String> {
-        from_yaml(text)
+        from_yaml(text, true)
     }
 
     /// The same members, from a program.
@@ -42,9 +42,13 @@ impl WrittenCatalog {
     }
 }
 
-/// Names and types only. A fault has its path and its line, and nothing of the text itself.
-pub(super) fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+/// Names and types only. A fault has its path and its line, and nothing of the text itself. With
+/// `strict_booleans` only `true` and `false` are any.
+pub(super) fn from_yaml<T: DeserializeOwned>(
+    text: &str,
+    strict_booleans: bool,
+) -> Result<T, String> {
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: strict_booleans };
     let mut path = String::new();
     let read = |yaml: serde_saphyr::Deserializer<'_, '_>| {
         serde_path_to_error::deserialize(yaml).map_err(|error| {

@@ -14,10 +14,15 @@ use crate::catalog::envoy::Domains;
 use crate::telemetry::Metrics;
 use crate::watch::{Stamp, stamp, watch};
 
+/// What tells changed files from unchanged ones; a file that is named but not there has no stamp.
+type Stamps = Vec<(PathBuf, Option<Stamp>)>;
+
 /// The configuration in use.
 pub struct LiveDomains {
     current: ArcSwap<Domains>,
     path: PathBuf,
+    /// The files as they were when they were first read.
+    used: Option<Stamps>,
     metrics: Arc<Metrics>,
 }
 
@@ -27,33 +32,47 @@ pub struct LiveDomains {
 /// Where it cannot be read, or says something that cannot be.
 pub fn read(path: &Path) -> Result<Domains, Unusable> {
     let unreadable = |path: &Path, why| Unusable::Unreadable(path.into(), why);
-    let files = files(path).map_err(|why| unreadable(path, why))?;
+    let (files, passed_over) = files(path).map_err(|why| unreadable(path, why))?;
     let read = |file: PathBuf| match std::fs::read_to_string(&file) {
         Ok(text) => Ok((file.file_name().unwrap_or_default().display().to_string(), text)),
         Err(why) => Err(unreadable(&file, why)),
     };
     let texts = files.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let texts = texts.iter().map(|(name, text)| (&**name, &**text));
-    Ok(Domains::parse(&path.display().to_string(), texts)?)
+    let mut domains = Domains::parse(&path.display().to_string(), texts)?;
+    for file in passed_over {
+        domains.warn(&file, "is not read: only *.yaml and *.yml of the folder itself are");
+    }
+    Ok(domains)
 }
 
-/// The file itself, or a folder's YAML files by name; hidden ones, as a `ConfigMap` has, are not.
-fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn look(path: &Path) -> Option<Stamps> {
+    let (files, _) = files(path).ok()?;
+    Some(files.into_iter().map(|file| (file.clone(), stamp(&file))).collect())
+}
+
+/// The file itself, or a folder's YAML files by name, and the names of what else is there; hidden
+/// files, as a `ConfigMap` has, are neither.
+fn files(path: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<String>)> {
+    let (mut files, mut passed_over) = (Vec::new(), Vec::new());
     if !std::fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.into()]);
+        return Ok((vec![path.into()], passed_over));
     }
-    let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
-        let file = entry?.path();
-        let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-        let yaml =
-            file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if yaml && !hidden && std::fs::metadata(&file)?.is_file() {
-            files.push(file);
+        let entry = entry?;
+        let (file, name) = (entry.path(), entry.file_name().display().to_string());
+        let yaml = file.extension().is_some_and(|end| end == "yaml" || end == "yml");
+        // A link that leads nowhere is a fault, and not nothing.
+        let folder = std::fs::metadata(&file).is_ok_and(|metadata| metadata.is_dir());
+        match () {
+            () if name.starts_with('.') => {}
+            () if yaml && !folder => files.push(file),
+            () => passed_over.push(name),
         }
     }
     files.sort();
-    Ok(files)
+    passed_over.sort();
+    Ok((files, passed_over))
 }
 
 impl LiveDomains {
@@ -62,9 +81,10 @@ impl LiveDomains {
     /// # Errors
     /// Where they cannot be used: a service does not start on half a configuration.
     pub fn load(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
+        let used = look(&path);
         let current = ArcSwap::from_pointee(read(&path)?);
         tell(&current.load());
-        Ok(Self { current, path, metrics })
+        Ok(Self { current, path, used, metrics })
     }
 
     /// The configuration in use at this moment.
@@ -92,10 +112,7 @@ impl LiveDomains {
     /// Reloads whenever a file is changed, added or removed. Never returns.
     pub async fn watch(self: Arc<Self>) {
         let path = self.path.clone();
-        let look = move || -> Option<Vec<(PathBuf, Stamp)>> {
-            files(&path).ok()?.into_iter().map(|file| Some((file.clone(), stamp(&file)?))).collect()
-        };
-        watch(look, move || self.reload()).await;
+        watch(self.used.clone(), move || look(&path), move || self.reload()).await;
     }
 }
 

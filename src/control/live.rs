@@ -14,7 +14,7 @@ use super::{Document, Error};
 use crate::catalog::{Catalog, Invalid};
 use crate::telemetry::Metrics;
 use crate::time::{Clock as _, SystemClock};
-use crate::watch::{stamp, watch};
+use crate::watch::{Stamp, stamp, watch};
 
 /// The catalog in use.
 pub struct Live {
@@ -22,6 +22,8 @@ pub struct Live {
     /// Behind `current`: once it is true, so is what stands there.
     known: AtomicBool,
     file: Option<PathBuf>,
+    /// The file as it was when it was first read.
+    used: Option<Stamp>,
     sources: Mutex<Sources>,
     metrics: Arc<Metrics>,
 }
@@ -41,7 +43,7 @@ struct Sources {
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// It could not be read at all.
-    #[error("cannot read the catalog {path}: {why}", path = .0.display(), why = .1)]
+    #[error("cannot read {path}: {why}", path = .0.display(), why = .1)]
     Unreadable(PathBuf, #[source] std::io::Error),
     /// What it says makes no catalog.
     #[error("{0}")]
@@ -82,12 +84,13 @@ impl Live {
     /// # Errors
     /// Where the file cannot be used: a service does not start on half a catalog.
     pub fn load(file: Option<PathBuf>, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
+        let used = file.as_deref().and_then(stamp);
         let text = file.as_deref().map(text_of).transpose()?;
         let sources = Sources { awaited: text.is_none(), text, declared: None };
         let catalog = sources.compose(file.as_deref())?;
         let current = ArcSwap::from_pointee(Catalog::example());
         let known = AtomicBool::new(!sources.awaited);
-        let live = Self { current, known, file, sources: Mutex::new(sources), metrics };
+        let live = Self { current, known, file, used, sources: Mutex::new(sources), metrics };
         live.use_now(catalog);
         Ok(live)
     }
@@ -181,6 +184,6 @@ impl Live {
     /// Reloads whenever the file has changed. Never returns where there is a file.
     pub async fn watch(self: Arc<Self>) {
         let Some(file) = self.file.clone() else { return };
-        watch(move || stamp(&file), move || self.reload()).await;
+        watch(self.used, move || stamp(&file), move || self.reload()).await;
     }
 }

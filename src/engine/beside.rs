@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Decision, Engine, Fallen};
 use crate::algorithm::Reading;
@@ -14,15 +14,15 @@ use crate::limit::{Charge, Charges, Refund};
 use crate::store::Error;
 
 impl Engine {
-    /// Judges charges that another configuration than the catalog declares; counting them is left to
-    /// whoever asks.
+    /// Judges charges that another configuration than the catalog declares, for a caller with so much
+    /// patience; counting them is left to whoever asks.
     ///
     /// # Errors
     /// Where the store is lost: what then is decided in its place.
     pub async fn judge(
         &self,
         charges: &Charges,
-        deadline: Duration,
+        patience: Duration,
         policy: OnStoreFailure,
     ) -> Result<Decision, Fallen> {
         let began = Instant::now();
@@ -32,8 +32,13 @@ impl Engine {
             return Ok(decision);
         }
         self.parts.metrics.in_flight(1);
-        let deadline = began + deadline.min(self.parts.deadline);
-        let answer = self.parts.store.judge(charges, deadline).await;
+        // The store's deadline stays its own: those who share a call are not made to hurry.
+        let answer = self.parts.store.judge(charges, began + self.parts.deadline);
+        let answer = if patience < self.parts.deadline {
+            timeout(patience, answer).await.unwrap_or(Err(Error::Timeout))
+        } else {
+            answer.await
+        };
         self.parts.metrics.in_flight(-1);
         let judged = match answer {
             Ok(answer) => Ok(self.verdict(charges, &answer)),
@@ -48,8 +53,8 @@ impl Engine {
     ///
     /// # Errors
     /// Where the store is lost.
-    pub async fn give_back(&self, charges: &Charges) -> Result<(), Error> {
-        let deadline = Instant::now() + self.parts.deadline;
+    pub async fn give_back(&self, charges: &Charges, patience: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + self.parts.deadline.min(patience);
         // Which windows count, and by which clock, only the store can tell.
         let looks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
         let verdict = self.parts.store.judge(&looks, deadline).await?.verdict;

@@ -106,7 +106,12 @@ impl Decision {
         });
         let limits: SmallVec<[Judged; 2]> = judged.collect();
         let refusing = limits.iter().filter(|judged| judged.refuses);
-        let retry_after = refusing.clone().map(|judged| judged.standing.retry_after).max();
+        // All that refuse alone must have room, and of the alternatives one.
+        let waits = |alone| {
+            let of = move |judged: &&Judged| judged.limit.refuses_alone() == alone;
+            refusing.clone().filter(of).map(|judged| judged.standing.retry_after)
+        };
+        let retry_after = waits(true).max().max(waits(false).min());
         let violated = refusing.map(|judged| Arc::clone(judged.limit.name())).next();
         Self {
             status: if verdict.allowed { Status::Allowed } else { Status::Refused },

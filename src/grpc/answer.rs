@@ -20,12 +20,8 @@ pub(super) fn unjudged(asked: &Asked<'_>, decision: Option<&Decision>) -> RateLi
         Found::Limited(limited) => {
             let name = asked.charges[limited.place].limit.name();
             let violated = decision.and_then(|decision| decision.violated.as_ref());
-            let over = refused && violated == Some(name);
-            DescriptorStatus {
-                code: code(!over),
-                current_limit: Some(limited.current.clone()),
-                ..ok()
-            }
+            // Without a standing: Envoy would tell clients that nothing is left.
+            DescriptorStatus { code: code(!(refused && violated == Some(name))), ..ok() }
         }
     };
     RateLimitResponse {
@@ -53,7 +49,8 @@ pub(super) fn judged(
             Found::Limited(limited) => {
                 let judged = &decision.limits[limited.place];
                 count(asked, limited, judged, metrics);
-                let status = status(limited, judged);
+                let back = if decision.allowed() { asked.given_back[limited.place] } else { 0 };
+                let status = status(limited, judged, back);
                 let metadata = limited.rule.map(|rule| &rule.metadata);
                 if let Some(metadata) = metadata.filter(|metadata| !metadata.is_empty()) {
                     any_metadata = true;
@@ -73,7 +70,8 @@ pub(super) fn judged(
     }
 }
 
-fn status(limited: &Limited<'_>, judged: &Judged) -> DescriptorStatus {
+/// `back` is how many hits have been given back since.
+fn status(limited: &Limited<'_>, judged: &Judged, back: u64) -> DescriptorStatus {
     let standing = &judged.standing;
     let fits = standing.fits || judged.limit.shadow();
     // Until this cost fits; for one that never does, until the counter is empty.
@@ -81,10 +79,12 @@ fn status(limited: &Limited<'_>, judged: &Judged) -> DescriptorStatus {
         Micros::ZERO | Micros::MAX => standing.reset,
         wait => wait,
     };
+    let most = judged.limit.capacity().max(standing.remaining);
+    let remaining = standing.remaining.saturating_add(back).min(most);
     DescriptorStatus {
         code: code(fits),
         current_limit: Some(limited.current.clone()),
-        limit_remaining: u32::try_from(standing.remaining).unwrap_or(u32::MAX),
+        limit_remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
         duration_until_reset: Some(Duration {
             seconds: reset.as_secs_ceil().cast_signed(),
             nanos: 0,

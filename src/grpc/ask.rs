@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides, and nothing is charged where the request cannot be read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -22,8 +23,8 @@ pub(super) struct Asked<'d> {
     pub(super) descriptors: Vec<Found<'d>>,
     /// Every counter that the descriptors meet, once.
     pub(super) charges: Charges,
-    /// What is given back to counters.
-    pub(super) given_back: Charges,
+    /// How many hits are given back to each of those, where the request passes.
+    pub(super) given_back: Vec<u64>,
 }
 
 /// What a descriptor meets.
@@ -67,7 +68,7 @@ pub(super) fn read<'d>(
         domain,
         descriptors: Vec::with_capacity(request.descriptors.len()),
         charges: Charges::new(),
-        given_back: Charges::new(),
+        given_back: Vec::new(),
     };
     let Some(domain) = domain else {
         asked.descriptors.resize_with(request.descriptors.len(), || Found::Nothing);
@@ -78,7 +79,7 @@ pub(super) fn read<'d>(
             .map_err(|why| Status::invalid_argument(format!("descriptors[{index}].{why}")))
     });
     let met = met.collect::<Result<Vec<_>, _>>()?;
-    let replaced: SmallVec<[&str; 4]> = met.iter().flatten().flat_map(Met::replaces).collect();
+    let replaced: HashSet<&str> = met.iter().flatten().flat_map(Met::replaces).collect();
     for (index, (descriptor, met)) in request.descriptors.iter().zip(met).enumerate() {
         let met = met.filter(|met| !met.is_one_of(&replaced));
         let hits = hits(request, descriptor)
@@ -103,7 +104,7 @@ enum Met<'d> {
     /// One of the configuration.
     Matched(Matched<'d>),
     /// The one that the request brought along.
-    BroughtAlong { limit: Arc<Limit>, subject: Subject, current: RateLimit },
+    BroughtAlong { limit: Arc<Limit>, subject: Subject, current: RateLimit, label: Arc<str> },
 }
 
 impl<'d> Met<'d> {
@@ -118,11 +119,15 @@ impl<'d> Met<'d> {
             return Ok(domain.find(&entries).map(Self::Matched));
         };
         let limit = time_unit(own.unit)
-            .and_then(|unit| domains.brought_along(own.requests_per_unit, unit))
+            .and_then(|unit| {
+                let met = domain.find(&entries).map(|matched| matched.rule);
+                domains.brought_along(own.requests_per_unit, unit, met)
+            })
             .ok_or("limit.unit must be SECOND, MINUTE, HOUR, DAY, WEEK, MONTH or YEAR")?;
         let (requests_per_unit, unit) = (own.requests_per_unit, own.unit);
         let current = RateLimit { requests_per_unit, unit, name: String::new() };
-        Ok(Some(Self::BroughtAlong { limit, subject: domain.subject(&entries), current }))
+        let label = Arc::clone(domains.override_label());
+        Ok(Some(Self::BroughtAlong { limit, subject: domain.subject(&entries), current, label }))
     }
 
     fn replaces(&self) -> impl Iterator<Item = &'d str> + use<'d> {
@@ -130,13 +135,19 @@ impl<'d> Met<'d> {
         rule.into_iter().flat_map(|rule| rule.replaces.iter().map(|name| &**name))
     }
 
-    fn is_one_of(&self, replaced: &[&str]) -> bool {
+    fn is_one_of(&self, replaced: &HashSet<&str>) -> bool {
         let Self::Matched(Matched { rule, .. }) = self else { return false };
-        rule.limit.is_some() && !rule.name.is_empty() && replaced.contains(&&*rule.name)
+        rule.limit.is_some() && !rule.name.is_empty() && replaced.contains(&*rule.name)
     }
 }
 
 impl<'d> Asked<'d> {
+    /// What is given back, as charges of so much.
+    pub(super) fn refunds(&self) -> Charges {
+        let given = self.charges.iter().zip(&self.given_back).filter(|(_, hits)| **hits > 0);
+        given.map(|(charge, &hits)| Charge { cost: hits, ..charge.clone() }).collect()
+    }
+
     fn add(
         &mut self,
         met: Option<Met<'d>>,
@@ -145,8 +156,7 @@ impl<'d> Asked<'d> {
     ) -> Result<Found<'d>, Status> {
         let (limit, subject, current, rule, label) = match met {
             None => return Ok(Found::Nothing),
-            Some(Met::BroughtAlong { limit, subject, current }) => {
-                let label = Arc::clone(limit.label());
+            Some(Met::BroughtAlong { limit, subject, current, label }) => {
                 (limit, subject, current, None, label)
             }
             Some(Met::Matched(Matched { rule, subject, label })) => {
@@ -154,9 +164,6 @@ impl<'d> Asked<'d> {
                 (Arc::clone(limit), subject, told(rule), Some(rule), label)
             }
         };
-        if given_back {
-            self.given_back.push(Charge { subject, limit: Arc::clone(&limit), cost: hits });
-        }
         let cost = if given_back { 0 } else { hits };
         let same = |charge: &Charge| charge.subject == subject && charge.limit.row() == limit.row();
         let place = match self.charges.iter().position(same) {
@@ -164,6 +171,10 @@ impl<'d> Asked<'d> {
                 // No counter may be charged twice in one check: what asks twice costs the sum.
                 let charge = &mut self.charges[place];
                 charge.cost = (charge.cost + cost).min(MAX_COST);
+                // Of two limits on one counter the smaller refuses first.
+                if limit.size() < charge.limit.size() {
+                    charge.limit = limit;
+                }
                 place
             }
             None if self.charges.len() == MAX_CHARGES => {
@@ -173,9 +184,13 @@ impl<'d> Asked<'d> {
             }
             None => {
                 self.charges.push(Charge { subject, limit, cost });
+                self.given_back.push(0);
                 self.charges.len() - 1
             }
         };
+        if given_back {
+            self.given_back[place] = (self.given_back[place] + hits).min(MAX_COST);
+        }
         Ok(Found::Limited(Limited { place, current, rule, label }))
     }
 }

@@ -61,13 +61,17 @@ impl Envoy {
             return Ok(answer::unjudged(&asked, None));
         }
         let engine = &self.node.engine;
-        if !asked.given_back.is_empty()
-            && let Err(error) = engine.give_back(&asked.given_back).await
-        {
-            tracing::debug!(kind = error.kind(), %error, "hits were perhaps not given back");
-        }
         match engine.judge(&asked.charges, patience, self.on_store_failure).await {
-            Ok(decision) => Ok(answer::judged(request, &asked, &decision, &self.node.metrics)),
+            Ok(decision) => {
+                let refunds = asked.refunds();
+                if decision.allowed()
+                    && !refunds.is_empty()
+                    && let Err(error) = engine.give_back(&refunds, patience).await
+                {
+                    tracing::warn!(kind = error.kind(), %error, "hits were perhaps not given back");
+                }
+                Ok(answer::judged(request, &asked, &decision, &self.node.metrics))
+            }
             Err(fallen) => {
                 let (limit, outcome) = (fallen.limit.as_ref(), fallen.outcome);
                 self.node.metrics.decided(domain.label(), limit, outcome);

@@ -132,3 +132,31 @@ fn every_key_expires_once_it_has_drained() {
         assert!((10_000..=10_000 + 128_000).contains(&left), "{left} ms");
     });
 }
+
+#[test]
+fn as_many_subjects_as_a_call_can_have_are_judged_and_see_their_own_writes() {
+    with_lane(|_server, lane| async move {
+        let limit = limit("wide", "1/h", 2);
+        let wide = |check: usize| -> Charges {
+            (0..255)
+                .map(|part| one(&format!("{}", check * 255 + part), &limit, 1).remove(0))
+                .collect()
+        };
+        // 64 checks of 255 subjects, each twice in the same call.
+        let checks: Vec<Charges> = (0..128).map(|check| wide(check / 2)).collect();
+        let answers = lane.judge_all(&checks, soon()).await;
+        for (check, answer) in answers.into_iter().enumerate() {
+            let verdict = answer.unwrap().verdict;
+            assert!(verdict.allowed, "{check}");
+            let before = if check % 2 == 0 { 0 } else { limit.amount(1).cast_signed() };
+            assert!(
+                verdict
+                    .readings
+                    .iter()
+                    .all(|reading| (before - 1_000_000..=before).contains(&reading.held)
+                        && (reading.held > 0) == (before > 0)),
+                "{check}"
+            );
+        }
+    });
+}

@@ -11,6 +11,9 @@ use super::{Entry, Path};
 /// The most labels with clients' values that a rule has; others share the rule's own.
 const MOST: usize = 1_000;
 
+/// The longest label with clients' values, in bytes; for longer ones the rule's own stands.
+const LONGEST: usize = 256;
+
 /// The labels of one rule.
 pub(super) struct Labels {
     /// Its place in the file.
@@ -46,6 +49,9 @@ impl Labels {
                 label.push('_');
                 label.push_str(told);
             }
+        }
+        if label.len() > LONGEST {
+            return Arc::clone(&self.own);
         }
         let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(label) = known.get(&*label) {

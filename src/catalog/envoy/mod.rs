@@ -23,7 +23,9 @@ use tree::Level;
 pub struct Domains {
     by_name: HashMap<Box<str>, Domain>,
     warnings: Vec<String>,
-    /// The windows of limits that requests bring along.
+    /// What metrics call limits that requests bring along.
+    override_label: Arc<str>,
+    /// Their windows.
     windows: HashMap<TimeUnit, Arc<Calendar>>,
 }
 
@@ -124,13 +126,32 @@ impl Domains {
         format!("{} domain{many}: {}", names.len(), names.join(", "))
     }
 
-    /// A limit that a request brings along: so many in each of `unit`'s windows.
+    /// Adds what was found beside the files.
+    pub(crate) fn warn(&mut self, at: &str, what: &str) {
+        self.warnings.push(format!("{at}: {what}"));
+    }
+
+    /// A limit that a request brings along: so many in each of `unit`'s windows, in the place of the
+    /// rule that is met, whose counter it shares where the windows are the same.
     #[must_use]
-    pub fn brought_along(&self, requests_per_unit: u32, unit: TimeUnit) -> Option<Arc<Limit>> {
+    pub fn brought_along(
+        &self,
+        requests_per_unit: u32,
+        unit: TimeUnit,
+        instead_of: Option<&Rule>,
+    ) -> Option<Arc<Limit>> {
         let calendar = Arc::clone(self.windows.get(&unit)?);
         let quota = Quota { limit: requests_per_unit.into(), calendar };
-        let limit = Limit::new("envoy:override", Unit::requests(), LimitRule::Quota(quota), false);
+        let rule = instead_of.and_then(|rule| rule.limit.as_ref());
+        let name = rule.map_or("envoy:override", |limit| limit.name());
+        let limit = Limit::new(name, Unit::requests(), LimitRule::Quota(quota), false);
         Some(Arc::new(limit.given_back()))
+    }
+
+    /// What metrics call limits that requests bring along.
+    #[must_use]
+    pub fn override_label(&self) -> &Arc<str> {
+        &self.override_label
     }
 }
 

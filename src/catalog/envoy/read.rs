@@ -28,8 +28,12 @@ impl Domains {
         let mut findings = Findings::default();
         let windows = TimeUnit::ALL.into_iter();
         let windows = windows.filter_map(|unit| Some((unit, unit.windows(NonZeroU32::MIN)?)));
-        let mut domains =
-            Self { by_name: HashMap::new(), warnings: Vec::new(), windows: windows.collect() };
+        let mut domains = Self {
+            by_name: HashMap::new(),
+            warnings: Vec::new(),
+            override_label: "override".into(),
+            windows: windows.collect(),
+        };
         for (file, text) in files {
             match WrittenDomain::from_yaml(text) {
                 Ok(written) => domains.add(written, file, &mut findings),

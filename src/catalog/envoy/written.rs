@@ -18,7 +18,8 @@ pub(super) struct WrittenDomain {
 
 impl WrittenDomain {
     pub(super) fn from_yaml(text: &str) -> Result<Self, String> {
-        from_yaml(text)
+        // Its own reader takes YAML 1.1, where `yes` and `on` are true.
+        from_yaml(text, false)
     }
 }
 
@@ -32,15 +33,15 @@ pub(super) struct WrittenDescriptor {
     pub(super) rate_limit: Option<WrittenRateLimit>,
     #[serde(default, deserialize_with = "or_nothing")]
     pub(super) descriptors: Vec<Self>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) shadow_mode: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) quota_mode: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) detailed_metric: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) value_to_metric: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) share_threshold: bool,
     #[serde(default, deserialize_with = "or_nothing")]
     pub(super) metadata: serde_json::Map<String, serde_json::Value>,
@@ -50,9 +51,9 @@ pub(super) struct WrittenDescriptor {
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenRateLimit {
     pub(super) requests_per_unit: Option<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) unit: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) unlimited: bool,
     #[serde(default, deserialize_with = "or_nothing")]
     pub(super) name: String,

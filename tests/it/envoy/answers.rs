@@ -163,3 +163,53 @@ fn of_quotas_one_with_room_is_enough_and_metadata_tells_which_passed() {
     assert_eq!(codes(&both_gone), [Code::OverLimit, Code::OverLimit, Code::Ok]);
     assert_eq!(served.passing(10, &[("user", "r")]), 2, "nothing was charged");
 }
+
+#[test]
+fn a_refused_request_gives_nothing_back_and_many_refunds_are_one() {
+    let redis = crate::support::redis::RedisServer::start();
+    let url = redis.url();
+    let served = serve(CONFIG, &["--store", &url, "--check-deadline", "5s"]);
+    let user = &[("user", "x")];
+    let back = RateLimitDescriptor { is_negative_hits: true, ..costs(1, user) };
+    assert!(served.passes(&[("small", "x")]) && served.passes(user));
+    for _ in 0..3 {
+        let answer = served.ask(vec![back.clone(), descriptor(&[("small", "x")])]);
+        assert_eq!(codes(&answer), [Code::Ok, Code::OverLimit]);
+    }
+    assert_eq!(served.ask(vec![costs(0, user)]).statuses[0].limit_remaining, 1);
+    let many = served.ask(vec![back; 300]);
+    assert_eq!((many.overall_code(), many.statuses[299].limit_remaining), (Code::Ok, 2));
+    assert_eq!(served.passing(10, user), 2, "no more than the limit");
+    assert_eq!(served.node.metric("tollgate_store_errors_total", ""), 0.0);
+}
+
+#[test]
+fn limits_that_requests_bring_along_share_the_rules_counter_and_the_smaller_refuses() {
+    let served = serve(CONFIG, &[]);
+    let own = |requests_per_unit| RateLimitDescriptor {
+        limit: Some(RateLimitOverride { requests_per_unit, unit: Unit::Year.into() }),
+        ..descriptor(&[("user", "x")])
+    };
+    assert_eq!(served.passing(2, &[("user", "x")]), 2);
+    assert_eq!(served.ask(vec![own(2)]).overall_code(), Code::OverLimit);
+    assert_eq!(served.ask(vec![own(9), own(3)]).overall_code(), Code::OverLimit);
+    assert_eq!(served.ask(vec![own(9)]).statuses[0].limit_remaining, 6);
+}
+
+#[test]
+fn of_alternatives_the_first_with_room_again_says_when_to_come_back() {
+    const TWO: &str = r#"
+domain: d
+descriptors:
+  - { key: far, quota_mode: true, rate_limit: { unit: year, requests_per_unit: 1 } }
+  - { key: near, quota_mode: true, rate_limit: { unit: day, requests_per_unit: 1, algorithm: token_bucket } }
+  - { key: never, quota_mode: true, rate_limit: { unit: day, requests_per_unit: 0 } }
+"#;
+    let served = serve(TWO, &[]);
+    let all = || ["far", "near", "never"].map(|key| descriptor(&[(key, "x")])).to_vec();
+    assert_eq!(served.ask(all()).overall_code(), Code::Ok);
+    let refused = served.ask(all());
+    assert_eq!(codes(&refused), [Code::OverLimit; 3]);
+    let wait: u64 = refused.response_headers_to_add[0].value.parse().unwrap();
+    assert!((86_000..=86_400).contains(&wait), "{wait}");
+}

@@ -53,6 +53,21 @@ fn changed_files_are_in_use_a_moment_later_and_bad_ones_change_nothing() {
 }
 
 #[test]
+fn files_that_cannot_be_read_and_those_that_are_not_are_named() {
+    let served = serve(CONFIG, &[]);
+    let failed = || served.node.metric("tollgate_catalog_reloads_total", "failed");
+    let gone = served.folder.path().join("gone.yaml");
+    std::os::unix::fs::symlink("/nonexistent", &gone).unwrap();
+    eventually("the link was seen", || failed() > 0.0);
+    assert!(served.node.log().contains("gone.yaml"), "{}", served.node.log());
+    fs::remove_file(gone).unwrap();
+    fs::write(served.folder.path().join("e.json"), "{}").unwrap();
+    fs::write(served.file(), CONFIG.replace("domain: d", "domain: e")).unwrap();
+    eventually("the file is in use", || served.node.log().contains("1 domain: e"));
+    assert!(served.node.log().contains("e.json: is not read"), "{}", served.node.log());
+}
+
+#[test]
 fn nodes_on_one_redis_share_what_envoy_may() {
     let redis = RedisServer::start();
     let url = redis.url();
