@@ -15,7 +15,7 @@ plans: [ { id: p, throttle: { rate: 1/d, burst: 9 }, quota: { limit: 7, period: 
 keys: [ { id: k, value: key-k, plans: [p] } ]
 ";
     let dir = tempfile::tempdir().unwrap();
-    let flags = ["--data-dir", dir.path().to_str().unwrap()];
+    let flags = ["--drain-delay", "0s", "--data-dir", dir.path().to_str().unwrap()];
     let check =
         |node: &Node, cost: u64| node.check(json!({"api_key": "key-k", "cost": cost})).json();
     let left = |answer: &Value| [0, 1].map(|place| answer["limits"][place]["remaining"].clone());
