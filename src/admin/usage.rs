@@ -26,7 +26,7 @@ const PAGE: usize = 500;
 /// The longest time that one call tells of, in days, as in AWS.
 const LONGEST: i32 = 90;
 
-/// Whose usage, and when.
+/// Whose usage, and when. Beyond AWS: without dates, of this month so far.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Asked {
@@ -40,7 +40,12 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn read(&self, plan: String) -> Result<WantedUsage, Failure> {
+    async fn read(&self, ledger: &Ledger, plan: String) -> Result<WantedUsage, Failure> {
+        let unit = self.unit.clone().unwrap_or_else(|| "requests".into());
+        if self.start_date.is_none() && self.end_date.is_none() {
+            let days = ledger.month_so_far(&plan, &unit).await?;
+            return Ok(WantedUsage { plan, unit, days });
+        }
         let date = |name: &str, written: &Option<String>| {
             let date = written.as_deref().filter(|date| date.len() == 10).map(str::parse::<Date>);
             match date {
@@ -59,7 +64,6 @@ impl Asked {
                 "Invalid endDate: a call tells of up to {LONGEST} days"
             )));
         }
-        let unit = self.unit.clone().unwrap_or_else(|| "requests".into());
         Ok(WantedUsage { plan, unit, days: (start, end) })
     }
 }
@@ -70,7 +74,7 @@ pub(super) async fn get(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Answer {
-    let usage = asked.read(id)?;
+    let usage = asked.read(&ledger, id).await?;
     match asked.format.as_deref() {
         None if headers.get(ACCEPT).is_some_and(|kind| kind == CSV) => {
             return csv(ledger, asked, usage).await;

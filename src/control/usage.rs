@@ -82,13 +82,7 @@ impl Ledger {
         wanted: &Wanted,
         ids: Vec<String>,
     ) -> Result<Vec<(String, Vec<Line>)>, Error> {
-        let limits = self.limits(&wanted.plan)?;
-        let count = limits.iter().find(|limit| counts(limit, &wanted.unit));
-        let count = count.ok_or_else(|| {
-            let units = limits.iter().filter(|limit| limit.keeps_days());
-            let units: Vec<&str> = units.map(|limit| limit.unit().as_str()).collect();
-            Error::BadRequest(format!("unit: the plan counts {}", units.join(", ")))
-        })?;
+        let count = &self.count(&wanted.plan, &wanted.unit)?;
         let charge = |id: &String| charge(id, count);
         let charges: Vec<Charge> = ids.iter().map(charge).collect();
         let (now, usages) = self.counts.usage(&charges).await?;
@@ -124,6 +118,28 @@ impl Ledger {
         let today = (Date::MIN, Date::MAX);
         let lines = usages.first().map(|usage| lines(&limits[requests], usage, now, today));
         lines.and_then(|lines| lines.last().copied()).ok_or_else(|| Error::no("Usage Plan"))
+    }
+
+    /// The first day of this month and today, where the plan counts the unit.
+    ///
+    /// # Errors
+    /// Where there is no such plan or unit, or the store is lost.
+    pub async fn month_so_far(&self, plan: &str, unit: &str) -> Result<(Date, Date), Error> {
+        let count = self.count(plan, unit)?;
+        let (now, _) = self.counts.usage(&[]).await?;
+        let today = today(&count, now).ok_or_else(|| Error::no("Usage Plan"))?.date();
+        Ok((today.first_of_month(), today))
+    }
+
+    /// The limit of the plan that says how much of a unit was used on a day.
+    fn count(&self, plan: &str, unit: &str) -> Result<Arc<Limit>, Error> {
+        let limits = self.limits(plan)?;
+        let count = limits.iter().find(|limit| counts(limit, unit));
+        count.cloned().ok_or_else(|| {
+            let units = limits.iter().filter(|limit| limit.keeps_days());
+            let units: Vec<&str> = units.map(|limit| limit.unit().as_str()).collect();
+            Error::BadRequest(format!("unit: the plan counts {}", units.join(", ")))
+        })
     }
 
     /// The plan's limits, as this node knows them now.
@@ -181,10 +197,14 @@ fn calendar(limit: &Limit) -> Option<&Calendar> {
     }
 }
 
+/// When today began, where the limit counts.
+fn today(count: &Limit, now: Micros) -> Option<Start> {
+    Some(calendar(count)?.windows(now).at(now)?.0)
+}
+
 /// The days of a count from the first wanted to the last, or to today.
 fn lines(count: &Arc<Limit>, usage: &Usage, now: Micros, (from, to): (Date, Date)) -> Vec<Line> {
-    let today = calendar(count).and_then(|calendar| calendar.windows(now).at(now));
-    let Some((today, _)) = today else { return Vec::new() };
+    let Some(today) = today(count, now) else { return Vec::new() };
     let quota = count.told_quota();
     let size = quota.map(|quota| quota.size().cast_signed());
     let window_of = |day: u64| {

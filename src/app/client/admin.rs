@@ -1,11 +1,14 @@
 //! How the admin API is asked: with a token, page by page.
 
+use std::io::{ErrorKind, Write as _};
+
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::BodyExt as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::{NoAnswer, Trust, send, silent};
+use super::{NoAnswer, Trust, begin, send, silent};
 
 /// Which admin API, and how to show what it says.
 #[derive(Clone, clap::Args)]
@@ -41,16 +44,42 @@ impl Admin {
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, NoAnswer> {
+        let body = body.map_or_else(String::new, |body| body.to_string());
+        let (status, _, body) =
+            send(&self.url, &self.trust, self.request(method, path, body)?).await?;
+        let told: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() { Ok(told) } else { Err(refused(status, &told)) }
+    }
+
+    fn request(&self, method: Method, path: &str, body: String) -> Result<Request<Body>, NoAnswer> {
         let bearer = HeaderValue::try_from(format!("Bearer {}", self.token));
-        let request = Request::builder()
+        Request::builder()
             .method(method)
             .uri(path)
             .header(header::AUTHORIZATION, bearer.map_err(|_| NoAnswer::Token)?)
-            .body(Body::from(body.map_or_else(String::new, |body| body.to_string())))
-            .map_err(|error| silent(&self.url, &error))?;
-        let (status, _, body) = send(&self.url, &self.trust, request).await?;
-        let told: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status.is_success() { Ok(told) } else { Err(refused(status, &told)) }
+            .body(Body::from(body))
+            .map_err(|error| silent(&self.url, &error))
+    }
+
+    /// Copies a file to standard output while it arrives: it may be larger than memory.
+    pub(super) async fn copy(&self, path: &str) -> Result<(), NoAnswer> {
+        let request = self.request(Method::GET, path, String::new())?;
+        let (head, mut body) = begin(&self.url, &self.trust, request).await?.into_parts();
+        if !head.status.is_success() {
+            let told = body.collect().await.map_err(|error| silent(&self.url, &error))?;
+            let told: Value = serde_json::from_slice(&told.to_bytes()).unwrap_or_default();
+            return Err(refused(head.status, &told));
+        }
+        let mut out = std::io::stdout().lock();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| silent(&self.url, &error))?;
+            match frame.data_ref().map_or(Ok(()), |chunk| out.write_all(chunk)) {
+                // Whoever reads has had enough.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                written => written?,
+            }
+        }
+        Ok(out.flush()?)
     }
 
     /// What is there.

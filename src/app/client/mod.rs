@@ -5,6 +5,7 @@ pub mod check;
 pub mod keys;
 pub mod plans;
 mod table;
+pub mod usage;
 
 use std::path::PathBuf;
 
@@ -55,6 +56,9 @@ pub enum NoAnswer {
     /// The token can be in no header.
     #[error("the token of --token or TOLLGATE_ADMIN_TOKEN is no text for a header")]
     Token,
+    /// Standard output takes no more.
+    #[error("cannot write what it says: {0}")]
+    Io(#[from] std::io::Error),
     /// The admin API says no, in its words.
     #[error("{0}: {1}")]
     Refused(StatusCode, String),
@@ -63,14 +67,25 @@ pub enum NoAnswer {
 async fn send(
     url: &str,
     trust: &Trust,
-    mut request: Request<Body>,
+    request: Request<Body>,
 ) -> Result<(StatusCode, HeaderMap, Bytes), NoAnswer> {
+    let (head, body) = begin(url, trust, request).await?.into_parts();
+    let body = body.collect().await.map_err(|error| silent(url, &error))?;
+    Ok((head.status, head.headers, body.to_bytes()))
+}
+
+/// An answer whose body is still to come.
+async fn begin(
+    url: &str,
+    trust: &Trust,
+    mut request: Request<Body>,
+) -> Result<Response<Incoming>, NoAnswer> {
     let wrong = || NoAnswer::Url(url.into());
     let (scheme, host) = url.split_once("://").ok_or_else(wrong)?;
     let host: Authority = host.trim_end_matches('/').parse().map_err(|_| wrong())?;
     request.headers_mut().insert(header::HOST, host.as_str().parse().map_err(|_| wrong())?);
     let stream = TcpStream::connect(host.as_str()).await.map_err(|error| silent(url, &error))?;
-    let (head, body) = match scheme {
+    let response = match scheme {
         "http" => answer(stream, request).await,
         "https" => {
             let ca = trust.ca.as_deref().ok_or(NoAnswer::NoAuthority)?;
@@ -80,11 +95,8 @@ async fn send(
             answer(stream.map_err(|error| silent(url, &error))?, request).await
         }
         _ => return Err(wrong()),
-    }
-    .map_err(|error| silent(url, &error))?
-    .into_parts();
-    let body = body.collect().await.map_err(|error| silent(url, &error))?;
-    Ok((head.status, head.headers, body.to_bytes()))
+    };
+    response.map_err(|error| silent(url, &error))
 }
 
 async fn answer(

@@ -279,6 +279,7 @@ fn wrong_questions_are_refused_by_name() {
         ("unit=bananas&startDate=2026-01-01&endDate=2026-01-02", "the plan counts"),
         ("endDate=2026-01-02", "startDate"),
         ("startDate=2026-01-01", "endDate"),
+        ("unit=bananas", "the plan counts"),
         ("startDate=2026-1-1&endDate=2026-01-02", "startDate"),
         ("startDate=2026-02-30&endDate=2026-03-02", "startDate"),
         ("startDate=2026-01-02&endDate=2026-01-01", "before"),

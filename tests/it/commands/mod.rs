@@ -1,4 +1,6 @@
-//! `tollgate keys` and `tollgate plans` against a running node: tables for people, JSON for programs.
+//! `tollgate keys`, `plans` and the like against a running node: tables for people, JSON for programs.
+
+mod usage;
 
 use std::process::{Command, Output};
 

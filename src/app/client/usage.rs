@@ -1,0 +1,182 @@
+//! `tollgate usage`: what keys have used by day, and corrections of it.
+//!
+//! Which day it is, and when it began, is the service's to say: no date is worked out here.
+
+use axum::http::Method;
+use jiff::ToSpan as _;
+use jiff::civil::Date;
+use serde_json::{Map, Value, json};
+
+use super::NoAnswer;
+use super::admin::{Admin, encoded};
+use super::table::{cell, print, print_json};
+use crate::time::MAX_EXACT;
+
+/// What `tollgate usage` is asked for.
+#[derive(Clone, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+Examples:
+  tollgate usage basic                                   this month so far, all keys of the plan
+  tollgate usage basic --key KEY --unit total_tokens
+  tollgate usage basic --from 2026-11-01 --to 2026-11-30 --csv > november.csv
+  tollgate usage grant basic KEY 1000                    1,000 requests more in this period
+
+Days are those of the plan's quota's time zone, UTC without one; they are kept for 62 days. The table
+leaves out days without use, but for a key's last."
+)]
+pub struct Usage {
+    #[command(flatten)]
+    admin: Admin,
+    /// The plan's id
+    #[arg(required = true)]
+    plan: Option<String>,
+    /// Only this key
+    #[arg(long, value_name = "ID")]
+    key: Option<String>,
+    /// The first day, as in 2026-11-01; without it and --to it is this month so far
+    #[arg(long, value_name = "DATE", requires = "to")]
+    from: Option<String>,
+    /// The last day; up to 90 at once
+    #[arg(long, value_name = "DATE", requires = "from")]
+    to: Option<String>,
+    /// What is counted: requests, or a unit that the plan limits
+    #[arg(long, value_name = "UNIT", default_value = "requests")]
+    unit: String,
+    /// Writes a CSV file, in which no day is left out
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    #[command(subcommand)]
+    correction: Option<Correction>,
+}
+
+#[derive(Clone, clap::Subcommand)]
+enum Correction {
+    /// Sets what is left of the quota in this period
+    SetRemaining(Amount),
+    /// Gives so much more of the quota in this period; not to be repeated where no answer came
+    Grant(Amount),
+    /// Takes back what was counted and not used; not to be repeated where no answer came
+    Refund(Amount),
+    /// Lets all of the key's limits by this plan begin anew
+    Reset(Whose),
+}
+
+#[derive(Clone, clap::Args)]
+struct Whose {
+    /// The plan's id
+    plan: String,
+    /// The key's id
+    key: String,
+}
+
+#[derive(Clone, clap::Args)]
+struct Amount {
+    #[command(flatten)]
+    whose: Whose,
+    /// How many units
+    amount: u64,
+    /// Which
+    #[arg(long, default_value = "requests")]
+    unit: String,
+}
+
+/// Corrects what is to be corrected, and prints what is then counted.
+///
+/// # Errors
+/// Where the service does not answer, or says no.
+pub async fn run(usage: &Usage) -> Result<bool, NoAnswer> {
+    let admin = &usage.admin;
+    if let Some(correction) = &usage.correction {
+        let (Whose { plan, key }, unit) = correct(admin, correction).await?;
+        let query = format!("?unit={}&keyId={}", encoded(unit), encoded(key));
+        show(admin, &page_after_page(admin, &path_of(plan, &query)).await?);
+        return Ok(true);
+    }
+    let path = path_of(usage.plan.as_deref().unwrap_or_default(), &usage.query());
+    if usage.csv {
+        admin.copy(&path).await?;
+    } else {
+        show(admin, &page_after_page(admin, &path).await?);
+    }
+    Ok(true)
+}
+
+impl Usage {
+    fn query(&self) -> String {
+        let given = [("keyId", &self.key), ("startDate", &self.from), ("endDate", &self.to)];
+        let mut query = format!("?unit={}", encoded(&self.unit));
+        for (name, value) in given {
+            if let Some(value) = value {
+                query += &format!("&{name}={}", encoded(value));
+            }
+        }
+        if self.csv { query + "&format=csv" } else { query }
+    }
+}
+
+fn path_of(plan: &str, query: &str) -> String {
+    format!("/usageplans/{}/usage{query}", encoded(plan))
+}
+
+/// Whose usage was corrected, and in which unit it is worth a look.
+async fn correct<'c>(
+    admin: &Admin,
+    correction: &'c Correction,
+) -> Result<(&'c Whose, &'c str), NoAnswer> {
+    let (what, whose, amount) = match correction {
+        Correction::SetRemaining(amount) => ("remaining", &amount.whose, Some(amount)),
+        Correction::Grant(amount) => ("grant", &amount.whose, Some(amount)),
+        Correction::Refund(amount) => ("refund", &amount.whose, Some(amount)),
+        Correction::Reset(whose) => ("reset", whose, None),
+    };
+    let mut operation = json!({ "op": "replace", "path": format!("/{what}") });
+    if let Some(Amount { amount, unit, .. }) = amount {
+        let unit = unit.replace('~', "~0").replace('/', "~1");
+        operation["path"] = format!("/{what}/{unit}").into();
+        operation["value"] = amount.to_string().into();
+    }
+    let patch = json!({ "patchOperations": [operation] });
+    let Whose { plan, key } = whose;
+    let path = format!("/usageplans/{}/keys/{}/usage", encoded(plan), encoded(key));
+    admin.call(Method::PATCH, &path, Some(patch)).await?;
+    Ok((whose, amount.map_or("requests", |amount| &amount.unit)))
+}
+
+/// The keys of all pages as if they were one.
+async fn page_after_page(admin: &Admin, path: &str) -> Result<Value, NoAnswer> {
+    let path = format!("{path}&limit=500");
+    let mut page = admin.get(&path).await?;
+    let mut keys = Map::new();
+    loop {
+        if let Value::Object(values) = page["values"].take() {
+            keys.extend(values);
+        }
+        let Some(position) = page["position"].as_str() else { break };
+        page = admin.get(&format!("{path}&position={}", encoded(position))).await?;
+    }
+    page["values"] = keys.into();
+    Ok(page)
+}
+
+fn show(admin: &Admin, usage: &Value) {
+    if admin.json {
+        return print_json(usage);
+    }
+    let first = usage["startDate"].as_str().and_then(|day| day.parse::<Date>().ok());
+    let mut rows = Vec::new();
+    for (key, days) in usage["values"].as_object().into_iter().flatten() {
+        let days = days.as_array().map_or(&[][..], Vec::as_slice);
+        let dates = first.into_iter().flat_map(|first| first.series(1.day()));
+        for (place, (date, day)) in dates.zip(days).enumerate() {
+            if day[0] != 0 || place + 1 == days.len() {
+                let left = Some(&day[1]).filter(|left| **left != MAX_EXACT);
+                let left = left.unwrap_or(&Value::Null);
+                rows.push([key.clone(), date.to_string(), cell(&day[0]), cell(left)]);
+            }
+        }
+    }
+    print(["KEY", "DAY", "USED", "REMAINING"], rows);
+}
