@@ -61,6 +61,8 @@ enum Command {
     Keys(client::keys::Keys),
     /// Usage plans of a running service: list, show
     Plans(client::plans::Plans),
+    /// Writes what a running service's admin API declares as a catalog file
+    Export(client::export::Export),
     /// What keys of a running service have used by day, and corrections of it
     Usage(client::usage::Usage),
     /// Judges decisions written with --record again, by the reference; of all nodes together
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Command::Import(wanted) => import::run(&wanted).map_err(Into::into),
         Command::Keys(keys) => block_on(client::keys::run(&keys)),
         Command::Plans(plans) => block_on(client::plans::run(&plans)),
+        Command::Export(export) => block_on(client::export::run(&export)),
         Command::Usage(usage) => block_on(client::usage::run(&usage)),
         Command::Replay { files } => replay(&files).map(|()| true),
     };

@@ -39,7 +39,7 @@ impl Document {
     ///
     /// # Errors
     /// Where a resource says what no catalog can.
-    pub(super) fn declare(&self) -> Result<Value, Error> {
+    pub fn declare(&self) -> Result<Value, Error> {
         let apis: Result<Vec<_>, _> = self.rest_apis.values().map(RestApi::declare).collect();
         let plans: Result<Vec<_>, _> = self.usage_plans.values().map(UsagePlan::declare).collect();
         Ok(json!({ "version": 1, "apis": apis?, "plans": plans? }))

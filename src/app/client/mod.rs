@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod check;
+pub mod export;
 pub mod keys;
 pub mod plans;
 mod table;
@@ -56,6 +57,12 @@ pub enum NoAnswer {
     /// The token can be in no header.
     #[error("the token of --token or TOLLGATE_ADMIN_TOKEN is no text for a header")]
     Token,
+    /// What it tells is of another version.
+    #[error("the service tells what this tollgate does not understand: {0}")]
+    Strange(String),
+    /// What the API declares is no catalog without the service's own file.
+    #[error("this is no catalog without the service's own catalog file: {0}")]
+    Unfinished(String),
     /// Standard output takes no more.
     #[error("cannot write what it says: {0}")]
     Io(#[from] std::io::Error),

@@ -1,0 +1,136 @@
+//! `tollgate export`: what a service's admin API declares, as a catalog file.
+//!
+//! It is read and written by the types that the service declares by, so that the file says what is
+//! served. The service's own catalog file is not in it, and no key is: nobody can tell its value.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value, json};
+
+use super::NoAnswer;
+use super::admin::{Admin, encoded};
+use super::table::cell;
+use super::table::print_json;
+use crate::catalog::Catalog;
+use crate::control::Document;
+
+/// What `tollgate export` is asked for.
+#[derive(Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tollgate export > catalog.yaml && tollgate validate catalog.yaml
+  tollgate export --keys                       with the keys and their plans, as comments
+
+The file has APIs with stages, and plans, as the admin API declares them. What the service's own
+catalog file declares is not in it; nor are keys, of which the service has no values to tell: add them
+with their `value_sha256`.")]
+pub struct Export {
+    #[command(flatten)]
+    admin: Admin,
+    /// Lists the keys too, as comments: a catalog needs their values, which are not told
+    #[arg(long, conflicts_with = "json")]
+    keys: bool,
+}
+
+/// Prints the catalog.
+///
+/// # Errors
+/// Where the service does not answer, or says no; after the catalog is printed, where it cannot stand
+/// by itself because it builds on the service's own catalog file.
+pub async fn run(export: &Export) -> Result<bool, NoAnswer> {
+    let admin = &export.admin;
+    let declared = declared(admin).await?;
+    let catalog = declared.declare().map_err(strange)?;
+    if admin.json {
+        print_json(&catalog);
+        return Ok(true);
+    }
+    let mut text = String::from(
+        "# What the admin API declares, without the service's own catalog file. Keys are left out: their values\n\
+         # are not told.\n",
+    );
+    text += &serde_saphyr::to_string(&Written(&catalog)).map_err(strange)?;
+    if export.keys {
+        text += &keys(admin, declared.usage_plans.keys()).await?;
+    }
+    std::io::stdout().write_all(text.as_bytes())?;
+    let whole = Catalog::parse(&text, "what the admin API declares");
+    whole.map(|_| true).map_err(|invalid| NoAnswer::Unfinished(invalid.to_string()))
+}
+
+fn strange(why: impl std::fmt::Display) -> NoAnswer {
+    NoAnswer::Strange(why.to_string())
+}
+
+/// All that the admin API declares but keys, whose deployments and resources limit nothing.
+async fn declared(admin: &Admin) -> Result<Document, NoAnswer> {
+    let (mut apis, mut plans) = (Map::new(), Map::new());
+    for mut api in admin.all("/restapis").await? {
+        let id = id_of(&api);
+        let mut told = admin.get(&format!("/restapis/{}/stages", encoded(&id))).await?;
+        let stages = told["item"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        let named = |stage: Value| (stage["stageName"].as_str().unwrap_or_default().into(), stage);
+        api["stages"] = Value::Object(stages.into_iter().map(named).collect());
+        (api["resources"], api["deployments"]) = (json!({}), json!({}));
+        apis.insert(id, api);
+    }
+    for plan in admin.all("/usageplans").await? {
+        plans.insert(id_of(&plan), plan);
+    }
+    serde_json::from_value(json!({ "restApis": apis, "usagePlans": plans })).map_err(strange)
+}
+
+fn id_of(resource: &Value) -> String {
+    resource["id"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The keys as comments, each with those of `plans` that it is on.
+async fn keys(admin: &Admin, plans: impl Iterator<Item = &String>) -> Result<String, NoAnswer> {
+    let mut plans_of: HashMap<String, Vec<&str>> = HashMap::new();
+    for plan in plans {
+        for key in admin.all(&format!("/usageplans/{}/keys", encoded(plan))).await? {
+            plans_of.entry(id_of(&key)).or_default().push(plan);
+        }
+    }
+    let mut text = String::from("# keys:\n");
+    for key in admin.all("/apikeys").await? {
+        let id = id_of(&key);
+        let mut written = json!({ "id": id, "plans": plans_of.remove(&id).unwrap_or_default() });
+        let members =
+            [("name", "name"), ("customerId", "customer_id"), ("expiresAt", "expires_at")];
+        for (told, member) in members.into_iter().filter(|(told, _)| key[told].is_string()) {
+            // A line stays a line, whatever people call their keys.
+            written[member] = cell(&key[told]).into();
+        }
+        if key["enabled"] != true {
+            written["enabled"] = false.into();
+        }
+        text += &format!("#   - {written}\n");
+    }
+    Ok(text)
+}
+
+/// A part of a catalog as people write it: what names it comes first, and what is empty not at all.
+struct Written<'v>(&'v Value);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const FIRST: [&str; 5] = ["version", "id", "name", "api", "stage"];
+        match self.0 {
+            Value::Object(members) => {
+                let first = FIRST.iter().filter_map(|name| members.get_key_value(*name));
+                let rest = members.iter().filter(|(name, _)| !FIRST.contains(&&***name));
+                let said = first.chain(rest).filter(|(_, value)| !is_empty(value));
+                serializer.collect_map(said.map(|(name, value)| (name, Written(value))))
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Written)),
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
+}

@@ -1,0 +1,120 @@
+//! `tollgate export` against a running node.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{TOKEN, node, run, shown, table};
+use crate::support::http;
+use crate::support::node::Node;
+
+#[track_caller]
+fn call(node: &Node, method: &str, path: &str, body: &Value) -> Value {
+    let bearer = ("authorization", &*format!("Bearer {TOKEN}"));
+    let answer = http::send(node.admin(), method, path, &[bearer], &body.to_string());
+    assert!(matches!(answer.status, 200 | 201), "{method} {path}: {answer:?}");
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+/// An API with a stage and its throttles, and a plan with everything.
+fn declare(node: &Node) {
+    call(node, "POST", "/restapis", &json!({"name": "Pets", "tags": {"_custom_id_": "pets"}}));
+    call(node, "POST", "/restapis/pets/deployments", &json!({"stageName": "prod"}));
+    let set = |path: &str, value: &str| json!({"op": "replace", "path": path, "value": value});
+    let patch = json!({"patchOperations": [
+        set("/throttle/rateLimit", "500"), set("/throttle/burstLimit", "600"),
+        set("/~1pets~1{id}/GET/throttling/rateLimit", "0.5"),
+        set("/~1pets~1{id}/GET/throttling/burstLimit", "3"),
+        set("/*/*/throttling/rateLimit", "50"),
+    ]});
+    call(node, "PATCH", "/restapis/pets/stages/prod", &patch);
+    let plan = json!({
+        "name": "Basic", "tags": {"_custom_id_": "basic"},
+        "throttle": {"rateLimit": 0.25, "burstLimit": 7},
+        "quota": {"limit": 1000, "period": "WEEK", "offset": 1, "timeZone": "Europe/Berlin"},
+        "apiStages": [{"apiId": "pets", "stage": "prod",
+            "throttle": {"/pets/POST": {"rateLimit": 2, "burstLimit": 2}}}],
+        "limits": [{"name": "tpm", "unit": "total_tokens",
+            "throttle": {"rate": "100000/min", "burst": 100_000}}],
+        "onStoreFailure": "closed", "mode": "shadow",
+    });
+    call(node, "POST", "/usageplans", &plan);
+}
+
+fn validate(catalog: &str) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalog.yaml");
+    fs::write(&file, catalog).unwrap();
+    let tollgate = env!("CARGO_BIN_EXE_tollgate");
+    let done = Command::new(tollgate).arg("validate").arg(&file).output().unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    (done.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn what_is_exported_is_a_catalog_by_which_another_node_decides_the_same() {
+    let node = node();
+    declare(&node);
+    let key = shown(&node, "keys create acme --plan basic");
+    let exported = table(&node, "export");
+    let (valid, said) = validate(&exported);
+    assert!(valid && said.contains("1 API, 1 plan, 0 keys"), "{said}\n{exported}");
+    assert!(exported.contains("version: 1\napis:\n"), "{exported}");
+    assert!(!exported.contains(key["id"].as_str().unwrap()), "{exported}");
+    let with_key = format!("{exported}keys: [{{ id: k, value: a-key, plans: [basic] }}]\n");
+    let other = Node::with_catalog(&with_key, &[]);
+    let names = |node: &Node, value: &Value| {
+        let call = json!({
+            "api_key": value, "api": "pets", "stage": "prod", "method": "GET", "path": "/pets/7",
+            "cost": {"requests": 0, "total_tokens": 0},
+        });
+        let answer: Value = serde_json::from_str(&node.check(call).body).unwrap();
+        let limits = answer["limits"].as_array().unwrap_or_else(|| panic!("{answer}")).clone();
+        limits
+            .iter()
+            .map(|limit| [&limit["name"], &limit["limit"]].map(Value::to_string))
+            .collect::<Vec<_>>()
+    };
+    let here = names(&node, &key["value"]);
+    assert!(here.len() >= 4, "{here:?}");
+    assert_eq!(here, names(&other, &"a-key".into()));
+}
+
+#[test]
+fn keys_are_exported_as_comments_only() {
+    let node = node();
+    declare(&node);
+    let key = shown(&node, "keys create acme --plan basic --customer-id c-1 --disabled");
+    let exported = table(&node, "export --keys");
+    let line = exported.lines().find(|line| line.starts_with("#   - ")).unwrap();
+    let line: Value = serde_json::from_str(line.trim_start_matches("#   - ")).unwrap();
+    let expected = json!({
+        "id": key["id"], "name": "acme", "customer_id": "c-1", "enabled": false, "plans": ["basic"],
+    });
+    assert_eq!(line, expected);
+    assert!(!exported.contains(key["value"].as_str().unwrap()));
+    assert!(validate(&exported).0, "{exported}");
+}
+
+#[test]
+fn nothing_declared_is_an_empty_catalog_and_json_is_a_catalog_too() {
+    let node = node();
+    assert!(validate(&table(&node, "export")).0);
+    declare(&node);
+    let told = shown(&node, "export");
+    assert_eq!(told["plans"][0]["throttle"], json!({"rate": "0.25/s", "burst": 7}));
+    assert!(validate(&told.to_string()).0);
+}
+
+#[test]
+fn what_builds_on_the_services_own_file_is_exported_and_said_not_to_stand_by_itself() {
+    let access = [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", TOKEN)];
+    let file = "version: 1\napis: [{ id: filed, stages: [{ name: prod }] }]\n";
+    let node = Node::launch(Some(file), &[], &access);
+    let stages = json!([{"apiId": "filed", "stage": "prod"}]);
+    call(&node, "POST", "/usageplans", &json!({"name": "p", "apiStages": stages}));
+    let (code, out, said) = run(&node, "export");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(out.contains("filed") && said.contains("there is no api `filed`"), "{said}");
+}
