@@ -61,6 +61,10 @@ enum Command {
     Keys(client::keys::Keys),
     /// Usage plans of a running service: list, show
     Plans(client::plans::Plans),
+    /// Compares a catalog file with what a running service declares; exits with 1 where they differ
+    Diff(client::apply::Diff),
+    /// Makes a running service declare what a catalog file does
+    Apply(client::apply::Apply),
     /// Writes what a running service's admin API declares as a catalog file
     Export(client::export::Export),
     /// What keys of a running service have used by day, and corrections of it
@@ -87,6 +91,8 @@ fn main() -> ExitCode {
         Command::Import(wanted) => import::run(&wanted).map_err(Into::into),
         Command::Keys(keys) => block_on(client::keys::run(&keys)),
         Command::Plans(plans) => block_on(client::plans::run(&plans)),
+        Command::Diff(diff) => block_on(client::apply::diff(&diff)),
+        Command::Apply(apply) => block_on(client::apply::apply(&apply)),
         Command::Export(export) => block_on(client::export::run(&export)),
         Command::Usage(usage) => block_on(client::usage::run(&usage)),
         Command::Replay { files } => replay(&files).map(|()| true),

@@ -28,7 +28,7 @@ pub(super) async fn create(Editing(editor): Editing, body: Bytes) -> Answer {
         }
         Ok(())
     });
-    insert.await?;
+    insert.await.map_err(|error| editor.taken_api(&api.id, error))?;
     Ok(created(&api.shown()))
 }
 

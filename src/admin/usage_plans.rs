@@ -26,7 +26,8 @@ pub(super) async fn create(Editing(editor): Editing, body: Bytes) -> Answer {
             }
             Ok(())
         })
-        .await?;
+        .await
+        .map_err(|error| editor.taken_plan(&plan.id, error))?;
     Ok(created(&json!(plan)))
 }
 

@@ -100,6 +100,26 @@ impl Editor {
         }
     }
 
+    /// Why a new plan makes no catalog, where it is that the file has one with its id.
+    #[must_use]
+    pub fn taken_plan(&self, id: &str, error: Error) -> Error {
+        match error {
+            Error::BadRequest(_) if self.live.catalog().has_plan(id) => {
+                Error::filed("usage plan", id)
+            }
+            error => error,
+        }
+    }
+
+    /// Why a new API makes no catalog, where it is that the file has one with its id.
+    #[must_use]
+    pub fn taken_api(&self, id: &str, error: Error) -> Error {
+        match error {
+            Error::BadRequest(_) if self.live.catalog().has_api(id) => Error::filed("API", id),
+            error => error,
+        }
+    }
+
     /// Removes a plan, and takes its keys off it.
     ///
     /// # Errors

@@ -169,7 +169,10 @@ impl Stage {
     }
 
     /// The stage as the catalog writes it. A rate of -1 is AWS' word for no limit.
-    pub(super) fn declare(&self) -> Result<Value, Error> {
+    ///
+    /// # Errors
+    /// Where it says what no catalog can.
+    pub fn declare(&self) -> Result<Value, Error> {
         let mut methods = Map::new();
         for (key, settings) in &self.method_settings {
             let number = |name: &str| settings.get(name).and_then(Value::as_f64);

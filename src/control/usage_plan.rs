@@ -101,6 +101,14 @@ impl UsagePlan {
             }
             (Op::Set, ["consistency"]) => plan.consistency = Some(operation.value()?.into()),
             (Op::Set, ["mode"]) => plan.mode = Some(operation.value()?.into()),
+            (Op::Set, ["limits"]) => {
+                let limits = serde_json::from_str(operation.value()?);
+                plan.limits = limits.map_err(|_| operation.refuse("write a JSON array"))?;
+            }
+            (Op::Remove, ["limits"]) => plan.limits.clear(),
+            (Op::Remove, ["onStoreFailure"]) => plan.on_store_failure = None,
+            (Op::Remove, ["consistency"]) => plan.consistency = None,
+            (Op::Remove, ["mode"]) => plan.mode = None,
             (Op::Remove, ["throttle"]) => plan.throttle = None,
             (Op::Set, ["throttle", member]) => {
                 plan.throttle.get_or_insert_default().set(member, operation)?;
@@ -150,7 +158,10 @@ impl UsagePlan {
     }
 
     /// The plan as the catalog writes it.
-    pub(super) fn declare(&self) -> Result<Value, Error> {
+    ///
+    /// # Errors
+    /// Where it says what no catalog can.
+    pub fn declare(&self) -> Result<Value, Error> {
         let plan = &self.wanted;
         let mut declared = Map::new();
         declared.insert("id".into(), self.id.clone().into());

@@ -60,12 +60,12 @@ pub async fn run(export: &Export) -> Result<bool, NoAnswer> {
     whole.map(|_| true).map_err(|invalid| NoAnswer::Unfinished(invalid.to_string()))
 }
 
-fn strange(why: impl std::fmt::Display) -> NoAnswer {
+pub(super) fn strange(why: impl std::fmt::Display) -> NoAnswer {
     NoAnswer::Strange(why.to_string())
 }
 
 /// All that the admin API declares but keys, whose deployments and resources limit nothing.
-async fn declared(admin: &Admin) -> Result<Document, NoAnswer> {
+pub(super) async fn declared(admin: &Admin) -> Result<Document, NoAnswer> {
     let (mut apis, mut plans) = (Map::new(), Map::new());
     for mut api in admin.all("/restapis").await? {
         let id = id_of(&api);

@@ -1,12 +1,15 @@
 //! The commands that ask a running service: one file each, and here how it is reached.
 
 mod admin;
+pub mod apply;
+mod changes;
 pub mod check;
 pub mod export;
 pub mod keys;
 pub mod plans;
 mod table;
 pub mod usage;
+mod wanted;
 
 use std::path::PathBuf;
 
@@ -63,8 +66,17 @@ pub enum NoAnswer {
     /// What the API declares is no catalog without the service's own file.
     #[error("this is no catalog without the service's own catalog file: {0}")]
     Unfinished(String),
-    /// Standard output takes no more.
-    #[error("cannot write what it says: {0}")]
+    /// The catalog file cannot be used.
+    #[error("{0}")]
+    Catalog(#[from] crate::control::Unusable),
+    /// A place in the catalog file, and why the API cannot say what it says.
+    #[error("the admin API cannot have what {0} says: {1}")]
+    Unsaid(String, String),
+    /// Nobody is at a terminal.
+    #[error("nobody can be asked: standard input is no terminal; with --yes it does not ask")]
+    Unasked,
+    /// A file or standard output fails.
+    #[error("cannot read or write: {0}")]
     Io(#[from] std::io::Error),
     /// The admin API says no, in its words.
     #[error("{0}: {1}")]

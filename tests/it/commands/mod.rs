@@ -1,5 +1,6 @@
 //! `tollgate keys`, `plans` and the like against a running node: tables for people, JSON for programs.
 
+mod apply;
 mod catalog;
 mod usage;
 

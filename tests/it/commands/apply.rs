@@ -1,0 +1,186 @@
+//! `tollgate diff` and `tollgate apply` against a running node.
+
+use std::fs;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{TOKEN, node, run, shown, table};
+use crate::support::node::Node;
+
+const FILE: &str = r#"
+version: 1
+apis:
+  - id: pets
+    stages:
+      - name: prod
+        throttle: { rate: 500/s, burst: 600 }
+        methods:
+          "GET /pets/{id}": { throttle: { rate: 30/min, burst: 3 } }
+          "*": { throttle: { rate_limit: 50, burst_limit: 50 } }
+plans:
+  - id: basic
+    throttle: { rate: 10/s, burst: 5 }
+    quota: { limit: 1000, period: week, time_zone: Europe/Berlin }
+    api_stages: [{ api: pets, stage: prod, methods: { "POST /pets": { throttle: { rate: 1/s, burst: 1 } } } }]
+    limits: [{ name: tpm, unit: total_tokens, throttle: { rate: 100000/min, burst: 100000 } }]
+    on_store_failure: closed
+keys:
+  - { id: acme, value: a-value-of-twenty-letters, plans: [basic], customer_id: c-1 }
+"#;
+
+struct Written(TempDir);
+
+impl Written {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("catalog.yaml"), text).unwrap();
+        Self(folder)
+    }
+
+    /// The words of a command on this file.
+    fn with(&self, command: &str, more: &str) -> String {
+        let file = self.0.path().join("catalog.yaml");
+        format!("{command} {} {more}", file.display()).trim_end().to_owned()
+    }
+}
+
+/// Applies a file, all of which can be.
+#[track_caller]
+fn apply(node: &Node, text: &str, more: &str) -> String {
+    let (code, out, said) = run(node, &Written::new(text).with("apply", more));
+    assert_eq!(code, Some(0), "{out}{said}");
+    out
+}
+
+#[track_caller]
+fn differing(node: &Node, text: &str) -> String {
+    let (code, out, said) = run(node, &Written::new(text).with("diff", ""));
+    assert_eq!((code, &*said), (Some(i32::from(!out.is_empty())), ""), "{out}");
+    out
+}
+
+#[test]
+fn what_a_file_wants_is_shown_asked_for_and_then_so() {
+    let node = node();
+    let all = "+ stage pets/prod\n+ plan basic\n+ key acme\n";
+    assert_eq!(differing(&node, FILE), all);
+    let (code, out, said) = run(&node, &Written::new(FILE).with("apply", ""));
+    assert_eq!((code, &*out), (Some(2), all));
+    assert!(said.contains("--yes"), "{said}");
+    assert_eq!(differing(&node, FILE), all, "nothing was done");
+    assert_eq!(apply(&node, FILE, "--yes"), all);
+    assert_eq!(differing(&node, FILE), "");
+    let call = json!({
+        "api_key": "a-value-of-twenty-letters", "api": "pets", "stage": "prod",
+        "method": "GET", "path": "/pets/7",
+    });
+    let answer = node.check(call);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    for name in ["basic/tpm", "basic/quota", "stage:pets/prod/GET /pets/{id}/throttle"] {
+        assert!(answer.body.contains(name), "{name}: {answer:?}");
+    }
+    assert_eq!(differing(&node, &table(&node, "export")), "");
+}
+
+#[test]
+fn a_changed_file_changes_what_differs_and_keeps_keys_on_their_plans() {
+    let node = node();
+    apply(&node, FILE, "--yes");
+    for (from, to, line) in [
+        ("limit: 1000, period: week", "limit: 5, period: month", "~ plan basic\n    quota: "),
+        ("    throttle: { rate: 10/s, burst: 5 }\n", "", "~ plan basic\n    throttle: "),
+        ("    limits: [", "    # [", "~ plan basic\n    limits: "),
+        ("\"POST /pets\"", "\"PUT /pets\"", "~ plan basic\n    api_stages: "),
+        (
+            "    on_store_failure: closed\n",
+            "",
+            "~ plan basic\n    on_store_failure: \"closed\" -> -",
+        ),
+        (
+            "        throttle: { rate: 500/s, burst: 600 }\n",
+            "",
+            "~ stage pets/prod\n    throttle: ",
+        ),
+        ("\"*\"", "\"DELETE /pets\"", "~ stage pets/prod\n    methods: "),
+        (
+            "c-1 }",
+            "c-2, enabled: false }",
+            "~ key acme\n    customerId: \"c-1\" -> \"c-2\"\n    enabled: ",
+        ),
+    ] {
+        let changed = FILE.replace(from, to);
+        assert_ne!(changed, FILE);
+        let shown = apply(&node, &changed, "--yes");
+        assert!(shown.starts_with(&line.replace('"', "")), "{line}: {shown}");
+        assert_eq!(differing(&node, &changed), "", "{to}");
+        apply(&node, FILE, "--yes");
+        assert_eq!(differing(&node, FILE), "", "{to}: back");
+    }
+    assert!(table(&node, "keys list --plan basic").contains("acme"));
+}
+
+#[test]
+fn only_prune_removes_and_never_keys() {
+    let node = node();
+    apply(&node, FILE, "--yes");
+    let empty = "version: 1\n";
+    let gone = "- plan basic\n- stage pets/prod\n";
+    assert_eq!(differing(&node, empty), gone);
+    assert_eq!(apply(&node, empty, "--yes"), "");
+    assert_eq!(apply(&node, empty, "--yes --prune"), gone);
+    assert_eq!(differing(&node, empty), "");
+    assert_eq!(shown(&node, "keys show acme")["customerId"], "c-1");
+}
+
+#[test]
+fn what_the_services_own_file_owns_is_said_and_the_rest_is_done() {
+    let access = [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", TOKEN)];
+    let own =
+        "version: 1\napis: [{ id: cats, stages: [{ name: prod }] }]\nplans: [{ id: filed }]\n";
+    let node = Node::launch(Some(own), &[], &access);
+    let more = "plans:\n  - { id: filed }\n";
+    let file = FILE
+        .replace("plans:\n", more)
+        .replace("  - id: pets", "  - { id: cats, stages: [{ name: prod }] }\n  - id: pets");
+    let (code, _, said) = run(&node, &Written::new(&file).with("apply", "--yes"));
+    assert_eq!(code, Some(1), "{said}");
+    for word in ["+ stage cats/prod: 409", "+ plan filed: 409", "3 of 5 changes made"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert_eq!(shown(&node, "plans list").as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_the_api_cannot_say_is_refused_with_its_place_before_anything_is_done() {
+    let node = node();
+    for (from, to, at) in [
+        ("rate: 10/s", "rate: 100/min", "plans[0].throttle.rate"),
+        ("\"POST /pets\"", "\"*\"", "plans[0].api_stages[0].methods[*].throttle"),
+        ("period: week", "period: month, starts_on: 31", "plans[0].quota.starts_on"),
+        (
+            "- name: prod",
+            "- name: prod\n        consistency: leased",
+            "apis[0].stages[0].consistency",
+        ),
+        ("id: basic", "id: [", "catalog.yaml"),
+    ] {
+        let (code, out, said) =
+            run(&node, &Written::new(&FILE.replace(from, to)).with("apply", "--yes"));
+        assert_eq!((code, &*out), (Some(2), ""), "{to}");
+        assert!(said.contains(at), "{to}: {said}");
+    }
+    assert_eq!(shown(&node, "plans list"), json!([]));
+}
+
+#[test]
+fn policies_and_keys_without_a_value_stay_the_files() {
+    let node = node();
+    let digest = "0".repeat(64);
+    let file = format!(
+        "version: 1\nkeys: [{{ id: k, value_sha256: \"{digest}\" }}]\npolicies: [{{ name: login, throttle: {{ rate: 5/s, burst: 5 }} }}]\n"
+    );
+    let (code, out, said) = run(&node, &Written::new(&file).with("diff", "--json"));
+    assert_eq!((code, &*out), (Some(0), "[]\n"), "{said}");
+    assert!(said.contains("key k") && said.contains("policy login"), "{said}");
+}
