@@ -115,8 +115,8 @@ fn stage_change(
             let body = json!({ "name": api, "tags": { "_custom_id_": api } });
             calls.push(Call::post("/restapis".into(), body));
         }
-        let path = format!("/restapis/{}/deployments", encoded(api));
-        calls.push(Call::post(path, json!({ "stageName": name })));
+        let deployments = format!("/restapis/{}/deployments", encoded(api));
+        calls.push(Call::post(deployments, json!({ "stageName": name })));
     }
     all.extend(operations.iter().cloned());
     if !all.is_empty() {

@@ -107,7 +107,7 @@ async fn keys(admin: &Admin, plans: impl Iterator<Item = &String>) -> Result<Str
         if key["enabled"] != true {
             written["enabled"] = false.into();
         }
-        text += &format!("#   - {written}\n");
+        text.extend(["#   - ", &written.to_string(), "\n"]);
     }
     Ok(text)
 }

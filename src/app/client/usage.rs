@@ -77,7 +77,8 @@ struct Amount {
     #[command(flatten)]
     whose: Whose,
     /// How many units
-    amount: u64,
+    #[arg(value_name = "AMOUNT")]
+    count: u64,
     /// Which
     #[arg(long, default_value = "requests")]
     unit: String,
@@ -110,7 +111,7 @@ impl Usage {
         let mut query = format!("?unit={}", encoded(&self.unit));
         for (name, value) in given {
             if let Some(value) = value {
-                query += &format!("&{name}={}", encoded(value));
+                query.extend(["&", name, "=", &encoded(value)]);
             }
         }
         if self.csv { query + "&format=csv" } else { query }
@@ -133,15 +134,15 @@ async fn correct<'c>(
         Correction::Reset(whose) => ("reset", whose, None),
     };
     let mut operation = json!({ "op": "replace", "path": format!("/{what}") });
-    if let Some(Amount { amount, unit, .. }) = amount {
+    if let Some(Amount { count, unit, .. }) = amount {
         let unit = unit.replace('~', "~0").replace('/', "~1");
         operation["path"] = format!("/{what}/{unit}").into();
-        operation["value"] = amount.to_string().into();
+        operation["value"] = count.to_string().into();
     }
     let patch = json!({ "patchOperations": [operation] });
     let Whose { plan, key } = whose;
-    let path = format!("/usageplans/{}/keys/{}/usage", encoded(plan), encoded(key));
-    admin.call(Method::PATCH, &path, Some(patch)).await?;
+    let of_key = format!("/usageplans/{}/keys/{}/usage", encoded(plan), encoded(key));
+    admin.call(Method::PATCH, &of_key, Some(patch)).await?;
     Ok((whose, amount.map_or("requests", |amount| &amount.unit)))
 }
 
