@@ -44,6 +44,15 @@ enum Command {
         /// envoyproxy/ratelimit's YAML: a file, or a folder of *.yaml
         #[arg(long, value_name = "FILE|FOLDER")]
         envoy_config: Option<PathBuf>,
+        /// The --store it is meant for: not all that one primary judges can a Cluster
+        #[arg(
+            long,
+            value_name = "STORE",
+            default_value = "memory",
+            env = "TOLLGATE_STORE",
+            hide_env_values = true
+        )]
+        store: String,
     },
     /// Asks a running service for one check; exits with 0 where allowed, 1 where not
     Check(Box<client::check::Question>),
@@ -81,8 +90,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
         Command::Serve(serve) => run_serve(*serve).map(|()| true),
-        Command::Validate { file, envoy_config } => {
-            let catalog = file.as_deref().map_or(Ok(()), validate);
+        Command::Validate { file, envoy_config, store } => {
+            let catalog = file.as_deref().map_or(Ok(()), |file| validate(file, &store));
             let envoy = || envoy_config.as_deref().map_or(Ok(()), validate_envoy);
             catalog.and_then(|()| envoy()).map(|()| true)
         }
@@ -119,8 +128,9 @@ fn run_serve(serve: Serve) -> Result<(), Failure> {
     Ok(app::serve(settings)?)
 }
 
-fn validate(file: &std::path::Path) -> Result<(), Failure> {
-    let catalog = control::read_catalog(file)?;
+fn validate(file: &std::path::Path, store: &str) -> Result<(), Failure> {
+    let counters = app::counters(store, false)?;
+    let catalog = control::read_catalog(file, counters)?;
     let mut out = std::io::stdout();
     for warning in catalog.warnings() {
         writeln!(out, "warning: {warning}")?;

@@ -15,11 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use listeners::Listeners;
 use signals::Signals;
 
+use crate::catalog::Counters;
 use crate::control::{Directory, Editors, Live, LiveDomains, Seal, Sync};
 use crate::engine::{Fallback, Recorder};
 use crate::http::Shared;
 use crate::settings::Settings;
-use crate::store::{Counts, Embedded, Memory, Redis, RedisOptions, Registry};
+use crate::store::{Counts, Embedded, Memory, Redis, RedisOptions, RedisUrl, Registry};
 use crate::telemetry::Metrics;
 use crate::time::SystemClock;
 use crate::tls::{self, Tls};
@@ -72,7 +73,9 @@ struct Parts {
 /// be reached is waited for while serving.
 pub fn serve(settings: Settings) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new());
-    let live = Arc::new(Live::load(settings.catalog.clone(), Arc::clone(&metrics))?);
+    let counters = counters(settings.store.reveal(), settings.record.is_some())?;
+    let live = Live::load(settings.catalog.clone(), counters, Arc::clone(&metrics))?;
+    let live = Arc::new(live);
     let domains = settings.envoy_config.clone();
     let domains = domains.map(|path| LiveDomains::load(path, Arc::clone(&metrics)));
     let domains = domains.transpose()?.map(Arc::new);
@@ -127,6 +130,17 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
         let _panicked = thread.join();
     }
     served
+}
+
+/// How a store keeps counters, by its address; with a record nothing is leased.
+///
+/// # Errors
+/// Where the address says no store.
+pub fn counters(store: &str, records: bool) -> Result<Counters, Failure> {
+    if store == "memory" || !store.parse::<RedisUrl>()?.is_cluster() {
+        return Ok(Counters::Together);
+    }
+    Ok(Counters::Apart { leases: !records })
 }
 
 fn counts(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, Failure> {
@@ -210,7 +224,7 @@ async fn prepare_store(parts: &Parts, local: Memory) {
             if let Err(error) = redis.first_contact().await {
                 tracing::warn!(%error, "Redis cannot be reached yet; plans decide by on_store_failure until it is");
             }
-            tokio::spawn(Arc::clone(redis).run_heartbeat());
+            tokio::spawn(Arc::clone(redis).attend());
             tokio::spawn(local.sweep_forever(rows));
         }
     }

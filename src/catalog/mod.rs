@@ -12,6 +12,7 @@ mod meet;
 mod meters;
 mod path;
 mod read;
+mod shared;
 mod written;
 
 use std::collections::{BTreeSet, HashMap};
@@ -23,6 +24,7 @@ pub use ask::{Ask, Cost, PolicyKey};
 pub use findings::{Invalid, is_name};
 pub use keys::{Digest, digest, hex, time_of, unhex};
 pub use meet::{Met, Refusal};
+pub use shared::Counters;
 
 /// The catalog that is built in.
 pub const EXAMPLE: &str = include_str!("example.yaml");

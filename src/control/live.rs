@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 use serde_json::Value;
 
 use super::{Document, Error};
-use crate::catalog::{Catalog, Invalid};
+use crate::catalog::{Catalog, Counters, Invalid};
 use crate::telemetry::Metrics;
 use crate::time::{Clock as _, SystemClock};
 use crate::watch::{Stamp, stamp, watch};
@@ -24,6 +24,7 @@ pub struct Live {
     file: Option<PathBuf>,
     /// The file as it was when it was first read.
     used: Option<Stamp>,
+    counters: Counters,
     sources: Mutex<Sources>,
     metrics: Arc<Metrics>,
 }
@@ -50,12 +51,15 @@ pub enum Unusable {
     Invalid(#[from] Invalid),
 }
 
-/// Reads and checks a catalog file.
+/// Reads and checks a catalog file, for a store that keeps `counters` like this.
 ///
 /// # Errors
 /// Where it cannot be read, or says something that cannot be.
-pub fn read(path: &Path) -> Result<Catalog, Unusable> {
-    Ok(Catalog::parse(&text_of(path)?, &path.display().to_string())?)
+pub fn read(path: &Path, counters: Counters) -> Result<Catalog, Unusable> {
+    let origin = path.display().to_string();
+    let catalog = Catalog::parse(&text_of(path)?, &origin)?;
+    catalog.fit(counters, &origin)?;
+    Ok(catalog)
 }
 
 fn text_of(path: &Path) -> Result<String, Unusable> {
@@ -63,34 +67,41 @@ fn text_of(path: &Path) -> Result<String, Unusable> {
 }
 
 impl Sources {
-    fn compose(&self, file: Option<&Path>) -> Result<Catalog, Invalid> {
-        match (&self.text, &self.declared) {
+    fn compose(&self, file: Option<&Path>, counters: Counters) -> Result<Catalog, Invalid> {
+        let origin = file.map_or("the API".into(), |file| file.display().to_string());
+        let catalog = match (&self.text, &self.declared) {
             // The example's key must not pass where something else may be declared.
-            (None, None) if self.awaited => Catalog::parse("version: 1", "nothing yet"),
-            (None, None) => Ok(Catalog::example()),
+            (None, None) if self.awaited => Catalog::parse("version: 1", "nothing yet")?,
+            (None, None) => Catalog::example(),
             (text, declared) => {
-                let origin = file.map_or("the API".into(), |file| file.display().to_string());
                 let text = text.as_deref().unwrap_or("version: 1");
-                Catalog::compose(text, &origin, declared.as_ref())
+                Catalog::compose(text, &origin, declared.as_ref())?
             }
-        }
+        };
+        catalog.fit(counters, &origin)?;
+        Ok(catalog)
     }
 }
 
 impl Live {
-    /// Loads `file`. Without one nothing is in use until the registry has been read; where the API
-    /// declares nothing, it is the built-in example then.
+    /// Loads `file`, for a store that keeps `counters` like this. Without one nothing is in use until
+    /// the registry has been read; where the API declares nothing, it is the built-in example then.
     ///
     /// # Errors
     /// Where the file cannot be used: a service does not start on half a catalog.
-    pub fn load(file: Option<PathBuf>, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
+    pub fn load(
+        file: Option<PathBuf>,
+        counters: Counters,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Unusable> {
         let used = file.as_deref().and_then(stamp);
         let text = file.as_deref().map(text_of).transpose()?;
         let sources = Sources { awaited: text.is_none(), text, declared: None };
-        let catalog = sources.compose(file.as_deref())?;
+        let catalog = sources.compose(file.as_deref(), counters)?;
         let current = ArcSwap::from_pointee(Catalog::example());
         let known = AtomicBool::new(!sources.awaited);
-        let live = Self { current, known, file, used, sources: Mutex::new(sources), metrics };
+        let sources = Mutex::new(sources);
+        let live = Self { current, known, file, used, counters, sources, metrics };
         live.use_now(catalog);
         Ok(live)
     }
@@ -131,7 +142,7 @@ impl Live {
             let mut sources = self.sources();
             sources.declared = declared;
             sources.awaited = false;
-            let catalog = sources.compose(self.file.as_deref());
+            let catalog = sources.compose(self.file.as_deref(), self.counters);
             let used = catalog.map(|catalog| self.use_now(catalog));
             used.map_err(|error| error.to_string())
         });
@@ -150,7 +161,7 @@ impl Live {
     pub(super) fn accepts(&self, document: &Document) -> Result<(), Error> {
         let declared = Some(document.declare()?);
         let candidate = Sources { declared, ..self.sources().clone() };
-        let refused = candidate.compose(self.file.as_deref()).err();
+        let refused = candidate.compose(self.file.as_deref(), self.counters).err();
         refused.map_or(Ok(()), |invalid| Err(Error::BadRequest(invalid.faults().join("; "))))
     }
 
@@ -158,7 +169,7 @@ impl Live {
     fn read_again(&self, text: String) -> Result<(), Invalid> {
         let mut sources = self.sources();
         let candidate = Sources { text: Some(text), ..sources.clone() };
-        let catalog = candidate.compose(self.file.as_deref())?;
+        let catalog = candidate.compose(self.file.as_deref(), self.counters)?;
         *sources = candidate;
         self.use_now(catalog);
         Ok(())

@@ -53,6 +53,9 @@ pub struct WantedStage {
     /// Beyond AWS: all clients of the stage together.
     #[serde(skip_serializing_if = "Option::is_none")]
     throttle: Option<ThrottleSettings>,
+    /// Beyond AWS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consistency: Option<String>,
 }
 
 /// How a patch names a setting, and what its member is called.
@@ -85,6 +88,7 @@ impl WantedStage {
             canary_settings: None,
             tracing_enabled: false,
             throttle: None,
+            consistency: None,
         }
     }
 }
@@ -145,6 +149,7 @@ impl Stage {
             (Op::Remove, ["variables", name]) => {
                 stage.variables.remove(*name);
             }
+            (Op::Set, ["consistency"]) => stage.consistency = Some(operation.value()?.into()),
             (Op::Remove, ["throttle"]) => stage.throttle = None,
             (Op::Set, ["throttle", member]) => {
                 stage.throttle.get_or_insert_default().set(member, operation)?;
@@ -191,6 +196,9 @@ impl Stage {
         let mut declared = json!({ "name": self.wanted.stage_name, "methods": methods });
         if let Some(throttle) = &self.wanted.throttle {
             declared["throttle"] = throttle.declare()?;
+        }
+        if let Some(consistency) = &self.wanted.consistency {
+            declared["consistency"] = consistency.as_str().into();
         }
         Ok(declared)
     }

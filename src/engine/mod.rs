@@ -161,6 +161,9 @@ impl Engine {
                 format!("these are {} limits, and one check can have {MAX_CHARGES}", charges.len());
             return Err(Refusal::Invalid { field: "policies".into(), detail });
         }
+        if let Some((one, other)) = self.parts.store.unjudgeable(&charges) {
+            return Err(Refusal::apart(one, other));
+        }
         let known = Known { key, met };
         let hopeless = charges.iter().find(|charge| charge.never_fits() && !charge.limit.shadow());
         if let Some(charge) = hopeless {

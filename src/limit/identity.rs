@@ -24,6 +24,9 @@ fn digest(parts: &[&[u8]]) -> [u8; 16] {
     short
 }
 
+/// 128 bits in base64.
+const TAG_DIGITS: usize = 22;
+
 /// Whose budget is charged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject {
@@ -79,6 +82,22 @@ impl Subject {
     #[must_use]
     pub fn method(self, method: &str) -> Self {
         Self { part: Some(digest(&[&self.tag, method.as_bytes()])), ..self }
+    }
+
+    /// The hash tag of its Redis key, which its parts have too: what has the same one lies in the
+    /// same slot of a Redis Cluster.
+    #[must_use]
+    pub fn hash_tag(&self) -> [u8; TAG_DIGITS] {
+        let mut digits = [0; TAG_DIGITS];
+        let written = URL_SAFE_NO_PAD.encode_slice(self.tag, &mut digits);
+        debug_assert_eq!(written, Ok(TAG_DIGITS));
+        digits
+    }
+
+    /// Whether both have the same hash tag.
+    #[must_use]
+    pub fn lies_with(&self, other: &Self) -> bool {
+        self.tag == other.tag
     }
 
     /// The name of its Redis key: `tg:{DIGEST}`, or `tg:{DIGEST}:DIGEST` for a part.
@@ -200,5 +219,8 @@ mod tests {
         let subject = Subject::api_key("demo");
         let part = subject.method("GET /");
         assert!(part.redis_key().starts_with(&format!("{}:", subject.redis_key())));
+        assert!(part.lies_with(&subject) && !part.lies_with(&Subject::api_key("other")));
+        let tag = String::from_utf8(part.hash_tag().to_vec()).unwrap();
+        assert_eq!(format!("tg:{{{tag}}}"), subject.redis_key());
     }
 }

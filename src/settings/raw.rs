@@ -91,7 +91,7 @@ pub struct Flags {
     /// The same for the admin API [default: that of --tls-client-ca]
     #[arg(long, value_name = "FILE")]
     pub admin_tls_client_ca: Option<String>,
-    /// Where limits are counted: memory, redis://… or rediss://… [default: memory]
+    /// Where limits are counted: memory, redis://…, redis+cluster://… or with TLS rediss… [default: memory]
     #[arg(long, value_name = "STORE")]
     pub store: Option<String>,
     /// PEM file with the authorities to trust for rediss:// [default: the public ones]

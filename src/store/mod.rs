@@ -11,7 +11,7 @@ mod registry;
 use tokio::time::Instant;
 
 use crate::algorithm::Verdict;
-use crate::limit::{Charges, Refund};
+use crate::limit::{Charge, Charges, Refund};
 use crate::time::Micros;
 pub use counts::{Counts, Usage};
 pub use memory::Memory;
@@ -120,6 +120,16 @@ impl Store {
                 Ok(())
             }
             Self::Redis(lane) => lane.refund(refunds, deadline).await,
+        }
+    }
+
+    /// Two charges that this store cannot judge as one: both are exact, and a Redis Cluster may
+    /// have their subjects on different primaries.
+    #[must_use]
+    pub fn unjudgeable<'c>(&self, charges: &'c Charges) -> Option<(&'c Charge, &'c Charge)> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(lane) => lane.unjudgeable(charges),
         }
     }
 

@@ -17,6 +17,7 @@ const LIFE: f64 = 0.2;
 
 const CATALOG: &str = r#"
 version: 1
+apis: [ { id: a, stages: [ { name: any, methods: { "*": { throttle: { rate: 1000/h, burst: 1000000 } } }, consistency: leased } ] } ]
 policies:
   - { name: hot, throttle: { rate: 2000/s, burst: 1000 }, consistency: leased }
   - { name: vast, throttle: { rate: 1000000/s, burst: 1000000 }, consistency: leased }
@@ -160,6 +161,18 @@ fn small_limits_and_quotas_stay_exact() {
             .count();
         assert!(passed >= admitted && passed <= admitted + 2, "{policy}: {passed}");
     }
+}
+
+#[test]
+fn methods_that_no_catalog_lists_are_not_charged_ahead() {
+    let redis = RedisServer::start();
+    let node = nodes(&redis, 1).remove(0);
+    let mut connection = Kept::open(node.address()).unwrap();
+    let body = json!({"policy": "vast", "key": "a", "api": "a", "stage": "any", "method": "GET", "path": "/x"});
+    let answers = (0..2_000).map(|_| connection.post("/check", &body.to_string()).unwrap().json());
+    let left = |answer: serde_json::Value| answer["limits"][0]["remaining"].as_u64().unwrap();
+    let left = answers.last().map(left).unwrap();
+    assert!((998_000..998_050).contains(&left), "{left}");
 }
 
 #[test]

@@ -38,6 +38,7 @@ mod leases;
 mod migrate;
 mod operate;
 mod outage;
+mod redis_cluster;
 mod rules;
 mod tls;
 mod twins;

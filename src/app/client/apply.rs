@@ -13,6 +13,7 @@ use super::changes::{Change, between};
 use super::export::declared;
 use super::table::{cell, print_json};
 use super::wanted::Wanted;
+use crate::catalog::Counters;
 use crate::control::read_catalog;
 
 /// What `tollgate diff` compares.
@@ -97,7 +98,8 @@ pub async fn apply(apply: &Apply) -> Result<bool, NoAnswer> {
 }
 
 async fn changes(admin: &Admin, file: &std::path::Path) -> Result<Vec<Change>, NoAnswer> {
-    read_catalog(file)?;
+    // Whether a cluster can keep its limits is the service's to say, which knows its store.
+    read_catalog(file, Counters::Together)?;
     let text = std::fs::read_to_string(file)?;
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let catalog: Value = serde_saphyr::from_str_with_options(&text, options).map_err(|_| {

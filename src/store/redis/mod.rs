@@ -1,16 +1,19 @@
 //! Redis as the store of all nodes: what workers share.
 //!
-//! The hot path is the lanes': each worker has a connection of its own and sends one script call at
-//! a time. The pool serves the rest: the heartbeat, what is declared through the API, and the
-//! questions at start-up.
+//! The hot path is the lanes': each worker has a connection of its own to each primary and sends one
+//! call at a time. Pools serve the rest: the heartbeat, what is declared through the API, usage,
+//! and the questions at start-up.
 
+mod ask;
 mod call;
+mod cluster;
 mod connection;
 mod lane;
 mod nodes;
 mod registry;
 mod reply;
 mod script;
+mod server;
 mod url;
 mod usage;
 
@@ -18,10 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use deadpool_redis::redis;
-use deadpool_redis::{Manager, Pool, Runtime};
-use tokio::sync::watch;
-
+use self::cluster::Topology;
+use self::server::Server;
 use super::Error;
 use crate::telemetry::Metrics;
 use crate::time::Estimate;
@@ -47,8 +48,7 @@ pub struct RedisOptions {
 
 /// What the lanes of one node share.
 pub struct Redis {
-    client: redis::Client,
-    pool: Pool,
+    servers: Servers,
     deadline: Duration,
     metrics: Arc<Metrics>,
     /// Redis' clock, as the last answer showed it.
@@ -57,13 +57,19 @@ pub struct Redis {
     leases: bool,
     /// How many lanes there are, each of which may hold leases.
     lanes: AtomicU64,
-    /// How many lanes have no connection.
-    lost_lanes: AtomicUsize,
-    /// Changes whenever a lane gives its connection up: the others then try theirs.
-    trouble: watch::Sender<()>,
+    /// How many of the lanes' connections are given up.
+    lost: AtomicUsize,
     nodes: AtomicU64,
     min_nodes: u64,
     node_id: String,
+}
+
+/// Where the counters lie.
+enum Servers {
+    /// All on one primary.
+    One(Arc<Server>),
+    /// Each subject's in its slot.
+    Cluster(Arc<Topology>),
 }
 
 impl Redis {
@@ -72,36 +78,24 @@ impl Redis {
     /// # Errors
     /// Where the address or the certificates cannot be used.
     pub fn new(options: &RedisOptions, metrics: Arc<Metrics>) -> Result<Arc<Self>, InvalidUrl> {
-        let client = options.url.client(options.ca_file.as_deref())?;
-        let manager = Manager::new_with_config(
-            client.get_connection_info().clone(),
-            connection::config(Duration::from_millis(500))
-                .set_response_timeout(Some(Duration::from_millis(500))),
-        );
-        let pool = manager.map_err(|error| InvalidUrl::new(&error)).and_then(|manager| {
-            let pool = Pool::builder(manager).max_size(8).runtime(Runtime::Tokio1);
-            pool.wait_timeout(Some(Duration::from_millis(500)))
-                .build()
-                .map_err(|error| InvalidUrl::new(&error))
-        })?;
+        let connector = options.url.connector(options.ca_file.as_deref())?;
+        let servers = match &options.url.servers()[..] {
+            [(host, port)] if !options.url.is_cluster() => {
+                Servers::One(Server::new(&connector, host, *port)?)
+            }
+            seeds => Servers::Cluster(Arc::new(Topology::new(connector, seeds)?)),
+        };
         Ok(Arc::new(Self {
-            client,
-            pool,
+            servers,
             deadline: options.deadline,
             metrics,
             clock: Estimate::default(),
             leases: options.leases,
             lanes: AtomicU64::new(0),
-            lost_lanes: AtomicUsize::new(0),
-            trouble: watch::Sender::new(()),
+            lost: AtomicUsize::new(0),
             nodes: AtomicU64::new(0),
             min_nodes: options.min_nodes,
             node_id: nodes::random_id(),
         }))
-    }
-
-    /// A connection of the pool.
-    async fn pooled(&self) -> Result<deadpool_redis::Connection, Error> {
-        self.pool.get().await.map_err(|error| Error::Unreachable(error.to_string()))
     }
 }

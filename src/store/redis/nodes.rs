@@ -6,13 +6,23 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use redis::aio::MultiplexedConnection;
 
-use super::{Error, Redis, connection};
+use super::{Error, Redis, Servers, ask, server::Server};
 
 /// The nodes by the time of their last heartbeat.
 const NODES: &str = "tg:{nodes}";
 /// A node that has been silent for longer does not share any more, in seconds.
 const SILENCE: u64 = 3;
+
+/// A setting of Redis, what it should be, and what may happen where it is not.
+type Wanted = (&'static str, &'static str, &'static str);
+const ALWAYS: [Wanted; 2] = [
+    ("maxmemory-policy", "noeviction", "Redis may drop counters when its memory is full"),
+    ("appendonly", "yes", "a restart of Redis forgets what was counted"),
+];
+const IN_CLUSTER: [Wanted; 1] =
+    [("cluster-require-full-coverage", "no", "a lost primary stops all others too")];
 
 /// Enters a node and returns how many there are. KEYS[1] the nodes; ARGV[1] this node's id, ARGV[2]
 /// the silence in seconds. By Redis' clock.
@@ -47,86 +57,120 @@ impl Redis {
     /// Tries to reach Redis, and logs which of its settings endanger limits.
     ///
     /// # Errors
-    /// Where it cannot be reached now.
+    /// Where it cannot be reached now; of a Cluster, none of it.
     pub async fn first_contact(&self) -> Result<(), Error> {
-        let (mut connection, now) =
-            connection::establish(&self.client, Duration::from_millis(500)).await?;
-        self.clock.observe(now);
-        let wanted = [
-            ("maxmemory-policy", "noeviction", "Redis may drop counters when its memory is full"),
-            ("appendonly", "yes", "a restart of Redis forgets what was counted"),
-        ];
-        for (name, safe, danger) in wanted {
-            let asked =
-                redis::cmd("CONFIG").arg("GET").arg(name).query_async(&mut connection).await;
-            let Ok([_, value]) = <redis::RedisResult<[String; 2]>>::from(asked) else { continue };
-            if value != safe {
-                tracing::warn!("{danger}: its {name} is {value}, and should be {safe}");
+        match &self.servers {
+            Servers::One(server) => {
+                let mut connection = self.meet(server, &ALWAYS).await?;
+                if info(&mut connection, "server", "redis_mode").await.as_deref() == Some("cluster")
+                {
+                    tracing::warn!("{}", ask::wrong_scheme());
+                }
+            }
+            Servers::Cluster(topology) => {
+                topology.refresh().await?;
+                let wanted = [&ALWAYS[..], &IN_CLUSTER].concat();
+                for server in &topology.map().holders {
+                    if let Err(error) = self.meet(server, &wanted).await {
+                        tracing::warn!(%error, server = &*server.address, "a primary of the cluster cannot be reached yet");
+                    }
+                }
             }
         }
-        self.warn_of_unsafe_replication(&mut connection).await;
         self.beat().await;
         Ok(())
     }
 
-    /// With replicas, a primary that goes on alone admits what the promoted one admits again.
-    async fn warn_of_unsafe_replication(&self, connection: &mut redis::aio::MultiplexedConnection) {
-        let info = redis::cmd("INFO").arg("replication").query_async(connection).await;
-        let Ok(info) = <redis::RedisResult<String>>::from(info) else { return };
-        let replicas = info.lines().find_map(|line| line.strip_prefix("connected_slaves:"));
-        let asked = redis::cmd("CONFIG")
-            .arg("GET")
-            .arg("min-replicas-to-write")
-            .query_async(connection)
-            .await;
-        let Ok([_, least]) = <redis::RedisResult<[String; 2]>>::from(asked) else { return };
-        if replicas.is_some_and(|count| count != "0") && least == "0" {
-            tracing::warn!(
-                "a primary cut off from its replicas goes on counting alone: its min-replicas-to-write is 0, and should be 1"
-            );
+    async fn meet(
+        &self,
+        server: &Server,
+        wanted: &[Wanted],
+    ) -> Result<MultiplexedConnection, Error> {
+        let mut connection = self.establish(server, Duration::from_millis(500)).await?;
+        for (name, safe, danger) in wanted {
+            let Some(value) = setting(&mut connection, name).await else { continue };
+            if value != *safe {
+                let server = &*server.address;
+                tracing::warn!(server, "{danger}: its {name} is {value}, and should be {safe}");
+            }
         }
+        warn_of_unsafe_replication(server, &mut connection).await;
+        Ok(connection)
     }
 
-    /// Says each second that this node lives, and learns how many do.
-    pub async fn run_heartbeat(self: Arc<Self>) {
-        let mut second = tokio::time::interval(Duration::from_secs(1));
-        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            second.tick().await;
-            self.beat().await;
+    /// Says each second that this node lives, and learns how many do; follows a Cluster as its slots
+    /// move. Never returns.
+    pub async fn attend(self: Arc<Self>) {
+        let beats = async {
+            let mut second = tokio::time::interval(Duration::from_secs(1));
+            second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                second.tick().await;
+                self.beat().await;
+            }
+        };
+        match &self.servers {
+            Servers::One(_) => beats.await,
+            Servers::Cluster(topology) => {
+                tokio::join!(beats, topology.follow());
+            }
         }
     }
 
     /// A heartbeat that is not answered leaves the last number as it was, and has the lanes try
-    /// their connections: one that is idle would not notice that Redis is gone.
+    /// their connections: one that is idle would not notice that Redis is gone. In a Cluster, whose
+    /// primaries are more than one, the topology sees to that.
     async fn beat(&self) {
-        let Ok(mut connection) = self.pool.get().await else {
-            self.trouble.send_replace(());
-            return;
-        };
         let mut beat = redis::cmd("EVAL");
         beat.arg(HEARTBEAT).arg(1).arg(NODES).arg(&self.node_id).arg(SILENCE);
-        match beat.query_async::<u64>(&mut connection).await {
+        match self.ask::<u64>(NODES, &beat).await {
             Ok(nodes) => {
                 self.nodes.store(nodes, Ordering::Relaxed);
                 self.metrics.live_nodes.set(nodes.try_into().unwrap_or(i64::MAX));
             }
             Err(error) => {
                 tracing::debug!(%error, "a heartbeat was not answered");
-                self.trouble.send_replace(());
-                drop(deadpool_redis::Connection::take(connection));
+                if let Servers::One(server) = &self.servers {
+                    server.trouble.send_replace(());
+                }
             }
         }
     }
 
     /// Takes this node off the list.
     pub async fn leave(&self) {
-        let Ok(mut connection) = self.pool.get().await else { return };
         let mut leave = redis::cmd("ZREM");
         leave.arg(NODES).arg(&self.node_id);
-        let left = leave.query_async::<()>(&mut connection).await;
-        if let Err(error) = left {
+        if let Err(error) = self.ask::<u64>(NODES, &leave).await {
             tracing::debug!(%error, "the others will notice in a moment that this node has left");
         }
+    }
+}
+
+/// What a server says that one of its settings is.
+async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Option<String> {
+    let mut ask = redis::cmd("CONFIG");
+    let answer = ask.arg("GET").arg(name).query_async(connection).await;
+    let [_, value] = <redis::RedisResult<[String; 2]>>::from(answer).ok()?;
+    Some(value)
+}
+
+/// What a server says of itself under a name in one section.
+async fn info(connection: &mut MultiplexedConnection, section: &str, name: &str) -> Option<String> {
+    let answer = redis::cmd("INFO").arg(section).query_async(connection).await;
+    let text = <redis::RedisResult<String>>::from(answer).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.map(str::to_owned)
+}
+
+/// With replicas, a primary that goes on alone admits what the promoted one admits again.
+async fn warn_of_unsafe_replication(server: &Server, connection: &mut MultiplexedConnection) {
+    let replicas = info(connection, "replication", "connected_slaves").await;
+    let Some(least) = setting(connection, "min-replicas-to-write").await else { return };
+    if replicas.is_some_and(|count| count != "0") && least == "0" {
+        tracing::warn!(
+            server = &*server.address,
+            "a primary cut off from its replicas goes on counting alone: its min-replicas-to-write is 0, and should be 1"
+        );
     }
 }

@@ -6,7 +6,7 @@
 
 use redis::{FromRedisValue, Value};
 
-use super::{Error, Redis, connection::meaning};
+use super::{Error, Redis};
 use crate::store::registry::{Change, Changes, NOTES, Note, REMEMBERED, Uncommitted};
 
 const ENTRIES: &str = "tg:{registry}";
@@ -20,7 +20,7 @@ const CHANGES: &str = include_str!("../../../lua/registry_changes.lua");
 
 impl Redis {
     pub(in crate::store) async fn registry_get(&self, path: &str) -> Result<Option<String>, Error> {
-        self.ask(redis::cmd("HGET").arg(ENTRIES).arg(path)).await
+        self.ask(ENTRIES, redis::cmd("HGET").arg(ENTRIES).arg(path)).await
     }
 
     pub(in crate::store) async fn registry_page(
@@ -34,12 +34,12 @@ impl Redis {
         let to = [b"(", prefix.as_bytes(), b"\xff"].concat();
         let mut range = redis::cmd("ZRANGEBYLEX");
         range.arg(PATHS).arg(from).arg(to).arg("LIMIT").arg(0).arg(limit);
-        let paths: Vec<String> = self.ask(&range).await?;
+        let paths: Vec<String> = self.ask(PATHS, &range).await?;
         if paths.is_empty() {
             return Ok(Vec::new());
         }
         let values: Vec<Option<String>> =
-            self.ask(redis::cmd("HMGET").arg(ENTRIES).arg(&paths)).await?;
+            self.ask(ENTRIES, redis::cmd("HMGET").arg(ENTRIES).arg(&paths)).await?;
         // What was removed in between is not there any more.
         Ok(paths.into_iter().zip(values).filter_map(|(path, value)| Some((path, value?))).collect())
     }
@@ -59,7 +59,7 @@ impl Redis {
         commit.arg(COMMIT).arg(5).arg(ENTRIES).arg(PATHS).arg(TOUCHED).arg(REVISION).arg(NOTED);
         commit.arg(REMEMBERED).arg(serde_json::Value::from(changes).to_string());
         commit.arg(NOTES).arg(note);
-        match self.ask(&commit).await? {
+        match self.ask(ENTRIES, &commit).await? {
             0 => Err(Uncommitted::Conflict),
             revision => Ok(revision),
         }
@@ -73,28 +73,19 @@ impl Redis {
         let before = before.map_or("+".to_owned(), |(at, number)| format!("({at}-{number}"));
         let mut range = redis::cmd("XREVRANGE");
         range.arg(NOTED).arg(before).arg("-").arg("COUNT").arg(limit);
-        let notes: Vec<(String, (String, String))> = self.ask(&range).await?;
+        let notes: Vec<(String, (String, String))> = self.ask(NOTED, &range).await?;
         Ok(notes.into_iter().map(|(id, (_, text))| Note { id, text }).collect())
     }
 
     pub(in crate::store) async fn registry_changes(&self, since: u64) -> Result<Changes, Error> {
         let mut ask = redis::cmd("EVAL");
         ask.arg(CHANGES).arg(2).arg(TOUCHED).arg(REVISION).arg(since).arg(REMEMBERED);
-        let reply: Vec<Value> = self.ask(&ask).await?;
+        let reply: Vec<Value> = self.ask(REVISION, &ask).await?;
         let mut reply = reply.into_iter();
         let (revision, known): (u64, u64) = (read(reply.next())?, read(reply.next())?);
         let paths = reply.map(|path| read(Some(path)));
         let paths = (known == 1).then(|| paths.collect::<Result<_, _>>()).transpose()?;
         Ok(Changes { revision, paths })
-    }
-
-    /// One command on a connection of the pool; a connection that failed does not go back.
-    async fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Error> {
-        let mut connection = self.pooled().await?;
-        command.query_async(&mut connection).await.map_err(|error| {
-            drop(deadpool_redis::Connection::take(connection));
-            meaning(&error)
-        })
     }
 }
 

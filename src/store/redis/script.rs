@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 
 use crate::limit::Subject;
 
@@ -34,6 +34,9 @@ pub(super) trait Arguments {
     fn packed(&self) -> [&[u8]; 3];
 }
 
+/// What the server says to one call: the script's reply, or that it has not run or has failed.
+pub(super) type Said = Result<Value, RedisError>;
+
 /// A script and its name.
 pub(super) struct Script {
     text: &'static str,
@@ -50,28 +53,88 @@ impl Script {
         Self { text, sha1: redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// Calls the script; a server that has forgotten it is sent the whole text, once.
+    /// Calls the script; a server that has forgotten it is sent the whole text, once. The outer
+    /// error is the connection's.
     ///
     /// That is no retry of something that may have run: NOSCRIPT says that it has not.
     pub(super) async fn run(
         &self,
         call: &impl Arguments,
         connection: &mut MultiplexedConnection,
-    ) -> Result<Value, RedisError> {
-        match send(&command("EVALSHA", &self.sha1, call), connection).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                send(&command("EVAL", self.text, call), connection).await
-            }
-            result => result,
+    ) -> Result<Said, RedisError> {
+        let named = command("EVALSHA", &self.sha1, call);
+        let said = heard(connection.send_packed_command(&named).await?);
+        if is_forgotten(&said) {
+            return Ok(heard(connection.send_packed_command(&self.whole(call)).await?));
         }
+        Ok(said)
+    }
+
+    /// Calls the script several times in one pipeline: each call is run, or not, on its own. Before
+    /// a call with `true` the server is told that its slot is on its way there.
+    pub(super) async fn run_all<A: Arguments>(
+        &self,
+        calls: &[(A, bool)],
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Vec<Said>, RedisError> {
+        if let [(call, false)] = calls {
+            return Ok(vec![self.run(call, connection).await?]);
+        }
+        let every: Vec<usize> = (0..calls.len()).collect();
+        let named = |call: &A| command("EVALSHA", &self.sha1, call);
+        let mut said = send_all(named, calls, &every, connection).await?;
+        let forgotten: Vec<usize> =
+            every.into_iter().filter(|&place| said.get(place).is_some_and(is_forgotten)).collect();
+        if !forgotten.is_empty() {
+            let again = send_all(|call| self.whole(call), calls, &forgotten, connection).await?;
+            for (place, answer) in forgotten.into_iter().zip(again) {
+                said[place] = answer;
+            }
+        }
+        Ok(said)
+    }
+
+    /// The command that runs it whether the server knows it or not.
+    pub(super) fn whole(&self, call: &impl Arguments) -> Cmd {
+        command("EVAL", self.text, call)
     }
 }
 
-async fn send(command: &Cmd, connection: &mut MultiplexedConnection) -> Result<Value, RedisError> {
-    match connection.send_packed_command(command).await {
-        Ok(Value::ServerError(error)) => Err(error.into()),
-        result => result,
+/// The calls at these places, in one pipeline.
+async fn send_all<A: Arguments>(
+    command: impl Fn(&A) -> Cmd,
+    calls: &[(A, bool)],
+    places: &[usize],
+    connection: &mut MultiplexedConnection,
+) -> Result<Vec<Said>, RedisError> {
+    let mut pipeline = Pipeline::with_capacity(places.len());
+    for (call, is_asking) in places.iter().map(|&place| &calls[place]) {
+        if *is_asking {
+            pipeline.cmd("ASKING");
+        }
+        pipeline.add_command(command(call));
     }
+    let count = pipeline.len();
+    let mut answers = connection.send_packed_commands(&pipeline, 0, count).await?.into_iter();
+    let answer = |&place: &usize| {
+        let answers = answers.by_ref();
+        if calls[place].1 {
+            answers.next();
+        }
+        answers.next().map(heard)
+    };
+    Ok(places.iter().map_while(answer).collect())
+}
+
+fn heard(answer: Value) -> Said {
+    match answer {
+        Value::ServerError(error) => Err(error.into()),
+        reply => Ok(reply),
+    }
+}
+
+fn is_forgotten(said: &Said) -> bool {
+    said.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
 }
 
 fn command<A: Arguments>(name: &str, script: &str, call: &A) -> Cmd {

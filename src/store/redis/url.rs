@@ -6,11 +6,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates};
 
 /// Where Redis is and as whom to speak to it. It holds a password, so it does not print itself.
 #[derive(Clone)]
-pub struct RedisUrl(ConnectionInfo);
+pub struct RedisUrl {
+    /// The first server, and what holds for all.
+    first: ConnectionInfo,
+    /// Servers of a Cluster to ask for the others; empty where there is one primary.
+    seeds: Vec<(String, u16)>,
+}
 
 /// An address that cannot be used, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,61 +28,133 @@ impl InvalidUrl {
     }
 }
 
+/// What the schemes of a Cluster end with.
+const CLUSTER: &str = "+cluster";
+
 impl FromStr for RedisUrl {
     type Err = InvalidUrl;
 
-    /// Reads `redis://[user[:password]@]host[:port][/db]`, or the same with `rediss`.
+    /// Reads `redis://[user[:password]@]host[:port][/db]`, or `redis+cluster://` with several
+    /// `host[:port]`, or the same with `rediss`.
     fn from_str(written: &str) -> Result<Self, InvalidUrl> {
-        let scheme = written.split_once("://").map(|(scheme, _)| scheme);
+        let (scheme, rest) = written.split_once("://").unwrap_or_default();
         match scheme {
-            Some("redis" | "rediss") => {}
-            Some("redis+sentinel" | "redis+cluster") => {
-                return Err(InvalidUrl("Sentinel and Cluster are not served yet; name one primary with redis:// or rediss://".into()));
+            "redis" | "rediss" => Ok(Self { first: info(written)?, seeds: Vec::new() }),
+            "redis+cluster" | "rediss+cluster" => {
+                Self::of_cluster(scheme.trim_end_matches(CLUSTER), rest)
             }
-            _ => {
-                return Err(InvalidUrl(
-                    "write memory, redis://host:6379 or rediss://user:password@host:6379/0".into(),
-                ));
-            }
+            "redis+sentinel" => Err(InvalidUrl(
+                "Sentinel is not served yet; name one primary with redis:// or rediss://".into(),
+            )),
+            _ => Err(InvalidUrl(
+                "write memory, redis://host:6379, rediss://user:password@host:6379/0 or redis+cluster://host:6379,host:6379".into(),
+            )),
         }
-        // The client's own message may repeat the address, and with it the password.
-        let info = written.into_connection_info().map_err(|_| {
-            InvalidUrl(
-                "this is no address of a Redis; write redis://user:password@host:6379/0".into(),
-            )
-        })?;
-        let keepalive = socket2::TcpKeepalive::new()
-            .with_time(Duration::from_secs(5))
-            .with_interval(Duration::from_secs(2));
-        let tcp = TcpSettings::default()
-            .set_nodelay(true)
-            .set_keepalive(keepalive)
-            .set_user_timeout(Duration::from_secs(2));
-        Ok(Self(info.set_tcp_settings(tcp)))
     }
 }
 
+fn info(written: &str) -> Result<ConnectionInfo, InvalidUrl> {
+    // The client's own message may repeat the address, and with it the password.
+    let info = written.into_connection_info().map_err(|_| {
+        InvalidUrl("this is no address of a Redis; write redis://user:password@host:6379/0".into())
+    })?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(5))
+        .with_interval(Duration::from_secs(2));
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(keepalive)
+        .set_user_timeout(Duration::from_secs(2));
+    Ok(info.set_tcp_settings(tcp))
+}
+
 impl RedisUrl {
-    /// A client, which connects to nothing yet.
-    pub(super) fn client(&self, ca_file: Option<&Path>) -> Result<Client, InvalidUrl> {
-        let is_tls = matches!(self.0.addr(), redis::ConnectionAddr::TcpTls { .. });
-        if !is_tls {
-            return Client::open(self.0.clone()).map_err(|error| InvalidUrl::new(&error));
+    fn of_cluster(scheme: &str, rest: &str) -> Result<Self, InvalidUrl> {
+        let wrong = |_| {
+            let write = "redis+cluster://user:password@host:6379,host:6379";
+            InvalidUrl(format!("this is no address of a Redis Cluster; write {write}"))
+        };
+        let (user, hosts) = rest.split_at(rest.rfind('@').map_or(0, |place| place + 1));
+        let hosts = hosts.trim_end_matches('/').split(',');
+        let infos = hosts.map(|host| info(&format!("{scheme}://{user}{host}")).map_err(wrong));
+        let infos = infos.collect::<Result<Vec<_>, _>>()?;
+        if infos.iter().any(|info| info.redis_settings().db() != 0) {
+            return Err(InvalidUrl(
+                "a Redis Cluster has one database only; leave its number out".into(),
+            ));
         }
-        // Whoever installed a provider before us has chosen another one on purpose.
-        let _already_installed = rustls::crypto::ring::default_provider().install_default();
-        let root_cert = ca_file.map(std::fs::read).transpose().map_err(|error| {
-            InvalidUrl(format!("cannot read the certificates of --redis-ca: {error}"))
-        })?;
-        let certificates = TlsCertificates { client_tls: None, root_cert };
-        Client::build_with_tls(self.0.clone(), certificates)
-            .map_err(|error| InvalidUrl::new(&error))
+        let seeds = infos.iter().filter_map(|info| place(info.addr())).collect();
+        infos
+            .into_iter()
+            .next()
+            .map(|first| Self { first, seeds })
+            .ok_or_else(|| wrong(InvalidUrl(String::new())))
+    }
+
+    /// Whether it names a Cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        !self.seeds.is_empty()
+    }
+
+    /// The servers that it names, as host and port.
+    pub(super) fn servers(&self) -> Vec<(String, u16)> {
+        if self.is_cluster() {
+            self.seeds.clone()
+        } else {
+            place(self.first.addr()).into_iter().collect()
+        }
+    }
+
+    /// What makes clients, with the authorities of `ca_file` where there is TLS.
+    pub(super) fn connector(&self, ca_file: Option<&Path>) -> Result<Connector, InvalidUrl> {
+        let is_tls = matches!(self.first.addr(), ConnectionAddr::TcpTls { .. });
+        let certificates = is_tls.then(|| {
+            // Whoever installed a provider before us has chosen another one on purpose.
+            let _already_installed = rustls::crypto::ring::default_provider().install_default();
+            let root_cert = ca_file.map(std::fs::read).transpose().map_err(|error| {
+                InvalidUrl(format!("cannot read the certificates of --redis-ca: {error}"))
+            })?;
+            Ok(TlsCertificates { client_tls: None, root_cert })
+        });
+        Ok(Connector { info: self.first.clone(), certificates: certificates.transpose()? })
+    }
+}
+
+fn place(address: &ConnectionAddr) -> Option<(String, u16)> {
+    match address {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            Some((host.clone(), *port))
+        }
+        _ => None,
+    }
+}
+
+/// Makes clients of servers that are all spoken to in the same way.
+pub(super) struct Connector {
+    info: ConnectionInfo,
+    certificates: Option<TlsCertificates>,
+}
+
+impl Connector {
+    /// A client, which connects to nothing yet.
+    pub(super) fn client(&self, host: &str, port: u16) -> Result<Client, InvalidUrl> {
+        let (info, host) = (self.info.clone(), host.to_owned());
+        let made = match &self.certificates {
+            None => Client::open(info.set_addr(ConnectionAddr::Tcp(host, port))),
+            Some(certificates) => {
+                let address =
+                    ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
+                Client::build_with_tls(info.set_addr(address), certificates.clone())
+            }
+        };
+        made.map_err(|error| InvalidUrl::new(&error))
     }
 }
 
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.addr())
+        write!(f, "{}", self.first.addr())
     }
 }
 
@@ -92,11 +169,35 @@ mod tests {
             "http://h",
             "redis://",
             "redis://u:s3cret@:x/",
-            "redis+cluster://u:s3cret@h",
+            "redis+sentinel://u:s3cret@h",
         ] {
             let error = written.parse::<RedisUrl>().unwrap_err().to_string();
             assert!(error.contains("redis://") && !error.contains("s3cret"), "{written}: {error}");
         }
+        for written in [
+            "redis+cluster://",
+            "redis+cluster://u:s3cret@",
+            "redis+cluster://u:s3cret@h,",
+            "redis+cluster://u:s3cret@h:x,i",
+            "redis+cluster://u:s3cret@h/2",
+        ] {
+            let error = written.parse::<RedisUrl>().unwrap_err().to_string();
+            assert!(
+                error.contains("Redis Cluster") && !error.contains("s3cret"),
+                "{written}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_one_user_and_several_servers() {
+        let url: RedisUrl = "rediss+cluster://u:p%40,w@a:7000,b".parse().unwrap();
+        assert!(url.is_cluster());
+        assert_eq!(url.servers(), [("a".to_owned(), 7000), ("b".to_owned(), 6379)]);
+        assert_eq!(url.first.redis_settings().password(), Some("p@,w"));
+        let one: RedisUrl = "redis://a:7000".parse().unwrap();
+        assert!(!one.is_cluster());
+        assert_eq!(one.servers(), [("a".to_owned(), 7000)]);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 //!
 //! Reading changes nothing: a day that nobody has taken out yet is told from the count itself.
 
-use redis::Value;
+use futures_util::future::try_join_all;
 
 use super::call::{Shared, double};
-use super::connection::meaning;
 use super::reply::Reply;
 use super::script::{Arguments, USAGE};
-use super::{Error, Redis};
+use super::server::POOLED;
+use super::{Error, Redis, Servers};
 use crate::algorithm::calendar_quota::Count;
 use crate::algorithm::days::{Correction, Day, Days};
 use crate::limit::{Charge, Charges, Limit, RowId, Start, Subject};
@@ -85,48 +85,45 @@ impl Redis {
         &self,
         of: &[Charge],
     ) -> Result<(Micros, Vec<Usage>), Error> {
-        let mut ask = redis::pipe();
-        ask.cmd("TIME");
-        let mut name = String::new();
-        for charge in of {
-            ask.cmd("MGET");
-            name.clear();
-            charge.subject.write_redis_key(&mut name);
-            ask.arg(&*name);
-            name.clear();
-            charge.subject.write_usage_key(&mut name);
-            ask.arg(&*name);
+        let Some(first) = of.first() else { return Ok((self.clock.now(), Vec::new())) };
+        let key = first.subject.redis_key();
+        let (seconds, micros): (u64, u64) = self.ask(&key, &redis::cmd("TIME")).await?;
+        let in_one_place = matches!(self.servers, Servers::One(_));
+        let lots = of.chunk_by(|one, next| in_one_place || one.subject.lies_with(&next.subject));
+        let lots: Vec<&[Charge]> = lots.collect();
+        let mut usages = Vec::with_capacity(of.len());
+        // No more at a time than a pool has connections.
+        for some in lots.chunks(POOLED) {
+            let told = try_join_all(some.iter().map(|lot| self.usage_together(lot))).await?;
+            usages.extend(told.into_iter().flatten());
         }
-        let mut connection = self.pooled().await?;
-        let reply: Vec<Value> = ask.query_async(&mut connection).await.map_err(|error| {
-            drop(deadpool_redis::Connection::take(connection));
-            meaning(&error)
-        })?;
-        let bad = |error: redis::ParsingError| Error::BadReply(error.to_string());
-        let mut reply = reply.into_iter();
-        let time = reply.next().unwrap_or(Value::Nil);
-        let (seconds, micros): (u64, u64) = redis::from_redis_value(time).map_err(bad)?;
-        let usage = of.iter().zip(reply).map(|(charge, strings)| {
-            let strings: [Option<Vec<u8>>; 2] = redis::from_redis_value(strings).map_err(bad)?;
-            let [rows, days] = strings.map(Option::unwrap_or_default);
-            let count = |row: Option<RowId>| row.map_or(Ok(None), |row| count_in(&rows, row.get()));
-            let limit = &charge.limit;
-            Ok(Usage {
-                counts: [count(Some(limit.row()))?, count(limit.other_count())?],
-                quota: count(limit.told_quota().map(|quota| quota.row()))?,
-                days: limit
-                    .days_row()
-                    .map_or(Ok(Days::default()), |row| days_in(&days, row.get()))?,
-            })
-        });
-        Ok((Micros::new(seconds * 1_000_000 + micros), usage.collect::<Result<_, _>>()?))
+        Ok((Micros::new(seconds * 1_000_000 + micros), usages))
     }
 
+    /// One look at rows and days, so that no day is seen twice or missed while it is taken out.
+    async fn usage_together(&self, lot: &[Charge]) -> Result<Vec<Usage>, Error> {
+        let (mut look, mut name) = (redis::cmd("MGET"), String::new());
+        for charge in lot {
+            name.clear();
+            charge.subject.write_redis_key(&mut name);
+            look.arg(&*name);
+            name.clear();
+            charge.subject.write_usage_key(&mut name);
+            look.arg(&*name);
+        }
+        let strings: Vec<Option<Vec<u8>>> = self.ask(&name, &look).await?;
+        let (pairs, _) = strings.as_chunks::<2>();
+        lot.iter().zip(pairs).map(|(charge, pair)| usage_in(charge, pair)).collect()
+    }
+
+    /// Corrects counters of one subject and its parts, or of several on one primary.
     pub(in crate::store) async fn correct(
         &self,
         charges: &[Charge],
         corrections: &[(usize, Correction)],
     ) -> Result<(), Error> {
+        let Some(first) = charges.first() else { return Ok(()) };
+        let key = first.subject.redis_key();
         // The second time Redis' clock has been read.
         for _ in 0..2 {
             let (mut call, now) = (UsageCall::default(), self.clock.now());
@@ -134,12 +131,7 @@ impl Redis {
             for &(place, correction) in corrections {
                 call.correct(&charges[place], correction, now);
             }
-            let mut connection = self.pooled().await?;
-            let reply = USAGE.run(&call, &mut connection).await.map_err(|error| {
-                drop(deadpool_redis::Connection::take(connection));
-                meaning(&error)
-            })?;
-            let mut reply = Reply::new(reply)?;
+            let mut reply = Reply::new(self.ask(&key, &USAGE.whole(&call)).await?)?;
             self.clock.observe(reply.now);
             if reply.number()? == 1 {
                 return Ok(());
@@ -154,6 +146,19 @@ fn days_id(limit: &Limit) -> [u8; 5] {
     let mut id = [0; 5];
     id.copy_from_slice(&limit.days_row().map_or(0, RowId::get).to_le_bytes()[..5]);
     id
+}
+
+/// What a subject's rows and its days say of a count.
+fn usage_in(charge: &Charge, strings: &[Option<Vec<u8>>; 2]) -> Result<Usage, Error> {
+    let [rows, days] = strings.each_ref().map(|text| text.as_deref().unwrap_or_default());
+    let count = |row: Option<RowId>| row.map_or(Ok(None), |row| count_in(rows, row.get()));
+    let limit = &charge.limit;
+    let days = limit.days_row().map_or(Ok(Days::default()), |row| days_in(days, row.get()))?;
+    Ok(Usage {
+        counts: [count(Some(limit.row()))?, count(limit.other_count())?],
+        quota: count(limit.told_quota().map(|quota| quota.row()))?,
+        days,
+    })
 }
 
 /// The count under `id` among a subject's rows; `lua/subject.lua` says how they are packed.

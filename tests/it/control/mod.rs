@@ -3,11 +3,11 @@
 mod audit;
 mod bad_input;
 mod corrections;
-mod restart;
-mod usage;
 mod guesses;
+mod restart;
 mod rotation;
 mod starting;
+pub mod usage;
 mod values;
 
 use std::process::Command;
@@ -28,7 +28,7 @@ const ACCESS: [(&str, &str); 5] = [
     ("TOLLGATE_ADMIN_SECRET_ACCESS_KEY", "a-secret-for-tests"),
 ];
 
-fn node(catalog: Option<&str>, flags: &[&str]) -> Node {
+pub fn node(catalog: Option<&str>, flags: &[&str]) -> Node {
     Node::launch(catalog, flags, &ACCESS)
 }
 
@@ -40,7 +40,7 @@ fn as_bearer(node: &Node, token: &str, method: &str, path: &str, body: &str) -> 
 /// A call that has to succeed.
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "json! makes a value")]
-fn call(node: &Node, method: &str, path: &str, body: serde_json::Value) -> serde_json::Value {
+pub fn call(node: &Node, method: &str, path: &str, body: serde_json::Value) -> serde_json::Value {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let answer = as_bearer(node, TOKEN, method, path, &body);
     assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");

@@ -13,7 +13,7 @@ use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 use crate::support::{eventually, repository};
 
-const DAY: i64 = 86_400 * 1_000_000;
+pub const DAY: i64 = 86_400 * 1_000_000;
 
 const PLANS: &str = r"
 version: 1

@@ -7,6 +7,7 @@ pub mod node;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod redis_cluster;
 pub mod tls;
 
 use std::time::{Duration, Instant};

@@ -3,13 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Passes bytes on to a port, after a delay that can be changed.
+/// Passes bytes on to a port, after a delay that can be changed, and back.
 pub struct Proxy {
     port: u16,
     delay_ms: Arc<AtomicU64>,
+    cuts: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -18,14 +19,26 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let delay_ms = Arc::new(AtomicU64::new(0));
         let delay = Arc::clone(&delay_ms);
+        let cuts = Arc::new(AtomicBool::new(false));
+        let cut = Arc::clone(&cuts);
         std::thread::spawn(move || {
             for client in listener.incoming().filter_map(Result::ok) {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
-                pass(client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&delay));
-                pass(server, client, Arc::default());
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                pass(from, to, Arc::clone(&delay), Arc::default());
+                pass(server, client, Arc::default(), Arc::clone(&cut));
             }
         });
-        Self { port, delay_ms }
+        Self { port, delay_ms, cuts }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on whoever is answered finds the connection closed instead; or not any more.
+    pub fn cut_answers(&self, cuts: bool) {
+        self.cuts.store(cuts, Ordering::SeqCst);
     }
 
     pub fn url(&self) -> String {
@@ -38,15 +51,20 @@ impl Proxy {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, delay_ms: Arc<AtomicU64>) {
+fn pass(mut from: TcpStream, mut to: TcpStream, delay_ms: Arc<AtomicU64>, cuts: Arc<AtomicBool>) {
     std::thread::spawn(move || {
         let mut buffer = [0; 65536];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             std::thread::sleep(Duration::from_millis(delay_ms.load(Ordering::SeqCst)));
+            if cuts.load(Ordering::SeqCst) {
+                break;
+            }
             if to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }
-        let _closed = to.shutdown(std::net::Shutdown::Both);
+        for end in [to, from] {
+            let _closed = end.shutdown(std::net::Shutdown::Both);
+        }
     });
 }

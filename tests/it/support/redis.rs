@@ -66,7 +66,7 @@ impl RedisServer {
         self.arguments.iter().any(|argument| argument == "--tls-port")
     }
 
-    fn tls_port(&self) -> u16 {
+    pub fn tls_port(&self) -> u16 {
         let place = self.arguments.iter().position(|argument| argument == "--tls-port").unwrap();
         self.arguments[place + 1].parse().unwrap()
     }
@@ -85,8 +85,17 @@ impl RedisServer {
 
     /// The answer to one command, as text.
     pub fn ask(&self, words: &[&str]) -> redis::Value {
-        let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]).query(&mut self.connection()).unwrap()
+        self.try_ask(words).unwrap()
+    }
+
+    /// The same, where it may be refused.
+    pub fn try_ask(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.connection())
+    }
+
+    /// An answer that is text.
+    pub fn ask_text(&self, words: &[&str]) -> String {
+        redis::from_redis_value(self.ask(words)).unwrap()
     }
 
     pub fn kill(&mut self) {

@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::{Answers, Job, MOST};
-use crate::limit::{Charges, Refund};
-use crate::store::Answer;
-use crate::store::redis::call::Call;
-use crate::store::redis::reply::{Judged, Reply};
-use crate::store::redis::{Error, Redis, connection, script};
+use super::MOST;
+use super::commit;
+use super::parts::split;
+use super::wire::{Job, Unjudged};
+use crate::store::redis::cluster::Redirect;
+use crate::store::redis::{Error, Redis, Servers, server::Server};
 
 /// Calls without an answer, one after the other, until a connection is given up: TCP alone would
 /// wait for minutes on a peer that is gone without a word.
@@ -28,7 +27,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from
 const PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) struct Driver {
-    pub(super) redis: Arc<Redis>,
+    redis: Arc<Redis>,
+    server: Arc<Server>,
     queue: mpsc::Receiver<Job>,
     lost: Arc<AtomicBool>,
     connection: Option<MultiplexedConnection>,
@@ -39,17 +39,20 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         redis: Arc<Redis>,
+        server: Arc<Server>,
         queue: mpsc::Receiver<Job>,
         lost: Arc<AtomicBool>,
     ) -> Self {
-        redis.metrics.breaker_open.inc();
-        redis.lost_lanes.fetch_add(1, Ordering::Relaxed);
-        let trouble = redis.trouble.subscribe();
-        Self { trouble, redis, queue, lost, connection: None, timeouts: 0 }
+        let trouble = server.trouble.subscribe();
+        Self { redis, server, queue, lost, connection: None, timeouts: 0, trouble }
     }
 
     /// Runs until every handle of the lane is gone.
     pub(super) async fn run(mut self) {
+        // Checks wait for a first connection, but no longer than they may.
+        if self.connection.is_none() && !self.is_lost() {
+            self.connect(self.redis.deadline).await;
+        }
         loop {
             let Some(mut connection) = self.connection.take() else {
                 if self.reconnect().await {
@@ -68,7 +71,7 @@ impl Driver {
                 },
                 _ = self.trouble.changed() => {
                     // Checks that come meanwhile wait no longer than they may.
-                    connection::probe(&mut connection, self.redis.deadline).await.map(drop)
+                    self.redis.probe(&self.server, &mut connection, self.redis.deadline).await
                 }
             };
             match done {
@@ -76,9 +79,7 @@ impl Driver {
                 Err(error) => self.give_up(&error),
             }
         }
-        if self.lost.load(Ordering::Relaxed) {
-            self.redis.metrics.breaker_open.dec();
-        }
+        self.set_lost(false);
     }
 
     /// The first job and others that wait, up to a call's worth, without those nobody waits for.
@@ -90,7 +91,7 @@ impl Driver {
             if job.answers.is_closed() || job.deadline <= Instant::now() {
                 job.fail(&Error::Timeout);
             } else {
-                checks += job.checks.len() + job.refunds.len();
+                checks += job.work.checks.len() + job.work.refunds.len();
                 jobs.push(job);
             }
             next = if checks < MOST { self.queue.try_recv().ok() } else { None };
@@ -98,7 +99,7 @@ impl Driver {
         jobs
     }
 
-    /// One call for all jobs. An error means that the connection is of no more use.
+    /// One commit of all jobs. An error means that the connection is of no more use.
     async fn commit(
         &mut self,
         jobs: Vec<Job>,
@@ -107,34 +108,34 @@ impl Driver {
         // All are answered by the earliest deadline. They came within one call's time of each other.
         let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return Ok(()) };
         let time_left = deadline.saturating_duration_since(Instant::now());
-        let checks: Vec<&Charges> = jobs.iter().flat_map(|job| &job.checks).collect();
-        let refunds: Vec<&Refund> = jobs.iter().flat_map(|job| &job.refunds).collect();
-        let mut results = self.call(&checks, &refunds, deadline, connection).await;
-        let mut failed = results.as_ref().err().cloned();
-        if let Ok(judged) = &mut results {
-            failed = self.ask_again(&checks, judged, deadline, connection).await.err();
+        let in_cluster = matches!(self.redis.servers, Servers::Cluster(_));
+        let (parts, places) = split(&jobs, in_cluster);
+        let committed = commit::run(&self.redis, &self.server, &parts, deadline, connection).await;
+        if !committed.has_timed_out() {
+            self.timeouts = 0;
         }
-        let fate = self.fate(failed.as_ref(), time_left);
-        match results {
-            Err(error) => jobs.into_iter().for_each(|job| job.fail(&error)),
-            Ok(results) => {
-                let mut results = results.into_iter();
-                for job in jobs {
-                    let answers: Answers =
-                        results.by_ref().take(job.checks.len()).map(settled).collect();
-                    let _nobody_waits = job.answers.send(answers);
-                }
-            }
-        }
+        let fate = committed.failures.iter().try_for_each(|why| self.heed(why, time_left));
+        commit::answer(jobs, committed.outcomes, &places);
         fate
     }
 
+    /// What a call that came to nothing says of the connection. A slot that is elsewhere says nothing
+    /// of the others.
+    fn heed(&mut self, why: &Unjudged, time_left: Duration) -> Result<(), Error> {
+        match why {
+            Unjudged::Failed(error) => self.fate(error, time_left),
+            Unjudged::Elsewhere(redirect) => {
+                let in_cluster = matches!(self.redis.servers, Servers::Cluster(_));
+                if *redirect == Redirect::Nobody || !in_cluster {
+                    self.redis.metrics.store_failed("refused");
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Counts a failed call, and says whether the connection can be used again.
-    fn fate(&mut self, error: Option<&Error>, time_left: Duration) -> Result<(), Error> {
-        let Some(error) = error else {
-            self.timeouts = 0;
-            return Ok(());
-        };
+    fn fate(&mut self, error: &Error, time_left: Duration) -> Result<(), Error> {
         self.redis.metrics.store_failed(error.kind());
         match error {
             // A call that waited behind a slow one, and had little time itself, proves nothing.
@@ -149,88 +150,62 @@ impl Driver {
         if self.timeouts < TIMEOUTS { Ok(()) } else { Err(error.clone()) }
     }
 
-    pub(super) async fn call(
-        &self,
-        checks: &[&Charges],
-        refunds: &[&Refund],
-        deadline: Instant,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<Vec<Result<Answer, Undecided>>, Error> {
-        let mut call = Call::default();
-        let offered_for = self.redis.clock.now();
-        for charges in checks {
-            call.add(charges, offered_for);
-        }
-        for refund in refunds {
-            call.refund(refund, offered_for);
-        }
-        let began = Instant::now();
-        let value = timeout_at(deadline, script::CHECK.run(&call, connection)).await;
-        let metrics = &self.redis.metrics;
-        metrics.store_duration.observe(began.elapsed().as_secs_f64());
-        #[expect(clippy::cast_precision_loss, reason = "a count for a histogram")]
-        metrics.store_batch.observe(checks.len() as f64);
-        let value =
-            value.map_err(|_| Error::Timeout)?.map_err(|error| connection::meaning(&error))?;
-        self.decode(checks, value)
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
-    fn decode(
-        &self,
-        checks: &[&Charges],
-        value: Value,
-    ) -> Result<Vec<Result<Answer, Undecided>>, Error> {
-        let mut reply = Reply::new(value)?;
-        self.redis.clock.observe(reply.now);
-        let mut results = Vec::with_capacity(checks.len());
-        for (index, charges) in (0..).zip(checks) {
-            results.push(match reply.next(charges)? {
-                Judged::Verdict(verdict) => Ok(Answer { verdict, index, leased: false }),
-                Judged::Elsewhere => Err(Undecided::Elsewhere),
-                Judged::Over => Err(Undecided::Over),
-                Judged::BadRow(why) => {
-                    self.redis.metrics.store_failed("bad_row");
-                    tracing::error!(why, "a stored row cannot be read");
-                    Err(Undecided::Failed(Error::BadRow(why)))
-                }
-            });
+    fn set_lost(&self, lost: bool) {
+        if self.lost.swap(lost, Ordering::Relaxed) == lost {
+            return;
         }
-        Ok(results)
+        if lost {
+            self.redis.metrics.breaker_open.inc();
+            self.redis.lost.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.redis.metrics.breaker_open.dec();
+            self.redis.lost.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn give_up(&mut self, error: &Error) {
-        tracing::warn!(%error, kind = error.kind(), "Redis is given up for now; plans decide by on_store_failure");
+        let (kind, server) = (error.kind(), &*self.server.address);
+        tracing::warn!(%error, kind, server, "Redis is given up for now; plans decide by on_store_failure");
         self.redis.metrics.breaker_opened.inc();
-        self.redis.metrics.breaker_open.inc();
-        self.redis.lost_lanes.fetch_add(1, Ordering::Relaxed);
-        self.lost.store(true, Ordering::Relaxed);
+        self.set_lost(true);
         self.connection = None;
-        self.redis.trouble.send_replace(());
+        self.server.trouble.send_replace(());
+        self.doubt();
     }
 
-    /// How long an attempt to connect may take: some checks' time.
-    fn patience(&self) -> Duration {
-        PATIENCE.min(self.redis.deadline.max(Duration::from_millis(50)) * 4)
+    /// In a Cluster somebody else may have its slots by now.
+    fn doubt(&self) {
+        if let Servers::Cluster(topology) = &self.redis.servers {
+            topology.doubt();
+        }
+    }
+
+    /// One attempt, as the lane is made.
+    pub(super) async fn connect_once(&mut self) {
+        // Some checks' time.
+        self.connect(PATIENCE.min(self.redis.deadline.max(Duration::from_millis(50)) * 4)).await;
     }
 
     /// One attempt; the error is of no interest where another follows.
-    pub(super) async fn connect_once(&mut self) -> bool {
+    async fn connect(&mut self, patience: Duration) {
         // Trouble so far is no news for a new connection; what comes from now on is.
         self.trouble.mark_unchanged();
-        let patience = self.patience();
-        let made = connection::establish(&self.redis.client, patience).await;
-        let Ok((connection, now)) =
-            made.inspect_err(|error| tracing::debug!(%error, "no connection yet"))
-        else {
-            return false;
-        };
-        self.redis.clock.observe(now);
-        self.connection = Some(connection);
-        self.timeouts = 0;
-        self.lost.store(false, Ordering::Relaxed);
-        self.redis.lost_lanes.fetch_sub(1, Ordering::Relaxed);
-        self.redis.metrics.breaker_open.dec();
-        true
+        match self.redis.establish(&self.server, patience).await {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.timeouts = 0;
+                self.set_lost(false);
+            }
+            Err(error) => {
+                tracing::debug!(%error, server = &*self.server.address, "no connection yet");
+                self.set_lost(true);
+                self.doubt();
+            }
+        }
     }
 
     /// Attempts until there is a connection; false where nobody needs one any more.
@@ -244,31 +219,15 @@ impl Driver {
             if self.queue.is_closed() {
                 return false;
             }
-            if self.connect_once().await {
-                tracing::info!("Redis is back");
+            self.connect_once().await;
+            if self.connection.is_some() {
+                tracing::info!(server = &*self.server.address, "Redis is back");
                 return true;
             }
             tokio::time::sleep(jittered(wait)).await;
             wait = (wait * 2).min(BACKOFF.1);
         }
     }
-}
-
-/// Why a check of a call that succeeded has no verdict.
-pub(super) enum Undecided {
-    Elsewhere,
-    Over,
-    Failed(Error),
-}
-
-fn settled(result: Result<Answer, Undecided>) -> Result<Answer, Error> {
-    result.map_err(|undecided| match undecided {
-        Undecided::Failed(error) => error,
-        Undecided::Elsewhere => {
-            Error::BadReply("Redis' clock moved away twice within one check".into())
-        }
-        Undecided::Over => Error::BadRow("the days before this one cannot be kept".into()),
-    })
 }
 
 /// Between half of `wait` and all of it, so that nodes do not come back in step.

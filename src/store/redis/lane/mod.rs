@@ -4,80 +4,76 @@
 //! lone check goes at once. A check is sent once or not at all. What a failure means for a request
 //! is for the engine to say.
 
-mod again;
+mod apart;
+mod commit;
 mod driver;
 mod leases;
 mod metered;
+mod parts;
+mod routes;
 #[cfg(feature = "bench")]
 mod single;
+mod wire;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Error, Redis};
+use super::{Error, Redis, Servers};
 use crate::algorithm::{Reading, Verdict};
 use crate::limit::{Charges, Refund, Start};
 use crate::store::Answer;
 use crate::time::{Micros, boot_clock};
-use driver::Driver;
 use leases::{Cover, Leases, Renewal};
 use metered::Metered;
+use routes::Routes;
+use wire::{Unjudged, Wire, Work, receive};
 
 /// Checks that one call carries at most, and one job has at most.
 const MOST: usize = 128;
-/// Jobs that may wait.
-const QUEUE: usize = 4096;
 /// How often unspent leases are given back.
 const GIVE_BACK: Duration = Duration::from_millis(50);
-
-/// Checks that were asked together, or refunds, and where the answers go.
-struct Job {
-    checks: SmallVec<[Charges; 1]>,
-    refunds: Vec<Refund>,
-    deadline: Instant,
-    answers: oneshot::Sender<Answers>,
-}
-
-impl Job {
-    /// Answers all checks with the same error.
-    fn fail(self, error: &Error) {
-        let answers = smallvec![Err(error.clone()); self.checks.len().max(1)];
-        let _nobody_waits = self.answers.send(answers);
-    }
-}
-
-type Answers = SmallVec<[Result<Answer, Error>; 1]>;
 
 /// A worker's way to Redis; cheap to clone, and all clones are one.
 #[derive(Clone)]
 pub struct Lane {
-    jobs: mpsc::Sender<Job>,
+    way: Way,
     redis: Arc<Redis>,
-    lost: Arc<AtomicBool>,
     leases: Arc<Leases>,
     metered: Arc<Metered>,
     #[cfg(feature = "bench")]
     single: Option<Arc<single::Single>>,
 }
 
+/// Where checks go.
+#[derive(Clone)]
+enum Way {
+    /// To the one primary.
+    Straight(Wire),
+    /// To whichever primary has the slot.
+    Routed(Arc<Routes>),
+}
+
 impl Redis {
     /// A lane on the current runtime, connected if Redis can be reached now.
     pub async fn lane(self: &Arc<Self>) -> Lane {
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        let lost = Arc::new(AtomicBool::new(true));
-        let mut driver = Driver::new(Arc::clone(self), queue, Arc::clone(&lost));
-        driver.connect_once().await;
-        tokio::spawn(driver.run());
+        let way = match &self.servers {
+            Servers::One(server) => {
+                let (wire, mut driver) = Wire::new(self, server);
+                driver.connect_once().await;
+                tokio::spawn(driver.run());
+                Way::Straight(wire)
+            }
+            Servers::Cluster(topology) => Way::Routed(Routes::open(self, topology).await),
+        };
         self.lanes.fetch_add(1, Ordering::Relaxed);
         let lane = Lane {
-            jobs,
+            way,
             redis: Arc::clone(self),
-            lost,
             leases: Arc::default(),
             metered: Arc::default(),
             #[cfg(feature = "bench")]
@@ -107,8 +103,15 @@ impl Lane {
         if let Some(single) = &self.single {
             return single.judge(&self.redis, charges).await;
         }
-        let answers = self.send(smallvec![charges.clone()], deadline)?;
-        receive(answers, 1).await.pop().unwrap_or(Err(Error::Timeout))
+        match &self.way {
+            Way::Straight(wire) => {
+                let work = Work { checks: smallvec![charges.clone()], ..Work::default() };
+                let answers = receive(wire.send(work, deadline)?, 1).await;
+                answers.into_iter().next().map_or(Err(Error::Timeout), plain)
+            }
+            // Apart, so that the straight way's future stays small.
+            Way::Routed(routes) => Box::pin(self.judge_routed(routes, charges, deadline)).await,
+        }
     }
 
     /// What leases cover is taken from them first; Redis judges the rest. Where it refuses, what
@@ -220,14 +223,17 @@ impl Lane {
         checks: &[Charges],
         deadline: Instant,
     ) -> Vec<Result<Answer, Error>> {
-        let sent: Vec<_> = checks
-            .chunks(MOST)
-            .map(|part| (part.len(), self.send(part.iter().cloned().collect(), deadline)))
-            .collect();
+        let Way::Straight(wire) = &self.way else {
+            // Each to its slot. Those of one subject stay in order; they go together all the same.
+            return join_all(checks.iter().map(|check| self.judge(check, deadline))).await;
+        };
+        let work = |part: &[Charges]| Work { checks: part.into(), ..Work::default() };
+        let sent: Vec<_> =
+            checks.chunks(MOST).map(|part| (part.len(), wire.send(work(part), deadline))).collect();
         let mut answers = Vec::with_capacity(checks.len());
         for (count, sent) in sent {
             match sent {
-                Ok(part) => answers.extend(receive(part, count).await),
+                Ok(part) => answers.extend(receive(part, count).await.into_iter().map(plain)),
                 Err(error) => answers.extend(std::iter::repeat_n(Err(error), count)),
             }
         }
@@ -239,12 +245,16 @@ impl Lane {
     /// # Errors
     /// Where Redis perhaps did not do so.
     pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), Error> {
+        let wire = match &self.way {
+            Way::Straight(wire) => wire,
+            Way::Routed(routes) => return routes.refund(refunds, deadline).await,
+        };
         let mut rest = refunds;
         while !rest.is_empty() {
-            let part = rest.split_off(rest.len().saturating_sub(MOST));
-            let sent = self.enqueue(SmallVec::new(), part, deadline)?;
+            let refunds = rest.split_off(rest.len().saturating_sub(MOST));
+            let sent = wire.send(Work { refunds, ..Work::default() }, deadline)?;
             // An answer comes only where it failed.
-            receive(sent, 0).await.pop().transpose()?;
+            receive(sent, 0).await.pop().map(plain).transpose()?;
         }
         Ok(())
     }
@@ -255,46 +265,26 @@ impl Lane {
         self.redis.clock.now()
     }
 
-    /// Whether any of the node's lanes has given its connection up for now.
+    /// Whether any of the node's connections is given up for now.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        self.redis.lost_lanes.load(Ordering::Relaxed) > 0
+        self.redis.lost.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether this lane's connection is given up for now.
+    /// Whether one of this lane's connections is given up for now.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    fn send(
-        &self,
-        checks: SmallVec<[Charges; 1]>,
-        deadline: Instant,
-    ) -> Result<oneshot::Receiver<Answers>, Error> {
-        self.enqueue(checks, Vec::new(), deadline)
-    }
-
-    fn enqueue(
-        &self,
-        checks: SmallVec<[Charges; 1]>,
-        refunds: Vec<Refund>,
-        deadline: Instant,
-    ) -> Result<oneshot::Receiver<Answers>, Error> {
-        if self.is_lost() {
-            return Err(Error::Unreachable("the connection is given up for now".into()));
+        match &self.way {
+            Way::Straight(wire) => wire.is_lost(),
+            Way::Routed(routes) => routes.is_lost(),
         }
-        let (answers, receiver) = oneshot::channel();
-        self.jobs.try_send(Job { checks, refunds, deadline, answers }).map_err(|_| {
-            self.redis.metrics.store_failed(Error::Overloaded.kind());
-            Error::Overloaded
-        })?;
-        Ok(receiver)
     }
 }
 
-/// The driver answers every job by its deadline; no timer is needed here.
-async fn receive(answers: oneshot::Receiver<Answers>, count: usize) -> Answers {
-    let ended = || smallvec![Err(Error::Unreachable("the lane has ended".into())); count.max(1)];
-    answers.await.unwrap_or_else(|_| ended())
+/// An answer of a server that is the only one.
+fn plain(answer: Result<Answer, Unjudged>) -> Result<Answer, Error> {
+    answer.map_err(|unjudged| match unjudged {
+        Unjudged::Failed(error) => error,
+        Unjudged::Elsewhere(_) => super::ask::wrong_scheme(),
+    })
 }

@@ -8,7 +8,7 @@ use crate::limit::Charges;
 use crate::store::Answer;
 use crate::store::redis::call::Call;
 use crate::store::redis::reply::{Judged, Reply};
-use crate::store::redis::{Error, Redis, connection, script};
+use crate::store::redis::{Error, Redis, Servers, connection, script};
 
 /// A lane's connection, where `BENCH_SINGLE` asks for it.
 pub(super) struct Single(OnceCell<MultiplexedConnection>);
@@ -19,13 +19,17 @@ impl Single {
     }
 
     pub(super) async fn judge(&self, redis: &Redis, charges: &Charges) -> Result<Answer, Error> {
-        let connect = || connection::establish(&redis.client, redis.deadline);
-        let shared = self.0.get_or_try_init(async || connect().await.map(|made| made.0)).await?;
+        let Servers::One(server) = &redis.servers else {
+            return Err(Error::Unreachable("this is for one primary only".into()));
+        };
+        let connect = async || redis.establish(server, redis.deadline).await;
+        let shared = self.0.get_or_try_init(connect).await?;
         let mut call = Call::default();
         call.add(charges, redis.clock.now());
         let value = script::CHECK
             .run(&call, &mut shared.clone())
             .await
+            .and_then(|said| said)
             .map_err(|error| connection::meaning(&error))?;
         match Reply::new(value)?.next(charges)? {
             Judged::Verdict(verdict) => Ok(Answer { verdict, index: 0, leased: false }),

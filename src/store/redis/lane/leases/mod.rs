@@ -89,9 +89,12 @@ pub(super) struct Renewal {
 }
 
 impl Leases {
-    /// Whether a charge may be covered by a lease at all.
+    /// Whether a charge may be covered by a lease at all. A limit that is made for each check cannot:
+    /// each would end what was leased for the one before.
     pub(super) fn concern(charge: &Charge) -> bool {
-        charge.limit.leased() && charge.cost > 0 && !charge.limit.shadow()
+        let limit = &charge.limit;
+        let is_declared = Arc::ptr_eq(limit.name(), limit.label());
+        limit.leased() && charge.cost > 0 && !limit.shadow() && is_declared
     }
 
     /// Takes `charge` from a lease if there is one, and notes the demand. `now` is Redis' clock as
