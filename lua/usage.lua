@@ -6,7 +6,7 @@
 --          subject, index of its limit, index of the quota whose rest is kept with it (from 1; 0
 --          where there is none), and under which id
 -- ARGV[3]  changes: for each <B I2I2 d I5> what, index of the subject, index of the limit, how much,
---          and under which id its days are kept (0 where they are not)
+--          and under which id is kept what was granted: that of its days, if they are kept
 --            1 of a quota so much is left from now on
 --            2 of a quota so much more is left
 --            3 of a quota so much was not used
@@ -15,8 +15,9 @@
 --
 -- Kept days are one string beside the subject, <B> format version (1) and for each
 --   <I5 I2 i7 i7>  id, day since 1970, units used, units left of the quota then
--- in the order in which they were kept. Under the id less 1 stands instead what was granted on a day
--- that is not over: a quota's own row tells only what is left of it. Twin of src/algorithm/days.rs.
+-- in the order in which they were kept. Under the id less 1 stands instead what was granted in the
+-- window that begins on that day and is not over: a quota's own row tells only what is left of it.
+-- Twin of src/algorithm/days.rs.
 
 local DAYS_FORMAT = 1
 local DAY_ROW = 21
@@ -124,13 +125,13 @@ local function change_quota(what, key, limit, amount, id)
   elseif what == 2 then
     after = used - amount
   elseif what == 3 then
-    local really = used + (id > 0 and granted(days_of[key], id, day) or 0)
+    local really = used + granted(days_of[key], id, day)
     after = used - math.min(amount, math.max(0, really))
   else
     after = 0
   end
   after = math.max(-MOST, math.min(MOST, after))
-  if what ~= 3 and id > 0 and after ~= used then
+  if what ~= 3 and after ~= used then
     grant(key, id, day, used - after)
   end
   write(key, quota_row(limit[ID], after, window), place, limit[ENDS])

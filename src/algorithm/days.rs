@@ -34,7 +34,8 @@ pub struct Day {
 pub struct Days {
     /// Those that are over, in the order in which they were kept; one may be there in parts.
     pub over: Vec<Day>,
-    /// A day that is not over, and what was granted on it: so much more was used than its row says.
+    /// The first day of a window that is not over, and what was granted in it: so much more was used
+    /// than its row says.
     pub granted: Option<(u64, i64)>,
 }
 
@@ -53,7 +54,7 @@ pub enum Correction {
 
 /// Where rows and days are kept, under the guard of whoever calls.
 pub trait Diary: Rows {
-    /// The days of a charge's subject that are kept under its limit's [`Limit::days_row`].
+    /// The days of a charge's subject that are kept under its limit's [`Limit::grants_row`].
     fn days(&self, charge: &Charge) -> Days;
     /// Replaces them.
     fn write_days(&mut self, charge: &Charge, days: Days);
@@ -71,7 +72,7 @@ pub(super) fn is_over(charge: &Charge, row: Option<Row>, current: Start) -> bool
 }
 
 impl Days {
-    /// What was granted on a day that is not over.
+    /// What was granted in the window that is not over and begins on this day.
     #[must_use]
     pub fn granted_on(&self, day: u64) -> i64 {
         self.granted.filter(|granted| granted.0 == day).map_or(0, |granted| granted.1)
@@ -151,8 +152,7 @@ pub fn correct(
     let (current, _) = windows.at(now).ok_or(Unjudged::Elsewhere)?;
     let Count { used, window } = calendar_quota::counting(row.and_then(Row::count), current);
     let day = day_of(window);
-    let kept = charge.limit.keeps_days();
-    let granted = if kept { diary.days(charge).granted_on(day) } else { 0 };
+    let granted = diary.days(charge).granted_on(day);
     let after = match correction {
         Correction::Left(left) => charge.limit.size().cast_signed() - left.cast_signed(),
         Correction::More(more) => used.saturating_sub_unsigned(more),
@@ -160,7 +160,7 @@ pub fn correct(
         Correction::Afresh => 0,
     };
     let after = after.clamp(-MOST, MOST);
-    if kept && after != used && !matches!(correction, Correction::Unused(_)) {
+    if after != used && !matches!(correction, Correction::Unused(_)) {
         let mut days = diary.days(charge);
         days.forget_before(day);
         days.granted = Some((day, granted + used - after));
@@ -169,4 +169,83 @@ pub fn correct(
     let (row, until) = written(charge, row, Some(windows), Reading { held: after, window }, now);
     diary.write(charge, row, until);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limit::{Calendar, Limit, Period, Quota, RowId, Subject, Unit};
+
+    #[derive(Default)]
+    struct Pages {
+        rows: HashMap<RowId, Row>,
+        days: HashMap<RowId, Days>,
+    }
+
+    impl Rows for Pages {
+        fn read(&self, charge: &Charge) -> Option<Row> {
+            self.rows.get(&charge.limit.row()).copied()
+        }
+
+        fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
+            self.rows.insert(charge.limit.row(), row);
+        }
+    }
+
+    impl Diary for Pages {
+        fn days(&self, charge: &Charge) -> Days {
+            self.days.get(&charge.limit.grants_row()).cloned().unwrap_or_default()
+        }
+
+        fn write_days(&mut self, charge: &Charge, days: Days) {
+            self.days.insert(charge.limit.grants_row(), days);
+        }
+    }
+
+    /// A look at a quota of 100 units, of a day with its days kept or of a month.
+    fn look(daily: bool) -> Charge {
+        let period = if daily { Period::Day } else { Period::Month(1) };
+        let calendar = Arc::new(Calendar::new(period, "UTC").unwrap());
+        let rule = Rule::Quota(Quota { limit: 100, calendar });
+        let mut limit = Limit::new("p/quota", Unit::requests(), rule, false);
+        if daily {
+            limit.keep_days("p");
+        }
+        Charge { subject: Subject::api_key("k"), limit: Arc::new(limit), cost: 0 }
+    }
+
+    proptest! {
+        #[test]
+        fn a_refund_gives_back_what_was_used_and_no_more_whatever_was_granted(
+            daily: bool,
+            used in 0_u64..=100,
+            steps in prop::collection::vec((any::<bool>(), 1_u64..1_000), 1..20),
+        ) {
+            let (look, now) = (look(daily), Micros::from_secs(1_800_000_000));
+            let Rule::Quota(quota) = look.limit.rule() else { unreachable!() };
+            let windows = quota.calendar.windows(now);
+            let mut pages = Pages::default();
+            let charge = Charge { cost: used, ..look.clone() };
+            crate::algorithm::judge(&[charge], &[Some(windows.clone())], now, &mut pages).unwrap();
+            let (mut really, mut left) = (used, 100 - used);
+            for (grant, amount) in steps {
+                let (what, more) = if grant {
+                    (Correction::More(amount), amount)
+                } else {
+                    let unused = amount.min(really);
+                    really -= unused;
+                    (Correction::Unused(amount), unused)
+                };
+                left += more;
+                correct(&look, what, Some(&windows), now, &mut pages).unwrap();
+                let row = pages.read(&look).and_then(Row::count).unwrap();
+                prop_assert_eq!(row.used, 100 - left.cast_signed());
+            }
+        }
+    }
 }

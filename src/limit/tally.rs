@@ -104,6 +104,12 @@ impl Limit {
         }
     }
 
+    /// Under which row is kept what was granted in its window: where its days are, if they are kept.
+    #[must_use]
+    pub fn grants_row(&self) -> RowId {
+        self.days_row().unwrap_or(self.row)
+    }
+
     /// The other row that may have counted earlier in the same day, before the plan was changed.
     #[must_use]
     pub fn other_count(&self) -> Option<RowId> {

@@ -91,5 +91,5 @@ impl Diary for Held<'_> {
 }
 
 fn days_key(charge: &Charge) -> RowKey {
-    RowKey::new(charge.subject, charge.limit.days_row().unwrap_or_else(|| charge.limit.row()))
+    RowKey::new(charge.subject, charge.limit.grants_row())
 }

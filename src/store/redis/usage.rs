@@ -11,7 +11,7 @@ use super::server::POOLED;
 use super::{Error, Redis, Servers};
 use crate::algorithm::calendar_quota::Count;
 use crate::algorithm::days::{Correction, Day, Days};
-use crate::limit::{Charge, Charges, Limit, RowId, Start, Subject};
+use crate::limit::{Charge, Charges, RowId, Start, Subject};
 use crate::store::Usage;
 use crate::time::Micros;
 
@@ -60,7 +60,7 @@ impl UsageCall {
             for place in [subject, limit, quota] {
                 self.days.extend_from_slice(&place.to_le_bytes());
             }
-            self.days.extend_from_slice(&days_id(&charge.limit));
+            self.days.extend_from_slice(&five(charge.limit.grants_row()));
         }
     }
 
@@ -76,7 +76,7 @@ impl UsageCall {
         self.corrections.extend_from_slice(&subject.to_le_bytes());
         self.corrections.extend_from_slice(&limit.to_le_bytes());
         self.corrections.extend_from_slice(&double(amount));
-        self.corrections.extend_from_slice(&days_id(&charge.limit));
+        self.corrections.extend_from_slice(&five(charge.limit.grants_row()));
     }
 }
 
@@ -141,11 +141,10 @@ impl Redis {
     }
 }
 
-/// Under which id a limit's days are kept, in five bytes; 0 where they are not.
-fn days_id(limit: &Limit) -> [u8; 5] {
-    let mut id = [0; 5];
-    id.copy_from_slice(&limit.days_row().map_or(0, RowId::get).to_le_bytes()[..5]);
-    id
+/// A row's id in the five bytes that scripts know it by.
+fn five(row: RowId) -> [u8; 5] {
+    let [a, b, c, d, e, ..] = row.get().to_le_bytes();
+    [a, b, c, d, e]
 }
 
 /// What a subject's rows and its days say of a count.

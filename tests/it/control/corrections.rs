@@ -52,6 +52,9 @@ keys: [ { id: k, value: key-k, plans: [p] } ]
     assert_eq!((used("requests"), used("total_tokens")), ([2, 4], [95, 100]));
     eventually("the reset is known", || check(node, 4, 100) == 200);
     assert_eq!((used("requests"), used("total_tokens")), ([6, 0], [195, 0]));
+    // Also where more was granted than was used, so that the count is below nothing.
+    patch(&[("/grant/total_tokens", "500"), ("/refund/total_tokens", "4")]);
+    assert_eq!(used("total_tokens"), [191, 504]);
     // All or none: the second is wrong.
     let wrong = json!({"patchOperations": [
         {"op": "add", "path": "/grant", "value": "1"}, {"op": "add", "path": "/grant/apples", "value": "1"},

@@ -158,7 +158,7 @@ impl Diary for Model {
 }
 
 fn days_row(charge: &Charge) -> u64 {
-    charge.limit.days_row().unwrap().get()
+    charge.limit.grants_row().get()
 }
 
 /// Whether the script keeps a row when it tidies up.
