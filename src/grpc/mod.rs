@@ -5,6 +5,7 @@
 
 mod answer;
 mod ask;
+mod codec;
 mod json;
 pub mod proto;
 mod rate_limit;
@@ -24,6 +25,9 @@ use proto::rate_limit_service_server::RateLimitServiceServer;
 
 /// The largest message in bytes: room for ten thousand short descriptors.
 const MAX_MESSAGE: usize = 1024 * 1024;
+
+/// The path of the one method; under any other of the service's, tonic answers UNIMPLEMENTED.
+const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 /// What the service of one worker works with.
 pub struct Envoy {
@@ -73,8 +77,9 @@ pub fn router(envoy: Arc<Envoy>, health: &Health) -> Router {
     let reflection = reflection.build_v1().unwrap_or_else(|error| unreachable!("{error}"));
     let limits = RateLimitServiceServer::from_arc(envoy).max_decoding_message_size(MAX_MESSAGE);
     let mut routes = Routes::builder();
-    routes.add_service(limits).add_service(health.service.clone()).add_service(reflection);
-    routes.routes().into_axum_router()
+    routes.add_service(health.service.clone()).add_service(reflection);
+    // By its whole path: a pattern, as tonic's own, costs each request a map of its parts.
+    routes.routes().into_axum_router().route_service(SHOULD_RATE_LIMIT, limits).with_state(())
 }
 
 /// The endpoints that envoyproxy/ratelimit has beside its gRPC.

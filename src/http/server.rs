@@ -72,6 +72,8 @@ impl Protocol {
         server
             .http2()
             .timer(TokioTimer::new())
+            // gRPC has no use for the time of day.
+            .auto_date_header(false)
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEAD_LIST)
             .keep_alive_interval(KEEP_ALIVE.0)
