@@ -148,15 +148,26 @@ impl Editor {
     /// Whether it was committed. This node then serves by it already, unless the registry was lost
     /// in between.
     pub(super) async fn commit(&self, changes: &[Change]) -> Result<bool, Error> {
+        let committed = self.commit_one_of_many(changes).await?;
+        if committed {
+            self.serve_by_it().await;
+        }
+        Ok(committed)
+    }
+
+    /// Whether it was committed; this node serves by it once it has looked.
+    pub(super) async fn commit_one_of_many(&self, changes: &[Change]) -> Result<bool, Error> {
         match self.registry.commit(changes, &note(&self.origin, changes)).await {
-            Ok(_) => {
-                if let Err(error) = self.sync.look().await {
-                    tracing::debug!(%error, "a change is not in use yet");
-                }
-                Ok(true)
-            }
+            Ok(_) => Ok(true),
             Err(Uncommitted::Conflict) => Ok(false),
             Err(Uncommitted::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Takes what was committed into use here, unless the registry is lost now.
+    pub(super) async fn serve_by_it(&self) {
+        if let Err(error) = self.sync.look().await {
+            tracing::debug!(%error, "a change is not in use yet");
         }
     }
 }

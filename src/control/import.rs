@@ -47,25 +47,15 @@ impl Editor {
             return Err(Error::BadRequest(warnings.join("; ")));
         }
         let mut ids = Vec::with_capacity(usable.len());
-        for Row { line, value, wanted, plans } in usable {
-            let id = match self.import_key(&value, wanted).await {
-                Ok(id) => id,
+        for row in usable {
+            let line = row.line;
+            match self.import_key(row).await {
+                Ok(id) => ids.push(id),
                 Err(error @ (Error::Store(_) | Error::Corrupt(_))) => return Err(error),
-                Err(error) => {
-                    warnings.push(format!("line {line}: {error}"));
-                    continue;
-                }
-            };
-            for plan in plans {
-                match self.link(&plan, &id).await {
-                    Ok(_) => {}
-                    Err(error @ (Error::Store(_) | Error::Corrupt(_))) => return Err(error),
-                    Err(_) if self.key(&id).await?.is_on(&plan) => {}
-                    Err(error) => warnings.push(format!("line {line}: {error}")),
-                }
+                Err(error) => warnings.push(format!("line {line}: {error}")),
             }
-            ids.push(id);
         }
+        self.serve_by_it().await;
         Ok(Imported { ids, warnings })
     }
 
@@ -83,24 +73,29 @@ impl Editor {
     }
 
     /// Makes the key, or changes the one that has this value.
-    async fn import_key(&self, value: &str, wanted: WantedKey) -> Result<String, Error> {
-        let record = match self.id_of(&digest(value)).await? {
-            None => self.create_key(wanted).await?.0,
-            Some(id) => {
-                let sha256 = hex(&digest(value));
-                let change = |record: &mut KeyRecord| {
-                    record.become_as(&wanted);
-                    // It may be the value before.
-                    if record.sha256 == sha256 {
-                        let sealed = self.seal.seal(&record.id, value);
-                        record.sealed = sealed.or(record.sealed.take());
-                    }
-                    Ok(())
-                };
-                self.edit_key(&id, change).await?
-            }
+    async fn import_key(&self, row: Row) -> Result<String, Error> {
+        let Row { value, wanted, plans, .. } = row;
+        let Some(id) = self.id_of(&digest(&value)).await? else {
+            return Ok(self.create_one_of_many(wanted, plans).await?.0.id);
         };
-        Ok(record.id)
+        let sha256 = hex(&digest(&value));
+        let change = |record: &mut KeyRecord| {
+            record.become_as(&wanted);
+            // It may be the value before.
+            if record.sha256 == sha256 {
+                let sealed = self.seal.seal(&record.id, &value);
+                record.sealed = sealed.or(record.sealed.take());
+            }
+            Ok(())
+        };
+        self.edit_key(&id, change).await?;
+        for plan in plans {
+            match self.link(&plan, &id).await {
+                Err(Error::Conflict(_)) if self.key(&id).await?.is_on(&plan) => {}
+                linked => drop(linked?),
+            }
+        }
+        Ok(id)
     }
 }
 

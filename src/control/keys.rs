@@ -73,7 +73,19 @@ impl Editor {
     /// # Errors
     /// Where it cannot be as wanted, or its id or value is taken.
     pub async fn create_key(&self, wanted: WantedKey) -> Result<(KeyRecord, String), Error> {
+        let made = self.create_one_of_many(wanted, Vec::new()).await?;
+        self.serve_by_it().await;
+        Ok(made)
+    }
+
+    /// Makes a key that is on these plans, which it may be; this node knows it once it has looked.
+    pub(super) async fn create_one_of_many(
+        &self,
+        wanted: WantedKey,
+        plans: Vec<String>,
+    ) -> Result<(KeyRecord, String), Error> {
         let (mut record, value) = KeyRecord::new(wanted)?;
+        record.plans = plans;
         record.sealed = self.seal.seal(&record.id, &value);
         let taken = || Error::Conflict("API Key already exists".into());
         let file = self.live.catalog();
@@ -81,11 +93,12 @@ impl Editor {
             return Err(taken());
         }
         let by_digest = digest_path(&record.sha256);
-        let changes = [
-            Change { path: key_path(&record.id), was: None, becomes: Some(text(&record)?) },
-            Change { path: by_digest, was: None, becomes: Some(record.id.clone()) },
-        ];
-        if self.commit(&changes).await? { Ok((record, value)) } else { Err(taken()) }
+        let fresh = |path, becomes| Change { path, was: None, becomes: Some(becomes) };
+        let mut changes =
+            vec![fresh(key_path(&record.id), text(&record)?), fresh(by_digest, record.id.clone())];
+        let links = record.plans.iter().map(|plan| link_path(plan, &record.id));
+        changes.extend(links.map(|link| fresh(link, String::new())));
+        if self.commit_one_of_many(&changes).await? { Ok((record, value)) } else { Err(taken()) }
     }
 
     /// Changes a key.

@@ -60,7 +60,7 @@ impl UsageCall {
             for place in [subject, limit, quota] {
                 self.days.extend_from_slice(&place.to_le_bytes());
             }
-            self.days.extend_from_slice(&five(charge.limit.grants_row()));
+            self.days.extend_from_slice(&charge.limit.grants_row().get().to_le_bytes()[..5]);
         }
     }
 
@@ -76,7 +76,7 @@ impl UsageCall {
         self.corrections.extend_from_slice(&subject.to_le_bytes());
         self.corrections.extend_from_slice(&limit.to_le_bytes());
         self.corrections.extend_from_slice(&double(amount));
-        self.corrections.extend_from_slice(&five(charge.limit.grants_row()));
+        self.corrections.extend_from_slice(&charge.limit.grants_row().get().to_le_bytes()[..5]);
     }
 }
 
@@ -139,12 +139,6 @@ impl Redis {
         }
         Err(Error::BadReply("Redis' clock moved away twice within one correction".into()))
     }
-}
-
-/// A row's id in the five bytes that scripts know it by.
-fn five(row: RowId) -> [u8; 5] {
-    let [a, b, c, d, e, ..] = row.get().to_le_bytes();
-    [a, b, c, d, e]
 }
 
 /// What a subject's rows and its days say of a count.
