@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Measures Envoy's rate limit service over gRPC, beside envoyproxy/ratelimit where it is installed.
+"""Measures Envoy's rate limit service over gRPC, beside its peers where they are installed.
 
 h2load asks, 8 connections with 16 requests under way on each, one descriptor of one key: what an Envoy
 sends. Every variant runs in each round; what is printed are medians. CPU is that of the service and,
-where there is one, of Redis. The latency is at half of each one's top rate, from h2load's log.
-`go install github.com/envoyproxy/ratelimit/src/service_cmd@latest` brings the peer; --peer names it.
+where there is one, of Redis. The latency is at half of each one's top rate, by oha (cargo install oha),
+which sends in time whatever comes back: h2load would send in bursts of 10 ms.
+`go install github.com/envoyproxy/ratelimit/src/service_cmd@latest` brings one peer, a build of
+github.com/Kuadrant/limitador the other.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import shutil
@@ -46,6 +49,9 @@ class Variant:
     def cpu(self):
         return cpu_seconds(self.process), cpu_seconds(self.redis.process) if self.redis else 0.0
 
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+
 
 def tollgate(binary, folder, redis=None):
     port, http = free_port(), free_port()
@@ -57,7 +63,7 @@ def tollgate(binary, folder, redis=None):
     return Variant(port, process, redis)
 
 
-def peer(binary, folder, redis):
+def ratelimit(binary, folder, redis):
     port, http, debug = free_port(), free_port(), free_port()
     config = pathlib.Path(folder, "ratelimit", "config")
     config.mkdir(parents=True)
@@ -71,37 +77,47 @@ def peer(binary, folder, redis):
     return Variant(port, process, redis)
 
 
-def h2load(variant, seconds, body, rate=None):
-    """Requests per second, CPU microseconds per request, and percentiles in milliseconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = pathlib.Path(folder, "log")
-        command = ["h2load", "-c", str(CONNECTIONS), "-m", str(STREAMS), "-t", "1", "-d", body,
-                   "-H", "content-type: application/grpc", "-H", "te: trailers",
-                   f"http://127.0.0.1:{variant.port}/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"]
-        if rate:
-            command += ["-n", str(int(rate * seconds)), f"--rps={rate / CONNECTIONS:.0f}", f"--log-file={log}"]
-        else:
-            command += ["-D", str(seconds), "--warm-up-time", "1"]
-        before = variant.cpu()
-        out = subprocess.check_output(command, text=True)
-        after = variant.cpu()
-        line = next(line for line in out.splitlines() if line.startswith("status codes:"))
-        done, failed = (int(line.split()[place]) for place in (2, 6))
-        if failed or not done:
-            sys.exit(f"h2load: {out}")
-        per = [(b - a) / done * 1e6 for a, b in zip(before, after)]
-        sample = {"rate": done / seconds, "service_us": per[0], "redis_us": per[1]}
-        if rate:
-            micros = sorted(int(line.split()[2]) for line in log.read_text().splitlines())
-            for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999)):
-                sample[name] = micros[int(len(micros) * part)] / 1e3
-        return sample
+def limitador(binary, folder, redis=None):
+    port, http = free_port(), free_port()
+    limits = pathlib.Path(folder, "limitador.yaml")
+    limits.write_text("- namespace: bench\n  max_value: 4000000000\n  seconds: 3600\n"
+                      "  conditions: []\n  variables: ['descriptors[0].user']\n")
+    store = ["redis", f"redis://127.0.0.1:{redis.port}"] if redis else ["memory"]
+    process = start([binary, "--rls-ip", "127.0.0.1", "--rls-port", str(port), "--http-ip", "127.0.0.1",
+                     "--http-port", str(http), str(limits), *store], stderr=subprocess.DEVNULL)
+    wait_for(port)
+    return Variant(port, process, redis)
+
+
+def h2load(variant, seconds, body):
+    """Requests per second, and CPU microseconds of the service and of Redis for each."""
+    before = variant.cpu()
+    out = subprocess.check_output(
+        ["h2load", "-c", str(CONNECTIONS), "-m", str(STREAMS), "-t", "1", "-d", body, "-D", str(seconds),
+         "-H", "content-type: application/grpc", "-H", "te: trailers", variant.url()], text=True)
+    after = variant.cpu()
+    line = next(line for line in out.splitlines() if line.startswith("status codes:"))
+    done, failed = (int(line.split()[place]) for place in (2, 6))
+    if failed or not done:
+        sys.exit(f"h2load: {out}")
+    per = [(b - a) / done * 1e6 for a, b in zip(before, after)]
+    return {"rate": done / seconds, "service_us": per[0], "redis_us": per[1]}
+
+
+def half(oha, variant, seconds, body, rate):
+    """Percentiles in milliseconds at half of the rate."""
+    told = json.loads(subprocess.check_output(
+        [oha, "--no-tui", "--output-format", "json", "--http2", "-c", str(CONNECTIONS), "-p", str(STREAMS),
+         "-z", f"{2 * seconds}s", "-q", str(int(rate / 2)), "--latency-correction", "-m", "POST", "-D", body,
+         "-T", "application/grpc", "-H", "te: trailers", variant.url()], text=True))
+    return " · ".join(f"{told['latencyPercentiles'][name] * 1e3:.2f}" for name in ("p50", "p99", "p99.9"))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default=str(ROOT / "target/release/tollgate"))
-    parser.add_argument("--peer", default=shutil.which("ratelimit"), help="envoyproxy/ratelimit's service_cmd")
+    parser.add_argument("--ratelimit", default=shutil.which("ratelimit"), help="envoyproxy/ratelimit's service_cmd")
+    parser.add_argument("--limitador", default=shutil.which("limitador-server"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4, help="per load")
     options = parser.parse_args()
@@ -112,9 +128,12 @@ def main():
         body.write_bytes(request())
         variants = {"memory": tollgate(options.binary, str(limits)),
                     "Redis, exact": tollgate(options.binary, str(limits), Redis())}
-        if options.peer:
-            variants["envoyproxy/ratelimit, Redis"] = peer(options.peer, str(pathlib.Path(folder, "peer")), Redis())
-        samples = {name: [] for name in variants}
+        if options.ratelimit:
+            variants["envoyproxy/ratelimit, Redis"] = ratelimit(options.ratelimit, str(pathlib.Path(folder, "peer")), Redis())
+        if options.limitador:
+            variants["Limitador, memory"] = limitador(options.limitador, folder)
+            variants["Limitador, Redis"] = limitador(options.limitador, folder, Redis())
+        oha, samples = shutil.which("oha"), {name: [] for name in variants}
         for round_ in range(options.rounds):
             print(f"round {round_ + 1} of {options.rounds}", file=sys.stderr)
             for name, variant in variants.items():
@@ -123,9 +142,8 @@ def main():
                  ("---", "---:", "---:", "---:", "---:")]
         for name, variant in variants.items():
             top = {key: statistics.median(sample[key] for sample in samples[name]) for key in samples[name][0]}
-            half = h2load(variant, options.seconds, str(body), top["rate"] / 2)
-            lines.append((name, f"{top['rate']:,.0f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}",
-                          " · ".join(f"{half[key]:.2f}" for key in ("p50", "p99", "p999"))))
+            latency = half(oha, variant, options.seconds, str(body), top["rate"]) if oha else ""
+            lines.append((name, f"{top['rate']:,.0f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}", latency))
     print(rows_of(lines))
     (HERE / "results" / "grpc.md").write_text(rows_of(lines) + "\n")
 

@@ -215,6 +215,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_that_counts_all_its_values_is_not_the_value_that_reads_like_it() {
+        let of = |pattern| Subject::descriptor("d", std::iter::once((("key", "a*"), pattern)));
+        assert_ne!(of(None), of(Some("a*")));
+        assert_eq!(
+            of(Some("a*")),
+            Subject::descriptor("d", [(("key", "ab"), Some("a*"))].into_iter())
+        );
+    }
+
+    #[test]
     fn a_part_has_its_subjects_hash_tag() {
         let subject = Subject::api_key("demo");
         let part = subject.method("GET /");

@@ -53,6 +53,10 @@ fn what_is_refused_costs_nothing_anywhere() {
     }
     let too_much = served.ask(vec![costs(4, &[("path", "/exact")])]);
     assert_eq!(too_much.overall_code(), Code::OverLimit);
+    // No wait helps, so no header; the window ends all the same.
+    assert!(too_much.response_headers_to_add.is_empty(), "{too_much:?}");
+    let until = too_much.statuses[0].duration_until_reset.as_ref().unwrap().seconds;
+    assert!((0..=365 * 86_400).contains(&until), "{too_much:?}");
     assert_eq!(served.passing(10, &[("path", "/exact")]), 3);
 }
 
@@ -149,11 +153,19 @@ fn of_quotas_one_with_room_is_enough_and_metadata_tells_which_passed() {
         told["metadata"],
         serde_json::json!({"pool": {"one": true, "two": ["a", null]}, "weight": 2.0})
     );
-    let second = served.ask(both());
+    assert!(told.get("hitsAddend").is_none() && told["descriptors"][0].get("hitsAddend").is_none());
+    let mut second = request("d", both());
+    second.hits_addend = 1;
+    second.descriptors[0].hits_addend = Some(1.into());
+    let second = served.client.ask(second).unwrap();
     assert_eq!(second.overall_code(), Code::Ok);
     assert_eq!(codes(&second), [Code::OverLimit, Code::Ok, Code::Ok]);
     let told = serde_json::to_value(second.dynamic_metadata.unwrap()).unwrap();
     assert_eq!(told["metadata"]["pool"], serde_json::json!({"two": ["a", null]}));
+    assert_eq!(
+        (&told["hitsAddend"], &told["descriptors"][0]["hitsAddend"]),
+        (&1.0.into(), &1.0.into())
+    );
     let both_gone = served.ask(vec![
         descriptor(&[("pool", "one")]),
         descriptor(&[("pool", "two")]),

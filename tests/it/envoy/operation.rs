@@ -1,7 +1,10 @@
 //! Envoy's service in operation: reloads, a lost Redis, several nodes, health, scripts.
 
 use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
+use prost::Message as _;
 use serde_json::json;
 use tollgate::grpc::proto::rate_limit_response::Code;
 use tonic::Request;
@@ -14,6 +17,7 @@ use super::{CONFIG, serve};
 use crate::support::eventually;
 use crate::support::grpc::{Client, descriptor, request};
 use crate::support::node::Node;
+use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 
 #[test]
@@ -100,6 +104,36 @@ fn where_redis_is_lost_envoy_is_told_what_the_operator_chose() {
         assert_eq!((ask("user"), ask("user")), (first, second), "{policy}");
         assert_eq!(ask("free"), Ok(Code::Ok), "{policy}: what has no limit needs no Redis");
     }
+}
+
+#[test]
+fn a_caller_in_a_hurry_is_answered_before_the_node_would_give_up() {
+    let redis = RedisServer::start();
+    let proxy = Proxy::to(redis.port());
+    let served = serve(CONFIG, &["--store", &proxy.url(), "--check-deadline", "10s"]);
+    assert!(served.passes(&[("user", "x")]));
+    proxy.delay(Duration::from_secs(3600));
+    let patient = Client::connect(served.node.grpc());
+    std::thread::scope(|scope| {
+        scope.spawn(|| patient.ask(request("d", vec![descriptor(&[("user", "x")])])));
+        eventually("the patient one waits", || {
+            served.node.metric("tollgate_checks_in_flight", "") >= 1.0
+        });
+        // It says that it is in a hurry, and waits all the same.
+        let small = request("d", vec![descriptor(&[("small", "x")])]).encode_to_vec();
+        let length = u32::try_from(small.len()).unwrap().to_be_bytes();
+        let body = served.folder.path().join("hurried");
+        fs::write(&body, [&[0], &length[..], &small].concat()).unwrap();
+        let method = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+        let mut hurried = Command::new("nghttp");
+        hurried.args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
+        hurried.args(["-H", "grpc-timeout: 50m", "--data"]).arg(&body);
+        hurried.arg(format!("http://{}/{method}", served.node.grpc()));
+        assert!(hurried.output().unwrap().status.success());
+        let given_up = r#"outcome="failed_closed""#;
+        let given_up = served.node.metric("tollgate_decisions_total", given_up);
+        assert_eq!(given_up, 1.0, "who came first waits on");
+    });
 }
 
 #[test]
@@ -208,6 +242,7 @@ fn a_stopping_node_finishes_what_it_has_begun() {
         told.is_ok_and(|health| health.status == 2)
     });
     assert!(served.passes(&[("user", "x")]), "it serves until then");
+    assert_eq!(served.node.get("/healthcheck").status, 500);
     // This client does not even read while it is not asking: that holds no node for long.
     assert_eq!(served.node.stop(), Some(0));
 }
