@@ -3,14 +3,13 @@
 
 h2load asks, 8 connections with 16 requests under way on each, one descriptor of one key: what an Envoy
 sends. Every variant runs in each round; what is printed are medians. CPU is that of the service and,
-where there is one, of Redis. The latency is at half of each one's top rate, by oha (cargo install oha),
-which sends in time whatever comes back: h2load would send in bursts of 10 ms.
+where there is one, of Redis. The latency is at half of each one's top rate, over 20 connections that
+begin a millisecond apart: h2load lets each of them send every 10 ms, and these turns shall not meet.
 `go install github.com/envoyproxy/ratelimit/src/service_cmd@latest` brings one peer, a build of
 github.com/Kuadrant/limitador the other.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import shutil
@@ -104,13 +103,17 @@ def h2load(variant, seconds, body):
     return {"rate": done / seconds, "service_us": per[0], "redis_us": per[1]}
 
 
-def half(oha, variant, seconds, body, rate):
+def half(variant, seconds, body, rate):
     """Percentiles in milliseconds at half of the rate."""
-    told = json.loads(subprocess.check_output(
-        [oha, "--no-tui", "--output-format", "json", "--http2", "-c", str(CONNECTIONS), "-p", str(STREAMS),
-         "-z", f"{2 * seconds}s", "-q", str(int(rate / 2)), "--latency-correction", "-m", "POST", "-D", body,
-         "-T", "application/grpc", "-H", "te: trailers", variant.url()], text=True))
-    return " · ".join(f"{told['latencyPercentiles'][name] * 1e3:.2f}" for name in ("p50", "p99", "p99.9"))
+    connections, rate = 20, rate / 2
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder, "log")
+        subprocess.check_output(
+            ["h2load", "-c", str(connections), "-m", "100", "-t", "1", "-r", "1", "--rate-period", "1ms", "-d", body,
+             "-n", str(int(2 * seconds * rate)), f"--rps={rate / connections:.0f}", f"--log-file={log}",
+             "-H", "content-type: application/grpc", "-H", "te: trailers", variant.url()])
+        micros = sorted(int(line.split()[2]) for line in log.read_text().splitlines())
+    return {name: micros[int(len(micros) * part)] / 1e3 for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))}
 
 
 def main():
@@ -133,7 +136,7 @@ def main():
         if options.limitador:
             variants["Limitador, memory"] = limitador(options.limitador, folder)
             variants["Limitador, Redis"] = limitador(options.limitador, folder, Redis())
-        oha, samples = shutil.which("oha"), {name: [] for name in variants}
+        samples = {name: [] for name in variants}
         for round_ in range(options.rounds):
             print(f"round {round_ + 1} of {options.rounds}", file=sys.stderr)
             for name, variant in variants.items():
@@ -142,8 +145,10 @@ def main():
                  ("---", "---:", "---:", "---:", "---:")]
         for name, variant in variants.items():
             top = {key: statistics.median(sample[key] for sample in samples[name]) for key in samples[name][0]}
-            latency = half(oha, variant, options.seconds, str(body), top["rate"]) if oha else ""
-            lines.append((name, f"{top['rate']:,.0f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}", latency))
+            rounds = [half(variant, options.seconds, str(body), top["rate"]) for _ in range(options.rounds)]
+            latency = [statistics.median(sample[key] for sample in rounds) for key in ("p50", "p99", "p999")]
+            lines.append((name, f"{top['rate']:,.0f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}",
+                          " · ".join(f"{value:.2f}" for value in latency)))
     print(rows_of(lines))
     (HERE / "results" / "grpc.md").write_text(rows_of(lines) + "\n")
 

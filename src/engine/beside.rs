@@ -31,7 +31,7 @@ impl Engine {
         if let Some(decision) = known.and_then(|memo| memo.refuse(charges)) {
             return Ok(decision);
         }
-        self.parts.metrics.in_flight(1);
+        let in_flight = self.parts.metrics.begin(1);
         // The store's deadline stays its own: those who share a call are not made to hurry.
         let answer = self.parts.store.judge(charges, began + self.parts.deadline);
         let answer = if patience < self.parts.deadline {
@@ -39,7 +39,7 @@ impl Engine {
         } else {
             answer.await
         };
-        self.parts.metrics.in_flight(-1);
+        drop(in_flight);
         let judged = match answer {
             Ok(answer) => Ok(self.verdict(charges, &answer)),
             Err(error) => Err(self.fallen(charges, policy, &error)),

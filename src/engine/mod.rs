@@ -102,9 +102,9 @@ impl Engine {
         let decision = match self.prepare(key, ask)? {
             Prepared::Decided(decision) => decision,
             Prepared::Judge(known, charges) => {
-                self.parts.metrics.in_flight(1);
+                let in_flight = self.parts.metrics.begin(1);
                 let answer = self.parts.store.judge(&charges, began + self.parts.deadline).await;
-                self.parts.metrics.in_flight(-1);
+                drop(in_flight);
                 self.conclude(known, &charges, answer)
             }
         };
@@ -137,10 +137,9 @@ impl Engine {
                 }
             });
         }
-        let asked = i64::try_from(checks.len()).unwrap_or(i64::MAX);
-        self.parts.metrics.in_flight(asked);
+        let in_flight = self.parts.metrics.begin(checks.len());
         let answers = self.parts.store.judge_all(&checks, began + self.parts.deadline).await;
-        self.parts.metrics.in_flight(-asked);
+        drop(in_flight);
         for (((place, known), charges), answer) in waiting.into_iter().zip(&checks).zip(answers) {
             results[place] = Some(Ok(self.conclude(known, charges, answer)));
         }

@@ -22,6 +22,18 @@ pub struct WorkerMetrics {
     counts: Mutex<Counts>,
 }
 
+/// Checks being decided.
+pub struct InFlight<'w> {
+    of: &'w AtomicI64,
+    checks: i64,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.checks, Ordering::Relaxed);
+    }
+}
+
 struct Counts {
     metrics: Arc<Metrics>,
     check_duration: LocalHistogram,
@@ -85,9 +97,12 @@ impl WorkerMetrics {
         self.lock().check_duration.observe(time.as_secs_f64());
     }
 
-    /// So many checks begin, or with a negative number end.
-    pub fn in_flight(&self, more: i64) {
-        self.in_flight.fetch_add(more, Ordering::Relaxed);
+    /// So many checks begin; they end with what this returns, also where their caller goes away.
+    #[must_use]
+    pub fn begin(&self, checks: usize) -> InFlight<'_> {
+        let checks = i64::try_from(checks).unwrap_or(i64::MAX);
+        self.in_flight.fetch_add(checks, Ordering::Relaxed);
+        InFlight { of: &self.in_flight, checks }
     }
 
     /// Lets the counts flow together; returns how many checks are in flight.

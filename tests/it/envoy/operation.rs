@@ -133,7 +133,12 @@ fn a_caller_in_a_hurry_is_answered_before_the_node_would_give_up() {
         let given_up = r#"outcome="failed_closed""#;
         let given_up = served.node.metric("tollgate_decisions_total", given_up);
         assert_eq!(given_up, 1.0, "who came first waits on");
+        let mut hurried = Request::new(request("d", vec![descriptor(&[("small", "x")])]));
+        hurried.set_timeout(Duration::from_millis(50));
+        assert!(served.client.send(hurried).is_err(), "this one goes away by itself");
     });
+    let in_flight = || served.node.metric("tollgate_checks_in_flight", "");
+    eventually("nobody is waited for any more", || in_flight() == 0.0);
 }
 
 #[test]

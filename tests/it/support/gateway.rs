@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::process::Process;
@@ -14,7 +15,7 @@ use super::{eventually, free_port, repository};
 /// A gateway in front of an upstream that answers with what it was sent.
 pub struct Gateway {
     _dir: TempDir,
-    _process: Process,
+    process: Process,
     address: String,
 }
 
@@ -57,11 +58,21 @@ impl Gateway {
         let process =
             Process::spawn(command.current_dir(dir.path()).stdout(Stdio::null()).stderr(log));
         eventually(&format!("{kind} listens"), || TcpStream::connect(&address).is_ok());
-        Self { _dir: dir, _process: process, address }
+        Self { _dir: dir, process, address }
     }
 
     pub fn address(&self) -> &str {
         &self.address
+    }
+}
+
+impl Drop for Gateway {
+    /// Asked to end rather than killed: nginx' workers would outlive it.
+    fn drop(&mut self) {
+        if !self.process.has_ended() {
+            self.process.signal(Signal::TERM);
+            let _status = self.process.wait();
+        }
     }
 }
 
