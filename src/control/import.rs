@@ -8,8 +8,12 @@
 use std::collections::HashMap;
 
 use super::api_key::{KeyRecord, WantedKey};
+use super::keys::taken;
 use super::{Editor, Error};
 use crate::catalog::{Catalog, digest, hex};
+
+/// Keys that one commit makes: no more than its note can name.
+const TOGETHER: usize = 25;
 
 /// One line of the file.
 struct Row {
@@ -36,10 +40,11 @@ impl Editor {
     pub async fn import(&self, csv: &[u8], fail_on_warnings: bool) -> Result<Imported, Error> {
         self.sync.look().await?;
         let (rows, mut warnings) = read(csv, &self.live.catalog())?;
+        let known = self.ids_of(rows.iter().map(|row| digest(&row.value))).await?;
         let mut usable = Vec::with_capacity(rows.len());
-        for row in rows {
-            match self.objection(&row).await? {
-                None => usable.push(row),
+        for (row, known) in rows.into_iter().zip(known) {
+            match self.objection(&row, known.as_deref()).await? {
+                None => usable.push((row, known.is_some())),
                 Some(why) => warnings.push(format!("line {}: {why}", row.line)),
             }
         }
@@ -47,51 +52,70 @@ impl Editor {
             return Err(Error::BadRequest(warnings.join("; ")));
         }
         let mut ids = Vec::with_capacity(usable.len());
-        for row in usable {
-            let line = row.line;
-            match self.import_key(row).await {
-                Ok(id) => ids.push(id),
-                Err(error @ (Error::Store(_) | Error::Corrupt(_))) => return Err(error),
-                Err(error) => warnings.push(format!("line {line}: {error}")),
+        for rows in usable.chunks(TOGETHER) {
+            if let Some(made) = self.make_together(rows).await? {
+                ids.extend(made);
+                continue;
+            }
+            for (row, _) in rows {
+                match self.import_key(row).await {
+                    Ok(id) => ids.push(id),
+                    Err(error @ (Error::Store(_) | Error::Corrupt(_))) => return Err(error),
+                    Err(error) => warnings.push(format!("line {}: {error}", row.line)),
+                }
             }
         }
         self.serve_by_it().await;
         Ok(Imported { ids, warnings })
     }
 
-    /// Why a line cannot be imported beside what there is.
-    async fn objection(&self, row: &Row) -> Result<Option<String>, Error> {
-        let digest = digest(&row.value);
-        if let Some(key) = self.live.catalog().key_by_digest(&digest) {
+    /// Why a line cannot be imported beside what there is, where a key may have its value.
+    async fn objection(&self, row: &Row, known: Option<&str>) -> Result<Option<String>, Error> {
+        if let Some(key) = self.live.catalog().key_by_digest(&digest(&row.value)) {
             return Ok(Some(Error::filed("API key", &key.id).to_string()));
         }
-        let Some(id) = self.id_of(&digest).await? else { return Ok(None) };
-        let record = self.key(&id).await?;
+        let Some(id) = known else { return Ok(None) };
+        let record = self.key(id).await?;
         let mut new = row.plans.iter().filter(|plan| !record.is_on(plan));
         let refused = new.find_map(|plan| self.may_join(plan, &record).err());
         Ok(refused.map(|error| error.to_string()))
     }
 
+    /// The ids of keys made by one commit; nothing is made where one of them is known, cannot be, or
+    /// has been made in the meantime.
+    async fn make_together(&self, rows: &[(Row, bool)]) -> Result<Option<Vec<String>>, Error> {
+        let (mut ids, mut all) = (Vec::with_capacity(rows.len()), Vec::new());
+        for (row, known) in rows {
+            let new = self.new_key(row.wanted.clone(), row.plans.clone());
+            let Some(((record, _), changes)) = new.ok().filter(|_| !known) else { return Ok(None) };
+            ids.push(record.id);
+            all.extend(changes);
+        }
+        Ok(self.commit_one_of_many(&all).await?.then_some(ids))
+    }
+
     /// Makes the key, or changes the one that has this value.
-    async fn import_key(&self, row: Row) -> Result<String, Error> {
+    async fn import_key(&self, row: &Row) -> Result<String, Error> {
         let Row { value, wanted, plans, .. } = row;
-        let Some(id) = self.id_of(&digest(&value)).await? else {
-            return Ok(self.create_one_of_many(wanted, plans).await?.0.id);
+        let Some(id) = self.id_of(digest(value)).await? else {
+            let ((record, _), changes) = self.new_key(wanted.clone(), plans.clone())?;
+            let made = self.commit_one_of_many(&changes).await?;
+            return if made { Ok(record.id) } else { Err(taken()) };
         };
-        let sha256 = hex(&digest(&value));
+        let sha256 = hex(&digest(value));
         let change = |record: &mut KeyRecord| {
-            record.become_as(&wanted);
+            record.become_as(wanted);
             // It may be the value before.
             if record.sha256 == sha256 {
-                let sealed = self.seal.seal(&record.id, &value);
+                let sealed = self.seal.seal(&record.id, value);
                 record.sealed = sealed.or(record.sealed.take());
             }
             Ok(())
         };
         self.edit_key(&id, change).await?;
         for plan in plans {
-            match self.link(&plan, &id).await {
-                Err(Error::Conflict(_)) if self.key(&id).await?.is_on(&plan) => {}
+            match self.link(plan, &id).await {
+                Err(Error::Conflict(_)) if self.key(&id).await?.is_on(plan) => {}
                 linked => drop(linked?),
             }
         }

@@ -63,9 +63,18 @@ impl Editor {
     }
 
     /// The id of the key whose value has this digest.
-    pub(super) async fn id_of(&self, digest: &Digest) -> Result<Option<String>, Error> {
-        let entry = self.registry.get(&digest_path(&hex(digest))).await?;
-        Ok(entry.map(|entry| holder(&entry).0.to_owned()))
+    pub(super) async fn id_of(&self, digest: Digest) -> Result<Option<String>, Error> {
+        Ok(self.ids_of(std::iter::once(digest)).await?.into_iter().flatten().next())
+    }
+
+    /// The ids of the keys whose values have these digests.
+    pub(super) async fn ids_of(
+        &self,
+        digests: impl Iterator<Item = Digest>,
+    ) -> Result<Vec<Option<String>>, Error> {
+        let paths: Vec<String> = digests.map(|digest| digest_path(&hex(&digest))).collect();
+        let entries = self.registry.get_all(&paths).await?.into_iter();
+        Ok(entries.map(|entry| entry.map(|entry| holder(&entry).0.to_owned())).collect())
     }
 
     /// Makes a key, and tells its value this once.
@@ -73,21 +82,19 @@ impl Editor {
     /// # Errors
     /// Where it cannot be as wanted, or its id or value is taken.
     pub async fn create_key(&self, wanted: WantedKey) -> Result<(KeyRecord, String), Error> {
-        let made = self.create_one_of_many(wanted, Vec::new()).await?;
-        self.serve_by_it().await;
-        Ok(made)
+        let (made, changes) = self.new_key(wanted, Vec::new())?;
+        if self.commit(&changes).await? { Ok(made) } else { Err(taken()) }
     }
 
-    /// Makes a key that is on these plans, which it may be; this node knows it once it has looked.
-    pub(super) async fn create_one_of_many(
+    /// A key that is on these plans, which it may be, its value, and what makes it.
+    pub(super) fn new_key(
         &self,
         wanted: WantedKey,
         plans: Vec<String>,
-    ) -> Result<(KeyRecord, String), Error> {
+    ) -> Result<((KeyRecord, String), Vec<Change>), Error> {
         let (mut record, value) = KeyRecord::new(wanted)?;
         record.plans = plans;
         record.sealed = self.seal.seal(&record.id, &value);
-        let taken = || Error::Conflict("API Key already exists".into());
         let file = self.live.catalog();
         if file.key_by_digest(&digest(&value)).is_some() || file.key_by_id(&record.id).is_some() {
             return Err(taken());
@@ -98,7 +105,7 @@ impl Editor {
             vec![fresh(key_path(&record.id), text(&record)?), fresh(by_digest, record.id.clone())];
         let links = record.plans.iter().map(|plan| link_path(plan, &record.id));
         changes.extend(links.map(|link| fresh(link, String::new())));
-        if self.commit_one_of_many(&changes).await? { Ok((record, value)) } else { Err(taken()) }
+        Ok(((record, value), changes))
     }
 
     /// Changes a key.
@@ -203,16 +210,11 @@ impl Editor {
         }
         let prefix = link_path(plan, "");
         let after = after.map(|key| link_path(plan, key));
-        let mut records = Vec::new();
-        for (path, _) in self.registry.page(&prefix, after.as_deref(), limit).await? {
-            match self.key(linked_key(&path)).await {
-                Ok(record) => records.push(record),
-                // It was removed while this was read.
-                Err(Error::NotFound(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(records)
+        let links = self.registry.page(&prefix, after.as_deref(), limit).await?;
+        let paths: Vec<String> = links.iter().map(|(path, _)| key_path(linked_key(path))).collect();
+        // What was removed while this was read is not there.
+        let texts = self.registry.get_all(&paths).await?;
+        texts.iter().flatten().map(|text| parse(text)).collect()
     }
 
     /// That the registry has no such key; the file may.
@@ -245,6 +247,10 @@ impl Editor {
         let record = parse(&text)?;
         Ok((text, record))
     }
+}
+
+pub(super) fn taken() -> Error {
+    Error::Conflict("API Key already exists".into())
 }
 
 pub(super) fn gone(path: String, was: String) -> Change {

@@ -74,7 +74,7 @@ impl Editor {
         for _ in 0..TRIES {
             let (was, mut record) = self.read_key(id).await?;
             let known = self.live.catalog().key_by_digest(&digest(&value)).is_some();
-            if known || self.id_of(&digest(&value)).await?.is_some() {
+            if known || self.id_of(digest(&value)).await?.is_some() {
                 return Err(Error::Conflict("API Key already exists".into()));
             }
             let old = Retiring { sha256: record.sha256, until: now() + overlap_seconds };

@@ -23,6 +23,20 @@ impl Redis {
         self.ask(ENTRIES, redis::cmd("HGET").arg(ENTRIES).arg(path)).await
     }
 
+    pub(in crate::store) async fn registry_get_all(
+        &self,
+        paths: &[String],
+    ) -> Result<Vec<Option<String>>, Error> {
+        let mut values = Vec::with_capacity(paths.len());
+        // In parts, so that nobody else is kept waiting for long.
+        for some in paths.chunks(1_000) {
+            let told: Vec<Option<String>> =
+                self.ask(ENTRIES, redis::cmd("HMGET").arg(ENTRIES).arg(some)).await?;
+            values.extend(told);
+        }
+        Ok(values)
+    }
+
     pub(in crate::store) async fn registry_page(
         &self,
         prefix: &str,
@@ -35,11 +49,7 @@ impl Redis {
         let mut range = redis::cmd("ZRANGEBYLEX");
         range.arg(PATHS).arg(from).arg(to).arg("LIMIT").arg(0).arg(limit);
         let paths: Vec<String> = self.ask(PATHS, &range).await?;
-        if paths.is_empty() {
-            return Ok(Vec::new());
-        }
-        let values: Vec<Option<String>> =
-            self.ask(ENTRIES, redis::cmd("HMGET").arg(ENTRIES).arg(&paths)).await?;
+        let values = self.registry_get_all(&paths).await?;
         // What was removed in between is not there any more.
         Ok(paths.into_iter().zip(values).filter_map(|(path, value)| Some((path, value?))).collect())
     }

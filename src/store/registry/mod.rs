@@ -92,6 +92,17 @@ impl Registry {
         }
     }
 
+    /// What several entries say, in order.
+    ///
+    /// # Errors
+    /// Where the store is lost.
+    pub async fn get_all(&self, paths: &[String]) -> Result<Vec<Option<String>>, Error> {
+        match self {
+            Self::Embedded(embedded) => paths.iter().map(|path| embedded.get(path)).collect(),
+            Self::Redis(redis) => redis.registry_get_all(paths).await,
+        }
+    }
+
     /// Up to `limit` entries whose paths begin with `prefix` and come after `after`, in order of
     /// their paths.
     ///

@@ -4,6 +4,7 @@ mod audit;
 mod bad_input;
 mod corrections;
 mod guesses;
+mod import;
 mod restart;
 mod rotation;
 mod starting;

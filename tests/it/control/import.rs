@@ -1,0 +1,73 @@
+//! Keys from a file: many at once, each made once and noted, whoever else imports them.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{TOKEN, as_bearer, call, node};
+use crate::support::eventually;
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+
+const KEYS: usize = 60;
+
+fn value(number: usize) -> String {
+    format!("the-value-of-key-number-{number}")
+}
+
+/// All items of a list, by their ids.
+fn ids(node: &Node, list: &str) -> BTreeSet<String> {
+    let page = call(node, "GET", &format!("{list}?limit=500"), json!(null));
+    let id = |item: &Value| item["id"].as_str().unwrap().to_owned();
+    page["item"].as_array().unwrap().iter().map(id).collect()
+}
+
+/// Two imports of the same file at the same time, by the same node or two.
+fn each_key_is_made_once(nodes: [&Node; 2]) {
+    let plan = call(nodes[0], "POST", "/usageplans", json!({"name": "p"}));
+    let plan = plan["id"].as_str().unwrap();
+    let line = |number| format!("k{number},{},{plan}\n", value(number));
+    let csv = "name,key,usageplanids\n".to_owned() + &(0..KEYS).map(line).collect::<String>();
+    let import = |node| {
+        let answer = as_bearer(node, TOKEN, "POST", "/apikeys?mode=import&format=csv", &csv);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()
+    };
+    let told = std::thread::scope(|scope| {
+        nodes.map(|node| scope.spawn(move || import(node))).map(|import| import.join().unwrap())
+    });
+    let made = ids(nodes[0], "/apikeys");
+    assert_eq!(made.len(), KEYS);
+    assert_eq!(ids(nodes[1], &format!("/usageplans/{plan}/keys")), made);
+    for told in told {
+        // Of the slower one a line may have met its key being made.
+        let warned = told["warnings"].as_array().unwrap().iter();
+        let warned = warned.filter(|why| why.as_str().unwrap().contains("already exists")).count();
+        assert_eq!(told["ids"].as_array().unwrap().len() + warned, KEYS, "{told}");
+    }
+    for number in 0..KEYS {
+        for node in nodes {
+            let passes = || node.check(json!({"api_key": value(number)})).status == 200;
+            eventually("the key is known", passes);
+        }
+    }
+    let notes = call(nodes[0], "GET", "/audit?limit=500&path=/apikeys", json!(null));
+    let notes = notes["item"].as_array().unwrap();
+    let changed = notes.iter().flat_map(|note| note["changed"].as_array().unwrap());
+    let noted = changed.filter_map(|path| path.as_str().unwrap().strip_prefix("/apikeys/"));
+    assert_eq!(noted.map(str::to_owned).collect::<BTreeSet<_>>(), made);
+}
+
+#[test]
+fn imports_of_one_file_at_the_same_time_make_each_key_once() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let [one, other] = [0; 2].map(|_| node(None, &["--store", &url, "--check-deadline", "5s"]));
+    each_key_is_made_once([&one, &other]);
+}
+
+#[test]
+fn imports_of_one_file_at_the_same_time_make_each_key_once_in_the_embedded_mode() {
+    let node = node(None, &[]);
+    each_key_is_made_once([&node, &node]);
+}
