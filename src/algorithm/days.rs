@@ -231,7 +231,7 @@ mod tests {
             let windows = quota.calendar.windows(now);
             let mut pages = Pages::default();
             let charge = Charge { cost: used, ..look.clone() };
-            crate::algorithm::judge(&[charge], &[Some(windows.clone())], now, &mut pages).unwrap();
+            crate::algorithm::judge(&[charge], &[Some(windows)], now, &mut pages).unwrap();
             let (mut really, mut left) = (used, 100 - used);
             for (grant, amount) in steps {
                 let (what, more) = if grant {

@@ -51,9 +51,9 @@ fn each_key_is_made_once(nodes: [&Node; 2]) {
             eventually("the key is known", passes);
         }
     }
-    let notes = call(nodes[0], "GET", "/audit?limit=500&path=/apikeys", json!(null));
-    let notes = notes["item"].as_array().unwrap();
-    let changed = notes.iter().flat_map(|note| note["changed"].as_array().unwrap());
+    let log = call(nodes[0], "GET", "/audit?limit=500&path=/apikeys", json!(null));
+    let log = log["item"].as_array().unwrap();
+    let changed = log.iter().flat_map(|note| note["changed"].as_array().unwrap());
     let noted = changed.filter_map(|path| path.as_str().unwrap().strip_prefix("/apikeys/"));
     assert_eq!(noted.map(str::to_owned).collect::<BTreeSet<_>>(), made);
 }

@@ -112,7 +112,7 @@ fn a_caller_in_a_hurry_is_answered_before_the_node_would_give_up() {
     let proxy = Proxy::to(redis.port());
     let served = serve(CONFIG, &["--store", &proxy.url(), "--check-deadline", "10s"]);
     assert!(served.passes(&[("user", "x")]));
-    proxy.delay(Duration::from_secs(3600));
+    proxy.delay(Duration::from_hours(1));
     let patient = Client::connect(served.node.grpc());
     std::thread::scope(|scope| {
         scope.spawn(|| patient.ask(request("d", vec![descriptor(&[("user", "x")])])));

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::MOST;
 use super::commit;
 use super::parts::split;
-use super::wire::{Job, Unjudged};
+use super::wire::{Job, Unjudged, Wire};
 use crate::store::redis::cluster::Redirect;
 use crate::store::redis::{Error, Redis, Servers, server::Server};
 
@@ -37,14 +37,12 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(
-        redis: Arc<Redis>,
-        server: Arc<Server>,
-        queue: mpsc::Receiver<Job>,
-        lost: Arc<AtomicBool>,
-    ) -> Self {
-        let trouble = server.trouble.subscribe();
-        Self { redis, server, queue, lost, connection: None, timeouts: 0, trouble }
+    /// A wire to a server, and what drives it; not connected yet.
+    pub(super) fn with_wire(redis: &Arc<Redis>, server: &Arc<Server>) -> (Wire, Self) {
+        let (redis, server) = (Arc::clone(redis), Arc::clone(server));
+        let (lost, trouble) = (Arc::<AtomicBool>::default(), server.trouble.subscribe());
+        let (wire, queue) = Wire::new(Arc::clone(&redis), Arc::clone(&lost));
+        (wire, Self { redis, server, queue, lost, connection: None, timeouts: 0, trouble })
     }
 
     /// Runs until every handle of the lane is gone.

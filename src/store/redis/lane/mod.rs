@@ -28,6 +28,7 @@ use crate::algorithm::{Reading, Verdict};
 use crate::limit::{Charges, Refund, Start};
 use crate::store::Answer;
 use crate::time::{Micros, boot_clock};
+use driver::Driver;
 use leases::{Cover, Leases, Renewal};
 use metered::Metered;
 use routes::Routes;
@@ -63,7 +64,7 @@ impl Redis {
     pub async fn lane(self: &Arc<Self>) -> Lane {
         let way = match &self.servers {
             Servers::One(server) => {
-                let (wire, mut driver) = Wire::new(self, server);
+                let (wire, mut driver) = Driver::with_wire(self, server);
                 driver.connect_once().await;
                 tokio::spawn(driver.run());
                 Way::Straight(wire)

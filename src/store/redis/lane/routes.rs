@@ -12,6 +12,7 @@ use smallvec::smallvec;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::driver::Driver;
 use super::wire::{Unjudged, Wire, Work, receive};
 use crate::limit::{Charges, Refund, Subject};
 use crate::store::Answer;
@@ -47,7 +48,7 @@ impl Routes {
         let changes = topology.changes();
         let map = Arc::clone(&topology.map());
         let wires = join_all(map.holders.iter().map(async |server| {
-            let (wire, mut driver) = Wire::new(redis, server);
+            let (wire, mut driver) = Driver::with_wire(redis, server);
             driver.connect_once().await;
             tokio::spawn(driver.run());
             wire
@@ -92,7 +93,7 @@ impl Routes {
 
     /// A wire that connects as its first work comes.
     fn wire(&self, server: &Arc<Server>) -> Wire {
-        let (wire, driver) = Wire::new(&self.redis, server);
+        let (wire, driver) = Driver::with_wire(&self.redis, server);
         tokio::spawn(driver.run());
         wire
     }

@@ -7,11 +7,10 @@ use smallvec::{SmallVec, smallvec};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::driver::Driver;
 use crate::limit::{Charges, Refund};
 use crate::store::Answer;
 use crate::store::redis::cluster::Redirect;
-use crate::store::redis::{Error, Redis, server::Server};
+use crate::store::redis::{Error, Redis};
 
 /// Jobs that may wait.
 const QUEUE: usize = 4096;
@@ -62,12 +61,10 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// A wire, and what drives it; not connected yet.
-    pub(super) fn new(redis: &Arc<Redis>, server: &Arc<Server>) -> (Self, Driver) {
+    /// A wire, and where its jobs arrive; whoever takes them says in `lost` whether it can.
+    pub(super) fn new(redis: Arc<Redis>, lost: Arc<AtomicBool>) -> (Self, mpsc::Receiver<Job>) {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let lost = Arc::new(AtomicBool::new(false));
-        let driver = Driver::new(Arc::clone(redis), Arc::clone(server), queue, Arc::clone(&lost));
-        (Self { jobs, redis: Arc::clone(redis), lost }, driver)
+        (Self { jobs, redis, lost }, queue)
     }
 
     /// Whether the connection is given up for now.
