@@ -212,12 +212,14 @@ class Bench:
         both = self.load(port, 64, seconds, {"BENCH_BODY": '{"policy":"both","key":"user:%d"}'})
         over = self.load(port, 64, seconds, {"BENCH_BODY": '{"policy":"over","key":"hot"}', "BENCH_KEYS": 1})
         many = self.load(port, 2000, seconds, {})
+        nothing = [self.load(self.memory.port, count, seconds, {"BENCH_PATH": "/noop"})["rate"] for count in (64, 2000)]
         return [
             ("batches of 100, checks/s", f"{batch['rate'] * 100:,.0f}"),
             ("batches of 100, Redis us per check", f"{batch['us'] / 100:.2f}"),
             ("throttle and day quota / one throttle, Redis us", f"{both['us'] / one['us']:.2f}"),
             ("a leased key far over its limit, Redis calls per second", f"{over['calls_per_second']:.0f}"),
             ("2,000 connections / 64, exact", f"{many['rate'] / one['rate']:.2f}"),
+            ("2,000 connections / 64, no-op", f"{nothing[1] / nothing[0]:.2f}"),
         ]
 
 

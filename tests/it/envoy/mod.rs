@@ -36,6 +36,9 @@ descriptors:
       - key: plan
         value: gold
         rate_limit: { unit: year, requests_per_unit: 5 }
+        descriptors:
+          - key: region
+            rate_limit: { unit: year, requests_per_unit: 7 }
       - key: plan
         rate_limit: { unit: year, requests_per_unit: 1 }
   - key: number
@@ -137,6 +140,7 @@ fn a_descriptor_meets_the_exact_value_else_the_first_pattern_else_the_key_alone(
         ("for each value apart",                            &[("user", "bob")],                     2),
         ("deeper, by value",                                &[("user", "alice"), ("plan", "gold")], 5),
         ("deeper, by key",                                  &[("user", "alice"), ("plan", "tin")],  1),
+        ("deeper still",                                    &[("user", "alice"), ("plan", "gold"), ("region", "eu")], 7),
         ("a number is a value",                             &[("number", "404")],                   1),
         ("no value and no key",                             &[("number", "200")],                   10),
         ("another order of entries",                        &[("plan", "tin"), ("user", "alice")],  10),
