@@ -150,6 +150,11 @@ impl Reader<'_> {
         }
         let unit = self.unit(written, &at)?;
         let limit = if written.unlimited {
+            if written.refines() {
+                let why =
+                    "algorithm, burst, time_zone and unit_multiplier are for a limit; this is none";
+                self.fault(&at, why);
+            }
             None
         } else {
             let rule = self.limit_rule(written, unit, &at)?;

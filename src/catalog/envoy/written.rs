@@ -66,6 +66,16 @@ pub(super) struct WrittenRateLimit {
     pub(super) unit_multiplier: Option<u32>,
 }
 
+impl WrittenRateLimit {
+    /// Whether it says of the limit more than envoyproxy/ratelimit can.
+    pub(super) fn refines(&self) -> bool {
+        self.algorithm != Algorithm::FixedWindow
+            || self.burst.is_some()
+            || self.time_zone.is_some()
+            || self.unit_multiplier.is_some()
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenReplaced {
