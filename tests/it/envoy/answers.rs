@@ -89,9 +89,12 @@ fn negative_hits_give_back_at_most_what_was_charged() {
         let flags = if flags.is_empty() { flags } else { [flags, vec!["--store", &url]].concat() };
         let served = serve(CONFIG, &flags);
         for entries in [&[("user", "x")], &[("bucket", "x")]] {
-            let most = served.passing(10, entries);
             let back =
                 |hits| RateLimitDescriptor { is_negative_hits: true, ..costs(hits, entries) };
+            assert!(served.passes(entries));
+            let _answer = served.ask(vec![back(1)]);
+            let most = served.passing(10, entries);
+            assert_eq!(most, if entries[0].0 == "user" { 2 } else { 3 }, "all of it was there");
             let answer = served.ask(vec![back(1)]);
             assert_eq!((answer.overall_code(), answer.statuses[0].limit_remaining), (Code::Ok, 1));
             crate::support::eventually("the refusal is forgotten", || served.passes(entries));
