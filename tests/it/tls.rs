@@ -87,6 +87,25 @@ fn checks_and_the_admin_api_are_served_over_tls_and_only_so() {
 }
 
 #[test]
+fn commands_manage_a_service_that_asks_for_certificates() {
+    let files = Files::new();
+    let node = node(&files.flags(&MUTUAL));
+    let run = |trust: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["plans", "list", "--token", "token", "--url"]);
+        command.arg(node.admin().replace("127.0.0.1", "https://localhost"));
+        command.args(trust).current_dir(files.dir.path()).output().unwrap()
+    };
+    let known = run(&["--ca", "ca.pem", "--client-cert", "cert.pem", "--client-key", "key.pem"]);
+    assert!(known.status.success() && known.stdout.starts_with(b"ID "), "{known:?}");
+    for (stranger, why) in [(&[] as &[&str], "--ca"), (&["--ca", "ca.pem"], "no answer")] {
+        let output = run(stranger);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{output:?}");
+    }
+}
+
+#[test]
 fn envoys_grpc_is_served_over_tls() {
     let files = Files::new();
     let limits = "domain: d\ndescriptors: [ { key: k, rate_limit: { unit: second, requests_per_unit: 1 } } ]\n";

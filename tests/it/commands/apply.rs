@@ -1,6 +1,8 @@
 //! `tollgate diff` and `tollgate apply` against a running node.
 
 use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -58,6 +60,34 @@ fn differing(node: &Node, text: &str) -> String {
     let (code, out, said) = run(node, &Written::new(text).with("diff", ""));
     assert_eq!((code, &*said), (Some(i32::from(!out.is_empty())), ""), "{out}");
     out
+}
+
+#[test]
+fn at_a_terminal_it_asks_and_does_as_it_is_told() {
+    let node = node();
+    let file = Written::new(FILE);
+    let answering = |answer: &str| {
+        // A terminal of util-linux', which Debian always has.
+        let url = format!("--url http://{}", node.admin());
+        let words = format!("{} {}", env!("CARGO_BIN_EXE_tollgate"), file.with("apply", &url));
+        let mut terminal = Command::new("script")
+            .args(["-qec", &words, "/dev/null"])
+            .env("TOLLGATE_ADMIN_TOKEN", TOKEN)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        terminal.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        let output = terminal.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = answering("no\n");
+    assert!(code == Some(1) && said.contains("[y/N]"), "{code:?} {said}");
+    assert!(said.contains("nothing was changed"), "{said}");
+    assert_eq!(shown(&node, "plans list"), json!([]));
+    let (code, said) = answering("y\n");
+    assert!(code == Some(0) && said.contains("3 of 3 changes made"), "{code:?} {said}");
+    assert_eq!(shown(&node, "plans list")[0]["id"], "basic");
 }
 
 #[test]
