@@ -1,22 +1,17 @@
-//! One connection to Redis: how it is made, tried, and what its errors mean.
+//! One connection to Redis: how it is made and tried.
 
 use std::time::Duration;
 
-use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError};
 use tokio::time::timeout;
 
-use super::ask::wrong_scheme;
+use super::call::Call;
 use super::cluster::Redirect;
-use super::{Error, Redis, Reply, Servers, call::Call, script, server::Server};
+use super::errors::{meaning, wrong_scheme};
+use super::server::{Server, config};
+use super::{Error, Redis, Reply, Servers, script};
 use crate::limit::{Charge, Limit, Rate, Rule, Subject, Throttle, Unit};
 use crate::time::Micros;
-
-/// Settings of every connection. Answers are waited for by deadline, so they have no timeout here.
-pub(super) fn config(connecting: Duration) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(Some(connecting)).set_response_timeout(None)
-}
 
 impl Redis {
     /// A new connection that has just done a check's work.
@@ -60,7 +55,7 @@ impl Redis {
         let reply = timeout(patience, script::CHECK.run(&probe, connection)).await;
         match reply.map_err(|_| Error::Timeout)?.map_err(|error| meaning(&error))? {
             Ok(reply) => self.clock.observe(Reply::new(reply)?.now),
-            Err(error) => match (Redirect::of(&error, server), &self.servers) {
+            Err(error) => match (Redirect::of(&error, server.host()), &self.servers) {
                 (Some(_), Servers::One(_)) => return Err(wrong_scheme()),
                 (Some(Redirect::Nobody) | None, _) => return Err(meaning(&error)),
                 // Who knows that the slot has just gone elsewhere is alive.
@@ -78,35 +73,4 @@ fn probe_charge(subject: Subject) -> Charge {
     let rule = Rule::Throttle(throttle.unwrap_or_else(|| unreachable!("a constant")));
     let limit = Limit::new("probe", Unit::requests(), rule, false);
     Charge { subject, limit: limit.into(), cost: 1 }
-}
-
-/// What a client's error means for the checks that it befell.
-pub(super) fn meaning(error: &RedisError) -> Error {
-    /// Words of a server that is there but does not write. Before Redis 7 some are wrapped in an ERR.
-    const REFUSALS: [&str; 10] = [
-        "OOM",
-        "READONLY",
-        "MISCONF",
-        "LOADING",
-        "MASTERDOWN",
-        "NOREPLICAS",
-        "CLUSTERDOWN",
-        "MOVED",
-        "NOPERM",
-        "NOAUTH",
-    ];
-    if error.is_timeout() {
-        return Error::Timeout;
-    }
-    if error.is_io_error() || error.is_connection_dropped() || error.is_connection_refusal() {
-        return Error::Unreachable(error.to_string());
-    }
-    let text = error.to_string();
-    let code = error.code().unwrap_or_default();
-    if REFUSALS.iter().any(|word| code == *word || text.contains(word))
-        || error.kind() == ErrorKind::AuthenticationFailed
-    {
-        return Error::Refused(text);
-    }
-    Error::Script(text)
 }

@@ -8,6 +8,7 @@ mod ask;
 mod call;
 mod cluster;
 mod connection;
+mod errors;
 mod lane;
 mod nodes;
 mod registry;

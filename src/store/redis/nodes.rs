@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::aio::MultiplexedConnection;
 
-use super::{Error, Redis, Servers, ask, server::Server};
+use super::{Error, Redis, Servers, errors, server::Server};
 
 /// The nodes by the time of their last heartbeat.
 const NODES: &str = "tg:{nodes}";
@@ -64,7 +64,7 @@ impl Redis {
                 let mut connection = self.meet(server, &ALWAYS).await?;
                 if info(&mut connection, "server", "redis_mode").await.as_deref() == Some("cluster")
                 {
-                    tracing::warn!("{}", ask::wrong_scheme());
+                    tracing::warn!("{}", errors::wrong_scheme());
                 }
             }
             Servers::Cluster(topology) => {

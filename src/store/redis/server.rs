@@ -7,16 +7,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::{Manager, Pool, Runtime};
-use redis::Client;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue};
 use tokio::sync::watch;
 
-use super::connection;
+use super::Error;
+use super::cluster::Redirect;
+use super::errors::meaning;
 use super::url::{Connector, InvalidUrl};
 
 /// The longest that anything apart from the hot path waits for.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The most connections of its pool.
 pub(super) const POOLED: usize = 8;
+
+/// Settings of every connection. Answers are waited for by deadline, so they have no timeout here.
+pub(super) fn config(connecting: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(Some(connecting)).set_response_timeout(None)
+}
 
 /// A server, of which nothing but its address is known.
 pub(super) struct Server {
@@ -40,7 +47,7 @@ impl Server {
         let client = connector.client(host, port)?;
         let manager = Manager::new_with_config(
             client.get_connection_info().clone(),
-            connection::config(PATIENCE).set_response_timeout(Some(PATIENCE)),
+            config(PATIENCE).set_response_timeout(Some(PATIENCE)),
         );
         let pool = manager.map_err(|error| InvalidUrl::new(&error)).and_then(|manager| {
             let pool = Pool::builder(manager).max_size(POOLED).runtime(Runtime::Tokio1);
@@ -53,6 +60,32 @@ impl Server {
     /// The host in its address.
     pub(super) fn host(&self) -> &str {
         self.address.rsplit_once(':').map_or(&self.address, |(host, _)| host)
+    }
+
+    /// One command on a connection of the pool; one that failed does not go back.
+    pub(super) async fn ask<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        is_asking: bool,
+    ) -> Result<Result<T, Redirect>, Error> {
+        let connection = self.pool.get().await;
+        let mut connection = connection.map_err(|error| Error::Unreachable(error.to_string()))?;
+        let answer = if is_asking {
+            let mut both = redis::pipe();
+            both.cmd("ASKING").ignore().add_command(command.clone());
+            both.query_async(&mut connection).await.map(|(answer,)| answer)
+        } else {
+            command.query_async(&mut connection).await
+        };
+        let error = match answer {
+            Ok(answer) => return Ok(Ok(answer)),
+            Err(error) => error,
+        };
+        if let Some(redirect) = Redirect::of(&error, self.host()) {
+            return Ok(Err(redirect));
+        }
+        drop(deadpool_redis::Connection::take(connection));
+        Err(meaning(&error))
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::map::{Address, Told};
 use super::url::{Connector, InvalidUrl};
-use super::{Error, ask::ask_at, server::Server};
+use super::{Error, server::Server};
 use crate::limit::Subject;
 pub(super) use map::Map;
 pub(super) use redirect::Redirect;
@@ -225,6 +225,6 @@ async fn ask_all(servers: &[Arc<Server>], replicas: &mut BTreeSet<Address>) -> V
 
 async fn ask(server: &Server) -> Result<Value, Error> {
     let mut question = redis::cmd("CLUSTER");
-    let answer = timeout(PATIENCE, ask_at(server, question.arg("SLOTS"), false)).await;
+    let answer = timeout(PATIENCE, server.ask(question.arg("SLOTS"), false)).await;
     answer.unwrap_or(Err(Error::Timeout))?.map_err(|_| nobody())
 }

@@ -4,8 +4,6 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::store::redis::server::Server;
-
 /// Why a server of a Cluster has not run a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store::redis) enum Redirect {
@@ -20,13 +18,13 @@ pub(in crate::store::redis) enum Redirect {
 }
 
 impl Redirect {
-    /// What an error of `server` says, if it is one of these.
-    pub(in crate::store::redis) fn of(error: &RedisError, server: &Server) -> Option<Self> {
+    /// What an error of the server at `asked` says, if it is one of these.
+    pub(in crate::store::redis) fn of(error: &RedisError, asked: &str) -> Option<Self> {
         let ErrorKind::Server(kind) = error.kind() else { return None };
         let to = || {
             let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
             // A server that does not know its own name leaves it out.
-            let host = if host.is_empty() { server.host() } else { host };
+            let host = if host.is_empty() { asked } else { host };
             Some((host.to_owned(), port.parse().ok()?))
         };
         match kind {

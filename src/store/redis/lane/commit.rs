@@ -15,7 +15,7 @@ use crate::store::redis::cluster::Redirect;
 use crate::store::redis::reply::{Judged, Reply};
 use crate::store::redis::script::{self, Arguments, Said, Script};
 use crate::store::redis::usage::UsageCall;
-use crate::store::redis::{Error, Redis, connection, server::Server};
+use crate::store::redis::{Error, Redis, errors, server::Server};
 
 /// What became of one script call: of each of its checks, or of none.
 pub(super) type Outcome = Result<Vec<Result<Answer, Undecided>>, Unjudged>;
@@ -162,7 +162,7 @@ async fn say<A: Arguments>(
     connection: &mut MultiplexedConnection,
 ) -> Result<Vec<Said>, Error> {
     let said = timeout_at(deadline, script.run_all(calls, connection)).await;
-    let said = said.map_err(|_| Error::Timeout)?.map_err(|error| connection::meaning(&error))?;
+    let said = said.map_err(|_| Error::Timeout)?.map_err(|error| errors::meaning(&error))?;
     if said.len() != calls.len() {
         return Err(Error::BadReply("there are not as many answers as calls".into()));
     }
@@ -217,9 +217,9 @@ fn decode(redis: &Redis, server: &Server, part: &Part<'_>, said: Said) -> Outcom
 
 /// Why a server did not do what a call asked.
 fn unjudged(server: &Server, error: &RedisError) -> Unjudged {
-    match Redirect::of(error, server) {
+    match Redirect::of(error, server.host()) {
         Some(redirect) => Unjudged::Elsewhere(redirect),
-        None => Unjudged::Failed(connection::meaning(error)),
+        None => Unjudged::Failed(errors::meaning(error)),
     }
 }
 

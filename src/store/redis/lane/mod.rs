@@ -286,6 +286,6 @@ impl Lane {
 fn plain(answer: Result<Answer, Unjudged>) -> Result<Answer, Error> {
     answer.map_err(|unjudged| match unjudged {
         Unjudged::Failed(error) => error,
-        Unjudged::Elsewhere(_) => super::ask::wrong_scheme(),
+        Unjudged::Elsewhere(_) => super::errors::wrong_scheme(),
     })
 }

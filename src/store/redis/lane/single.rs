@@ -8,7 +8,7 @@ use crate::limit::Charges;
 use crate::store::Answer;
 use crate::store::redis::call::Call;
 use crate::store::redis::reply::{Judged, Reply};
-use crate::store::redis::{Error, Redis, Servers, connection, script};
+use crate::store::redis::{Error, Redis, Servers, errors, script};
 
 /// A lane's connection, where `BENCH_SINGLE` asks for it.
 pub(super) struct Single(OnceCell<MultiplexedConnection>);
@@ -30,7 +30,7 @@ impl Single {
             .run(&call, &mut shared.clone())
             .await
             .and_then(|said| said)
-            .map_err(|error| connection::meaning(&error))?;
+            .map_err(|error| errors::meaning(&error))?;
         match Reply::new(value)?.next(charges)? {
             Judged::Verdict(verdict) => Ok(Answer { verdict, index: 0, leased: false }),
             Judged::Elsewhere | Judged::Over | Judged::BadRow(_) => {
