@@ -56,6 +56,9 @@ pub enum Unusable {
     /// There is no certificate in it.
     #[error("{file} holds no certificate (BEGIN CERTIFICATE)", file = .0.display())]
     NoCertificate(PathBuf),
+    /// The machine trusts nobody.
+    #[error("this machine has no certificates of public authorities; install ca-certificates, or name a file")]
+    NoAuthority,
     /// There is no key in it that can be read without a password.
     #[error("{file} holds no private key without a password (BEGIN PRIVATE KEY)", file = .0.display())]
     NoKey(PathBuf),
@@ -124,32 +127,44 @@ impl Tls {
     }
 }
 
-/// The encrypted connection over `stream` to the server called `name`, which an authority in `ca` must
-/// have signed; `identity` is a certificate to show, and its key.
-///
-/// # Errors
-/// Outside where the files cannot be used, inside where no connection comes about.
-pub async fn connect(
-    stream: TcpStream,
-    name: String,
-    ca: &Path,
-    identity: Option<(&Path, &Path)>,
-) -> Result<io::Result<client::TlsStream<TcpStream>>, Unusable> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unfit(ca, &error))?
-        .with_root_certificates(authorities(ca)?);
-    let configuration = match identity {
-        None => builder.with_no_client_auth(),
-        Some((cert, key)) => {
-            let made = builder.with_client_auth_cert(certificates(cert)?, private_key(key)?);
-            made.map_err(|error| refused(cert, key, &error))?
-        }
-    };
-    let Ok(name) = ServerName::try_from(name) else {
-        return Ok(Err(io::ErrorKind::InvalidInput.into()));
-    };
-    Ok(TlsConnector::from(Arc::new(configuration)).connect(name, stream).await)
+/// A client of servers that speak TLS.
+#[derive(Clone)]
+pub struct Client(TlsConnector);
+
+impl Client {
+    /// Trusts whom an authority in `ca` has signed, or without it one of the machine's; `identity` is a
+    /// certificate to show, and its key.
+    ///
+    /// # Errors
+    /// Where the files cannot be used.
+    pub fn new(ca: Option<&Path>, identity: Option<(&Path, &Path)>) -> Result<Self, Unusable> {
+        let roots = ca.map_or_else(machines_authorities, authorities)?;
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unfit(ca.unwrap_or(Path::new("")), &error))?
+            .with_root_certificates(roots);
+        let configuration = match identity {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => {
+                let made = builder.with_client_auth_cert(certificates(cert)?, private_key(key)?);
+                made.map_err(|error| refused(cert, key, &error))?
+            }
+        };
+        Ok(Self(TlsConnector::from(Arc::new(configuration))))
+    }
+
+    /// The encrypted connection over `stream` to the server called `name`.
+    ///
+    /// # Errors
+    /// Where none comes about.
+    pub async fn connect(
+        &self,
+        stream: TcpStream,
+        name: String,
+    ) -> io::Result<client::TlsStream<TcpStream>> {
+        let name = ServerName::try_from(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.0.connect(name, stream).await
+    }
 }
 
 fn configuration(files: &TlsFiles, protocol: &str) -> Result<ServerConfig, Unusable> {
@@ -182,6 +197,12 @@ fn authorities(file: &Path) -> Result<RootCertStore, Unusable> {
         roots.add(authority).map_err(|error| unfit(file, &error))?;
     }
     Ok(roots)
+}
+
+fn machines_authorities() -> Result<RootCertStore, Unusable> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() { Err(Unusable::NoAuthority) } else { Ok(roots) }
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {

@@ -9,6 +9,7 @@ mod duration;
 mod raw;
 mod secret;
 mod tls;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use raw::Raw;
 pub use raw::{Flags, Sources};
 pub use secret::{AccessKey, AdminCredentials, EncryptionKeys, StoreAddress, Token};
 pub use tls::TlsFiles;
+pub use webhook::{Webhook, WebhookSecrets, WebhookUrl};
 
 use crate::catalog::OnStoreFailure;
 
@@ -73,6 +75,8 @@ pub struct Settings {
     pub workers: usize,
     /// Connections open at the same time.
     pub max_connections: usize,
+    /// Who is told of usage, if anybody.
+    pub webhook: Option<Webhook>,
 }
 
 /// A setting that cannot be used, and what to do about it.
@@ -137,6 +141,7 @@ impl TryFrom<Raw> for Settings {
         }
         let (tls, admin_tls) = tls::read(&raw)?;
         let settings = Self {
+            webhook: webhook::read(&raw)?,
             tls,
             admin_tls,
             key_encryption_keys: EncryptionKeys::new(&raw.key_encryption_key)

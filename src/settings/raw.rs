@@ -47,6 +47,12 @@ pub(super) struct Raw {
     pub(super) record: String,
     pub(super) workers: usize,
     pub(super) max_connections: usize,
+    pub(super) webhook_url: String,
+    pub(super) webhook_secret: String,
+    pub(super) webhook_thresholds: String,
+    pub(super) webhook_retry_after: String,
+    pub(super) webhook_ca: String,
+    pub(super) webhook_allow_plaintext: bool,
 }
 
 /// Settings given on the command line; what is not given is left to the weaker sources.
@@ -136,6 +142,21 @@ pub struct Flags {
     /// Connections open at the same time [default: 16384]
     #[arg(long, value_name = "NUMBER")]
     pub max_connections: Option<u64>,
+    /// Where to post that a key has used so much of a quota, with TOLLGATE_WEBHOOK_SECRET [default: none]
+    #[arg(long, value_name = "URL")]
+    pub webhook_url: Option<String>,
+    /// How much of a quota, in percents [default: 80, 90, 100]
+    #[arg(long, value_name = "PERCENT,…")]
+    pub webhook_thresholds: Option<String>,
+    /// From a failed delivery to the first retry; the later ones wait longer [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub webhook_retry_after: Option<String>,
+    /// PEM file with the authorities to trust for an https:// receiver [default: the public ones]
+    #[arg(long, value_name = "FILE")]
+    pub webhook_ca: Option<String>,
+    /// Whether webhooks may leave this machine without TLS [default: false]
+    #[arg(long, value_name = "true|false")]
+    pub webhook_allow_plaintext: Option<String>,
 }
 
 impl Flags {
@@ -165,6 +186,11 @@ impl Flags {
             ("denial_memo", &self.denial_memo),
             ("log_format", &self.log_format),
             ("record", &self.record),
+            ("webhook_url", &self.webhook_url),
+            ("webhook_thresholds", &self.webhook_thresholds),
+            ("webhook_retry_after", &self.webhook_retry_after),
+            ("webhook_ca", &self.webhook_ca),
+            ("webhook_allow_plaintext", &self.webhook_allow_plaintext),
         ];
         let numbers = [
             ("min_nodes", self.min_nodes),

@@ -110,7 +110,7 @@ async fn begin(
             let ca = trust.ca.as_deref().ok_or(NoAnswer::NoAuthority)?;
             let identity = trust.client_cert.as_deref().zip(trust.client_key.as_deref());
             let name = host.host().trim_matches(['[', ']']).to_owned();
-            let stream = tls::connect(stream, name, ca, identity).await?;
+            let stream = tls::Client::new(Some(ca), identity)?.connect(stream, name).await;
             answer(stream.map_err(|error| silent(url, &error))?, request).await
         }
         _ => return Err(wrong()),
