@@ -13,6 +13,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod store;
 pub mod control;
+pub mod webhook;
 pub mod engine;
 pub mod http;
 pub mod grpc;

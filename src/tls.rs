@@ -57,7 +57,9 @@ pub enum Unusable {
     #[error("{file} holds no certificate (BEGIN CERTIFICATE)", file = .0.display())]
     NoCertificate(PathBuf),
     /// The machine trusts nobody.
-    #[error("this machine has no certificates of public authorities; install ca-certificates, or name a file")]
+    #[error(
+        "this machine has no certificates of public authorities; install ca-certificates, or name a file"
+    )]
     NoAuthority,
     /// There is no key in it that can be read without a password.
     #[error("{file} holds no private key without a password (BEGIN PRIVATE KEY)", file = .0.display())]

@@ -7,6 +7,7 @@ mod greeting;
 pub mod import;
 mod listeners;
 mod signals;
+mod webhooks;
 mod worker;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::store::{Counts, Embedded, Memory, Redis, RedisOptions, RedisUrl, Regi
 use crate::telemetry::Metrics;
 use crate::time::SystemClock;
 use crate::tls::{self, Tls};
+use crate::webhook::{Thresholds, Webhooks};
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,9 @@ pub enum Failure {
     /// Certificates or keys cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] tls::Unusable),
+    /// Nothing tells the receiver of webhooks from others.
+    #[error("setting `webhook_ca`: {0}")]
+    Webhooks(#[source] tls::Unusable),
     /// The data directory cannot be used.
     #[error("cannot use the data directory {path}: {why}", path = .0.display(), why = .1)]
     DataDir(std::path::PathBuf, #[source] crate::store::Unopened),
@@ -64,6 +69,7 @@ struct Parts {
     recorder: Option<Recorder>,
     settings: Settings,
     counts: Counts,
+    thresholds: Option<Arc<Thresholds>>,
 }
 
 /// Serves until a signal says to stop, and returns once everything in flight is answered.
@@ -106,7 +112,10 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
     let sync = Arc::new(Sync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));
     let seal = Arc::new(Seal::new(&settings.key_encryption_keys.0));
     let editors = Editors { registry, live: Arc::clone(&live), sync: Arc::clone(&sync), seal };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let webhooks = runtime.block_on(async { webhooks::start(&settings, &counts, &metrics) })?;
     let parts = Arc::new(Parts {
+        thresholds: webhooks.as_ref().map(Webhooks::thresholds),
         live,
         domains,
         directory,
@@ -118,8 +127,7 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
         settings,
         counts,
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(run(&parts, local));
+    let served = runtime.block_on(run(&parts, local, webhooks));
     if let Counts::Memory(memory) = &parts.counts
         && let Err(error) = memory.save()
     {
@@ -165,7 +173,7 @@ fn counts(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, Failure
     Ok(Counts::Redis(Redis::new(&options, Arc::clone(metrics))?))
 }
 
-async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
+async fn run(parts: &Arc<Parts>, local: Memory, webhooks: Option<Webhooks>) -> Result<(), Failure> {
     let signals = Signals::install()?;
     raise_open_files();
     prepare_store(parts, local).await;
@@ -206,6 +214,9 @@ async fn run(parts: &Arc<Parts>, local: Memory) -> Result<(), Failure> {
     }
     for worker in workers {
         let _panicked = tokio::task::spawn_blocking(move || worker.join()).await;
+    }
+    if let Some(webhooks) = webhooks {
+        webhooks.stop().await;
     }
     tracing::info!("stopped");
     Ok(())

@@ -43,6 +43,7 @@ async fn run(
         metrics: Arc::clone(&metrics),
         recorder: parts.recorder.clone(),
         deadline: parts.settings.check_deadline,
+        thresholds: parts.thresholds.clone(),
         denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
     });
     let node = Arc::new(Node { engine, metrics, shared });

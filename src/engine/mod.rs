@@ -22,6 +22,7 @@ use crate::control::{Client, Directory, Live};
 use crate::limit::Charges;
 use crate::store::{Answer, Error, MAX_CHARGES, Store};
 use crate::telemetry::{Outcome, WorkerMetrics};
+use crate::webhook::Thresholds;
 pub use decision::{DecidedBy, Decision, Judged, Status};
 pub use fallback::{Fallback, Fallen};
 use memo::Memo;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub deadline: Duration,
     /// Whether refusals are remembered, by one of how many workers.
     pub denial_memo: Option<usize>,
+    /// What looks for quotas that reach a threshold.
+    pub thresholds: Option<Arc<Thresholds>>,
 }
 
 /// What is known of a check before the store is asked.
@@ -189,6 +192,11 @@ impl Engine {
             Ok(answer) => answer,
             Err(error) => return self.fall_back(known, charges, &error),
         };
+        if let Some(thresholds) = &self.parts.thresholds
+            && let (Some(key), Some(plan)) = (&known.key, &known.met.plan)
+        {
+            thresholds.look(key, plan, charges, &answer.verdict);
+        }
         let mut decision = self.verdict(charges, &answer);
         for judged in
             decision.limits.iter().filter(|judged| judged.limit.shadow() && !judged.standing.fits)

@@ -153,6 +153,15 @@ impl Calendar {
         }
     }
 
+    /// The instant at which the window of this name begins.
+    #[must_use]
+    pub fn beginning_of(&self, start: Start) -> Micros {
+        match self.period {
+            Period::Seconds(_) => Micros::from_secs(start.get()),
+            _ => self.start_of(start.date()),
+        }
+    }
+
     /// The instant at which the window of this name ends.
     #[must_use]
     pub fn end_of(&self, start: Start) -> Micros {
@@ -257,6 +266,7 @@ mod tests {
             prop_assert!(windows.bounds.is_sorted() && windows.starts.is_sorted());
             let (name, end) = windows.at(now).unwrap();
             prop_assert_eq!(calendar.end_of(name), end);
+            prop_assert!(calendar.beginning_of(name) <= now && windows.bounds.contains(&calendar.beginning_of(name)));
             // The neighbour's own windows agree about where the seam is.
             let after = calendar.windows(end);
             prop_assert!(after.bounds.contains(&end));

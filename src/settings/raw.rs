@@ -142,7 +142,7 @@ pub struct Flags {
     /// Connections open at the same time [default: 16384]
     #[arg(long, value_name = "NUMBER")]
     pub max_connections: Option<u64>,
-    /// Where to post that a key has used so much of a quota, with TOLLGATE_WEBHOOK_SECRET [default: none]
+    /// Where to post that a key has used so much of a quota; needs a secret in the environment [default: none]
     #[arg(long, value_name = "URL")]
     pub webhook_url: Option<String>,
     /// How much of a quota, in percents [default: 80, 90, 100]

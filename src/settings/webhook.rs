@@ -197,7 +197,9 @@ mod tests {
 
     #[test]
     fn an_address_is_encrypted_or_loopback_or_meant_not_to_be() {
-        for url in ["https://a.example/x", "http://127.0.0.1:9/", "http://[::1]/", "http://localhost"] {
+        for url in
+            ["https://a.example/x", "http://127.0.0.1:9/", "http://[::1]/", "http://localhost"]
+        {
             assert!(read(&[("URL", url), ("SECRET", SECRET)]).is_ok(), "{url}");
         }
         let open = [("URL", "http://a.example"), ("SECRET", SECRET), ("ALLOW_PLAINTEXT", "true")];

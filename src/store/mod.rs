@@ -5,6 +5,7 @@
 
 mod counts;
 mod memory;
+mod outbox;
 mod redis;
 mod registry;
 
@@ -15,6 +16,7 @@ use crate::limit::{Charge, Charges, Refund};
 use crate::time::Micros;
 pub use counts::{Counts, Usage};
 pub use memory::Memory;
+pub use outbox::{Due, EmbeddedOutbox, Event, Outbox};
 pub use redis::{InvalidUrl, Lane, Redis, RedisOptions, RedisUrl, SCRIPT};
 pub use registry::{Change, Changes, Embedded, Note, Registry, Uncommitted, Unopened};
 

@@ -11,6 +11,7 @@ use prometheus::{
 
 use super::WorkerMetrics;
 use super::register::{counters, gauges, histogram, opts, registered};
+use super::webhooks::WebhookMetrics;
 
 /// From 50 µs, where a decision in memory lies, to beyond any sane deadline.
 const LATENCY_BUCKETS: [f64; 14] = [
@@ -101,6 +102,8 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// `tollgate_connections`
     pub connections: IntGauge,
+    /// Those of webhooks.
+    pub webhooks: WebhookMetrics,
 }
 
 impl Metrics {
@@ -221,6 +224,7 @@ impl Metrics {
                 r,
                 IntGauge::with_opts(opts("connections", "Open HTTP connections.")),
             ),
+            webhooks: WebhookMetrics::new(r),
             registry,
             workers: Mutex::default(),
         };

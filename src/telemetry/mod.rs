@@ -6,8 +6,10 @@
 mod logs;
 mod metrics;
 mod register;
+mod webhooks;
 mod worker;
 
 pub use logs::init_logs;
 pub use metrics::{Metrics, Outcome, STORE_ERRORS};
+pub use webhooks::{Delivery, WebhookMetrics};
 pub use worker::WorkerMetrics;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::repository;
 
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "time",
     "watch",
     "limit",
@@ -16,6 +16,7 @@ const ORDER: [&str; 15] = [
     "tls",
     "store",
     "control",
+    "webhook",
     "engine",
     "http",
     "grpc",

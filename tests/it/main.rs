@@ -42,3 +42,4 @@ mod redis_cluster;
 mod rules;
 mod tls;
 mod twins;
+mod webhooks;

@@ -11,6 +11,7 @@ mod connection;
 mod errors;
 mod lane;
 mod nodes;
+mod outbox;
 mod registry;
 mod reply;
 mod script;

@@ -99,7 +99,8 @@ impl Redis {
     }
 }
 
-fn read<T: FromRedisValue>(value: Option<Value>) -> Result<T, Error> {
+/// The next value of a reply.
+pub(super) fn read<T: FromRedisValue>(value: Option<Value>) -> Result<T, Error> {
     let value = value.ok_or_else(|| Error::BadReply("the answer is too short".into()))?;
     T::from_redis_value(value).map_err(|error| Error::BadReply(error.to_string()))
 }

@@ -6,6 +6,7 @@ pub mod http;
 pub mod node;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod redis;
 pub mod redis_cluster;
 pub mod tls;

@@ -1,0 +1,26 @@
+-- Takes events that are due: nobody else is given them until the claim ends.
+--
+-- KEYS[1]  the queue, as lua/outbox_note.lua writes it
+-- KEYS[2]  the events
+-- ARGV[1]  how long the claim holds, in milliseconds
+-- ARGV[2]  the most events to take
+-- Returns  the time in milliseconds, how many events there are, and for each that is taken its id, the
+--          number of this attempt, and what is told
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local reply = { now, redis.call('ZCARD', KEYS[1]) }
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])
+for _, id in ipairs(due) do
+  local entry = redis.call('HGET', KEYS[2], id)
+  if entry then
+    local attempts, told = string.match(entry, '^(%d+) (.*)$')
+    attempts = attempts + 1
+    redis.call('HSET', KEYS[2], id, attempts .. ' ' .. told)
+    redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[1]), id)
+    for _, part in ipairs({ id, attempts, told }) do reply[#reply + 1] = part end
+  else
+    redis.call('ZREM', KEYS[1], id)
+  end
+end
+return reply

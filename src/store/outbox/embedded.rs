@@ -1,0 +1,135 @@
+//! The outbox of one process: a redb file beside the registry's, or the same in memory.
+//!
+//! Each call is one transaction, on the disk when it returns.
+
+use std::path::Path;
+
+use redb::backends::InMemoryBackend;
+use redb::{
+    Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    TableDefinition,
+};
+
+use super::{Claim, Due, Event, HELD, MOST};
+use crate::store::Unopened;
+use crate::time::{Clock as _, Micros, SystemClock};
+
+/// By id: when it is due in microseconds, the attempts made, and what is told.
+const EVENTS: TableDefinition<'_, &str, (u64, u64, &str)> = TableDefinition::new("events");
+/// The order in which they are due.
+const QUEUE: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("queue");
+/// What was noted, by when that may be forgotten.
+const NOTED: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("noted");
+
+/// The outbox of one process.
+pub struct EmbeddedOutbox(Database);
+
+impl EmbeddedOutbox {
+    /// Events that a restart forgets.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new());
+        Self(database.unwrap_or_else(|error| unreachable!("memory that is empty: {error}")))
+    }
+
+    /// Events in `folder`, which is made where it is missing.
+    ///
+    /// # Errors
+    /// Where the folder or its file cannot be used.
+    pub fn open(folder: &Path) -> Result<Self, Unopened> {
+        std::fs::create_dir_all(folder)?;
+        Ok(Self(Database::create(folder.join("outbox.redb"))?))
+    }
+
+    pub(super) fn note(&self, events: &[Event]) -> Result<usize, redb::Error> {
+        let now = SystemClock.now().get();
+        let transaction = self.0.begin_write()?;
+        let dealt_with = {
+            let mut noted = transaction.open_table(NOTED)?;
+            let (mut entries, mut queue) =
+                (transaction.open_table(EVENTS)?, transaction.open_table(QUEUE)?);
+            while noted.first()?.is_some_and(|(key, _)| key.value().0 <= now) {
+                noted.pop_first()?;
+            }
+            let mut dealt_with = 0;
+            for Event { id, body, remembered } in events {
+                let place = (remembered.get(), &**id);
+                if noted.get(place)?.is_none() {
+                    if entries.len()? >= MOST {
+                        break;
+                    }
+                    noted.insert(place, ())?;
+                    entries.insert(&**id, (now, 0, &**body))?;
+                    queue.insert((now, &**id), ())?;
+                }
+                dealt_with += 1;
+            }
+            dealt_with
+        };
+        transaction.commit()?;
+        Ok(dealt_with)
+    }
+
+    pub(super) fn claim(&self, most: usize) -> Result<Claim, redb::Error> {
+        let now = SystemClock.now();
+        let (ids, waiting) = self.due(now, most)?;
+        let mut due = Vec::with_capacity(ids.len());
+        if !ids.is_empty() {
+            let transaction = self.0.begin_write()?;
+            for id in ids {
+                if let Some((body, attempt)) = moved(&transaction, &id, now + HELD, 1)? {
+                    due.push(Due { id, body, attempt });
+                }
+            }
+            transaction.commit()?;
+        }
+        Ok(Claim { now, waiting, due })
+    }
+
+    /// Which are due, and how many there are; it writes nothing, since mostly there are none.
+    fn due(&self, now: Micros, most: usize) -> Result<(Vec<String>, u64), redb::Error> {
+        let queue = match self.0.begin_read()?.open_table(QUEUE) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Vec::new(), 0)),
+            queue => queue?,
+        };
+        let due = queue.range(..(now.get() + 1, ""))?.take(most);
+        let ids = due.map(|entry| Ok(entry?.0.value().1.to_owned()));
+        Ok((ids.collect::<Result<_, redb::Error>>()?, queue.len()?))
+    }
+
+    pub(super) fn strike(&self, id: &str) -> Result<(), redb::Error> {
+        let transaction = self.0.begin_write()?;
+        if let Some(entry) = transaction.open_table(EVENTS)?.remove(id)? {
+            transaction.open_table(QUEUE)?.remove((entry.value().0, id))?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    pub(super) fn put_off(&self, id: &str, until: Micros) -> Result<(), redb::Error> {
+        let transaction = self.0.begin_write()?;
+        moved(&transaction, id, until, 0)?;
+        Ok(transaction.commit()?)
+    }
+}
+
+/// Has an event due at another time, after so many attempts more; what it tells, and how many they
+/// are. Nothing where it is struck off.
+fn moved(
+    transaction: &redb::WriteTransaction,
+    id: &str,
+    until: Micros,
+    attempts: u64,
+) -> Result<Option<(String, usize)>, redb::Error> {
+    let mut entries = transaction.open_table(EVENTS)?;
+    let Some((due, made, body)) = entries.get(id)?.map(|entry| {
+        let (due, made, body) = entry.value();
+        (due, made + attempts, body.to_owned())
+    }) else {
+        return Ok(None);
+    };
+    entries.insert(id, (until.get(), made, &*body))?;
+    let mut queue = transaction.open_table(QUEUE)?;
+    queue.remove((due, id))?;
+    queue.insert((until.get(), id), ())?;
+    Ok(Some((body, usize::try_from(made).unwrap_or(usize::MAX))))
+}

@@ -1,0 +1,54 @@
+//! What becomes of webhooks.
+
+use prometheus::{IntCounterVec, IntGauge, Registry};
+
+use super::register::{counters, opts, registered};
+
+/// How an attempt to deliver a webhook ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The receiver has taken it.
+    Delivered,
+    /// It has not, and is asked again.
+    Failed,
+    /// It has not, and is not asked again.
+    GivenUp,
+}
+
+impl Delivery {
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::GivenUp => "given_up",
+        }
+    }
+}
+
+/// The metrics of webhooks.
+pub struct WebhookMetrics {
+    /// `tollgate_webhook_deliveries_total{outcome}`
+    deliveries: IntCounterVec,
+    /// `tollgate_webhooks_waiting`
+    pub waiting: IntGauge,
+}
+
+impl WebhookMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let help = "Attempts to deliver a webhook, by outcome.";
+        let deliveries = counters(registry, "webhook_deliveries_total", help, &["outcome"]);
+        for outcome in [Delivery::Delivered, Delivery::Failed, Delivery::GivenUp] {
+            deliveries.with_label_values(&[outcome.as_str()]);
+        }
+        let help = "Webhooks of all nodes that wait to be delivered, as this node last saw.";
+        let waiting = registered(registry, IntGauge::with_opts(opts("webhooks_waiting", help)));
+        Self { deliveries, waiting }
+    }
+
+    /// Counts one attempt.
+    pub fn attempted(&self, outcome: Delivery) {
+        self.deliveries.with_label_values(&[outcome.as_str()]).inc();
+    }
+}

@@ -1,0 +1,147 @@
+//! What is told of a threshold: the event's body, and the id that is the same on every node.
+//!
+//! Keys are told by their ids, never by their values.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::thresholds::Reached;
+use crate::limit::{Period, Rule};
+use crate::store::Event;
+use crate::time::Micros;
+
+/// How long after a window's end it is remembered what was told of it: a clock that steps back opens
+/// no window again.
+const REMEMBERED_FOR: Micros = Micros::from_secs(86_400);
+
+/// As Standard Webhooks has it: a type, when it happened, and what.
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'static str,
+    timestamp: String,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    key: &'a str,
+    customer_id: Option<&'a str>,
+    plan: &'a str,
+    limit: &'a str,
+    unit: &'a str,
+    period: &'static str,
+    threshold: u8,
+    used: u64,
+    quota: u64,
+    period_start: String,
+    period_end: String,
+}
+
+/// An event for each threshold that was reached.
+pub(super) fn events(reached: &Reached) -> impl Iterator<Item = Event> {
+    reached.thresholds.iter().filter_map(|&threshold| event(reached, threshold))
+}
+
+fn event(reached: &Reached, threshold: u8) -> Option<Event> {
+    let Rule::Quota(quota) = reached.limit.rule() else { return None };
+    let end = quota.calendar.end_of(reached.window);
+    let data = Data {
+        key: &reached.key.id,
+        customer_id: reached.key.customer_id.as_deref(),
+        plan: &reached.plan,
+        limit: reached.limit.name(),
+        unit: reached.limit.unit().as_str(),
+        period: match quota.calendar.period() {
+            Period::Seconds(_) => "seconds",
+            Period::Day => "day",
+            Period::Week(_) => "week",
+            Period::Month(_) => "month",
+        },
+        threshold,
+        used: reached.used,
+        quota: quota.limit,
+        period_start: written(quota.calendar.beginning_of(reached.window)),
+        period_end: written(end),
+    };
+    let body = Body { r#type: "quota.threshold", timestamp: written(reached.at), data };
+    Some(Event {
+        id: id(reached, quota.limit, threshold),
+        body: serde_json::to_string(&body).ok()?,
+        remembered: end + REMEMBERED_FOR,
+    })
+}
+
+/// The same for the same threshold of the same quota, key and window, whoever finds it and how much
+/// is used by then. A quota of another size has other thresholds.
+fn id(reached: &Reached, quota: u64, threshold: u8) -> String {
+    let parts = json!([
+        &*reached.key.id,
+        reached.limit.row().get(),
+        reached.window.get(),
+        quota,
+        threshold
+    ]);
+    let digest = Sha256::digest(parts.to_string());
+    format!("msg_{}", URL_SAFE_NO_PAD.encode(&digest[..16]))
+}
+
+/// A time in RFC 3339.
+fn written(time: Micros) -> String {
+    let time = Timestamp::from_microsecond(time.get().cast_signed());
+    time.unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::catalog::ApiKey;
+    use crate::limit::{Calendar, Limit, Quota, Start, Unit};
+
+    fn reached(key: &str, quota: u64, day: u64) -> Reached {
+        let calendar = Arc::new(Calendar::new(Period::Day, "Europe/Berlin").unwrap());
+        let rule = Rule::Quota(Quota { limit: quota, calendar });
+        Reached {
+            key: Arc::new(ApiKey::new(key)),
+            plan: "free".into(),
+            limit: Arc::new(Limit::new("free/quota", Unit::requests(), rule, false)),
+            window: Start::new(day * 86_400),
+            used: 95,
+            at: Micros::new(1_795_600_000_250_000),
+            thresholds: vec![80, 90],
+        }
+    }
+
+    #[test]
+    fn an_event_says_which_key_has_used_how_much_of_what() {
+        let told: Vec<Event> = events(&reached("acme", 100, 20_781)).collect();
+        assert_eq!(told.len(), 2);
+        assert_eq!(
+            told[0].body,
+            r#"{"type":"quota.threshold","timestamp":"2026-11-25T09:46:40.25Z","data":{"key":"acme","customer_id":null,"plan":"free","limit":"free/quota","unit":"requests","period":"day","threshold":80,"used":95,"quota":100,"period_start":"2026-11-23T23:00:00Z","period_end":"2026-11-24T23:00:00Z"}}"#
+        );
+        assert!(!told[0].id.contains('.') && told[0].id.starts_with("msg_"), "{}", told[0].id);
+    }
+
+    #[test]
+    fn an_id_is_the_events_own_and_the_same_wherever_it_is_found() {
+        let id = |reached: Reached| events(&reached).map(|event| event.id).collect::<Vec<_>>();
+        let first = id(reached("acme", 100, 20_781));
+        let later = Reached { used: 99, at: Micros::ZERO, ..reached("acme", 100, 20_781) };
+        assert_eq!(id(later), first);
+        let others = [
+            reached("acme2", 100, 20_781),
+            reached("acme", 101, 20_781),
+            reached("acme", 100, 20_782),
+        ];
+        let mut all: Vec<String> = others.into_iter().flat_map(id).chain(first).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 8);
+    }
+}

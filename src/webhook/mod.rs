@@ -1,0 +1,69 @@
+//! Webhooks: that a key has used so much of a quota, told once to a receiver, by whichever node.
+//!
+//! Checks are only looked at ([`Thresholds`]). What is found is noted in the store's outbox, and from
+//! there any node delivers it. Who is told what else, and answers of receivers, are not known here.
+
+mod courier;
+mod event;
+mod receiver;
+mod thresholds;
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use courier::Courier;
+use receiver::Receiver;
+pub use thresholds::Thresholds;
+
+use crate::settings::Webhook;
+use crate::store::Outbox;
+use crate::telemetry::Metrics;
+use crate::tls;
+
+/// What notes and delivers events while the node runs.
+pub struct Webhooks {
+    thresholds: Arc<Thresholds>,
+    stop: watch::Sender<bool>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Webhooks {
+    /// Begins; it has to be within a runtime.
+    ///
+    /// # Errors
+    /// Where there is nothing to know an encrypted receiver by.
+    pub fn start(
+        settings: &Webhook,
+        outbox: Outbox,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, tls::Unusable> {
+        let receiver = Receiver::new(settings)?;
+        let retry_after = settings.retry_after;
+        let courier = Courier { outbox, receiver, retry_after, metrics, noted: Notify::new() };
+        let courier = Arc::new(courier);
+        let (thresholds, found) = Thresholds::new(settings.thresholds.clone());
+        let (stop, stopping) = watch::channel(false);
+        let tasks = [
+            tokio::spawn(Arc::clone(&courier).note(found, stopping.clone())),
+            tokio::spawn(courier.deliver(stopping)),
+        ];
+        Ok(Self { thresholds: Arc::new(thresholds), stop, tasks })
+    }
+
+    /// What looks at checks.
+    #[must_use]
+    pub fn thresholds(&self) -> Arc<Thresholds> {
+        Arc::clone(&self.thresholds)
+    }
+
+    /// Notes what has been found, and ends what is being delivered; nobody may look at checks any
+    /// more.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            let _panicked = task.await;
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Who is told: how an event is signed and posted.
+//!
+//! Signatures are those of Standard Webhooks. One attempt is made here, on a connection of its own;
+//! what follows from its answer is for others. Nothing of the answer but its status is read.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper_util::rt::TokioIo;
+use ring::hmac;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::settings::{Webhook, WebhookSecrets, WebhookUrl};
+use crate::tls;
+
+/// How long an attempt may take in all.
+const PATIENCE: Duration = Duration::from_secs(10);
+const AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
+
+/// A receiver of events.
+pub(super) struct Receiver {
+    url: WebhookUrl,
+    keys: Vec<hmac::Key>,
+    tls: Option<tls::Client>,
+}
+
+/// Why an attempt has no answer. It does not repeat the address: its path may be a secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    #[error("no connection: {0}")]
+    Unreachable(#[from] std::io::Error),
+    #[error("no answer: {0}")]
+    Broken(#[from] hyper::Error),
+    #[error("no answer in {PATIENCE:?}")]
+    Slow,
+    #[error("no request can be made of it: {0}")]
+    Unsayable(#[from] axum::http::Error),
+}
+
+impl Receiver {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// Where there is nothing to know an encrypted receiver by.
+    pub(super) fn new(settings: &Webhook) -> Result<Self, tls::Unusable> {
+        let tls = || tls::Client::new(settings.ca.as_deref(), None);
+        let tls = settings.url.is_encrypted().then(tls).transpose()?;
+        Ok(Self { url: settings.url.clone(), keys: keys(&settings.secrets), tls })
+    }
+
+    /// Posts an event once; `now` is the time in seconds since 1970 that is signed with it.
+    pub(super) async fn post(
+        &self,
+        id: &str,
+        now: u64,
+        body: String,
+    ) -> Result<StatusCode, NoAnswer> {
+        let attempt = tokio::time::timeout(PATIENCE, self.try_post(id, now, body));
+        attempt.await.unwrap_or(Err(NoAnswer::Slow))
+    }
+
+    async fn try_post(&self, id: &str, now: u64, body: String) -> Result<StatusCode, NoAnswer> {
+        let request = Request::post(self.url.path())
+            .header(header::HOST, self.url.authority())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_LENGTH, body.len())
+            .header(header::USER_AGENT, AGENT)
+            .header("webhook-id", id)
+            .header("webhook-timestamp", now)
+            .header("webhook-signature", signatures(&self.keys, id, now, &body))
+            .body(Body::from(body))?;
+        let stream = TcpStream::connect((self.url.host(), self.url.port())).await?;
+        match &self.tls {
+            None => answer(stream, request).await,
+            Some(tls) => {
+                let name = self.url.host().to_owned();
+                answer(tls.connect(stream, name).await?, request).await
+            }
+        }
+    }
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Body>,
+) -> Result<StatusCode, NoAnswer> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let response = sender.send_request(request);
+    tokio::pin!(response);
+    // Both end here: whatever else the receiver would say, nobody waits for it.
+    tokio::select! {
+        biased;
+        answer = &mut response => Ok(answer?.status()),
+        // Then the answer has come, or never will.
+        _ended = connection => Ok(response.await?.status()),
+    }
+}
+
+fn keys(secrets: &WebhookSecrets) -> Vec<hmac::Key> {
+    secrets.0.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret)).collect()
+}
+
+/// A signature by each key, with spaces between them.
+fn signatures(keys: &[hmac::Key], id: &str, now: u64, body: &str) -> String {
+    let signed = format!("{id}.{now}.{body}");
+    keys.iter().fold(String::new(), |mut signatures, key| {
+        let space = if signatures.is_empty() { "" } else { " " };
+        let signature = STANDARD.encode(hmac::sign(key, signed.as_bytes()));
+        let _infallible = write!(signatures, "{space}v1,{signature}");
+        signatures
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_the_one_that_the_standards_example_has() {
+        let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let keys = keys(&WebhookSecrets(vec![secret, vec![7; 24]]));
+        let (id, now) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330);
+        let signed = signatures(&keys, id, now, r#"{"test": 2432232314}"#);
+        let (first, second) = signed.split_once(' ').unwrap();
+        assert_eq!(first, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert!(second.starts_with("v1,") && second.len() == first.len());
+    }
+}

@@ -1,0 +1,199 @@
+//! Which quotas have reached a threshold, as the store's verdicts show them.
+//!
+//! The hot path: a check whose quotas are below the lowest threshold costs a comparison for each, and
+//! one above it a look at what this node has told already. Telling is for others: what is found here
+//! goes to a queue, and where that is full, the key's next check finds it again.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use tokio::sync::mpsc;
+
+use crate::algorithm::Verdict;
+use crate::catalog::ApiKey;
+use crate::limit::{Charge, Charges, Limit, Rule, Start};
+use crate::time::Micros;
+
+/// The most quotas of keys that a node remembers; a forgotten one is noted again, which changes nothing.
+const REMEMBERED: usize = 100_000;
+/// The most findings that wait to be noted.
+const QUEUE: usize = 10_000;
+
+/// A quota that has reached thresholds which this node has not told yet.
+#[derive(Debug)]
+pub(super) struct Reached {
+    pub(super) key: Arc<ApiKey>,
+    pub(super) plan: Arc<str>,
+    pub(super) limit: Arc<Limit>,
+    pub(super) window: Start,
+    pub(super) used: u64,
+    /// The store's clock.
+    pub(super) at: Micros,
+    /// In whole percents.
+    pub(super) thresholds: Vec<u8>,
+}
+
+/// Finds thresholds that are reached; one for all workers of a node.
+pub struct Thresholds {
+    percents: Vec<u8>,
+    told: Cache<([u8; 16], u64), Told>,
+    queue: mpsc::Sender<Reached>,
+}
+
+/// What of a quota is told already: so many thresholds of a window, when the quota was so large.
+#[derive(Clone, Copy)]
+struct Told {
+    window: Start,
+    quota: u64,
+    thresholds: usize,
+}
+
+impl Thresholds {
+    /// These percents, rising, and where what reaches them is found.
+    pub(super) fn new(percents: Vec<u8>) -> (Self, mpsc::Receiver<Reached>) {
+        let (queue, found) = mpsc::channel(QUEUE);
+        (Self { percents, told: Cache::new(REMEMBERED), queue }, found)
+    }
+
+    /// Looks at what a key's check has found of its plan's enforced quotas, whether it passed, was
+    /// refused, or only looked. Shadow limits are only tried, and nobody is told of them.
+    pub fn look(&self, key: &Arc<ApiKey>, plan: &Arc<str>, charges: &Charges, verdict: &Verdict) {
+        for (charge, reading) in charges.iter().zip(&verdict.readings) {
+            let Rule::Quota(quota) = charge.limit.rule() else { continue };
+            if !charge.limit.refuses_alone() || charge.subject != key.subject {
+                continue;
+            }
+            // What passes has been charged to every limit that refuses.
+            let added = if verdict.allowed { charge.amount() } else { 0 };
+            // Less than nothing is used where more was granted than used.
+            let used = u64::try_from(reading.held).unwrap_or(0) + added;
+            let has_reached = |&percent: &u8| used * 100 >= u64::from(percent) * quota.limit;
+            let reached = self.percents.partition_point(has_reached);
+            if reached == 0 {
+                continue;
+            }
+            let now = Told { window: reading.window, quota: quota.limit, thresholds: reached };
+            self.tell(charge, now, |thresholds| Reached {
+                key: Arc::clone(key),
+                plan: Arc::clone(plan),
+                limit: Arc::clone(&charge.limit),
+                window: reading.window,
+                used,
+                at: verdict.now,
+                thresholds,
+            });
+        }
+    }
+
+    fn tell(&self, charge: &Charge, now: Told, found: impl FnOnce(Vec<u8>) -> Reached) {
+        let counter = (charge.subject.digest(), charge.limit.row().get());
+        let same = |told: &Told| told.window == now.window && told.quota == now.quota;
+        let before = self.told.get(&counter).filter(same).map_or(0, |told| told.thresholds);
+        if before >= now.thresholds {
+            return;
+        }
+        let new = self.percents[before..now.thresholds].to_vec();
+        if self.queue.try_send(found(new)).is_ok() {
+            self.told.insert(counter, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::algorithm::Reading;
+    use crate::limit::{Calendar, Period, Quota, Subject, Unit};
+    use smallvec::smallvec;
+
+    fn quota(limit: u64, shadow: bool) -> Arc<Limit> {
+        let calendar = Arc::new(Calendar::new(Period::Day, "UTC").unwrap());
+        let rule = Rule::Quota(Quota { limit, calendar });
+        Arc::new(Limit::new("p/quota", Unit::requests(), rule, shadow))
+    }
+
+    struct Looking(Thresholds, mpsc::Receiver<Reached>);
+
+    impl Looking {
+        fn new() -> Self {
+            let (thresholds, found) = Thresholds::new(vec![80, 90, 100]);
+            Self(thresholds, found)
+        }
+
+        /// The thresholds that a check tells which costs so much where so much was used.
+        fn tells(&mut self, limit: &Arc<Limit>, held: i64, cost: u64, day: u64) -> Vec<u8> {
+            self.tells_of(Subject::api_key("k"), limit, held, cost, day)
+        }
+
+        fn tells_of(
+            &mut self,
+            subject: Subject,
+            limit: &Arc<Limit>,
+            held: i64,
+            cost: u64,
+            day: u64,
+        ) -> Vec<u8> {
+            let charge = Charge { subject, limit: Arc::clone(limit), cost };
+            let reading = Reading { held, window: Start::new(day * 86_400) };
+            let allowed = crate::algorithm::fits(&charge, reading);
+            let verdict = Verdict { now: Micros::ZERO, allowed, readings: smallvec![reading] };
+            let charges = [charge].into_iter().collect();
+            self.0.look(&Arc::new(ApiKey::new("k")), &"p".into(), &charges, &verdict);
+            self.1.try_recv().map(|reached| reached.thresholds).unwrap_or_default()
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_threshold_is_told_once_when_what_was_used_has_reached_it() {
+        let (mut look, limit) = (Looking::new(), quota(10, false));
+        let steps = [
+            // why                                        held cost day told
+            ("one below the lowest",                      6,   1,   1,  vec![]),
+            ("less than nothing is used after a grant",   -5,  1,   1,  vec![]),
+            ("exactly the lowest, by this very charge",   7,   1,   1,  vec![80]),
+            ("it is told",                                8,   0,   1,  vec![]),
+            ("a refusal charges nothing",                 8,   5,   1,  vec![]),
+            ("a look is enough",                          9,   0,   1,  vec![90]),
+            ("a refusal, too",                            10,  1,   1,  vec![100]),
+            ("less is used after a grant, and once more", 8,   1,   1,  vec![]),
+            ("a new day begins anew, all at once",        0,   10,  2,  vec![80, 90, 100]),
+        ];
+        for (why, held, cost, day, told) in steps {
+            assert_eq!(look.tells(&limit, held, cost, day), told, "{why}");
+        }
+        assert_eq!(look.tells(&quota(8, false), 7, 0, 2), [80], "another size is another quota");
+    }
+
+    #[test]
+    fn only_the_keys_own_enforced_quotas_are_told() {
+        let mut look = Looking::new();
+        assert!(look.tells(&quota(10, true), 9, 0, 1).is_empty());
+        let policy = Subject::policy("p", "k");
+        assert!(look.tells_of(policy, &quota(10, false), 9, 0, 1).is_empty());
+        let largest = quota(crate::time::MAX_EXACT, false);
+        let full = crate::time::MAX_EXACT.cast_signed();
+        assert_eq!(look.tells(&largest, full, 0, 1), [80, 90, 100]);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_found_again() {
+        let (thresholds, mut found) = Thresholds::new(vec![50]);
+        let (limit, plan) = (quota(2, false), Arc::from("p"));
+        let look = |number: usize| {
+            let key = Arc::new(ApiKey::new(&number.to_string()));
+            let charge = Charge { subject: key.subject, limit: Arc::clone(&limit), cost: 0 };
+            let reading = Reading { held: 1, window: Start::new(0) };
+            let verdict =
+                Verdict { now: Micros::ZERO, allowed: true, readings: smallvec![reading] };
+            thresholds.look(&key, &plan, &[charge].into_iter().collect(), &verdict);
+        };
+        (0..=QUEUE).for_each(look);
+        for _ in 0..QUEUE {
+            found.try_recv().unwrap();
+        }
+        (0..=QUEUE).for_each(look);
+        assert_eq!(&*found.try_recv().unwrap().key.id, QUEUE.to_string());
+        assert!(found.try_recv().is_err(), "the others were told");
+    }
+}

@@ -1,0 +1,173 @@
+//! Webhooks where something fails: the receiver, a node, Redis.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use super::{CATALOG, SECRET, node, uses};
+use crate::support::node::Node;
+use crate::support::receiver::Receiver;
+use crate::support::redis::RedisServer;
+use crate::support::tls::Authority;
+use crate::support::{eventually, free_port};
+
+/// A receiver's address at which nobody listens.
+fn nobody() -> (u16, String) {
+    let port = free_port();
+    (port, format!("http://127.0.0.1:{port}/"))
+}
+
+#[test]
+fn what_a_receiver_does_not_take_is_sent_again_under_the_same_id_until_it_does() {
+    let receiver = Receiver::start();
+    receiver.answers(503);
+    let node = node(&receiver.url(), &[]);
+    assert_eq!(uses(&node, "a", 160), 200);
+    eventually("it is tried again", || receiver.deliveries().len() >= 2);
+    // A redirect is no delivery, and is not followed.
+    receiver.answers(307);
+    let before = receiver.deliveries().len();
+    eventually("and again", || receiver.deliveries().len() > before + 1);
+    receiver.answers(200);
+    let taken = || node.metric("tollgate_webhook_deliveries_total", "\"delivered\"");
+    eventually("it is taken", || taken() == 1.0);
+    assert_eq!(node.metric("tollgate_webhooks_waiting", ""), 0.0);
+    let all = receiver.deliveries();
+    assert!(all.iter().all(|delivery| delivery.id() == all[0].id()));
+    assert!(all.iter().all(|delivery| delivery.body == all[0].body));
+    assert!(all.iter().all(|delivery| delivery.path == "/hooks?of=tollgate"));
+    let failed = node.metric("tollgate_webhook_deliveries_total", "\"failed\"");
+    assert_eq!(failed, all.len() as f64 - 1.0);
+}
+
+#[test]
+fn a_receiver_that_is_gone_is_left_alone() {
+    let receiver = Receiver::start();
+    receiver.answers(410);
+    let node = node(&receiver.url(), &[]);
+    assert_eq!(uses(&node, "a", 160), 200);
+    let given_up = || node.metric("tollgate_webhook_deliveries_total", "\"given_up\"");
+    eventually("it is given up", || given_up() == 1.0);
+    assert!(node.log().contains("a webhook is given up"));
+    assert_eq!(node.metric("tollgate_webhooks_waiting", ""), 0.0);
+    receiver.answers(200);
+    assert_eq!(uses(&node, "a", 20), 200);
+    eventually("the next is told", || receiver.told("a") == [80, 90]);
+}
+
+#[test]
+fn a_receiver_that_comes_back_is_told_once_whichever_node_noted_it() {
+    let redis = RedisServer::start();
+    let (port, url) = nobody();
+    let [first, second] = [(); 2].map(|()| node(&url, &["--store", &redis.url()]));
+    assert_eq!(uses(&first, "a", 200), 200);
+    let failed = |node: &Node| node.metric("tollgate_webhook_deliveries_total", "\"failed\"");
+    eventually("they are tried in vain", || failed(&first) + failed(&second) >= 3.0);
+    first.signal(Signal::KILL);
+    drop(first);
+    let receiver = Receiver::on(port);
+    eventually("the other node tells", || receiver.told("a").len() >= 3);
+    assert_eq!(second.stop(), Some(0));
+    assert_eq!(receiver.told("a"), [80, 90, 100]);
+}
+
+#[test]
+fn a_node_that_stops_has_noted_what_it_has_seen() {
+    let redis = RedisServer::start();
+    let (port, url) = nobody();
+    let first = node(&url, &["--store", &redis.url()]);
+    assert_eq!(uses(&first, "a", 160), 200);
+    assert_eq!(first.stop(), Some(0));
+    assert_eq!(redis.ask(&["ZCARD", "tg:{webhooks}"]), redis::Value::Int(1));
+    let receiver = Receiver::on(port);
+    let _second = node(&url, &["--store", &redis.url()]);
+    eventually("another tells it", || receiver.told("a") == [80]);
+}
+
+#[test]
+fn what_redis_does_not_take_is_noted_once_it_does() {
+    let (redis, receiver) = (RedisServer::start(), Receiver::start());
+    let node = node(&receiver.url(), &["--store", &redis.url()]);
+    // Checks are judged, and no part of a script that notes may be done.
+    redis.ask(&["ACL", "SETUSER", "default", "-zadd"]);
+    assert_eq!(uses(&node, "a", 160), 200);
+    eventually("it waits", || node.log().contains("wait to be noted"));
+    assert!(receiver.deliveries().is_empty());
+    redis.ask(&["ACL", "SETUSER", "default", "+zadd"]);
+    eventually("it is told", || receiver.told("a") == [80]);
+    assert_eq!(node.stop(), Some(0));
+}
+
+fn embedded(folder: &Path, url: &str) -> Node {
+    node(url, &["--data-dir", folder.to_str().unwrap()])
+}
+
+#[test]
+fn with_a_data_directory_a_stop_and_a_crash_keep_what_was_not_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, url) = nobody();
+    let first = embedded(dir.path(), &url);
+    assert_eq!(uses(&first, "a", 160), 200);
+    assert_eq!(first.stop(), Some(0));
+    let second = embedded(dir.path(), &url);
+    assert_eq!(uses(&second, "b", 160), 200);
+    eventually("it waits", || second.metric("tollgate_webhooks_waiting", "") == 2.0);
+    second.signal(Signal::KILL);
+    drop(second);
+    let receiver = Receiver::on(port);
+    let third = embedded(dir.path(), &url);
+    eventually("both are told", || receiver.told("a") == [80] && receiver.told("b") == [80]);
+    assert_eq!(third.stop(), Some(0));
+    let fourth = embedded(dir.path(), &url);
+    assert_eq!(uses(&fourth, "a", 0), 200);
+    assert_eq!(uses(&fourth, "a", 20), 200);
+    eventually("the next is told", || receiver.told("a") == [80, 90]);
+    assert_eq!(fourth.stop(), Some(0));
+    assert_eq!(receiver.deliveries().len(), 3, "nothing is told twice");
+}
+
+#[test]
+fn an_encrypted_receiver_is_trusted_only_by_its_authority() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    authority.issue().write(&file("cert.pem"), &file("key.pem"));
+    std::fs::write(file("ca.pem"), &authority.pem).unwrap();
+    std::fs::write(file("other.pem"), &other.pem).unwrap();
+    // A node of its own serves TLS; that it has no such path shows that it was asked.
+    let served = Node::start(&[
+        "--tls-cert",
+        file("cert.pem").to_str().unwrap(),
+        "--tls-key",
+        file("key.pem").to_str().unwrap(),
+    ]);
+    let url = format!("https://localhost:{}/", served.address().rsplit(':').next().unwrap());
+    let tells = |ca: &str| {
+        let environment = [
+            ("TOLLGATE_WEBHOOK_URL", &*url),
+            ("TOLLGATE_WEBHOOK_SECRET", SECRET),
+            ("TOLLGATE_WEBHOOK_CA", file(ca).to_str().unwrap()),
+        ]
+        .map(|(name, value)| (name, value.to_owned()));
+        let environment = environment.each_ref().map(|(name, value)| (*name, &**value));
+        let node = Node::launch(Some(CATALOG), &[], &environment);
+        assert_eq!(uses(&node, "a", 160), 200);
+        eventually("it is tried", || node.log().contains("a webhook was not delivered"));
+        node.log()
+    };
+    assert!(tells("ca.pem").contains("404"));
+    assert!(tells("other.pem").contains("certificate"));
+}
+
+#[test]
+fn a_receiver_that_hangs_holds_up_neither_checks_nor_the_end() {
+    let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", hanging.local_addr().unwrap());
+    let node = node(&url, &[]);
+    assert_eq!(uses(&node, "a", 160), 200);
+    let _connection = hanging.accept().unwrap();
+    assert_eq!(uses(&node, "a", 1), 200);
+    eventually("it is given up for now", || node.log().contains("no answer in"));
+    assert_eq!(node.stop(), Some(0));
+}
