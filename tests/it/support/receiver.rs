@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -51,7 +51,7 @@ impl Receiver {
         std::thread::spawn(move || {
             for stream in listener.incoming().filter_map(Result::ok) {
                 let (status, deliveries) = (Arc::clone(&status), Arc::clone(&deliveries));
-                std::thread::spawn(move || serve(stream, &status, &deliveries));
+                std::thread::spawn(move || serve(&stream, &status, &deliveries));
             }
         });
         receiver
@@ -83,7 +83,7 @@ impl Receiver {
     }
 }
 
-fn serve(stream: std::net::TcpStream, status: &AtomicU16, deliveries: &Mutex<Vec<Delivery>>) {
+fn serve(mut stream: &TcpStream, status: &AtomicU16, deliveries: &Mutex<Vec<Delivery>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut first = String::new();
     reader.read_line(&mut first).unwrap();
@@ -104,5 +104,5 @@ fn serve(stream: std::net::TcpStream, status: &AtomicU16, deliveries: &Mutex<Vec
     // Where it leads to nobody has to know: redirects are not followed.
     let answer =
         format!("HTTP/1.1 {status} X\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n");
-    let _gone = (&stream).write_all(answer.as_bytes());
+    let _gone = stream.write_all(answer.as_bytes());
 }

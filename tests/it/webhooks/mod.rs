@@ -12,6 +12,7 @@ use crate::support::http::Kept;
 use crate::support::node::Node;
 use crate::support::receiver::{Delivery, Receiver};
 use crate::support::redis::RedisServer;
+use crate::support::redis_cluster::RedisCluster;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OLD_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -110,6 +111,23 @@ fn each_threshold_arrives_once_from_two_nodes_under_load() {
 }
 
 #[test]
+fn on_a_redis_cluster_the_outbox_is_shared_as_well() {
+    let (cluster, receiver) = (RedisCluster::start(0, 0), Receiver::start());
+    receiver.answers(500);
+    let nodes = [(); 2].map(|()| node(&receiver.url(), &["--store", &cluster.url()]));
+    for (node, cost) in nodes.iter().zip([170, 30]) {
+        assert_eq!(uses(node, "a", cost), 200);
+    }
+    eventually("all are tried", || receiver.deliveries().len() >= 6);
+    receiver.answers(200);
+    let taken = |node: &Node| node.metric("tollgate_webhook_deliveries_total", "\"delivered\"");
+    eventually("all are taken", || nodes.iter().map(taken).sum::<f64>() == 3.0);
+    let mut told = receiver.told("a");
+    told.dedup();
+    assert_eq!(told, [80, 90, 100]);
+}
+
+#[test]
 fn an_event_is_signed_by_each_secret_and_says_who_used_how_much() {
     let receiver = Receiver::start();
     let secrets = format!("{SECRET}, {OLD_SECRET}");
@@ -204,9 +222,9 @@ fn secrets_and_values_are_in_no_log_metric_or_redis_key() {
     assert_eq!(uses(&node, "a", 200), 200);
     eventually("it is tried", || receiver.deliveries().len() >= 3);
     eventually("the failure is logged", || node.log().contains("500"));
-    let held = ["KEYS *", "HGETALL tg:{webhooks}:events", "ZRANGE tg:{webhooks} 0 -1"]
+    let stored = ["KEYS *", "HGETALL tg:{webhooks}:events", "ZRANGE tg:{webhooks} 0 -1"]
         .map(|words| format!("{:?}", redis.ask(&words.split(' ').collect::<Vec<_>>())));
-    assert!(held[1].contains("quota.threshold"), "{held:?}");
+    assert!(stored[1].contains("quota.threshold"), "{stored:?}");
     let help = Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .args(["serve", "--help"])
         .envs(environment)
@@ -214,7 +232,7 @@ fn secrets_and_values_are_in_no_log_metric_or_redis_key() {
         .unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(help.contains("--webhook-url"));
-    let said = [node.log(), node.get("/metrics").body, help, held.concat()].concat();
+    let said = [node.log(), node.get("/metrics").body, help, stored.concat()].concat();
     for secret in [&SECRET[6..], "T0KEN-in-a-path", "key-of-a"] {
         assert!(!said.contains(secret), "{secret}: {said}");
     }
