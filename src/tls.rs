@@ -130,7 +130,6 @@ impl Tls {
 }
 
 /// A client of servers that speak TLS.
-#[derive(Clone)]
 pub struct Client(TlsConnector);
 
 impl Client {
