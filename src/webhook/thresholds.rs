@@ -65,8 +65,9 @@ impl Thresholds {
             }
             // What passes has been charged to every limit that refuses.
             let added = if verdict.allowed { charge.amount() } else { 0 };
-            // Less than nothing is used where more was granted than used.
-            let used = u64::try_from(reading.held).unwrap_or(0) + added;
+            // Less than nothing is held where more was granted than used.
+            let used = reading.held.saturating_add_unsigned(added);
+            let Ok(used) = u64::try_from(used) else { continue };
             let has_reached = |&percent: &u8| used * 100 >= u64::from(percent) * quota.limit;
             let reached = self.percents.partition_point(has_reached);
             if reached == 0 {
@@ -151,6 +152,7 @@ mod tests {
             // why                                        held cost day told
             ("one below the lowest",                      6,   1,   1,  vec![]),
             ("less than nothing is used after a grant",   -5,  1,   1,  vec![]),
+            ("and what is charged then fills that first", -5,  9,   1,  vec![]),
             ("exactly the lowest, by this very charge",   7,   1,   1,  vec![80]),
             ("it is told",                                8,   0,   1,  vec![]),
             ("a refusal charges nothing",                 8,   5,   1,  vec![]),
