@@ -1,5 +1,6 @@
 //! The house: dependencies point one way, and files stay small and say what they are.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -70,4 +71,36 @@ fn every_file_says_what_it_is_and_fits_in_a_head() {
             assert!(lines <= 300, "{} has {lines} lines", file.display());
         }
     }
+}
+
+/// Words in quotes that are paths from `folder`: to which entries of the repository they lead.
+fn quoted_paths(file: &Path, found: &mut BTreeSet<String>) {
+    let root = repository("");
+    let text = fs::read_to_string(file).unwrap();
+    for word in text.split('"').skip(1).step_by(2).filter(|word| !word.contains(['\n', '{'])) {
+        let path = file.parent().unwrap().join(word);
+        let Ok(path) = path.canonicalize() else { continue };
+        if let Ok(inside) = path.strip_prefix(root.canonicalize().unwrap())
+            && let Some(first) = inside.components().next()
+        {
+            found.insert(first.as_os_str().to_str().unwrap().to_owned());
+        }
+    }
+}
+
+#[test]
+fn the_image_is_built_from_all_that_the_build_reads() {
+    let mut read: BTreeSet<String> =
+        ["Cargo.toml", "Cargo.lock", "build.rs", "src"].map(str::to_owned).into();
+    quoted_paths(&repository("build.rs"), &mut read);
+    files("src", "rs").iter().for_each(|file| quoted_paths(file, &mut read));
+    let dockerfile = fs::read_to_string(repository("deploy/Dockerfile")).unwrap();
+    let copied = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let copied = copied.filter(|line| !line.starts_with("--from"));
+    let copied: BTreeSet<&str> =
+        copied.flat_map(str::split_whitespace).filter(|word| *word != "./").collect();
+    let ignore = fs::read_to_string(repository(".dockerignore")).unwrap();
+    let sent: BTreeSet<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let read: BTreeSet<&str> = read.iter().map(String::as_str).collect();
+    assert_eq!((copied, sent), (read.clone(), read));
 }

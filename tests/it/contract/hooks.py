@@ -30,7 +30,8 @@ def likely(members, chance):
         # Who asks is said once, and a policy with whom it counts.
         if members.get("api_key"):
             members.pop("key_id", None)
-        if "policy" in members or "key" in members:
+        # Both or none: what lacks one on purpose has to be refused for that.
+        if "policy" in members and "key" in members:
             members.update(policy="login", key="somebody")
     for more in ("checks", "policies"):
         for one in entries(members, more):
