@@ -6,7 +6,7 @@ use sha2::Sha256;
 
 use super::findings::Findings;
 use super::written::WrittenKey;
-use super::{ApiKey, Catalog};
+use super::{ApiKey, Catalog, Overrides};
 use crate::time::Micros;
 
 /// The SHA-256 of a secret: all that is kept of it.
@@ -27,6 +27,14 @@ pub(super) fn read(catalog: &mut Catalog, written: WrittenKey, at: &str, finding
     let expires_at =
         written.expires_at.as_deref().and_then(|written| expiry(written, at, findings));
     let plans = plans(catalog, &written.plans, at, findings);
+    let overrides = Overrides::read(written.overrides, &format!("{at}.overrides"), findings);
+    let at_override = |plan: &str| format!("{at}.overrides.{plan}");
+    for plan in overrides.plans().filter(|plan| !plans.iter().any(|id| **id == **plan)) {
+        findings.fault(&at_override(plan), "the key is not on this plan");
+    }
+    for (plan, why) in overrides.misfits(catalog) {
+        findings.fault(&at_override(&plan), why);
+    }
     let customer_id = written.customer_id.map(Arc::from);
     if customer_id
         .as_deref()
@@ -41,6 +49,7 @@ pub(super) fn read(catalog: &mut Catalog, written: WrittenKey, at: &str, finding
         enabled: written.enabled,
         expires_at,
         plans,
+        overrides,
         ..ApiKey::new(&id)
     });
     if catalog.keys_by_id.insert(Arc::clone(&id), Arc::clone(&key)).is_some() {

@@ -154,12 +154,7 @@ impl<'f> Limits<'f> {
     }
 
     fn quota_rule(&mut self, written: &WrittenQuota, at: &str) -> Option<Rule> {
-        if !(1..=MAX_EXACT).contains(&written.limit) {
-            self.findings.fault(
-                &format!("{at}.limit"),
-                "a quota's limit is a whole number from 1 to 9007199254740991 (2^53 - 1)",
-            );
-        }
+        quota_limit(written.limit, at, self.findings);
         let period = match period(written.period, written.starts_on.as_ref()) {
             Ok(period) => period,
             Err(why) => {
@@ -174,6 +169,16 @@ impl<'f> Limits<'f> {
             return None;
         };
         Some(Rule::Quota(Quota { limit: written.limit, calendar: Arc::new(calendar) }))
+    }
+}
+
+/// That a quota's limit can be one.
+pub(super) fn quota_limit(limit: u64, at: &str, findings: &mut Findings) {
+    if !(1..=MAX_EXACT).contains(&limit) {
+        findings.fault(
+            &format!("{at}.limit"),
+            "a quota's limit is a whole number from 1 to 9007199254740991 (2^53 - 1)",
+        );
     }
 }
 

@@ -89,7 +89,10 @@ impl Catalog {
         if let (Some(key), Some(plan)) = (key, plan) {
             let methods = place.as_ref().and_then(|place| plan.methods(place.api, place.name));
             charge_method(&mut met.charges, methods, key.subject, route.as_ref(), &ask.cost);
-            charge_all(&mut met.charges, &plan.limits, key.subject, &ask.cost);
+            match key.own_limits(self, plan) {
+                None => charge_all(&mut met.charges, &plan.limits, key.subject, &ask.cost),
+                Some(own) => charge_all(&mut met.charges, &own, key.subject, &ask.cost),
+            }
         }
         if let Some(Place { stage, .. }) = place {
             charge_method(

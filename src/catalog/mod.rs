@@ -10,6 +10,7 @@ mod keys;
 mod limits;
 mod meet;
 mod meters;
+mod overrides;
 mod path;
 mod read;
 mod shared;
@@ -24,6 +25,7 @@ pub use ask::{Ask, Cost, PolicyKey};
 pub use findings::{Invalid, is_name};
 pub use keys::{Digest, digest, hex, time_of, unhex};
 pub use meet::{Met, Refusal};
+pub use overrides::Overrides;
 pub use shared::Counters;
 
 /// The catalog that is built in.
@@ -76,7 +78,7 @@ impl Methods {
 /// A usage plan.
 struct Plan {
     id: Arc<str>,
-    limits: Vec<Arc<Limit>>,
+    limits: Arc<[Arc<Limit>]>,
     /// The stages that it serves, by API and name; all of them where absent.
     stages: Option<ByStage<Methods>>,
     on_store_failure: OnStoreFailure,
@@ -114,6 +116,8 @@ pub struct ApiKey {
     pub expires_at: Option<Micros>,
     /// The plans that it is on; those that there are not count for nothing.
     pub plans: Vec<Arc<str>>,
+    /// What it has instead of its plans' sizes.
+    pub overrides: Overrides,
     /// Whose budget is charged.
     pub subject: Subject,
 }
@@ -129,6 +133,7 @@ impl ApiKey {
             enabled: true,
             expires_at: None,
             plans: Vec::new(),
+            overrides: Overrides::default(),
             subject: Subject::api_key(id),
         }
     }
@@ -203,8 +208,8 @@ impl Catalog {
 
     /// The limits of a plan, its meters last; nothing where there is no such plan.
     #[must_use]
-    pub fn plan_limits(&self, id: &str) -> Option<&[Arc<Limit>]> {
-        self.plans.get(id).map(|plan| &*plan.limits)
+    pub fn plan_limits(&self, id: &str) -> Option<&Arc<[Arc<Limit>]>> {
+        self.plans.get(id).map(|plan| &plan.limits)
     }
 
     /// The limits that a plan has for single methods of its stages.

@@ -196,8 +196,12 @@ fn read_plan(catalog: &mut Catalog, written: WrittenPlan, at: &str, findings: &m
         findings.warning(at, format_args!("the plan `{id}` limits nothing"));
     }
     meters::add(&id, &mut limits);
-    let plan =
-        Plan { id: Arc::clone(&id), limits, stages, on_store_failure: written.on_store_failure };
+    let plan = Plan {
+        id: Arc::clone(&id),
+        limits: limits.into(),
+        stages,
+        on_store_failure: written.on_store_failure,
+    };
     if catalog.plans.insert(Arc::clone(&id), plan).is_some() {
         findings
             .fault(&format!("{at}.id"), format_args!("the plan `{id}` is there twice; rename one"));

@@ -189,6 +189,43 @@ pub(super) struct WrittenKey {
     pub(super) enabled: bool,
     pub(super) expires_at: Option<String>,
     pub(super) customer_id: Option<String>,
+    #[serde(default)]
+    pub(super) overrides: WrittenOverrides,
+}
+
+/// By plan.
+pub(super) type WrittenOverrides = BTreeMap<String, WrittenSizes>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenSizes {
+    pub(super) throttle: Option<WrittenThrottleSize>,
+    pub(super) quota: Option<WrittenQuotaSize>,
+    /// By the limit's name.
+    #[serde(default)]
+    pub(super) limits: BTreeMap<String, WrittenSize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenSize {
+    pub(super) throttle: Option<WrittenThrottleSize>,
+    pub(super) quota: Option<WrittenQuotaSize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenThrottleSize {
+    #[serde(alias = "rate_limit")]
+    pub(super) rate: Option<WrittenRate>,
+    #[serde(alias = "burst_limit")]
+    pub(super) burst: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenQuotaSize {
+    pub(super) limit: u64,
 }
 
 fn yes() -> bool {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::patch::{Op, Operation, Patch};
 use super::rotate::Retiring;
-use super::{Error, fresh_id, new_id, now};
+use super::{Error, Overrides, fresh_id, new_id, now};
 use crate::catalog;
 use crate::time::Micros;
 
@@ -76,6 +76,9 @@ pub(super) struct Facts {
     /// Beyond AWS: seconds since 1970, or RFC 3339, from when on it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
+    /// Beyond AWS: what it has instead of its plans' sizes.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    overrides: Overrides,
 }
 
 impl WantedKey {
@@ -139,6 +142,14 @@ impl KeyRecord {
         Ok((record, value))
     }
 
+    /// Reads what the registry holds.
+    ///
+    /// # Errors
+    /// Where it was written by something else.
+    pub(super) fn read(text: &str) -> Result<Self, Error> {
+        serde_json::from_str(text).map_err(|error| Error::Corrupt(error.to_string()))
+    }
+
     /// The key as AWS shows it: never its value, nor the digest.
     #[must_use]
     pub fn shown(&self) -> Value {
@@ -176,6 +187,11 @@ impl KeyRecord {
         self.wanted.customer_id.as_deref()
     }
 
+    /// What it has instead of its plans' sizes.
+    pub(super) fn overrides(&self) -> &Overrides {
+        &self.wanted.overrides
+    }
+
     /// Its tags.
     pub fn tags(&mut self) -> &mut BTreeMap<String, String> {
         &mut self.wanted.tags
@@ -207,6 +223,10 @@ impl KeyRecord {
     fn apply(&mut self, operation: &Operation) -> Result<(), Error> {
         let facts = &mut self.wanted;
         let (op, path) = operation.read()?;
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        if let ["overrides", path @ ..] = &path[..] {
+            return facts.overrides.patch(op, path, operation);
+        }
         match (op, &*path.join("/")) {
             (Op::Set, "name") => facts.name = Some(operation.value()?.into()),
             (Op::Set, "description") => facts.description = Some(operation.value()?.into()),
@@ -220,16 +240,19 @@ impl KeyRecord {
     }
 
     /// The key as checks need it.
-    #[must_use]
-    pub fn in_use(&self) -> catalog::ApiKey {
-        catalog::ApiKey {
+    ///
+    /// # Errors
+    /// Where the registry holds overrides that no key could be given.
+    pub fn in_use(&self) -> Result<catalog::ApiKey, Error> {
+        Ok(catalog::ApiKey {
             name: self.wanted.name.clone(),
             customer_id: self.wanted.customer_id.as_deref().map(Arc::from),
             enabled: self.wanted.enabled,
             expires_at: self.wanted.expires_at.as_deref().and_then(catalog::time_of),
             plans: self.plans.iter().map(|plan| Arc::from(&**plan)).collect(),
+            overrides: self.wanted.overrides.in_use()?,
             ..catalog::ApiKey::new(&self.id)
-        }
+        })
     }
 }
 
@@ -249,6 +272,6 @@ impl Facts {
             let why = "write expiresAt with its zone, such as 2027-01-31T00:00:00Z";
             return Err(Error::BadRequest(why.into()));
         }
-        Ok(())
+        self.overrides.in_use().map(drop)
     }
 }

@@ -159,9 +159,8 @@ impl Directory {
             None => None,
             Some(holder) => self.registry.get(&key_path(&holder.id)).await?,
         };
-        let record = record.map(|text| serde_json::from_str::<KeyRecord>(&text));
-        let record = record.transpose().map_err(|error| Error::BadRow(error.to_string()))?;
-        let key = record.map(|record| Arc::new(record.in_use()));
+        let key = record.map(|text| KeyRecord::read(&text)?.in_use()).transpose();
+        let key = key.map_err(|error| Error::BadRow(error.to_string()))?.map(Arc::new);
         if key.is_none() {
             permit.forget();
             self.wrong.fetch_add(1, Ordering::Relaxed);

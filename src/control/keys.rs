@@ -3,11 +3,13 @@
 //! A key is an entry, its digest another that leads to it, and each plan that it is on a third: all
 //! of a change are committed together.
 
-use super::Error;
 use super::api_key::{KeyRecord, WantedKey};
 use super::editor::{Editor, TRIES, too_busy};
 use super::rotate::holder;
-use crate::catalog::{Digest, digest, hex};
+use super::{Error, Overrides};
+use std::sync::Arc;
+
+use crate::catalog::{ApiKey, Digest, digest, hex};
 use crate::store::Change;
 
 /// The entry of a key.
@@ -46,7 +48,19 @@ impl Editor {
     pub async fn keys(&self, after: Option<&str>, limit: usize) -> Result<Vec<KeyRecord>, Error> {
         let after = after.map(key_path);
         let page = self.registry.page(&key_path(""), after.as_deref(), limit).await?;
-        page.iter().map(|(_, text)| parse(text)).collect()
+        page.iter().map(|(_, text)| KeyRecord::read(text)).collect()
+    }
+
+    /// Keys of the file and of the API as checks need them; nothing where there is no such key.
+    pub(super) async fn clients(&self, ids: &[String]) -> Result<Vec<Option<Arc<ApiKey>>>, Error> {
+        let catalog = self.live.catalog().clone();
+        let paths: Vec<String> = ids.iter().map(|id| key_path(id)).collect();
+        let texts = self.registry.get_all(&paths).await?;
+        let client = |(id, text): (&String, Option<String>)| match catalog.key_by_id(id) {
+            Some(filed) => Ok(Some(Arc::clone(filed))),
+            None => text.map(|text| Ok(Arc::new(KeyRecord::read(&text)?.in_use()?))).transpose(),
+        };
+        ids.iter().zip(texts).map(client).collect()
     }
 
     /// The value of a key, where it is kept and this service has the key to it.
@@ -83,6 +97,7 @@ impl Editor {
     /// Where it cannot be as wanted, or its id or value is taken.
     pub async fn create_key(&self, wanted: WantedKey) -> Result<(KeyRecord, String), Error> {
         let (made, changes) = self.new_key(wanted, Vec::new())?;
+        self.fits(&made.0, &Overrides::default()).await?;
         if self.commit(&changes).await? { Ok(made) } else { Err(taken()) }
     }
 
@@ -119,7 +134,9 @@ impl Editor {
     ) -> Result<KeyRecord, Error> {
         for _ in 0..TRIES {
             let (was, mut record) = self.read_key(id).await?;
+            let overrides = record.overrides().clone();
             change(&mut record)?;
+            self.fits(&record, &overrides).await?;
             let becomes = Some(text(&record)?);
             if self.commit(&[Change { path: key_path(id), was: Some(was), becomes }]).await? {
                 return Ok(record);
@@ -214,7 +231,24 @@ impl Editor {
         let paths: Vec<String> = links.iter().map(|(path, _)| key_path(linked_key(path))).collect();
         // What was removed while this was read is not there.
         let texts = self.registry.get_all(&paths).await?;
-        texts.iter().flatten().map(|text| parse(text)).collect()
+        texts.iter().flatten().map(|text| KeyRecord::read(text)).collect()
+    }
+
+    /// That a key's overrides fit its plans, as far as they are not those that it had.
+    async fn fits(&self, record: &KeyRecord, had: &Overrides) -> Result<(), Error> {
+        let mut new = record.overrides().unlike(had).peekable();
+        if new.peek().is_none() {
+            return Ok(());
+        }
+        self.sync.look().await?;
+        let misfits = record.overrides().in_use()?.misfits(&self.live.catalog());
+        let (new, named) =
+            (new.collect::<Vec<_>>(), |(plan, why)| format!("overrides.{plan}: {why}"));
+        let misfits = misfits.into_iter().filter(|(plan, _)| new.contains(&&**plan)).map(named);
+        match misfits.collect::<Vec<_>>() {
+            misfits if misfits.is_empty() => Ok(()),
+            misfits => Err(Error::BadRequest(misfits.join("; "))),
+        }
     }
 
     /// That the registry has no such key; the file may.
@@ -244,7 +278,7 @@ impl Editor {
     pub(super) async fn read_key(&self, id: &str) -> Result<(String, KeyRecord), Error> {
         let text = self.registry.get(&key_path(id)).await?;
         let text = text.ok_or_else(|| self.no_key(id))?;
-        let record = parse(&text)?;
+        let record = KeyRecord::read(&text)?;
         Ok((text, record))
     }
 }
@@ -255,10 +289,6 @@ pub(super) fn taken() -> Error {
 
 pub(super) fn gone(path: String, was: String) -> Change {
     Change { path, was: Some(was), becomes: None }
-}
-
-fn parse(text: &str) -> Result<KeyRecord, Error> {
-    serde_json::from_str(text).map_err(|error| Error::Corrupt(error.to_string()))
 }
 
 pub(super) fn text(record: &KeyRecord) -> Result<String, Error> {

@@ -1,7 +1,7 @@
 //! Throttles and quotas as AWS writes them, and as the catalog does.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Error;
 use super::patch::Operation;
@@ -69,15 +69,30 @@ impl ThrottleSettings {
 
     /// As the catalog writes it. What AWS takes for "nothing passes" and "no limit" is neither.
     pub(super) fn declare(&self) -> Result<Value, Error> {
-        let rate = self.rate_limit.filter(|rate| rate.is_finite() && *rate > 0.0);
-        let Some(rate) = rate else {
-            let why = "a throttle needs a rateLimit above 0; to block a key, disable it or take it off the plan";
-            return Err(Error::BadRequest(why.into()));
-        };
+        let rate = above_zero(self.rate_limit)?;
         #[expect(clippy::cast_possible_truncation, reason = "saturates, and is then refused")]
         let burst = self.burst_limit.unwrap_or_else(|| (rate.ceil() as i64).max(1));
         Ok(json!({ "rate": format!("{rate}/s"), "burst": burst }))
     }
+}
+
+impl ThrottleSettings {
+    /// What it says, as the catalog writes it; the rest is somebody else's to say.
+    pub(super) fn declare_size(&self) -> Result<Value, Error> {
+        let mut declared = Map::new();
+        if self.rate_limit.is_some() {
+            declared.insert("rate".into(), format!("{}/s", above_zero(self.rate_limit)?).into());
+        }
+        declared.extend(self.burst_limit.map(|burst| ("burst".to_owned(), burst.into())));
+        Ok(declared.into())
+    }
+}
+
+fn above_zero(rate: Option<f64>) -> Result<f64, Error> {
+    rate.filter(|rate| rate.is_finite() && *rate > 0.0).ok_or_else(|| {
+        let why = "a throttle needs a rateLimit above 0; to block a key, disable it or take it off the plan";
+        Error::BadRequest(why.into())
+    })
 }
 
 impl QuotaSettings {

@@ -13,6 +13,7 @@ use super::keys::{link_path, linked_key};
 use super::patch::{Op, Operation, Patch};
 use super::{Editor, Error};
 use crate::algorithm::days::{Correction, day_of};
+use crate::catalog::ApiKey;
 use crate::limit::{Calendar, Charge, KEPT_DAYS, Limit, Rule, Start, Subject};
 use crate::store::{Counts, Usage};
 use crate::time::{MAX_EXACT, Micros};
@@ -72,7 +73,7 @@ impl Ledger {
     /// # Errors
     /// Where there is no such plan, unit or key, or the registry or the store is lost.
     pub async fn one(&self, wanted: &Wanted, key: &str) -> Result<Vec<Line>, Error> {
-        self.plans_of(key).await?;
+        self.client(key).await?;
         let lines = self.of(wanted, vec![key.to_owned()]).await?;
         Ok(lines.into_iter().flat_map(|(_, lines)| lines).collect())
     }
@@ -82,12 +83,23 @@ impl Ledger {
         wanted: &Wanted,
         ids: Vec<String>,
     ) -> Result<Vec<(String, Vec<Line>)>, Error> {
-        let count = &self.count(&wanted.plan, &wanted.unit)?;
-        let charge = |id: &String| charge(id, count);
-        let charges: Vec<Charge> = ids.iter().map(charge).collect();
+        let count = self.count(&wanted.plan, &wanted.unit)?;
+        // Without a quota nothing is told that a key could have another size of.
+        let keys = if count.told_quota().is_some() {
+            self.editor.clients(&ids).await?
+        } else {
+            vec![None; ids.len()]
+        };
+        let charge = |(id, key): (&String, &Option<Arc<ApiKey>>)| {
+            let own = key.as_ref().and_then(|key| self.limits(&wanted.plan, key).ok());
+            let own = own.and_then(|own| own.into_iter().find(|limit| counts(limit, &wanted.unit)));
+            charge(id, own.as_ref().unwrap_or(&count))
+        };
+        let charges: Vec<Charge> = ids.iter().zip(&keys).map(charge).collect();
         let (now, usages) = self.counts.usage(&charges).await?;
-        let lines = |usage: &Usage| lines(count, usage, now, wanted.days);
-        Ok(ids.into_iter().zip(usages.iter().map(lines)).collect())
+        let days = charges.iter().zip(&usages);
+        let days = days.map(|(charge, usage)| lines(&charge.limit, usage, now, wanted.days));
+        Ok(ids.into_iter().zip(days).collect())
     }
 
     /// Makes the corrections of a patch, all or none, and tells the key's day.
@@ -96,9 +108,9 @@ impl Ledger {
     /// Where one of them cannot be made, the key is not on the plan, or the registry or the store
     /// is lost. A grant may then have been made.
     pub async fn correct(&self, plan: &str, key: &str, patch: &Patch) -> Result<Line, Error> {
-        let plans = self.plans_of(key).await?;
-        let mut limits = self.limits(plan)?;
-        if !plans.iter().any(|other| other == plan) {
+        let client = self.client(key).await?;
+        let mut limits = self.limits(plan, &client)?;
+        if !client.plans.iter().any(|other| **other == *plan) {
             return Err(Error::no("Usage Plan Key"));
         }
         limits.extend(self.editor.live.catalog().method_limits(plan).cloned());
@@ -133,7 +145,8 @@ impl Ledger {
 
     /// The limit of the plan that says how much of a unit was used on a day.
     fn count(&self, plan: &str, unit: &str) -> Result<Arc<Limit>, Error> {
-        let limits = self.limits(plan)?;
+        let catalog = self.editor.live.catalog();
+        let limits = catalog.plan_limits(plan).ok_or_else(|| Error::no("Usage Plan"))?;
         let count = limits.iter().find(|limit| counts(limit, unit));
         count.cloned().ok_or_else(|| {
             let units = limits.iter().filter(|limit| limit.keeps_days());
@@ -142,20 +155,17 @@ impl Ledger {
         })
     }
 
-    /// The plan's limits, as this node knows them now.
-    fn limits(&self, plan: &str) -> Result<Vec<Arc<Limit>>, Error> {
-        let catalog = self.editor.live.catalog();
-        catalog.plan_limits(plan).map(<[_]>::to_vec).ok_or_else(|| Error::no("Usage Plan"))
+    /// The plan's limits as they are for a key, as this node knows them now.
+    fn limits(&self, plan: &str, key: &ApiKey) -> Result<Vec<Arc<Limit>>, Error> {
+        let limits = self.editor.live.catalog().limits_of(plan, key);
+        limits.map(|limits| limits.to_vec()).ok_or_else(|| Error::no("Usage Plan"))
     }
 
-    /// Which plans a key of the API or the file is on.
-    async fn plans_of(&self, key: &str) -> Result<Vec<String>, Error> {
+    /// A key of the API or the file.
+    async fn client(&self, id: &str) -> Result<Arc<ApiKey>, Error> {
         self.editor.sync.look().await?;
-        let filed = self.editor.live.catalog().key_by_id(key).cloned();
-        match filed {
-            Some(key) => Ok(key.plans.iter().map(ToString::to_string).collect()),
-            None => Ok(self.editor.key(key).await?.plans),
-        }
+        let clients = self.editor.clients(&[id.to_owned()]).await?;
+        clients.into_iter().next().flatten().ok_or_else(|| Error::no("API Key"))
     }
 
     /// The ids of up to `limit` keys of a plan after `after`, of the API and of the file.

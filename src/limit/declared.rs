@@ -84,6 +84,19 @@ impl Limit {
         }
     }
 
+    /// The same limit and counter in another size; `rule` is of its kind, unit and window.
+    #[must_use]
+    pub fn resized(&self, rule: Rule) -> Self {
+        Self {
+            name: Arc::clone(&self.name),
+            label: Arc::clone(&self.label),
+            unit: self.unit.clone(),
+            rule,
+            tally: self.tally.clone(),
+            ..*self
+        }
+    }
+
     /// The part of this limit that one of `nodes` equal sharers may use alone: never less than 1
     /// where there is anything to share.
     #[must_use]

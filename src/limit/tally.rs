@@ -60,6 +60,14 @@ impl Limit {
         Self { tally: Tally::Meter { quota, stands_for: None }, ..self }
     }
 
+    /// The same meter beside another size of its quota.
+    #[must_use]
+    pub fn beside(&self, quota: Arc<Self>) -> Self {
+        let meter = self.resized(self.rule.clone());
+        let Tally::Meter { stands_for, .. } = self.tally else { return meter };
+        Self { tally: Tally::Meter { quota: Some(quota), stands_for }, ..meter }
+    }
+
     /// From now on an enforced quota of a day of this plan, whose days are kept.
     pub fn keep_days(&mut self, plan: &str) {
         self.tally = Tally::Own(RowId::meter(plan, &self.unit));

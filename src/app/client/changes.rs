@@ -210,7 +210,7 @@ async fn key_change(
     wanted: &Value,
     plans: &[String],
 ) -> Result<Option<Change>, NoAnswer> {
-    const MEMBERS: [&str; 4] = ["name", "enabled", "customerId", "expiresAt"];
+    const MEMBERS: [&str; 5] = ["name", "enabled", "customerId", "expiresAt", "overrides"];
     let id = wanted["tags"]["_custom_id_"].as_str().unwrap_or_default();
     let path = format!("/apikeys/{}", encoded(id));
     let is = there(admin, &path).await?;

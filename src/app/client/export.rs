@@ -14,7 +14,7 @@ use super::admin::{Admin, encoded};
 use super::table::cell;
 use super::table::print_json;
 use crate::catalog::Catalog;
-use crate::control::Document;
+use crate::control::{Document, Overrides};
 
 /// What `tollgate export` is asked for.
 #[derive(Clone, clap::Args)]
@@ -103,6 +103,11 @@ async fn keys(admin: &Admin, plans: impl Iterator<Item = &String>) -> Result<Str
         for (told, member) in members.into_iter().filter(|(told, _)| key[told].is_string()) {
             // A line stays a line, whatever people call their keys.
             written[member] = cell(&key[told]).into();
+        }
+        if key["overrides"].is_object() {
+            let overrides: Overrides =
+                serde_json::from_value(key["overrides"].clone()).map_err(strange)?;
+            written["overrides"] = overrides.declare().map_err(strange)?;
         }
         if key["enabled"] != true {
             written["enabled"] = false.into();

@@ -99,8 +99,18 @@ fn renamed<const N: usize>(of: &Value, names: [(&str, &str); N]) -> Map<String, 
 
 /// A rate of whole seconds and a burst. The API has nothing but decimal numbers per second.
 fn throttle(written: &Value, at: &str) -> Read<(f64, u64)> {
-    let member = |name: &str| written.get(name).or_else(|| written.get(format!("{name}_limit")));
-    let rate = match member("rate") {
+    let burst = member(written, "burst").and_then(Value::as_u64);
+    Ok((per_second(written, at)?, burst.unwrap_or_default()))
+}
+
+/// What a throttle says under either of a member's names.
+fn member<'v>(written: &'v Value, name: &str) -> Option<&'v Value> {
+    written.get(name).or_else(|| written.get(format!("{name}_limit")))
+}
+
+/// A rate as a decimal number per second.
+fn per_second(written: &Value, at: &str) -> Read<f64> {
+    let rate = match member(written, "rate") {
         Some(Value::String(text)) if text.contains('/') => text.clone(),
         Some(Value::String(number)) => format!("{number}/s"),
         number => format!("{}/s", number.unwrap_or(&Value::Null)),
@@ -114,14 +124,11 @@ fn throttle(written: &Value, at: &str) -> Read<(f64, u64)> {
     };
     let per_second = number.trim().parse::<f64>().unwrap_or(0.0) / seconds;
     let same = rate.parse::<Rate>().is_ok_and(|rate| format!("{per_second}/s").parse() == Ok(rate));
-    let burst = member("burst").and_then(Value::as_u64);
-    match burst.filter(|_| same) {
-        Some(burst) => Ok((per_second, burst)),
-        None => unsaid(
-            &format!("{at}.rate"),
-            "the API has decimal numbers per second only; write such a one, or put it under the plan's `limits`",
-        ),
+    if same {
+        return Ok(per_second);
     }
+    let why = "the API has decimal numbers per second only; write such a one, or put it under the plan's `limits`";
+    unsaid(&format!("{at}.rate"), why)
 }
 
 /// The operations that set a throttle under `path`.
@@ -224,7 +231,29 @@ fn key_of(id: &str, written: &Value, at: &str) -> Read<(Value, Vec<String>)> {
     key.insert("value".into(), text(written, "value", at)?.into());
     key.insert("enabled".into(), (written["enabled"] != false).into());
     key.insert("tags".into(), json!({ "_custom_id_": id }));
+    if let Some(overrides) = written["overrides"].as_object() {
+        let sizes = overrides.iter().map(|(plan, sizes)| {
+            Ok((plan.clone(), sizes_of(sizes, &format!("{at}.overrides.{plan}"))?))
+        });
+        key.insert("overrides".into(), Value::Object(sizes.collect::<Read<_>>()?));
+    }
     let plans = written["plans"].as_array().into_iter().flatten();
     let plans = plans.filter_map(Value::as_str).map(str::to_owned).collect();
     Ok((key.into(), plans))
+}
+
+/// A key's own sizes of one plan's limits.
+fn sizes_of(written: &Value, at: &str) -> Read<Value> {
+    let mut sizes = renamed(written, [("quota", "quota"), ("limits", "limits")]);
+    if let Some(written) = written.get("throttle").filter(|throttle| !throttle.is_null()) {
+        let mut throttle = Map::new();
+        if member(written, "rate").is_some() {
+            let rate = per_second(written, &format!("{at}.throttle"))?;
+            throttle.insert("rateLimit".into(), rate.into());
+        }
+        let burst = member(written, "burst").cloned();
+        throttle.extend(burst.map(|burst| ("burstLimit".to_owned(), burst)));
+        sizes.insert("throttle".into(), throttle.into());
+    }
+    Ok(sizes.into())
 }

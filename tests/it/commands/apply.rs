@@ -118,6 +118,11 @@ fn a_changed_file_changes_what_differs_and_keeps_keys_on_their_plans() {
     let node = node();
     apply(&node, FILE, "--yes");
     for (from, to, line) in [
+        (
+            "c-1 }",
+            "c-1, overrides: { basic: { throttle: { rate: 30/min }, quota: { limit: 9 }, limits: { tpm: { throttle: { burst: 5 } } } } } }",
+            "~ key acme\n    overrides: - -> ",
+        ),
         ("limit: 1000, period: week", "limit: 5, period: month", "~ plan basic\n    quota: "),
         ("    throttle: { rate: 10/s, burst: 5 }\n", "", "~ plan basic\n    throttle: "),
         ("    limits: [", "    # [", "~ plan basic\n    limits: "),

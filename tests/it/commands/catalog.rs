@@ -86,11 +86,16 @@ fn keys_are_exported_as_comments_only() {
     let node = node();
     declare(&node);
     let key = shown(&node, "keys create acme --plan basic --customer-id c-1 --disabled");
+    let overrides = r#"{"basic":{"throttle":{"burstLimit":9}}}"#;
+    let patch = json!({"op": "replace", "path": "/overrides", "value": overrides});
+    let path = format!("/apikeys/{}", key["id"].as_str().unwrap());
+    call(&node, "PATCH", &path, &json!({"patchOperations": [patch]}));
     let exported = table(&node, "export --keys");
     let line = exported.lines().find(|line| line.starts_with("#   - ")).unwrap();
     let line: Value = serde_json::from_str(line.trim_start_matches("#   - ")).unwrap();
     let expected = json!({
         "id": key["id"], "name": "acme", "customer_id": "c-1", "enabled": false, "plans": ["basic"],
+        "overrides": {"basic": {"throttle": {"burst": 9}}},
     });
     assert_eq!(line, expected);
     assert!(!exported.contains(key["value"].as_str().unwrap()));

@@ -5,6 +5,7 @@ mod bad_input;
 mod corrections;
 mod guesses;
 mod import;
+mod overrides;
 mod restart;
 mod rotation;
 mod starting;

@@ -1,0 +1,198 @@
+//! A key's own sizes: from the file and from the API, in checks, usage and leases.
+
+use serde_json::{Value, json};
+
+use super::usage::{days, today};
+use super::{TOKEN, as_bearer, call, node};
+use crate::support::eventually;
+use crate::support::http::Answer;
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+
+const CATALOG: &str = r"
+version: 1
+plans:
+  - id: p
+    throttle: { rate: 1/d, burst: 6 }
+    quota: { limit: 5, period: day }
+    limits: [ { name: tokens, unit: total_tokens, quota: { limit: 100, period: month } } ]
+keys: [ { id: plain, value: key-plain, plans: [p] } ]
+";
+
+fn patch(node: &Node, key: &str, operations: &[(&str, &str, &str)]) -> Answer {
+    let operations: Vec<Value> = operations
+        .iter()
+        .map(|(op, path, value)| json!({"op": op, "path": path, "value": value}))
+        .collect();
+    let body = json!({"patchOperations": operations}).to_string();
+    as_bearer(node, TOKEN, "PATCH", &format!("/apikeys/{key}"), &body)
+}
+
+/// The sizes of the limits that a check of nothing meets, and what is left of each.
+fn standing(node: &Node, value: &str) -> Vec<(u64, u64)> {
+    let answer = node.check(json!({"api_key": value, "cost": 0}));
+    let limits = answer.json()["limits"].as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
+    let number = |limit: &Value, member: &str| limit[member].as_u64().unwrap();
+    limits.iter().map(|limit| (number(limit, "limit"), number(limit, "remaining"))).collect()
+}
+
+fn key_on(node: &Node, plan: &str, overrides: &Value) -> (String, String) {
+    let key = call(node, "POST", "/apikeys", json!({"enabled": true, "overrides": overrides}));
+    let text = |member: &str| key[member].as_str().unwrap().to_owned();
+    let link = json!({"keyId": key["id"], "keyType": "API_KEY"});
+    call(node, "POST", &format!("/usageplans/{plan}/keys"), link);
+    (text("id"), text("value"))
+}
+
+fn overrides_hold(one: &Node, other: &Node) {
+    let (id, value) = key_on(one, "p", &json!({"p": {"throttle": {"burstLimit": 9}}}));
+    let path = format!("/apikeys/{id}");
+    let shown = || call(one, "GET", &path, Value::Null)["overrides"].clone();
+    let obeys = |sizes: &[(u64, u64)]| {
+        assert_eq!(standing(one, &value), sizes);
+        eventually("the other node obeys", || standing(other, &value) == sizes);
+    };
+    let used = |unit: &str| days(one, "p", &id, unit, today(0))[0];
+    assert_eq!(shown(), json!({"p": {"throttle": {"burstLimit": 9}}}));
+    obeys(&[(9, 9), (5, 5), (100, 100)]);
+    assert_eq!(standing(one, "key-plain"), [(6, 6), (5, 5), (100, 100)]);
+    let cost = json!({"requests": 4, "total_tokens": 90});
+    assert_eq!(one.check(json!({"api_key": value, "cost": cost})).status, 200);
+    assert_eq!((used("requests"), used("total_tokens")), ([4, 1], [90, 10]));
+    let more = [
+        ("replace", "/overrides/p/throttle/rateLimit", "0.001"),
+        ("replace", "/overrides/p/throttle/burstLimit", "10"),
+        ("replace", "/overrides/p/quota/limit", "8"),
+        ("add", "/overrides/p/limits/tokens", r#"{"quota":{"limit":150}}"#),
+    ];
+    assert_eq!(patch(one, &id, &more).status, 200);
+    // Counters keep.
+    obeys(&[(10, 6), (8, 4), (150, 60)]);
+    assert_eq!((used("requests"), used("total_tokens")), ([4, 4], [90, 60]));
+    // Whole pages tell the key's own rest too, and the plan's of others.
+    let page = call(one, "GET", "/usageplans/p/usage", Value::Null);
+    let rest = |key: &str| page["values"][key].as_array().unwrap().last().unwrap()[1].clone();
+    assert_eq!((rest(&id), rest("plain")), (json!(4), json!(5)));
+    // Corrections are of the key's own size.
+    let correction =
+        json!({"patchOperations": [{"op": "replace", "path": "/remaining", "value": "7"}]});
+    call(one, "PATCH", &format!("/usageplans/p/keys/{id}/usage"), correction);
+    assert_eq!((used("requests"), standing(one, &value)[1]), ([4, 7], (8, 7)));
+    for (path, sizes) in [
+        ("/overrides/p/throttle/burstLimit", [(6, 2), (8, 7), (150, 60)]),
+        ("/overrides/p/throttle", [(6, 2), (8, 7), (150, 60)]),
+        ("/overrides/p/limits/tokens", [(6, 2), (8, 7), (100, 10)]),
+        ("/overrides/p/quota/limit", [(6, 2), (5, 4), (100, 10)]),
+    ] {
+        assert_eq!(patch(one, &id, &[("remove", path, "")]).status, 200);
+        obeys(&sizes);
+    }
+    assert_eq!(shown(), Value::Null);
+    let all = r#"{"p":{"quota":{"limit":6}}}"#;
+    assert_eq!(patch(one, &id, &[("replace", "/overrides", all)]).status, 200);
+    obeys(&[(6, 2), (6, 5), (100, 10)]);
+    assert_eq!(patch(one, &id, &[("remove", "/overrides/p", "")]).status, 200);
+    assert_eq!(shown(), Value::Null);
+}
+
+#[test]
+fn overrides_hold_on_every_node() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let [one, other] =
+        [0; 2].map(|_| node(Some(CATALOG), &["--store", &url, "--check-deadline", "10s"]));
+    overrides_hold(&one, &other);
+}
+
+#[test]
+fn overrides_hold_in_the_embedded_mode() {
+    let node = node(Some(CATALOG), &[]);
+    overrides_hold(&node, &node);
+}
+
+#[test]
+fn the_file_overrides_for_its_own_keys_and_counters_keep() {
+    let node = node(Some(CATALOG), &[]);
+    let check = |cost: u64| node.check(json!({"api_key": "key-plain", "cost": cost})).status;
+    assert_eq!(check(5), 200);
+    assert_eq!(check(1), 429);
+    let own = "overrides: { p: { throttle: { rate: 2/d }, quota: { limit: 7 }, limits: { tokens: { quota: { limit: 1 } } } } } }";
+    std::fs::write(
+        node.catalog_file(),
+        CATALOG.replace("plans: [p] }", &format!("plans: [p], {own}")),
+    )
+    .unwrap();
+    eventually("the override is in use", || {
+        standing(&node, "key-plain") == [(6, 1), (7, 2), (1, 1)]
+    });
+    assert_eq!(days(&node, "p", "plain", "requests", today(0))[0], [5, 2]);
+    assert_eq!(check(1), 200);
+}
+
+#[test]
+fn what_does_not_fit_the_plan_is_refused_by_name_and_what_fits_no_more_is_ignored() {
+    let node = node(Some(CATALOG), &[]);
+    let (id, value) = key_on(&node, "p", &json!({"p": {"quota": {"limit": 9}}}));
+    for (path, op_value, named) in [
+        ("/overrides/none/quota/limit", "5", "overrides.none: there is no plan `none`"),
+        ("/overrides/p/quota/limit", "0", "overrides.p.quota.limit"),
+        ("/overrides/p/quota/limit", "much", "`much`"),
+        ("/overrides/p/quota/period", "5", "/overrides/p/quota/period"),
+        ("/overrides/p/throttle/rateLimit", "0", "rateLimit above 0"),
+        ("/overrides/p/throttle/burstLimit", "0", "overrides.p: throttle: the burst is 0"),
+        ("/overrides/p/throttle/burstLimit", "-1", "burst"),
+        ("/overrides/p/limits/tpm", r#"{"quota":{"limit":5}}"#, "no limit `tpm`"),
+        ("/overrides/p/limits/tokens", r#"{"throttle":{"burst":5}}"#, "is a quota"),
+        ("/overrides/p/limits/tokens", r#"{"throttle":{}}"#, "overrides.p.limits.tokens"),
+        ("/overrides/p/limits/tokens", r#"{"size":5}"#, "size"),
+        ("/overrides/p/limits/tokens", "5", "overrides.p.limits.tokens"),
+        ("/overrides/p/limits/quota", r#"{"quota":{"limit":5}}"#, "overrides.p.limits.quota"),
+        ("/overrides", "[]", "/overrides"),
+    ] {
+        let answer = patch(&node, &id, &[("replace", path, op_value)]);
+        assert_eq!(answer.status, 400, "{path}: {answer:?}");
+        let said = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(said.contains(named), "{path}: {said}");
+    }
+    let wrong = json!({"overrides": {"p": {"limits": {"x": {"quota": {"limit": 1}}}}}}).to_string();
+    assert_eq!(as_bearer(&node, TOKEN, "POST", "/apikeys", &wrong).status, 400);
+    assert_eq!(standing(&node, &value), [(6, 6), (9, 9), (100, 100)]);
+    let without = CATALOG.replace("    quota: { limit: 5, period: day }\n", "");
+    std::fs::write(node.catalog_file(), without).unwrap();
+    eventually("the plan has no quota", || standing(&node, &value) == [(6, 6), (100, 100)]);
+    let log = node.log();
+    let warned = |line: &&str| line.contains("WARN") && line.contains("no limit `quota`");
+    assert_eq!(log.lines().filter(warned).count(), 1, "{log}");
+    // What is wrong already does not keep the key from being changed.
+    assert_eq!(patch(&node, &id, &[("replace", "/name", "x")]).status, 200);
+    assert_eq!(standing(&node, &value), [(6, 6), (100, 100)]);
+}
+
+#[test]
+fn a_leased_share_is_spent_no_more_once_an_override_has_come() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let plan = "version: 1\nplans: [{ id: p, consistency: leased, throttle: { rate: 2000/s, burst: 2000 } }]";
+    let nodes = [0; 2].map(|_| node(Some(plan), &["--store", &url, "--check-deadline", "10s"]));
+    let (id, value) = key_on(&nodes[0], "p", &json!({}));
+    let check = |node: &Node| node.check(json!({"api_key": value}));
+    for node in &nodes {
+        eventually("a lease is spent", || {
+            let answer = check(node);
+            answer.status == 200 && answer.json()["decided_by"] == "lease"
+        });
+    }
+    // What was used meanwhile is over what the key may use from now on.
+    let less = [
+        ("replace", "/overrides/p/throttle/rateLimit", "0.001"),
+        ("replace", "/overrides/p/throttle/burstLimit", "1"),
+    ];
+    eventually("something is charged", || {
+        check(&nodes[0]).json()["limits"][0]["remaining"] != 2000
+    });
+    assert_eq!(patch(&nodes[0], &id, &less).status, 200);
+    let admitted = (0..50).filter(|_| check(&nodes[0]).status == 200).count();
+    assert!(admitted <= 1, "{admitted}");
+    eventually("the other node obeys", || check(&nodes[1]).status == 429);
+    assert!((0..50).all(|_| check(&nodes[1]).status == 429));
+}
