@@ -133,7 +133,8 @@ fn expiry(written: &str, at: &str, findings: &mut Findings) -> Option<Micros> {
     micros
 }
 
-/// The key's plans. No two may serve the same stage: it would be open which one counts.
+/// The key's plans. No two may serve the same stage, unless one stands alongside others: it would be
+/// open which one counts.
 fn plans(
     catalog: &Catalog,
     written: &[String],
@@ -151,11 +152,14 @@ fn plans(
             continue;
         };
         for other in &plans {
-            let both = catalog.shared_stage(plan, &catalog.plans[other]);
+            let other_plan = &catalog.plans[other];
+            let both = catalog
+                .shared_stage(plan, other_plan)
+                .filter(|_| !plan.alongside && !other_plan.alongside);
             if other == id {
                 findings.fault(&at, format_args!("the plan `{id}` is there twice; keep one"));
             } else if let Some((api, stage)) = both {
-                findings.fault(&at, format_args!("the plans `{other}` and `{id}` both serve {api}/{stage}; a key may have one plan for a stage"));
+                findings.fault(&at, format_args!("the plans `{other}` and `{id}` both serve {api}/{stage}; a key may have one plan for a stage, and any that say `alongside: true`"));
             }
         }
         plans.push(Arc::clone(id));

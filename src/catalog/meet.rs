@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::ask::{Ask, Cost, PolicyKey};
 use super::path::{Route, normal_method, normal_path};
 use super::{ApiKey, Catalog, Methods, OnStoreFailure, Plan, Stage};
@@ -15,7 +17,7 @@ use crate::time::Micros;
 pub struct Met {
     /// Every limit that applies, in the order of judging.
     pub charges: Charges,
-    /// The client's plan.
+    /// The client's plan; of several the ordinary one, or else the first.
     pub plan: Option<Arc<str>>,
     /// What metrics call it: the plan, or else the first policy.
     pub label: Arc<str>,
@@ -79,14 +81,18 @@ impl Catalog {
         self.check_units(&ask.cost)?;
         let place = self.place(ask)?;
         let route = route(ask)?;
-        let plan = key.map(|key| self.plan(key, place.as_ref(), now)).transpose()?;
+        let plans = key.map(|key| self.plans(key, place.as_ref(), now)).transpose()?;
+        let plans = plans.unwrap_or_default();
+        let plan = plans.first();
         let mut met = Met {
             charges: Charges::new(),
             plan: plan.map(|plan| Arc::clone(&plan.id)),
             label: plan.map_or_else(|| Arc::clone(&self.no_label), |plan| Arc::clone(&plan.id)),
-            on_store_failure: plan.map_or(OnStoreFailure::Open, |plan| plan.on_store_failure),
+            on_store_failure: OnStoreFailure::Open,
         };
-        if let (Some(key), Some(plan)) = (key, plan) {
+        for (key, plan) in key.into_iter().flat_map(|key| plans.iter().map(move |plan| (key, plan)))
+        {
+            met.on_store_failure = met.on_store_failure.max(plan.on_store_failure);
             let methods = place.as_ref().and_then(|place| plan.methods(place.api, place.name));
             charge_method(&mut met.charges, methods, key.subject, route.as_ref(), &ask.cost);
             match key.own_limits(self, plan) {
@@ -148,26 +154,41 @@ impl Catalog {
         }
     }
 
-    fn plan(&self, key: &ApiKey, place: Option<&Place<'_>>, now: Micros) -> Result<&Plan, Refusal> {
+    /// The key's plans that apply, the ordinary one first if there is one.
+    fn plans<'c>(
+        &'c self,
+        key: &ApiKey,
+        place: Option<&Place<'_>>,
+        now: Micros,
+    ) -> Result<SmallVec<[&'c Plan; 2]>, Refusal> {
         if !key.enabled {
             return forbidden("the API key is disabled");
         }
         if key.expires_at.is_some_and(|end| end <= now) {
             return forbidden("the API key has expired");
         }
-        let mut plans = key.plans.iter().filter_map(|id| self.plans.get(id));
+        let mut plans = SmallVec::<[&Plan; 2]>::new();
+        let mut is_on_another = false;
+        for plan in key.plans.iter().filter_map(|id| self.plans.get(id)) {
+            if place.is_some_and(|place| !plan.serves(place.api, place.name)) {
+                continue;
+            }
+            if plan.alongside {
+                plans.push(plan);
+            } else if plans.first().is_some_and(|first| !first.alongside) {
+                // Such plans were changed when keys were on them already: the first counts.
+                is_on_another = true;
+            } else {
+                plans.insert(0, plan);
+            }
+        }
         match place {
-            Some(place) => match plans.find(|plan| plan.serves(place.api, place.name)) {
-                Some(plan) => Ok(plan),
-                None => forbidden("the API key has no plan for this stage"),
-            },
-            None => match (plans.next(), plans.next()) {
-                (Some(plan), None) => Ok(plan),
-                (None, _) => forbidden("the API key has no plan"),
-                (Some(_), Some(_)) => {
-                    invalid("api", "the API key is on several plans: name the api and the stage")
-                }
-            },
+            Some(_) if plans.is_empty() => forbidden("the API key has no plan for this stage"),
+            None if plans.is_empty() => forbidden("the API key has no plan"),
+            None if is_on_another => {
+                invalid("api", "the API key is on several plans: name the api and the stage")
+            }
+            _ => Ok(plans),
         }
     }
 

@@ -81,6 +81,8 @@ struct Plan {
     limits: Arc<[Arc<Limit>]>,
     /// The stages that it serves, by API and name; all of them where absent.
     stages: Option<ByStage<Methods>>,
+    /// Whether a key may be on it beside other plans of the same stage.
+    alongside: bool,
     on_store_failure: OnStoreFailure,
 }
 
@@ -224,12 +226,16 @@ impl Catalog {
         self.keys_by_id.values().filter(move |key| key.plans.iter().any(|id| **id == *plan))
     }
 
-    /// Whether two plans serve the same stage, so that a key can only be on one of them.
+    /// Whether two plans serve the same stage, and neither stands alongside others, so that a key can
+    /// only be on one of them.
     #[must_use]
-    pub fn both_serve(&self, one: &str, other: &str) -> bool {
+    pub fn exclude_each_other(&self, one: &str, other: &str) -> bool {
         let (Some(one), Some(other)) = (self.plans.get(one), self.plans.get(other)) else {
             return false;
         };
+        if one.alongside || other.alongside {
+            return false;
+        }
         one.stages.is_none() && other.stages.is_none() || self.shared_stage(one, other).is_some()
     }
 

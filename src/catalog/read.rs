@@ -200,6 +200,7 @@ fn read_plan(catalog: &mut Catalog, written: WrittenPlan, at: &str, findings: &m
         id: Arc::clone(&id),
         limits: limits.into(),
         stages,
+        alongside: written.alongside,
         on_store_failure: written.on_store_failure,
     };
     if catalog.plans.insert(Arc::clone(&id), plan).is_some() {

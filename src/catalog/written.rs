@@ -104,6 +104,8 @@ pub(super) struct WrittenApiStage {
 pub(super) struct WrittenPlan {
     pub(super) id: String,
     pub(super) api_stages: Option<Vec<WrittenApiStage>>,
+    #[serde(default)]
+    pub(super) alongside: bool,
     pub(super) throttle: Option<WrittenThrottle>,
     pub(super) quota: Option<WrittenQuota>,
     #[serde(default)]

@@ -188,7 +188,9 @@ fn row(
         return Err(format!("there is no usage plan {unknown}"));
     }
     for (place, plan) in plans.iter().enumerate() {
-        if let Some(other) = plans[..place].iter().find(|other| catalog.both_serve(plan, other)) {
+        if let Some(other) =
+            plans[..place].iter().find(|other| catalog.exclude_each_other(plan, other))
+        {
             return Err(format!("the usage plans {other} and {plan} serve the same stage"));
         }
     }

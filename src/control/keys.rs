@@ -266,7 +266,7 @@ impl Editor {
         if !catalog.has_plan(plan) {
             return Err(Error::no("Usage Plan"));
         }
-        match record.plans.iter().find(|other| catalog.both_serve(plan, other)) {
+        match record.plans.iter().find(|other| catalog.exclude_each_other(plan, other)) {
             None => Ok(()),
             Some(other) => Err(Error::Conflict(format!(
                 "{} cannot be added: the usage plan {other} serves the same stage",

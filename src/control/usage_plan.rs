@@ -50,6 +50,9 @@ pub struct WantedPlan {
     /// Beyond AWS.
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<String>,
+    /// Beyond AWS: whether a key may be on it beside other plans of the same stage.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    alongside: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -105,6 +108,8 @@ impl UsagePlan {
                 let limits = serde_json::from_str(operation.value()?);
                 plan.limits = limits.map_err(|_| operation.refuse("write a JSON array"))?;
             }
+            (Op::Set, ["alongside"]) => plan.alongside = operation.parsed()?,
+            (Op::Remove, ["alongside"]) => plan.alongside = false,
             (Op::Remove, ["limits"]) => plan.limits.clear(),
             (Op::Remove, ["onStoreFailure"]) => plan.on_store_failure = None,
             (Op::Remove, ["consistency"]) => plan.consistency = None,
@@ -176,6 +181,9 @@ impl UsagePlan {
             declared.insert("api_stages".into(), stages?.into());
         }
         declared.insert("limits".into(), plan.limits.clone().into());
+        if plan.alongside {
+            declared.insert("alongside".into(), true.into());
+        }
         let ours = [
             ("on_store_failure", &plan.on_store_failure),
             ("consistency", &plan.consistency),

@@ -180,7 +180,7 @@ fn become_plan(is: &Value, wanted: &Value) -> Vec<Value> {
             operations.push(set(&format!("/{member}/{name}"), &plain(&value)));
         }
     }
-    for member in ["limits", "onStoreFailure", "consistency", "mode"] {
+    for member in ["limits", "onStoreFailure", "consistency", "mode", "alongside"] {
         let path = format!("/{member}");
         let value = wanted.get(member);
         operations.push(value.map_or_else(|| remove(&path), |value| set(&path, &plain(value))));

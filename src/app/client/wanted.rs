@@ -172,6 +172,7 @@ fn plan_of(written: &Value, at: &str) -> Read<Value> {
         ("on_store_failure", "onStoreFailure"),
         ("consistency", "consistency"),
         ("mode", "mode"),
+        ("alongside", "alongside"),
     ];
     let mut plan = renamed(written, names);
     plan.insert("name".into(), id.clone().into());

@@ -1,5 +1,6 @@
 //! The control plane: driven by AWS' own client, in use on every node, and closed to strangers.
 
+mod alongside;
 mod audit;
 mod bad_input;
 mod corrections;

@@ -218,3 +218,14 @@ fn a_catalog_that_a_cluster_cannot_keep_is_refused_wherever_it_comes_from() {
         "{answer:?}"
     );
 }
+
+#[test]
+fn a_keys_plans_are_judged_as_one() {
+    let cluster = RedisCluster::start(3, 0);
+    let catalog = "version: 1\nplans:\n  - { id: base, quota: { limit: 9, period: day } }\n  - { id: more, alongside: true, quota: { limit: 3, period: day } }\nkeys: [{ id: k, value: key-k, plans: [base, more] }]";
+    let node = Node::with_catalog(catalog, &["--store", &cluster.url(), "--check-deadline", "10s"]);
+    let check = |cost: u64| node.check(json!({"api_key": "key-k", "cost": cost})).json();
+    assert_eq!(check(3)["allowed"], true);
+    assert_eq!(check(1)["violated"], "more/quota");
+    assert_eq!(check(0)["limits"][0]["remaining"], 6);
+}

@@ -1,0 +1,123 @@
+//! A key in many plans of one stage: all judged as one, each counted for itself.
+
+use serde_json::{Value, json};
+
+use super::usage::{days, today};
+use super::{TOKEN, as_bearer, call, node};
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+
+const CATALOG: &str = r#"
+version: 1
+apis: [ { id: a, stages: [ { name: prod }, { name: other } ] } ]
+plans:
+  - id: more
+    alongside: true
+    api_stages: [ { api: a, stage: prod, methods: { "*": { throttle: { rate: 1/d, burst: 9 } } } } ]
+    throttle: { rate: 1/d, burst: 4 }
+    limits: [ { name: extra, quota: { limit: 3, period: month } } ]
+    on_store_failure: closed
+  - id: base
+    throttle: { rate: 1/d, burst: 5 }
+    limits: [ { name: extra, quota: { limit: 8, period: month } } ]
+  - { id: second, throttle: { rate: 1/d, burst: 5 } }
+keys:
+  - { id: both, value: key-both, plans: [more, base] }
+  - { id: only, value: key-only, plans: [more] }
+"#;
+
+fn plans_are_judged_as_one(node: &Node) {
+    let check = |value: &str, cost: u64| {
+        node.check(json!({
+            "api_key": value, "api": "a", "stage": "prod", "method": "GET", "path": "/x", "cost": cost,
+        }))
+    };
+    let names = |answer: Value| -> Vec<(String, u64)> {
+        let limits = answer["limits"].as_array().unwrap().clone();
+        let told = |limit: &Value| {
+            (limit["name"].as_str().unwrap().to_owned(), limit["remaining"].as_u64().unwrap())
+        };
+        limits.iter().map(told).collect()
+    };
+    let expected = |left: [u64; 5]| -> Vec<(String, u64)> {
+        let names = [
+            "base/throttle",
+            "base/extra",
+            "more/a/prod/GET /x/throttle",
+            "more/throttle",
+            "more/extra",
+        ];
+        names.map(str::to_owned).into_iter().zip(left).collect()
+    };
+    let answer = check("key-both", 2);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["key"]["plan"], "base");
+    assert_eq!(names(answer.json()), expected([3, 6, 7, 2, 1]));
+    let policy = answer.header("ratelimit-policy").unwrap();
+    assert!(policy.contains("base/extra") && policy.contains("more/extra"), "{policy}");
+    // Nothing is charged where one of them refuses, and that one is named.
+    let refused = check("key-both", 2);
+    assert_eq!((refused.status, &refused.json()["violated"]), (429, &json!("more/extra")));
+    assert_eq!(names(check("key-both", 0).json()), expected([3, 6, 7, 2, 1]));
+    // Without a stage all of them count, too.
+    assert_eq!(
+        node.check(json!({"api_key": "key-both", "cost": 2})).json()["violated"],
+        "more/extra"
+    );
+    // At another stage only those that serve it do.
+    let elsewhere = json!({"api_key": "key-both", "api": "a", "stage": "other"});
+    assert_eq!(node.check(elsewhere).json()["limits"].as_array().unwrap().len(), 2);
+    let used = |plan: &str| days(node, plan, "both", "requests", today(0))[0];
+    assert_eq!((used("base")[0], used("more")), (3, [2, 1]));
+    let alone = check("key-only", 3);
+    assert_eq!((alone.status, &alone.json()["key"]["plan"]), (200, &json!("more")));
+    assert_eq!(
+        node.check(json!({"api_key": "key-only", "api": "a", "stage": "other"})).status,
+        403
+    );
+}
+
+#[test]
+fn plans_alongside_each_other_are_judged_as_one_on_redis() {
+    let redis = RedisServer::start();
+    let flags = ["--store", &redis.url(), "--check-deadline", "10s"];
+    plans_are_judged_as_one(&node(Some(CATALOG), &flags));
+}
+
+#[test]
+fn plans_alongside_each_other_are_judged_as_one_in_the_embedded_mode() {
+    plans_are_judged_as_one(&node(Some(CATALOG), &[]));
+}
+
+#[test]
+fn a_second_ordinary_plan_of_a_stage_is_a_conflict_and_any_number_alongside_is_none() {
+    let node = node(Some(CATALOG), &[]);
+    let plan =
+        |body: Value| call(&node, "POST", "/usageplans", body)["id"].as_str().unwrap().to_owned();
+    let one = plan(json!({"name": "one"}));
+    let two = plan(json!({"name": "two", "alongside": true}));
+    let three = plan(json!({"name": "three"}));
+    let key = call(&node, "POST", "/apikeys", json!({"enabled": true}));
+    let link = |plan: &str| {
+        let body = json!({"keyId": key["id"], "keyType": "API_KEY"}).to_string();
+        as_bearer(&node, TOKEN, "POST", &format!("/usageplans/{plan}/keys"), &body).status
+    };
+    assert_eq!([&*one, &two, "more", &three].map(link), [201, 201, 201, 409]);
+    let path = format!("/usageplans/{three}");
+    let patch = |op: &str| {
+        let body = json!({"patchOperations": [{"op": op, "path": "/alongside", "value": "true"}]});
+        call(&node, "PATCH", &path, body)["alongside"].clone()
+    };
+    assert_eq!(patch("replace"), true);
+    assert_eq!(link(&three), 201);
+    // A plan that is ordinary again, with keys on it already: of two such the first counts.
+    assert_eq!(patch("remove"), Value::Null);
+    let check = |place: Value| {
+        let mut check = json!({"api_key": key["value"]});
+        check.as_object_mut().unwrap().extend(place.as_object().unwrap().clone());
+        node.check(check)
+    };
+    assert_eq!(check(json!({})).status, 400);
+    let answer = check(json!({"api": "a", "stage": "prod"}));
+    assert_eq!((answer.status, &answer.json()["key"]["plan"]), (200, &json!(one)));
+}
