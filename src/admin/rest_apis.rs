@@ -34,10 +34,15 @@ pub(super) async fn create(Editing(editor): Editing, body: Bytes) -> Answer {
 
 pub(super) async fn all(Editing(editor): Editing, Query(wanted): Query<Wanted>) -> Answer {
     let document = editor.document().await?;
-    wanted.page(document.rest_apis.iter().map(|(id, api)| (&**id, api.shown())))
+    let mut apis = editor.filed_apis();
+    apis.extend(document.rest_apis.iter().map(|(id, api)| (id.clone(), api.shown())));
+    wanted.page(apis.iter().map(|(id, api)| (&**id, api.clone())))
 }
 
 pub(super) async fn one(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+    if let Some(filed) = editor.filed_apis().get(&id) {
+        return Ok(shown(filed));
+    }
     Ok(shown(&editor.document().await?.api(&id)?.shown()))
 }
 

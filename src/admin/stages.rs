@@ -109,12 +109,19 @@ pub(super) async fn create(
 
 /// All stages: an API has few, so AWS does not page them.
 pub(super) async fn all(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+    let filed = editor.filed_stages(&id);
+    if editor.filed_apis().contains_key(&id) {
+        return Ok(shown(&json!({ "item": filed.into_values().collect::<Vec<_>>() })));
+    }
     let document = editor.document().await?;
     let stages: Vec<Value> = document.api(&id)?.stages.values().map(|stage| json!(stage)).collect();
     Ok(shown(&json!({ "item": stages })))
 }
 
 pub(super) async fn one(Editing(editor): Editing, Path((id, name)): Pair) -> Answer {
+    if let Some(filed) = editor.filed_stages(&id).get(&name) {
+        return Ok(shown(filed));
+    }
     Ok(shown(&json!(editor.document().await?.api(&id)?.stage(&name)?)))
 }
 

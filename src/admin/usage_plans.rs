@@ -33,10 +33,15 @@ pub(super) async fn create(Editing(editor): Editing, body: Bytes) -> Answer {
 
 pub(super) async fn all(Editing(editor): Editing, Query(wanted): Query<Wanted>) -> Answer {
     let document = editor.document().await?;
-    wanted.page(document.usage_plans.iter().map(|(id, plan)| (&**id, json!(plan))))
+    let mut plans = editor.filed_plans();
+    plans.extend(document.usage_plans.iter().map(|(id, plan)| (id.clone(), json!(plan))));
+    wanted.page(plans.iter().map(|(id, plan)| (&**id, plan.clone())))
 }
 
 pub(super) async fn one(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+    if let Some(filed) = editor.filed_plans().get(&id) {
+        return Ok(shown(filed));
+    }
     Ok(shown(&json!(editor.document().await?.plan(&id)?)))
 }
 
@@ -97,5 +102,9 @@ pub(super) async fn remove_key(
 
 /// A key as a plan's.
 fn link(record: &KeyRecord) -> Value {
-    json!({ "id": record.id, "type": "API_KEY", "name": record.name() })
+    let mut link = json!({ "id": record.id, "type": "API_KEY", "name": record.name() });
+    if record.is_filed() {
+        link["owner"] = "file".into();
+    }
+    link
 }

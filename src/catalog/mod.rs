@@ -5,6 +5,7 @@
 
 mod ask;
 pub mod envoy;
+mod filed;
 mod findings;
 mod keys;
 mod limits;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use crate::limit::{Limit, Subject};
 use crate::time::Micros;
 pub use ask::{Ask, Cost, PolicyKey};
+pub use filed::Filed;
 pub use findings::{Invalid, is_name};
 pub use keys::{Digest, digest, hex, time_of, unhex};
 pub use meet::{Met, Refusal};
@@ -35,6 +37,7 @@ pub const EXAMPLE: &str = include_str!("example.yaml");
 pub struct Catalog {
     revision: String,
     warnings: Vec<String>,
+    filed: Filed,
     apis: ByStage<Stage>,
     plans: HashMap<Arc<str>, Plan>,
     policies: HashMap<Arc<str>, Policy>,
@@ -142,7 +145,18 @@ impl ApiKey {
 }
 
 /// What a plan wants where the store is lost. Where several apply, the greatest does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Deserialize,
+    serde::Serialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStoreFailure {
     /// Everything passes.
@@ -171,6 +185,12 @@ impl Catalog {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What its text declares itself.
+    #[must_use]
+    pub fn filed(&self) -> &Filed {
+        &self.filed
     }
 
     /// What is in it, in a line.
@@ -219,6 +239,11 @@ impl Catalog {
         let stages = self.plans.get(plan).and_then(|plan| plan.stages.as_ref());
         let methods = stages.into_iter().flat_map(HashMap::values).flat_map(HashMap::values);
         methods.flat_map(|methods| methods.listed.iter().map(|(_, limit)| limit))
+    }
+
+    /// The keys of the file.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<ApiKey>> {
+        self.keys_by_id.values()
     }
 
     /// The keys of the file that are on a plan.

@@ -8,12 +8,48 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use serde::{Deserialize, Serialize};
 
 use super::findings::Findings;
 use super::limits::quota_limit;
-use super::written::{WrittenOverrides, WrittenQuotaSize, WrittenThrottleSize};
+use super::written::WrittenRate;
 use super::{ApiKey, Catalog, Plan};
 use crate::limit::{Limit, Quota, Rate, Rule, Throttle};
+
+/// By plan.
+pub(super) type WrittenOverrides = BTreeMap<String, WrittenSizes>;
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenSizes {
+    pub(super) throttle: Option<WrittenThrottleSize>,
+    pub(super) quota: Option<WrittenQuotaSize>,
+    /// By the limit's name.
+    #[serde(default)]
+    pub(super) limits: BTreeMap<String, WrittenSize>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenSize {
+    pub(super) throttle: Option<WrittenThrottleSize>,
+    pub(super) quota: Option<WrittenQuotaSize>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenThrottleSize {
+    #[serde(alias = "rate_limit")]
+    pub(super) rate: Option<WrittenRate>,
+    #[serde(alias = "burst_limit")]
+    pub(super) burst: Option<u64>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenQuotaSize {
+    pub(super) limit: u64,
+}
 
 /// A key's own sizes of its plans' limits.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use super::written::{
     WrittenStage,
 };
 use super::{
-    ByStage, Catalog, Methods, OnStoreFailure, Other, Plan, Policy, Stage, keys, meters,
+    ByStage, Catalog, Filed, Methods, OnStoreFailure, Other, Plan, Policy, Stage, keys, meters,
     path::Pattern,
 };
 use crate::limit::{Subject, Unit};
@@ -41,6 +41,7 @@ impl Catalog {
     ) -> Result<Self, Invalid> {
         let invalid = |fault| Invalid { origin: origin.into(), faults: vec![fault] };
         let mut written = WrittenCatalog::from_yaml(text).map_err(invalid)?;
+        let filed = Filed::of(&written);
         if let Some(declared) = declared {
             written.extend(WrittenCatalog::from_json(declared).map_err(invalid)?);
         }
@@ -57,6 +58,7 @@ impl Catalog {
         }
         catalog.warnings =
             findings.warnings.iter().map(|warning| format!("{origin}: {warning}")).collect();
+        catalog.filed = filed;
         catalog.revision = revision(text, declared);
         Ok(catalog)
     }
@@ -77,6 +79,7 @@ fn read(written: WrittenCatalog, findings: &mut Findings) -> Catalog {
     let mut catalog = Catalog {
         revision: String::new(),
         warnings: Vec::new(),
+        filed: Filed::default(),
         apis: HashMap::new(),
         plans: HashMap::new(),
         policies: HashMap::new(),

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +63,7 @@ pub(super) fn from_yaml<T: DeserializeOwned>(
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenApi {
     pub(super) id: String,
@@ -71,7 +71,7 @@ pub(super) struct WrittenApi {
     pub(super) stages: Vec<WrittenStage>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenStage {
     pub(super) name: String,
@@ -84,13 +84,13 @@ pub(super) struct WrittenStage {
 
 pub(super) type WrittenMethods = BTreeMap<String, WrittenMethod>;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenMethod {
     pub(super) throttle: WrittenThrottle,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenApiStage {
     pub(super) api: String,
@@ -99,7 +99,7 @@ pub(super) struct WrittenApiStage {
     pub(super) methods: WrittenMethods,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenPlan {
     pub(super) id: String,
@@ -134,7 +134,7 @@ pub(super) struct WrittenPolicy {
     pub(super) mode: Mode,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenLimit {
     pub(super) name: String,
@@ -143,6 +143,7 @@ pub(super) struct WrittenLimit {
     pub(super) throttle: Option<WrittenThrottle>,
     pub(super) quota: Option<WrittenQuota>,
     /// Read so that its absence from this version can be explained.
+    #[serde(skip_serializing)]
     pub(super) concurrency: Option<de::IgnoredAny>,
     pub(super) consistency: Option<Consistency>,
     pub(super) mode: Option<Mode>,
@@ -152,7 +153,7 @@ fn requests() -> String {
     crate::limit::Unit::BUILT_IN[0].into()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenThrottle {
     #[serde(alias = "rate_limit")]
@@ -161,7 +162,7 @@ pub(super) struct WrittenThrottle {
     pub(super) burst: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenQuota {
     pub(super) limit: u64,
@@ -170,7 +171,7 @@ pub(super) struct WrittenQuota {
     pub(super) starts_on: Option<WrittenStart>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum WrittenPeriod {
     Day,
@@ -192,49 +193,14 @@ pub(super) struct WrittenKey {
     pub(super) expires_at: Option<String>,
     pub(super) customer_id: Option<String>,
     #[serde(default)]
-    pub(super) overrides: WrittenOverrides,
-}
-
-/// By plan.
-pub(super) type WrittenOverrides = BTreeMap<String, WrittenSizes>;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WrittenSizes {
-    pub(super) throttle: Option<WrittenThrottleSize>,
-    pub(super) quota: Option<WrittenQuotaSize>,
-    /// By the limit's name.
-    #[serde(default)]
-    pub(super) limits: BTreeMap<String, WrittenSize>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WrittenSize {
-    pub(super) throttle: Option<WrittenThrottleSize>,
-    pub(super) quota: Option<WrittenQuotaSize>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WrittenThrottleSize {
-    #[serde(alias = "rate_limit")]
-    pub(super) rate: Option<WrittenRate>,
-    #[serde(alias = "burst_limit")]
-    pub(super) burst: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WrittenQuotaSize {
-    pub(super) limit: u64,
+    pub(super) overrides: super::overrides::WrittenOverrides,
 }
 
 fn yes() -> bool {
     true
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Consistency {
     #[default]
@@ -242,7 +208,7 @@ pub(super) enum Consistency {
     Leased,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Mode {
     #[default]
@@ -251,9 +217,11 @@ pub(super) enum Mode {
 }
 
 /// `10/s`, or a bare number per second as AWS has it.
+#[derive(Serialize)]
 pub(super) struct WrittenRate(pub(super) String);
 
 /// A weekday's name, or a day of the month.
+#[derive(Serialize)]
 pub(super) struct WrittenStart(pub(super) String);
 
 impl<'de> Deserialize<'de> for WrittenRate {

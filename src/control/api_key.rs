@@ -37,6 +37,9 @@ pub struct KeyRecord {
     /// The plans that it is on.
     #[serde(default)]
     pub(super) plans: Vec<String>,
+    /// Whether it is the catalog file's: to be shown only.
+    #[serde(skip)]
+    pub(super) filed: bool,
     #[serde(flatten)]
     wanted: Facts,
 }
@@ -137,6 +140,7 @@ impl KeyRecord {
             retiring: None,
             sealed: None,
             plans: Vec::new(),
+            filed: false,
             wanted: facts,
         };
         Ok((record, value))
@@ -164,9 +168,20 @@ impl KeyRecord {
                 shown.insert("previousValueUntil".into(), end.map(|end| end.to_string()).into());
             }
             shown.remove("plans");
+            if self.filed {
+                shown.remove("createdDate");
+                shown.remove("lastUpdatedDate");
+                shown.insert("owner".into(), "file".into());
+            }
             shown.insert("stageKeys".into(), json!([]));
         }
         shown
+    }
+
+    /// Whether it is the catalog file's.
+    #[must_use]
+    pub fn is_filed(&self) -> bool {
+        self.filed
     }
 
     /// Whether it is on this plan.

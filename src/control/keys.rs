@@ -38,7 +38,10 @@ impl Editor {
     /// # Errors
     /// Where there is none, or the registry cannot be read.
     pub async fn key(&self, id: &str) -> Result<KeyRecord, Error> {
-        Ok(self.read_key(id).await?.1)
+        match self.filed_keys(|key| *key.id == *id).pop() {
+            Some(filed) => Ok(filed),
+            None => Ok(self.read_key(id).await?.1),
+        }
     }
 
     /// Up to `limit` keys after the one with the id `after`, by their ids.
@@ -46,9 +49,10 @@ impl Editor {
     /// # Errors
     /// Where the registry cannot be read.
     pub async fn keys(&self, after: Option<&str>, limit: usize) -> Result<Vec<KeyRecord>, Error> {
-        let after = after.map(key_path);
-        let page = self.registry.page(&key_path(""), after.as_deref(), limit).await?;
-        page.iter().map(|(_, text)| KeyRecord::read(text)).collect()
+        let path = after.map(key_path);
+        let page = self.registry.page(&key_path(""), path.as_deref(), limit).await?;
+        let page = page.iter().map(|(_, text)| KeyRecord::read(text)).collect::<Result<_, _>>()?;
+        Ok(self.with_filed(page, limit, |key| after.is_none_or(|after| *key.id > *after)))
     }
 
     /// Keys of the file and of the API as checks need them; nothing where there is no such key.
@@ -226,29 +230,16 @@ impl Editor {
             return Err(Error::no("Usage Plan"));
         }
         let prefix = link_path(plan, "");
-        let after = after.map(|key| link_path(plan, key));
-        let links = self.registry.page(&prefix, after.as_deref(), limit).await?;
+        let path = after.map(|key| link_path(plan, key));
+        let links = self.registry.page(&prefix, path.as_deref(), limit).await?;
         let paths: Vec<String> = links.iter().map(|(path, _)| key_path(linked_key(path))).collect();
         // What was removed while this was read is not there.
         let texts = self.registry.get_all(&paths).await?;
-        texts.iter().flatten().map(|text| KeyRecord::read(text)).collect()
-    }
-
-    /// That a key's overrides fit its plans, as far as they are not those that it had.
-    async fn fits(&self, record: &KeyRecord, had: &Overrides) -> Result<(), Error> {
-        let mut new = record.overrides().unlike(had).peekable();
-        if new.peek().is_none() {
-            return Ok(());
-        }
-        self.sync.look().await?;
-        let misfits = record.overrides().in_use()?.misfits(&self.live.catalog());
-        let (new, named) =
-            (new.collect::<Vec<_>>(), |(plan, why)| format!("overrides.{plan}: {why}"));
-        let misfits = misfits.into_iter().filter(|(plan, _)| new.contains(&&**plan)).map(named);
-        match misfits.collect::<Vec<_>>() {
-            misfits if misfits.is_empty() => Ok(()),
-            misfits => Err(Error::BadRequest(misfits.join("; "))),
-        }
+        let page = texts.iter().flatten().map(|text| KeyRecord::read(text));
+        let page = page.collect::<Result<_, _>>()?;
+        Ok(self.with_filed(page, limit, |key| {
+            key.plans.iter().any(|on| **on == *plan) && after.is_none_or(|after| *key.id > *after)
+        }))
     }
 
     /// That the registry has no such key; the file may.

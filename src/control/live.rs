@@ -118,6 +118,11 @@ impl Live {
         self.current.load()
     }
 
+    /// The catalog in use, where there is a file that it is made from.
+    pub(super) fn filed(&self) -> Option<Guard<Arc<Catalog>>> {
+        self.file.is_some().then(|| self.catalog())
+    }
+
     /// Reads the file again; what cannot be used leaves everything as it was.
     pub fn reload(&self) {
         let Some(file) = &self.file else {

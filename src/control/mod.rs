@@ -10,6 +10,7 @@ mod directory;
 mod document;
 mod domains;
 mod editor;
+mod filed;
 mod import;
 mod keys;
 mod live;

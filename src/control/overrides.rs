@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::Error;
 use super::patch::{Op, Operation};
 use super::settings::ThrottleSettings;
+use super::{Editor, Error, KeyRecord};
 use crate::catalog;
 
 /// By plan.
@@ -118,6 +118,23 @@ impl Overrides {
             }
         }
         Ok(())
+    }
+}
+
+impl Editor {
+    /// That a key's overrides fit its plans, as far as they are not those that it had.
+    pub(super) async fn fits(&self, record: &KeyRecord, had: &Overrides) -> Result<(), Error> {
+        let mut new = record.overrides().unlike(had).peekable();
+        if new.peek().is_none() {
+            return Ok(());
+        }
+        self.sync.look().await?;
+        let misfits = record.overrides().in_use()?.misfits(&self.live.catalog());
+        let new: Vec<&str> = new.collect();
+        let named = |(plan, why)| format!("overrides.{plan}: {why}");
+        let misfits = misfits.into_iter().filter(|(plan, _)| new.contains(&&**plan)).map(named);
+        let misfits: Vec<String> = misfits.collect();
+        if misfits.is_empty() { Ok(()) } else { Err(Error::BadRequest(misfits.join("; "))) }
     }
 }
 

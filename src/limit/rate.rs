@@ -123,6 +123,15 @@ impl FromStr for Rate {
     }
 }
 
+impl Rate {
+    /// Units per second, to the nearest that a float has: a figure for people.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "it says so")]
+    pub fn per_second(self) -> f64 {
+        self.numerator as f64 * 1e6 / self.denominator as f64
+    }
+}
+
 impl fmt::Display for Rate {
     /// In the largest of `s`, `min`, `h`, `d` that makes it a whole number, else per second.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,9 +141,7 @@ impl fmt::Display for Rate {
                 return write!(f, "{}/{unit}", units / self.denominator);
             }
         }
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let per_second = self.numerator as f64 * 1e6 / self.denominator as f64;
-        write!(f, "{per_second:.6}/s")
+        write!(f, "{:.6}/s", self.per_second())
     }
 }
 

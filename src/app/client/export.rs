@@ -67,7 +67,7 @@ pub(super) fn strange(why: impl std::fmt::Display) -> NoAnswer {
 /// All that the admin API declares but keys, whose deployments and resources limit nothing.
 pub(super) async fn declared(admin: &Admin) -> Result<Document, NoAnswer> {
     let (mut apis, mut plans) = (Map::new(), Map::new());
-    for mut api in admin.all("/restapis").await? {
+    for mut api in admin.all("/restapis").await?.into_iter().filter(is_the_apis) {
         let id = id_of(&api);
         let mut told = admin.get(&format!("/restapis/{}/stages", encoded(&id))).await?;
         let stages = told["item"].as_array_mut().map(std::mem::take).unwrap_or_default();
@@ -76,10 +76,15 @@ pub(super) async fn declared(admin: &Admin) -> Result<Document, NoAnswer> {
         (api["resources"], api["deployments"]) = (json!({}), json!({}));
         apis.insert(id, api);
     }
-    for plan in admin.all("/usageplans").await? {
+    for plan in admin.all("/usageplans").await?.into_iter().filter(is_the_apis) {
         plans.insert(id_of(&plan), plan);
     }
     serde_json::from_value(json!({ "restApis": apis, "usagePlans": plans })).map_err(strange)
+}
+
+/// Whether it is not the service's own catalog file's.
+fn is_the_apis(resource: &Value) -> bool {
+    resource["owner"].is_null()
 }
 
 fn id_of(resource: &Value) -> String {
@@ -95,7 +100,7 @@ async fn keys(admin: &Admin, plans: impl Iterator<Item = &String>) -> Result<Str
         }
     }
     let mut text = String::from("# keys:\n");
-    for key in admin.all("/apikeys").await? {
+    for key in admin.all("/apikeys").await?.into_iter().filter(is_the_apis) {
         let id = id_of(&key);
         let mut written = json!({ "id": id, "plans": plans_of.remove(&id).unwrap_or_default() });
         let members =

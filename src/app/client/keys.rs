@@ -126,11 +126,15 @@ fn show_all(admin: &Admin, keys: Vec<Value>) {
         return print_json(&keys.into());
     }
     let row = |key: Value| {
-        let [id, name, enabled, customer, expires] =
-            ["id", "name", "enabled", "customerId", "expiresAt"].map(|member| cell(&key[member]));
-        [id, name, enabled, customer, expires, date(&key["createdDate"])]
+        let [id, name, enabled, customer, expires, owner] =
+            ["id", "name", "enabled", "customerId", "expiresAt", "owner"]
+                .map(|member| cell(&key[member]));
+        [id, name, enabled, customer, expires, date(&key["createdDate"]), owner]
     };
-    print(["ID", "NAME", "ENABLED", "CUSTOMER", "EXPIRES", "CREATED"], keys.into_iter().map(row));
+    print(
+        ["ID", "NAME", "ENABLED", "CUSTOMER", "EXPIRES", "CREATED", "OWNER"],
+        keys.into_iter().map(row),
+    );
 }
 
 fn show(admin: &Admin, key: &Value) {

@@ -17,7 +17,7 @@ pub struct Plans {
 
 #[derive(Clone, clap::Subcommand)]
 enum Wanted {
-    /// Lists the plans that the admin API has
+    /// Lists the plans that the admin API and the service's own file have
     List,
     /// Shows one plan
     Show {
@@ -49,9 +49,10 @@ fn show(plans: &[Value]) {
     let row = |plan: &Value| {
         let [id, name] = ["id", "name"].map(|member| cell(&plan[member]));
         let more = plan["limits"].as_array().map_or(0, Vec::len);
-        [id, name, throttle(plan), quota(plan), cell(&json!(more)), stages(plan)]
+        let owner = cell(&plan["owner"]);
+        [id, name, throttle(plan), quota(plan), cell(&json!(more)), stages(plan), owner]
     };
-    print(["ID", "NAME", "THROTTLE", "QUOTA", "MORE", "STAGES"], plans.iter().map(row));
+    print(["ID", "NAME", "THROTTLE", "QUOTA", "MORE", "STAGES", "OWNER"], plans.iter().map(row));
 }
 
 fn throttle(plan: &Value) -> String {

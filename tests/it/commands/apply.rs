@@ -183,7 +183,7 @@ fn what_the_services_own_file_owns_is_said_and_the_rest_is_done() {
     for word in ["+ stage cats/prod: 409", "+ plan filed: 409", "3 of 5 changes made"] {
         assert!(said.contains(word), "{word}: {said}");
     }
-    assert_eq!(shown(&node, "plans list").as_array().unwrap().len(), 1);
+    assert_eq!(shown(&node, "plans list").as_array().unwrap().len(), 2);
 }
 
 #[test]

@@ -87,9 +87,9 @@ fn keys_are_exported_as_comments_only() {
     declare(&node);
     let key = shown(&node, "keys create acme --plan basic --customer-id c-1 --disabled");
     let overrides = r#"{"basic":{"throttle":{"burstLimit":9}}}"#;
-    let patch = json!({"op": "replace", "path": "/overrides", "value": overrides});
+    let operation = json!({"op": "replace", "path": "/overrides", "value": overrides});
     let path = format!("/apikeys/{}", key["id"].as_str().unwrap());
-    call(&node, "PATCH", &path, &json!({"patchOperations": [patch]}));
+    call(&node, "PATCH", &path, &json!({"patchOperations": [operation]}));
     let exported = table(&node, "export --keys");
     let line = exported.lines().find(|line| line.starts_with("#   - ")).unwrap();
     let line: Value = serde_json::from_str(line.trim_start_matches("#   - ")).unwrap();

@@ -103,10 +103,10 @@ fn a_second_ordinary_plan_of_a_stage_is_a_conflict_and_any_number_alongside_is_n
         as_bearer(&node, TOKEN, "POST", &format!("/usageplans/{plan}/keys"), &body).status
     };
     assert_eq!([&*one, &two, "more", &three].map(link), [201, 201, 201, 409]);
-    let path = format!("/usageplans/{three}");
+    let third = format!("/usageplans/{three}");
     let patch = |op: &str| {
         let body = json!({"patchOperations": [{"op": op, "path": "/alongside", "value": "true"}]});
-        call(&node, "PATCH", &path, body)["alongside"].clone()
+        call(&node, "PATCH", &third, body)["alongside"].clone()
     };
     assert_eq!(patch("replace"), true);
     assert_eq!(link(&three), 201);

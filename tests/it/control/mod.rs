@@ -4,6 +4,7 @@ mod alongside;
 mod audit;
 mod bad_input;
 mod corrections;
+mod filed;
 mod guesses;
 mod import;
 mod overrides;

@@ -1,0 +1,117 @@
+//! What the catalog file declares, shown by the admin API beside what the API declares.
+
+use serde_json::{Value, json};
+
+use super::{TOKEN, as_bearer, call, node};
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+
+const CATALOG: &str = r#"
+version: 1
+apis:
+  - id: m-api
+    stages: [ { name: prod, throttle: { rate: 60/min, burst: 3 }, methods: { "GET /pets": { throttle: { rate: 2, burst: 2 } }, "*": { throttle: { rate: 5/s, burst: 5 } } } } ]
+plans:
+  - id: m-plan
+    api_stages: [ { api: m-api, stage: prod, methods: { "POST /pets": { throttle: { rate: 1/s, burst: 1 } } } } ]
+    throttle: { rate: 30/min, burst: 4 }
+    quota: { limit: 9, period: week, starts_on: tuesday, time_zone: Europe/Berlin }
+    limits: [ { name: tpm, unit: total_tokens, throttle: { rate: 7/min, burst: 7 } } ]
+    mode: shadow
+keys:
+  - { id: b-key, value: the-value-of-the-key-b, plans: [m-plan], customer_id: c, overrides: { m-plan: { throttle: { rate: 90/min }, quota: { limit: 99 } } } }
+  - { id: d-key, value: the-value-of-the-key-d, plans: [], enabled: false }
+"#;
+
+/// All ids of a list, by pages of two.
+fn ids(node: &Node, path: &str) -> Vec<String> {
+    let (mut ids, mut position) = (Vec::new(), String::new());
+    loop {
+        let page = call(node, "GET", &format!("{path}?limit=2&position={position}"), Value::Null);
+        let items = page["item"].as_array().unwrap();
+        assert!(items.len() <= 2);
+        let id = |item: &Value| {
+            format!(
+                "{}{}",
+                item["id"].as_str().unwrap(),
+                item["owner"].as_str().map_or("", |_| "*")
+            )
+        };
+        ids.extend(items.iter().map(id));
+        match page["position"].as_str() {
+            Some(next) => next.clone_into(&mut position),
+            None => return ids,
+        }
+    }
+}
+
+fn both_are_shown(node: &Node) {
+    for id in ["a-key", "c-key", "e-key"] {
+        let key = call(node, "POST", "/apikeys", json!({"tags": {"_custom_id_": id}}));
+        let link = json!({"keyId": key["id"], "keyType": "API_KEY"});
+        call(node, "POST", "/usageplans/m-plan/keys", link);
+    }
+    for id in ["a", "z"] {
+        let named = json!({"name": id, "tags": {"_custom_id_": id}});
+        call(node, "POST", "/usageplans", named.clone());
+        call(node, "POST", "/restapis", named);
+    }
+    assert_eq!(ids(node, "/apikeys"), ["a-key", "b-key*", "c-key", "d-key*", "e-key"]);
+    assert_eq!(ids(node, "/usageplans/m-plan/keys"), ["a-key", "b-key*", "c-key", "e-key"]);
+    assert_eq!(ids(node, "/usageplans"), ["a", "m-plan*", "z"]);
+    assert_eq!(ids(node, "/restapis"), ["a", "m-api*", "z"]);
+    let get = |path: &str| call(node, "GET", path, Value::Null);
+    let key = get("/apikeys/b-key?includeValue=true");
+    let expected = json!({
+        "id": "b-key", "enabled": true, "customerId": "c", "stageKeys": [], "owner": "file",
+        "overrides": {"m-plan": {"throttle": {"rateLimit": 1.5}, "quota": {"limit": 99}}},
+    });
+    assert_eq!(key, expected);
+    assert_eq!(get("/usageplans/m-plan/keys/b-key")["owner"], "file");
+    let plan = get("/usageplans/m-plan");
+    let expected = json!({
+        "id": "m-plan", "name": "m-plan", "owner": "file", "mode": "shadow",
+        "consistency": "exact", "onStoreFailure": "open", "alongside": false,
+        "throttle": {"rateLimit": 0.5, "burstLimit": 4},
+        "quota": {"limit": 9, "period": "WEEK", "offset": 2, "timeZone": "Europe/Berlin"},
+        "limits": [{"name": "tpm", "unit": "total_tokens", "throttle": {"rate": "7/min", "burst": 7}}],
+        "apiStages": [{"apiId": "m-api", "stage": "prod", "throttle": {"/pets/POST": {"rateLimit": 1.0, "burstLimit": 1}}}],
+    });
+    assert_eq!(plan, expected);
+    let stage = get("/restapis/m-api/stages/prod");
+    assert_eq!(get("/restapis/m-api/stages")["item"], json!([stage]));
+    assert_eq!(stage["throttle"], json!({"rateLimit": 1.0, "burstLimit": 3}));
+    assert_eq!(stage["methodSettings"]["~1pets/GET"]["throttlingRateLimit"], 2.0);
+    assert_eq!(stage["methodSettings"]["*/*"]["throttlingBurstLimit"], 5);
+    for (method, path, body) in [
+        ("DELETE", "/apikeys/b-key", ""),
+        ("DELETE", "/usageplans/m-plan", ""),
+        ("PATCH", "/apikeys/b-key", "{}"),
+        ("DELETE", "/usageplans/m-plan/keys/b-key", ""),
+    ] {
+        assert_eq!(as_bearer(node, TOKEN, method, path, body).status, 409, "{method} {path}");
+    }
+    for path in ["/apikeys?includeValues=true", "/apikeys/b-key?includeValue=true"] {
+        let told = as_bearer(node, TOKEN, "GET", path, "").body;
+        assert!(!told.contains("the-value"), "{told}");
+    }
+}
+
+#[test]
+fn what_the_file_declares_is_shown_among_what_the_api_declares_on_redis() {
+    let redis = RedisServer::start();
+    both_are_shown(&node(Some(CATALOG), &["--store", &redis.url(), "--check-deadline", "10s"]));
+}
+
+#[test]
+fn what_the_file_declares_is_shown_among_what_the_api_declares_in_the_embedded_mode() {
+    both_are_shown(&node(Some(CATALOG), &[]));
+}
+
+#[test]
+fn the_built_in_example_is_nobodys_file() {
+    let node = node(None, &[]);
+    for path in ["/apikeys", "/usageplans", "/restapis"] {
+        assert!(ids(&node, path).is_empty());
+    }
+}
