@@ -169,9 +169,16 @@ fn key_of(key: &ApiKey, overrides: Option<&Value>) -> Option<KeyRecord> {
         "expiresAt": end.map(|end| end.to_string()),
         "overrides": overrides.map_or_else(|| json!({}), self::overrides),
     });
-    let mut record: KeyRecord = serde_json::from_value(record).ok()?;
-    record.filed = true;
-    Some(record)
+    match serde_json::from_value::<KeyRecord>(record) {
+        Ok(mut record) => {
+            record.filed = true;
+            Some(record)
+        }
+        Err(error) => {
+            tracing::error!(key = &*key.id, %error, "a key of the catalog file cannot be shown");
+            None
+        }
+    }
 }
 
 /// A key's own sizes.

@@ -93,7 +93,9 @@ fn the_image_is_built_from_all_that_the_build_reads() {
     let mut read: BTreeSet<String> =
         ["Cargo.toml", "Cargo.lock", "build.rs", "src"].map(str::to_owned).into();
     quoted_paths(&repository("build.rs"), &mut read);
-    files("src", "rs").iter().for_each(|file| quoted_paths(file, &mut read));
+    for file in files("src", "rs") {
+        quoted_paths(&file, &mut read);
+    }
     let dockerfile = fs::read_to_string(repository("deploy/Dockerfile")).unwrap();
     let copied = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
     let copied = copied.filter(|line| !line.starts_with("--from"));
