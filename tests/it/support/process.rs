@@ -4,6 +4,8 @@ use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::eventually;
+
 /// A child that is killed when dropped.
 pub struct Process(Child);
 
@@ -20,6 +22,19 @@ impl Process {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
+        if signal == Signal::STOP {
+            // One thread takes the signal and stops the others; until it runs they go on.
+            eventually("it stands still", || self.stands_still());
+        }
+    }
+
+    /// Whether all its threads are stopped.
+    fn stands_still(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
+        threads.filter_map(Result::ok).all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     pub fn has_ended(&mut self) -> bool {
