@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Editor, KeyRecord};
+use super::{Editor, KeyRecord, PLAN_MEMBERS};
 use crate::catalog::{ApiKey, Filed};
 use crate::limit::Rate;
 
@@ -112,14 +112,7 @@ fn methods(of: &Value) -> impl Iterator<Item = ((&str, &str), Value)> {
 
 fn plan_of(id: &str, written: &Value) -> Value {
     let mut plan = json!({ "id": id, "name": id, "owner": "file", "apiStages": [] });
-    let names = [
-        ("limits", "limits"),
-        ("on_store_failure", "onStoreFailure"),
-        ("consistency", "consistency"),
-        ("mode", "mode"),
-        ("alongside", "alongside"),
-    ];
-    for (member, name) in names {
+    for (member, name) in PLAN_MEMBERS {
         plan[name] = written[member].clone();
     }
     if let Some(written) = written.get("throttle") {

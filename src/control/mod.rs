@@ -43,7 +43,7 @@ pub use seal::Seal;
 pub use stage::{Stage, WantedStage};
 pub use sync::Sync;
 pub use usage::{Ledger, Line, Wanted as WantedUsage};
-pub use usage_plan::{UsagePlan, WantedPlan};
+pub use usage_plan::{PLAN_MEMBERS, UsagePlan, WantedPlan};
 
 use crate::store;
 use crate::time::{Clock as _, SystemClock};

@@ -195,6 +195,15 @@ impl UsagePlan {
     }
 }
 
+/// Members beyond AWS that a plan has as they are: what the catalog file calls them, and the API.
+pub const PLAN_MEMBERS: [(&str, &str); 5] = [
+    ("limits", "limits"),
+    ("on_store_failure", "onStoreFailure"),
+    ("consistency", "consistency"),
+    ("mode", "mode"),
+    ("alongside", "alongside"),
+];
+
 /// What `.../throttle`, `.../throttle/PATH/METHOD` and `.../throttle/PATH/METHOD/MEMBER` name.
 fn patch_methods(
     methods: &mut BTreeMap<String, ThrottleSettings>,

@@ -4,6 +4,7 @@
 //! lost. Whoever asks gives a deadline and decides what a failure means.
 
 mod counts;
+mod database;
 mod memory;
 mod outbox;
 mod redis;
@@ -15,10 +16,11 @@ use crate::algorithm::Verdict;
 use crate::limit::{Charge, Charges, Refund};
 use crate::time::Micros;
 pub use counts::{Counts, Usage};
+pub use database::Unopened;
 pub use memory::Memory;
 pub use outbox::{Due, EmbeddedOutbox, Event, Outbox};
 pub use redis::{InvalidUrl, Lane, Redis, RedisOptions, RedisUrl, SCRIPT};
-pub use registry::{Change, Changes, Embedded, Note, Registry, Uncommitted, Unopened};
+pub use registry::{Change, Changes, Embedded, Note, Registry, Uncommitted};
 
 /// The most charges that one check can have.
 pub const MAX_CHARGES: usize = u8::MAX as usize;

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::NoAnswer;
+use crate::control::PLAN_MEMBERS;
 use crate::limit::Rate;
 
 /// What a file wants of the admin API.
@@ -167,14 +168,7 @@ fn stage_of(api: &str, written: &Value, at: &str) -> Read<WantedStage> {
 
 fn plan_of(written: &Value, at: &str) -> Read<Value> {
     let id = text(written, "id", at)?;
-    let names = [
-        ("limits", "limits"),
-        ("on_store_failure", "onStoreFailure"),
-        ("consistency", "consistency"),
-        ("mode", "mode"),
-        ("alongside", "alongside"),
-    ];
-    let mut plan = renamed(written, names);
+    let mut plan = renamed(written, PLAN_MEMBERS);
     plan.insert("name".into(), id.clone().into());
     plan.insert("tags".into(), json!({ "_custom_id_": id }));
     if let Some(written) = written.get("throttle").filter(|throttle| !throttle.is_null()) {

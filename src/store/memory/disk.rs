@@ -9,7 +9,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 
 use super::row::{PackedRow, RowKey};
 use crate::algorithm::days::Days;
-use crate::store::{Error, Unopened};
+use crate::store::{Error, Unopened, database};
 
 /// Rows as they are in memory. Another packing gets another name.
 const ROWS: TableDefinition<'_, [u8; 16], [u8; 28]> = TableDefinition::new("rows 1");
@@ -31,8 +31,7 @@ pub(super) struct Changed {
 impl Disk {
     /// Opens the file in `folder`, which is made where it is missing.
     pub(super) fn open(folder: &Path) -> Result<Self, Unopened> {
-        std::fs::create_dir_all(folder)?;
-        Ok(Self(Database::create(folder.join("counts.redb"))?))
+        Ok(Self(database::open(folder, "counts.redb")?))
     }
 
     /// Tells all that was written.

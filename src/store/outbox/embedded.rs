@@ -4,14 +4,13 @@
 
 use std::path::Path;
 
-use redb::backends::InMemoryBackend;
 use redb::{
     Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
     TableDefinition,
 };
 
 use super::{Claim, Due, Event, HELD, MOST};
-use crate::store::Unopened;
+use crate::store::{Unopened, database};
 use crate::time::{Clock as _, Micros, SystemClock};
 
 /// By id: when it is due in microseconds, the attempts made, and what is told.
@@ -28,8 +27,7 @@ impl EmbeddedOutbox {
     /// Events that a restart forgets.
     #[must_use]
     pub fn in_memory() -> Self {
-        let database = Database::builder().create_with_backend(InMemoryBackend::new());
-        Self(database.unwrap_or_else(|error| unreachable!("memory that is empty: {error}")))
+        Self(database::in_memory())
     }
 
     /// Events in `folder`, which is made where it is missing.
@@ -37,8 +35,7 @@ impl EmbeddedOutbox {
     /// # Errors
     /// Where the folder or its file cannot be used.
     pub fn open(folder: &Path) -> Result<Self, Unopened> {
-        std::fs::create_dir_all(folder)?;
-        Ok(Self(Database::create(folder.join("outbox.redb"))?))
+        Ok(Self(database::open(folder, "outbox.redb")?))
     }
 
     pub(super) fn note(&self, events: &[Event]) -> Result<usize, redb::Error> {

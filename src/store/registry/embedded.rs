@@ -6,11 +6,10 @@
 use std::path::Path;
 
 use redb::TableDefinition;
-use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 
 use super::{Change, Changes, NOTES, Note, REMEMBERED, Uncommitted};
-use crate::store::Error;
+use crate::store::{Error, Unopened, database};
 use crate::time::{Clock as _, SystemClock};
 
 const ENTRIES: TableDefinition<'_, &str, &str> = TableDefinition::new("entries");
@@ -22,26 +21,11 @@ const NOTED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("noted
 /// The registry of one process.
 pub struct Embedded(Database);
 
-/// Why a data directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Unopened {
-    /// The folder cannot be made.
-    #[error("{0}")]
-    Folder(#[from] std::io::Error),
-    /// The file is no database, or another process has it open.
-    #[error("{0}")]
-    Database(#[from] redb::DatabaseError),
-    /// What is in it cannot be read.
-    #[error("{0}")]
-    Unreadable(#[from] Error),
-}
-
 impl Embedded {
     /// Entries that a restart forgets.
     #[must_use]
     pub fn in_memory() -> Self {
-        let database = Database::builder().create_with_backend(InMemoryBackend::new());
-        Self(database.unwrap_or_else(|error| unreachable!("memory that is empty: {error}")))
+        Self(database::in_memory())
     }
 
     /// Entries in `folder`, which is made where it is missing.
@@ -49,8 +33,7 @@ impl Embedded {
     /// # Errors
     /// Where the folder or its database cannot be used.
     pub fn open(folder: &Path) -> Result<Self, Unopened> {
-        std::fs::create_dir_all(folder)?;
-        Ok(Self(Database::create(folder.join("tollgate.redb"))?))
+        Ok(Self(database::open(folder, "tollgate.redb")?))
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Option<String>, Error> {

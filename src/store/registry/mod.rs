@@ -10,7 +10,7 @@ mod embedded;
 use std::sync::Arc;
 
 use super::{Error, Redis};
-pub use embedded::{Embedded, Unopened};
+pub use embedded::Embedded;
 
 /// How many commits back the touched paths are known.
 pub(super) const REMEMBERED: u64 = 10_000;
