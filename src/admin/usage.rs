@@ -75,6 +75,7 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Answer {
     let usage = asked.read(&ledger, id).await?;
+    let (position, limit) = asked.wanted.read()?;
     match asked.format.as_deref() {
         None if headers.get(ACCEPT).is_some_and(|kind| kind == CSV) => {
             return csv(ledger, asked, usage).await;
@@ -83,7 +84,6 @@ pub(super) async fn get(
         None | Some("json") => {}
         Some(_) => return Err(Failure::bad_request("Invalid format: it is csv or json")),
     }
-    let (position, limit) = asked.wanted.read()?;
     let mut next = None;
     let keys = if let Some(key) = &asked.key_id {
         vec![(key.clone(), ledger.one(&usage, key).await?)]

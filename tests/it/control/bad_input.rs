@@ -12,6 +12,7 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
     let plans = format!("/usageplans/{plan}");
     let key = format!("/apikeys/{id}");
     let keys = format!("{plans}/keys");
+    let csv = format!("{plans}/usage?format=csv&limit=0");
     let deep = "[".repeat(500);
     let patch = |path: &str, value: &str| {
         json!({"patchOperations": [{"op": "replace", "path": path, "value": value}]}).to_string()
@@ -20,6 +21,10 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         ("POST", "/usageplans", "not JSON".into()),
         ("POST", "/usageplans", deep),
         ("POST", "/usageplans", "{}".into()),
+        ("POST", "/usageplans", r#"["a"]"#.into()),
+        ("POST", "/apikeys", "[]".into()),
+        ("PATCH", &plans, "[]".into()),
+        ("PATCH", &key, "[]".into()),
         ("POST", "/usageplans", r#"{"name":"a","colour":"red"}"#.into()),
         (
             "POST",
@@ -57,6 +62,7 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         ("PATCH", &key, patch("/value", "another")),
         ("GET", "/apikeys?limit=0", String::new()),
         ("GET", "/usageplans?limit=-3", String::new()),
+        ("GET", &csv, String::new()),
         ("PUT", "/usageplans", "{}".into()),
         ("GET", "/nowhere", String::new()),
         ("GET", "/tags/%FF", String::new()),
