@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import time
 
-from run import ROOT, Redis, Service, free_port, start, wait_for, wrk
+from servers import ROOT, Redis, Service, free_port, start, wait_for, wrk
 
 
 class ClusterServer(Redis):

@@ -5,6 +5,7 @@ h2load asks, 8 connections with 16 requests under way on each, one descriptor of
 sends. Every variant runs in each round; what is printed are medians. CPU is that of the service and,
 where there is one, of Redis. The latency is at half of each one's top rate, over 20 connections that
 begin a millisecond apart: h2load lets each of them send every 10 ms, and these turns shall not meet.
+How long the machine itself keeps a request waiting is measured in between, on the idle cores.
 `go install github.com/envoyproxy/ratelimit/src/service_cmd@latest` brings one peer, a build of
 github.com/Kuadrant/limitador the other; `go install github.com/bojand/ghz/cmd/ghz@latest` a client as Go
 has it, which takes more CPU than what it asks: its rates say little of the service.
@@ -12,6 +13,7 @@ has it, which takes more CPU than what it asks: its rates say little of the serv
 
 import argparse
 import json
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -20,8 +22,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
-from run import HERE, ROOT, Redis, free_port, rows_of, start, wait_for
+from report import rows_of
+from servers import HERE, ROOT, Redis, free_port, start, wait_for
 
 CONNECTIONS, STREAMS = 8, 16
 LIMIT = "domain: bench\ndescriptors:\n  - key: user\n    rate_limit: { unit: hour, requests_per_unit: 4000000000 }\n"
@@ -129,6 +133,36 @@ def half(variant, seconds, body, rate):
     return {name: micros[int(len(micros) * part)] / 1e3 for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))}
 
 
+def missed(core, seconds, told):
+    """Tells the times in ns for which a thread that does nothing else on that core did not run."""
+    os.sched_setaffinity(0, {core})
+    gaps, last = [], time.monotonic_ns()
+    end = last + int(seconds * 1e9)
+    while last < end:
+        now = time.monotonic_ns()
+        if now - last > 50_000:
+            gaps.append(now - last)
+        last = now
+    told.put(gaps)
+
+
+def machine(seconds):
+    """The p99.9 in ms that the machine's own pauses cost at half of a top rate, on the core that pauses most.
+
+    A pause of g holds up what comes within it, and a queue that is served at twice the rate at which it
+    grows needs as long again to drain: what comes within 2 g waits, a share of 1 - d / g of it longer than d.
+    """
+    told, cores = multiprocessing.Queue(), sorted(os.sched_getaffinity(0))
+    for core in cores:
+        multiprocessing.Process(target=missed, args=(core, seconds, told)).start()
+
+    def last_thousandth(gaps):
+        waits = (step / 100 for step in range(100_000))
+        return next(d for d in waits if sum(2 * (gap - d * 1e6) for gap in gaps if gap > d * 1e6) < seconds * 1e6)
+
+    return max(last_thousandth(told.get()) for _ in cores)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default=str(ROOT / "target/release/tollgate"))
@@ -156,13 +190,19 @@ def main():
                 samples[name].append(h2load(variant, options.seconds, str(body)))
         lines = [("gRPC, 8 connections x 16", "requests/s", "service CPU us", "Redis CPU us", "p50 · p99 · p99.9 ms at half of that",
                   "ghz: requests/s · p50 · p99 ms"), ("---", "---:", "---:", "---:", "---:", "---:")]
+        tops = {name: {key: statistics.median(sample[key] for sample in of) for key in of[0]} for name, of in samples.items()}
+        latencies, pauses = {name: [] for name in variants}, []
+        for _ in range(options.rounds):
+            pauses.append(machine(options.seconds))
+            for name, variant in variants.items():
+                latencies[name].append(half(variant, options.seconds, str(body), tops[name]["rate"]))
         for name, variant in variants.items():
-            top = {key: statistics.median(sample[key] for sample in samples[name]) for key in samples[name][0]}
-            rounds = [half(variant, options.seconds, str(body), top["rate"]) for _ in range(options.rounds)]
-            latency = [statistics.median(sample[key] for sample in rounds) for key in ("p50", "p99", "p999")]
+            top = tops[name]
+            latency = [statistics.median(sample[key] for sample in latencies[name]) for key in ("p50", "p99", "p999")]
             lines.append((name, f"{top['rate']:,.0f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}",
                           " · ".join(f"{value:.2f}" for value in latency),
                           by_ghz(ghz, variant, options.seconds) if ghz else ""))
+        lines.append(("the machine's own pauses, idle", "", "", "", f"{statistics.median(pauses):.2f}", ""))
     print(rows_of(lines))
     (HERE / "results" / "grpc.md").write_text(rows_of(lines) + "\n")
 

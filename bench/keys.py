@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 
-from run import ROOT, Redis, Service, free_port, wait_for
+from servers import ROOT, Redis, Service, free_port, wait_for
 
 BATCH = 10_000
 TOKEN = "bench"
