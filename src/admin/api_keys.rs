@@ -38,9 +38,13 @@ fn reveals(wish: Option<&str>, caller: &Caller) -> Result<bool, Failure> {
     Ok(wanted)
 }
 
-/// A key as it is shown; with its value where that is wanted and kept.
+/// A key as it is shown, with what is ignored of it; with its value where that is wanted and kept.
 fn tell(editor: &Editor, key: &KeyRecord, with_value: bool) -> Value {
     let mut told = key.shown();
+    let ignored = editor.ignored(key);
+    if !ignored.is_empty() {
+        told["ignoredOverrides"] = ignored.into();
+    }
     if let Some(value) = with_value.then(|| editor.value_of(key)).flatten() {
         told["value"] = value.into();
     }
@@ -120,7 +124,8 @@ pub(super) async fn one(
 
 pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body: Bytes) -> Answer {
     let patch = parse(&body)?;
-    Ok(shown(&editor.edit_key(&id, |record| record.patch(&patch)).await?.shown()))
+    let record = editor.edit_key(&id, |record| record.patch(&patch)).await?;
+    Ok(shown(&tell(&editor, &record, false)))
 }
 
 /// Beyond AWS: another value, beside the old one for as long as is wanted.

@@ -22,13 +22,13 @@ struct WantedResource {
 
 pub(super) async fn create(Editing(editor): Editing, body: Bytes) -> Answer {
     let api = RestApi::new(parse::<WantedApi>(&body)?)?;
-    let insert = editor.edit(|document| {
+    let insert = editor.edit_api(&api.id, |document| {
         if document.rest_apis.insert(api.id.clone(), api.clone()).is_some() {
             return Err(Error::Conflict(format!("The API {} exists already", api.id)));
         }
         Ok(())
     });
-    insert.await.map_err(|error| editor.taken_api(&api.id, error))?;
+    insert.await?;
     Ok(created(&api.shown()))
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn one(Editing(editor): Editing, Path(id): Path<String>) -> Ans
 
 pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body: Bytes) -> Answer {
     let patch = parse(&body)?;
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         let api = document.api_mut(&id)?;
         api.patch(&patch)?;
         Ok(api.shown())
@@ -57,7 +57,7 @@ pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body
 }
 
 pub(super) async fn delete(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         document.unnamed(&id, None)?;
         document.rest_apis.remove(&id).map(drop).ok_or_else(|| Error::no("API"))
     });
@@ -104,7 +104,7 @@ pub(super) async fn add_resource(
     body: Bytes,
 ) -> Answer {
     let wanted: WantedResource = parse(&body)?;
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         Ok(json!(document.api_mut(&id)?.add_resource(&parent, &wanted.path_part)?))
     });
     Ok(created(&edit.await?))
@@ -114,7 +114,7 @@ pub(super) async fn remove_resource(
     Editing(editor): Editing,
     Path((id, at)): Path<(String, String)>,
 ) -> Answer {
-    editor.edit(|document| document.api_mut(&id)?.remove_resource(&at)).await?;
+    editor.edit_api(&id, |document| document.api_mut(&id)?.remove_resource(&at)).await?;
     Ok(removed())
 }
 
@@ -149,7 +149,7 @@ pub(super) async fn put_method(
     wanted.insert("httpMethod".into(), method.clone().into());
     wanted.entry("apiKeyRequired").or_insert(Value::Bool(false));
     let wanted = Value::from(wanted);
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         let methods = methods(document, &id, &at)?;
         if methods.insert(method.clone(), wanted.clone()).is_some() {
             return Err(Error::Conflict("Method already exists for this resource".into()));
@@ -170,7 +170,7 @@ pub(super) async fn delete_method(
     Editing(editor): Editing,
     Path((id, at, method)): MethodPath,
 ) -> Answer {
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         let methods = methods(document, &id, &at)?;
         methods.remove(&method).map(drop).ok_or_else(no_method)
     });
@@ -188,7 +188,7 @@ pub(super) async fn put_integration(
     if !wanted.get("type").is_some_and(Value::is_string) {
         return Err(Failure::bad_request("an integration needs a type, such as HTTP_PROXY"));
     }
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         let methods = methods(document, &id, &at)?;
         let method = methods.get_mut(&method).ok_or_else(no_method)?;
         method["methodIntegration"] = wanted.clone().into();

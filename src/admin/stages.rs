@@ -26,7 +26,7 @@ pub(super) async fn deploy(
     body: Bytes,
 ) -> Answer {
     let wanted: WantedDeployment = parse(&body)?;
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         let api = document.api_mut(&id)?;
         let deployment = api.deploy(wanted.description.clone());
         if let Some(name) = wanted.stage_name.clone().filter(|name| !name.is_empty()) {
@@ -64,7 +64,7 @@ pub(super) async fn patch_deployment(
     body: Bytes,
 ) -> Answer {
     let patch: Patch = parse(&body)?;
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         let deployment =
             document.api_mut(&id)?.deployments.get_mut(&at).ok_or_else(no_deployment)?;
         deployment.patch(&patch)?;
@@ -74,7 +74,7 @@ pub(super) async fn patch_deployment(
 }
 
 pub(super) async fn delete_deployment(Editing(editor): Editing, Path((id, at)): Pair) -> Answer {
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         let api = document.api_mut(&id)?;
         if api.stages.values().any(|stage| stage.deployment() == at) {
             let why = "Active stages pointing to this deployment must be moved or deleted";
@@ -92,7 +92,7 @@ pub(super) async fn create(
     body: Bytes,
 ) -> Answer {
     let wanted: WantedStage = parse(&body)?;
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         let api = document.api_mut(&id)?;
         if !api.deployments.contains_key(&wanted.deployment_id) {
             return Err(no_deployment());
@@ -127,7 +127,7 @@ pub(super) async fn one(Editing(editor): Editing, Path((id, name)): Pair) -> Ans
 
 pub(super) async fn patch(Editing(editor): Editing, Path((id, name)): Pair, body: Bytes) -> Answer {
     let patch: Patch = parse(&body)?;
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         let api = document.api_mut(&id)?;
         let mut stage = api.stage(&name)?.clone();
         stage.patch(&patch)?;
@@ -142,7 +142,7 @@ pub(super) async fn patch(Editing(editor): Editing, Path((id, name)): Pair, body
 }
 
 pub(super) async fn delete(Editing(editor): Editing, Path((id, name)): Pair) -> Answer {
-    let edit = editor.edit(|document| {
+    let edit = editor.edit_api(&id, |document| {
         document.unnamed(&id, Some(&name))?;
         let removed = document.api_mut(&id)?.stages.remove(&name);
         removed.map(drop).ok_or_else(|| Error::no("stage"))

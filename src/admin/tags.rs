@@ -59,15 +59,18 @@ impl Tagged {
 }
 
 async fn edit(editor: &Editor, arn: &str, change: impl Fn(&mut Tags)) -> Answer {
-    match Tagged::read(arn)? {
+    let tagged = Tagged::read(arn)?;
+    let edit = |document: &mut Document| tagged.of(document).map(&change);
+    match &tagged {
         Tagged::Key(id) => {
             let change = |record: &mut crate::control::KeyRecord| {
                 change(record.tags());
                 Ok(())
             };
-            editor.edit_key(&id, change).await?;
+            editor.edit_key(id, change).await?;
         }
-        tagged => editor.edit(|document| tagged.of(document).map(&change)).await?,
+        Tagged::Api(id) | Tagged::Stage(id, _) => editor.edit_api(id, edit).await?,
+        Tagged::Plan(id) => editor.edit_plan(id, edit).await?,
     }
     Ok(no_content())
 }

@@ -19,15 +19,13 @@ struct WantedLink {
 
 pub(super) async fn create(Editing(editor): Editing, body: Bytes) -> Answer {
     let plan = UsagePlan::new(parse::<WantedPlan>(&body)?)?;
-    editor
-        .edit(|document| {
-            if document.usage_plans.insert(plan.id.clone(), plan.clone()).is_some() {
-                return Err(Error::Conflict(format!("The usage plan {} exists already", plan.id)));
-            }
-            Ok(())
-        })
-        .await
-        .map_err(|error| editor.taken_plan(&plan.id, error))?;
+    let insert = editor.edit_plan(&plan.id, |document| {
+        if document.usage_plans.insert(plan.id.clone(), plan.clone()).is_some() {
+            return Err(Error::Conflict(format!("The usage plan {} exists already", plan.id)));
+        }
+        Ok(())
+    });
+    insert.await?;
     Ok(created(&json!(plan)))
 }
 
@@ -47,7 +45,8 @@ pub(super) async fn one(Editing(editor): Editing, Path(id): Path<String>) -> Ans
 
 pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body: Bytes) -> Answer {
     let patch = parse(&body)?;
-    let edit = editor.edit_plan(&id, |plan| {
+    let edit = editor.edit_plan(&id, |document| {
+        let plan = document.plan_mut(&id)?;
         plan.patch(&patch)?;
         Ok(json!(plan))
     });

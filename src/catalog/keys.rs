@@ -32,9 +32,7 @@ pub(super) fn read(catalog: &mut Catalog, written: WrittenKey, at: &str, finding
     for plan in overrides.plans().filter(|plan| !plans.iter().any(|id| **id == **plan)) {
         findings.fault(&at_override(plan), "the key is not on this plan");
     }
-    for (plan, why) in overrides.misfits(catalog) {
-        findings.fault(&at_override(&plan), why);
-    }
+    overrides.meet(catalog, &format!("{at}.overrides"), findings);
     let customer_id = written.customer_id.map(Arc::from);
     if customer_id
         .as_deref()

@@ -142,12 +142,7 @@ impl<'f> Limits<'f> {
                 None
             }
             Ok(throttle) => {
-                let slower = rate.excess_over(throttle.rate());
-                if throttle.rate() != rate {
-                    self.findings.warning(at, format_args!(
-                        "the rate {rate} cannot be exact beside so large a burst and is kept slower, by a part of {slower:.1e}"
-                    ));
-                }
+                kept_slower(rate, &throttle, at, self.findings);
                 Some(Rule::Throttle(throttle))
             }
         }
@@ -169,6 +164,14 @@ impl<'f> Limits<'f> {
             return None;
         };
         Some(Rule::Quota(Quota { limit: written.limit, calendar: Arc::new(calendar) }))
+    }
+}
+
+/// Warns where a throttle's rate is not quite the one that was wanted, and says by how much.
+pub(super) fn kept_slower(rate: Rate, kept: &Throttle, at: &str, findings: &mut Findings) {
+    if kept.rate() != rate {
+        let slower = rate.excess_over(kept.rate());
+        findings.warning(at, format_args!("the rate {rate} cannot be exact beside so large a burst and is kept slower, by a part of {slower:.1e}"));
     }
 }
 

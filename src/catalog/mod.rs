@@ -222,12 +222,6 @@ impl Catalog {
         self.plans.contains_key(id)
     }
 
-    /// Whether there is an API with this id.
-    #[must_use]
-    pub fn has_api(&self, id: &str) -> bool {
-        self.apis.contains_key(id)
-    }
-
     /// The limits of a plan, its meters last; nothing where there is no such plan.
     #[must_use]
     pub fn plan_limits(&self, id: &str) -> Option<&Arc<[Arc<Limit>]>> {

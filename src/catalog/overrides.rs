@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 
 use super::findings::Findings;
-use super::limits::quota_limit;
+use super::limits::{kept_slower, quota_limit};
 use super::written::WrittenRate;
 use super::{ApiKey, Catalog, Plan};
 use crate::limit::{Limit, Quota, Rate, Rule, Throttle};
@@ -120,19 +120,39 @@ impl Overrides {
         self.sizes.keys().map(|plan| &**plan)
     }
 
-    /// What does not fit the plans of a catalog: which plan, and why.
+    /// What does not fit the plans of a catalog, by plan: each fault with its place.
     #[must_use]
-    pub fn misfits(&self, catalog: &Catalog) -> Vec<(String, String)> {
-        let mut misfits = Vec::new();
-        for (id, sizes) in &self.sizes {
-            let whys = match catalog.plans.get(id) {
-                None => vec![format!("there is no plan `{id}`")],
-                Some(plan) => plan.resized(sizes).1,
-            };
-            misfits.extend(whys.into_iter().map(|why| (id.to_string(), why)));
-        }
-        misfits
+    pub fn misfits(&self, catalog: &Catalog) -> Vec<(&str, Vec<String>)> {
+        let misfits = self.sizes.iter().map(|(id, sizes)| {
+            let mut findings = Findings::default();
+            meet(catalog, id, sizes, "overrides", &mut findings);
+            (&**id, findings.faults)
+        });
+        misfits.filter(|(_, faults)| !faults.is_empty()).collect()
     }
+
+    /// Finds what does not fit the plans of a catalog, and what is not quite kept there.
+    pub(super) fn meet(&self, catalog: &Catalog, at: &str, findings: &mut Findings) {
+        for (id, sizes) in &self.sizes {
+            meet(catalog, id, sizes, at, findings);
+        }
+    }
+}
+
+/// A plan's limits in these sizes; nothing where there is no such plan.
+fn meet(
+    catalog: &Catalog,
+    plan: &str,
+    sizes: &Sizes,
+    at: &str,
+    findings: &mut Findings,
+) -> Option<Arc<[Arc<Limit>]>> {
+    let at = format!("{at}.{plan}");
+    let Some(plan) = catalog.plans.get(plan) else {
+        findings.fault(&at, format_args!("there is no plan `{plan}`"));
+        return None;
+    };
+    Some(plan.resized(sizes, &at, findings))
 }
 
 fn size(
@@ -176,13 +196,18 @@ impl ApiKey {
             return own.limits.get(&plan.id).map(Arc::clone);
         }
         let mut limits = HashMap::new();
+        let mut findings = Findings::default();
         for (id, sizes) in overrides.sizes.iter().filter(|(id, _)| self.plans.contains(id)) {
-            let Some(plan) = catalog.plans.get(id) else { continue };
-            let (resized, misfits) = plan.resized(sizes);
-            for why in misfits {
-                tracing::warn!(key = &*self.id, plan = &**id, why, "an override is ignored");
-            }
-            limits.insert(Arc::clone(id), resized);
+            let resized = meet(catalog, id, sizes, "overrides", &mut findings);
+            limits.extend(resized.map(|resized| (Arc::clone(id), resized)));
+        }
+        for why in findings.faults {
+            tracing::warn!(key = &*self.id, why, "an override is ignored");
+        }
+        // Those of the file's keys were told when the file was read.
+        let told = catalog.keys_by_id.contains_key(&self.id);
+        for why in findings.warnings.into_iter().filter(|_| !told) {
+            tracing::warn!(key = &*self.id, why, "an override is not quite kept");
         }
         let own = limits.get(&plan.id).map(Arc::clone);
         overrides.own.store(Some(Arc::new(Own { revision: catalog.revision.clone(), limits })));
@@ -200,10 +225,9 @@ impl Catalog {
 }
 
 impl Plan {
-    /// Its limits in other sizes, and why some of these do not fit it.
-    fn resized(&self, sizes: &Sizes) -> (Arc<[Arc<Limit>]>, Vec<String>) {
+    /// Its limits in other sizes; those that do not fit it are faults, and change nothing.
+    fn resized(&self, sizes: &Sizes, at: &str, findings: &mut Findings) -> Arc<[Arc<Limit>]> {
         let mut limits = self.limits.to_vec();
-        let mut misfits = Vec::new();
         for (name, size) in sizes {
             let named = |limit: &Arc<Limit>| {
                 let own =
@@ -212,11 +236,14 @@ impl Plan {
             };
             let resized = match limits.iter().position(named) {
                 None => Err(format!("the plan has no limit `{name}`")),
-                Some(place) => size.of(limits[place].rule()).map(|rule| (place, rule)),
+                Some(place) => {
+                    let rule = size.of(limits[place].rule(), &place_of(name, at), findings);
+                    rule.map(|rule| (place, rule))
+                }
             };
             match resized {
                 Ok((place, rule)) => limits[place] = Arc::new(limits[place].resized(rule)),
-                Err(why) => misfits.push(why),
+                Err(why) => findings.fault(at, why),
             }
         }
         for place in 0..limits.len() {
@@ -228,18 +255,29 @@ impl Plan {
                 limits[place] = Arc::new(meter.beside(Arc::clone(&limits[told])));
             }
         }
-        (limits.into(), misfits)
+        limits.into()
+    }
+}
+
+/// Where the throttle that is the limit `name` is written.
+fn place_of(name: &str, at: &str) -> String {
+    if name == "throttle" {
+        format!("{at}.throttle")
+    } else {
+        format!("{at}.limits.{name}.throttle")
     }
 }
 
 impl Size {
     /// A rule in this size, of the same window.
-    fn of(self, rule: &Rule) -> Result<Rule, String> {
+    fn of(self, rule: &Rule, at: &str, findings: &mut Findings) -> Result<Rule, String> {
         match (self, rule) {
             (Self::Throttle { rate, burst }, Rule::Throttle(throttle)) => {
                 let rate = rate.unwrap_or_else(|| throttle.rate());
                 let throttle = Throttle::new(rate, burst.unwrap_or_else(|| throttle.burst()));
-                throttle.map(Rule::Throttle).map_err(|error| format!("throttle: {error}"))
+                let throttle = throttle.map_err(|error| format!("throttle: {error}"))?;
+                kept_slower(rate, &throttle, at, findings);
+                Ok(Rule::Throttle(throttle))
             }
             (Self::Quota { limit }, Rule::Quota(quota)) => {
                 Ok(Rule::Quota(Quota { limit, calendar: Arc::clone(&quota.calendar) }))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::audit::{Origin, note};
 use super::keys::{link_path, linked_key};
 use super::seal::Seal;
-use super::{Document, Error, Live, Sync, UsagePlan, document};
+use super::{Document, Error, Live, Sync, document};
 use crate::store::{Change, Registry, Uncommitted};
 
 /// How often a change is made again before it is refused.
@@ -55,10 +55,7 @@ impl Editor {
     }
 
     /// Changes APIs and plans; what makes no catalog is refused.
-    ///
-    /// # Errors
-    /// Those of `change`; where the result is no catalog; where the registry is lost.
-    pub async fn edit<T>(
+    async fn edit<T>(
         &self,
         change: impl Fn(&mut Document) -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -77,59 +74,46 @@ impl Editor {
         Err(too_busy())
     }
 
-    /// Changes a plan.
+    /// Changes or makes an API, or what is under it.
     ///
     /// # Errors
-    /// As [`Editor::edit`]; and where there is none, or it is the catalog file's.
+    /// As [`Editor::edit_plan`].
+    pub async fn edit_api<T>(
+        &self,
+        id: &str,
+        change: impl Fn(&mut Document) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if self.told(|filed| filed.apis.contains_key(id)) {
+            return Err(Error::filed("API", id));
+        }
+        self.edit(change).await
+    }
+
+    /// Changes or makes a plan.
+    ///
+    /// # Errors
+    /// Where it is the catalog file's; those of `change`; where the result is no catalog; where the
+    /// registry is lost.
     pub async fn edit_plan<T>(
         &self,
         id: &str,
-        change: impl Fn(&mut UsagePlan) -> Result<T, Error>,
+        change: impl Fn(&mut Document) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let edit = self.edit(|document| change(document.plan_mut(id)?));
-        edit.await.map_err(|error| self.whose_plan(id, error))
-    }
-
-    /// The registry has no such plan; the file may.
-    fn whose_plan(&self, id: &str, error: Error) -> Error {
-        match error {
-            Error::NotFound(_) if self.live.catalog().has_plan(id) => {
-                Error::filed("usage plan", id)
-            }
-            error => error,
+        if self.told(|filed| filed.plans.contains_key(id)) {
+            return Err(Error::filed("usage plan", id));
         }
-    }
-
-    /// Why a new plan makes no catalog, where it is that the file has one with its id.
-    #[must_use]
-    pub fn taken_plan(&self, id: &str, error: Error) -> Error {
-        match error {
-            Error::BadRequest(_) if self.live.catalog().has_plan(id) => {
-                Error::filed("usage plan", id)
-            }
-            error => error,
-        }
-    }
-
-    /// Why a new API makes no catalog, where it is that the file has one with its id.
-    #[must_use]
-    pub fn taken_api(&self, id: &str, error: Error) -> Error {
-        match error {
-            Error::BadRequest(_) if self.live.catalog().has_api(id) => Error::filed("API", id),
-            error => error,
-        }
+        self.edit(change).await
     }
 
     /// Removes a plan, and takes its keys off it.
     ///
     /// # Errors
-    /// Where there is none, or the registry is lost.
+    /// Where there is none, it is the catalog file's, or the registry is lost.
     pub async fn delete_plan(&self, plan: &str) -> Result<(), Error> {
-        self.edit(|document| {
+        self.edit_plan(plan, |document| {
             document.usage_plans.remove(plan).map(drop).ok_or_else(|| Error::no("Usage Plan"))
         })
-        .await
-        .map_err(|error| self.whose_plan(plan, error))?;
+        .await?;
         let mut after = None;
         loop {
             let links = self.registry.page(&link_path(plan, ""), after.as_deref(), 100).await?;

@@ -62,7 +62,8 @@ impl Editor {
         page
     }
 
-    fn told<T: Default>(&self, tell: impl Fn(&Filed) -> T) -> T {
+    /// What is told of the file's entries; of none where there is no file.
+    pub(super) fn told<T: Default>(&self, tell: impl Fn(&Filed) -> T) -> T {
         self.live.filed().map_or_else(T::default, |catalog| tell(catalog.filed()))
     }
 }

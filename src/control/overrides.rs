@@ -129,12 +129,22 @@ impl Editor {
             return Ok(());
         }
         self.sync.look().await?;
-        let misfits = record.overrides().in_use()?.misfits(&self.live.catalog());
         let new: Vec<&str> = new.collect();
-        let named = |(plan, why)| format!("overrides.{plan}: {why}");
-        let misfits = misfits.into_iter().filter(|(plan, _)| new.contains(&&**plan)).map(named);
-        let misfits: Vec<String> = misfits.collect();
-        if misfits.is_empty() { Ok(()) } else { Err(Error::BadRequest(misfits.join("; "))) }
+        let overrides = record.overrides().in_use()?;
+        let misfits = overrides.misfits(&self.live.catalog()).into_iter();
+        let misfits = misfits.filter(|(plan, _)| new.contains(plan));
+        let faults: Vec<String> = misfits.flat_map(|(_, faults)| faults).collect();
+        if faults.is_empty() { Ok(()) } else { Err(Error::BadRequest(faults.join("; "))) }
+    }
+
+    /// Which of a key's overrides are ignored because its plans have changed since: each with its
+    /// place, and why.
+    #[must_use]
+    pub fn ignored(&self, record: &KeyRecord) -> Vec<String> {
+        // What the registry holds was sound when it was written; where it is not, checks say so.
+        let overrides = record.overrides().in_use().unwrap_or_default();
+        let misfits = overrides.misfits(&self.live.catalog());
+        misfits.into_iter().flat_map(|(_, faults)| faults).collect()
     }
 }
 

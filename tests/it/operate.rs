@@ -250,9 +250,12 @@ fn validate_names_every_fault_with_its_place_and_what_to_write() {
     let (valid, said) = validate(tollgate::catalog::EXAMPLE);
     assert!(valid && said.contains("1 plan"), "{said}");
     let (valid, said) = validate(
-        "version: 1\npolicies: [ { name: p, throttle: { rate: 1234567/d, burst: 1000000000 } } ]",
+        "version: 1\npolicies: [ { name: p, throttle: { rate: 1234567/d, burst: 1000000000 } } ]\nplans: [ { id: p, throttle: { rate: 7/min, burst: 5 }, limits: [ { name: t, unit: x, throttle: { rate: 7/min, burst: 5 } } ] } ]\nkeys: [ { id: k, value: v, plans: [p], overrides: { p: { throttle: { burst: 1000000000 }, limits: { t: { throttle: { rate: 9/min, burst: 1000000000 } } } } } } ]",
     );
-    assert!(valid && said.contains("warning") && said.contains("slower"), "{said}");
+    assert!(valid && said.matches("is kept slower, by a part of").count() == 3, "{said}");
+    for at in ["policies[0]", "keys[0].overrides.p", "keys[0].overrides.p.limits.t"] {
+        assert!(said.contains(&format!("catalog.yaml: {at}.throttle: the rate")), "{said}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::overrides::{key_on, standing};
 use super::usage::{days, today};
 use super::{TOKEN, as_bearer, call, node};
 use crate::support::eventually;
@@ -80,4 +81,72 @@ fn grants_refunds_and_resets_hold_on_every_node() {
 fn grants_refunds_and_resets_hold_in_the_embedded_mode() {
     let node = node(Some("version: 1"), &[]);
     corrections_hold(&node, &node);
+}
+
+/// Corrections of a key with sizes of its own, beside one that has its plan's.
+fn corrections_are_of_the_keys_own_quota(node: &Node, other: &Node) {
+    let sizes =
+        json!({"p": {"quota": {"limit": 7}, "limits": {"tokens": {"quota": {"limit": 150}}}}});
+    let (id, value) = key_on(node, "p", &sizes);
+    let correct = |key: &str, operations: &[(&str, &str)]| {
+        let operation =
+            |(path, value): &(&str, &str)| json!({"op": "add", "path": path, "value": value});
+        let operations: Vec<Value> = operations.iter().map(operation).collect();
+        let at = format!("/usageplans/p/keys/{key}/usage");
+        call(node, "PATCH", &at, json!({"patchOperations": operations}))["values"][key][0].clone()
+    };
+    // What was used, and what is left: in usage on either node, and in checks.
+    let stand = |requests: [i64; 2], tokens: [i64; 2]| {
+        for node in [node, other] {
+            let used =
+                ["requests", "total_tokens"].map(|unit| days(node, "p", &id, unit, today(0))[0]);
+            assert_eq!(used, [requests, tokens]);
+            let left = [(7, requests[1].cast_unsigned()), (150, tokens[1].cast_unsigned())];
+            eventually("checks say so", || standing(node, &value) == left);
+        }
+    };
+    let check = |key: &str, requests: u64, tokens: u64| {
+        let cost = json!({"requests": requests, "total_tokens": tokens});
+        node.check(json!({"api_key": key, "cost": cost})).status
+    };
+    eventually("the other node knows the key", || standing(other, &value).len() == 2);
+    assert_eq!((check(&value, 7, 140), check("key-plain", 4, 60)), (200, 200));
+    assert_eq!((check(&value, 1, 0), check("key-plain", 1, 0)), (429, 429));
+    stand([7, 0], [140, 10]);
+    assert_eq!(correct(&id, &[("/grant/total_tokens", "5"), ("/grant", "2")]), json!([7, 2]));
+    stand([7, 2], [140, 15]);
+    eventually("the grant is known", || check(&value, 2, 15) == 200);
+    assert_eq!(check(&value, 1, 0), 429);
+    // More is left then than the plan has at all.
+    assert_eq!(correct(&id, &[("/refund", "5"), ("/refund/total_tokens", "120")]), json!([4, 5]));
+    stand([4, 5], [35, 120]);
+    eventually("the refund is known", || check(&value, 5, 0) == 200);
+    assert_eq!(correct(&id, &[("/reset", "")]), json!([9, 7]));
+    stand([9, 7], [35, 150]);
+    assert_eq!(correct("plain", &[("/grant", "1")]), json!([4, 1]));
+    assert_eq!(standing(node, "key-plain"), [(4, 1), (100, 40)]);
+}
+
+const QUOTAS: &str = r"
+version: 1
+plans:
+  - id: p
+    quota: { limit: 4, period: day }
+    limits: [ { name: tokens, unit: total_tokens, quota: { limit: 100, period: month } } ]
+keys: [ { id: plain, value: key-plain, plans: [p] } ]
+";
+
+#[test]
+fn corrections_are_of_the_keys_own_quota_on_every_node() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let [one, other] =
+        [0; 2].map(|_| node(Some(QUOTAS), &["--store", &url, "--check-deadline", "10s"]));
+    corrections_are_of_the_keys_own_quota(&one, &other);
+}
+
+#[test]
+fn corrections_are_of_the_keys_own_quota_in_the_embedded_mode() {
+    let node = node(Some(QUOTAS), &[]);
+    corrections_are_of_the_keys_own_quota(&node, &node);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{TOKEN, as_bearer, call, node};
+use super::{TOKEN, as_bearer, boto3_runs, call, node};
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
@@ -83,18 +83,87 @@ fn both_are_shown(node: &Node) {
     assert_eq!(stage["throttle"], json!({"rateLimit": 1.0, "burstLimit": 3}));
     assert_eq!(stage["methodSettings"]["~1pets/GET"]["throttlingRateLimit"], 2.0);
     assert_eq!(stage["methodSettings"]["*/*"]["throttlingBurstLimit"], 5);
-    for (method, path, body) in [
-        ("DELETE", "/apikeys/b-key", ""),
-        ("DELETE", "/usageplans/m-plan", ""),
-        ("PATCH", "/apikeys/b-key", "{}"),
-        ("DELETE", "/usageplans/m-plan/keys/b-key", ""),
-    ] {
-        assert_eq!(as_bearer(node, TOKEN, method, path, body).status, 409, "{method} {path}");
-    }
     for path in ["/apikeys?includeValues=true", "/apikeys/b-key?includeValue=true"] {
         let told = as_bearer(node, TOKEN, "GET", path, "").body;
         assert!(!told.contains("the-value"), "{told}");
     }
+    nobody_changes_what_is_the_files(node);
+}
+
+/// Tries all that could change it, or put something under it.
+fn nobody_changes_what_is_the_files(node: &Node) {
+    const RENAME: &str =
+        r#"{"patchOperations":[{"op":"replace","path":"/description","value":"x"}]}"#;
+    const TAGS: &str = r#"{"tags":{"a":"b"}}"#;
+    // A plan of the API's serves a stage of the file's: that is not why the stage stays.
+    let serve =
+        json!({"patchOperations": [{"op": "add", "path": "/apiStages", "value": "m-api:prod"}]});
+    call(node, "PATCH", "/usageplans/a", serve);
+    let everything = || {
+        let paths = [
+            "/apikeys",
+            "/usageplans",
+            "/usageplans/m-plan/keys",
+            "/restapis",
+            "/restapis/m-api/stages",
+        ];
+        paths.map(|path| call(node, "GET", path, Value::Null))
+    };
+    let before = everything();
+    for (method, path, body) in [
+        ("DELETE", "/apikeys/b-key", ""),
+        ("PATCH", "/apikeys/b-key", "{}"),
+        ("PATCH", "/apikeys/b-key", RENAME),
+        ("POST", "/apikeys/b-key/rotate", r#"{"overlapSeconds":0}"#),
+        ("POST", "/apikeys", r#"{"tags":{"_custom_id_":"b-key"}}"#),
+        ("POST", "/usageplans/a/keys", r#"{"keyId":"b-key","keyType":"API_KEY"}"#),
+        ("DELETE", "/usageplans/m-plan/keys/b-key", ""),
+        ("DELETE", "/usageplans/m-plan", ""),
+        ("PATCH", "/usageplans/m-plan", RENAME),
+        ("POST", "/usageplans", r#"{"name":"x","tags":{"_custom_id_":"m-plan"}}"#),
+        ("DELETE", "/restapis/m-api", ""),
+        ("PATCH", "/restapis/m-api", RENAME),
+        ("POST", "/restapis", r#"{"name":"x","tags":{"_custom_id_":"m-api"}}"#),
+        ("DELETE", "/restapis/m-api/stages/prod", ""),
+        ("PATCH", "/restapis/m-api/stages/prod", RENAME),
+        ("POST", "/restapis/m-api/stages", r#"{"stageName":"other","deploymentId":"d"}"#),
+        ("POST", "/restapis/m-api/deployments", r#"{"stageName":"other"}"#),
+        ("POST", "/restapis/m-api/resources/root", r#"{"pathPart":"x"}"#),
+        ("PUT", "/tags/arn:aws:apigateway:local::%2Frestapis%2Fm-api", TAGS),
+        ("PUT", "/tags/arn:aws:apigateway:local::%2Frestapis%2Fm-api%2Fstages%2Fprod", TAGS),
+        ("PUT", "/tags/arn:aws:apigateway:local::%2Fusageplans%2Fm-plan", TAGS),
+        ("PUT", "/tags/arn:aws:apigateway:local::%2Fapikeys%2Fb-key", TAGS),
+    ] {
+        let answer = as_bearer(node, TOKEN, method, path, body);
+        assert_eq!(answer.status, 409, "{method} {path}: {answer:?}");
+        let kind = answer.header("x-amzn-errortype");
+        assert_eq!(kind, Some("ConflictException"), "{method} {path}");
+        // Of a value or id that is taken nothing more is told.
+        let told = answer.body.contains("catalog file") || path == "/apikeys";
+        assert!(told, "{method} {path}: {answer:?}");
+    }
+    assert_eq!(everything(), before);
+    let asked =
+        node.check(json!({"api_key": "the-value-of-the-key-b", "api": "m-api", "stage": "prod"}));
+    assert_ne!(asked.status, 403, "{asked:?}");
+    // What is nobody's is not found, and not the file's.
+    let unserved =
+        r#"{"patchOperations":[{"op":"remove","path":"/apiStages","value":"m-api:none"}]}"#;
+    for (method, path, body) in [
+        ("PATCH", "/usageplans/a", unserved),
+        ("PATCH", "/usageplans/none", RENAME),
+        ("DELETE", "/restapis/none", ""),
+        ("DELETE", "/restapis/a/stages/none", ""),
+        ("DELETE", "/apikeys/none", ""),
+    ] {
+        let answer = as_bearer(node, TOKEN, method, path, body);
+        assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
+    }
+}
+
+#[test]
+fn awss_own_client_lists_what_the_file_declares_and_is_told_that_it_is_the_files() {
+    boto3_runs("filed.py", &node(Some(CATALOG), &[]));
 }
 
 #[test]

@@ -63,9 +63,10 @@ fn plan_and_key(node: &Node, burst: u64) -> (String, String, String) {
     (id, value, plan)
 }
 
-fn boto3_runs_the_mission_against(node: &Node) {
+/// Runs a program of `tests/it/aws` against a node.
+fn boto3_runs(program: &str, node: &Node) {
     let output = Command::new("python3")
-        .arg(repository("tests/it/aws/mission.py"))
+        .arg(repository("tests/it/aws").join(program))
         .args([format!("http://{}", node.admin()), format!("http://{}", node.address())])
         .envs([("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")])
         .output()
@@ -77,12 +78,12 @@ fn boto3_runs_the_mission_against(node: &Node) {
 #[test]
 fn awss_own_client_runs_the_mission_on_redis_and_the_next_check_obeys() {
     let redis = RedisServer::start();
-    boto3_runs_the_mission_against(&node(None, &["--store", &redis.url()]));
+    boto3_runs("mission.py", &node(None, &["--store", &redis.url()]));
 }
 
 #[test]
 fn awss_own_client_runs_the_mission_in_the_embedded_mode() {
-    boto3_runs_the_mission_against(&node(None, &[]));
+    boto3_runs("mission.py", &node(None, &[]));
 }
 
 #[test]

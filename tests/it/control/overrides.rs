@@ -29,14 +29,14 @@ fn patch(node: &Node, key: &str, operations: &[(&str, &str, &str)]) -> Answer {
 }
 
 /// The sizes of the limits that a check of nothing meets, and what is left of each.
-fn standing(node: &Node, value: &str) -> Vec<(u64, u64)> {
+pub fn standing(node: &Node, value: &str) -> Vec<(u64, u64)> {
     let answer = node.check(json!({"api_key": value, "cost": 0}));
     let limits = answer.json()["limits"].as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
     let number = |limit: &Value, member: &str| limit[member].as_u64().unwrap();
     limits.iter().map(|limit| (number(limit, "limit"), number(limit, "remaining"))).collect()
 }
 
-fn key_on(node: &Node, plan: &str, overrides: &Value) -> (String, String) {
+pub fn key_on(node: &Node, plan: &str, overrides: &Value) -> (String, String) {
     let key = call(node, "POST", "/apikeys", json!({"enabled": true, "overrides": overrides}));
     let text = |member: &str| key[member].as_str().unwrap().to_owned();
     let link = json!({"keyId": key["id"], "keyType": "API_KEY"});
@@ -164,8 +164,70 @@ fn what_does_not_fit_the_plan_is_refused_by_name_and_what_fits_no_more_is_ignore
     let warned = |line: &&str| line.contains("WARN") && line.contains("no limit `quota`");
     assert_eq!(log.lines().filter(warned).count(), 1, "{log}");
     // What is wrong already does not keep the key from being changed.
-    assert_eq!(patch(&node, &id, &[("replace", "/name", "x")]).status, 200);
+    let renamed = patch(&node, &id, &[("replace", "/name", "x")]);
+    assert_eq!(renamed.status, 200);
+    // And whoever looks at it is told.
+    let ignored = json!(["overrides.p: the plan has no limit `quota`"]);
+    let one = call(&node, "GET", &format!("/apikeys/{id}"), Value::Null);
+    let all = call(&node, "GET", "/apikeys?name=x", Value::Null)["item"][0].clone();
+    for told in [renamed.json(), one, all] {
+        assert_eq!((&told["id"], &told["ignoredOverrides"]), (&json!(id), &ignored), "{told}");
+    }
     assert_eq!(standing(&node, &value), [(6, 6), (100, 100)]);
+}
+
+#[test]
+fn overrides_of_a_plan_that_is_gone_are_told_and_those_that_fit_are_not() {
+    let node = node(Some(CATALOG), &[]);
+    let plan =
+        json!({"name": "q", "tags": {"_custom_id_": "q"}, "quota": {"limit": 3, "period": "DAY"}});
+    call(&node, "POST", "/usageplans", plan);
+    let sizes = json!({"p": {"quota": {"limit": 9}}, "q": {"quota": {"limit": 4}}});
+    let (id, _) = key_on(&node, "q", &sizes);
+    let told = || call(&node, "GET", &format!("/apikeys/{id}"), Value::Null);
+    assert_eq!((&told()["overrides"], &told()["ignoredOverrides"]), (&sizes, &Value::Null));
+    call(&node, "DELETE", "/usageplans/q", Value::Null);
+    assert_eq!(told()["ignoredOverrides"], json!(["overrides.q: there is no plan `q`"]));
+    let answer = patch(&node, &id, &[("remove", "/overrides/q", "")]);
+    assert_eq!((answer.status, &answer.json()["ignoredOverrides"]), (200, &Value::Null));
+}
+
+#[test]
+fn a_rate_that_is_rounded_is_taken_as_a_plans_is_and_logged_where_it_is_used() {
+    let own = "overrides: { p: { throttle: { rate: 7/min, burst: 1000000000 } } }";
+    let file = CATALOG.replace("plans: [p] }", &format!("plans: [p], {own}}}"));
+    let node = node(Some(&file), &[]);
+    let told = |at: &str| {
+        let at = format!("{at}: the rate ");
+        let told = |line: &&str| {
+            line.contains("WARN") && line.contains(&at) && line.contains("kept slower")
+        };
+        node.log().lines().filter(told).count()
+    };
+    // The file's when it is read, and not again when the key comes.
+    assert_eq!(standing(&node, "key-plain")[0], (1_000_000_000, 1_000_000_000));
+    let throttle = json!({"rateLimit": 0.7, "burstLimit": 1_000_000_000});
+    let plan = json!({"name": "q", "tags": {"_custom_id_": "q"}, "throttle": throttle});
+    assert_eq!(call(&node, "POST", "/usageplans", plan)["throttle"], throttle);
+    eventually("the plan's is logged", || told("plans[1].throttle") == 1);
+    let sizes =
+        json!({"q": {"throttle": {"burstLimit": 2_000_000_000}}, "p": {"throttle": throttle}});
+    let (id, value) = key_on(&node, "q", &sizes);
+    assert_eq!(
+        patch(&node, &id, &[("replace", "/overrides/q/throttle/rateLimit", "0.3")]).status,
+        200
+    );
+    let shown = call(&node, "GET", &format!("/apikeys/{id}"), Value::Null);
+    assert_eq!(
+        shown["overrides"]["q"],
+        json!({"throttle": {"rateLimit": 0.3, "burstLimit": 2_000_000_000}})
+    );
+    assert_eq!(shown["ignoredOverrides"], Value::Null);
+    for _ in 0..3 {
+        assert_eq!(standing(&node, &value), [(2_000_000_000, 2_000_000_000)]);
+    }
+    eventually("the override's is logged", || told(" why=\"overrides.q.throttle") == 1);
+    assert_eq!(told("overrides.p.throttle"), told("keys[0].overrides.p.throttle"));
 }
 
 #[test]

@@ -1,17 +1,16 @@
 //! Usage: what keys have used by day, to the unit, whichever node and day it was.
 
-use std::process::Command;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::ToSpan as _;
 use serde_json::{Value, json};
 
-use super::{TOKEN, as_bearer, call, node};
+use super::{TOKEN, as_bearer, boto3_runs, call, node};
+use crate::support::eventually;
 use crate::support::http::Kept;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
-use crate::support::{eventually, repository};
 
 pub const DAY: i64 = 86_400 * 1_000_000;
 
@@ -34,26 +33,15 @@ keys:
 /// No check of these tests may be decided without the store: that would be no usage.
 const PATIENT: [&str; 2] = ["--check-deadline", "10s"];
 
-fn python_runs(node: &Node) {
-    let output = Command::new("python3")
-        .arg(repository("tests/it/aws/usage.py"))
-        .args([format!("http://{}", node.admin()), format!("http://{}", node.address())])
-        .envs([("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{}", node.log());
-}
-
 #[test]
 fn awss_own_client_reads_and_corrects_usage_on_redis() {
     let redis = RedisServer::start();
-    python_runs(&node(None, &["--store", &redis.url(), PATIENT[0], PATIENT[1]]));
+    boto3_runs("usage.py", &node(None, &["--store", &redis.url(), PATIENT[0], PATIENT[1]]));
 }
 
 #[test]
 fn awss_own_client_reads_and_corrects_usage_in_the_embedded_mode() {
-    python_runs(&node(None, &[]));
+    boto3_runs("usage.py", &node(None, &[]));
 }
 
 /// The days of a key from `start` on, as pairs of used and remaining.
