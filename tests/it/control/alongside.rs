@@ -21,9 +21,15 @@ plans:
     throttle: { rate: 1/d, burst: 5 }
     limits: [ { name: extra, quota: { limit: 8, period: month } } ]
   - { id: second, throttle: { rate: 1/d, burst: 5 } }
+  - { id: lenient, alongside: true, throttle: { rate: 1/d, burst: 5 }, on_store_failure: open }
+  - { id: open, throttle: { rate: 1/d, burst: 5 }, on_store_failure: open }
 keys:
   - { id: both, value: key-both, plans: [more, base] }
   - { id: only, value: key-only, plans: [more] }
+  - { id: turned, value: key-turned, plans: [base, more] }
+  - { id: strict-last, value: key-strict-last, plans: [open, more] }
+  - { id: strict-first, value: key-strict-first, plans: [more, lenient] }
+  - { id: open, value: key-open, plans: [open, lenient] }
 "#;
 
 fn plans_are_judged_as_one(node: &Node) {
@@ -69,6 +75,8 @@ fn plans_are_judged_as_one(node: &Node) {
     assert_eq!(node.check(elsewhere).json()["limits"].as_array().unwrap().len(), 2);
     let used = |plan: &str| days(node, plan, "both", "requests", today(0))[0];
     assert_eq!((used("base")[0], used("more")), (3, [2, 1]));
+    // The order in which a key has its plans changes nothing.
+    assert_eq!(names(check("key-turned", 2).json()), expected([3, 6, 7, 2, 1]));
     let alone = check("key-only", 3);
     assert_eq!((alone.status, &alone.json()["key"]["plan"]), (200, &json!("more")));
     assert_eq!(
@@ -90,6 +98,21 @@ fn plans_alongside_each_other_are_judged_as_one_in_the_embedded_mode() {
 }
 
 #[test]
+fn the_strictest_of_a_keys_plans_says_what_a_lost_store_means() {
+    let redis = RedisServer::start();
+    let node = node(Some(CATALOG), &["--store", &redis.url(), "--check-deadline", "10s"]);
+    drop(redis);
+    let status = |value: &str| {
+        node.check(
+            json!({"api_key": value, "api": "a", "stage": "prod", "method": "GET", "path": "/x"}),
+        )
+        .status
+    };
+    let seen = ["key-strict-last", "key-strict-first", "key-open"].map(status);
+    assert_eq!(seen, [503, 503, 200]);
+}
+
+#[test]
 fn a_second_ordinary_plan_of_a_stage_is_a_conflict_and_any_number_alongside_is_none() {
     let node = node(Some(CATALOG), &[]);
     let plan =
@@ -98,10 +121,13 @@ fn a_second_ordinary_plan_of_a_stage_is_a_conflict_and_any_number_alongside_is_n
     let two = plan(json!({"name": "two", "alongside": true}));
     let three = plan(json!({"name": "three"}));
     let key = call(&node, "POST", "/apikeys", json!({"enabled": true}));
-    let link = |plan: &str| {
+    let other = call(&node, "POST", "/apikeys", json!({"enabled": true}));
+    let put = |key: &Value, plan: &str| {
         let body = json!({"keyId": key["id"], "keyType": "API_KEY"}).to_string();
         as_bearer(&node, TOKEN, "POST", &format!("/usageplans/{plan}/keys"), &body).status
     };
+    assert_eq!([&*two, &one, &three].map(|plan| put(&other, plan)), [201, 201, 409]);
+    let link = |plan: &str| put(&key, plan);
     assert_eq!([&*one, &two, "more", &three].map(link), [201, 201, 201, 409]);
     let third = format!("/usageplans/{three}");
     let patch = |op: &str| {
