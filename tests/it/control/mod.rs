@@ -7,6 +7,7 @@ mod corrections;
 mod filed;
 mod guesses;
 mod import;
+mod override_parts;
 mod overrides;
 mod restart;
 mod rotation;

@@ -9,7 +9,7 @@ use crate::support::http::Answer;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
-const CATALOG: &str = r"
+pub const CATALOG: &str = r"
 version: 1
 plans:
   - id: p
@@ -19,7 +19,7 @@ plans:
 keys: [ { id: plain, value: key-plain, plans: [p] } ]
 ";
 
-fn patch(node: &Node, key: &str, operations: &[(&str, &str, &str)]) -> Answer {
+pub fn patch(node: &Node, key: &str, operations: &[(&str, &str, &str)]) -> Answer {
     let operations: Vec<Value> = operations
         .iter()
         .map(|(op, path, value)| json!({"op": op, "path": path, "value": value}))
