@@ -25,6 +25,7 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         ("POST", "/apikeys", "[]".into()),
         ("PATCH", &plans, "[]".into()),
         ("PATCH", &key, "[]".into()),
+        ("PATCH", &key, "\u{c}".into()),
         ("POST", "/usageplans", r#"{"name":"a","colour":"red"}"#.into()),
         (
             "POST",
