@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 
-from report import rows_of
+from report import median, rows_of
 from servers import HERE, ROOT, Redis, free_port, start, wait_for
 
 CONNECTIONS, STREAMS = 8, 16
@@ -190,17 +190,16 @@ def main():
                 samples[name].append(h2load(variant, options.seconds, str(body)))
         lines = [("gRPC, 8 connections x 16", "requests/s", "service CPU us", "Redis CPU us", "p50 · p99 · p99.9 ms at half of that",
                   "ghz: requests/s · p50 · p99 ms"), ("---", "---:", "---:", "---:", "---:", "---:")]
-        tops = {name: {key: statistics.median(sample[key] for sample in of) for key in of[0]} for name, of in samples.items()}
+        tops = {name: median(of) for name, of in samples.items()}
         latencies, pauses = {name: [] for name in variants}, []
         for _ in range(options.rounds):
             pauses.append(machine(options.seconds))
             for name, variant in variants.items():
                 latencies[name].append(half(variant, options.seconds, str(body), tops[name]["rate"]))
         for name, variant in variants.items():
-            top = tops[name]
-            latency = [statistics.median(sample[key] for sample in latencies[name]) for key in ("p50", "p99", "p999")]
+            top, latency = tops[name], median(latencies[name])
             lines.append((name, f"{top['rate']:,.0f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}",
-                          " · ".join(f"{value:.2f}" for value in latency),
+                          " · ".join(f"{value:.2f}" for value in latency.values()),
                           by_ghz(ghz, variant, options.seconds) if ghz else ""))
         lines.append(("the machine's own pauses, idle", "", "", "", f"{statistics.median(pauses):.2f}", ""))
     print(rows_of(lines))

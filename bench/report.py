@@ -1,4 +1,10 @@
-"""Figures as people read them: tables in Markdown, and a plot. Measures nothing."""
+"""Figures as people read them: medians, tables in Markdown, and a plot. Measures nothing."""
+
+import statistics
+
+
+def median(samples):
+    return {key: statistics.median(sample[key] for sample in samples) for key in samples[0]}
 
 
 def rows_of(lines):

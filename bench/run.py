@@ -10,18 +10,13 @@ import argparse
 import json
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 import threading
 import time
 
-from report import plot, rows_of, table
+from report import median, plot, rows_of, table
 from servers import HERE, ROOT, Redis, Service, Throttlecrab, batches, wrk
-
-
-def median(samples):
-    return {key: statistics.median(sample[key] for sample in samples) for key in samples[0]}
 
 
 class Bench:
