@@ -147,3 +147,17 @@ fn a_second_ordinary_plan_of_a_stage_is_a_conflict_and_any_number_alongside_is_n
     let answer = check(json!({"api": "a", "stage": "prod"}));
     assert_eq!((answer.status, &answer.json()["key"]["plan"]), (200, &json!(one)));
 }
+
+#[test]
+fn plans_without_stages_exclude_each_other_even_before_there_is_a_stage() {
+    let node = node(None, &[]);
+    let plan = |body: Value| call(&node, "POST", "/usageplans", body)["id"].clone();
+    let plans = [json!({"name": "one"}), json!({"name": "two"})].map(plan);
+    let key = call(&node, "POST", "/apikeys", json!({"enabled": true}));
+    let link = |plan: &Value| {
+        let path = format!("/usageplans/{}/keys", plan.as_str().unwrap());
+        let body = json!({"keyId": key["id"], "keyType": "API_KEY"}).to_string();
+        as_bearer(&node, TOKEN, "POST", &path, &body).status
+    };
+    assert_eq!(plans.each_ref().map(link), [201, 409]);
+}

@@ -178,6 +178,36 @@ fn what_the_file_declares_is_shown_among_what_the_api_declares_in_the_embedded_m
 }
 
 #[test]
+fn each_setting_of_the_file_is_told_in_awss_words() {
+    const SETTINGS: &str = r#"
+version: 1
+apis:
+  - id: m-api
+    stages: [ { name: prod, consistency: leased, throttle: { rate: 900, burst: 900 }, methods: { "GET /~me/x": { throttle: { rate: 2, burst: 2 } } } } ]
+plans:
+  - id: monthly
+    api_stages: [ { api: m-api, stage: prod, methods: { "*": { throttle: { rate: 1/s, burst: 1 } } } } ]
+    quota: { limit: 9, period: month, starts_on: 15 }
+  - { id: weekly, quota: { limit: 9, period: week } }
+keys:
+  - { id: k, value: the-value-of-the-key-k, name: K, plans: [monthly], expires_at: "2031-01-31T01:00:00+01:00" }
+"#;
+    let node = node(Some(SETTINGS), &[]);
+    let get = |path: &str| call(&node, "GET", path, Value::Null);
+    let quota = |plan: &str| get(&format!("/usageplans/{plan}"))["quota"].clone();
+    assert_eq!(quota("monthly"), json!({"limit": 9, "period": "MONTH", "offset": 14}));
+    // A week begins on Monday unless said, which AWS counts from Sunday.
+    assert_eq!(quota("weekly"), json!({"limit": 9, "period": "WEEK", "offset": 1}));
+    let served = &get("/usageplans/monthly")["apiStages"][0]["throttle"];
+    assert_eq!(*served, json!({"/*/*": {"rateLimit": 1.0, "burstLimit": 1}}));
+    let stage = get("/restapis/m-api/stages/prod");
+    assert_eq!(stage["consistency"], "leased");
+    assert_eq!(stage["methodSettings"]["~1~0me~1x/GET"]["throttlingRateLimit"], 2.0);
+    let key = get("/apikeys/k");
+    assert_eq!((&key["name"], &key["expiresAt"]), (&json!("K"), &json!("2031-01-31T00:00:00Z")));
+}
+
+#[test]
 fn the_built_in_example_is_nobodys_file() {
     let node = node(None, &[]);
     for path in ["/apikeys", "/usageplans", "/restapis"] {

@@ -102,6 +102,13 @@ fn overrides_hold_on_every_node() {
     let [one, other] =
         [0; 2].map(|_| node(Some(CATALOG), &["--store", &url, "--check-deadline", "10s"]));
     overrides_hold(&one, &other);
+    // What one node has just declared the other knows when it judges an override by it.
+    for burst in 2..12 {
+        let plan = json!({"name": "new", "throttle": {"rateLimit": 1, "burstLimit": burst}});
+        let plan = call(&one, "POST", "/usageplans", plan)["id"].as_str().unwrap().to_owned();
+        let sizes = json!({&*plan: {"throttle": {"burstLimit": 1}}});
+        call(&other, "POST", "/apikeys", json!({"overrides": sizes}));
+    }
 }
 
 #[test]
@@ -166,6 +173,11 @@ fn what_does_not_fit_the_plan_is_refused_by_name_and_what_fits_no_more_is_ignore
     // What is wrong already does not keep the key from being changed.
     let renamed = patch(&node, &id, &[("replace", "/name", "x")]);
     assert_eq!(renamed.status, 200);
+    // Nor from other overrides: only those of a plan that are new have to fit it.
+    call(&node, "POST", "/usageplans", json!({"name": "q", "tags": {"_custom_id_": "q"}}));
+    let other = patch(&node, &id, &[("replace", "/overrides/q/throttle/burstLimit", "5")]);
+    assert_eq!(other.status, 400, "{other:?}");
+    assert!(!other.body.contains("overrides.p"), "{other:?}");
     // And whoever looks at it is told.
     let ignored = json!(["overrides.p: the plan has no limit `quota`"]);
     let one = call(&node, "GET", &format!("/apikeys/{id}"), Value::Null);
