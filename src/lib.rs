@@ -4,6 +4,7 @@
 //! order of their dependencies, which point one way: a module uses those above it, never below.
 
 pub mod time;
+pub mod object;
 pub mod watch;
 pub mod limit;
 pub mod algorithm;

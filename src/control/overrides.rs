@@ -11,19 +11,20 @@ use super::patch::{Op, Operation};
 use super::settings::ThrottleSettings;
 use super::{Editor, Error, KeyRecord};
 use crate::catalog;
+use crate::object::{by_name, optional};
 
 /// By plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Overrides(BTreeMap<String, Sizes>);
+pub struct Overrides(#[serde(deserialize_with = "by_name")] BTreeMap<String, Sizes>);
 
 /// What is not said stays the plan's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Sizes {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
     throttle: Option<ThrottleSettings>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
     quota: Option<QuotaSize>,
     /// By the limit's name: its `throttle` or `quota` as the catalog file writes them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

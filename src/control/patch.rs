@@ -6,13 +6,14 @@
 use serde::Deserialize;
 
 use super::Error;
+use crate::object::each;
 
 /// What to do to a resource, as sent.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Patch {
     /// In their order.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "each")]
     pub patch_operations: Vec<Operation>,
 }
 

@@ -12,6 +12,7 @@ use super::Error;
 use super::now;
 use super::patch::{Op, Operation, Patch};
 use super::settings::{ThrottleSettings, method_name};
+use crate::object::optional;
 
 /// A stage of an API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,7 +52,7 @@ pub struct WantedStage {
     #[serde(default)]
     tracing_enabled: bool,
     /// Beyond AWS: all clients of the stage together.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
     throttle: Option<ThrottleSettings>,
     /// Beyond AWS.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::patch::{Op, Operation, Patch};
 use super::settings::{QuotaSettings, ThrottleSettings, method_name};
 use super::{Error, new_id};
+use crate::object::{by_name, each, optional};
 
 /// A usage plan, in the members of AWS' API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,11 +28,11 @@ pub struct WantedPlan {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "each")]
     api_stages: Vec<ApiStage>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
     throttle: Option<ThrottleSettings>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
     quota: Option<QuotaSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     product_code: Option<String>,
@@ -61,7 +62,7 @@ struct ApiStage {
     api_id: String,
     stage: String,
     /// By path and method, as in `/pets/GET`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "by_name", skip_serializing_if = "BTreeMap::is_empty")]
     throttle: BTreeMap<String, ThrottleSettings>,
 }
 

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::request::{CheckRequest, explain};
-use super::wire::Object;
 use super::{Node, Problem, answer, body, check, counted};
 use crate::engine::Decision;
+use crate::object::Object;
 
 /// The largest body in bytes: room for [`MAX_CHECKS`] checks of one KiB.
 const MAX_BODY: usize = 1024 * 1024;

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use smallvec::SmallVec;
 
 use super::Problem;
-use super::wire::{CostRequest, Object, Text};
+use super::wire::{CostRequest, Text};
 use crate::catalog::{Ask, PolicyKey};
 use crate::control::Client;
+use crate::object::Object;
 
 /// The longest key in bytes.
 pub(super) const MAX_KEY: usize = 1024;

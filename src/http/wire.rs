@@ -1,4 +1,4 @@
-//! The values that a check is written with: text, costs, objects. Each is checked as it is read, so
+//! The values that a check is written with: text and costs. Each is checked as it is read, so
 //! that an error has the place of the value.
 
 use std::borrow::Cow;
@@ -6,33 +6,11 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use smallvec::SmallVec;
 
 use crate::catalog::Cost;
 use crate::limit::MAX_COST;
-
-/// A `T` that is written as an object; serde would take an array of its members too.
-pub(super) struct Object<T>(pub(super) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-            type Value = T;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-        deserializer.deserialize_map(Members(PhantomData)).map(Self)
-    }
-}
 
 /// Text of 1 to `MAX` bytes without control characters.
 pub(super) struct Text<'a, const MAX: usize>(pub(super) Cow<'a, str>);

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::support::repository;
 
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "time",
+    "object",
     "watch",
     "limit",
     "algorithm",

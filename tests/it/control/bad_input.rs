@@ -17,6 +17,7 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
     let patch = |path: &str, value: &str| {
         json!({"patchOperations": [{"op": "replace", "path": path, "value": value}]}).to_string()
     };
+    let overriding = |sizes: &str| format!(r#"{{"name":"a","overrides":{{"{plan}":{sizes}}}}}"#);
     let cases: Vec<(&str, &str, String)> = vec![
         ("POST", "/usageplans", "not JSON".into()),
         ("POST", "/usageplans", deep),
@@ -46,6 +47,15 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         ("POST", "/usageplans", r#"{"name":"a","quota":{"limit":1,"period":"YEAR"}}"#.into()),
         ("POST", "/usageplans", r#"{"name":"a","limits":[{"name":"throttle"}]}"#.into()),
         ("POST", "/usageplans", r#"{"name":"a","tags":{"_custom_id_":"a/b"}}"#.into()),
+        // An array is no object, though its items could be the members in their order.
+        ("POST", "/usageplans", r#"{"name":"a","throttle":[1,2]}"#.into()),
+        ("POST", "/usageplans", r#"{"name":"a","throttle":[]}"#.into()),
+        ("POST", "/usageplans", r#"{"name":"a","quota":[5,0,"DAY"]}"#.into()),
+        ("POST", "/usageplans", r#"{"name":"a","apiStages":[["api","prod"]]}"#.into()),
+        ("PATCH", &plans, r#"{"patchOperations":[["replace","/name","b",null]]}"#.into()),
+        ("POST", "/apikeys", overriding("[]")),
+        ("POST", "/apikeys", overriding(r#"{"throttle":[1,2]}"#)),
+        ("PATCH", &key, patch("/overrides", &format!(r#"{{"{plan}":{{"throttle":[1,2]}}}}"#))),
         ("POST", "/apikeys", r#"{"name":"a","tags":{"_custom_id_":"a/b"}}"#.into()),
         ("POST", "/apikeys", r#"{"name":"a","value":"twenty characters\nand a control"}"#.into()),
         ("POST", "/apikeys", r#"{"name":"a","expiresAt":"tomorrow"}"#.into()),
