@@ -15,6 +15,7 @@ use super::limits::{kept_slower, quota_limit};
 use super::written::WrittenRate;
 use super::{ApiKey, Catalog, Plan};
 use crate::limit::{Limit, Quota, Rate, Rule, Throttle};
+use crate::object::{by_name, optional};
 
 /// By plan.
 pub(super) type WrittenOverrides = BTreeMap<String, WrittenSizes>;
@@ -25,14 +26,16 @@ pub(super) struct WrittenSizes {
     pub(super) throttle: Option<WrittenThrottleSize>,
     pub(super) quota: Option<WrittenQuotaSize>,
     /// By the limit's name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_name")]
     pub(super) limits: BTreeMap<String, WrittenSize>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenSize {
+    #[serde(default, deserialize_with = "optional")]
     pub(super) throttle: Option<WrittenThrottleSize>,
+    #[serde(default, deserialize_with = "optional")]
     pub(super) quota: Option<WrittenQuotaSize>,
 }
 

@@ -8,6 +8,8 @@ use std::fmt;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::object::{each, optional};
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenCatalog {
@@ -108,7 +110,7 @@ pub(super) struct WrittenPlan {
     pub(super) alongside: bool,
     pub(super) throttle: Option<WrittenThrottle>,
     pub(super) quota: Option<WrittenQuota>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "each")]
     pub(super) limits: Vec<WrittenLimit>,
     #[serde(default)]
     pub(super) on_store_failure: super::OnStoreFailure,
@@ -140,7 +142,9 @@ pub(super) struct WrittenLimit {
     pub(super) name: String,
     #[serde(default = "requests")]
     pub(super) unit: String,
+    #[serde(default, deserialize_with = "optional")]
     pub(super) throttle: Option<WrittenThrottle>,
+    #[serde(default, deserialize_with = "optional")]
     pub(super) quota: Option<WrittenQuota>,
     /// Read so that its absence from this version can be explained.
     #[serde(skip_serializing)]

@@ -17,6 +17,7 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
     let patch = |path: &str, value: &str| {
         json!({"patchOperations": [{"op": "replace", "path": path, "value": value}]}).to_string()
     };
+    let limits = |limit: &str| format!(r#"{{"name":"a","limits":[{limit}]}}"#);
     let overriding = |sizes: &str| format!(r#"{{"name":"a","overrides":{{"{plan}":{sizes}}}}}"#);
     let cases: Vec<(&str, &str, String)> = vec![
         ("POST", "/usageplans", "not JSON".into()),
@@ -52,9 +53,13 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         ("POST", "/usageplans", r#"{"name":"a","throttle":[]}"#.into()),
         ("POST", "/usageplans", r#"{"name":"a","quota":[5,0,"DAY"]}"#.into()),
         ("POST", "/usageplans", r#"{"name":"a","apiStages":[["api","prod"]]}"#.into()),
+        ("POST", "/usageplans", limits(r#"["t","requests",null,null,null,null,null]"#)),
+        ("POST", "/usageplans", limits(r#"{"name":"t","throttle":["1/s",2]}"#)),
+        ("POST", "/usageplans", limits(r#"{"name":"t","quota":[2,"day",null,null]}"#)),
         ("PATCH", &plans, r#"{"patchOperations":[["replace","/name","b",null]]}"#.into()),
         ("POST", "/apikeys", overriding("[]")),
         ("POST", "/apikeys", overriding(r#"{"throttle":[1,2]}"#)),
+        ("POST", "/apikeys", overriding(r#"{"limits":{"t":{"throttle":["1/s",2]}}}"#)),
         ("PATCH", &key, patch("/overrides", &format!(r#"{{"{plan}":{{"throttle":[1,2]}}}}"#))),
         ("POST", "/apikeys", r#"{"name":"a","tags":{"_custom_id_":"a/b"}}"#.into()),
         ("POST", "/apikeys", r#"{"name":"a","value":"twenty characters\nand a control"}"#.into()),
@@ -84,6 +89,7 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         assert!((400..500).contains(&answer.status), "{case}");
         assert!(answer.header("x-amzn-errortype").is_some(), "{case}");
         assert!(answer.json()["message"].as_str().is_some_and(|why| why.len() > 5), "{case}");
+        assert!(!answer.body.contains("struct "), "{case}");
     }
     assert_eq!(call(&node, "GET", "/usageplans", json!(null)), before);
     assert_eq!(call(&node, "GET", "/apikeys", json!(null))["item"].as_array().unwrap().len(), 1);
