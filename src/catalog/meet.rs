@@ -19,8 +19,8 @@ pub struct Met {
     pub charges: Charges,
     /// The client's plan; of several the ordinary one, or else the first.
     pub plan: Option<Arc<str>>,
-    /// What metrics call it: the plan, or else the first policy.
-    pub label: Arc<str>,
+    /// What metrics call it: the plan, or else the first policy; one of them there is.
+    pub label: Option<Arc<str>>,
     /// The strictest choice of all that apply.
     pub on_store_failure: OnStoreFailure,
 }
@@ -87,7 +87,7 @@ impl Catalog {
         let mut met = Met {
             charges: Charges::new(),
             plan: plan.map(|plan| Arc::clone(&plan.id)),
-            label: plan.map_or_else(|| Arc::clone(&self.no_label), |plan| Arc::clone(&plan.id)),
+            label: plan.map(|plan| Arc::clone(&plan.id)),
             on_store_failure: OnStoreFailure::Open,
         };
         for (key, plan) in key.into_iter().flat_map(|key| plans.iter().map(move |plan| (key, plan)))
@@ -208,9 +208,7 @@ impl Catalog {
                     "the same policy with the same key is there twice; raise the cost to charge more",
                 );
             }
-            if met.label.is_empty() {
-                met.label = Arc::clone(&policy.label);
-            }
+            met.label.get_or_insert_with(|| Arc::clone(&policy.label));
             met.on_store_failure = met.on_store_failure.max(policy.on_store_failure);
             charge_all(
                 &mut met.charges,

@@ -44,8 +44,6 @@ pub struct Catalog {
     keys_by_digest: HashMap<Digest, Arc<ApiKey>>,
     keys_by_id: HashMap<Arc<str>, Arc<ApiKey>>,
     units: BTreeSet<Arc<str>>,
-    /// What metrics call a check before it is known whose it is.
-    no_label: Arc<str>,
 }
 
 /// By the API's id and the stage's name.

@@ -86,7 +86,6 @@ fn read(written: WrittenCatalog, findings: &mut Findings) -> Catalog {
         keys_by_digest: HashMap::new(),
         keys_by_id: HashMap::new(),
         units: Unit::BUILT_IN.into_iter().map(Arc::from).collect(),
-        no_label: "".into(),
     };
     for (index, api) in written.apis.into_iter().enumerate() {
         read_api(&mut catalog, api, &format!("apis[{index}]"), findings);

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 
 pub use api_key::{KeyRecord, WantedKey};
 pub use audit::Origin;
-pub use directory::{Client, Directory, Found};
+pub use directory::{Client, Directory, Found, Question};
 pub use document::Document;
 pub use domains::{LiveDomains, read as read_domains};
 pub use editor::{Editor, Editors};

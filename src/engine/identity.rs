@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Engine;
 use crate::catalog::{ApiKey, Refusal};
-use crate::control::{Client, Found};
+use crate::control::{Client, Found, Question};
 use crate::store::Error;
 
 impl Engine {
@@ -33,16 +33,23 @@ impl Engine {
         let key = match found {
             Found::Key(key) => Some(key),
             Found::Nobody => None,
-            Found::Ask(question) => {
-                let answer = self.parts.directory.ask(question, now);
-                let answer = tokio::time::timeout_at(began + self.parts.deadline, answer).await;
-                answer.unwrap_or(Err(Error::Timeout)).map_err(|error| {
-                    tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");
-                    Refusal::Unidentified
-                })?
-            }
+            // Apart, so that the futures of checks whose keys are known stay small.
+            Found::Ask(question) => Box::pin(self.look_up(question, began)).await?,
         };
         let unknown = || Refusal::Forbidden { detail: "the API key is unknown".into() };
         key.map(Some).ok_or_else(|| self.because(unknown()))
+    }
+
+    async fn look_up(
+        &self,
+        question: Question,
+        began: Instant,
+    ) -> Result<Option<Arc<ApiKey>>, Refusal> {
+        let answer = self.parts.directory.ask(question, || self.parts.store.now());
+        let answer = tokio::time::timeout_at(began + self.parts.deadline, answer).await;
+        answer.unwrap_or(Err(Error::Timeout)).map_err(|error| {
+            tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");
+            Refusal::Unidentified
+        })
     }
 }

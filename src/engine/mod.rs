@@ -67,7 +67,9 @@ enum Prepared {
 /// What the answer tells besides the limits.
 struct Known {
     key: Option<Arc<ApiKey>>,
-    met: Met,
+    plan: Option<Arc<str>>,
+    label: Option<Arc<str>>,
+    on_store_failure: OnStoreFailure,
 }
 
 impl Engine {
@@ -102,15 +104,17 @@ impl Engine {
     ) -> Result<Decision, Refusal> {
         let began = Instant::now();
         let key = self.identify(client, began).await?;
-        let decision = match self.prepare(key, ask)? {
-            Prepared::Decided(decision) => decision,
-            Prepared::Judge(known, charges) => {
-                let in_flight = self.parts.metrics.begin(1);
-                let answer = self.parts.store.judge(&charges, began + self.parts.deadline).await;
-                drop(in_flight);
-                self.conclude(known, &charges, answer)
+        let (known, charges) = match self.prepare(key, ask)? {
+            Prepared::Judge(known, charges) => (known, charges),
+            Prepared::Decided(decision) => {
+                self.parts.metrics.took(began.elapsed());
+                return Ok(decision);
             }
         };
+        let in_flight = self.parts.metrics.begin(1);
+        let answer = self.parts.store.judge(&charges, began + self.parts.deadline).await;
+        drop(in_flight);
+        let decision = self.conclude(known, &charges, answer);
         self.parts.metrics.took(began.elapsed());
         Ok(decision)
     }
@@ -156,8 +160,8 @@ impl Engine {
     fn prepare(&self, key: Option<Arc<ApiKey>>, ask: &Ask<'_>) -> Result<Prepared, Refusal> {
         let catalog = self.parts.live.catalog();
         let met = catalog.meet(ask, key.as_ref(), self.parts.store.now());
-        let mut met = met.map_err(|refusal| self.because(refusal))?;
-        let charges = std::mem::take(&mut met.charges);
+        let Met { charges, plan, label, on_store_failure } =
+            met.map_err(|refusal| self.because(refusal))?;
         if charges.len() > MAX_CHARGES {
             let detail =
                 format!("these are {} limits, and one check can have {MAX_CHARGES}", charges.len());
@@ -166,22 +170,17 @@ impl Engine {
         if let Some((one, other)) = self.parts.store.unjudgeable(&charges) {
             return Err(Refusal::apart(one, other));
         }
-        let known = Known { key, met };
+        let known = Known { key, plan, label, on_store_failure };
         let hopeless = charges.iter().find(|charge| charge.never_fits() && !charge.limit.shadow());
         if let Some(charge) = hopeless {
             self.count(&known, Some(charge.limit.label()), Outcome::TooLarge);
             let violated = Arc::clone(charge.limit.name());
             let by = DecidedBy::store(&self.parts.store);
-            return Ok(Prepared::Decided(Decision::too_large(
-                violated,
-                known.key,
-                known.met.plan,
-                by,
-            )));
+            return Ok(Prepared::Decided(Decision::too_large(violated, known.key, known.plan, by)));
         }
         if let Some(mut decision) = self.memo.as_ref().and_then(|memo| memo.refuse(&charges)) {
             self.count(&known, decision.violation().map(|limit| limit.label()), Outcome::Refused);
-            decision.tell_of(known.key, known.met.plan);
+            decision.tell_of(known.key, known.plan);
             return Ok(Prepared::Decided(decision));
         }
         Ok(Prepared::Judge(known, charges))
@@ -193,7 +192,7 @@ impl Engine {
             Err(error) => return self.fall_back(known, charges, &error),
         };
         if let Some(thresholds) = &self.parts.thresholds
-            && let (Some(key), Some(plan)) = (&known.key, &known.met.plan)
+            && let (Some(key), Some(plan)) = (&known.key, &known.plan)
         {
             thresholds.look(key, plan, charges, &answer.verdict);
         }
@@ -207,7 +206,7 @@ impl Engine {
             None => self.count(&known, None, Outcome::Allowed),
             Some(limit) => self.count(&known, Some(limit.label()), Outcome::Refused),
         }
-        decision.tell_of(known.key, known.met.plan);
+        decision.tell_of(known.key, known.plan);
         decision
     }
 
@@ -229,14 +228,16 @@ impl Engine {
     }
 
     fn fall_back(&self, known: Known, charges: &Charges, error: &Error) -> Decision {
-        let fallen = self.fallen(charges, known.met.on_store_failure, error);
+        let fallen = self.fallen(charges, known.on_store_failure, error);
         self.count(&known, fallen.limit.as_ref(), fallen.outcome);
         let mut decision = fallen.decision;
-        decision.tell_of(known.key, known.met.plan);
+        decision.tell_of(known.key, known.plan);
         decision
     }
 
     fn count(&self, known: &Known, limit: Option<&Arc<str>>, outcome: Outcome) {
-        self.parts.metrics.decided(&known.met.label, limit, outcome);
+        if let Some(label) = &known.label {
+            self.parts.metrics.decided(label, limit, outcome);
+        }
     }
 }

@@ -66,7 +66,7 @@ impl Envoy {
                 let refunds = asked.refunds();
                 if decision.allowed()
                     && !refunds.is_empty()
-                    && let Err(error) = engine.give_back(&refunds, patience).await
+                    && let Err(error) = Box::pin(engine.give_back(&refunds, patience)).await
                 {
                     tracing::warn!(kind = error.kind(), %error, "hits were perhaps not given back");
                 }

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 
@@ -26,16 +27,23 @@ static ANSWER: LazyLock<Option<Decision>> = LazyLock::new(|| {
     Some(Decision::from_verdict(&charges, &verdict, DecidedBy::Memory))
 });
 
-pub(super) async fn noop(State(node): State<Arc<Node>>, request: Request) -> Response {
-    let response = match read(&node, request).await {
-        Ok(()) => ANSWER.as_ref().map_or_else(|| ().into_response(), check::respond),
-        Err(problem) => problem.into_response(),
-    };
-    counted(&node, "noop", response)
+pub(super) fn noop(
+    State(node): State<Arc<Node>>,
+    request: Request,
+) -> impl Future<Output = Response> {
+    let admitted = check::admit(&node.shared, &request);
+    let body = request.into_body();
+    async move {
+        let response = match read(admitted, body).await {
+            Ok(()) => ANSWER.as_ref().map_or_else(|| ().into_response(), check::respond),
+            Err(problem) => problem.into_response(),
+        };
+        counted(&node, "noop", response)
+    }
 }
 
-async fn read(node: &Node, request: Request) -> Result<(), Problem> {
-    let key_id_allowed = check::admit(&node.shared, &request)?;
-    let body = body::read(request.into_body(), 64 * 1024).await?;
+async fn read(admitted: Result<bool, Problem>, body: Body) -> Result<(), Problem> {
+    let key_id_allowed = admitted?;
+    let body = body::read(body, 64 * 1024).await?;
     CheckRequest::parse(&body)?.ask(key_id_allowed).map(drop)
 }

@@ -6,6 +6,7 @@
 
 mod apart;
 mod commit;
+mod covered;
 mod driver;
 mod leases;
 mod metered;
@@ -20,16 +21,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 use tokio::time::Instant;
 
 use super::{Error, Redis, Servers};
-use crate::algorithm::{Reading, Verdict};
-use crate::limit::{Charges, Refund, Start};
+use crate::limit::{Charges, Refund};
 use crate::store::Answer;
 use crate::time::{Micros, boot_clock};
 use driver::Driver;
-use leases::{Cover, Leases, Renewal};
+use leases::Leases;
 use metered::Metered;
 use routes::Routes;
 use wire::{Unjudged, Wire, Work, receive};
@@ -93,16 +93,21 @@ impl Lane {
     /// # Errors
     /// Where Redis did not judge it in time, or at all.
     pub async fn judge(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
-        if self.redis.leases && charges.iter().any(Leases::concern) {
-            return self.judge_leased(charges, deadline).await;
+        if !self.redis.leases || !charges.iter().any(Leases::concern) {
+            return self.judge_exactly(charges, deadline).await;
         }
-        self.judge_exactly(charges, deadline).await
+        let covered = self.cover(charges);
+        if covered.is_whole {
+            return Ok(self.spend(&covered));
+        }
+        // Apart, as all that is seldom: so the future of a check stays small.
+        Box::pin(self.judge_rest(charges, covered, deadline)).await
     }
 
     async fn judge_exactly(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
         #[cfg(feature = "bench")]
         if let Some(single) = &self.single {
-            return single.judge(&self.redis, charges).await;
+            return Box::pin(single.judge(&self.redis, charges)).await;
         }
         match &self.way {
             Way::Straight(wire) => {
@@ -110,70 +115,8 @@ impl Lane {
                 let answers = receive(wire.send(work, deadline)?, 1).await;
                 answers.into_iter().next().map_or(Err(Error::Timeout), plain)
             }
-            // Apart, so that the straight way's future stays small.
             Way::Routed(routes) => Box::pin(self.judge_routed(routes, charges, deadline)).await,
         }
-    }
-
-    /// What leases cover is taken from them first; Redis judges the rest. Where it refuses, what
-    /// was taken goes back: so the check is still charged as one, or not at all.
-    async fn judge_leased(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
-        let (now, clock, holders) = (self.now(), boot_clock(), self.redis.holders());
-        let mut covers = SmallVec::<[Cover; 4]>::new();
-        for charge in charges {
-            let concerned = Leases::concern(charge);
-            let (cover, renewal) = if concerned {
-                self.leases.take(charge, now, clock, holders)
-            } else {
-                (Cover::Ask, None)
-            };
-            covers.push(cover);
-            if let Some(renewal) = renewal {
-                tokio::spawn(self.clone().renew(renewal));
-            }
-        }
-        let asked = charges.iter().zip(&covers).filter(|(_, cover)| matches!(cover, Cover::Ask));
-        let rest: Charges = asked.map(|(charge, _)| charge.clone()).collect();
-        let only_counts =
-            rest.len() < charges.len() && rest.iter().all(|charge| charge.limit.is_meter());
-        let judged = if only_counts {
-            let verdict = Verdict { now, allowed: true, readings: SmallVec::new() };
-            Ok(Answer { verdict, index: 0, leased: true })
-        } else {
-            self.judge_exactly(&rest, deadline).await
-        };
-        if !judged.as_ref().is_ok_and(|answer| answer.verdict.allowed) {
-            for (charge, cover) in charges.iter().zip(&covers) {
-                if let Cover::Taken(_, origin) = cover {
-                    self.leases.put_back(charge, *origin);
-                }
-            }
-        }
-        let mut answer = judged?;
-        if only_counts {
-            rest.iter().for_each(|charge| self.metered.add(charge));
-            let unread = Reading { held: 0, window: Start::new(0) };
-            answer.verdict.readings = rest.iter().map(|_| unread).collect();
-        }
-        self.learn(&rest, &answer.verdict);
-        let mut judged = std::mem::take(&mut answer.verdict.readings).into_iter();
-        let reading = |cover: &Cover| match cover {
-            Cover::Taken(reading, _) => Some(*reading),
-            Cover::Ask => judged.next(),
-        };
-        answer.verdict.readings = covers.iter().filter_map(reading).collect();
-        Ok(answer)
-    }
-
-    /// Charges a lease in the background.
-    async fn renew(self, renewal: Renewal) {
-        let charges: Charges = smallvec![renewal.charge.clone()];
-        let judged = self.judge_exactly(&charges, Instant::now() + leases::LIFE / 2).await;
-        if let Ok(answer) = &judged {
-            self.learn(&charges, &answer.verdict);
-        }
-        let granted = judged.ok().filter(|answer| answer.verdict.allowed);
-        self.leases.settle(&renewal, granted.map(|answer| answer.verdict.now));
     }
 
     /// Gives unspent leases back for as long as anybody else has this lane.
@@ -206,15 +149,6 @@ impl Lane {
         let deadline = Instant::now() + self.redis.deadline;
         if let Err(error) = self.refund(refunds, deadline).await {
             tracing::debug!(%error, "unspent leases are lost");
-        }
-    }
-
-    fn learn(&self, charges: &Charges, verdict: &Verdict) {
-        for (charge, reading) in charges.iter().zip(&verdict.readings) {
-            if Leases::concern(charge) {
-                let more = if verdict.allowed { charge.amount() } else { 0 };
-                self.leases.learn(charge, reading.level() + more, verdict.now);
-            }
         }
     }
 

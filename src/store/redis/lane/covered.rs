@@ -1,0 +1,118 @@
+//! Checks that leases cover, whole or in part.
+//!
+//! What leases cover is taken from them first; Redis judges the rest. Where it refuses, what was
+//! taken goes back: so the check is still charged as one, or not at all. How leases are kept is
+//! `leases`'.
+
+use smallvec::{SmallVec, smallvec};
+use tokio::time::Instant;
+
+use super::Lane;
+use super::leases::{self, Cover, Leases, Renewal};
+use crate::algorithm::{Reading, Verdict};
+use crate::limit::{Charges, Start};
+use crate::store::Answer;
+use crate::store::redis::Error;
+use crate::time::{Micros, boot_clock};
+
+/// A check of which leases cover some.
+pub(super) struct Covered {
+    /// Redis' clock, as far as known.
+    now: Micros,
+    /// For each charge.
+    covers: SmallVec<[Cover; 4]>,
+    /// What they do not cover.
+    rest: Charges,
+    /// Whether that is nothing, or only counts.
+    pub(super) is_whole: bool,
+}
+
+impl Covered {
+    /// The readings of all charges in their order, with those of the rest among them.
+    fn readings(&self, mut rest: impl Iterator<Item = Reading>) -> SmallVec<[Reading; 4]> {
+        let reading = |cover: &Cover| match cover {
+            Cover::Taken(reading, _) => Some(*reading),
+            Cover::Ask => rest.next(),
+        };
+        self.covers.iter().filter_map(reading).collect()
+    }
+}
+
+impl Lane {
+    /// Takes from leases what they cover.
+    pub(super) fn cover(&self, charges: &Charges) -> Covered {
+        let (now, clock, holders) = (self.now(), boot_clock(), self.redis.holders());
+        let mut covers = SmallVec::new();
+        for charge in charges {
+            let concerned = Leases::concern(charge);
+            let (cover, renewal) = if concerned {
+                self.leases.take(charge, now, clock, holders)
+            } else {
+                (Cover::Ask, None)
+            };
+            covers.push(cover);
+            if let Some(renewal) = renewal {
+                tokio::spawn(self.clone().renew(renewal));
+            }
+        }
+        let asked = charges.iter().zip(&covers).filter(|(_, cover)| matches!(cover, Cover::Ask));
+        let rest: Charges = asked.map(|(charge, _)| charge.clone()).collect();
+        let is_whole =
+            rest.len() < charges.len() && rest.iter().all(|charge| charge.limit.is_meter());
+        Covered { now, covers, rest, is_whole }
+    }
+
+    /// Allows a check that leases cover but for its meters, which are counted later.
+    pub(super) fn spend(&self, covered: &Covered) -> Answer {
+        covered.rest.iter().for_each(|charge| self.metered.add(charge));
+        let unread = Reading { held: 0, window: Start::new(0) };
+        let readings = covered.readings(std::iter::repeat(unread));
+        Answer {
+            verdict: Verdict { now: covered.now, allowed: true, readings },
+            index: 0,
+            leased: true,
+        }
+    }
+
+    /// Has Redis judge what leases do not cover.
+    pub(super) async fn judge_rest(
+        &self,
+        charges: &Charges,
+        covered: Covered,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let judged = self.judge_exactly(&covered.rest, deadline).await;
+        if !judged.as_ref().is_ok_and(|answer| answer.verdict.allowed) {
+            for (charge, cover) in charges.iter().zip(&covered.covers) {
+                if let Cover::Taken(_, origin) = cover {
+                    self.leases.put_back(charge, *origin);
+                }
+            }
+        }
+        let mut answer = judged?;
+        self.learn(&covered.rest, &answer.verdict);
+        answer.verdict.readings =
+            covered.readings(std::mem::take(&mut answer.verdict.readings).into_iter());
+        Ok(answer)
+    }
+
+    /// Charges a lease in the background.
+    async fn renew(self, renewal: Renewal) {
+        let charges: Charges = smallvec![renewal.charge.clone()];
+        let judged = self.judge_exactly(&charges, Instant::now() + leases::LIFE / 2).await;
+        if let Ok(answer) = &judged {
+            self.learn(&charges, &answer.verdict);
+        }
+        let granted = judged.ok().filter(|answer| answer.verdict.allowed);
+        self.leases.settle(&renewal, granted.map(|answer| answer.verdict.now));
+    }
+
+    fn learn(&self, charges: &Charges, verdict: &Verdict) {
+        for (charge, reading) in charges.iter().zip(&verdict.readings) {
+            if Leases::concern(charge) {
+                let more = if verdict.allowed { charge.amount() } else { 0 };
+                self.leases.learn(charge, reading.level() + more, verdict.now);
+            }
+        }
+    }
+}
