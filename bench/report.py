@@ -7,18 +7,24 @@ def median(samples):
     return {key: statistics.median(sample[key] for sample in samples) for key in samples[0]}
 
 
+def beside(samples, name, other, count):
+    """The rate of one beside another's: of each round, whose loads lie close together, then the median."""
+    pairs = zip(samples[(name, count)], samples[(other, count)])
+    return statistics.median(sample["rate"] / than["rate"] for sample, than in pairs)
+
+
 def rows_of(lines):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def table(figures, connections):
+def table(samples, figures, connections):
     head = ["connections", "what", "checks/s", "/ no-op", "p50 ms", "p99 ms", "Redis us/check", "Redis calls/1000"]
     lines = [head, ["---:", "---"] + ["---:"] * 6]
     names = list(dict.fromkeys(name for name, _ in figures))
     for count in connections:
         for name in names:
             f = figures[(name, count)]
-            ratio = f["rate"] / figures[("no-op", count)]["rate"]
+            ratio = beside(samples, name, "no-op", count)
             redis = [f"{f['us']:.2f}", f"{f['calls']:.1f}"] if f["us"] else ["", ""]
             lines.append([str(count), name, f"{f['rate']:,.0f}", f"{ratio:.2f}", f"{f['p50']:.2f}", f"{f['p99']:.2f}", *redis])
     return rows_of(lines)

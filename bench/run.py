@@ -3,7 +3,7 @@
 
 Starts its own redis-server and services on free loopback ports, drives them with wrk and ends
 them. Every variant runs in each round, one after the other, so that a noisy machine disturbs all
-alike; what is printed are medians over the rounds. Nothing here asserts: a figure is not a test.
+alike; what is printed are medians over the rounds, of ratios too. Nothing here asserts: a figure is not a test.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from report import median, plot, rows_of, table
+from report import beside, median, plot, rows_of, table
 from servers import HERE, ROOT, Redis, Service, Throttlecrab, batches, wrk
 
 
@@ -60,7 +60,7 @@ class Bench:
                 for name, (port, env) in self.variants.items():
                     sample = self.load(port, count, seconds, env)
                     samples.setdefault((name, count), []).append(sample)
-        return {key: median(values) for key, values in samples.items()}
+        return samples
 
     def open_loop(self, oha, figures, seconds):
         """Latency beside the no-op's at half of the slowest variant's top rate, corrected for waiting."""
@@ -123,7 +123,7 @@ class Bench:
         batch = self.load(port, 8, seconds, {"BENCH_PATH": "/check/batch", "BENCH_BATCH": 100})
         one = self.load(port, 64, seconds, {})
         both = self.load(port, 64, seconds, {"BENCH_BODY": '{"policy":"both","key":"user:%d"}'})
-        over = self.load(port, 64, seconds, {"BENCH_BODY": '{"policy":"over","key":"hot"}', "BENCH_KEYS": 1})
+        over = self.load(port, 64, seconds, {"BENCH_BODY": '{"policy":"over","key":"hot"}', "BENCH_KEYS": 1, "BENCH_REFUSED": 1})
         share = batch["rate"] * batch["us"] / 1e6
         many = self.load(port, 2000, seconds, {})
         nothing = [self.load(self.memory.port, count, seconds, {"BENCH_PATH": "/noop"})["rate"] for count in (64, 2000)]
@@ -138,34 +138,34 @@ class Bench:
         ]
 
 
-def compared(figures):
+def compared(samples):
     """The table's variants beside those that they are to surpass."""
     pairs = [("Redis, exact", "Redis, EVALSHA per check"), ("memory", "throttlecrab-server, memory")]
-    counts = sorted({count for _, count in figures if count > 1})
-    ratio = lambda name, other, count: figures[(name, count)]["rate"] / figures[(other, count)]["rate"]
+    counts = sorted({count for _, count in samples if count > 1})
     return [(f"{name} / {other}, {' · '.join(map(str, counts))} connections",
-             " · ".join(f"{ratio(name, other, count):.2f}" for count in counts))
-            for name, other in pairs if (other, counts[0]) in figures]
+             " · ".join(f"{beside(samples, name, other, count):.2f}" for count in counts))
+            for name, other in pairs if (other, counts[0]) in samples]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default=str(ROOT / "target/release/tollgate"),
                         help="a tollgate built with --release --features bench")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=3, help="per load")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=2, help="per load")
     parser.add_argument("--keys", type=int, default=10_000_000, help="that come and go; 0 leaves that out")
     parser.add_argument("--connections", default="1,8,64,256")
     options = parser.parse_args()
     connections = [int(part) for part in options.connections.split(",")]
     bench = Bench(options.binary)
-    figures = bench.rounds(options.rounds, options.seconds, connections)
-    singles = compared(figures) + bench.single_figures(options.seconds) + bench.bytes_in_redis()
+    samples = bench.rounds(options.rounds, options.seconds, connections)
+    figures = {key: median(of) for key, of in samples.items()}
+    singles = compared(samples) + bench.single_figures(options.seconds) + bench.bytes_in_redis()
     if (oha := shutil.which("oha")) and 64 in connections:
         singles += bench.open_loop(oha, figures, options.seconds)
     if options.keys:
         singles += bench.come_and_go(options.keys)
-    text = table(figures, connections) + "\n\n" + rows_of([("figure", "value"), ("---", "---:"), *singles])
+    text = table(samples, figures, connections) + "\n\n" + rows_of([("figure", "value"), ("---", "---:"), *singles])
     print(text)
     results = HERE / "results"
     results.mkdir(exist_ok=True)

@@ -82,7 +82,7 @@ impl Driver {
 
     /// The first job and others that wait, up to a call's worth, without those nobody waits for.
     fn gather(&mut self, first: Job) -> Vec<Job> {
-        let mut jobs = Vec::new();
+        let mut jobs = Vec::with_capacity(self.queue.len().min(MOST) + 1);
         let mut checks = 0;
         let mut next = Some(first);
         while let Some(job) = next {
