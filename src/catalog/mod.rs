@@ -17,8 +17,10 @@ mod read;
 mod shared;
 mod written;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::limit::{Limit, Subject};
 use crate::time::Micros;

@@ -4,10 +4,11 @@
 //! checked against the plan where it is written. A plan that has changed since may have no such limit any
 //! more: what does not fit it is then ignored and logged, and no check fails for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::findings::Findings;
@@ -198,7 +199,7 @@ impl ApiKey {
         {
             return own.limits.get(&plan.id).map(Arc::clone);
         }
-        let mut limits = HashMap::new();
+        let mut limits = HashMap::default();
         let mut findings = Findings::default();
         for (id, sizes) in overrides.sizes.iter().filter(|(id, _)| self.plans.contains(id)) {
             let resized = meet(catalog, id, sizes, "overrides", &mut findings);

@@ -3,9 +3,9 @@
 //! All faults are found at once, each with its path in the file and what to write instead. Faults
 //! of the YAML itself have a line; no message ever quotes the file, where keys stand in the clear.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use sha2::{Digest as _, Sha256};
 
 use super::findings::{Findings, Invalid};
@@ -80,11 +80,11 @@ fn read(written: WrittenCatalog, findings: &mut Findings) -> Catalog {
         revision: String::new(),
         warnings: Vec::new(),
         filed: Filed::default(),
-        apis: HashMap::new(),
-        plans: HashMap::new(),
-        policies: HashMap::new(),
-        keys_by_digest: HashMap::new(),
-        keys_by_id: HashMap::new(),
+        apis: HashMap::default(),
+        plans: HashMap::default(),
+        policies: HashMap::default(),
+        keys_by_digest: HashMap::default(),
+        keys_by_id: HashMap::default(),
         units: Unit::BUILT_IN.into_iter().map(Arc::from).collect(),
     };
     for (index, api) in written.apis.into_iter().enumerate() {
@@ -104,7 +104,7 @@ fn read(written: WrittenCatalog, findings: &mut Findings) -> Catalog {
 
 fn read_api(catalog: &mut Catalog, written: WrittenApi, at: &str, findings: &mut Findings) {
     let id = findings.name(&format!("{at}.id"), &written.id);
-    let mut stages = HashMap::new();
+    let mut stages = HashMap::default();
     for (index, stage) in written.stages.into_iter().enumerate() {
         let at = format!("{at}.stages[{index}]");
         let (name, stage) = read_stage(catalog, &id, stage, &at, findings);
@@ -185,7 +185,7 @@ fn read_plan(catalog: &mut Catalog, written: WrittenPlan, at: &str, findings: &m
     let mut limits = limits.all(written.throttle.as_ref(), written.quota.as_ref(), &written.limits);
     catalog.units.extend(limits.iter().map(|limit| Arc::from(limit.unit().as_str())));
     let stages = written.api_stages.map(|stages| {
-        let mut served: ByStage<Methods> = HashMap::new();
+        let mut served: ByStage<Methods> = HashMap::default();
         for (index, stage) in stages.into_iter().enumerate() {
             let at = format!("{at}.api_stages[{index}]");
             read_api_stage(catalog, &id, defaults, stage, &mut served, &at, findings);

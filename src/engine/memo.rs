@@ -6,10 +6,10 @@
 //! second does. It never allows anything. Limits of methods that no catalog lists are made for each
 //! check, and are not remembered.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use smallvec::smallvec;
 use tokio::time::Instant;
 

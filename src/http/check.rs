@@ -11,6 +11,8 @@ use super::request::CheckRequest;
 use super::{Node, Peer, Problem, Shared, answer, body, counted, headers};
 use crate::engine::{Decision, Status};
 
+/// The most headers of an answer.
+const HEADERS: usize = 7;
 /// The largest body in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
@@ -77,6 +79,7 @@ pub(super) fn respond(decision: &Decision) -> Response {
     answer::write(&mut body, decision, false);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
+    response.headers_mut().reserve(HEADERS);
     let content_type = match decision.status {
         Status::Allowed => "application/json",
         _ => "application/problem+json",

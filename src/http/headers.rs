@@ -5,6 +5,7 @@
 //! catalog's rules, so that quoting it needs nothing but escapes.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use bytes::{BufMut as _, BytesMut};
 
 use crate::engine::{Decision, Judged, Status};
 use crate::limit::Unit;
@@ -18,33 +19,36 @@ const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 /// The largest integer of a structured field: 15 digits.
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 
+/// What most decisions' values take together, in bytes.
+const USUAL: usize = 192;
+
 /// Adds what the limits of a decision say; shadow limits say nothing.
 pub(super) fn add(headers: &mut HeaderMap, decision: &Decision) {
+    let mut values = Values(BytesMut::with_capacity(USUAL));
     if decision.status == Status::Refused {
-        headers.insert(header::RETRY_AFTER, decision.retry_after.as_secs_ceil().into());
+        headers.insert(header::RETRY_AFTER, values.number(decision.retry_after.as_secs_ceil()));
     }
     let enforced = || decision.limits.iter().filter(|judged| !judged.limit.shadow());
     let Some(tightest) = tightest(enforced()) else { return };
-    let (mut policy, mut state) = (Line::default(), Line::default());
     for judged in enforced() {
-        policy.item(judged.limit.name());
-        policy.parameter(";q=", judged.limit.capacity());
-        policy.parameter(";w=", judged.limit.window().as_secs_ceil().max(1));
+        values.item(judged.limit.name());
+        values.parameter(";q=", judged.limit.capacity());
+        values.parameter(";w=", judged.limit.window().as_secs_ceil().max(1));
         if judged.limit.unit().as_str() != Unit::BUILT_IN[0] {
-            policy.0.extend_from_slice(b";qu=");
-            policy.string(judged.limit.unit().as_str());
+            values.0.extend_from_slice(b";qu=");
+            values.string(judged.limit.unit().as_str());
         }
-        state.item(judged.limit.name());
-        state.parameter(";r=", judged.standing.remaining);
-        state.parameter(";t=", wait(judged));
     }
-    headers.extend([
-        (RATELIMIT_POLICY, policy.into()),
-        (RATELIMIT, state.into()),
-        (X_LIMIT, tightest.limit.capacity().into()),
-        (X_REMAINING, tightest.standing.remaining.into()),
-        (X_RESET, wait(tightest).into()),
-    ]);
+    headers.insert(RATELIMIT_POLICY, values.end());
+    for judged in enforced() {
+        values.item(judged.limit.name());
+        values.parameter(";r=", judged.standing.remaining);
+        values.parameter(";t=", wait(judged));
+    }
+    headers.insert(RATELIMIT, values.end());
+    headers.insert(X_LIMIT, values.number(tightest.limit.capacity()));
+    headers.insert(X_REMAINING, values.number(tightest.standing.remaining));
+    headers.insert(X_RESET, values.number(wait(tightest)));
 }
 
 /// Seconds until this cost fits where it does not, else until one unit more is there.
@@ -63,11 +67,11 @@ fn tightest<'d>(limits: impl Iterator<Item = &'d Judged>) -> Option<&'d Judged> 
     })
 }
 
-/// A structured field that grows.
-#[derive(Default)]
-struct Line(Vec<u8>);
+/// Values, one after the other in one buffer: a check is answered with five of them.
+struct Values(BytesMut);
 
-impl Line {
+impl Values {
+    /// One more item of the list that is being written.
     fn item(&mut self, name: &str) {
         if !self.0.is_empty() {
             self.0.extend_from_slice(b", ");
@@ -76,24 +80,110 @@ impl Line {
     }
 
     fn string(&mut self, text: &str) {
-        self.0.push(b'"');
-        for byte in text.bytes() {
-            if matches!(byte, b'"' | b'\\') {
-                self.0.push(b'\\');
-            }
-            self.0.push(byte);
+        self.0.put_u8(b'"');
+        let mut rest = text.as_bytes();
+        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+            let (plain, from) = rest.split_at(at);
+            self.0.extend_from_slice(plain);
+            self.0.extend_from_slice(&[b'\\', from[0]]);
+            rest = &from[1..];
         }
-        self.0.push(b'"');
+        self.0.extend_from_slice(rest);
+        self.0.put_u8(b'"');
     }
 
     fn parameter(&mut self, name: &str, value: u64) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.extend_from_slice(itoa::Buffer::new().format(value.min(MAX_INTEGER)).as_bytes());
     }
+
+    /// A value that is only a number.
+    fn number(&mut self, number: u64) -> HeaderValue {
+        self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self.end()
+    }
+
+    /// What has been written since the last value.
+    fn end(&mut self) -> HeaderValue {
+        HeaderValue::from_maybe_shared(self.0.split().freeze())
+            .unwrap_or(HeaderValue::from_static(""))
+    }
 }
 
-impl From<Line> for HeaderValue {
-    fn from(line: Line) -> Self {
-        Self::from_maybe_shared(bytes::Bytes::from(line.0)).unwrap_or(Self::from_static(""))
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use sfv::{BareItem, List, ListEntry, Parser};
+
+    use super::*;
+    use crate::algorithm::{Reading, Verdict};
+    use crate::engine::DecidedBy;
+    use crate::limit::{Charge, Charges, Limit, Rate, Rule, Start, Subject, Throttle};
+    use crate::time::Micros;
+
+    fn decision(limits: &[(String, bool)], allowed: bool) -> Decision {
+        let charge = |(name, in_tokens): &(String, bool)| {
+            let throttle = Throttle::new(Rate::new(7, Micros::from_secs(60)).unwrap(), 9).unwrap();
+            let unit = if *in_tokens { Unit::new("total_tokens") } else { Unit::requests() };
+            let limit = Limit::new(name, unit, Rule::Throttle(throttle), false);
+            Charge { subject: Subject::policy("p", name), limit: Arc::new(limit), cost: 1 }
+        };
+        let charges: Charges = limits.iter().map(charge).collect();
+        // Full where it is not allowed.
+        let held = if allowed { 0 } else { 9 * 60_000_000 };
+        let reading = Reading { held, window: Start::new(0) };
+        let readings = limits.iter().map(|_| reading).collect();
+        let verdict = Verdict { now: Micros::from_secs(1), allowed, readings };
+        Decision::from_verdict(&charges, &verdict, DecidedBy::Memory)
+    }
+
+    fn items(headers: &HeaderMap, name: HeaderName) -> Vec<(String, Vec<(String, String)>)> {
+        let list: List = Parser::new(headers[name].as_bytes()).parse().unwrap();
+        let item = |entry: ListEntry| {
+            let ListEntry::Item(item) = entry else { panic!("{entry:?} is no item") };
+            let BareItem::String(name) = item.bare_item else { panic!("{item:?} is no string") };
+            let told = |value: &BareItem| match value {
+                BareItem::Integer(number) => number.to_string(),
+                BareItem::String(text) => text.as_str().to_owned(),
+                other => panic!("{other:?}"),
+            };
+            let parameters = item.params.iter().map(|(key, value)| (key.to_string(), told(value)));
+            (name.as_str().to_owned(), parameters.collect())
+        };
+        list.into_iter().map(item).collect()
+    }
+
+    proptest! {
+        /// A path that a client made up may stand in a limit's name.
+        #[test]
+        fn others_read_the_limits_whatever_they_are_called(
+            limits in vec(("[ -~]{1,80}", any::<bool>()), 1..4),
+            allowed in any::<bool>(),
+        ) {
+            let mut headers = HeaderMap::new();
+            add(&mut headers, &decision(&limits, allowed));
+            let (left, wait) = if allowed { ("8", "9") } else { ("0", "9") };
+            let pairs = |pairs: &[(&str, &str)]| -> Vec<_> {
+                pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+            };
+            let state = |(name, _): &(String, bool)| (name.clone(), pairs(&[("r", left), ("t", wait)]));
+            let expected: Vec<_> = limits.iter().map(state).collect();
+            prop_assert_eq!(items(&headers, RATELIMIT), expected);
+            let policy = |(name, in_tokens): &(String, bool)| {
+                let mut told = pairs(&[("q", "9"), ("w", "78")]);
+                told.extend(in_tokens.then(|| ("qu".to_owned(), "total_tokens".to_owned())));
+                (name.clone(), told)
+            };
+            let expected: Vec<_> = limits.iter().map(policy).collect();
+            prop_assert_eq!(items(&headers, RATELIMIT_POLICY), expected);
+            prop_assert_eq!(&headers[X_LIMIT], "9");
+            prop_assert_eq!(&headers[X_REMAINING], left);
+            prop_assert_eq!(&headers[X_RESET], wait);
+            prop_assert_eq!(headers.contains_key(header::RETRY_AFTER), !allowed);
+        }
     }
 }

@@ -3,11 +3,11 @@
 //! Two cores that add to one counter pass its cache line to and fro; each worker therefore counts
 //! for itself, and the counts flow together when somebody reads them.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::metrics::{Metrics, Outcome};
@@ -54,8 +54,8 @@ impl WorkerMetrics {
         let counts = Counts {
             check_duration: metrics.check_duration.local(),
             metrics: Arc::clone(metrics),
-            decisions: HashMap::new(),
-            responses: HashMap::new(),
+            decisions: HashMap::default(),
+            responses: HashMap::default(),
         };
         let worker = Arc::new(Self { in_flight: AtomicI64::new(0), counts: Mutex::new(counts) });
         metrics.join(&worker);

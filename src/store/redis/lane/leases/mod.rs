@@ -11,12 +11,12 @@ mod model;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod simulation;
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 #[cfg(not(feature = "shuttle"))]
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use foldhash::HashMap;
 #[cfg(feature = "shuttle")]
 use shuttle::sync::{Mutex, MutexGuard};
 use smallvec::SmallVec;
