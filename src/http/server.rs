@@ -68,7 +68,9 @@ impl Protocol {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
-            .max_headers(MAX_HEADERS);
+            .max_headers(MAX_HEADERS)
+            // Answers are short: head and body leave as one buffer.
+            .writev(false);
         server
             .http2()
             .timer(TokioTimer::new())
