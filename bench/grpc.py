@@ -5,7 +5,8 @@ h2load asks, 8 connections with 16 requests under way on each, one descriptor of
 sends. Every variant runs in each round; what is printed are medians. CPU is that of the service and,
 where there is one, of Redis. The latency is at half of each one's top rate, over 20 connections that
 begin a millisecond apart: h2load lets each of them send every 10 ms, and these turns shall not meet.
-How long the machine itself keeps a request waiting is measured in between, on the idle cores.
+What of that is the client's and the machine's own is measured in between: nghttpd's latency at the rate of
+Redis' half, where it is installed (Debian's nghttp2-server; it answers a file), and the pauses of idle cores.
 `go install github.com/envoyproxy/ratelimit/src/service_cmd@latest` brings one peer, a build of
 github.com/Kuadrant/limitador the other; `go install github.com/bojand/ghz/cmd/ghz@latest` a client as Go
 has it, which takes more CPU than what it asks: its rates say little of the service.
@@ -92,6 +93,16 @@ def limitador(binary, folder, redis=None):
                      "--http-port", str(http), str(limits), *store], stderr=subprocess.DEVNULL)
     wait_for(port)
     return Variant(port, process, redis)
+
+
+def static(binary, folder):
+    """A server in C that decides nothing, one thread for each core as the service has."""
+    port, file = free_port(), pathlib.Path(folder, "envoy.service.ratelimit.v3.RateLimitService", "ShouldRateLimit")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bytes(40))
+    process = start([binary, "--no-tls", "-a", "127.0.0.1", "-n", str(os.cpu_count()), "-d", folder, str(port)], stderr=subprocess.DEVNULL)
+    wait_for(port)
+    return Variant(port, process)
 
 
 def h2load(variant, seconds, body):
@@ -191,9 +202,12 @@ def main():
         lines = [("gRPC, 8 connections x 16", "requests/s", "service CPU us", "Redis CPU us", "p50 · p99 · p99.9 ms at half of that",
                   "ghz: requests/s · p50 · p99 ms"), ("---", "---:", "---:", "---:", "---:", "---:")]
         tops = {name: median(of) for name, of in samples.items()}
-        latencies, pauses = {name: [] for name in variants}, []
+        latencies, pauses, idle = {name: [] for name in variants}, [], []
+        control = static(nghttpd, str(pathlib.Path(folder, "static"))) if (nghttpd := shutil.which("nghttpd")) else None
         for _ in range(options.rounds):
             pauses.append(machine(options.seconds))
+            if control:
+                idle.append(half(control, options.seconds, str(body), tops["Redis, exact"]["rate"]))
             for name, variant in variants.items():
                 latencies[name].append(half(variant, options.seconds, str(body), tops[name]["rate"]))
         for name, variant in variants.items():
@@ -201,6 +215,9 @@ def main():
             lines.append((name, f"{top['rate']:,.0f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}",
                           " · ".join(f"{value:.2f}" for value in latency.values()),
                           by_ghz(ghz, variant, options.seconds) if ghz else ""))
+        if idle:
+            told = " · ".join(f"{value:.2f}" for value in median(idle).values())
+            lines.append(("nghttpd, a static answer, at the rate of Redis' half", "", "", "", told, ""))
         lines.append(("the machine's own pauses, idle", "", "", "", f"{statistics.median(pauses):.2f}", ""))
     print(rows_of(lines))
     (HERE / "results" / "grpc.md").write_text(rows_of(lines) + "\n")

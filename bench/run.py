@@ -70,7 +70,7 @@ class Bench:
         seen = {}
         for name, (path, policy, service) in bodies.items():
             out = subprocess.check_output(
-                [oha, "--no-tui", "--output-format", "json", "-z", f"{2 * seconds}s", "-c", "64", "-q", str(rate),
+                [oha, "--no-tui", "--output-format", "json", "-z", f"{seconds}s", "-c", "64", "-q", str(rate),
                  "--latency-correction", "-m", "POST", "-T", "application/json", "-d",
                  json.dumps({"policy": policy, "key": "hot"}), f"http://127.0.0.1:{service.port}{path}"], text=True)
             percentiles = json.loads(out)["latencyPercentiles"]
@@ -151,8 +151,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default=str(ROOT / "target/release/tollgate"),
                         help="a tollgate built with --release --features bench")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2, help="per load")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--seconds", type=int, default=1, help="per load; what is measured once takes three times as long")
     parser.add_argument("--keys", type=int, default=10_000_000, help="that come and go; 0 leaves that out")
     parser.add_argument("--connections", default="1,8,64,256")
     options = parser.parse_args()
@@ -160,9 +160,9 @@ def main():
     bench = Bench(options.binary)
     samples = bench.rounds(options.rounds, options.seconds, connections)
     figures = {key: median(of) for key, of in samples.items()}
-    singles = compared(samples) + bench.single_figures(options.seconds) + bench.bytes_in_redis()
+    singles = compared(samples) + bench.single_figures(3 * options.seconds) + bench.bytes_in_redis()
     if (oha := shutil.which("oha")) and 64 in connections:
-        singles += bench.open_loop(oha, figures, options.seconds)
+        singles += bench.open_loop(oha, figures, 6 * options.seconds)
     if options.keys:
         singles += bench.come_and_go(options.keys)
     text = table(samples, figures, connections) + "\n\n" + rows_of([("figure", "value"), ("---", "---:"), *singles])
