@@ -236,6 +236,7 @@ impl Engine {
     }
 
     fn count(&self, known: &Known, limit: Option<&Arc<str>>, outcome: Outcome) {
+        // Always there: nobody is judged without a plan or a policy.
         if let Some(label) = &known.label {
             self.parts.metrics.decided(label, limit, outcome);
         }
