@@ -31,7 +31,6 @@ keys:
   - { id: fay, value_sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08, plans: [free] }
 policies:
   - { name: login, throttle: { rate: 5/min, burst: 5 } }
-  - { name: region, throttle: { rate: 5/min, burst: 5 } }
 "#;
 
 fn names(answer: &Value) -> Vec<&str> {
@@ -287,19 +286,4 @@ fn forwarded_headers_of_strangers_are_not_believed() {
     let answer = node.send("GET", "/authz?api=inference&stage=prod", &headers, "");
     assert_eq!(answer.status, 400);
     assert!(answer.json()["detail"].as_str().unwrap().contains("--trusted-peers"));
-}
-
-#[test]
-fn metrics_call_a_check_by_its_plan_or_else_by_its_first_policy() {
-    let node = Node::with_catalog(CATALOG, &[]);
-    let named = |policy: &str| json!({"policy": policy, "key": "k"});
-    let policies = [named("region"), named("login")];
-    assert_eq!(node.check(json!({"policies": policies})).status, 200);
-    let asked = json!({"api_key": "alice-key", "policies": policies});
-    assert_eq!((node.check(asked.clone()).status, node.check(asked).status), (200, 200));
-    let told = |plan: &str| {
-        node.metric("tollgate_decisions_total", &format!(r#"outcome="allowed",plan="{plan}""#))
-    };
-    let seen = ["policy:region", "policy:login", "free"].map(told);
-    assert_eq!(seen, [1.0, 0.0, 2.0], "{}", node.get("/metrics").body);
 }

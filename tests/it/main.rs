@@ -33,6 +33,7 @@ mod envoy;
 mod gateways;
 mod house;
 mod import;
+mod labels;
 mod lane;
 mod leases;
 mod migrate;
