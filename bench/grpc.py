@@ -202,12 +202,12 @@ def main():
         lines = [("gRPC, 8 connections x 16", "requests/s", "service CPU us", "Redis CPU us", "p50 · p99 · p99.9 ms at half of that",
                   "ghz: requests/s · p50 · p99 ms"), ("---", "---:", "---:", "---:", "---:", "---:")]
         tops = {name: median(of) for name, of in samples.items()}
-        latencies, pauses, idle = {name: [] for name in variants}, [], []
+        latencies, pauses, controls = {name: [] for name in variants}, [], []
         control = static(nghttpd, str(pathlib.Path(folder, "static"))) if (nghttpd := shutil.which("nghttpd")) else None
         for _ in range(options.rounds):
             pauses.append(machine(options.seconds))
             if control:
-                idle.append(half(control, options.seconds, str(body), tops["Redis, exact"]["rate"]))
+                controls.append(half(control, options.seconds, str(body), tops["Redis, exact"]["rate"]))
             for name, variant in variants.items():
                 latencies[name].append(half(variant, options.seconds, str(body), tops[name]["rate"]))
         for name, variant in variants.items():
@@ -215,8 +215,8 @@ def main():
             lines.append((name, f"{top['rate']:,.0f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}",
                           " · ".join(f"{value:.2f}" for value in latency.values()),
                           by_ghz(ghz, variant, options.seconds) if ghz else ""))
-        if idle:
-            told = " · ".join(f"{value:.2f}" for value in median(idle).values())
+        if controls:
+            told = " · ".join(f"{value:.2f}" for value in median(controls).values())
             lines.append(("nghttpd, a static answer, at the rate of Redis' half", "", "", "", told, ""))
         lines.append(("the machine's own pauses, idle", "", "", "", f"{statistics.median(pauses):.2f}", ""))
     print(rows_of(lines))

@@ -158,6 +158,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// A path that a client made up may stand in a limit's name.
         #[test]
         fn others_read_the_limits_whatever_they_are_called(

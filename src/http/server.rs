@@ -69,7 +69,7 @@ impl Protocol {
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
-            // Answers are short: head and body leave as one buffer.
+            // An answer is short: its head and body are copied into one buffer.
             .writev(false);
         server
             .http2()

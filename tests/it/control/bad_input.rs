@@ -17,8 +17,6 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
     let patch = |path: &str, value: &str| {
         json!({"patchOperations": [{"op": "replace", "path": path, "value": value}]}).to_string()
     };
-    let limits = |limit: &str| format!(r#"{{"name":"a","limits":[{limit}]}}"#);
-    let overriding = |sizes: &str| format!(r#"{{"name":"a","overrides":{{"{plan}":{sizes}}}}}"#);
     let cases: Vec<(&str, &str, String)> = vec![
         ("POST", "/usageplans", "not JSON".into()),
         ("POST", "/usageplans", deep),
@@ -48,19 +46,6 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         ("POST", "/usageplans", r#"{"name":"a","quota":{"limit":1,"period":"YEAR"}}"#.into()),
         ("POST", "/usageplans", r#"{"name":"a","limits":[{"name":"throttle"}]}"#.into()),
         ("POST", "/usageplans", r#"{"name":"a","tags":{"_custom_id_":"a/b"}}"#.into()),
-        // An array is no object, though its items could be the members in their order.
-        ("POST", "/usageplans", r#"{"name":"a","throttle":[1,2]}"#.into()),
-        ("POST", "/usageplans", r#"{"name":"a","throttle":[]}"#.into()),
-        ("POST", "/usageplans", r#"{"name":"a","quota":[5,0,"DAY"]}"#.into()),
-        ("POST", "/usageplans", r#"{"name":"a","apiStages":[["api","prod"]]}"#.into()),
-        ("POST", "/usageplans", limits(r#"["t","requests",null,null,null,null,null]"#)),
-        ("POST", "/usageplans", limits(r#"{"name":"t","throttle":["1/s",2]}"#)),
-        ("POST", "/usageplans", limits(r#"{"name":"t","quota":[2,"day",null,null]}"#)),
-        ("PATCH", &plans, r#"{"patchOperations":[["replace","/name","b",null]]}"#.into()),
-        ("POST", "/apikeys", overriding("[]")),
-        ("POST", "/apikeys", overriding(r#"{"throttle":[1,2]}"#)),
-        ("POST", "/apikeys", overriding(r#"{"limits":{"t":{"throttle":["1/s",2]}}}"#)),
-        ("PATCH", &key, patch("/overrides", &format!(r#"{{"{plan}":{{"throttle":[1,2]}}}}"#))),
         ("POST", "/apikeys", r#"{"name":"a","tags":{"_custom_id_":"a/b"}}"#.into()),
         ("POST", "/apikeys", r#"{"name":"a","value":"twenty characters\nand a control"}"#.into()),
         ("POST", "/apikeys", r#"{"name":"a","expiresAt":"tomorrow"}"#.into()),
@@ -94,4 +79,50 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
     assert_eq!(call(&node, "GET", "/usageplans", json!(null)), before);
     assert_eq!(call(&node, "GET", "/apikeys", json!(null))["item"].as_array().unwrap().len(), 1);
     assert_eq!(node.check(json!({"api_key": value})).status, 200);
+}
+
+/// Though its items could be the members in their order.
+#[test]
+fn an_array_is_no_object_however_deep_it_lies() {
+    let node = node(None, &[]);
+    let (id, _, plan) = plan_and_key(&node, 100);
+    let everything =
+        || ["/usageplans", "/apikeys"].map(|path| call(&node, "GET", path, json!(null)));
+    let before = everything();
+    let (plans, key) = (format!("/usageplans/{plan}"), format!("/apikeys/{id}"));
+    let limits = |limit: &str| format!(r#"{{"name":"a","limits":[{limit}]}}"#);
+    let overriding = |sizes: &str| format!(r#"{{"name":"a","overrides":{{"{plan}":{sizes}}}}}"#);
+    let patch = |path: &str, value: &str| {
+        json!({"patchOperations": [{"op": "replace", "path": path, "value": value}]}).to_string()
+    };
+    let cases: Vec<(&str, &str, String)> = vec![
+        ("POST", "/usageplans", r#"{"name":"a","throttle":[1,2]}"#.into()),
+        ("POST", "/usageplans", r#"{"name":"a","throttle":[]}"#.into()),
+        ("POST", "/usageplans", r#"{"name":"a","quota":[5,0,"DAY"]}"#.into()),
+        (
+            "POST",
+            "/restapis/a/stages",
+            r#"{"stageName":"a","deploymentId":"d","throttle":[1,2]}"#.into(),
+        ),
+        ("POST", "/usageplans", r#"{"name":"a","apiStages":[["api","prod"]]}"#.into()),
+        ("POST", "/usageplans", limits(r#"["t","requests",null,null,null,null,null]"#)),
+        ("POST", "/usageplans", limits(r#"{"name":"t","throttle":["1/s",2]}"#)),
+        ("POST", "/usageplans", limits(r#"{"name":"t","quota":[2,"day",null,null]}"#)),
+        ("PATCH", &plans, r#"{"patchOperations":[["replace","/name","b",null]]}"#.into()),
+        ("POST", "/apikeys", overriding("[]")),
+        ("POST", "/apikeys", overriding(r#"{"throttle":[1,2]}"#)),
+        ("POST", "/apikeys", overriding(r#"{"limits":{"t":{"throttle":["1/s",2]}}}"#)),
+        ("PATCH", &key, patch("/overrides", &format!(r#"{{"{plan}":{{"throttle":[1,2]}}}}"#))),
+    ];
+    for (method, path, body) in cases {
+        let answer = as_bearer(&node, TOKEN, method, path, &body);
+        let case = format!("{method} {path} {body}: {answer:?}");
+        assert_eq!(answer.status, 400, "{case}");
+        assert_eq!(answer.header("x-amzn-errortype"), Some("BadRequestException"), "{case}");
+        assert!(
+            answer.json()["message"].as_str().unwrap().contains("expected an object"),
+            "{case}"
+        );
+    }
+    assert_eq!(everything(), before);
 }

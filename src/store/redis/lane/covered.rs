@@ -23,11 +23,15 @@ pub(super) struct Covered {
     covers: SmallVec<[Cover; 4]>,
     /// What they do not cover.
     rest: Charges,
-    /// Whether that is nothing, or only counts.
-    pub(super) is_whole: bool,
 }
 
 impl Covered {
+    /// Whether leases cover all that can refuse: what is left, if anything, only counts.
+    pub(super) fn is_whole(&self) -> bool {
+        self.rest.len() < self.covers.len()
+            && self.rest.iter().all(|charge| charge.limit.is_meter())
+    }
+
     /// The readings of all charges in their order, with those of the rest among them.
     fn readings(&self, mut rest: impl Iterator<Item = Reading>) -> SmallVec<[Reading; 4]> {
         let reading = |cover: &Cover| match cover {
@@ -56,10 +60,8 @@ impl Lane {
             }
         }
         let asked = charges.iter().zip(&covers).filter(|(_, cover)| matches!(cover, Cover::Ask));
-        let rest: Charges = asked.map(|(charge, _)| charge.clone()).collect();
-        let is_whole =
-            rest.len() < charges.len() && rest.iter().all(|charge| charge.limit.is_meter());
-        Covered { now, covers, rest, is_whole }
+        let rest = asked.map(|(charge, _)| charge.clone()).collect();
+        Covered { now, covers, rest }
     }
 
     /// Allows a check that leases cover but for its meters, which are counted later.

@@ -97,10 +97,10 @@ impl Lane {
             return self.judge_exactly(charges, deadline).await;
         }
         let covered = self.cover(charges);
-        if covered.is_whole {
+        if covered.is_whole() {
             return Ok(self.spend(&covered));
         }
-        // Apart, as all that is seldom: so the future of a check stays small.
+        // Apart: so the futures of checks that need no such call stay small.
         Box::pin(self.judge_rest(charges, covered, deadline)).await
     }
 
