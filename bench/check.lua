@@ -12,7 +12,8 @@ local template = os.getenv("BENCH_BODY") or '{"policy":"bench","key":"user:%d"}'
 local batch = tonumber(os.getenv("BENCH_BATCH") or "0")
 local refused = os.getenv("BENCH_REFUSED") == "1"
 local requests, at = {}, 0
-local bad = 0
+-- Global: that is how `done` reads it out of the threads.
+bad = 0
 
 local threads = {}
 
