@@ -123,7 +123,8 @@ fn no_key(detail: impl Into<Cow<'static, str>>) -> Denied {
 
 /// The client's API key: `X-API-Key`, or else `Authorization: Bearer`.
 fn api_key(headers: &HeaderMap) -> Result<&str, Denied> {
-    let key = match one(headers, "x-api-key")? {
+    // Gateways send the header empty where their client sent none.
+    let key = match one(headers, "x-api-key")?.filter(|key| !key.is_empty()) {
         Some(key) => key,
         None => one(headers, "authorization")?
             .and_then(|_| check::bearer(headers))
@@ -167,23 +168,21 @@ fn answer(decided: Result<Decision, Denied>) -> Response {
 }
 
 /// The same for nginx, whose `auth_request` knows 401 and 403 and turns all else into 500: limits
-/// are 403, identity is 401. What the operator has to mend stays as it is.
+/// are 403, identity is 401. What the operator has to mend stays as it is, and so does a lost store.
 fn for_nginx(decided: Result<Decision, Denied>) -> Response {
-    let response = match decided {
-        Err(Denied::Client(problem)) if problem.status() == StatusCode::FORBIDDEN => {
-            return problem.with_status(StatusCode::UNAUTHORIZED).into_response();
-        }
-        Err(Denied::Client(problem)) => {
-            return problem.with_status(StatusCode::FORBIDDEN).into_response();
+    let mut response = match decided {
+        Err(Denied::Client(problem)) if problem.status().is_client_error() => {
+            let is_identity = problem.status() == StatusCode::FORBIDDEN
+                || matches!(problem.field(), Some("api_key" | "x-api-key" | "authorization"));
+            let told = if is_identity { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+            return problem.with_status(told).into_response();
         }
         decided => answer(decided),
     };
     let told = response.status();
     if matches!(told, StatusCode::TOO_MANY_REQUESTS | StatusCode::UNPROCESSABLE_ENTITY) {
-        let mut response = response;
         *response.status_mut() = StatusCode::FORBIDDEN;
         response.headers_mut().insert("x-tollgate-status", told.as_u16().into());
-        return response;
     }
     response
 }

@@ -266,6 +266,9 @@ fn authz_speaks_401_and_403_where_the_gateway_knows_nothing_else() {
     assert!(refused.header("retry-after").is_some());
     assert_eq!(ask("", &[("x-api-key", "nobody")]).status, 401);
     assert_eq!(ask("", &[]).status, 401);
+    assert_eq!(ask("", &[("x-api-key", "")]).status, 401, "as if there were none");
+    assert_eq!(ask("", &[("x-api-key", &"k".repeat(2_000))]).status, 401);
+    assert_eq!(ask("", &[("x-api-key", "alice-key"), ("x-api-key", "eve-key")]).status, 401);
     let bad_path =
         [("x-api-key", "alice-key"), ("x-forwarded-method", "GET"), ("x-forwarded-uri", "/%zz")];
     assert_eq!(ask("api=inference&stage=prod", &bad_path).status, 403, "the client's own fault");
