@@ -5,8 +5,9 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
@@ -17,13 +18,15 @@ use super::failure::Failure;
 use super::{Admin, signature};
 use crate::algorithm::standing;
 use crate::control::{Editor, Ledger, Origin};
-use crate::http::Peer;
+use crate::http::{Peer, read_body};
 use crate::limit::{Charge, Charges, Limit, Rule, Subject, Throttle, Unit};
 use crate::settings::{AdminCredentials, Token};
 use crate::store::Memory;
 
 /// The largest body, in bytes; an import may be long.
 const MAX_BODY: usize = 10 * 1024 * 1024;
+/// How long a body may take to arrive.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How much of a path is noted, in characters.
 const LONGEST_PATH: usize = 256;
 
@@ -102,29 +105,32 @@ impl Access {
         standing(&charges[0], verdict.readings[0], false, self.failures.now()).remaining > 0
     }
 
-    /// Which credential a request has, and what it allows.
-    fn role(&self, request: &Parts, body: &[u8]) -> Result<(Cow<'_, str>, Role), Failure> {
+    /// Which token a request has, and what it allows; nothing where it is signed.
+    fn by_token(&self, request: &Parts) -> Result<Option<(Cow<'_, str>, Role)>, Failure> {
         let Some(header) = request.headers.get("authorization") else {
             let why = "the admin API needs Authorization: Bearer with the token of TOLLGATE_ADMIN_TOKEN, or a request signed with the access key (SigV4)";
             return Err(refused("MissingAuthenticationTokenException", why));
         };
-        let bearer = header.as_bytes().split_at_checked(7);
-        if let Some((scheme, token)) = bearer
-            && scheme.eq_ignore_ascii_case(b"bearer ")
-        {
-            let Self { credentials: AdminCredentials { write, read, .. }, .. } = self;
-            let write = name(write.as_ref(), "admin_token", token);
-            let read = name(read.as_ref(), "admin_read_token", token);
-            return match (write, read) {
-                (Some(who), _) => Ok((who, Role::Write)),
-                (_, Some(who)) => Ok((who, Role::Read)),
-                _ => Err(Failure::new(
-                    StatusCode::UNAUTHORIZED,
-                    "UnauthorizedException",
-                    "the bearer token is not one of this service's",
-                )),
-            };
+        let Some((scheme, token)) = header.as_bytes().split_at_checked(7) else { return Ok(None) };
+        if !scheme.eq_ignore_ascii_case(b"bearer ") {
+            return Ok(None);
         }
+        let Self { credentials: AdminCredentials { write, read, .. }, .. } = self;
+        let write = name(write.as_ref(), "admin_token", token);
+        let read = name(read.as_ref(), "admin_read_token", token);
+        match (write, read) {
+            (Some(who), _) => Ok(Some((who, Role::Write))),
+            (_, Some(who)) => Ok(Some((who, Role::Read))),
+            _ => Err(Failure::new(
+                StatusCode::UNAUTHORIZED,
+                "UnauthorizedException",
+                "the bearer token is not one of this service's",
+            )),
+        }
+    }
+
+    /// Which access key signed a request, and what it allows.
+    fn by_signature(&self, request: &Parts, body: &[u8]) -> Result<(Cow<'_, str>, Role), Failure> {
         let Some(key) = &self.credentials.access_key else {
             let why = "no access key is set here: TOLLGATE_ADMIN_ACCESS_KEY_ID and TOLLGATE_ADMIN_SECRET_ACCESS_KEY";
             return Err(refused("UnrecognizedClientException", why));
@@ -172,7 +178,7 @@ pub(super) async fn guard(
 /// A path or a query that no handler could read is refused by the framework, in its own words.
 fn in_our_words(response: Response) -> Response {
     if response.status().is_client_error() && !response.headers().contains_key("x-amzn-errortype") {
-        let why = "the path or the query is not UTF-8, or lacks a parameter";
+        let why = "the path or the query is not UTF-8, or lacks a parameter, or has one twice";
         return Failure::bad_request(why).into_response();
     }
     response
@@ -186,17 +192,20 @@ async fn admit<'a>(
 ) -> Result<(Cow<'a, str>, Request), Failure> {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0);
     if !admin.access.count_failures(peer, 0) {
-        let why = "too many failed authentications from this address; wait a minute";
+        let why = "too many failed authentications from this address; wait a second";
         return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", why));
     }
     let (mut parts, body) = request.into_parts();
-    let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
-        let why = "the request body is over 10 MiB, or broke off";
-        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", why)
-    })?;
-    let (who, role) = admin.access.role(&parts, &body).inspect_err(|_| {
+    let failed = |_: &Failure| {
         admin.access.count_failures(peer, 1);
-    })?;
+    };
+    // A stranger's body is not waited for where its head tells that it is one's.
+    let by_token = admin.access.by_token(&parts).inspect_err(failed)?;
+    let body = read_body(body, MAX_BODY, PATIENCE).await?;
+    let (who, role) = match by_token {
+        Some(known) => known,
+        None => admin.access.by_signature(&parts, &body).inspect_err(failed)?,
+    };
     if role == Role::Read && !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(refused("AccessDeniedException", "this token may only read"));
     }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::control::Error;
+use crate::http::Problem;
 
 /// A request that was not done.
 #[derive(Debug)]
@@ -26,6 +27,17 @@ impl Failure {
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFoundException", message)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        let kind = match problem.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => "RequestEntityTooLargeException",
+            StatusCode::REQUEST_TIMEOUT => "RequestTimeoutException",
+            _ => "BadRequestException",
+        };
+        Self::new(problem.status(), kind, problem.detail())
     }
 }
 

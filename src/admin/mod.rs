@@ -20,7 +20,7 @@ mod wire;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, patch, post, put};
@@ -110,6 +110,8 @@ pub fn router(admin: Admin) -> Router {
             let path: String = request.uri().path().chars().take(100).collect();
             Failure::not_found(format!("the admin API has nothing at {path}"))
         })
+        // The guard has read it by then, and knows its own limit.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(Arc::clone(&admin), access::guard))
         .with_state(admin)
 }

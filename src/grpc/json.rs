@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -12,7 +11,10 @@ use axum::response::{IntoResponse as _, Response};
 use super::proto::RateLimitRequest;
 use super::proto::rate_limit_response::Code;
 use super::{Envoy, MAX_MESSAGE};
-use crate::http::{Problem, admit};
+use crate::http::{Problem, admit, read_body};
+
+/// How long a message may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn json(State(envoy): State<Arc<Envoy>>, request: Request) -> Response {
     let response = match read(&envoy, request).await {
@@ -25,9 +27,7 @@ pub(super) async fn json(State(envoy): State<Arc<Envoy>>, request: Request) -> R
 
 async fn read(envoy: &Envoy, request: Request) -> Result<RateLimitRequest, Problem> {
     admit(&envoy.node.shared, &request)?;
-    let body: Bytes = to_bytes(request.into_body(), MAX_MESSAGE).await.map_err(|_| {
-        Problem::bad_request("body", format!("is over {MAX_MESSAGE} bytes, or broke off"))
-    })?;
+    let body = read_body(request.into_body(), MAX_MESSAGE, PATIENCE).await?;
     serde_json::from_slice(&body).map_err(|error| {
         let why = format!("is no RateLimitRequest in JSON: {error}");
         Problem::bad_request("body", why)

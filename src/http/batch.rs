@@ -36,7 +36,7 @@ pub(super) async fn batch(State(node): State<Arc<Node>>, request: Request) -> Re
 
 async fn decide(node: &Node, request: Request) -> Result<Vec<Result<Decision, Problem>>, Problem> {
     let key_id_allowed = check::admit(&node.shared, &request)?;
-    let body = body::read(request.into_body(), MAX_BODY).await?;
+    let body = body::read(request.into_body(), MAX_BODY, body::PATIENCE).await?;
     let Object(batch) = serde_json::from_slice::<Object<BatchRequest<'_>>>(&body)
         .map_err(|_| explain::<Object<BatchRequest<'_>>>(&body))?;
     if batch.checks.len() > MAX_CHECKS {

@@ -8,15 +8,18 @@ use http_body_util::BodyExt as _;
 
 use super::Problem;
 
-/// How long a body may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the body of a check may take to arrive.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The whole body, of at most `limit` bytes.
+/// The whole body, of at most `limit` bytes, if it arrives in time.
 ///
 /// Up to twice as much is read before the refusal: a client that is still sending would otherwise
 /// see its connection reset in place of the answer.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    tokio::time::timeout(PATIENCE, collect(body, limit)).await.unwrap_or(Err(Problem::too_slow()))
+///
+/// # Errors
+/// 408, 413, or 400 where it breaks off.
+pub async fn read(body: Body, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
+    tokio::time::timeout(patience, collect(body, limit)).await.unwrap_or(Err(Problem::too_slow()))
 }
 
 async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Problem> {

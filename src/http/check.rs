@@ -38,7 +38,7 @@ async fn decide(
     body: Body,
 ) -> Result<Decision, Problem> {
     let key_id_allowed = admitted?;
-    let body = body::read(body, MAX_BODY).await?;
+    let body = body::read(body, MAX_BODY, body::PATIENCE).await?;
     let request = CheckRequest::parse(&body)?;
     let (client, ask) = request.ask(key_id_allowed)?;
     Ok(node.engine.check(client, &ask).await?)

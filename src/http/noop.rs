@@ -44,6 +44,6 @@ pub(super) fn noop(
 
 async fn read(admitted: Result<bool, Problem>, body: Body) -> Result<(), Problem> {
     let key_id_allowed = admitted?;
-    let body = body::read(body, 64 * 1024).await?;
+    let body = body::read(body, 64 * 1024, body::PATIENCE).await?;
     CheckRequest::parse(&body)?.ask(key_id_allowed).map(drop)
 }

@@ -75,7 +75,7 @@ impl Problem {
     pub fn not_found(path: &str) -> Self {
         let shown: String = path.chars().take(100).collect();
         let detail = format!(
-            "there is nothing at {shown}; try POST /check, POST /check/batch, /authz, GET /metrics, /healthz or /readyz"
+            "there is nothing at {shown}; try POST /check, POST /check/batch, /authz, GET /metrics, /healthz, /readyz or /openapi.json"
         );
         Self::new(StatusCode::NOT_FOUND, "Not found", detail)
     }
@@ -108,6 +108,12 @@ impl Problem {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// What is wrong, and what to do.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// Appends the problem as JSON.

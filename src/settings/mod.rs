@@ -125,8 +125,8 @@ impl TryFrom<Raw> for Settings {
             return Err(invalid("check_deadline", "must lie between 1ms and 10s".into()));
         }
         let drain_delay = lasting("drain_delay", &raw.drain_delay)?;
-        if raw.max_connections == 0 {
-            return Err(invalid("max_connections", "must be at least 1".into()));
+        if !(1..=10_000_000).contains(&raw.max_connections) {
+            return Err(invalid("max_connections", "must lie between 1 and 10000000".into()));
         }
         if raw.min_nodes == 0 {
             return Err(invalid("min_nodes", "must be at least 1".into()));

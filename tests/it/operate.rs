@@ -266,6 +266,7 @@ fn bad_arguments_are_answered_with_what_to_write() {
         (vec!["--store", "redis+sentinel://h/m"], "not served yet"),
         (vec!["--catalog", "/does/not/exist"], "/does/not/exist"),
         (vec!["--lisen", "x"], "--listen"),
+        (vec!["--max-connections", "9223372036854775807"], "between 1 and 10000000"),
     ] {
         let said = tollgate(&arguments);
         assert_eq!(said.status.code(), Some(2), "{arguments:?}");
@@ -279,9 +280,8 @@ fn the_check_command_asks_a_running_service() {
     let node = Node::start(&[]);
     let url = format!("http://{}", node.address());
     let ask = |cost: &str| {
-        tollgate(&["check", "--url", &url, "--policy", "login", "--key", "a", "--cost", cost])
-            .status
-            .code()
+        let asked = ["check", "--url", &url, "--policy", "login", "--key", "a", "--cost", cost];
+        tollgate(&asked).status.code()
     };
     assert_eq!((ask("5"), ask("1"), ask(r#"{"requests":0}"#)), (Some(0), Some(1), Some(0)));
     assert_eq!(tollgate(&["ready", "--url", &url]).status.code(), Some(0));
