@@ -92,7 +92,9 @@ local function store(key, rows, till, now)
     return
   end
   deadline = (floor(till / 64) + 2) * 64
-  rows = tidied(rows, now)
+  -- Rows that cannot be walked over stay as they are: whoever meets them fails alone.
+  local readable, kept = pcall(tidied, rows, now)
+  rows = readable and kept or rows
   -- Beyond 2106 the header has no room: it then says less, and the deadline is set more often.
   local header = pack('<BI4', FORMAT, math.min(deadline, 4294967295))
   redis.call('SET', key, header .. sub(rows, HEADER + 1), 'PXAT', deadline * 1000)

@@ -38,7 +38,7 @@ pub enum Error {
     #[error("too many checks wait for the store")]
     Overloaded,
     /// The server is there but does not write: out of memory, a replica, loading.
-    #[error("the store refuses to write: {0}")]
+    #[error("the store refuses: {0}")]
     Refused(String),
     /// The script failed as a whole; nothing was charged.
     #[error("the script failed: {0}")]

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use rustix::process::Signal;
 use tokio::time::Instant;
 use tollgate::limit::{
     Calendar, Charge, Charges, Limit, Period, Quota, Rule, Subject, Throttle, Unit,
 };
-use tollgate::store::{Error, Lane, Redis};
+use tollgate::store::{Error, Lane, Redis, RedisOptions};
 use tollgate::telemetry::Metrics;
 
 use crate::support::redis::RedisServer;
@@ -30,10 +32,19 @@ fn soon() -> Instant {
 
 /// Runs a test with a lane to a server of its own.
 fn with_lane<F: Future<Output = ()>>(test: impl FnOnce(Arc<RedisServer>, Lane) -> F) {
+    with_lane_within(options("redis://localhost").deadline, test);
+}
+
+/// The same of a store with this deadline.
+fn with_lane_within<F: Future<Output = ()>>(
+    deadline: Duration,
+    test: impl FnOnce(Arc<RedisServer>, Lane) -> F,
+) {
     let server = Arc::new(RedisServer::start());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new())).unwrap();
+        let options = RedisOptions { deadline, ..options(&server.url()) };
+        let redis = Redis::new(&options, Arc::new(Metrics::new())).unwrap();
         let lane = redis.lane().await;
         test(Arc::clone(&server), lane).await;
     });
@@ -80,9 +91,29 @@ fn one_bad_row_fails_only_its_own_check() {
             last.verdict.readings[0].held, 3_600_000_000,
             "one unit: the mixed check charged nothing"
         );
-        assert!(!lane.is_lost(), "a bad row is no reason to leave Redis");
+        assert!(!lane.is_degraded(), "a bad row is no reason to leave Redis");
         let kept: Vec<u8> = redis::cmd("GET").arg(&key).query(&mut server.connection()).unwrap();
         assert_eq!(kept, future_format, "what a newer version wrote is left alone");
+    });
+}
+
+#[test]
+fn garbage_behind_a_row_fails_no_check_that_does_not_meet_it() {
+    with_lane(|server, lane| async move {
+        let limit = limit("l", "1/h", 5);
+        assert!(lane.judge(&one("torn", &limit, 1), soon()).await.is_ok());
+        let key = Subject::policy("p", "torn").redis_key();
+        let append = redis::cmd("APPEND").arg(&key).arg(&b"abc"[..]).to_owned();
+        let _: () = append.query(&mut server.connection()).unwrap();
+        let checks = ["a", "torn", "b"].map(|key| one(key, &limit, 1));
+        for answer in lane.judge_all(&checks, soon()).await {
+            assert!(answer.unwrap().verdict.allowed);
+        }
+        // What lies behind the garbage cannot be found; that is this check's alone, too.
+        let unknown = super::lane::limit("unknown", "1/h", 5);
+        let checks = [one("a", &limit, 1), one("torn", &unknown, 1)];
+        let [whole, torn] = &lane.judge_all(&checks, soon()).await[..] else { unreachable!() };
+        assert!(whole.is_ok() && matches!(torn, Err(Error::BadRow(_))), "{torn:?}");
     });
 }
 
@@ -95,6 +126,35 @@ fn a_check_whose_time_is_up_is_withdrawn_and_not_charged() {
         let peek = lane.judge(&one("a", &limit, 0), soon()).await.unwrap();
         assert_eq!(peek.verdict.readings[0].held, 0);
         assert!(server.script_calls() > 0);
+    });
+}
+
+#[test]
+fn a_redis_that_hangs_is_given_up_however_little_time_each_call_has() {
+    const DEADLINE: Duration = Duration::from_millis(100);
+    with_lane_within(DEADLINE, |server, lane| async move {
+        let limit = limit("l", "1/h", 5);
+        let full: Vec<Charges> =
+            (0..128).map(|number| one(&format!("k{number}"), &limit, 1)).collect();
+        assert!(lane.judge(&full[0], soon()).await.is_ok());
+        server.signal(Signal::STOP);
+        // A call's worth every tenth of a deadline: each call but the first has a tenth left.
+        let mut every = tokio::time::interval(DEADLINE / 10);
+        let (mut asked, mut unanswered) = (tokio::task::JoinSet::new(), 0);
+        let given_up = loop {
+            tokio::select! {
+                _ = every.tick() => {
+                    let (lane, full) = (lane.clone(), full.clone());
+                    asked.spawn(async move { lane.judge_all(&full, Instant::now() + DEADLINE).await });
+                }
+                Some(answers) = asked.join_next() => match answers.unwrap().remove(0) {
+                    Err(Error::Timeout) if unanswered < 100 => unanswered += 1,
+                    other => break other,
+                }
+            }
+        };
+        assert!(matches!(given_up, Err(Error::Unreachable(_))), "{given_up:?} after {unanswered}");
+        server.signal(Signal::CONT);
     });
 }
 
@@ -157,6 +217,37 @@ fn as_many_subjects_as_a_call_can_have_are_judged_and_see_their_own_writes() {
                         && (reading.held > 0) == (before > 0)),
                 "{check}"
             );
+        }
+    });
+}
+
+#[test]
+fn what_a_lease_gave_for_a_check_that_nobody_waits_for_any_more_goes_back() {
+    with_lane(|server, lane| async move {
+        let throttle = Throttle::new("1000/s".parse().unwrap(), 2_000).unwrap();
+        let leased = Limit::new("leased", Unit::requests(), Rule::Throttle(throttle), false);
+        let leased = Arc::new(leased.leased_ahead());
+        let (one_unit, twenty) = (one("a", &leased, 1), one("a", &leased, 20));
+        let both: Charges =
+            twenty.iter().cloned().chain(one("b", &limit("l", "1/h", 5), 0)).collect();
+        for attempt in 0.. {
+            let mut in_a_row = 0;
+            while in_a_row < 300 {
+                let answer = lane.judge(&one_unit, soon()).await.unwrap();
+                in_a_row = if answer.leased { in_a_row + 1 } else { 0 };
+                tokio::task::yield_now().await;
+            }
+            server.signal(Signal::STOP);
+            for _ in 0..1_000 {
+                let _left = lane.judge(&both, soon()).now_or_never();
+            }
+            let spent = lane.judge(&twenty, soon()).now_or_never();
+            server.signal(Signal::CONT);
+            // Where this machine stood still for a lease's life, there is none left.
+            if spent.is_some_and(|answer| answer.is_ok_and(|answer| answer.leased)) {
+                break;
+            }
+            assert!(attempt < 20, "a thousand checks that were left have used a lease up");
         }
     });
 }

@@ -105,6 +105,11 @@ fn without_a_file_a_node_lets_nobody_in_before_it_has_read_what_is_declared() {
     for _ in 0..3 {
         assert_eq!(status(json!({"api_key": "demo-key"})), 503);
         assert_eq!(status(json!({"key_id": "demo"})), 503);
+        for query in ["", "?deny_status=403"] {
+            let path = format!("/authz{query}");
+            let asked = node.send("GET", &path, &[("x-api-key", "demo-key")], "");
+            assert_eq!(asked.status, 503, "nobody knows whether it is refused");
+        }
         assert_eq!(status(json!({"policy": "login", "key": "a"})), 503);
         let ready = node.get("/readyz");
         assert_eq!((ready.status, ready.body.as_str()), (503, r#"{"status":"starting"}"#));
@@ -135,6 +140,24 @@ fn a_stopped_redis_whose_connections_stay_open() {
     redis.signal(Signal::CONT);
     assert_recovers(&node);
     assert!(node.metric("tollgate_store_errors_total", "timeout") >= 3.0);
+}
+
+#[test]
+fn an_idle_connection_that_redis_has_closed_costs_no_check_its_verdict() {
+    let redis = RedisServer::start();
+    let flags = ["--store", &redis.url(), "--check-deadline", "5s"];
+    let node = Node::launch(Some(CATALOG), &flags, &[("RUST_LOG", "tollgate=debug")]);
+    for round in 1..=5 {
+        // What `timeout`, a balancer or a quick restart do: all but the one that asks for it.
+        redis.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
+        eventually("both workers have another connection", || {
+            node.log().matches("an idle connection had ended").count() == 2 * round
+        });
+        for _ in 0..8 {
+            assert_eq!(ask(&node, "closed", 0), (200, "redis".into()));
+        }
+    }
+    assert_eq!(node.metric("tollgate_breaker_opened_total", ""), 0.0);
 }
 
 #[test]

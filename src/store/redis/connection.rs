@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::call::Call;
@@ -13,21 +15,42 @@ use super::{Error, Redis, Reply, Servers, script};
 use crate::limit::{Charge, Limit, Rate, Rule, Subject, Throttle, Unit};
 use crate::time::Micros;
 
+/// A connection that belongs to whoever made it.
+pub(super) struct Established {
+    pub(super) connection: MultiplexedConnection,
+    pushes: mpsc::UnboundedReceiver<PushInfo>,
+}
+
+impl Established {
+    /// Waits until the connection has ended, at whichever side. Cancel safe.
+    ///
+    /// Only who is told can know: an error of a command that finds it ended does not say whether the
+    /// command was sent.
+    pub(super) async fn ended(&mut self) {
+        while let Some(push) = self.pushes.recv().await {
+            if push.kind == PushKind::Disconnection {
+                return;
+            }
+        }
+    }
+}
+
 impl Redis {
     /// A new connection that has just done a check's work.
     pub(super) async fn establish(
         &self,
         server: &Server,
         patience: Duration,
-    ) -> Result<MultiplexedConnection, Error> {
-        let config = config(patience);
+    ) -> Result<Established, Error> {
+        let (told, pushes) = mpsc::unbounded_channel();
+        let config = config(patience).set_push_sender(told);
         let connect = server.client.get_multiplexed_async_connection_with_config(&config);
         let mut connection = timeout(patience, connect)
             .await
             .map_err(|_| Error::Timeout)?
             .map_err(|error| meaning(&error))?;
         self.probe(server, &mut connection, patience).await?;
-        Ok(connection)
+        Ok(Established { connection, pushes })
     }
 
     /// A check's work on a connection: finds the script, reads and writes.

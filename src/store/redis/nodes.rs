@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
 use super::{Error, Redis, Servers, errors, server::Server};
@@ -62,8 +63,8 @@ impl Redis {
         match &self.servers {
             Servers::One(server) => {
                 let mut connection = self.meet(server, &ALWAYS).await?;
-                if info(&mut connection, "server", "redis_mode").await.as_deref() == Some("cluster")
-                {
+                let mode = info(&mut connection, "server", "redis_mode").await.ok().flatten();
+                if mode.as_deref() == Some("cluster") {
                     tracing::warn!("{}", errors::wrong_scheme());
                 }
             }
@@ -86,15 +87,11 @@ impl Redis {
         server: &Server,
         wanted: &[Wanted],
     ) -> Result<MultiplexedConnection, Error> {
-        let mut connection = self.establish(server, Duration::from_millis(500)).await?;
-        for (name, safe, danger) in wanted {
-            let Some(value) = setting(&mut connection, name).await else { continue };
-            if value != *safe {
-                let server = &*server.address;
-                tracing::warn!(server, "{danger}: its {name} is {value}, and should be {safe}");
-            }
+        let mut connection = self.establish(server, Duration::from_millis(500)).await?.connection;
+        if let Err(error) = warn_of_unsafe_settings(server, &mut connection, wanted).await {
+            let server = &*server.address;
+            tracing::warn!(%error, server, "whether its settings endanger limits cannot be seen; allow this user +config|get +info");
         }
-        warn_of_unsafe_replication(server, &mut connection).await;
         Ok(connection)
     }
 
@@ -147,30 +144,46 @@ impl Redis {
     }
 }
 
-/// What a server says that one of its settings is.
-async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Option<String> {
-    let mut ask = redis::cmd("CONFIG");
-    let answer = ask.arg("GET").arg(name).query_async(connection).await;
-    let [_, value] = <redis::RedisResult<[String; 2]>>::from(answer).ok()?;
-    Some(value)
-}
-
-/// What a server says of itself under a name in one section.
-async fn info(connection: &mut MultiplexedConnection, section: &str, name: &str) -> Option<String> {
-    let answer = redis::cmd("INFO").arg(section).query_async(connection).await;
-    let text = <redis::RedisResult<String>>::from(answer).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    value.map(str::to_owned)
-}
-
-/// With replicas, a primary that goes on alone admits what the promoted one admits again.
-async fn warn_of_unsafe_replication(server: &Server, connection: &mut MultiplexedConnection) {
-    let replicas = info(connection, "replication", "connected_slaves").await;
-    let Some(least) = setting(connection, "min-replicas-to-write").await else { return };
-    if replicas.is_some_and(|count| count != "0") && least == "0" {
+async fn warn_of_unsafe_settings(
+    server: &Server,
+    connection: &mut MultiplexedConnection,
+    wanted: &[Wanted],
+) -> RedisResult<()> {
+    let server = &*server.address;
+    for (name, safe, danger) in wanted {
+        if let Some(value) = setting(connection, name).await?.filter(|value| value != safe) {
+            tracing::warn!(server, "{danger}: its {name} is {value}, and should be {safe}");
+        }
+    }
+    // With replicas, a primary that goes on alone admits what the promoted one admits again.
+    let replicas = info(connection, "replication", "connected_slaves").await?;
+    let least = setting(connection, "min-replicas-to-write").await?;
+    if replicas.is_some_and(|count| count != "0") && least.is_some_and(|least| least == "0") {
         tracing::warn!(
-            server = &*server.address,
+            server,
             "a primary cut off from its replicas goes on counting alone: its min-replicas-to-write is 0, and should be 1"
         );
     }
+    Ok(())
+}
+
+/// What a server says that one of its settings is.
+async fn setting(
+    connection: &mut MultiplexedConnection,
+    name: &str,
+) -> RedisResult<Option<String>> {
+    let mut ask = redis::cmd("CONFIG");
+    let answer: Vec<(String, String)> = ask.arg("GET").arg(name).query_async(connection).await?;
+    Ok(answer.into_iter().next().map(|(_, value)| value))
+}
+
+/// What a server says of itself under a name in one section.
+async fn info(
+    connection: &mut MultiplexedConnection,
+    section: &str,
+    name: &str,
+) -> RedisResult<Option<String>> {
+    let text: String = redis::cmd("INFO").arg(section).query_async(connection).await?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    Ok(value.map(str::to_owned))
 }

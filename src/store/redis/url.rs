@@ -6,7 +6,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
+    TlsCertificates,
+};
 
 /// Where Redis is and as whom to speak to it. It holds a password, so it does not print itself.
 #[derive(Clone)]
@@ -65,7 +68,9 @@ fn info(written: &str) -> Result<ConnectionInfo, InvalidUrl> {
         .set_nodelay(true)
         .set_keepalive(keepalive)
         .set_user_timeout(Duration::from_secs(2));
-    Ok(info.set_tcp_settings(tcp))
+    // The client tells that an idle connection has ended with this protocol only.
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
 }
 
 impl RedisUrl {

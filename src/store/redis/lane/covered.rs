@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 
 use super::Lane;
-use super::leases::{self, Cover, Leases, Renewal};
+use super::leases::{Cover, Leases, Renewal};
 use crate::algorithm::{Reading, Verdict};
 use crate::limit::{Charges, Start};
 use crate::store::Answer;
@@ -83,14 +83,10 @@ impl Lane {
         covered: Covered,
         deadline: Instant,
     ) -> Result<Answer, Error> {
+        let mut taken = Taken { lane: self, charges, covers: &covered.covers, is_spent: false };
         let judged = self.judge_exactly(&covered.rest, deadline).await;
-        if !judged.as_ref().is_ok_and(|answer| answer.verdict.allowed) {
-            for (charge, cover) in charges.iter().zip(&covered.covers) {
-                if let Cover::Taken(_, origin) = cover {
-                    self.leases.put_back(charge, *origin);
-                }
-            }
-        }
+        taken.is_spent = judged.as_ref().is_ok_and(|answer| answer.verdict.allowed);
+        drop(taken);
         let mut answer = judged?;
         self.learn(&covered.rest, &answer.verdict);
         answer.verdict.readings =
@@ -101,7 +97,10 @@ impl Lane {
     /// Charges a lease in the background.
     async fn renew(self, renewal: Renewal) {
         let charges: Charges = smallvec![renewal.charge.clone()];
-        let judged = self.judge_exactly(&charges, Instant::now() + leases::LIFE / 2).await;
+        // As long as a check: those that share its call are not made to hurry, nor those behind it to
+        // wait. What comes too late to be spent goes back.
+        let deadline = Instant::now() + self.redis.deadline;
+        let judged = self.judge_exactly(&charges, deadline).await;
         if let Ok(answer) = &judged {
             self.learn(&charges, &answer.verdict);
         }
@@ -114,6 +113,28 @@ impl Lane {
             if Leases::concern(charge) {
                 let more = if verdict.allowed { charge.amount() } else { 0 };
                 self.leases.learn(charge, reading.level() + more, verdict.now);
+            }
+        }
+    }
+}
+
+/// What leases gave for a check; it goes back unless the check is allowed, also where nobody waits for
+/// the answer any more.
+struct Taken<'c> {
+    lane: &'c Lane,
+    charges: &'c Charges,
+    covers: &'c [Cover],
+    is_spent: bool,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.is_spent {
+            return;
+        }
+        for (charge, cover) in self.charges.iter().zip(self.covers) {
+            if let Cover::Taken(_, origin) = cover {
+                self.lane.leases.put_back(charge, *origin);
             }
         }
     }

@@ -16,11 +16,13 @@ use super::commit;
 use super::parts::split;
 use super::wire::{Job, Unjudged, Wire};
 use crate::store::redis::cluster::Redirect;
+use crate::store::redis::connection::Established;
 use crate::store::redis::{Error, Redis, Servers, server::Server};
 
-/// Calls without an answer, one after the other, until a connection is given up: TCP alone would
-/// wait for minutes on a peer that is gone without a word.
-const TIMEOUTS: u32 = 3;
+/// For how many deadlines calls may go unanswered, one after the other, until a connection is given
+/// up: TCP alone would wait for minutes on a peer that is gone without a word. Time is what counts,
+/// not calls: under load a call has less than a deadline, since its checks waited for the one before.
+const UNANSWERED: f64 = 2.5;
 /// The shortest and the longest wait between attempts to connect; recovery takes less than 1 s.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 /// The longest that an attempt to connect may take.
@@ -31,8 +33,9 @@ pub(super) struct Driver {
     server: Arc<Server>,
     queue: mpsc::Receiver<Job>,
     lost: Arc<AtomicBool>,
-    connection: Option<MultiplexedConnection>,
-    timeouts: u32,
+    established: Option<Established>,
+    /// How long calls have been waited for since the last that was answered.
+    unanswered: Duration,
     trouble: watch::Receiver<()>,
 }
 
@@ -42,17 +45,18 @@ impl Driver {
         let (redis, server) = (Arc::clone(redis), Arc::clone(server));
         let (lost, trouble) = (Arc::<AtomicBool>::default(), server.trouble.subscribe());
         let (wire, queue) = Wire::new(Arc::clone(&redis), Arc::clone(&lost));
-        (wire, Self { redis, server, queue, lost, connection: None, timeouts: 0, trouble })
+        let unanswered = Duration::ZERO;
+        (wire, Self { redis, server, queue, lost, established: None, unanswered, trouble })
     }
 
     /// Runs until every handle of the lane is gone.
     pub(super) async fn run(mut self) {
         // Checks wait for a first connection, but no longer than they may.
-        if self.connection.is_none() && !self.is_lost() {
-            self.connect(self.redis.deadline).await;
+        if self.established.is_none() && !self.is_lost() {
+            let _tried_again_below = self.connect(self.redis.deadline).await;
         }
         loop {
-            let Some(mut connection) = self.connection.take() else {
+            let Some(mut established) = self.established.take() else {
                 if self.reconnect().await {
                     continue;
                 }
@@ -60,24 +64,45 @@ impl Driver {
             };
             let done = tokio::select! {
                 biased;
+                () = established.ended() => {
+                    drop(established);
+                    self.replace().await;
+                    continue;
+                }
+                _ = self.trouble.changed() => {
+                    // Checks that come meanwhile wait no longer than they may.
+                    let connection = &mut established.connection;
+                    self.redis.probe(&self.server, connection, self.redis.deadline).await
+                }
                 job = self.queue.recv() => match job {
                     Some(first) => {
                         let jobs = self.gather(first);
-                        self.commit(jobs, &mut connection).await
+                        self.commit(jobs, &mut established.connection).await
                     }
                     None => break,
                 },
-                _ = self.trouble.changed() => {
-                    // Checks that come meanwhile wait no longer than they may.
-                    self.redis.probe(&self.server, &mut connection, self.redis.deadline).await
-                }
             };
             match done {
-                Ok(()) => self.connection = Some(connection),
+                Ok(()) => self.established = Some(established),
                 Err(error) => self.give_up(&error),
             }
         }
         self.set_lost(false);
+    }
+
+    /// Makes a new connection in the place of one that has ended while nothing was under way: a restart,
+    /// or Redis' own `timeout`. Checks that come meanwhile wait no longer than they may.
+    async fn replace(&mut self) {
+        let server = Arc::clone(&self.server.address);
+        match self.connect(self.redis.deadline).await {
+            Ok(()) => {
+                tracing::debug!(%server, "an idle connection had ended; there is another one");
+            }
+            Err(error) => {
+                self.redis.metrics.store_failed(error.kind());
+                self.give_up(&error);
+            }
+        }
     }
 
     /// The first job and others that wait, up to a call's worth, without those nobody waits for.
@@ -105,23 +130,25 @@ impl Driver {
     ) -> Result<(), Error> {
         // All are answered by the earliest deadline. They came within one call's time of each other.
         let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return Ok(()) };
-        let time_left = deadline.saturating_duration_since(Instant::now());
+        let began = Instant::now();
         let in_cluster = matches!(self.redis.servers, Servers::Cluster(_));
         let (parts, places) = split(&jobs, in_cluster);
         let committed = commit::run(&self.redis, &self.server, &parts, deadline, connection).await;
-        if !committed.has_timed_out() {
-            self.timeouts = 0;
+        if committed.has_timed_out() {
+            self.unanswered += began.elapsed();
+        } else {
+            self.unanswered = Duration::ZERO;
         }
-        let fate = committed.failures.iter().try_for_each(|why| self.heed(why, time_left));
+        let fate = committed.failures.iter().try_for_each(|why| self.heed(why));
         commit::answer(jobs, committed.outcomes, &places);
         fate
     }
 
     /// What a call that came to nothing says of the connection. A slot that is elsewhere says nothing
     /// of the others.
-    fn heed(&mut self, why: &Unjudged, time_left: Duration) -> Result<(), Error> {
+    fn heed(&self, why: &Unjudged) -> Result<(), Error> {
         match why {
-            Unjudged::Failed(error) => self.fate(error, time_left),
+            Unjudged::Failed(error) => self.fate(error),
             Unjudged::Elsewhere(redirect) => {
                 let in_cluster = matches!(self.redis.servers, Servers::Cluster(_));
                 if *redirect == Redirect::Nobody || !in_cluster {
@@ -133,19 +160,18 @@ impl Driver {
     }
 
     /// Counts a failed call, and says whether the connection can be used again.
-    fn fate(&mut self, error: &Error, time_left: Duration) -> Result<(), Error> {
+    fn fate(&self, error: &Error) -> Result<(), Error> {
         self.redis.metrics.store_failed(error.kind());
-        match error {
-            // A call that waited behind a slow one, and had little time itself, proves nothing.
-            Error::Timeout if time_left * 2 < self.redis.deadline => {}
-            Error::Timeout => self.timeouts += 1,
-            Error::Unreachable(_) | Error::Refused(_) | Error::BadReply(_) => {
-                self.timeouts = TIMEOUTS;
+        let is_usable = match error {
+            Error::Timeout => self.unanswered < self.redis.deadline.mul_f64(UNANSWERED),
+            Error::Unreachable(_) | Error::Refused(_) | Error::BadReply(_) => false,
+            Error::Script(why) => {
+                tracing::error!(why, "the script failed");
+                true
             }
-            Error::Script(why) => tracing::error!(why, "the script failed"),
-            Error::Overloaded | Error::BadRow(_) => {}
-        }
-        if self.timeouts < TIMEOUTS { Ok(()) } else { Err(error.clone()) }
+            Error::Overloaded | Error::BadRow(_) => true,
+        };
+        if is_usable { Ok(()) } else { Err(error.clone()) }
     }
 
     fn is_lost(&self) -> bool {
@@ -170,7 +196,6 @@ impl Driver {
         tracing::warn!(%error, kind, server, "Redis is given up for now; plans decide by on_store_failure");
         self.redis.metrics.breaker_opened.inc();
         self.set_lost(true);
-        self.connection = None;
         self.server.trouble.send_replace(());
         self.doubt();
     }
@@ -184,24 +209,27 @@ impl Driver {
 
     /// One attempt, as the lane is made.
     pub(super) async fn connect_once(&mut self) {
-        // Some checks' time.
-        self.connect(PATIENCE.min(self.redis.deadline.max(Duration::from_millis(50)) * 4)).await;
+        // Some checks' time. The error is of no interest where another attempt follows.
+        let patience = PATIENCE.min(self.redis.deadline.max(Duration::from_millis(50)) * 4);
+        let _tried_again = self.connect(patience).await;
     }
 
-    /// One attempt; the error is of no interest where another follows.
-    async fn connect(&mut self, patience: Duration) {
+    /// One attempt.
+    async fn connect(&mut self, patience: Duration) -> Result<(), Error> {
         // Trouble so far is no news for a new connection; what comes from now on is.
         self.trouble.mark_unchanged();
         match self.redis.establish(&self.server, patience).await {
-            Ok(connection) => {
-                self.connection = Some(connection);
-                self.timeouts = 0;
+            Ok(established) => {
+                self.established = Some(established);
+                self.unanswered = Duration::ZERO;
                 self.set_lost(false);
+                Ok(())
             }
             Err(error) => {
                 tracing::debug!(%error, server = &*self.server.address, "no connection yet");
                 self.set_lost(true);
                 self.doubt();
+                Err(error)
             }
         }
     }
@@ -218,7 +246,7 @@ impl Driver {
                 return false;
             }
             self.connect_once().await;
-            if self.connection.is_some() {
+            if self.established.is_some() {
                 tracing::info!(server = &*self.server.address, "Redis is back");
                 return true;
             }

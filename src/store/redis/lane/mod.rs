@@ -184,14 +184,19 @@ impl Lane {
             Way::Straight(wire) => wire,
             Way::Routed(routes) => return routes.refund(refunds, deadline).await,
         };
-        let mut rest = refunds;
-        while !rest.is_empty() {
-            let refunds = rest.split_off(rest.len().saturating_sub(MOST));
-            let sent = wire.send(Work { refunds, ..Work::default() }, deadline)?;
+        let work = |part: &[Refund]| Work { refunds: part.into(), ..Work::default() };
+        let sent: Vec<_> =
+            refunds.chunks(MOST).map(|part| wire.send(work(part), deadline)).collect();
+        let mut done = Ok(());
+        for sent in sent {
             // An answer comes only where it failed.
-            receive(sent, 0).await.pop().map(plain).transpose()?;
+            let part = match sent {
+                Ok(part) => receive(part, 0).await.pop().map_or(Ok(()), |why| plain(why).map(drop)),
+                Err(error) => Err(error),
+            };
+            done = done.and(part);
         }
-        Ok(())
+        done
     }
 
     /// What Redis' clock shows, as far as known.
@@ -204,15 +209,6 @@ impl Lane {
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         self.redis.lost.load(Ordering::Relaxed) > 0
-    }
-
-    /// Whether one of this lane's connections is given up for now.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        match &self.way {
-            Way::Straight(wire) => wire.is_lost(),
-            Way::Routed(routes) => routes.is_lost(),
-        }
     }
 }
 

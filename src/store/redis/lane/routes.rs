@@ -171,9 +171,4 @@ impl Routes {
             self.catch_up();
         }
     }
-
-    /// Whether one of the connections is given up for now.
-    pub(super) fn is_lost(&self) -> bool {
-        self.table.load().holders.iter().any(Wire::is_lost)
-    }
 }

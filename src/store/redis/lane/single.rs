@@ -1,17 +1,17 @@
 //! One EVALSHA for each check over a shared connection, for benchmarks only: what group commit is
 //! compared with. It neither gives up nor asks twice.
 
-use redis::aio::MultiplexedConnection;
 use tokio::sync::OnceCell;
 
 use crate::limit::Charges;
 use crate::store::Answer;
 use crate::store::redis::call::Call;
+use crate::store::redis::connection::Established;
 use crate::store::redis::reply::{Judged, Reply};
 use crate::store::redis::{Error, Redis, Servers, errors, script};
 
 /// A lane's connection, where `BENCH_SINGLE` asks for it.
-pub(super) struct Single(OnceCell<MultiplexedConnection>);
+pub(super) struct Single(OnceCell<Established>);
 
 impl Single {
     pub(super) fn from_environment() -> Option<Self> {
@@ -27,7 +27,7 @@ impl Single {
         let mut call = Call::default();
         call.add(charges, redis.clock.now());
         let value = script::CHECK
-            .run(&call, &mut shared.clone())
+            .run(&call, &mut shared.connection.clone())
             .await
             .and_then(|said| said)
             .map_err(|error| errors::meaning(&error))?;

@@ -66,7 +66,7 @@ struct Grant {
 }
 
 /// Where leased units come from.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Origin {
     /// When they were charged, by Redis' clock.
     charged: Micros,
@@ -127,7 +127,10 @@ impl Leases {
         if let Some(leased) = self.lock().by_counter.get_mut(&counter(charge))
             && Arc::ptr_eq(&leased.limit, &charge.limit)
         {
-            leased.grants.insert(0, Grant { left: charge.cost, origin });
+            match leased.grants.iter_mut().find(|grant| grant.origin == origin) {
+                Some(grant) => grant.left += charge.cost,
+                None => leased.grants.insert(0, Grant { left: charge.cost, origin }),
+            }
         }
     }
 
