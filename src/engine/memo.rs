@@ -3,14 +3,15 @@
 //! A refusal stays true until its Retry-After: a level only falls with time, at the rate that is
 //! known. So the memo holds for the same limit of the same catalog and for costs at least as large;
 //! a reload ends it, since its limits are other ones, and where refunds may make room, a tenth of a
-//! second does. It never allows anything. Limits of methods that no catalog lists are made for each
-//! check, and are not remembered.
+//! second does. Ten seconds do in any case: Redis may have lost its data, or its clock have stepped.
+//! It never allows anything. Limits of methods that no catalog lists are made for each check, and are
+//! not remembered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use foldhash::HashMap;
-use smallvec::smallvec;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::decision::{DecidedBy, Decision, Judged, Status};
@@ -26,8 +27,10 @@ const GATHER: Duration = Duration::from_millis(20);
 /// The longest that a refusal is remembered where a refund may have made room: by a limit that is
 /// leased, or that anybody may give back to.
 const SHORT: Duration = Duration::from_millis(100);
+/// The longest that any refusal is remembered.
+const LONGEST: Duration = Duration::from_secs(10);
 /// How long after a tidying the next one may be, where the memo is full.
-const TIDY_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+const TIDY_EVERY: Duration = Duration::from_millis(500);
 
 /// One worker's refusals.
 pub(super) struct Memo {
@@ -65,9 +68,17 @@ impl Memo {
             return None;
         }
         let now = Instant::now();
-        charges.iter().filter(|charge| charge.limit.refuses_alone()).find_map(|charge| {
-            let refused = refusals.by_counter.get(&counter(charge))?;
-            refused.decide(charge, now)
+        let limits: SmallVec<[Judged; 2]> = charges
+            .iter()
+            .filter(|charge| charge.limit.refuses_alone())
+            .filter_map(|charge| refusals.by_counter.get(&counter(charge))?.judge(charge, now))
+            .collect();
+        let violated = Arc::clone(limits.first()?.limit.name());
+        let retry_after = limits.iter().map(|judged| judged.standing.retry_after).max()?;
+        Some(Decision {
+            limits,
+            decided_by: DecidedBy::Memo,
+            ..Decision::bare(Status::Refused, Some(violated), retry_after)
         })
     }
 
@@ -76,7 +87,10 @@ impl Memo {
         let seen = Instant::now();
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         for (charge, &reading) in charges.iter().zip(&verdict.readings) {
-            if !charge.limit.refuses_alone() || algorithm::fits(charge, reading) {
+            let limit = &charge.limit;
+            // What was made for one check never comes again: it would only take room.
+            let is_declared = Arc::ptr_eq(limit.name(), limit.label());
+            if !is_declared || !limit.refuses_alone() || algorithm::fits(charge, reading) {
                 continue;
             }
             let wait = algorithm::standing(charge, reading, false, verdict.now).retry_after;
@@ -85,10 +99,10 @@ impl Memo {
             }
             let wait = Duration::from_micros(wait.get());
             let until = seen
-                + match &charge.limit {
+                + match limit {
                     limit if limit.leased() => self.gathering(wait, limit),
                     limit if limit.refundable() => wait.min(SHORT),
-                    _ => wait,
+                    _ => wait.min(LONGEST),
                 };
             let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
             let refused = Refused { limit, cost, reading, now, seen, until };
@@ -126,7 +140,8 @@ impl Refusals {
 }
 
 impl Refused {
-    fn decide(&self, charge: &Charge, now: Instant) -> Option<Decision> {
+    /// The limit as it stands, if it still refuses.
+    fn judge(&self, charge: &Charge, now: Instant) -> Option<Judged> {
         let applies =
             now < self.until && charge.cost >= self.cost && Arc::ptr_eq(&self.limit, &charge.limit);
         if !applies {
@@ -147,20 +162,15 @@ impl Refused {
             standing.fits = false;
             standing.retry_after = standing.retry_after.max(Micros::new(left));
         }
-        (!standing.fits).then(|| Decision {
-            limits: smallvec![Judged { limit: Arc::clone(&charge.limit), standing, refuses: true }],
-            decided_by: DecidedBy::Memo,
-            ..Decision::bare(
-                Status::Refused,
-                Some(Arc::clone(charge.limit.name())),
-                standing.retry_after,
-            )
-        })
+        let limit = &charge.limit;
+        (!standing.fits).then(|| Judged { limit: Arc::clone(limit), standing, refuses: true })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
     use crate::limit::{Start, Subject, Throttle, Unit};
 
@@ -191,6 +201,44 @@ mod tests {
         let larger = memo.refuse(&charges(&limit, 3)).unwrap();
         assert!(larger.retry_after > again.retry_after, "its own Retry-After, not the first one's");
         assert_eq!((larger.limits.len(), larger.decided_by.as_str()), (1, "memo"));
+    }
+
+    #[test]
+    fn of_several_refusals_all_are_told_and_the_longest_wait() {
+        let memo = Memo::new(1);
+        let named = |name: &str, rate: &str| {
+            let throttle = Throttle::new(rate.parse().unwrap(), 5).unwrap();
+            Arc::new(Limit::new(name, Unit::requests(), Rule::Throttle(throttle), false))
+        };
+        let (quick, slow) = (named("quick", "1/h"), named("slow", "1/d"));
+        let both: Charges =
+            [&quick, &slow].map(|limit| charges(limit, 1).remove(0)).into_iter().collect();
+        let full = [&quick, &slow].map(|limit| refusal(limit.size()).readings.remove(0));
+        let verdict = Verdict { readings: full.into_iter().collect(), ..refusal(0) };
+        memo.remember(&both, &verdict);
+        let again = memo.refuse(&both).unwrap();
+        assert_eq!((again.limits.len(), again.violated.as_deref()), (2, Some("quick")));
+        assert!(again.retry_after.get() > 23 * 3_600_000_000, "{:?}", again.retry_after);
+    }
+
+    #[test]
+    fn a_limit_that_is_made_for_one_check_is_not_remembered() {
+        let (memo, limit) = (Memo::new(1), limit());
+        let made = Arc::new(limit.renamed("another"));
+        memo.remember(&charges(&made, 1), &refusal(made.size()));
+        assert!(memo.refusals.lock().unwrap().by_counter.is_empty());
+    }
+
+    #[test]
+    fn after_ten_seconds_the_store_is_asked_again() {
+        let (memo, limit) = (Memo::new(1), limit());
+        memo.remember(&charges(&limit, 1), &refusal(limit.size()));
+        let mut refusals = memo.refusals.lock().unwrap();
+        let refused = refusals.by_counter.values_mut().next().unwrap();
+        assert_eq!(refused.until - refused.seen, LONGEST, "though it would fit in an hour only");
+        refused.until = Instant::now();
+        drop(refusals);
+        assert!(memo.refuse(&charges(&limit, 1)).is_none());
     }
 
     #[test]
