@@ -191,10 +191,8 @@ impl Engine {
             Ok(answer) => answer,
             Err(error) => return self.fall_back(known, charges, &error),
         };
-        if let Some(thresholds) = &self.parts.thresholds
-            && let (Some(key), Some(plan)) = (&known.key, &known.plan)
-        {
-            thresholds.look(key, plan, charges, &answer.verdict);
+        if let (Some(thresholds), Some(key)) = (&self.parts.thresholds, &known.key) {
+            thresholds.look(key, charges, &answer.verdict);
         }
         let mut decision = self.verdict(charges, &answer);
         for judged in

@@ -57,7 +57,7 @@ impl Thresholds {
 
     /// Looks at what a key's check has found of its plan's enforced quotas, whether it passed, was
     /// refused, or only looked. Shadow limits are only tried, and nobody is told of them.
-    pub fn look(&self, key: &Arc<ApiKey>, plan: &Arc<str>, charges: &Charges, verdict: &Verdict) {
+    pub fn look(&self, key: &Arc<ApiKey>, charges: &Charges, verdict: &Verdict) {
         for (charge, reading) in charges.iter().zip(&verdict.readings) {
             let Rule::Quota(quota) = charge.limit.rule() else { continue };
             if !charge.limit.refuses_alone() || charge.subject != key.subject {
@@ -76,7 +76,8 @@ impl Thresholds {
             let now = Told { window: reading.window, quota: quota.limit, thresholds: reached };
             self.tell(charge, now, |thresholds| Reached {
                 key: Arc::clone(key),
-                plan: Arc::clone(plan),
+                // Not the one that the answer names: others may stand alongside.
+                plan: charge.limit.label().split('/').next().unwrap_or_default().into(),
                 limit: Arc::clone(&charge.limit),
                 window: reading.window,
                 used,
@@ -139,8 +140,10 @@ mod tests {
             let allowed = crate::algorithm::fits(&charge, reading);
             let verdict = Verdict { now: Micros::ZERO, allowed, readings: smallvec![reading] };
             let charges = [charge].into_iter().collect();
-            self.0.look(&Arc::new(ApiKey::new("k")), &"p".into(), &charges, &verdict);
-            self.1.try_recv().map(|reached| reached.thresholds).unwrap_or_default()
+            self.0.look(&Arc::new(ApiKey::new("k")), &charges, &verdict);
+            let Ok(reached) = self.1.try_recv() else { return Vec::new() };
+            assert_eq!(&*reached.plan, "p", "by the limit's name");
+            reached.thresholds
         }
     }
 
@@ -181,14 +184,14 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_found_again() {
         let (thresholds, mut found) = Thresholds::new(vec![50]);
-        let (limit, plan) = (quota(2, false), Arc::from("p"));
+        let limit = quota(2, false);
         let look = |number: usize| {
             let key = Arc::new(ApiKey::new(&number.to_string()));
             let charge = Charge { subject: key.subject, limit: Arc::clone(&limit), cost: 0 };
             let reading = Reading { held: 1, window: Start::new(0) };
             let verdict =
                 Verdict { now: Micros::ZERO, allowed: true, readings: smallvec![reading] };
-            thresholds.look(&key, &plan, &[charge].into_iter().collect(), &verdict);
+            thresholds.look(&key, &[charge].into_iter().collect(), &verdict);
         };
         (0..=QUEUE).for_each(look);
         for _ in 0..QUEUE {
