@@ -1,7 +1,8 @@
 //! What metrics call a rule: its place in the file, or with what the request said.
 //!
 //! `detailed_metric` and `value_to_metric` put into a label what clients choose. The operator has
-//! asked for it, but clients must not fill the memory: each rule has so many labels and no more.
+//! asked for it, but clients must not fill the memory: each rule has so many labels and no more, also
+//! over reloads, since metrics keep a label that was told once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,12 @@ pub(super) struct Labels {
 impl Labels {
     pub(super) fn new(own: &str, tells_values: bool) -> Self {
         Self { own: own.into(), tells_values, told: Mutex::default() }
+    }
+
+    /// Takes along what another one has told, before anything is told by this one.
+    pub(super) fn take(&self, before: &Self) {
+        let told = before.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
     }
 
     /// The label for one request.

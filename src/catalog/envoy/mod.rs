@@ -111,6 +111,15 @@ impl Domains {
         self.by_name.get(name)
     }
 
+    /// Takes the labels along that metrics have had by the configuration before.
+    pub fn take_labels(&self, before: &Self) {
+        for (name, domain) in &self.by_name {
+            if let Some(before) = before.by_name.get(name) {
+                domain.root.take_labels(&before.root);
+            }
+        }
+    }
+
     /// What is valid, but perhaps not meant.
     #[must_use]
     pub fn warnings(&self) -> &[String] {

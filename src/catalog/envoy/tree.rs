@@ -51,6 +51,27 @@ impl Level {
         Some(path)
     }
 
+    /// Takes the labels along that metrics have had so far, where the same descriptors are in both.
+    pub(super) fn take_labels(&self, before: &Self) {
+        for (key, values) in &self.exact {
+            for (value, node) in values {
+                if let Some(before) = before.exact.get(key).and_then(|values| values.get(value)) {
+                    node.take_labels(before);
+                }
+            }
+        }
+        for (pattern, node) in &self.patterns {
+            if let Some((_, before)) = before.patterns.iter().find(|(other, _)| other == pattern) {
+                node.take_labels(before);
+            }
+        }
+        for (key, node) in &self.bare {
+            if let Some(before) = before.bare.get(key) {
+                node.take_labels(before);
+            }
+        }
+    }
+
     fn meet(&self, key: &str, value: &str) -> Option<Step<'_>> {
         if let Some(node) = self.exact.get(key).and_then(|values| values.get(value)) {
             return Some(Step { node, shared: None, by_value: true });
@@ -65,5 +86,14 @@ impl Level {
         }
         let node = self.bare.get(key)?;
         Some(Step { node, shared: None, by_value: false })
+    }
+}
+
+impl Node {
+    fn take_labels(&self, before: &Self) {
+        if let (Some(rule), Some(before)) = (&self.rule, &before.rule) {
+            rule.labels.take(&before.labels);
+        }
+        self.below.take_labels(&before.below);
     }
 }

@@ -222,7 +222,13 @@ descriptors:
         assert_eq!(served.node.metric("tollgate_decisions_total", &labels), 1.0, "{label}");
     }
     let many = (0..250).map(|n| descriptor(&[("detailed", &*format!("{n}"))]));
-    for part in 0..8 {
+    for part in 0..10 {
+        if part == 8 {
+            served.node.signal(rustix::process::Signal::HUP);
+            eventually("it is read again", || {
+                served.node.metric("tollgate_catalog_reloads_total", r#"result="ok""#) >= 1.0
+            });
+        }
         let asked = many.clone().map(|mut descriptor| {
             descriptor.entries[0].value += &format!("-{part}");
             descriptor
