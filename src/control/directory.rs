@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::api_key::KeyRecord;
 use super::keys::{digest_path, key_path};
 use super::rotate::holder;
-use crate::catalog::{ApiKey, Catalog, Digest, digest, hex, unhex};
+use crate::catalog::{ApiKey, Catalog, Digest, digest, hex, is_name, unhex};
 use crate::store::{Error, Registry};
 use crate::time::Micros;
 
@@ -42,6 +42,8 @@ pub struct Directory {
     ids: Cache<Digest, Holder>,
     keys: Cache<Arc<str>, Arc<ApiKey>>,
     guesses: Cache<Digest, ()>,
+    /// Ids that no key has.
+    strangers: Cache<Arc<str>, ()>,
     /// Questions that may still be asked; a key that there is gives its own back.
     questions: Semaphore,
     /// Questions that were wrong guesses, since the last look.
@@ -96,6 +98,7 @@ impl Directory {
             ids: Cache::new(KEYS),
             keys: Cache::new(KEYS),
             guesses: Cache::new(GUESSES),
+            strangers: Cache::new(GUESSES),
             questions: Semaphore::new(QUESTIONS),
             wrong: AtomicUsize::new(0),
             revision: AtomicU64::new(0),
@@ -127,6 +130,7 @@ impl Directory {
             }
             Client::Id(id) => match catalog.key_by_id(id).cloned().or_else(|| self.keys.get(id)) {
                 Some(key) => Found::Key(key),
+                None if !is_name(id) || self.strangers.get(id).is_some() => Found::Nobody,
                 None => Found::Ask(Question::Id(id.into())),
             },
         }
@@ -184,6 +188,7 @@ impl Directory {
         match (key, digest, &holder) {
             (Some(_), Some(digest), Some(holder)) => self.ids.insert(digest, holder.clone()),
             (None, Some(digest), _) => self.guesses.insert(digest, ()),
+            (None, None, Some(holder)) => self.strangers.insert(Arc::clone(&holder.id), ()),
             _ => {}
         }
         // A change that came since may have passed by what is now remembered.
@@ -192,7 +197,7 @@ impl Directory {
                 self.forget_digest(&digest);
             }
             if let Some(holder) = holder {
-                self.keys.remove(&holder.id);
+                self.forget_id(&holder.id);
             }
         }
     }
@@ -210,10 +215,15 @@ impl Directory {
     /// Forgets what one entry of the registry said.
     pub(super) fn forget(&self, path: &str) {
         if let Some(id) = path.strip_prefix(&*key_path("")) {
-            self.keys.remove(id);
+            self.forget_id(id);
         } else if let Some(digest) = path.strip_prefix(&*digest_path("")).and_then(unhex) {
             self.forget_digest(&digest);
         }
+    }
+
+    fn forget_id(&self, id: &str) {
+        self.keys.remove(id);
+        self.strangers.remove(id);
     }
 
     fn forget_digest(&self, digest: &Digest) {
@@ -226,6 +236,7 @@ impl Directory {
         self.ids.clear();
         self.keys.clear();
         self.guesses.clear();
+        self.strangers.clear();
     }
 }
 
@@ -273,5 +284,14 @@ mod tests {
         assert!(matches!(asked("old"), Found::Ask(_)));
         directory.remember(7, Some(digest("guess")), None, None);
         assert!(matches!(asked("guess"), Found::Ask(_)));
+        let by_id = || directory.find(&catalog, Client::Id("late"), || Micros::new(9));
+        directory.remember(7, None, Some(Holder { id: "late".into(), until: None }), None);
+        assert!(matches!(by_id(), Found::Ask(_)), "it may have been made since");
+        directory.remember(8, None, Some(Holder { id: "late".into(), until: None }), None);
+        assert!(matches!(by_id(), Found::Nobody));
+        let no_id = directory.find(&catalog, Client::Id("a secret?"), || Micros::new(9));
+        assert!(matches!(no_id, Found::Nobody), "an id that no key can have is not asked for");
+        directory.forget(&key_path("late"));
+        assert!(matches!(by_id(), Found::Ask(_)));
     }
 }
