@@ -33,7 +33,10 @@ impl Pattern {
         let (Some(method), Some(path), None) = (words.next(), words.next(), words.next()) else {
             return Err(HINT.into());
         };
-        let method = normal_method(method).ok_or(HINT)?.into();
+        let method: Box<str> = normal_method(method).ok_or(HINT)?.into();
+        if &*method == "ANY" {
+            return Err("ANY is no method that a client sends; name one, or write `*` for every method that has no limit of its own".into());
+        }
         let path = path.strip_prefix('/').ok_or(HINT)?;
         let path = path.strip_suffix('/').unwrap_or(path);
         let mut segments = Vec::new();
@@ -225,6 +228,8 @@ mod tests {
             "GET /a/../b",
             "GET /a{x}",
             "* /a",
+            "ANY /a",
+            "any /a",
         ] {
             assert!(Pattern::parse(written).is_err(), "{written}");
         }

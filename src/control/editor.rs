@@ -110,15 +110,19 @@ impl Editor {
     /// # Errors
     /// Where there is none, it is the catalog file's, or the registry is lost.
     pub async fn delete_plan(&self, plan: &str) -> Result<(), Error> {
-        self.edit_plan(plan, |document| {
+        let removed = self.edit_plan(plan, |document| {
             document.usage_plans.remove(plan).map(drop).ok_or_else(|| Error::no("Usage Plan"))
-        })
-        .await?;
+        });
+        // Who was interrupted among its keys asks once more: another plan of this id must not find them.
+        let mut done = match removed.await {
+            Err(error @ Error::NotFound(_)) => Err(error),
+            removed => Ok(removed?),
+        };
         let mut after = None;
         loop {
             let links = self.registry.page(&link_path(plan, ""), after.as_deref(), 100).await?;
-            let Some((last, _)) = links.last() else { return Ok(()) };
-            after = Some(last.clone());
+            let Some((last, _)) = links.last() else { return done };
+            (after, done) = (Some(last.clone()), Ok(()));
             for (path, _) in &links {
                 match self.unlink(plan, linked_key(path)).await {
                     // Others may take keys off it at the same time.

@@ -38,6 +38,8 @@ struct Sources {
     declared: Option<Value>,
     /// Whether there is no file, and what the API declares has not been read yet.
     awaited: bool,
+    /// Whether what the API declares has been in use since the start.
+    was_used: bool,
 }
 
 /// Why a catalog file cannot be used.
@@ -68,7 +70,14 @@ fn text_of(path: &Path) -> Result<String, Unusable> {
 
 impl Sources {
     fn compose(&self, file: Option<&Path>, counters: Counters) -> Result<Catalog, Invalid> {
-        let origin = file.map_or("the API".into(), |file| file.display().to_string());
+        let origin = match file {
+            // The API's come behind the file's, and are counted on from there.
+            Some(file) if self.declared.is_some() => {
+                format!("{} and behind it what the API declares", file.display())
+            }
+            Some(file) => file.display().to_string(),
+            None => "the API".into(),
+        };
         let catalog = match (&self.text, &self.declared) {
             // The example's key must not pass where something else may be declared.
             (None, None) if self.awaited => Catalog::parse("version: 1", "nothing yet")?,
@@ -96,7 +105,8 @@ impl Live {
     ) -> Result<Self, Unusable> {
         let used = file.as_deref().and_then(stamp);
         let text = file.as_deref().map(text_of).transpose()?;
-        let sources = Sources { awaited: text.is_none(), text, declared: None };
+        let awaited = text.is_none();
+        let sources = Sources { awaited, text, declared: None, was_used: false };
         let catalog = sources.compose(file.as_deref(), counters)?;
         let current = ArcSwap::from_pointee(Catalog::example());
         let known = AtomicBool::new(!sources.awaited);
@@ -140,7 +150,8 @@ impl Live {
 
     /// Uses what the API declares from now on: the registry's document, if there is one.
     ///
-    /// Where it makes no catalog with the file, the one in use stays until either of them changes.
+    /// Where it makes no catalog with the file, the one in use stays until either of them changes. A
+    /// node that has never served by it does not know then who its clients are: it is not ready.
     pub(super) fn declare(&self, document: Option<&str>) {
         let declared = document.map(|text| Document::read(Some(text))?.declare()).transpose();
         let used = declared.map_err(|error| error.to_string()).and_then(|declared| {
@@ -148,14 +159,16 @@ impl Live {
             sources.declared = declared;
             sources.awaited = false;
             let catalog = sources.compose(self.file.as_deref(), self.counters);
-            let used = catalog.map(|catalog| self.use_now(catalog));
-            used.map_err(|error| error.to_string())
+            let catalog = catalog.map_err(|error| error.to_string())?;
+            sources.was_used = true;
+            self.use_now(catalog);
+            Ok(())
         });
-        if used.is_ok() {
-            self.known.store(true, Ordering::Release);
-        }
+        let is_known = used.is_ok() || self.sources().was_used;
+        self.known.store(is_known, Ordering::Release);
         if let Err(error) = used {
-            tracing::error!(%error, "what the API declares is not in use: it makes no catalog with the file");
+            let answers = if is_known { "the catalog in use stays" } else { "its clients get 503" };
+            tracing::error!(%error, "what the API declares is not in use, {answers}: it makes no catalog with the file");
         }
     }
 
@@ -176,7 +189,10 @@ impl Live {
         let candidate = Sources { text: Some(text), ..sources.clone() };
         let catalog = candidate.compose(self.file.as_deref(), self.counters)?;
         *sources = candidate;
+        let is_all = sources.declared.is_some();
+        sources.was_used |= is_all;
         self.use_now(catalog);
+        self.known.fetch_or(is_all, Ordering::Release);
         Ok(())
     }
 

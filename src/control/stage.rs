@@ -59,19 +59,61 @@ pub struct WantedStage {
     consistency: Option<String>,
 }
 
-/// How a patch names a setting, and what its member is called.
-const SETTINGS: [(&str, &str, &str); 10] = [
-    ("throttling", "rateLimit", "throttlingRateLimit"),
-    ("throttling", "burstLimit", "throttlingBurstLimit"),
-    ("metrics", "enabled", "metricsEnabled"),
-    ("logging", "loglevel", "loggingLevel"),
-    ("logging", "dataTrace", "dataTraceEnabled"),
-    ("caching", "enabled", "cachingEnabled"),
-    ("caching", "ttlInSeconds", "cacheTtlInSeconds"),
-    ("caching", "dataEncrypted", "cacheDataEncrypted"),
-    ("caching", "requireAuthorizationForCacheControl", "requireAuthorizationForCacheControl"),
-    ("caching", "unauthorizedCacheControlHeaderStrategy", "unauthorizedCacheControlHeaderStrategy"),
-];
+/// What a method setting is: AWS' clients read it as that.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Per second; -1 is AWS' word for no limit.
+    Rate,
+    /// At once; -1 likewise.
+    Burst,
+    Flag,
+    Number,
+    Text,
+}
+
+/// How a patch names a setting, what its member is called, and what it is.
+const SETTINGS: [(&str, &str, &str, Kind); 10] = {
+    use Kind::{Burst, Flag, Number, Rate, Text};
+    const CONTROL: &str = "requireAuthorizationForCacheControl";
+    const STRATEGY: &str = "unauthorizedCacheControlHeaderStrategy";
+    [
+        ("throttling", "rateLimit", "throttlingRateLimit", Rate),
+        ("throttling", "burstLimit", "throttlingBurstLimit", Burst),
+        ("metrics", "enabled", "metricsEnabled", Flag),
+        ("logging", "loglevel", "loggingLevel", Text),
+        ("logging", "dataTrace", "dataTraceEnabled", Flag),
+        ("caching", "enabled", "cachingEnabled", Flag),
+        ("caching", "ttlInSeconds", "cacheTtlInSeconds", Number),
+        ("caching", "dataEncrypted", "cacheDataEncrypted", Flag),
+        ("caching", CONTROL, CONTROL, Flag),
+        ("caching", STRATEGY, STRATEGY, Text),
+    ]
+};
+
+impl Kind {
+    /// The value of an operation as one of this kind.
+    fn read(self, operation: &Operation) -> Result<Value, Error> {
+        match self {
+            Self::Rate => {
+                let rate: f64 = operation.parsed()?;
+                let is_none = rate.to_bits() == (-1.0_f64).to_bits();
+                let is_rate = is_none || rate.is_finite() && rate > 0.0;
+                let why = "a rate is above 0, or -1 for no limit";
+                is_rate.then(|| rate.into()).ok_or_else(|| operation.refuse(why))
+            }
+            Self::Burst => {
+                let burst: i64 = operation.parsed()?;
+                let why = "a burst is at least 1, or -1 for as much as the rate's second";
+                (burst == -1 || burst > 0)
+                    .then(|| burst.into())
+                    .ok_or_else(|| operation.refuse(why))
+            }
+            Self::Flag => operation.parsed::<bool>().map(Value::from),
+            Self::Number => operation.parsed::<u32>().map(Value::from),
+            Self::Text => operation.value().map(Value::from),
+        }
+    }
+}
 
 impl WantedStage {
     /// A stage of which nothing but this is said.
@@ -151,17 +193,17 @@ impl Stage {
                 stage.variables.remove(*name);
             }
             (Op::Set, ["consistency"]) => stage.consistency = Some(operation.value()?.into()),
+            (Op::Remove, ["consistency"]) => stage.consistency = None,
             (Op::Remove, ["throttle"]) => stage.throttle = None,
             (Op::Set, ["throttle", member]) => {
                 stage.throttle.get_or_insert_default().set(member, operation)?;
             }
             (Op::Set, [resource, method, group, member]) => {
-                let (_, _, name) = SETTINGS
+                let (_, _, name, kind) = SETTINGS
                     .into_iter()
-                    .find(|(known, of, _)| (known, of) == (group, member))
+                    .find(|(known, of, ..)| (known, of) == (group, member))
                     .ok_or_else(|| operation.unknown())?;
-                let value = operation.value()?;
-                let value = value.parse().unwrap_or_else(|_| Value::from(value));
+                let value = kind.read(operation)?;
                 let settings =
                     self.method_settings.entry(setting_key(resource, method)).or_default();
                 settings.insert(name.into(), value);
@@ -174,7 +216,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The stage as the catalog writes it. A rate of -1 is AWS' word for no limit.
+    /// The stage as the catalog writes it.
     ///
     /// # Errors
     /// Where it says what no catalog can.
@@ -182,7 +224,7 @@ impl Stage {
         let mut methods = Map::new();
         for (key, settings) in &self.method_settings {
             let number = |name: &str| settings.get(name).and_then(Value::as_f64);
-            let rate = number("throttlingRateLimit").filter(|rate| *rate >= 0.0);
+            let rate = number("throttlingRateLimit").filter(|rate| *rate > 0.0);
             #[expect(clippy::cast_possible_truncation, reason = "saturates, and is then refused")]
             let burst = number("throttlingBurstLimit").map(|burst| burst as i64);
             let Some(rate_limit) = rate else { continue };

@@ -41,6 +41,13 @@ impl Sync {
         if *seen == Some(changes.revision) {
             return Ok(());
         }
+        if let Some(seen) = seen.filter(|seen| *seen > changes.revision) {
+            tracing::error!(
+                seen,
+                now = changes.revision,
+                "the registry has gone back: what was declared since is lost, as where Redis restarts without its data; declare it again (`tollgate apply`) or restore Redis"
+            );
+        }
         self.directory.begin(changes.revision);
         match &changes.paths {
             Some(paths) => paths.iter().for_each(|path| self.directory.forget(path)),

@@ -126,7 +126,7 @@ fn stage_change(
     Ok(changed(what, from, to, calls))
 }
 
-/// What takes away the throttles that a stage has and these operations do not set. Other settings of
+/// What takes away the throttles and the consistency that a stage has and these operations do not set. Other settings of
 /// its methods stay.
 fn no_more(is: &Value, operations: &[Value]) -> Vec<Value> {
     let sets = |path: &str| {
@@ -134,6 +134,9 @@ fn no_more(is: &Value, operations: &[Value]) -> Vec<Value> {
         operations.iter().any(|set| set["path"].as_str().is_some_and(|set| set.starts_with(&below)))
     };
     let mut less = Vec::new();
+    if !is["consistency"].is_null() && operations.iter().all(|set| set["path"] != "/consistency") {
+        less.push(json!({ "op": "remove", "path": "/consistency" }));
+    }
     if !is["throttle"].is_null() && !sets("/throttle") {
         less.push(json!({ "op": "remove", "path": "/throttle" }));
     }

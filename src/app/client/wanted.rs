@@ -149,10 +149,10 @@ fn methods<'v>(of: &'v Value, at: &'v str) -> impl Iterator<Item = (String, &'v 
 }
 
 fn stage_of(api: &str, written: &Value, at: &str) -> Read<WantedStage> {
-    if written.get("consistency").is_some_and(|consistency| consistency != "exact") {
-        return unsaid(&format!("{at}.consistency"), "stages of the API are exact");
-    }
     let mut operations = Vec::new();
+    if let Some(consistency) = written["consistency"].as_str() {
+        operations.push(set("/consistency", consistency));
+    }
     if let Some(throttle) = written.get("throttle") {
         operations.extend(set_throttle("/throttle", throttle, &format!("{at}.throttle"))?);
     }

@@ -137,6 +137,11 @@ fn a_changed_file_changes_what_differs_and_keeps_keys_on_their_plans() {
             "",
             "~ stage pets/prod\n    throttle: ",
         ),
+        (
+            "- name: prod",
+            "- name: prod\n        consistency: leased",
+            "~ stage pets/prod\n    consistency: - -> \"leased\"",
+        ),
         ("\"*\"", "\"DELETE /pets\"", "~ stage pets/prod\n    methods: "),
         (
             "c-1 }",
@@ -149,6 +154,7 @@ fn a_changed_file_changes_what_differs_and_keeps_keys_on_their_plans() {
         let shown = apply(&node, &changed, "--yes");
         assert!(shown.starts_with(&line.replace('"', "")), "{line}: {shown}");
         assert_eq!(differing(&node, &changed), "", "{to}");
+        assert_eq!(differing(&node, &table(&node, "export")), "", "{to}: as exported");
         apply(&node, FILE, "--yes");
         assert_eq!(differing(&node, FILE), "", "{to}: back");
     }
@@ -193,11 +199,6 @@ fn what_the_api_cannot_say_is_refused_with_its_place_before_anything_is_done() {
         ("rate: 10/s", "rate: 100/min", "plans[0].throttle.rate"),
         ("\"POST /pets\"", "\"*\"", "plans[0].api_stages[0].methods[*].throttle"),
         ("period: week", "period: month, starts_on: 31", "plans[0].quota.starts_on"),
-        (
-            "- name: prod",
-            "- name: prod\n        consistency: leased",
-            "apis[0].stages[0].consistency",
-        ),
         ("id: basic", "id: [", "catalog.yaml"),
     ] {
         let (code, out, said) =

@@ -8,7 +8,13 @@ use super::{TOKEN, as_bearer, call, node, plan_and_key};
 fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
     let node = node(None, &[]);
     let (id, value, plan) = plan_and_key(&node, 100);
-    let before = call(&node, "GET", "/usageplans", json!(null));
+    let api = call(&node, "POST", "/restapis", json!({"name": "a"}))["id"].clone();
+    let api = format!("/restapis/{}", api.as_str().unwrap());
+    let deployed = call(&node, "POST", &format!("{api}/deployments"), json!({"stageName": "prod"}));
+    assert!(deployed["id"].is_string());
+    let stage = format!("{api}/stages/prod");
+    let everything = || ["/usageplans", &stage].map(|path| call(&node, "GET", path, json!(null)));
+    let before = everything();
     let plans = format!("/usageplans/{plan}");
     let key = format!("/apikeys/{id}");
     let keys = format!("{plans}/keys");
@@ -60,6 +66,17 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         ("PATCH", &plans, patch("/apiStages", "nowhere")),
         ("PATCH", &plans, r#"{"patchOperations":[{"op":"test","path":"/name"}]}"#.into()),
         ("PATCH", &key, patch("/enabled", "perhaps")),
+        ("PATCH", &stage, patch("/*/*/throttling/rateLimit", "abc")),
+        ("PATCH", &stage, patch("/*/*/throttling/rateLimit", "NaN")),
+        ("PATCH", &stage, patch("/*/*/throttling/rateLimit", "inf")),
+        ("PATCH", &stage, patch("/*/*/throttling/rateLimit", "-2")),
+        ("PATCH", &stage, patch("/*/*/throttling/rateLimit", "0")),
+        ("PATCH", &stage, patch("/*/*/throttling/rateLimit", "")),
+        ("PATCH", &stage, patch("/*/*/throttling/burstLimit", "1.5")),
+        ("PATCH", &stage, patch("/*/*/throttling/burstLimit", "true")),
+        ("PATCH", &stage, patch("/*/*/metrics/enabled", "perhaps")),
+        ("PATCH", &stage, patch("/*/*/caching/ttlInSeconds", "soon")),
+        ("POST", "/usageplans", format!(r#"{{"name":"{}"}}"#, "a".repeat(11 << 20))),
         ("PATCH", &key, patch("/value", "another")),
         ("GET", "/apikeys?limit=0", String::new()),
         ("GET", "/usageplans?limit=-3", String::new()),
@@ -76,7 +93,7 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         assert!(answer.json()["message"].as_str().is_some_and(|why| why.len() > 5), "{case}");
         assert!(!answer.body.contains("struct "), "{case}");
     }
-    assert_eq!(call(&node, "GET", "/usageplans", json!(null)), before);
+    assert_eq!(everything(), before);
     assert_eq!(call(&node, "GET", "/apikeys", json!(null))["item"].as_array().unwrap().len(), 1);
     assert_eq!(node.check(json!({"api_key": value})).status, 200);
 }

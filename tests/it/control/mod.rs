@@ -9,6 +9,7 @@ mod guesses;
 mod import;
 mod override_parts;
 mod overrides;
+mod plans;
 mod restart;
 mod rotation;
 mod starting;
@@ -66,7 +67,7 @@ fn plan_and_key(node: &Node, burst: u64) -> (String, String, String) {
 
 /// Runs a program of `tests/it/aws` against a node.
 fn boto3_runs(program: &str, node: &Node) {
-    let output = Command::new("python3")
+    let output = Command::new(repository("target/python/bin/python"))
         .arg(repository("tests/it/aws").join(program))
         .args([format!("http://{}", node.admin()), format!("http://{}", node.address())])
         .envs([("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")])
@@ -277,8 +278,8 @@ fn with_a_data_directory_a_restart_loses_no_key_and_no_plan() {
 
 #[test]
 fn the_documented_redis_user_may_do_all_that_is_needed_and_no_more() {
-    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
-    let rules = readme.split("`ACL SETUSER tollgate ").nth(1).unwrap().split('`').next().unwrap();
+    let guide = std::fs::read_to_string(repository("docs/production.md")).unwrap();
+    let rules = guide.lines().find_map(|line| line.strip_prefix("ACL SETUSER tollgate ")).unwrap();
     let redis = RedisServer::start();
     let mut create = vec!["ACL", "SETUSER", "tollgate"];
     create.extend(rules.split(' '));
@@ -291,4 +292,7 @@ fn the_documented_redis_user_may_do_all_that_is_needed_and_no_more() {
     call(&node, "DELETE", &format!("/usageplans/{plan}"), json!(null));
     call(&node, "DELETE", &format!("/apikeys/{id}"), json!(null));
     assert_eq!(node.check(json!({"api_key": value})).status, 403);
+    assert!(node.log().contains("its appendonly is no"), "it may see what to warn of");
+    let denied = redis.ask(&["ACL", "LOG"]);
+    assert_eq!(denied, redis::Value::Array(Vec::new()), "nothing was tried in vain");
 }

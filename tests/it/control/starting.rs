@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{node, plan_and_key};
+use super::{call, node, plan_and_key};
 use crate::support::eventually;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
@@ -23,4 +23,41 @@ fn a_node_that_starts_while_redis_is_away_does_not_take_the_example_for_what_is_
         status == 403
     });
     assert_eq!(status(&value), 200);
+}
+
+#[test]
+fn a_node_whose_file_does_not_fit_what_is_declared_is_not_ready_and_refuses_nobody() {
+    const FITS: &str = "version: 1\napis: [{ id: pets, stages: [{ name: prod }] }]\npolicies: [{ name: login, throttle: { rate: 5/s, burst: 5 } }]\n";
+    let redis = RedisServer::start();
+    let store = ["--store", &redis.url()];
+    let first = node(Some(FITS), &store);
+    let plan = json!({"name": "p", "apiStages": [{"apiId": "pets", "stage": "prod"}]});
+    let plan = call(&first, "POST", "/usageplans", plan)["id"].clone();
+    let key = call(&first, "POST", "/apikeys", json!({"name": "k", "enabled": true}));
+    let path = format!("/usageplans/{}/keys", plan.as_str().unwrap());
+    call(&first, "POST", &path, json!({"keyId": key["id"], "keyType": "API_KEY"}));
+    let ask = json!({"api_key": key["value"], "api": "pets", "stage": "prod"});
+    assert_eq!(first.check(ask.clone()).status, 200);
+    let late = Node::with_catalog(&FITS.replace("id: pets", "id: cats"), &store);
+    eventually("it has seen what is declared", || late.log().contains("not in use"));
+    assert_eq!((late.get("/readyz").status, late.check(ask.clone()).status), (503, 503));
+    assert!(late.passes("login", "a", 1), "what the file declares is served");
+    assert!(late.log().contains("behind it what the API declares: plans[0].api_stages[0]"));
+    std::fs::write(late.catalog_file(), FITS).unwrap();
+    eventually("the mended file is in use", || late.check(ask.clone()).status == 200);
+    assert_eq!(late.get("/readyz").status, 200);
+    std::fs::write(late.catalog_file(), FITS.replace("id: pets", "id: cats")).unwrap();
+    eventually("the file was looked at", || late.log().contains("was not reloaded"));
+    assert_eq!((late.get("/readyz").status, late.check(ask).status), (200, 200));
+}
+
+#[test]
+fn a_registry_that_goes_back_is_told_to_the_operator() {
+    let redis = RedisServer::start();
+    let node = node(None, &["--store", &redis.url()]);
+    let (_, value, _) = plan_and_key(&node, 1000);
+    assert_eq!(node.check(json!({"api_key": value})).status, 200);
+    redis.ask(&["FLUSHALL"]);
+    eventually("it is noticed", || node.log().contains("the registry has gone back"));
+    assert_eq!(node.check(json!({"api_key": value})).status, 403);
 }

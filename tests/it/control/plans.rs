@@ -1,0 +1,35 @@
+//! What becomes of a usage plan's keys.
+
+use redis::Commands as _;
+use serde_json::{Value, json};
+
+use super::{TOKEN, as_bearer, call, node, plan_and_key};
+use crate::support::redis::RedisServer;
+
+#[test]
+fn a_deletion_that_broke_off_among_the_plans_keys_is_finished_by_asking_again() {
+    let redis = RedisServer::start();
+    let node = node(None, &["--store", &redis.url()]);
+    let (id, _, plan) = plan_and_key(&node, 100);
+    let path = format!("/usageplans/{plan}");
+    let delete = || as_bearer(&node, TOKEN, "DELETE", &path, "").status;
+    let links = || -> Vec<(String, String)> {
+        let all: std::collections::BTreeMap<String, String> =
+            redis.connection().hgetall("tg:{registry}").unwrap();
+        all.into_iter().filter(|(path, _)| path.contains(&plan)).collect()
+    };
+    let before = links();
+    assert!(!before.is_empty(), "a key is on the plan");
+    let record: String = redis.connection().hget("tg:{registry}", format!("key/{id}")).unwrap();
+    assert_eq!((delete(), links()), (202, Vec::new()));
+    // As if Redis had gone away in between.
+    let _: () = redis.connection().hset_multiple("tg:{registry}", &before).unwrap();
+    for (path, _) in &before {
+        let _: () = redis.connection().zadd("tg:{registry}:paths", path, 0).unwrap();
+    }
+    let _: () = redis.connection().hset("tg:{registry}", format!("key/{id}"), record).unwrap();
+    assert_eq!((delete(), links()), (202, Vec::new()));
+    assert_eq!(delete(), 404);
+    let key = call(&node, "GET", &format!("/apikeys/{id}"), Value::Null);
+    assert_eq!(key["id"], json!(id), "{key}");
+}
