@@ -22,10 +22,9 @@ pub(super) struct Admin {
         value_name = "TOKEN",
         env = "TOLLGATE_ADMIN_TOKEN",
         hide_env_values = true,
-        global = true,
-        default_value = ""
+        global = true
     )]
-    token: String,
+    token: Option<String>,
     #[command(flatten)]
     trust: Trust,
     /// Shows the resource as JSON, as the admin API tells it
@@ -52,7 +51,9 @@ impl Admin {
     }
 
     fn request(&self, method: Method, path: &str, body: String) -> Result<Request<Body>, NoAnswer> {
-        let bearer = HeaderValue::try_from(format!("Bearer {}", self.token));
+        let token =
+            self.token.as_ref().filter(|token| !token.is_empty()).ok_or(NoAnswer::NoToken)?;
+        let bearer = HeaderValue::try_from(format!("Bearer {token}"));
         Request::builder()
             .method(method)
             .uri(path)

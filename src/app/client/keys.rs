@@ -39,7 +39,7 @@ enum Wanted {
         /// The customer that it belongs to
         #[arg(long, value_name = "ID")]
         customer_id: Option<String>,
-        /// From when on it is refused: seconds since 1970, or as 2030-01-31T00:00:00Z
+        /// From when on it is refused: a time with its zone, as 2030-01-31T00:00:00Z
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
         /// Makes it, but does not switch it on yet

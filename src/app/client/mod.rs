@@ -57,6 +57,11 @@ pub enum NoAnswer {
     /// Nobody answers there.
     #[error("no answer from {0}: {1}; is it running?")]
     Silent(String, String),
+    /// There is no token to show.
+    #[error(
+        "there is no token to show: set TOLLGATE_ADMIN_TOKEN, here and at the service (its access key is for AWS' clients)"
+    )]
+    NoToken,
     /// The token can be in no header.
     #[error("the token of --token or TOLLGATE_ADMIN_TOKEN is no text for a header")]
     Token,
