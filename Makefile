@@ -6,7 +6,7 @@ help: ## Says what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 run: ## Serves on 127.0.0.1:8080, limits in memory, built-in example catalog
-	cargo run --release
+	cargo run --release --locked
 
 test: tools ## Installs what the tests need and lacks, and runs them all
 	cargo test --locked

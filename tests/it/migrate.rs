@@ -71,7 +71,7 @@ fn telling(admin: &str, values: BTreeMap<&'static str, &'static str>) -> String 
 }
 
 fn migrate(from: &str, to: &Node) -> (Option<i32>, String) {
-    let Output { status, stderr, .. } = Command::new("python3")
+    let Output { status, stderr, .. } = Command::new(repository("target/python/bin/python"))
         .arg(repository("deploy/migrate/aws.py"))
         .args(["--from", &format!("http://{from}"), "--to", &format!("http://{}", to.admin())])
         .envs(ACCESS)

@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::support::eventually;
 use crate::support::http::Kept;
 use crate::support::node::Node;
 use crate::support::receiver::{Delivery, Receiver};
 use crate::support::redis::RedisServer;
 use crate::support::redis_cluster::RedisCluster;
+use crate::support::{eventually, repository};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OLD_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -64,7 +64,7 @@ own = 'v1,' + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).d
 sys.exit(not any(hmac.compare_digest(own, one) for one in signatures.split(' ')))
 ";
     let header = |name: &str| delivery.headers[name].clone();
-    let mut python = Command::new("python3")
+    let mut python = Command::new(repository("target/python/bin/python"))
         .args(["-c", VERIFY, secret, delivery.id()])
         .args([header("webhook-timestamp"), header("webhook-signature")])
         .stdin(Stdio::piped())
