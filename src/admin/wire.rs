@@ -64,6 +64,34 @@ pub(super) fn list(item: &[Value], position: Option<String>) -> Response {
     Json(page).into_response()
 }
 
+/// Why a text in a body can be none: control characters (but in a description, and in a patch's value,
+/// which may be JSON, lines and tabs are none), or too many bytes.
+fn unsound(body: &Value, member: &str) -> Option<String> {
+    match body {
+        Value::String(text) => {
+            let is_long = member == "description" || member == "value";
+            let (most, lines) = if is_long { (65_536, true) } else { (1_024, false) };
+            let is_control = |c: char| c.is_control() && !(lines && "\n\r\t".contains(c));
+            let why = match () {
+                () if text.len() > most => format!("has more than {most} bytes"),
+                () if text.chars().any(is_control) => "has a control character".into(),
+                () => return None,
+            };
+            Some(format!("{member}: the text {why}"))
+        }
+        Value::Array(items) => items.iter().find_map(|item| unsound(item, member)),
+        Value::Object(members) => members.iter().find_map(|(name, value)| {
+            let own = if name.chars().any(char::is_control) || name.len() > 1_024 {
+                Some("the name of a member has a control character, or over 1024 bytes".into())
+            } else {
+                None
+            };
+            own.or_else(|| unsound(value, name))
+        }),
+        _ => None,
+    }
+}
+
 /// Reads a body. An empty one is an empty object.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     let body = if body.is_empty() { b"{}" } else { body };
@@ -78,7 +106,11 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
         Failure::bad_request(format!("Invalid request body: {at}{}", error.inner()))
     })?;
     json.end().map_err(|error| Failure::bad_request(format!("Invalid request body: {error}")))?;
-    Ok(read)
+    let whole: Value = serde_json::from_slice(body).unwrap_or_default();
+    match unsound(&whole, "") {
+        Some(why) => Err(Failure::bad_request(format!("Invalid request body: {why}"))),
+        None => Ok(read),
+    }
 }
 
 /// 201 with what was made.

@@ -172,9 +172,10 @@ impl RestApi {
     /// Where the parent is not there, or has such a child already.
     pub fn add_resource(&mut self, parent: &str, part: &str) -> Result<&Resource, Error> {
         let above = self.resource(parent)?.path.trim_end_matches('/');
-        if part.is_empty() || part.contains('/') {
+        if !is_part(part) {
+            let shown: String = part.chars().take(100).collect();
             let why =
-                format!("`{part}` is no path part; it is one segment, such as pets or {{id}}");
+                format!("`{shown}` is no path part; it is one segment, such as pets or {{id}}");
             return Err(Error::BadRequest(why));
         }
         let path = format!("{above}/{part}");
@@ -276,4 +277,13 @@ impl Deployment {
         }
         Ok(())
     }
+}
+
+/// Whether this is one segment of a path as AWS takes it: `pets`, `{id}`, or `{proxy+}`.
+fn is_part(part: &str) -> bool {
+    let name = part.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
+    let plain = name.map_or(part, |name| name.strip_suffix('+').unwrap_or(name));
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:$~!*'()@,;=&+".contains(c);
+    let is_dots = name.is_none() && matches!(part, "." | "..");
+    !plain.is_empty() && part.len() <= 255 && plain.chars().all(is_plain) && !is_dots
 }

@@ -70,11 +70,15 @@ impl Rate {
     /// By what part of itself this rate exceeds `smaller`: 0.001 is a tenth of a percent.
     #[must_use]
     pub fn excess_over(self, smaller: Self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
         let [a, b, c, d] =
-            [self.numerator, self.denominator, smaller.numerator, smaller.denominator]
-                .map(|part| part as f64);
-        1.0 - (c / d) / (a / b)
+            [self.numerator, self.denominator, smaller.numerator, smaller.denominator];
+        // As fractions: of floats that are nearly one nothing would be left.
+        let both = a.checked_mul(d).zip(c.checked_mul(b));
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        both.map_or_else(
+            || 1.0 - (c as f64 / d as f64) / (a as f64 / b as f64),
+            |(more, less)| more.saturating_sub(less) as f64 / more as f64,
+        )
     }
 }
 
@@ -133,7 +137,8 @@ impl Rate {
 }
 
 impl fmt::Display for Rate {
-    /// In the largest of `s`, `min`, `h`, `d` that makes it a whole number, else per second.
+    /// In the first of `s`, `min`, `h`, `d` that makes it a whole number, else in the first that makes it
+    /// at least a thousandth.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, secs) in [("s", 1), ("min", 60), ("h", 3_600), ("d", 86_400)] {
             let units = self.numerator * secs * 1_000_000;
@@ -141,7 +146,11 @@ impl fmt::Display for Rate {
                 return write!(f, "{}/{unit}", units / self.denominator);
             }
         }
-        write!(f, "{:.6}/s", self.per_second())
+        let units = [("s", 1.0), ("min", 60.0), ("h", 3_600.0), ("d", 86_400.0)];
+        let shown = |secs: f64| (self.per_second() * secs * 1e9).round() / 1e9;
+        let (unit, secs) =
+            units.into_iter().find(|(_, secs)| shown(*secs) >= 0.001).unwrap_or(units[3]);
+        write!(f, "{}/{unit}", shown(secs))
     }
 }
 
@@ -186,9 +195,24 @@ mod tests {
 
     #[test]
     fn a_rate_is_shown_as_people_write_it() {
-        for written in ["10/s", "1/min", "7/h", "1234567/d"] {
+        for written in ["10/s", "1/min", "7/h", "1234567/d", "0.123456789/s", "0.333333333/min"] {
+            let rate: Rate = written.parse().unwrap();
+            let again: Rate = rate.to_string().parse().unwrap();
+            assert!((again.per_second() / rate.per_second() - 1.0).abs() < 1e-6, "{rate}");
+        }
+        for written in ["10/s", "1/min", "7/h", "1234567/d", "0.123456789/s"] {
             assert_eq!(written.parse::<Rate>().unwrap().to_string(), written);
         }
+    }
+
+    #[test]
+    fn however_little_a_rate_is_more_it_is_not_nothing() {
+        let rate: Rate = "0.123456789/s".parse().unwrap();
+        let less = rate.rounded_down(1 << 53).unwrap();
+        assert!(rate == less || rate.excess_over(less) > 0.0);
+        let [more, less] = [(3_u128, 1_u128), (2_999_999_999_999_999, 1_000_000_000_000_000)]
+            .map(|(n, d)| Rate::reduced(n, d).unwrap());
+        assert!((more.excess_over(less) * 3e15 - 1.0).abs() < 1e-9);
     }
 
     proptest! {
