@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::access::{Caller, Editing};
 use super::failure::Failure;
-use super::wire::{Answer, Wanted, created, list, parse, removed, shown};
+use super::wire::{Answer, LONGEST, Wanted, created, list, parse, removed, shown};
 use crate::control::{Editor, Imported, KeyRecord};
 
 /// What a list of keys is narrowed to.
@@ -88,9 +88,11 @@ pub(super) async fn all(
     let (position, limit) = filter.wanted.read()?;
     let mut position = position.map(str::to_owned);
     let mut page = Vec::new();
+    let is_filtered = filter.name.is_some() || filter.customer_id.is_some();
+    let many = if is_filtered { LONGEST + 1 } else { limit + 1 };
     loop {
-        let keys = editor.keys(position.as_deref(), limit + 1).await?;
-        let last = keys.len() <= limit;
+        let keys = editor.keys(position.as_deref(), many).await?;
+        let last = keys.len() < many;
         for key in keys {
             let named = filter
                 .name

@@ -53,7 +53,7 @@ impl From<Error> for Failure {
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "ServiceUnavailableException",
-                    "the store cannot be reached now; a change may have been made",
+                    "the store cannot be used now; if this was a change, it may have been made",
                 )
             }
             Error::Corrupt(_) => {

@@ -13,7 +13,7 @@ use super::failure::Failure;
 pub(super) type Answer = Result<Response, Failure>;
 
 /// The longest page, as in AWS.
-const LONGEST: usize = 500;
+pub(super) const LONGEST: usize = 500;
 
 /// Which part of a list a client wants.
 #[derive(Default, Deserialize)]

@@ -22,7 +22,7 @@ use crate::engine::{Fallback, Recorder};
 use crate::http::Shared;
 use crate::settings::Settings;
 use crate::store::{Counts, Embedded, Memory, Redis, RedisOptions, RedisUrl, Registry};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Seldom};
 use crate::time::SystemClock;
 use crate::tls::{self, Tls};
 use crate::webhook::{Thresholds, Webhooks};
@@ -182,6 +182,7 @@ async fn run(parts: &Arc<Parts>, local: Memory, webhooks: Option<Webhooks>) -> R
         trusted_peers: parts.settings.trusted_peers.clone(),
         forwarded_headers: parts.settings.forwarded_headers,
         metrics: Arc::clone(&parts.metrics),
+        misasked: Seldom::default(),
         draining: AtomicBool::new(false),
     });
     let mut listeners = Listeners::open(parts, &shared)?;

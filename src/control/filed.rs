@@ -47,6 +47,12 @@ impl Editor {
         keys.filter_map(|key| key_of(key, overrides.get(&*key.id))).collect()
     }
 
+    /// The key of the catalog file with this id, as it is shown.
+    pub(super) fn filed_key(&self, id: &str) -> Option<KeyRecord> {
+        let catalog = self.live.filed()?;
+        key_of(catalog.key_by_id(id)?, catalog.filed().overrides.get(id))
+    }
+
     /// A page of the API's keys with those of the file among them; of equal ids the file's counts.
     pub(super) fn with_filed(
         &self,

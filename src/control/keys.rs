@@ -38,7 +38,7 @@ impl Editor {
     /// # Errors
     /// Where there is none, or the registry cannot be read.
     pub async fn key(&self, id: &str) -> Result<KeyRecord, Error> {
-        match self.filed_keys(|key| *key.id == *id).pop() {
+        match self.filed_key(id) {
             Some(filed) => Ok(filed),
             None => Ok(self.read_key(id).await?.1),
         }

@@ -37,6 +37,13 @@ pub(super) async fn authz(State(node): State<Arc<Node>>, request: Request) -> Re
         Ok(Query(asked)) => {
             let only_403 = asked.deny_status == Some(403);
             let decided = decide(&node, &asked, &request).await;
+            if let Err(Denied::Gateway(problem)) = &decided
+                && node.shared.misasked.is_due()
+            {
+                // Gateways hide the answer from everybody.
+                let (status, why) = (problem.status().as_u16(), problem.detail());
+                tracing::warn!(status, why, "a gateway asks /authz wrongly");
+            }
             if only_403 { for_nginx(decided) } else { answer(decided) }
         }
         Err(error) => Problem::bad_request("query", error.body_text()).into_response(),

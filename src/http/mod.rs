@@ -29,7 +29,7 @@ use axum::routing::{any, get, post};
 
 use crate::engine::Engine;
 use crate::settings::{ForwardedHeaders, Peers, Token};
-use crate::telemetry::{Metrics, WorkerMetrics};
+use crate::telemetry::{Metrics, Seldom, WorkerMetrics};
 pub use body::read as read_body;
 pub use check::admit;
 pub use listener::Listener;
@@ -56,6 +56,8 @@ pub struct Shared {
     pub forwarded_headers: ForwardedHeaders,
     /// Metrics of the node.
     pub metrics: Arc<Metrics>,
+    /// When it was last logged that a gateway asks wrongly.
+    pub misasked: Seldom,
     /// Whether the node is on its way out.
     pub draining: AtomicBool,
 }

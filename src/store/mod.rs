@@ -31,6 +31,9 @@ pub enum Error {
     /// There is no connection, or it broke: the check was perhaps charged, if it was on its way.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
+    /// The data directory cannot be read or written.
+    #[error("the data directory cannot be used (is there room, and the right to write?): {0}")]
+    Disk(String),
     /// No answer in time. The check **may have been charged**: it must not be sent again.
     #[error("the store gave no answer in time")]
     Timeout,
@@ -57,6 +60,7 @@ impl Error {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "unreachable",
+            Self::Disk(_) => "disk",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
             Self::Refused(_) => "refused",

@@ -3,10 +3,12 @@
 //! Which events are logged is for those who log: once, where a failure is handled.
 
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::LogFormat;
+use crate::time::boot_clock;
 
 /// Sends events to standard error from now on, from `info` up unless `RUST_LOG` says otherwise.
 ///
@@ -21,4 +23,20 @@ pub fn init_logs(format: LogFormat) {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
     };
+}
+
+/// Lets a line through at most every ten seconds: for what callers could fill the log with.
+#[derive(Debug, Default)]
+pub struct Seldom(AtomicU64);
+
+impl Seldom {
+    /// Whether it is time for the next one.
+    pub fn is_due(&self) -> bool {
+        const EVERY: u64 = 10;
+        // Ahead of the clock, so that the first is due at once.
+        let now = boot_clock().as_secs() + EVERY;
+        let last = self.0.load(Ordering::Relaxed);
+        let order = (Ordering::Relaxed, Ordering::Relaxed);
+        now >= last + EVERY && self.0.compare_exchange(last, now, order.0, order.1).is_ok()
+    }
 }

@@ -21,8 +21,8 @@ const LATENCY_BUCKETS: [f64; 14] = [
 const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 /// The kinds of store errors; each is a label value that exists from the start.
-pub const STORE_ERRORS: [&str; 7] =
-    ["unreachable", "timeout", "overloaded", "refused", "script", "bad_row", "bad_reply"];
+pub const STORE_ERRORS: [&str; 8] =
+    ["unreachable", "disk", "timeout", "overloaded", "refused", "script", "bad_row", "bad_reply"];
 
 /// How a check ended, as `tollgate_decisions_total` counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,7 +125,7 @@ impl Metrics {
             responses: counters(
                 r,
                 "responses_total",
-                "HTTP answers, by endpoint and status code.",
+                "Answers, by endpoint and HTTP status, of gRPC by its own code.",
                 &["endpoint", "status"],
             ),
             check_duration: histogram(

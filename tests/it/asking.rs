@@ -289,4 +289,7 @@ fn forwarded_headers_of_strangers_are_not_believed() {
     let answer = node.send("GET", "/authz?api=inference&stage=prod", &headers, "");
     assert_eq!(answer.status, 400);
     assert!(answer.json()["detail"].as_str().unwrap().contains("--trusted-peers"));
+    // Gateways show the answer to nobody.
+    let log = node.log();
+    assert!(log.contains("asks /authz wrongly") && log.contains("--trusted-peers"), "{log}");
 }

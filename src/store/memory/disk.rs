@@ -93,5 +93,5 @@ impl Disk {
 }
 
 fn failed(error: &redb::Error) -> Error {
-    Error::Unreachable(format!("the data directory: {error}"))
+    Error::Disk(error.to_string())
 }

@@ -117,6 +117,6 @@ async fn apart<T: Send + 'static>(
 ) -> Result<T, Error> {
     let outbox = Arc::clone(outbox);
     let done = tokio::task::spawn_blocking(move || work(&outbox)).await;
-    let lost = |why: &dyn std::fmt::Display| Error::Unreachable(format!("the outbox: {why}"));
+    let lost = |why: &dyn std::fmt::Display| Error::Disk(format!("the outbox: {why}"));
     done.map_err(|error| lost(&error))?.map_err(|error| lost(&error))
 }

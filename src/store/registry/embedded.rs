@@ -156,5 +156,5 @@ impl Embedded {
 }
 
 fn failed(error: &redb::Error) -> Error {
-    Error::Unreachable(format!("the data directory: {error}"))
+    Error::Disk(error.to_string())
 }

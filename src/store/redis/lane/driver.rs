@@ -169,7 +169,7 @@ impl Driver {
                 tracing::error!(why, "the script failed");
                 true
             }
-            Error::Overloaded | Error::BadRow(_) => true,
+            Error::Overloaded | Error::BadRow(_) | Error::Disk(_) => true,
         };
         if is_usable { Ok(()) } else { Err(error.clone()) }
     }
