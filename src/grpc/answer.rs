@@ -79,8 +79,7 @@ fn status(limited: &Limited<'_>, judged: &Judged, back: u64) -> DescriptorStatus
         Micros::ZERO | Micros::MAX => standing.reset,
         wait => wait,
     };
-    let most = judged.limit.capacity().max(standing.remaining);
-    let remaining = standing.remaining.saturating_add(back).min(most);
+    let remaining = standing.remaining.saturating_add(back).min(judged.limit.capacity());
     DescriptorStatus {
         code: code(fits),
         current_limit: Some(limited.current.clone()),

@@ -48,7 +48,21 @@ fn a_node_whose_file_does_not_fit_what_is_declared_is_not_ready_and_refuses_nobo
     assert_eq!(late.get("/readyz").status, 200);
     std::fs::write(late.catalog_file(), FITS.replace("id: pets", "id: cats")).unwrap();
     eventually("the file was looked at", || late.log().contains("was not reloaded"));
-    assert_eq!((late.get("/readyz").status, late.check(ask).status), (200, 200));
+    assert_eq!((late.get("/readyz").status, late.check(ask.clone()).status), (200, 200));
+    // What comes later and does not fit leaves both of them as they are.
+    let more = FITS.replace(
+        "version: 1\napis: [",
+        "version: 1\napis: [{ id: cats, stages: [{ name: prod }] }, ",
+    );
+    let other = node(Some(&more), &store);
+    let plan = json!({"name": "q", "apiStages": [{"apiId": "cats", "stage": "prod"}]});
+    call(&other, "POST", "/usageplans", plan);
+    for running in [&first, &late] {
+        eventually("it has seen it", || {
+            running.log().contains("the catalog in use stays: it makes")
+        });
+        assert_eq!((running.get("/readyz").status, running.check(ask.clone()).status), (200, 200));
+    }
 }
 
 #[test]

@@ -135,6 +135,8 @@ fn a_limit_that_is_met_replaces_those_that_it_names() {
     }
     assert_eq!(codes(&served.ask(both())), [Code::Ok, Code::OverLimit]);
     assert!(served.passes(&[("small", "r")]), "it was not charged");
+    let lax = served.ask(vec![descriptor(&[("lax", "r")]), descriptor(&[("instead", "r")])]);
+    assert_eq!(lax.statuses[0].limit_remaining, u32::MAX, "what is unlimited is not replaced");
 }
 
 #[test]
@@ -190,11 +192,15 @@ fn a_refused_request_gives_nothing_back_and_many_refunds_are_one() {
     for _ in 0..3 {
         let answer = served.ask(vec![back.clone(), descriptor(&[("small", "x")])]);
         assert_eq!(codes(&answer), [Code::Ok, Code::OverLimit]);
+        assert_eq!(answer.statuses[0].limit_remaining, 1, "as it stands");
     }
     assert_eq!(served.ask(vec![costs(0, user)]).statuses[0].limit_remaining, 1);
-    let many = served.ask(vec![back; 300]);
-    assert_eq!((many.overall_code(), many.statuses[299].limit_remaining), (Code::Ok, 2));
+    let many = back.clone();
+    let given = served.ask(vec![back; 300]);
+    assert_eq!((given.overall_code(), given.statuses[299].limit_remaining), (Code::Ok, 2));
     assert_eq!(served.passing(10, user), 2, "no more than the limit");
+    assert_eq!(served.ask(vec![many.clone(); 2]).statuses[1].limit_remaining, 2, "both of two");
+    assert_eq!(served.ask(vec![costs(0, user)]).statuses[0].limit_remaining, 2);
     assert_eq!(served.node.metric("tollgate_store_errors_total", ""), 0.0);
 }
 

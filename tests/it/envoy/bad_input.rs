@@ -16,6 +16,8 @@ fn requests_that_make_no_sense_are_refused_by_member_and_charge_nothing() {
         ("an empty domain",            request("", vec![descriptor(user)]),                          "domain"),
         ("no descriptors",             request("d", vec![]),                                         "descriptors"),
         ("hits beyond any counter",    request("d", vec![descriptor(user), costs(u64::MAX, user)]),  "descriptors[1].hits_addend"),
+        ("one hit too many",           request("d", vec![costs((1 << 53) + 1, user)]),               "descriptors[0].hits_addend"),
+        ("one limit too many",         request("d", (0..256).map(|n| descriptor(&[("user", &n.to_string())])).collect()),    "255"),
         ("more limits than one check", request("d", (0..10_000).map(|n| descriptor(&[("user", &n.to_string())])).collect()), "255"),
     ];
     for (what, asked, says) in cases {
@@ -23,6 +25,10 @@ fn requests_that_make_no_sense_are_refused_by_member_and_charge_nothing() {
         assert_eq!(status.code(), tonic::Code::InvalidArgument, "{what}: {status:?}");
         assert!(status.message().contains(says), "{what}: {status:?}");
     }
+    let most = served.client.ask(request("d", vec![costs(1 << 53, user)])).unwrap();
+    assert_eq!(most.overall_code(), Code::OverLimit);
+    let most = (0..255).map(|n| costs(0, &[("user", &n.to_string())])).collect();
+    assert_eq!(served.client.ask(request("d", most)).unwrap().overall_code(), Code::Ok);
     let many = (0..10_000).map(|_| descriptor(&[("nothing", "x")])).collect();
     assert_eq!(served.client.ask(request("d", many)).unwrap().statuses.len(), 10_000);
     let unknown =

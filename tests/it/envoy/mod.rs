@@ -48,6 +48,10 @@ descriptors:
     rate_limit: { unit: second, requests_per_unit: 0 }
   - key: free
     rate_limit: { unlimited: true }
+  - key: lax
+    rate_limit: { unlimited: true, name: small }
+  - key: plenty
+    rate_limit: { unit: year, requests_per_unit: 1000 }
   - key: allowed
   - key: tried
     rate_limit: { unit: year, requests_per_unit: 1 }

@@ -13,7 +13,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use super::{CONFIG, serve};
+use super::{CONFIG, codes, serve};
 use crate::support::eventually;
 use crate::support::grpc::{Client, descriptor, request};
 use crate::support::node::Node;
@@ -103,6 +103,11 @@ fn where_redis_is_lost_envoy_is_told_what_the_operator_chose() {
         // The share of two nodes.
         assert_eq!((ask("user"), ask("user")), (first, second), "{policy}");
         assert_eq!(ask("free"), Ok(Code::Ok), "{policy}: what has no limit needs no Redis");
+        if policy == "local" {
+            let both =
+                served.ask(vec![descriptor(&[("user", "x")]), descriptor(&[("plenty", "x")])]);
+            assert_eq!(codes(&both), [Code::OverLimit, Code::Ok], "which one refused");
+        }
     }
 }
 
