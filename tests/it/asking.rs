@@ -235,6 +235,7 @@ fn authz_reads_the_key_the_query_and_the_configured_headers() {
     assert_eq!(ask(&with(("authorization", "Bearer alice-key"))).status, 200);
     assert_eq!(ask(&with(("x-api-key", "alice-key"))).status, 429, "two of this method in an hour");
     assert_eq!(ask(&route).status, 403, "no key");
+    assert_eq!(ask(&with(("x-api-key", ""))).status, 403, "as if there were none");
     assert_eq!(ask(&with(("x-api-key", "nobody"))).status, 403);
     // The other family of headers is a client's word: without the configured one there is no answer.
     let other =
