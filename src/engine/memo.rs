@@ -84,29 +84,40 @@ impl Memo {
 
     /// Remembers what a verdict refused.
     pub(super) fn remember(&self, charges: &Charges, verdict: &Verdict) {
+        let is_full = |(charge, reading): &(&Charge, &Reading)| {
+            charge.limit.refuses_alone() && !algorithm::fits(charge, **reading)
+        };
+        let refused: SmallVec<[_; 2]> =
+            charges.iter().zip(&verdict.readings).filter(is_full).collect();
+        // What was made for one check never comes again: it would only take room.
+        let is_declared = |limit: &Limit| Arc::ptr_eq(limit.name(), limit.label());
+        if refused.iter().any(|(charge, _)| !is_declared(&charge.limit)) {
+            return;
+        }
         let seen = Instant::now();
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        for (charge, &reading) in charges.iter().zip(&verdict.readings) {
-            let limit = &charge.limit;
-            // What was made for one check never comes again: it would only take room.
-            let is_declared = Arc::ptr_eq(limit.name(), limit.label());
-            if !is_declared || !limit.refuses_alone() || algorithm::fits(charge, reading) {
-                continue;
-            }
-            let wait = algorithm::standing(charge, reading, false, verdict.now).retry_after;
+        // All are forgotten as the first is: what one says is the whole truth beside the others only.
+        let lasting =
+            refused.iter().map(|(charge, reading)| self.lasting(charge, **reading, verdict.now));
+        let Some(until) = lasting.min().map(|lasting| seen + lasting) else { return };
+        for (charge, &reading) in refused {
             if refusals.by_counter.len() >= MOST && !refusals.tidy(seen) {
                 return;
             }
-            let wait = Duration::from_micros(wait.get());
-            let until = seen
-                + match limit {
-                    limit if limit.leased() => self.gathering(wait, limit),
-                    limit if limit.refundable() => wait.min(SHORT),
-                    _ => wait.min(LONGEST),
-                };
             let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
             let refused = Refused { limit, cost, reading, now, seen, until };
             refusals.by_counter.insert(counter(charge), refused);
+        }
+    }
+
+    /// For how long what refuses a charge is remembered.
+    fn lasting(&self, charge: &Charge, reading: Reading, now: Micros) -> Duration {
+        let wait = algorithm::standing(charge, reading, false, now).retry_after;
+        let wait = Duration::from_micros(wait.get());
+        match &charge.limit {
+            limit if limit.leased() => self.gathering(wait, limit),
+            limit if limit.refundable() => wait.min(SHORT),
+            _ => wait.min(LONGEST),
         }
     }
 
@@ -208,9 +219,9 @@ mod tests {
         let memo = Memo::new(1);
         let named = |name: &str, rate: &str| {
             let throttle = Throttle::new(rate.parse().unwrap(), 5).unwrap();
-            Arc::new(Limit::new(name, Unit::requests(), Rule::Throttle(throttle), false))
+            Limit::new(name, Unit::requests(), Rule::Throttle(throttle), false)
         };
-        let (quick, slow) = (named("quick", "1/h"), named("slow", "1/d"));
+        let (quick, slow) = (Arc::new(named("quick", "1/h")), Arc::new(named("slow", "1/d")));
         let both: Charges =
             [&quick, &slow].map(|limit| charges(limit, 1).remove(0)).into_iter().collect();
         let full = [&quick, &slow].map(|limit| refusal(limit.size()).readings.remove(0));
@@ -219,6 +230,16 @@ mod tests {
         let again = memo.refuse(&both).unwrap();
         assert_eq!((again.limits.len(), again.violated.as_deref()), (2, Some("quick")));
         assert!(again.retry_after.get() > 23 * 3_600_000_000, "{:?}", again.retry_after);
+        let given_back = Arc::new(named("slow", "1/d").given_back());
+        let both: Charges =
+            [&quick, &given_back].map(|limit| charges(limit, 1).remove(0)).into_iter().collect();
+        memo.remember(&both, &verdict);
+        let refusals = memo.refusals.lock().unwrap();
+        let lasting = |charge| {
+            let refused = &refusals.by_counter[&counter(charge)];
+            refused.until - refused.seen
+        };
+        assert_eq!([lasting(&both[0]), lasting(&both[1])], [SHORT; 2], "forgotten together");
     }
 
     #[test]

@@ -126,8 +126,8 @@ fn stage_change(
     Ok(changed(what, from, to, calls))
 }
 
-/// What takes away the throttles and the consistency that a stage has and these operations do not set. Other settings of
-/// its methods stay.
+/// What takes away the throttles and the consistency that a stage has and these operations do not set.
+/// Other settings of its methods stay.
 fn no_more(is: &Value, operations: &[Value]) -> Vec<Value> {
     let sets = |path: &str| {
         let below = format!("{path}/");
