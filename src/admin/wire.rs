@@ -64,13 +64,17 @@ pub(super) fn list(item: &[Value], position: Option<String>) -> Response {
     Json(page).into_response()
 }
 
-/// Why a text in a body can be none: control characters (but in a description, and in a patch's value,
-/// which may be JSON, lines and tabs are none), or too many bytes.
+/// Members that name or point to something: one line, and a short one.
+const NAMES: [&str; 8] =
+    ["name", "stageName", "customerId", "pathPart", "keyId", "deploymentId", "expiresAt", "path"];
+
+/// Why a text in a body can be none: too many bytes, or control characters. Lines and tabs are none where
+/// a text may be long: descriptions, policies, templates, a patch's value.
 fn unsound(body: &Value, member: &str) -> Option<String> {
     match body {
         Value::String(text) => {
-            let is_long = member == "description" || member == "value";
-            let (most, lines) = if is_long { (65_536, true) } else { (1_024, false) };
+            let is_name = NAMES.contains(&member);
+            let (most, lines) = if is_name { (1_024, false) } else { (65_536, true) };
             let is_control = |c: char| c.is_control() && !(lines && "\n\r\t".contains(c));
             let why = match () {
                 () if text.len() > most => format!("has more than {most} bytes"),
@@ -86,7 +90,12 @@ fn unsound(body: &Value, member: &str) -> Option<String> {
             } else {
                 None
             };
-            own.or_else(|| unsound(value, name))
+            // A patch's value is what its path names.
+            let patched = members.get("path").and_then(Value::as_str);
+            let member = patched
+                .filter(|_| name == "value")
+                .map_or(&**name, |path| path.rsplit('/').next().unwrap_or_default());
+            own.or_else(|| unsound(value, member))
         }),
         _ => None,
     }

@@ -19,7 +19,8 @@ use crate::watch::{Stamp, stamp, watch};
 /// The catalog in use.
 pub struct Live {
     current: ArcSwap<Catalog>,
-    /// Behind `current`: once it is true, so is what stands there.
+    /// Behind `current`: where it is true, what stands there holds all that is declared, as far as anybody
+    /// has told.
     known: AtomicBool,
     file: Option<PathBuf>,
     /// The file as it was when it was first read.

@@ -4,8 +4,8 @@
 //! known. So the memo holds for the same limit of the same catalog and for costs at least as large;
 //! a reload ends it, since its limits are other ones, and where refunds may make room, a tenth of a
 //! second does. Ten seconds do in any case: Redis may have lost its data, or its clock have stepped.
-//! It never allows anything. Limits of methods that no catalog lists are made for each check, and are
-//! not remembered.
+//! It never allows anything. Limits of methods that no catalog lists are made for each check; where one of
+//! them refuses, nothing is remembered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -89,9 +89,8 @@ impl Memo {
         };
         let refused: SmallVec<[_; 2]> =
             charges.iter().zip(&verdict.readings).filter(is_full).collect();
-        // What was made for one check never comes again: it would only take room.
-        let is_declared = |limit: &Limit| Arc::ptr_eq(limit.name(), limit.label());
-        if refused.iter().any(|(charge, _)| !is_declared(&charge.limit)) {
+        // What never comes again would only take room, and without it the others would tell too short a wait.
+        if refused.iter().any(|(charge, _)| !charge.limit.is_declared()) {
             return;
         }
         let seen = Instant::now();

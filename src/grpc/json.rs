@@ -11,10 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::proto::RateLimitRequest;
 use super::proto::rate_limit_response::Code;
 use super::{Envoy, MAX_MESSAGE};
-use crate::http::{Problem, admit, read_body};
-
-/// How long a message may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::http::{PATIENCE, Problem, admit, read_body};
 
 pub(super) async fn json(State(envoy): State<Arc<Envoy>>, request: Request) -> Response {
     let response = match read(&envoy, request).await {

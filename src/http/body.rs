@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use super::Problem;
 
 /// How long the body of a check may take to arrive.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The whole body, of at most `limit` bytes, if it arrives in time.
 ///

@@ -30,7 +30,7 @@ use axum::routing::{any, get, post};
 use crate::engine::Engine;
 use crate::settings::{ForwardedHeaders, Peers, Token};
 use crate::telemetry::{Metrics, Seldom, WorkerMetrics};
-pub use body::read as read_body;
+pub use body::{PATIENCE, read as read_body};
 pub use check::admit;
 pub use listener::Listener;
 pub use problem::Problem;

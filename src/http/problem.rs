@@ -65,8 +65,7 @@ impl Problem {
     /// 503: what the service serves by is still to be read.
     #[must_use]
     pub fn unready() -> Self {
-        let detail =
-            "what is declared here has not been read yet: Redis has not answered since the start";
+        let detail = "what is declared here is not in use yet: Redis has not answered since the start, or it does not fit the catalog file; the service's log says which";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
     }
 

@@ -123,6 +123,13 @@ impl Limit {
         &self.label
     }
 
+    /// Whether a catalog lists it by this name: not where it was made for one check, as of a method that a
+    /// `*` stands for. Such a one never comes again.
+    #[must_use]
+    pub fn is_declared(&self) -> bool {
+        Arc::ptr_eq(&self.name, &self.label)
+    }
+
     /// What it counts.
     #[must_use]
     pub fn unit(&self) -> &Unit {

@@ -36,7 +36,7 @@ impl Seldom {
         // Ahead of the clock, so that the first is due at once.
         let now = boot_clock().as_secs() + EVERY;
         let last = self.0.load(Ordering::Relaxed);
-        let order = (Ordering::Relaxed, Ordering::Relaxed);
-        now >= last + EVERY && self.0.compare_exchange(last, now, order.0, order.1).is_ok()
+        let is_due = now >= last + EVERY;
+        is_due && self.0.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }

@@ -100,7 +100,7 @@ fn one_bad_row_fails_only_its_own_check() {
 #[test]
 fn garbage_behind_a_row_fails_no_check_that_does_not_meet_it() {
     with_lane(|server, lane| async move {
-        let limit = limit("l", "1/h", 5);
+        let (unknown, limit) = (limit("unknown", "1/h", 5), limit("l", "1/h", 5));
         assert!(lane.judge(&one("torn", &limit, 1), soon()).await.is_ok());
         let key = Subject::policy("p", "torn").redis_key();
         let append = redis::cmd("APPEND").arg(&key).arg(&b"abc"[..]).to_owned();
@@ -110,7 +110,6 @@ fn garbage_behind_a_row_fails_no_check_that_does_not_meet_it() {
             assert!(answer.unwrap().verdict.allowed);
         }
         // What lies behind the garbage cannot be found; that is this check's alone, too.
-        let unknown = super::lane::limit("unknown", "1/h", 5);
         let checks = [one("a", &limit, 1), one("torn", &unknown, 1)];
         let [whole, torn] = &lane.judge_all(&checks, soon()).await[..] else { unreachable!() };
         assert!(whole.is_ok() && matches!(torn, Err(Error::BadRow(_))), "{torn:?}");
@@ -224,7 +223,8 @@ fn as_many_subjects_as_a_call_can_have_are_judged_and_see_their_own_writes() {
 #[test]
 fn what_a_lease_gave_for_a_check_that_nobody_waits_for_any_more_goes_back() {
     with_lane(|server, lane| async move {
-        let throttle = Throttle::new("1000/s".parse().unwrap(), 2_000).unwrap();
+        // Full again in a moment, and never as much as a thousand checks would take.
+        let throttle = Throttle::new("100000/s".parse().unwrap(), 2_000).unwrap();
         let leased = Limit::new("leased", Unit::requests(), Rule::Throttle(throttle), false);
         let leased = Arc::new(leased.leased_ahead());
         let (one_unit, twenty) = (one("a", &leased, 1), one("a", &leased, 20));

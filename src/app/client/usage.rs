@@ -60,7 +60,7 @@ enum Correction {
     Grant(Amount),
     /// Takes back what was counted and not used; not to be repeated where no answer came
     Refund(Amount),
-    /// Lets all of the key's limits by this plan begin anew
+    /// Lets all of the key's limits by this plan begin anew, but for methods that only a `*` names
     Reset(Whose),
 }
 

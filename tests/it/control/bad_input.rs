@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{TOKEN, as_bearer, call, node, plan_and_key};
+use crate::support::http;
 
 #[test]
 fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
@@ -34,6 +35,7 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         ("POST", "/apikeys", r#"{"name":"a\nb"}"#.into()),
         ("POST", "/restapis", r#"{"name":"a\u0000"}"#.into()),
         ("PATCH", &plans, patch("/name", "a\u{0}")),
+        ("PATCH", &plans, patch("/name", "a\nb")),
         ("POST", "/apikeys", "[]".into()),
         ("PATCH", &plans, "[]".into()),
         ("PATCH", &key, "[]".into()),
@@ -106,6 +108,9 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         assert!(answer.body.contains(says), "{answer:?}");
     }
     assert_eq!(everything(), before);
+    // What AWS' clients send as a document of many lines is one.
+    let policy = "{\n\t\"Statement\": []\n}\n".repeat(100);
+    call(&node, "POST", "/restapis", json!({"name": "b", "policy": policy, "description": "a\nb"}));
     assert_eq!(call(&node, "GET", "/apikeys", json!(null))["item"].as_array().unwrap().len(), 1);
     assert_eq!(node.check(json!({"api_key": value})).status, 200);
 }
@@ -154,4 +159,11 @@ fn an_array_is_no_object_however_deep_it_lies() {
         );
     }
     assert_eq!(everything(), before);
+}
+
+#[test]
+fn the_body_of_a_stranger_is_not_waited_for() {
+    let node = node(None, &[]);
+    let begun = "POST /usageplans HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong\r\ncontent-length: 50\r\nconnection: close\r\n\r\n{";
+    assert_eq!(http::raw(node.admin(), begun.as_bytes()).unwrap().status, 401);
 }

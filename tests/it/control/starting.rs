@@ -31,12 +31,10 @@ fn a_node_whose_file_does_not_fit_what_is_declared_is_not_ready_and_refuses_nobo
     let redis = RedisServer::start();
     let store = ["--store", &redis.url()];
     let first = node(Some(FITS), &store);
-    let plan = json!({"name": "p", "apiStages": [{"apiId": "pets", "stage": "prod"}]});
-    let plan = call(&first, "POST", "/usageplans", plan)["id"].clone();
-    let key = call(&first, "POST", "/apikeys", json!({"name": "k", "enabled": true}));
-    let path = format!("/usageplans/{}/keys", plan.as_str().unwrap());
-    call(&first, "POST", &path, json!({"keyId": key["id"], "keyType": "API_KEY"}));
-    let ask = json!({"api_key": key["value"], "api": "pets", "stage": "prod"});
+    let (_, value, plan) = plan_and_key(&first, 1_000_000);
+    let served = json!([{"op": "add", "path": "/apiStages", "value": "pets:prod"}]);
+    call(&first, "PATCH", &format!("/usageplans/{plan}"), json!({"patchOperations": served}));
+    let ask = json!({"api_key": value, "api": "pets", "stage": "prod"});
     assert_eq!(first.check(ask.clone()).status, 200);
     let late = Node::with_catalog(&FITS.replace("id: pets", "id: cats"), &store);
     eventually("it has seen what is declared", || late.log().contains("not in use"));

@@ -1,10 +1,13 @@
 //! What makes no sense: a clear status or the peer's answer, never a panic, and nothing charged.
 
+use std::time::Duration;
+
 use tollgate::grpc::proto::rate_limit_response::Code;
 use tonic::Request;
 
 use super::{CONFIG, costs, serve};
 use crate::support::grpc::{descriptor, request};
+use crate::support::http;
 
 #[test]
 fn requests_that_make_no_sense_are_refused_by_member_and_charge_nothing() {
@@ -58,6 +61,14 @@ fn messages_that_are_none_or_too_large_are_refused() {
     assert_eq!(large.code(), tonic::Code::OutOfRange, "{large:?}");
     let unknown = served.client.call::<Bytes, Bytes>("/a.B/C", Request::new(Bytes::default()));
     assert_eq!(unknown.unwrap_err().code(), tonic::Code::Unimplemented);
+    assert!(served.passes(&[("user", "x")]), "it serves on");
+}
+
+#[test]
+fn a_message_in_json_that_never_ends_is_cut_off() {
+    let served = serve(CONFIG, &[]);
+    let begun = b"POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{";
+    assert!(http::stall(served.node.address(), begun, Duration::from_mins(1)));
     assert!(served.passes(&[("user", "x")]), "it serves on");
 }
 

@@ -93,8 +93,7 @@ impl Leases {
     /// each would end what was leased for the one before.
     pub(super) fn concern(charge: &Charge) -> bool {
         let limit = &charge.limit;
-        let is_declared = Arc::ptr_eq(limit.name(), limit.label());
-        limit.leased() && charge.cost > 0 && !limit.shadow() && is_declared
+        limit.leased() && charge.cost > 0 && !limit.shadow() && limit.is_declared()
     }
 
     /// Takes `charge` from a lease if there is one, and notes the demand. `now` is Redis' clock as
