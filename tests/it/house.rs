@@ -62,14 +62,14 @@ fn modules_use_those_before_them_and_never_those_after() {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_fits_in_a_head() {
+fn every_file_says_what_it_is_and_is_short() {
     let of = [("src", "rs", "//!"), ("tests", "rs", "//!"), ("lua", "lua", "--")];
     for (folder, extension, header) in of {
         for file in files(folder, extension) {
             let text = fs::read_to_string(&file).unwrap();
             assert!(text.starts_with(header), "{} does not say what it is", file.display());
             let lines = text.lines().count();
-            assert!(lines <= 300, "{} has {lines} lines", file.display());
+            assert!(lines <= 400, "{} has {lines} lines", file.display());
         }
     }
 }
