@@ -20,11 +20,11 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: Serve,
+    serve: ServeArgs,
 }
 
 #[derive(Args)]
-struct Serve {
+struct ServeArgs {
     /// TOML file with settings, weaker than the environment and the flags
     #[arg(long, value_name = "FILE", env = "TOLLGATE_CONFIG")]
     config: Option<PathBuf>,
@@ -35,7 +35,7 @@ struct Serve {
 #[derive(Subcommand)]
 enum Command {
     /// Serves checks until SIGTERM; SIGHUP reloads the catalog
-    Serve(Box<Serve>),
+    Serve(Box<ServeArgs>),
     /// Checks a catalog file, or limits for Envoy, and says what is wrong with them
     Validate {
         /// The catalog
@@ -55,29 +55,29 @@ enum Command {
         store: String,
     },
     /// Asks a running service for one check; exits with 0 where allowed, 1 where not
-    Check(Box<client::check::Question>),
+    Check(Box<client::check::CheckArgs>),
     /// Asks a running service whether it is ready; exits with 0 where it is, 1 where not
     Ready {
         /// The service to ask
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
         url: String,
         #[command(flatten)]
-        trust: client::Trust,
+        tls_options: client::TlsOptions,
     },
     /// Imports limits that another service was configured with
-    Import(import::Import),
+    Import(import::ImportArgs),
     /// API keys of a running service: list, show, create, enable, disable, delete
-    Keys(client::keys::Keys),
+    Keys(client::keys::KeysArgs),
     /// Usage plans of a running service: list, show
-    Plans(client::plans::Plans),
+    Plans(client::plans::PlansArgs),
     /// Compares a catalog file with what a running service declares; exits with 1 where they differ
-    Diff(client::apply::Diff),
+    Diff(client::apply::DiffArgs),
     /// Makes a running service declare what a catalog file does
-    Apply(client::apply::Apply),
+    Apply(client::apply::ApplyArgs),
     /// Writes what a running service's admin API declares as a catalog file
-    Export(client::export::Export),
+    Export(client::export::ExportArgs),
     /// What keys of a running service have used by day, and corrections of it
-    Usage(client::usage::Usage),
+    Usage(client::usage::UsageArgs),
     /// Judges decisions written with --record again, by the reference; of all nodes together
     Replay {
         /// The records
@@ -88,16 +88,16 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
+    let result = match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
         Command::Serve(serve) => run_serve(*serve).map(|()| true),
         Command::Validate { file, envoy_config, store } => {
             let catalog = file.as_deref().map_or(Ok(()), |file| validate(file, &store));
             let envoy = || envoy_config.as_deref().map_or(Ok(()), validate_envoy);
             catalog.and_then(|()| envoy()).map(|()| true)
         }
-        Command::Check(question) => block_on(client::check::check(&question)),
-        Command::Ready { url, trust } => block_on(client::check::ready(&url, &trust)),
-        Command::Import(wanted) => import::run(&wanted).map_err(Into::into),
+        Command::Check(args) => block_on(client::check::check(&args)),
+        Command::Ready { url, tls_options } => block_on(client::check::ready(&url, &tls_options)),
+        Command::Import(args) => import::run(&args).map_err(Into::into),
         Command::Keys(keys) => block_on(client::keys::run(&keys)),
         Command::Plans(plans) => block_on(client::plans::run(&plans)),
         Command::Diff(diff) => block_on(client::apply::diff(&diff)),
@@ -106,7 +106,7 @@ fn main() -> ExitCode {
         Command::Usage(usage) => block_on(client::usage::run(&usage)),
         Command::Replay { files } => replay(&files).map(|()| true),
     };
-    match done {
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -116,9 +116,9 @@ fn main() -> ExitCode {
     }
 }
 
-type Failure = Box<dyn std::error::Error>;
+type CliError = Box<dyn std::error::Error>;
 
-fn run_serve(serve: Serve) -> Result<(), Failure> {
+fn run_serve(serve: ServeArgs) -> Result<(), CliError> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -128,9 +128,9 @@ fn run_serve(serve: Serve) -> Result<(), Failure> {
     Ok(app::serve(settings)?)
 }
 
-fn validate(file: &std::path::Path, store: &str) -> Result<(), Failure> {
-    let counters = app::counters(store, false)?;
-    let catalog = control::read_catalog(file, counters)?;
+fn validate(file: &std::path::Path, store: &str) -> Result<(), CliError> {
+    let layout = app::counter_layout(store, false)?;
+    let catalog = control::read_catalog(file, layout)?;
     let mut out = std::io::stdout();
     for warning in catalog.warnings() {
         writeln!(out, "warning: {warning}")?;
@@ -145,7 +145,7 @@ fn validate(file: &std::path::Path, store: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn validate_envoy(path: &std::path::Path) -> Result<(), Failure> {
+fn validate_envoy(path: &std::path::Path) -> Result<(), CliError> {
     let domains = control::read_domains(path)?;
     let mut out = std::io::stdout();
     for warning in domains.warnings() {
@@ -155,7 +155,7 @@ fn validate_envoy(path: &std::path::Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn replay(files: &[PathBuf]) -> Result<(), Failure> {
+fn replay(files: &[PathBuf]) -> Result<(), CliError> {
     let read = |file: &PathBuf| {
         std::fs::read_to_string(file)
             .map_err(|error| format!("cannot read {}: {error}", file.display()))
@@ -166,7 +166,9 @@ fn replay(files: &[PathBuf]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn block_on<T, E: Into<Failure>>(asked: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
+fn block_on<T, E: Into<CliError>>(
+    command: impl Future<Output = Result<T, E>>,
+) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(asked).map_err(Into::into)
+    runtime.block_on(command).map_err(Into::into)
 }

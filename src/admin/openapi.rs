@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use crate::http::openapi;
 
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::json(include_str!("openapi.yaml")));
+static DOCUMENT: LazyLock<Bytes> =
+    LazyLock::new(|| openapi::yaml_to_json(include_str!("openapi.yaml")));
 
 pub(super) async fn document() -> Response {
-    openapi::answer(&DOCUMENT)
+    openapi::document_response(&DOCUMENT)
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::greeting::Addresses;
-use super::{Failure, Parts};
+use super::banner::ListenAddresses;
+use super::{ServiceParts, StartError};
 use crate::admin::{self, Admin};
 use crate::grpc::Health;
-use crate::http::{Listener, Protocol, Server, Shared, Worker};
+use crate::http::{ConnectionWorker, HttpServer, Listener, NodeState, Protocol};
 use crate::settings::TlsFiles;
 use crate::store::Memory;
 use crate::time::SystemClock;
@@ -20,25 +20,25 @@ use crate::tls::Tls;
 const MAX_ADMIN_CONNECTIONS: usize = 256;
 
 /// A listener and who serves its connections.
-type Served = (Listener, Server);
+type BoundServer = (Listener, HttpServer);
 
 /// All listeners of the service.
 pub(super) struct Listeners {
-    http: Served,
-    grpc: Option<Served>,
-    admin: Option<Served>,
+    http: BoundServer,
+    grpc: Option<BoundServer>,
+    admin: Option<BoundServer>,
     health: Health,
 }
 
 impl Listeners {
     /// Opens those that have something to serve.
-    pub(super) fn open(parts: &Parts, shared: &Arc<Shared>) -> Result<Self, Failure> {
-        let most = parts.settings.max_connections;
+    pub(super) fn open(parts: &ServiceParts, shared: &Arc<NodeState>) -> Result<Self, StartError> {
+        let max_connections = parts.settings.max_connections;
         let open = |address, flag, protocol, tls| {
-            let tls = load(tls, protocol, parts)?;
-            Ok::<_, Failure>((
+            let tls = load_tls(tls, protocol, parts)?;
+            Ok::<_, StartError>((
                 bind(address, flag)?,
-                Server::new(protocol, most, Arc::clone(shared), tls),
+                HttpServer::new(protocol, max_connections, Arc::clone(shared), tls),
             ))
         };
         let settings = &parts.settings;
@@ -46,7 +46,7 @@ impl Listeners {
         let grpc = parts.domains.is_some().then(|| {
             open(settings.listen_grpc, "--listen-grpc", Protocol::Http2, settings.tls.as_ref())
         });
-        let (grpc, admin) = (grpc.transpose()?, admin(parts, shared)?);
+        let (grpc, admin) = (grpc.transpose()?, open_admin(parts, shared)?);
         Ok(Self { http, grpc, admin, health: Health::default() })
     }
 
@@ -57,14 +57,14 @@ impl Listeners {
     }
 
     /// One more worker: for checks, and for Envoy where that is served.
-    pub(super) fn worker(&mut self) -> (Worker, Option<(Worker, Health)>) {
-        let grpc = self.grpc.as_mut().map(|(_, server)| (server.worker(), self.health.clone()));
-        (self.http.1.worker(), grpc)
+    pub(super) fn worker(&mut self) -> (ConnectionWorker, Option<(ConnectionWorker, Health)>) {
+        let grpc = self.grpc.as_mut().map(|(_, server)| (server.add_worker(), self.health.clone()));
+        (self.http.1.add_worker(), grpc)
     }
 
-    pub(super) fn addresses(&self) -> Addresses {
-        let address = |served: &Option<Served>| served.as_ref().map(|(at, _)| at.address());
-        Addresses {
+    pub(super) fn addresses(&self) -> ListenAddresses {
+        let address = |bound: &Option<BoundServer>| bound.as_ref().map(|(at, _)| at.address());
+        ListenAddresses {
             http: self.http.0.address(),
             grpc: address(&self.grpc),
             admin: address(&self.admin),
@@ -79,7 +79,7 @@ impl Listeners {
     /// Serves until `stop` resolves, and then what is in flight.
     pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
         let (stopped, stopping) = watch::channel(());
-        let beside: Vec<_> = [self.grpc, self.admin]
+        let others: Vec<_> = [self.grpc, self.admin]
             .into_iter()
             .flatten()
             .map(|(listener, server)| {
@@ -93,40 +93,44 @@ impl Listeners {
             drop(stopped);
         };
         server.run(listener, stop).await;
-        for server in beside {
+        for server in others {
             let _panicked = server.await;
         }
     }
 }
 
-fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, Failure> {
-    Listener::bind(address).map_err(|why| Failure::Listen(address, why, flag))
+fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, StartError> {
+    Listener::bind(address).map_err(|why| StartError::Listen(address, why, flag))
 }
 
-fn load(
+fn load_tls(
     files: Option<&TlsFiles>,
     protocol: Protocol,
-    parts: &Parts,
-) -> Result<Option<Arc<Tls>>, Failure> {
+    parts: &ServiceParts,
+) -> Result<Option<Arc<Tls>>, StartError> {
     let Some(files) = files.cloned() else { return Ok(None) };
-    let tls = Tls::load(files, protocol.name(), Arc::clone(&parts.metrics))?;
+    let tls = Tls::load(files, protocol.alpn_name(), Arc::clone(&parts.metrics))?;
     Ok(Some(Arc::new(tls)))
 }
 
 /// The admin API's listener, where there is a credential for it. It has no worker of its own: few
 /// ask, and none of them waits for a check.
-fn admin(parts: &Parts, shared: &Arc<Shared>) -> Result<Option<Served>, Failure> {
+fn open_admin(
+    parts: &ServiceParts,
+    shared: &Arc<NodeState>,
+) -> Result<Option<BoundServer>, StartError> {
     // Also where nobody may ask yet: files that cannot be used are said at once.
-    let tls = load(parts.settings.admin_tls.as_ref(), Protocol::Http1, parts)?;
+    let tls = load_tls(parts.settings.admin_tls.as_ref(), Protocol::Http1, parts)?;
     if !parts.settings.admin.are_set() {
         return Ok(None);
     }
     let listener = bind(parts.settings.listen_admin, "--listen-admin")?;
-    let mut server = Server::new(Protocol::Http1, MAX_ADMIN_CONNECTIONS, Arc::clone(shared), tls);
+    let mut server =
+        HttpServer::new(Protocol::Http1, MAX_ADMIN_CONNECTIONS, Arc::clone(shared), tls);
     let failures = Memory::new(Arc::new(SystemClock));
     tokio::spawn(failures.clone().sweep_forever(|_| ()));
-    let (editors, counts) = (parts.editors.clone(), parts.counts.clone());
-    let admin = Admin::new(editors, counts, parts.settings.admin.clone(), failures);
-    tokio::spawn(server.worker().run(admin::router(admin)));
+    let (editors, counter_store) = (parts.editors.clone(), parts.counter_store.clone());
+    let admin = Admin::new(editors, counter_store, parts.settings.admin.clone(), failures);
+    tokio::spawn(server.add_worker().run(admin::router(admin)));
     Ok(Some((listener, server)))
 }

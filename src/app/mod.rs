@@ -2,8 +2,8 @@
 //!
 //! Nothing is decided here; this is where the parts meet.
 
+mod banner;
 pub mod client;
-mod greeting;
 pub mod import;
 mod listeners;
 mod signals;
@@ -19,7 +19,7 @@ use signals::Signals;
 use crate::catalog::Counters;
 use crate::control::{Directory, Editors, Live, LiveDomains, Seal, Sync};
 use crate::engine::{Fallback, Recorder};
-use crate::http::Shared;
+use crate::http::NodeState;
 use crate::settings::Settings;
 use crate::store::{Counts, Embedded, Memory, Redis, RedisOptions, RedisUrl, Registry};
 use crate::telemetry::{Metrics, Seldom};
@@ -29,7 +29,7 @@ use crate::webhook::{Thresholds, Webhooks};
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum StartError {
     /// The catalog file cannot be used.
     #[error("{0}")]
     Catalog(#[from] crate::control::Unusable),
@@ -57,7 +57,7 @@ pub enum Failure {
 }
 
 /// What the engines of all workers are made from.
-struct Parts {
+struct ServiceParts {
     live: Arc<Live>,
     /// Envoy's limits, where there are any.
     domains: Option<Arc<LiveDomains>>,
@@ -68,7 +68,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     recorder: Option<Recorder>,
     settings: Settings,
-    counts: Counts,
+    counter_store: Counts,
     thresholds: Option<Arc<Thresholds>>,
 }
 
@@ -77,34 +77,35 @@ struct Parts {
 /// # Errors
 /// Where something that is needed from the start is not there. Redis is not: a store that cannot
 /// be reached is waited for while serving.
-pub fn serve(settings: Settings) -> Result<(), Failure> {
+pub fn serve(settings: Settings) -> Result<(), StartError> {
     let metrics = Arc::new(Metrics::new());
-    let counters = counters(settings.store.reveal(), settings.record.is_some())?;
-    let live = Live::load(settings.catalog.clone(), counters, Arc::clone(&metrics))?;
+    let layout = counter_layout(settings.store.reveal(), settings.record.is_some())?;
+    let live = Live::load(settings.catalog.clone(), layout, Arc::clone(&metrics))?;
     let live = Arc::new(live);
     let domains = settings.envoy_config.clone();
     let domains = domains.map(|path| LiveDomains::load(path, Arc::clone(&metrics)));
     let domains = domains.transpose()?.map(Arc::new);
-    let (recorder, record) = match &settings.record {
+    let (recorder, recorder_thread) = match &settings.record {
         None => (None, None),
         Some(path) => {
-            let opened = Recorder::open(path).map_err(|why| Failure::Record(path.clone(), why))?;
+            let opened =
+                Recorder::open(path).map_err(|why| StartError::Record(path.clone(), why))?;
             (Some(opened.0), Some(opened.1))
         }
     };
-    let counts = counts(&settings, &metrics)?;
+    let counter_store = open_counter_store(&settings, &metrics)?;
     let local = Memory::new(Arc::new(SystemClock));
-    let redis = match &counts {
+    let redis = match &counter_store {
         Counts::Redis(redis) => Some(Arc::clone(redis)),
         Counts::Memory(_) => None,
     };
     let fallback = Arc::new(Fallback::new(local.clone(), redis));
-    let registry = match &counts {
+    let registry = match &counter_store {
         Counts::Redis(redis) => Registry::Redis(Arc::clone(redis)),
         Counts::Memory(_) => Registry::Embedded(Arc::new(match &settings.data_dir {
             None => Embedded::in_memory(),
             Some(folder) => {
-                Embedded::open(folder).map_err(|why| Failure::DataDir(folder.clone(), why))?
+                Embedded::open(folder).map_err(|why| StartError::DataDir(folder.clone(), why))?
             }
         })),
     };
@@ -113,8 +114,9 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
     let seal = Arc::new(Seal::new(&settings.key_encryption_keys.0));
     let editors = Editors { registry, live: Arc::clone(&live), sync: Arc::clone(&sync), seal };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let webhooks = runtime.block_on(async { webhooks::start(&settings, &counts, &metrics) })?;
-    let parts = Arc::new(Parts {
+    let webhooks =
+        runtime.block_on(async { webhooks::start(&settings, &counter_store, &metrics) })?;
+    let parts = Arc::new(ServiceParts {
         thresholds: webhooks.as_ref().map(Webhooks::thresholds),
         live,
         domains,
@@ -125,40 +127,39 @@ pub fn serve(settings: Settings) -> Result<(), Failure> {
         metrics,
         recorder,
         settings,
-        counts,
+        counter_store,
     });
-    let served = runtime.block_on(run(&parts, local, webhooks));
-    if let Counts::Memory(memory) = &parts.counts
+    let result = runtime.block_on(run(&parts, local, webhooks));
+    if let Counts::Memory(memory) = &parts.counter_store
         && let Err(error) = memory.save()
     {
         tracing::error!(%error, "counters were not saved, and are lost");
     }
     drop(parts);
-    if let Some(thread) = record {
+    if let Some(thread) = recorder_thread {
         let _panicked = thread.join();
     }
-    served
+    result
 }
 
 /// How a store keeps counters, by its address; with a record nothing is leased.
 ///
 /// # Errors
 /// Where the address says no store.
-pub fn counters(store: &str, records: bool) -> Result<Counters, Failure> {
+pub fn counter_layout(store: &str, records: bool) -> Result<Counters, StartError> {
     if store == "memory" || !store.parse::<RedisUrl>()?.is_cluster() {
         return Ok(Counters::Together);
     }
     Ok(Counters::Apart { leases: !records })
 }
 
-fn counts(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, Failure> {
+fn open_counter_store(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, StartError> {
     if settings.store.is_memory() {
         let clock = Arc::new(SystemClock);
         let memory = match &settings.data_dir {
             None => Memory::new(clock),
-            Some(folder) => {
-                Memory::open(folder, clock).map_err(|why| Failure::DataDir(folder.clone(), why))?
-            }
+            Some(folder) => Memory::open(folder, clock)
+                .map_err(|why| StartError::DataDir(folder.clone(), why))?,
         };
         return Ok(Counts::Memory(memory));
     }
@@ -173,16 +174,20 @@ fn counts(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, Failure
     Ok(Counts::Redis(Redis::new(&options, Arc::clone(metrics))?))
 }
 
-async fn run(parts: &Arc<Parts>, local: Memory, webhooks: Option<Webhooks>) -> Result<(), Failure> {
+async fn run(
+    parts: &Arc<ServiceParts>,
+    local: Memory,
+    webhooks: Option<Webhooks>,
+) -> Result<(), StartError> {
     let signals = Signals::install()?;
-    raise_open_files();
-    prepare_store(parts, local).await;
-    let shared = Arc::new(Shared {
+    raise_open_file_limit();
+    start_store_tasks(parts, local).await;
+    let shared = Arc::new(NodeState {
         check_token: parts.settings.check_token.clone(),
         trusted_peers: parts.settings.trusted_peers.clone(),
         forwarded_headers: parts.settings.forwarded_headers,
         metrics: Arc::clone(&parts.metrics),
-        misasked: Seldom::default(),
+        gateway_warning: Seldom::default(),
         draining: AtomicBool::new(false),
     });
     let mut listeners = Listeners::open(parts, &shared)?;
@@ -197,20 +202,20 @@ async fn run(parts: &Arc<Parts>, local: Memory, webhooks: Option<Webhooks>) -> R
     }
     tokio::spawn(Arc::clone(&parts.sync).look_forever());
     let reload = watch_files(parts, listeners.tls());
-    greeting::greet(&listeners.addresses(), &parts.settings);
+    banner::print_banner(&listeners.addresses(), &parts.settings);
     let health = listeners.health();
-    health.tell(true).await;
+    health.set_serving(true).await;
     let stop = async {
-        let urgent = signals.obey(reload).await;
+        let urgent = signals.wait_for_stop(reload).await;
         shared.draining.store(true, Ordering::Relaxed);
-        health.tell(false).await;
+        health.set_serving(false).await;
         if !urgent {
             tracing::info!("draining: not ready, and stopping in {:?}", parts.settings.drain_delay);
             tokio::time::sleep(parts.settings.drain_delay).await;
         }
     };
     listeners.serve(stop).await;
-    if let Counts::Redis(redis) = &parts.counts {
+    if let Counts::Redis(redis) = &parts.counter_store {
         redis.leave().await;
     }
     for worker in workers {
@@ -224,10 +229,10 @@ async fn run(parts: &Arc<Parts>, local: Memory, webhooks: Option<Webhooks>) -> R
 }
 
 /// Reaches for Redis, and starts what keeps the store in order.
-async fn prepare_store(parts: &Parts, local: Memory) {
+async fn start_store_tasks(parts: &ServiceParts, local: Memory) {
     let metrics = Arc::clone(&parts.metrics);
     let rows = move |rows| metrics.memory_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
-    match &parts.counts {
+    match &parts.counter_store {
         Counts::Memory(memory) => {
             tokio::spawn(memory.clone().sweep_forever(rows));
             tokio::spawn(memory.clone().save_forever());
@@ -244,7 +249,7 @@ async fn prepare_store(parts: &Parts, local: Memory) {
 
 /// Watches every file that is read again when it has changed; what this returns reads all of them
 /// again.
-fn watch_files(parts: &Parts, tls: Vec<Arc<Tls>>) -> impl Fn() + Clone + use<> {
+fn watch_files(parts: &ServiceParts, tls: Vec<Arc<Tls>>) -> impl Fn() + Clone + use<> {
     let (live, domains) = (Arc::clone(&parts.live), parts.domains.clone());
     tokio::spawn(Arc::clone(&live).watch());
     if let Some(domains) = &domains {
@@ -265,7 +270,7 @@ fn watch_files(parts: &Parts, tls: Vec<Arc<Tls>>) -> impl Fn() + Clone + use<> {
 }
 
 /// As many connections as the system allows: each is an open file.
-fn raise_open_files() {
+fn raise_open_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -20,7 +20,10 @@ impl Signals {
 
     /// Calls `reload`, which may block, on every SIGHUP, until SIGTERM (`false`) or SIGINT (`true`:
     /// whoever pressed Ctrl-C will not wait).
-    pub(super) async fn obey(mut self, reload: impl Fn() + Clone + Send + 'static) -> bool {
+    pub(super) async fn wait_for_stop(
+        mut self,
+        reload: impl Fn() + Clone + Send + 'static,
+    ) -> bool {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return false,

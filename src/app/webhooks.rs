@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Failure;
+use super::StartError;
 use crate::settings::Settings;
 use crate::store::{Counts, EmbeddedOutbox, Outbox};
 use crate::telemetry::Metrics;
@@ -11,17 +11,17 @@ use crate::webhook::Webhooks;
 /// Begins to note and deliver; it has to be within a runtime.
 pub(super) fn start(
     settings: &Settings,
-    counts: &Counts,
+    counter_store: &Counts,
     metrics: &Arc<Metrics>,
-) -> Result<Option<Webhooks>, Failure> {
-    let Some(wanted) = &settings.webhook else { return Ok(None) };
-    let outbox = match (counts, &settings.data_dir) {
+) -> Result<Option<Webhooks>, StartError> {
+    let Some(webhook) = &settings.webhook else { return Ok(None) };
+    let outbox = match (counter_store, &settings.data_dir) {
         (Counts::Redis(redis), _) => Outbox::Redis(Arc::clone(redis)),
         (Counts::Memory(_), None) => Outbox::Embedded(Arc::new(EmbeddedOutbox::in_memory())),
         (Counts::Memory(_), Some(folder)) => Outbox::Embedded(Arc::new(
-            EmbeddedOutbox::open(folder).map_err(|why| Failure::DataDir(folder.clone(), why))?,
+            EmbeddedOutbox::open(folder).map_err(|why| StartError::DataDir(folder.clone(), why))?,
         )),
     };
-    let started = Webhooks::start(wanted, outbox, Arc::clone(metrics));
-    started.map(Some).map_err(Failure::Webhooks)
+    let started = Webhooks::start(webhook, outbox, Arc::clone(metrics));
+    started.map(Some).map_err(StartError::Webhooks)
 }

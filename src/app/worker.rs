@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::Parts;
+use super::ServiceParts;
 use crate::engine::{self, Engine};
-use crate::grpc::{self, Envoy, Health};
-use crate::http::{self, Node, Shared, Worker};
+use crate::grpc::{self, EnvoyService, Health};
+use crate::http::{self, ConnectionWorker, NodeState, WorkerState};
 use crate::store::{Counts, Store};
 use crate::telemetry::WorkerMetrics;
 
 /// Starts a worker. With `grpc` it serves Envoy too.
 pub(super) fn start(
     number: usize,
-    worker: Worker,
-    grpc: Option<(Worker, Health)>,
-    parts: Arc<Parts>,
-    shared: Arc<Shared>,
+    worker: ConnectionWorker,
+    grpc: Option<(ConnectionWorker, Health)>,
+    parts: Arc<ServiceParts>,
+    shared: Arc<NodeState>,
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
@@ -25,17 +25,17 @@ pub(super) fn start(
 }
 
 async fn run(
-    worker: Worker,
-    grpc: Option<(Worker, Health)>,
-    parts: Arc<Parts>,
-    shared: Arc<Shared>,
+    worker: ConnectionWorker,
+    grpc: Option<(ConnectionWorker, Health)>,
+    parts: Arc<ServiceParts>,
+    shared: Arc<NodeState>,
 ) {
-    let store = match &parts.counts {
+    let store = match &parts.counter_store {
         Counts::Memory(memory) => Store::Memory(memory.clone()),
         Counts::Redis(redis) => Store::Redis(redis.lane().await),
     };
     let metrics = WorkerMetrics::new(&parts.metrics);
-    let engine = Engine::new(engine::Parts {
+    let engine = Engine::new(engine::EngineParts {
         live: Arc::clone(&parts.live),
         directory: Arc::clone(&parts.directory),
         store: store.clone(),
@@ -46,11 +46,11 @@ async fn run(
         thresholds: parts.thresholds.clone(),
         denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
     });
-    let node = Arc::new(Node { engine, metrics, shared });
-    let mut router = http::router(Arc::clone(&node));
+    let state = Arc::new(WorkerState { engine, metrics, shared });
+    let mut router = http::router(Arc::clone(&state));
     let envoy = parts.domains.as_ref().map(|domains| {
-        Arc::new(Envoy {
-            node,
+        Arc::new(EnvoyService {
+            state,
             domains: Arc::clone(domains),
             on_store_failure: parts.settings.envoy_on_store_failure,
         })

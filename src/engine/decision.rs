@@ -28,7 +28,7 @@ pub enum DecidedBy {
 }
 
 impl DecidedBy {
-    pub(super) fn store(store: &Store) -> Self {
+    pub(super) fn from_store(store: &Store) -> Self {
         match store {
             Store::Memory(_) => Self::Memory,
             Store::Redis(_) => Self::Redis,
@@ -50,7 +50,7 @@ impl DecidedBy {
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum DecisionStatus {
     /// Every limit had room.
     Allowed,
     /// A limit has no room now.
@@ -63,11 +63,11 @@ pub enum Status {
 
 /// One limit as the check found it.
 #[derive(Clone, Debug)]
-pub struct Judged {
+pub struct LimitOutcome {
     /// The limit.
     pub limit: Arc<Limit>,
     /// How it stands.
-    pub standing: Standing,
+    pub status: Standing,
     /// Whether the check is refused because of this limit.
     pub refuses: bool,
 }
@@ -76,7 +76,7 @@ pub struct Judged {
 #[derive(Clone, Debug)]
 pub struct Decision {
     /// How it ended.
-    pub status: Status,
+    pub status: DecisionStatus,
     /// The first limit that refuses, by name.
     pub violated: Option<Arc<str>>,
     /// Until every limit has room for this very cost.
@@ -86,7 +86,7 @@ pub struct Decision {
     /// The plan by which it was judged.
     pub plan: Option<Arc<str>>,
     /// Every limit judged, in order, without meters; empty where the store did not judge.
-    pub limits: SmallVec<[Judged; 2]>,
+    pub limits: SmallVec<[LimitOutcome; 2]>,
     /// Who decided.
     pub decided_by: DecidedBy,
 }
@@ -95,26 +95,26 @@ impl Decision {
     /// What a store's verdict means.
     #[must_use]
     pub fn from_verdict(charges: &Charges, verdict: &Verdict, decided_by: DecidedBy) -> Self {
-        let told = charges.iter().zip(&verdict.readings);
-        let told = told.filter(|(charge, _)| !charge.limit.is_meter());
-        let judged = told.map(|(charge, &reading)| {
-            let made = verdict.allowed && algorithm::fits(charge, reading);
-            let standing = algorithm::standing(charge, reading, made, verdict.now);
-            let refuses = !standing.fits
+        let limited = charges.iter().zip(&verdict.readings);
+        let limited = limited.filter(|(charge, _)| !charge.limit.is_meter());
+        let outcomes = limited.map(|(charge, &reading)| {
+            let charged = verdict.allowed && algorithm::fits(charge, reading);
+            let status = algorithm::standing(charge, reading, charged, verdict.now);
+            let refuses = !status.fits
                 && (charge.limit.refuses_alone() || charge.limit.alternative() && !verdict.allowed);
-            Judged { limit: Arc::clone(&charge.limit), standing, refuses }
+            LimitOutcome { limit: Arc::clone(&charge.limit), status, refuses }
         });
-        let limits: SmallVec<[Judged; 2]> = judged.collect();
-        let refusing = limits.iter().filter(|judged| judged.refuses);
+        let limits: SmallVec<[LimitOutcome; 2]> = outcomes.collect();
+        let refusing = limits.iter().filter(|outcome| outcome.refuses);
         // All that refuse alone must have room, and of the alternatives one.
-        let waits = |alone| {
-            let of = move |judged: &&Judged| judged.limit.refuses_alone() == alone;
-            refusing.clone().filter(of).map(|judged| judged.standing.retry_after)
+        let retry_afters = |alone| {
+            let same_kind = move |outcome: &&LimitOutcome| outcome.limit.refuses_alone() == alone;
+            refusing.clone().filter(same_kind).map(|outcome| outcome.status.retry_after)
         };
-        let retry_after = waits(true).max().max(waits(false).min());
-        let violated = refusing.map(|judged| Arc::clone(judged.limit.name())).next();
+        let retry_after = retry_afters(true).max().max(retry_afters(false).min());
+        let violated = refusing.map(|outcome| Arc::clone(outcome.limit.name())).next();
         Self {
-            status: if verdict.allowed { Status::Allowed } else { Status::Refused },
+            status: if verdict.allowed { DecisionStatus::Allowed } else { DecisionStatus::Refused },
             violated,
             retry_after: retry_after.unwrap_or_default(),
             key: None,
@@ -125,7 +125,11 @@ impl Decision {
     }
 
     /// The node's own word: no limit was judged by the store.
-    pub(super) fn bare(status: Status, violated: Option<Arc<str>>, retry_after: Micros) -> Self {
+    pub(super) fn without_limits(
+        status: DecisionStatus,
+        violated: Option<Arc<str>>,
+        retry_after: Micros,
+    ) -> Self {
         Self {
             status,
             violated,
@@ -143,11 +147,11 @@ impl Decision {
         plan: Option<Arc<str>>,
         decided_by: DecidedBy,
     ) -> Self {
-        let bare = Self::bare(Status::TooLarge, Some(violated), Micros::ZERO);
-        Self { key, plan, decided_by, ..bare }
+        let decision = Self::without_limits(DecisionStatus::TooLarge, Some(violated), Micros::ZERO);
+        Self { key, plan, decided_by, ..decision }
     }
 
-    pub(super) fn tell_of(&mut self, key: Option<Arc<ApiKey>>, plan: Option<Arc<str>>) {
+    pub(super) fn set_key_and_plan(&mut self, key: Option<Arc<ApiKey>>, plan: Option<Arc<str>>) {
         self.key = key;
         self.plan = plan;
     }
@@ -155,12 +159,12 @@ impl Decision {
     /// Whether the request may pass.
     #[must_use]
     pub fn allowed(&self) -> bool {
-        self.status == Status::Allowed
+        self.status == DecisionStatus::Allowed
     }
 
     /// The first limit that refuses, where the store judged.
     #[must_use]
-    pub fn violation(&self) -> Option<&Arc<Limit>> {
-        self.limits.iter().find(|judged| judged.refuses).map(|judged| &judged.limit)
+    pub fn violated_limit(&self) -> Option<&Arc<Limit>> {
+        self.limits.iter().find(|outcome| outcome.refuses).map(|outcome| &outcome.limit)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::decision::{Decision, Status};
+use super::decision::{Decision, DecisionStatus};
 use crate::catalog::OnStoreFailure;
 use crate::limit::{Charge, Charges, Limit};
 use crate::store::{Memory, Redis};
@@ -18,7 +18,7 @@ pub struct Fallback {
 }
 
 /// A decision, the metrics label of the limit that refused, and the outcome to count.
-pub struct Fallen {
+pub struct FallbackDecision {
     /// The decision, without any limit's standing.
     pub decision: Decision,
     /// The limit that refused.
@@ -35,51 +35,59 @@ impl Fallback {
     }
 
     /// Decides by `policy`; where nothing is enforced, nothing is refused.
-    pub(super) fn decide(&self, charges: &Charges, policy: OnStoreFailure) -> Fallen {
+    pub(super) fn decide(&self, charges: &Charges, policy: OnStoreFailure) -> FallbackDecision {
         let enforced = charges.iter().any(|charge| !charge.limit.shadow());
         match policy {
             OnStoreFailure::Closed if enforced => {
-                fallen(Status::Unavailable, Outcome::FailedClosed)
+                fallback_decision(DecisionStatus::Unavailable, Outcome::FailedClosed)
             }
             OnStoreFailure::Local if enforced => self.decide_locally(charges),
-            _ => fallen(Status::Allowed, Outcome::FailedOpen),
+            _ => fallback_decision(DecisionStatus::Allowed, Outcome::FailedOpen),
         }
     }
 
-    fn decide_locally(&self, charges: &Charges) -> Fallen {
+    fn decide_locally(&self, charges: &Charges) -> FallbackDecision {
         let nodes = self.redis.as_ref().map_or(1, |redis| redis.live_nodes());
-        let share = |charge: &Charge| {
+        let to_share = |charge: &Charge| {
             let limit = Arc::new(charge.limit.shared_by(nodes));
             Charge { limit, ..*charge }
         };
         // What is decided here is no usage: it was not decided in the store.
         let charges = || charges.iter().filter(|charge| !charge.limit.is_meter());
-        let shares: Charges = charges().map(share).collect();
+        let shares: Charges = charges().map(to_share).collect();
         // What fits into the whole limit, but not into a share.
-        let over = |(share, whole): &(&Charge, &Charge)| {
+        let exceeds_share = |(share, whole): &(&Charge, &Charge)| {
             share.never_fits() && !whole.never_fits() && whole.limit.refuses_alone()
         };
-        if let Some((charge, _)) = shares.iter().zip(charges()).find(over) {
-            let closed = fallen(Status::Unavailable, Outcome::FailedClosed);
-            return closed.because_of(&charge.limit);
+        if let Some((charge, _)) = shares.iter().zip(charges()).find(exceeds_share) {
+            let closed = fallback_decision(DecisionStatus::Unavailable, Outcome::FailedClosed);
+            return closed.with_violated_limit(&charge.limit);
         }
         let answer = self.shares.judge(&shares);
-        let judged = Decision::from_verdict(&shares, &answer.verdict, super::DecidedBy::Fallback);
-        let Some(limit) = judged.violation() else {
-            return fallen(Status::Allowed, Outcome::LocalAllowed);
+        let local = Decision::from_verdict(&shares, &answer.verdict, super::DecidedBy::Fallback);
+        let Some(limit) = local.violated_limit() else {
+            return fallback_decision(DecisionStatus::Allowed, Outcome::LocalAllowed);
         };
-        let decision = Decision::bare(Status::Refused, judged.violated.clone(), judged.retry_after);
-        Fallen { decision, limit: Some(Arc::clone(limit.label())), outcome: Outcome::LocalRefused }
+        let decision = Decision::without_limits(
+            DecisionStatus::Refused,
+            local.violated.clone(),
+            local.retry_after,
+        );
+        FallbackDecision {
+            decision,
+            limit: Some(Arc::clone(limit.label())),
+            outcome: Outcome::LocalRefused,
+        }
     }
 }
 
-fn fallen(status: Status, outcome: Outcome) -> Fallen {
-    let decision = Decision::bare(status, None, crate::time::Micros::ZERO);
-    Fallen { decision, limit: None, outcome }
+fn fallback_decision(status: DecisionStatus, outcome: Outcome) -> FallbackDecision {
+    let decision = Decision::without_limits(status, None, crate::time::Micros::ZERO);
+    FallbackDecision { decision, limit: None, outcome }
 }
 
-impl Fallen {
-    fn because_of(mut self, limit: &Limit) -> Self {
+impl FallbackDecision {
+    fn with_violated_limit(mut self, limit: &Limit) -> Self {
         self.decision.violated = Some(Arc::clone(limit.name()));
         self.limit = Some(Arc::clone(limit.label()));
         self

@@ -17,7 +17,7 @@ impl Engine {
     }
 
     /// Why a check is refused: nobody knows that before there is a catalog.
-    pub(super) fn because(&self, refusal: Refusal) -> Refusal {
+    pub(super) fn refusal_or_unready(&self, refusal: Refusal) -> Refusal {
         if self.is_ready() { refusal } else { Refusal::Unready }
     }
 
@@ -25,7 +25,7 @@ impl Engine {
     pub(super) async fn identify(
         &self,
         client: Option<Client<'_>>,
-        began: Instant,
+        started: Instant,
     ) -> Result<Option<Arc<ApiKey>>, Refusal> {
         let Some(client) = client else { return Ok(None) };
         let now = || self.parts.store.now();
@@ -34,19 +34,19 @@ impl Engine {
             Found::Key(key) => Some(key),
             Found::Nobody => None,
             // Apart, so that the futures of checks whose keys are known stay small.
-            Found::Ask(question) => Box::pin(self.look_up(question, began)).await?,
+            Found::Ask(question) => Box::pin(self.look_up_key(question, started)).await?,
         };
         let unknown = || Refusal::Forbidden { detail: "the API key is unknown".into() };
-        key.map(Some).ok_or_else(|| self.because(unknown()))
+        key.map(Some).ok_or_else(|| self.refusal_or_unready(unknown()))
     }
 
-    async fn look_up(
+    async fn look_up_key(
         &self,
         question: Question,
-        began: Instant,
+        started: Instant,
     ) -> Result<Option<Arc<ApiKey>>, Refusal> {
         let answer = self.parts.directory.ask(question, || self.parts.store.now());
-        let answer = tokio::time::timeout_at(began + self.parts.deadline, answer).await;
+        let answer = tokio::time::timeout_at(started + self.parts.deadline, answer).await;
         answer.unwrap_or(Err(Error::Timeout)).map_err(|error| {
             tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");
             Refusal::Unidentified

@@ -3,11 +3,11 @@
 //! One engine per worker; what they share is behind `Arc`s. HTTP, gRPC and their words are not
 //! known here.
 
-mod beside;
 mod decision;
+mod denial_memo;
+mod descriptors;
 mod fallback;
 mod identity;
-mod memo;
 mod record;
 
 use std::sync::Arc;
@@ -23,19 +23,19 @@ use crate::limit::Charges;
 use crate::store::{Answer, Error, MAX_CHARGES, Store};
 use crate::telemetry::{Outcome, WorkerMetrics};
 use crate::webhook::Thresholds;
-pub use decision::{DecidedBy, Decision, Judged, Status};
-pub use fallback::{Fallback, Fallen};
-use memo::Memo;
-pub use record::{Recorded, Recorder, replay};
+pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
+use denial_memo::DenialMemo;
+pub use fallback::{Fallback, FallbackDecision};
+pub use record::{RecordedDecision, Recorder, replay};
 
 /// Decides the checks of one worker.
 pub struct Engine {
-    parts: Parts,
-    memo: Option<Memo>,
+    parts: EngineParts,
+    memo: Option<DenialMemo>,
 }
 
 /// What an engine is made from.
-pub struct Parts {
+pub struct EngineParts {
     /// The catalog in use.
     pub live: Arc<Live>,
     /// Who clients are.
@@ -59,13 +59,13 @@ pub struct Parts {
 /// What is known of a check before the store is asked.
 enum Prepared {
     /// The store has to judge these.
-    Judge(Known, Charges),
+    Judge(PlanContext, Charges),
     /// No store can change this.
     Decided(Decision),
 }
 
 /// What the answer tells besides the limits.
-struct Known {
+struct PlanContext {
     key: Option<Arc<ApiKey>>,
     plan: Option<Arc<str>>,
     label: Option<Arc<str>>,
@@ -75,9 +75,9 @@ struct Known {
 impl Engine {
     /// An engine that remembers nothing yet. In memory a refusal is no dearer than its memo.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: EngineParts) -> Self {
         let workers = parts.denial_memo.filter(|_| matches!(parts.store, Store::Redis(_)));
-        Self { memo: workers.map(Memo::new), parts }
+        Self { memo: workers.map(DenialMemo::new), parts }
     }
 
     /// The catalog in use at this moment.
@@ -100,22 +100,22 @@ impl Engine {
     pub async fn check(
         &self,
         client: Option<Client<'_>>,
-        ask: &Ask<'_>,
+        request: &Ask<'_>,
     ) -> Result<Decision, Refusal> {
-        let began = Instant::now();
-        let key = self.identify(client, began).await?;
-        let (known, charges) = match self.prepare(key, ask)? {
-            Prepared::Judge(known, charges) => (known, charges),
+        let started = Instant::now();
+        let key = self.identify(client, started).await?;
+        let (context, charges) = match self.prepare(key, request)? {
+            Prepared::Judge(context, charges) => (context, charges),
             Prepared::Decided(decision) => {
-                self.parts.metrics.took(began.elapsed());
+                self.parts.metrics.took(started.elapsed());
                 return Ok(decision);
             }
         };
         let in_flight = self.parts.metrics.begin(1);
-        let answer = self.parts.store.judge(&charges, began + self.parts.deadline).await;
+        let answer = self.parts.store.judge(&charges, started + self.parts.deadline).await;
         drop(in_flight);
-        let decision = self.conclude(known, &charges, answer);
-        self.parts.metrics.took(began.elapsed());
+        let decision = self.conclude(context, &charges, answer);
+        self.parts.metrics.took(started.elapsed());
         Ok(decision)
     }
 
@@ -124,44 +124,45 @@ impl Engine {
     /// What could not even be read as a check keeps its error and its place.
     pub async fn check_all<'a, E: From<Refusal>>(
         &self,
-        asks: impl ExactSizeIterator<Item = Result<(Option<Client<'a>>, Ask<'a>), E>>,
+        requests: impl ExactSizeIterator<Item = Result<(Option<Client<'a>>, Ask<'a>), E>>,
     ) -> Vec<Result<Decision, E>> {
-        let began = Instant::now();
-        let asks: Vec<_> = asks.collect();
-        let clients = asks.iter().map(|ask| ask.as_ref().ok().and_then(|(client, _)| *client));
-        let keys = join_all(clients.map(|client| self.identify(client, began))).await;
-        let mut results = Vec::with_capacity(asks.len());
-        let (mut waiting, mut checks) = (Vec::new(), Vec::new());
-        for (ask, key) in asks.into_iter().zip(keys) {
-            let prepared = ask.and_then(|(_, ask)| Ok(self.prepare(key?, &ask)?));
+        let started = Instant::now();
+        let requests: Vec<_> = requests.collect();
+        let clients =
+            requests.iter().map(|request| request.as_ref().ok().and_then(|(client, _)| *client));
+        let keys = join_all(clients.map(|client| self.identify(client, started))).await;
+        let mut results = Vec::with_capacity(requests.len());
+        let (mut pending, mut checks) = (Vec::new(), Vec::new());
+        for (request, key) in requests.into_iter().zip(keys) {
+            let prepared = request.and_then(|(_, request)| Ok(self.prepare(key?, &request)?));
             results.push(match prepared {
                 Err(error) => Some(Err(error)),
                 Ok(Prepared::Decided(decision)) => Some(Ok(decision)),
-                Ok(Prepared::Judge(known, charges)) => {
-                    waiting.push((results.len(), known));
+                Ok(Prepared::Judge(context, charges)) => {
+                    pending.push((results.len(), context));
                     checks.push(charges);
                     None
                 }
             });
         }
         let in_flight = self.parts.metrics.begin(checks.len());
-        let answers = self.parts.store.judge_all(&checks, began + self.parts.deadline).await;
+        let answers = self.parts.store.judge_all(&checks, started + self.parts.deadline).await;
         drop(in_flight);
-        for (((place, known), charges), answer) in waiting.into_iter().zip(&checks).zip(answers) {
-            results[place] = Some(Ok(self.conclude(known, charges, answer)));
+        for (((index, context), charges), answer) in pending.into_iter().zip(&checks).zip(answers) {
+            results[index] = Some(Ok(self.conclude(context, charges, answer)));
         }
-        let each = began.elapsed();
+        let elapsed = started.elapsed();
         for _ in &results {
-            self.parts.metrics.took(each);
+            self.parts.metrics.took(elapsed);
         }
         results.into_iter().flatten().collect()
     }
 
-    fn prepare(&self, key: Option<Arc<ApiKey>>, ask: &Ask<'_>) -> Result<Prepared, Refusal> {
+    fn prepare(&self, key: Option<Arc<ApiKey>>, request: &Ask<'_>) -> Result<Prepared, Refusal> {
         let catalog = self.parts.live.catalog();
-        let met = catalog.meet(ask, key.as_ref(), self.parts.store.now());
+        let resolved = catalog.meet(request, key.as_ref(), self.parts.store.now());
         let Met { charges, plan, label, on_store_failure } =
-            met.map_err(|refusal| self.because(refusal))?;
+            resolved.map_err(|refusal| self.refusal_or_unready(refusal))?;
         if charges.len() > MAX_CHARGES {
             let detail =
                 format!("these are {} limits, and one check can have {MAX_CHARGES}", charges.len());
@@ -170,72 +171,98 @@ impl Engine {
         if let Some((one, other)) = self.parts.store.unjudgeable(&charges) {
             return Err(Refusal::apart(one, other));
         }
-        let known = Known { key, plan, label, on_store_failure };
-        let hopeless = charges.iter().find(|charge| charge.never_fits() && !charge.limit.shadow());
-        if let Some(charge) = hopeless {
-            self.count(&known, Some(charge.limit.label()), Outcome::TooLarge);
+        let context = PlanContext { key, plan, label, on_store_failure };
+        let never_fitting =
+            charges.iter().find(|charge| charge.never_fits() && !charge.limit.shadow());
+        if let Some(charge) = never_fitting {
+            self.count(&context, Some(charge.limit.label()), Outcome::TooLarge);
             let violated = Arc::clone(charge.limit.name());
-            let by = DecidedBy::store(&self.parts.store);
-            return Ok(Prepared::Decided(Decision::too_large(violated, known.key, known.plan, by)));
+            let by = DecidedBy::from_store(&self.parts.store);
+            return Ok(Prepared::Decided(Decision::too_large(
+                violated,
+                context.key,
+                context.plan,
+                by,
+            )));
         }
-        if let Some(mut decision) = self.memo.as_ref().and_then(|memo| memo.refuse(&charges)) {
-            self.count(&known, decision.violation().map(|limit| limit.label()), Outcome::Refused);
-            decision.tell_of(known.key, known.plan);
+        if let Some(mut decision) = self.memo.as_ref().and_then(|memo| memo.lookup(&charges)) {
+            self.count(
+                &context,
+                decision.violated_limit().map(|limit| limit.label()),
+                Outcome::Refused,
+            );
+            decision.set_key_and_plan(context.key, context.plan);
             return Ok(Prepared::Decided(decision));
         }
-        Ok(Prepared::Judge(known, charges))
+        Ok(Prepared::Judge(context, charges))
     }
 
-    fn conclude(&self, known: Known, charges: &Charges, answer: Result<Answer, Error>) -> Decision {
+    fn conclude(
+        &self,
+        context: PlanContext,
+        charges: &Charges,
+        answer: Result<Answer, Error>,
+    ) -> Decision {
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return self.fall_back(known, charges, &error),
+            Err(error) => return self.conclude_by_fallback(context, charges, &error),
         };
-        if let (Some(thresholds), Some(key)) = (&self.parts.thresholds, &known.key) {
+        if let (Some(thresholds), Some(key)) = (&self.parts.thresholds, &context.key) {
             thresholds.look(key, charges, &answer.verdict);
         }
-        let mut decision = self.verdict(charges, &answer);
-        for judged in
-            decision.limits.iter().filter(|judged| judged.limit.shadow() && !judged.standing.fits)
+        let mut decision = self.apply_verdict(charges, &answer);
+        for outcome in
+            decision.limits.iter().filter(|outcome| outcome.limit.shadow() && !outcome.status.fits)
         {
-            self.count(&known, Some(judged.limit.label()), Outcome::ShadowRefused);
+            self.count(&context, Some(outcome.limit.label()), Outcome::ShadowRefused);
         }
-        match decision.violation() {
-            None => self.count(&known, None, Outcome::Allowed),
-            Some(limit) => self.count(&known, Some(limit.label()), Outcome::Refused),
+        match decision.violated_limit() {
+            None => self.count(&context, None, Outcome::Allowed),
+            Some(limit) => self.count(&context, Some(limit.label()), Outcome::Refused),
         }
-        decision.tell_of(known.key, known.plan);
+        decision.set_key_and_plan(context.key, context.plan);
         decision
     }
 
     /// What the store's answer means; it is recorded, and remembered where it refuses.
-    fn verdict(&self, charges: &Charges, answer: &Answer) -> Decision {
+    fn apply_verdict(&self, charges: &Charges, answer: &Answer) -> Decision {
         if let Some(recorder) = &self.parts.recorder {
             recorder.record(charges, answer);
         }
         if let (Some(memo), false) = (&self.memo, answer.verdict.allowed) {
             memo.remember(charges, &answer.verdict);
         }
-        let by = if answer.leased { DecidedBy::Lease } else { DecidedBy::store(&self.parts.store) };
+        let by =
+            if answer.leased { DecidedBy::Lease } else { DecidedBy::from_store(&self.parts.store) };
         Decision::from_verdict(charges, &answer.verdict, by)
     }
 
-    fn fallen(&self, charges: &Charges, policy: OnStoreFailure, error: &Error) -> Fallen {
+    fn decide_by_fallback(
+        &self,
+        charges: &Charges,
+        policy: OnStoreFailure,
+        error: &Error,
+    ) -> FallbackDecision {
         tracing::debug!(kind = error.kind(), %error, "a check is decided without the store");
         self.parts.fallback.decide(charges, policy)
     }
 
-    fn fall_back(&self, known: Known, charges: &Charges, error: &Error) -> Decision {
-        let fallen = self.fallen(charges, known.on_store_failure, error);
-        self.count(&known, fallen.limit.as_ref(), fallen.outcome);
-        let mut decision = fallen.decision;
-        decision.tell_of(known.key, known.plan);
+    fn conclude_by_fallback(
+        &self,
+        context: PlanContext,
+        charges: &Charges,
+        error: &Error,
+    ) -> Decision {
+        let fallback = self.decide_by_fallback(charges, context.on_store_failure, error);
+        self.count(&context, fallback.limit.as_ref(), fallback.outcome);
+        let mut decision = fallback.decision;
+        decision.set_key_and_plan(context.key, context.plan);
         decision
     }
 
-    fn count(&self, known: &Known, limit: Option<&Arc<str>>, outcome: Outcome) {
+    fn count(&self, context: &PlanContext, limit: Option<&Arc<str>>, outcome: Outcome) {
         // Always there: nobody is judged without a plan or a policy.
-        if let Some(label) = &known.label {
+        if let Some(label) = &context.label {
             self.parts.metrics.decided(label, limit, outcome);
         }
     }

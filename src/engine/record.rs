@@ -23,7 +23,7 @@ use crate::time::Micros;
 
 /// One decision of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recorded {
+pub struct RecordedDecision {
     /// The store's clock, in microseconds since 1970.
     pub now_us: u64,
     /// The place among the decisions made at that moment.
@@ -50,12 +50,12 @@ pub struct RecordedCharge {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     meter_of: Option<String>,
     #[serde(flatten)]
-    rule: RecordedRule,
+    algorithm: RecordedAlgorithm,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum RecordedRule {
+enum RecordedAlgorithm {
     /// `drain` of `1/per` units per microsecond.
     Throttle { burst: u64, drain: u64, per: u64 },
     /// `starts_on`: the weekday (1 is Monday) or the day of the month; of a window in seconds how
@@ -72,7 +72,7 @@ enum RecordedPeriod {
     Month,
 }
 
-impl Recorded {
+impl RecordedDecision {
     fn new(charges: &Charges, answer: &Answer) -> Self {
         let verdict = &answer.verdict;
         Self {
@@ -87,8 +87,8 @@ impl Recorded {
 
 impl RecordedCharge {
     fn new(charge: &Charge) -> Self {
-        let rule = match charge.limit.rule() {
-            Rule::Throttle(throttle) => RecordedRule::Throttle {
+        let algorithm = match charge.limit.rule() {
+            Rule::Throttle(throttle) => RecordedAlgorithm::Throttle {
                 burst: throttle.burst(),
                 drain: throttle.drain(),
                 per: throttle.per(),
@@ -106,7 +106,7 @@ impl RecordedCharge {
                     }
                 };
                 let time_zone = quota.calendar.zone_name().to_owned();
-                RecordedRule::Quota { limit: quota.limit, period, starts_on, time_zone }
+                RecordedAlgorithm::Quota { limit: quota.limit, period, starts_on, time_zone }
             }
         };
         Self {
@@ -117,17 +117,17 @@ impl RecordedCharge {
             shadow: charge.limit.shadow(),
             alternative: charge.limit.alternative(),
             meter_of: charge.limit.meters_plan().map(str::to_owned),
-            rule,
+            algorithm,
         }
     }
 
     /// The charge again. Its subject is another one, but as different from all others as before.
-    fn restore(&self) -> Option<Charge> {
-        let rule = match &self.rule {
-            RecordedRule::Throttle { burst, drain, per } => {
+    fn to_charge(&self) -> Option<Charge> {
+        let algorithm = match &self.algorithm {
+            RecordedAlgorithm::Throttle { burst, drain, per } => {
                 Rule::Throttle(Throttle::new(Rate::new(*drain, Micros::new(*per))?, *burst).ok()?)
             }
-            RecordedRule::Quota { limit, period, starts_on, time_zone } => {
+            RecordedAlgorithm::Quota { limit, period, starts_on, time_zone } => {
                 let day = i8::try_from(*starts_on);
                 let period = match period {
                     RecordedPeriod::Seconds => Period::Seconds(NonZeroU32::new(*starts_on)?),
@@ -142,11 +142,11 @@ impl RecordedCharge {
             }
         };
         let unit = Unit::new(&self.unit);
-        let limit = match (&self.meter_of, &rule) {
+        let limit = match (&self.meter_of, &algorithm) {
             (Some(plan), Rule::Quota(quota)) => {
                 Limit::meter(plan, unit, quota.calendar.zone_name(), None)?.without_days()
             }
-            _ => Limit::new(&self.limit, unit, rule, self.shadow),
+            _ => Limit::new(&self.limit, unit, algorithm, self.shadow),
         };
         let limit = Arc::new(if self.alternative { limit.one_of_many() } else { limit });
         Some(Charge { subject: Subject::policy("replay", &self.subject), limit, cost: self.cost })
@@ -169,7 +169,7 @@ impl Recorder {
         let (sender, decisions) = mpsc::sync_channel(1 << 16);
         let thread = std::thread::Builder::new()
             .name("record".into())
-            .spawn(move || write_all(BufWriter::new(file), &decisions))?;
+            .spawn(move || write_decisions(BufWriter::new(file), &decisions))?;
         Ok((Self(sender), thread))
     }
 
@@ -178,11 +178,14 @@ impl Recorder {
     }
 }
 
-fn write_all(mut file: BufWriter<std::fs::File>, decisions: &mpsc::Receiver<(Charges, Answer)>) {
+fn write_decisions(
+    mut file: BufWriter<std::fs::File>,
+    decisions: &mpsc::Receiver<(Charges, Answer)>,
+) {
     let mut write = || -> std::io::Result<()> {
         while let Ok(first) = decisions.recv() {
             for (charges, answer) in std::iter::once(first).chain(decisions.try_iter()) {
-                serde_json::to_writer(&mut file, &Recorded::new(&charges, &answer))?;
+                serde_json::to_writer(&mut file, &RecordedDecision::new(&charges, &answer))?;
                 file.write_all(b"\n")?;
             }
             file.flush()?;
@@ -196,15 +199,15 @@ fn write_all(mut file: BufWriter<std::fs::File>, decisions: &mpsc::Receiver<(Cha
 
 /// What a replay met that the reference would have decided otherwise.
 #[derive(Debug, thiserror::Error)]
-pub enum Different {
+pub enum ReplayError {
     /// A line that holds no decision.
     #[error("line {0} is no recorded decision: {1}")]
     Unreadable(usize, String),
     /// The reference decided otherwise.
     #[error("{recorded:?} was decided otherwise by the reference: {reference}")]
-    Decision {
+    Mismatch {
         /// As it was recorded.
-        recorded: Box<Recorded>,
+        recorded: Box<RecordedDecision>,
         /// As the reference has it.
         reference: String,
     },
@@ -214,27 +217,27 @@ pub enum Different {
 ///
 /// # Errors
 /// At the first line that cannot be read or that the reference decides otherwise.
-pub fn replay(lines: &str) -> Result<usize, Different> {
-    let read = |(line, text)| {
+pub fn replay(lines: &str) -> Result<usize, ReplayError> {
+    let parse = |(line, text)| {
         serde_json::from_str(text)
-            .map_err(|error| Different::Unreadable(line + 1, error.to_string()))
+            .map_err(|error| ReplayError::Unreadable(line + 1, error.to_string()))
     };
-    let mut history: Vec<Recorded> =
-        lines.lines().enumerate().map(read).collect::<Result<_, _>>()?;
+    let mut history: Vec<RecordedDecision> =
+        lines.lines().enumerate().map(parse).collect::<Result<_, _>>()?;
     history.sort_by_key(|recorded| (recorded.now_us, recorded.index));
-    let mut rows = Table::default();
+    let mut rows = ReplayRows::default();
     for recorded in &history {
         let charges: Option<Charges> =
-            recorded.charges.iter().map(RecordedCharge::restore).collect();
+            recorded.charges.iter().map(RecordedCharge::to_charge).collect();
         let now = Micros::new(recorded.now_us);
         let verdict = charges.map(|charges| {
             algorithm::judge(&charges, &algorithm::windows(&charges, now), now, &mut rows)
         });
-        let same = matches!(&verdict, Some(Ok(verdict)) if verdict.allowed == recorded.allowed
+        let matches = matches!(&verdict, Some(Ok(verdict)) if verdict.allowed == recorded.allowed
             && verdict.readings.iter().map(|read| (read.held, read.window.get())).eq(recorded.readings.iter().copied()));
-        if !same {
+        if !matches {
             let reference = format!("{verdict:?}");
-            return Err(Different::Decision { recorded: Box::new(recorded.clone()), reference });
+            return Err(ReplayError::Mismatch { recorded: Box::new(recorded.clone()), reference });
         }
     }
     Ok(history.len())
@@ -242,9 +245,9 @@ pub fn replay(lines: &str) -> Result<usize, Different> {
 
 /// Rows that are never forgotten.
 #[derive(Default)]
-struct Table(HashMap<([u8; 16], u64), Row>);
+struct ReplayRows(HashMap<([u8; 16], u64), Row>);
 
-impl Rows for Table {
+impl Rows for ReplayRows {
     fn read(&self, charge: &Charge) -> Option<Row> {
         self.0.get(&(charge.subject.digest(), charge.limit.row().get())).copied()
     }

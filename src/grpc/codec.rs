@@ -10,10 +10,10 @@ use tonic_prost::prost::Message;
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 /// The bytes that a message is given room for at first.
-const ROOM: usize = 256;
+const INITIAL_BUFFER_BYTES: usize = 256;
 /// The bytes of a stream of messages that are collected before they are sent, as in tonic; there are
 /// no streams here.
-const COLLECTED: usize = 32 * 1024;
+const YIELD_THRESHOLD_BYTES: usize = 32 * 1024;
 
 /// Encodes `T` and decodes `U`.
 #[derive(Debug)]
@@ -36,10 +36,16 @@ where
     type Decoder = ProstDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(ROOM, COLLECTED))
+        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(
+            INITIAL_BUFFER_BYTES,
+            YIELD_THRESHOLD_BYTES,
+        ))
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(ROOM, COLLECTED))
+        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(
+            INITIAL_BUFFER_BYTES,
+            YIELD_THRESHOLD_BYTES,
+        ))
     }
 }

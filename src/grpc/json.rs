@@ -10,21 +10,21 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::proto::RateLimitRequest;
 use super::proto::rate_limit_response::Code;
-use super::{Envoy, MAX_MESSAGE};
-use crate::http::{PATIENCE, Problem, admit, read_body};
+use super::{EnvoyService, MAX_MESSAGE_BYTES};
+use crate::http::{BODY_TIMEOUT, Problem, authenticate_caller, read_body};
 
-pub(super) async fn json(State(envoy): State<Arc<Envoy>>, request: Request) -> Response {
-    let response = match read(&envoy, request).await {
-        Ok(request) => answer(&envoy, &request).await,
+pub(super) async fn json(State(envoy): State<Arc<EnvoyService>>, request: Request) -> Response {
+    let response = match read_request(&envoy, request).await {
+        Ok(request) => respond(&envoy, &request).await,
         Err(problem) => problem.into_response(),
     };
-    envoy.node.metrics.answered("json", response.status().as_u16());
+    envoy.state.metrics.answered("json", response.status().as_u16());
     response
 }
 
-async fn read(envoy: &Envoy, request: Request) -> Result<RateLimitRequest, Problem> {
-    admit(&envoy.node.shared, &request)?;
-    let body = read_body(request.into_body(), MAX_MESSAGE, PATIENCE).await?;
+async fn read_request(envoy: &EnvoyService, request: Request) -> Result<RateLimitRequest, Problem> {
+    authenticate_caller(&envoy.state.shared, &request)?;
+    let body = read_body(request.into_body(), MAX_MESSAGE_BYTES, BODY_TIMEOUT).await?;
     serde_json::from_slice(&body).map_err(|error| {
         let why = format!("is no RateLimitRequest in JSON: {error}");
         Problem::bad_request("body", why)
@@ -32,7 +32,7 @@ async fn read(envoy: &Envoy, request: Request) -> Result<RateLimitRequest, Probl
 }
 
 /// 200 and 429 with the message; 400 for whatever else, as there.
-async fn answer(envoy: &Envoy, request: &RateLimitRequest) -> Response {
+async fn respond(envoy: &EnvoyService, request: &RateLimitRequest) -> Response {
     match envoy.decide(request, Duration::MAX).await {
         Ok(message) => {
             let status = if message.overall_code == i32::from(Code::OverLimit) {
@@ -48,8 +48,8 @@ async fn answer(envoy: &Envoy, request: &RateLimitRequest) -> Response {
 }
 
 /// 200 `OK`, or 500 while the node is on its way out.
-pub(super) async fn healthcheck(State(envoy): State<Arc<Envoy>>) -> Response {
-    if envoy.node.shared.is_draining() {
+pub(super) async fn healthcheck(State(envoy): State<Arc<EnvoyService>>) -> Response {
+    if envoy.state.shared.is_draining() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     "OK".into_response()

@@ -3,12 +3,12 @@
 //! Requests become charges, and decisions become Envoy's messages. Nothing here decides; which
 //! limits there are is `catalog::envoy`'s.
 
-mod answer;
-mod ask;
 mod codec;
+mod descriptors;
 mod json;
 pub mod proto;
 mod rate_limit;
+mod response;
 mod timeout;
 
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use tonic_health::server::HealthReporter;
 
 use crate::catalog::OnStoreFailure;
 use crate::control::LiveDomains;
-use crate::http::Node;
+use crate::http::WorkerState;
 use proto::rate_limit_service_server::RateLimitServiceServer;
 
 /// The largest message in bytes: room for ten thousand short descriptors.
-const MAX_MESSAGE: usize = 1024 * 1024;
+const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// The path of the one method; under any other of the service's, tonic answers UNIMPLEMENTED.
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 /// What the service of one worker works with.
-pub struct Envoy {
+pub struct EnvoyService {
     /// What decides and counts.
-    pub node: Arc<Node>,
+    pub state: Arc<WorkerState>,
     /// The limits.
     pub domains: Arc<LiveDomains>,
     /// What is told where the store is lost.
@@ -57,8 +57,8 @@ impl Default for Health {
 
 impl Health {
     /// Says of the node, under every name by which it may be asked for, whether it serves.
-    pub async fn tell(&self, serves: bool) {
-        let status = if serves {
+    pub async fn set_serving(&self, serving: bool) {
+        let status = if serving {
             tonic_health::ServingStatus::Serving
         } else {
             tonic_health::ServingStatus::NotServing
@@ -70,12 +70,13 @@ impl Health {
 }
 
 /// The gRPC services.
-pub fn router(envoy: Arc<Envoy>, health: &Health) -> Router {
+pub fn router(envoy: Arc<EnvoyService>, health: &Health) -> Router {
     let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
     let reflection = reflection.build_v1().unwrap_or_else(|error| unreachable!("{error}"));
-    let limits = RateLimitServiceServer::from_arc(envoy).max_decoding_message_size(MAX_MESSAGE);
+    let limits =
+        RateLimitServiceServer::from_arc(envoy).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let mut routes = Routes::builder();
     routes.add_service(health.service.clone()).add_service(reflection);
     // By its whole path: a pattern, as tonic's own, costs each request a map of its parts.
@@ -83,7 +84,7 @@ pub fn router(envoy: Arc<Envoy>, health: &Health) -> Router {
 }
 
 /// The endpoints that envoyproxy/ratelimit has beside its gRPC.
-pub fn http_router(envoy: Arc<Envoy>) -> Router {
+pub fn http_router(envoy: Arc<EnvoyService>) -> Router {
     Router::new()
         .route("/json", post(json::json))
         .route("/healthcheck", get(json::healthcheck))

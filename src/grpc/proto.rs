@@ -10,4 +10,4 @@ tonic::include_proto!("envoy.service.ratelimit.v3");
 include!(concat!(env!("OUT_DIR"), "/envoy.service.ratelimit.v3.serde.rs"));
 
 /// What gRPC reflection tells: these messages' descriptors, encoded.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

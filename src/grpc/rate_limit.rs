@@ -10,30 +10,30 @@ use tonic::{Code, Request, Response, Status};
 
 use super::proto::rate_limit_service_server::RateLimitService;
 use super::proto::{RateLimitRequest, RateLimitResponse};
-use super::timeout::patience;
-use super::{Envoy, answer, ask};
+use super::timeout::grpc_timeout;
+use super::{EnvoyService, descriptors, response};
 use crate::telemetry::Outcome;
 
 #[tonic::async_trait]
-impl RateLimitService for Envoy {
+impl RateLimitService for EnvoyService {
     async fn should_rate_limit(
         &self,
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let decided = match self.admit(&metadata) {
-            Ok(()) => self.decide(&request, patience(&metadata)).await,
+        let result = match self.authenticate(&metadata) {
+            Ok(()) => self.decide(&request, grpc_timeout(&metadata)).await,
             Err(status) => Err(status),
         };
-        let code = decided.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        self.node.metrics.answered("grpc", u16::try_from(i32::from(code)).unwrap_or_default());
-        decided.map(Response::new)
+        let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        self.state.metrics.answered("grpc", u16::try_from(i32::from(code)).unwrap_or_default());
+        result.map(Response::new)
     }
 }
 
-impl Envoy {
-    fn admit(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        let Some(token) = &self.node.shared.check_token else { return Ok(()) };
+impl EnvoyService {
+    fn authenticate(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        let Some(token) = &self.state.shared.check_token else { return Ok(()) };
         let sent = metadata.get("authorization").and_then(|sent| {
             let (scheme, sent) = sent.as_bytes().split_at_checked(7)?;
             scheme.eq_ignore_ascii_case(b"bearer ").then_some(sent)
@@ -45,41 +45,41 @@ impl Envoy {
         Err(Status::unauthenticated(why))
     }
 
-    /// Decides a request within `patience`.
+    /// Decides a request within `client_timeout`.
     pub(super) async fn decide(
         &self,
         request: &RateLimitRequest,
-        patience: Duration,
+        client_timeout: Duration,
     ) -> Result<RateLimitResponse, Status> {
         let domains = self.domains.domains();
-        let asked = ask::read(&domains, request)?;
-        let Some(domain) = asked.domain else {
-            self.node.shared.metrics.unknown_domains.inc();
-            return Ok(answer::unjudged(&asked, None));
+        let resolved = descriptors::resolve_request(&domains, request)?;
+        let Some(domain) = resolved.domain else {
+            self.state.shared.metrics.unknown_domains.inc();
+            return Ok(response::unjudged_response(&resolved, None));
         };
-        if asked.charges.is_empty() {
-            return Ok(answer::unjudged(&asked, None));
+        if resolved.charges.is_empty() {
+            return Ok(response::unjudged_response(&resolved, None));
         }
-        let engine = &self.node.engine;
-        match engine.judge(&asked.charges, patience, self.on_store_failure).await {
+        let engine = &self.state.engine;
+        match engine.check_charges(&resolved.charges, client_timeout, self.on_store_failure).await {
             Ok(decision) => {
-                let refunds = asked.refunds();
+                let refunds = resolved.refund_charges();
                 if decision.allowed()
                     && !refunds.is_empty()
-                    && let Err(error) = Box::pin(engine.give_back(&refunds, patience)).await
+                    && let Err(error) = Box::pin(engine.refund(&refunds, client_timeout)).await
                 {
                     tracing::warn!(kind = error.kind(), %error, "hits were perhaps not given back");
                 }
-                Ok(answer::judged(request, &asked, &decision, &self.node.metrics))
+                Ok(response::judged_response(request, &resolved, &decision, &self.state.metrics))
             }
-            Err(fallen) => {
-                let (limit, outcome) = (fallen.limit.as_ref(), fallen.outcome);
-                self.node.metrics.decided(domain.label(), limit, outcome);
+            Err(fallback) => {
+                let (limit, outcome) = (fallback.limit.as_ref(), fallback.outcome);
+                self.state.metrics.decided(domain.label(), limit, outcome);
                 match outcome {
                     Outcome::FailedClosed => {
                         Err(Status::unavailable("the limits cannot be judged at the moment"))
                     }
-                    _ => Ok(answer::unjudged(&asked, Some(&fallen.decision))),
+                    _ => Ok(response::unjudged_response(&resolved, Some(&fallback.decision))),
                 }
             }
         }

@@ -6,14 +6,14 @@ use tonic::metadata::MetadataMap;
 
 /// How long the caller waits; for ever where it does not say, or not in gRPC's words
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
-pub(super) fn patience(metadata: &MetadataMap) -> Duration {
-    let written = metadata.get("grpc-timeout").and_then(|written| written.to_str().ok());
-    written.and_then(parse).unwrap_or(Duration::MAX)
+pub(super) fn grpc_timeout(metadata: &MetadataMap) -> Duration {
+    let value = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
+    value.and_then(parse_timeout).unwrap_or(Duration::MAX)
 }
 
 /// At most eight digits, and one letter for the unit.
-fn parse(written: &str) -> Option<Duration> {
-    let (digits, unit) = written.split_at_checked(written.len().checked_sub(1)?)?;
+fn parse_timeout(value: &str) -> Option<Duration> {
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -35,11 +35,11 @@ mod tests {
 
     #[test]
     fn a_timeout_is_read_as_grpc_writes_it() {
-        assert_eq!(parse("20m"), Some(Duration::from_millis(20)));
-        assert_eq!(parse("1S"), Some(Duration::from_secs(1)));
-        assert_eq!(parse("99999999H"), Some(Duration::from_hours(99_999_999)));
+        assert_eq!(parse_timeout("20m"), Some(Duration::from_millis(20)));
+        assert_eq!(parse_timeout("1S"), Some(Duration::from_secs(1)));
+        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_hours(99_999_999)));
         for nonsense in ["", "m", "20", "-1m", "123456789m", "2.5S", "1ü", "1x"] {
-            assert_eq!(parse(nonsense), None, "{nonsense}");
+            assert_eq!(parse_timeout(nonsense), None, "{nonsense}");
         }
     }
 }

@@ -9,51 +9,54 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::request::{CheckRequest, explain};
-use super::{Node, Problem, answer, body, check, counted};
+use super::request::{CheckBody, parse_problem};
+use super::{Problem, WorkerState, body, check, count_response, decision_body};
 use crate::engine::Decision;
 use crate::object::Object;
 
 /// The largest body in bytes: room for [`MAX_CHECKS`] checks of one KiB.
-const MAX_BODY: usize = 1024 * 1024;
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The most checks in one body.
 const MAX_CHECKS: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BatchRequest<'a> {
+struct BatchBody<'a> {
     #[serde(borrow)]
     checks: Vec<&'a RawValue>,
 }
 
-pub(super) async fn batch(State(node): State<Arc<Node>>, request: Request) -> Response {
-    let response = match decide(&node, request).await {
-        Ok(results) => respond(&results),
+pub(super) async fn batch(State(state): State<Arc<WorkerState>>, request: Request) -> Response {
+    let response = match decide(&state, request).await {
+        Ok(results) => batch_response(&results),
         Err(problem) => problem.into_response(),
     };
-    counted(&node, "batch", response)
+    count_response(&state, "batch", response)
 }
 
-async fn decide(node: &Node, request: Request) -> Result<Vec<Result<Decision, Problem>>, Problem> {
-    let key_id_allowed = check::admit(&node.shared, &request)?;
-    let body = body::read(request.into_body(), MAX_BODY, body::PATIENCE).await?;
-    let Object(batch) = serde_json::from_slice::<Object<BatchRequest<'_>>>(&body)
-        .map_err(|_| explain::<Object<BatchRequest<'_>>>(&body))?;
+async fn decide(
+    state: &WorkerState,
+    request: Request,
+) -> Result<Vec<Result<Decision, Problem>>, Problem> {
+    let key_id_allowed = check::authenticate_caller(&state.shared, &request)?;
+    let body = body::read_body(request.into_body(), MAX_BODY_BYTES, body::BODY_TIMEOUT).await?;
+    let Object(batch) = serde_json::from_slice::<Object<BatchBody<'_>>>(&body)
+        .map_err(|_| parse_problem::<Object<BatchBody<'_>>>(&body))?;
     if batch.checks.len() > MAX_CHECKS {
         let detail =
             format!("at most {MAX_CHECKS} checks at once, and these are {}", batch.checks.len());
         return Err(Problem::bad_request("checks", detail));
     }
-    let requests: Vec<_> =
-        batch.checks.iter().map(|raw| CheckRequest::parse(raw.get().as_bytes())).collect();
-    let asks = requests.iter().map(|request| match request {
-        Ok(request) => request.ask(key_id_allowed),
+    let bodies: Vec<_> =
+        batch.checks.iter().map(|raw| CheckBody::parse(raw.get().as_bytes())).collect();
+    let requests = bodies.iter().map(|body| match body {
+        Ok(body) => body.to_check_request(key_id_allowed),
         Err(problem) => Err(problem.clone()),
     });
-    Ok(node.engine.check_all(asks).await)
+    Ok(state.engine.check_all(requests).await)
 }
 
-fn respond(results: &[Result<Decision, Problem>]) -> Response {
+fn batch_response(results: &[Result<Decision, Problem>]) -> Response {
     let mut body = Vec::with_capacity(512 * results.len() + 32);
     body.extend_from_slice(br#"{"results":["#);
     for (index, result) in results.iter().enumerate() {
@@ -61,8 +64,8 @@ fn respond(results: &[Result<Decision, Problem>]) -> Response {
             body.push(b',');
         }
         match result {
-            Ok(decision) => answer::write(&mut body, decision, true),
-            Err(problem) => problem.write(&mut body),
+            Ok(decision) => decision_body::write_json(&mut body, decision, true),
+            Err(problem) => problem.write_json(&mut body),
         }
     }
     body.extend_from_slice(b"]}");

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use super::Problem;
 
 /// How long the body of a check may take to arrive.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The whole body, of at most `limit` bytes, if it arrives in time.
 ///
@@ -18,11 +18,13 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// 408, 413, or 400 where it breaks off.
-pub async fn read(body: Body, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
-    tokio::time::timeout(patience, collect(body, limit)).await.unwrap_or(Err(Problem::too_slow()))
+pub async fn read_body(body: Body, limit: usize, timeout: Duration) -> Result<Bytes, Problem> {
+    tokio::time::timeout(timeout, collect_body(body, limit))
+        .await
+        .unwrap_or(Err(Problem::request_timeout()))
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+async fn collect_body(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     let mut whole: Option<Bytes> = None;
     let mut size = 0;
     while let Some(frame) = body.frame().await {
@@ -41,5 +43,9 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
             }
         };
     }
-    if size > limit { Err(Problem::too_long(limit)) } else { Ok(whole.unwrap_or_default()) }
+    if size > limit {
+        Err(Problem::payload_too_large(limit))
+    } else {
+        Ok(whole.unwrap_or_default())
+    }
 }

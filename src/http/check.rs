@@ -7,54 +7,54 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use super::request::CheckRequest;
-use super::{Node, Peer, Problem, Shared, answer, body, counted, headers};
-use crate::engine::{Decision, Status};
+use super::request::CheckBody;
+use super::{NodeState, Peer, Problem, WorkerState, body, count_response, decision_body, headers};
+use crate::engine::{Decision, DecisionStatus};
 
 /// The most headers of an answer.
-const HEADERS: usize = 7;
+const MAX_RESPONSE_HEADERS: usize = 7;
 /// The largest body in bytes.
-const MAX_BODY: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Not an `async fn`: that would carry the whole request along until the end.
 pub(super) fn check(
-    State(node): State<Arc<Node>>,
+    State(state): State<Arc<WorkerState>>,
     request: Request,
 ) -> impl Future<Output = Response> {
-    let admitted = admit(&node.shared, &request);
+    let authenticated = authenticate_caller(&state.shared, &request);
     let body = request.into_body();
     async move {
-        let response = match decide(&node, admitted, body).await {
-            Ok(decision) => respond(&decision),
+        let response = match decide(&state, authenticated, body).await {
+            Ok(decision) => decision_response(&decision),
             Err(problem) => problem.into_response(),
         };
-        counted(&node, "check", response)
+        count_response(&state, "check", response)
     }
 }
 
 async fn decide(
-    node: &Node,
-    admitted: Result<bool, Problem>,
+    state: &WorkerState,
+    authenticated: Result<bool, Problem>,
     body: Body,
 ) -> Result<Decision, Problem> {
-    let key_id_allowed = admitted?;
-    let body = body::read(body, MAX_BODY, body::PATIENCE).await?;
-    let request = CheckRequest::parse(&body)?;
-    let (client, ask) = request.ask(key_id_allowed)?;
-    Ok(node.engine.check(client, &ask).await?)
+    let key_id_allowed = authenticated?;
+    let body = body::read_body(body, MAX_BODY_BYTES, body::BODY_TIMEOUT).await?;
+    let body = CheckBody::parse(&body)?;
+    let (client, request) = body.to_check_request(key_id_allowed)?;
+    Ok(state.engine.check(client, &request).await?)
 }
 
 /// Lets a caller in or not, and says whether it may speak for a key by `key_id`.
 ///
 /// # Errors
 /// Where the caller's token is missing or wrong.
-pub fn admit(shared: &Shared, request: &Request) -> Result<bool, Problem> {
+pub fn authenticate_caller(shared: &NodeState, request: &Request) -> Result<bool, Problem> {
     if let Some(token) = &shared.check_token {
-        let sent = bearer(request.headers()).or_else(|| own_token(request.headers()));
+        let sent = bearer_token(request.headers()).or_else(|| tollgate_token(request.headers()));
         return if sent.is_some_and(|sent| token.is(sent)) {
             Ok(true)
         } else {
-            Err(Problem::no_token())
+            Err(Problem::unauthorized())
         };
     }
     let peer = request.extensions().get::<Peer>();
@@ -62,30 +62,30 @@ pub fn admit(shared: &Shared, request: &Request) -> Result<bool, Problem> {
 }
 
 /// What stands behind `Authorization: Bearer`.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(super) fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
 /// The caller's token where `Authorization` belongs to somebody else.
-pub(super) fn own_token(headers: &HeaderMap) -> Option<&[u8]> {
+pub(super) fn tollgate_token(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get("x-tollgate-token").map(HeaderValue::as_bytes)
 }
 
 /// The answer to a check.
-pub(super) fn respond(decision: &Decision) -> Response {
-    let status = answer::status(decision);
+pub(super) fn decision_response(decision: &Decision) -> Response {
+    let status = decision_body::status_code(decision);
     let mut body = Vec::with_capacity(512);
-    answer::write(&mut body, decision, false);
+    decision_body::write_json(&mut body, decision, false);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    response.headers_mut().reserve(HEADERS);
+    response.headers_mut().reserve(MAX_RESPONSE_HEADERS);
     let content_type = match decision.status {
-        Status::Allowed => "application/json",
+        DecisionStatus::Allowed => "application/json",
         _ => "application/problem+json",
     };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers::add(response.headers_mut(), decision);
+    headers::add_rate_limit_headers(response.headers_mut(), decision);
     response
 }
 

@@ -7,7 +7,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use bytes::{BufMut as _, BytesMut};
 
-use crate::engine::{Decision, Judged, Status};
+use crate::engine::{Decision, DecisionStatus, LimitOutcome};
 use crate::limit::Unit;
 
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -20,57 +20,57 @@ const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 
 /// What most decisions' values take together, in bytes.
-const USUAL: usize = 192;
+const USUAL_VALUES_BYTES: usize = 192;
 
 /// Adds what the limits of a decision say; shadow limits say nothing.
-pub(super) fn add(headers: &mut HeaderMap, decision: &Decision) {
-    let mut values = Values(BytesMut::with_capacity(USUAL));
-    if decision.status == Status::Refused {
+pub(super) fn add_rate_limit_headers(headers: &mut HeaderMap, decision: &Decision) {
+    let mut values = HeaderValues(BytesMut::with_capacity(USUAL_VALUES_BYTES));
+    if decision.status == DecisionStatus::Refused {
         headers.insert(header::RETRY_AFTER, values.number(decision.retry_after.as_secs_ceil()));
     }
-    let enforced = || decision.limits.iter().filter(|judged| !judged.limit.shadow());
+    let enforced = || decision.limits.iter().filter(|outcome| !outcome.limit.shadow());
     let Some(tightest) = tightest(enforced()) else { return };
-    for judged in enforced() {
-        values.item(judged.limit.name());
-        values.parameter(";q=", judged.limit.capacity());
-        values.parameter(";w=", judged.limit.window().as_secs_ceil().max(1));
-        if judged.limit.unit().as_str() != Unit::BUILT_IN[0] {
+    for outcome in enforced() {
+        values.item(outcome.limit.name());
+        values.parameter(";q=", outcome.limit.capacity());
+        values.parameter(";w=", outcome.limit.window().as_secs_ceil().max(1));
+        if outcome.limit.unit().as_str() != Unit::BUILT_IN[0] {
             values.0.extend_from_slice(b";qu=");
-            values.string(judged.limit.unit().as_str());
+            values.string(outcome.limit.unit().as_str());
         }
     }
-    headers.insert(RATELIMIT_POLICY, values.end());
-    for judged in enforced() {
-        values.item(judged.limit.name());
-        values.parameter(";r=", judged.standing.remaining);
-        values.parameter(";t=", wait(judged));
+    headers.insert(RATELIMIT_POLICY, values.finish());
+    for outcome in enforced() {
+        values.item(outcome.limit.name());
+        values.parameter(";r=", outcome.status.remaining);
+        values.parameter(";t=", reset_secs(outcome));
     }
-    headers.insert(RATELIMIT, values.end());
+    headers.insert(RATELIMIT, values.finish());
     headers.insert(X_LIMIT, values.number(tightest.limit.capacity()));
-    headers.insert(X_REMAINING, values.number(tightest.standing.remaining));
-    headers.insert(X_RESET, values.number(wait(tightest)));
+    headers.insert(X_REMAINING, values.number(tightest.status.remaining));
+    headers.insert(X_RESET, values.number(reset_secs(tightest)));
 }
 
 /// Seconds until this cost fits where it does not, else until one unit more is there.
-fn wait(judged: &Judged) -> u64 {
-    let standing = &judged.standing;
-    if standing.fits { standing.next_unit } else { standing.retry_after }.as_secs_ceil()
+fn reset_secs(outcome: &LimitOutcome) -> u64 {
+    let status = &outcome.status;
+    if status.fits { status.next_unit } else { status.retry_after }.as_secs_ceil()
 }
 
 /// The limit that refuses, else the one with the smallest part remaining.
-fn tightest<'d>(limits: impl Iterator<Item = &'d Judged>) -> Option<&'d Judged> {
+fn tightest<'d>(limits: impl Iterator<Item = &'d LimitOutcome>) -> Option<&'d LimitOutcome> {
     limits.min_by(|a, b| {
-        let part = |judged: &Judged, other: &Judged| {
-            u128::from(judged.standing.remaining) * u128::from(other.limit.capacity())
+        let part = |outcome: &LimitOutcome, other: &LimitOutcome| {
+            u128::from(outcome.status.remaining) * u128::from(other.limit.capacity())
         };
-        a.standing.fits.cmp(&b.standing.fits).then_with(|| part(a, b).cmp(&part(b, a)))
+        a.status.fits.cmp(&b.status.fits).then_with(|| part(a, b).cmp(&part(b, a)))
     })
 }
 
 /// Values, one after the other in one buffer: a check is answered with five of them.
-struct Values(BytesMut);
+struct HeaderValues(BytesMut);
 
-impl Values {
+impl HeaderValues {
     /// One more item of the list that is being written.
     fn item(&mut self, name: &str) {
         if !self.0.is_empty() {
@@ -100,11 +100,11 @@ impl Values {
     /// A value that is only a number.
     fn number(&mut self, number: u64) -> HeaderValue {
         self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-        self.end()
+        self.finish()
     }
 
     /// What has been written since the last value.
-    fn end(&mut self) -> HeaderValue {
+    fn finish(&mut self) -> HeaderValue {
         HeaderValue::from_maybe_shared(self.0.split().freeze())
             .unwrap_or(HeaderValue::from_static(""))
     }
@@ -146,12 +146,12 @@ mod tests {
         let item = |entry: ListEntry| {
             let ListEntry::Item(item) = entry else { panic!("{entry:?} is no item") };
             let BareItem::String(name) = item.bare_item else { panic!("{item:?} is no string") };
-            let told = |value: &BareItem| match value {
+            let text = |value: &BareItem| match value {
                 BareItem::Integer(number) => number.to_string(),
                 BareItem::String(text) => text.as_str().to_owned(),
                 other => panic!("{other:?}"),
             };
-            let parameters = item.params.iter().map(|(key, value)| (key.to_string(), told(value)));
+            let parameters = item.params.iter().map(|(key, value)| (key.to_string(), text(value)));
             (name.as_str().to_owned(), parameters.collect())
         };
         list.into_iter().map(item).collect()
@@ -167,7 +167,7 @@ mod tests {
             allowed in any::<bool>(),
         ) {
             let mut headers = HeaderMap::new();
-            add(&mut headers, &decision(&limits, allowed));
+            add_rate_limit_headers(&mut headers, &decision(&limits, allowed));
             let (left, wait) = if allowed { ("8", "9") } else { ("0", "9") };
             let pairs = |pairs: &[(&str, &str)]| -> Vec<_> {
                 pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -176,9 +176,9 @@ mod tests {
             let expected: Vec<_> = limits.iter().map(state).collect();
             prop_assert_eq!(items(&headers, RATELIMIT), expected);
             let policy = |(name, in_tokens): &(String, bool)| {
-                let mut told = pairs(&[("q", "9"), ("w", "78")]);
-                told.extend(in_tokens.then(|| ("qu".to_owned(), "total_tokens".to_owned())));
-                (name.clone(), told)
+                let mut parameters = pairs(&[("q", "9"), ("w", "78")]);
+                parameters.extend(in_tokens.then(|| ("qu".to_owned(), "total_tokens".to_owned())));
+                (name.clone(), parameters)
             };
             let expected: Vec<_> = limits.iter().map(policy).collect();
             prop_assert_eq!(items(&headers, RATELIMIT_POLICY), expected);

@@ -2,7 +2,7 @@
 //!
 //! Handlers parse, ask the engine, and answer. Nothing here decides.
 
-mod answer;
+mod decision_body;
 mod authz;
 mod batch;
 mod body;
@@ -16,7 +16,7 @@ mod ops;
 mod problem;
 mod request;
 mod server;
-mod wire;
+mod values;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,24 +30,24 @@ use axum::routing::{any, get, post};
 use crate::engine::Engine;
 use crate::settings::{ForwardedHeaders, Peers, Token};
 use crate::telemetry::{Metrics, Seldom, WorkerMetrics};
-pub use body::{PATIENCE, read as read_body};
-pub use check::admit;
+pub use body::{BODY_TIMEOUT, read_body};
+pub use check::authenticate_caller;
 pub use listener::Listener;
 pub use problem::Problem;
-pub use server::{Protocol, Server, Worker};
+pub use server::{ConnectionWorker, HttpServer, Protocol};
 
 /// What the handlers of one worker work with.
-pub struct Node {
+pub struct WorkerState {
     /// Decides.
     pub engine: Engine,
     /// What this worker counts.
     pub metrics: Arc<WorkerMetrics>,
     /// What all workers share.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<NodeState>,
 }
 
 /// What the handlers of all workers share.
-pub struct Shared {
+pub struct NodeState {
     /// What callers must send.
     pub check_token: Option<Token>,
     /// Whose word is taken.
@@ -57,12 +57,12 @@ pub struct Shared {
     /// Metrics of the node.
     pub metrics: Arc<Metrics>,
     /// When it was last logged that a gateway asks wrongly.
-    pub misasked: Seldom,
+    pub gateway_warning: Seldom,
     /// Whether the node is on its way out.
     pub draining: AtomicBool,
 }
 
-impl Shared {
+impl NodeState {
     /// Whether the node is on its way out.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -75,7 +75,7 @@ impl Shared {
 pub struct Peer(pub IpAddr);
 
 /// All endpoints.
-pub fn router(node: Arc<Node>) -> Router {
+pub fn router(state: Arc<WorkerState>) -> Router {
     let unknown =
         |request: Request| async move { Problem::not_found(request.uri().path()).into_response() };
     let router = Router::new()
@@ -90,11 +90,11 @@ pub fn router(node: Arc<Node>) -> Router {
         .fallback(unknown);
     #[cfg(feature = "bench")]
     let router = router.route("/noop", post(noop::noop));
-    router.with_state(node)
+    router.with_state(state)
 }
 
 /// Counts an answer on its way out.
-fn counted(node: &Node, endpoint: &'static str, response: Response) -> Response {
-    node.metrics.answered(endpoint, response.status().as_u16());
+fn count_response(state: &WorkerState, endpoint: &'static str, response: Response) -> Response {
+    state.metrics.answered(endpoint, response.status().as_u16());
     response
 }

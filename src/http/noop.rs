@@ -8,14 +8,14 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 
-use super::request::CheckRequest;
-use super::{Node, Problem, body, check, counted};
+use super::request::CheckBody;
+use super::{Problem, WorkerState, body, check, count_response};
 use crate::algorithm::{Reading, Verdict};
 use crate::engine::{DecidedBy, Decision};
 use crate::limit::{Charge, Charges, Limit, Rate, Rule, Start, Subject, Throttle, Unit};
 use crate::time::Micros;
 
-static ANSWER: LazyLock<Option<Decision>> = LazyLock::new(|| {
+static FIXED_DECISION: LazyLock<Option<Decision>> = LazyLock::new(|| {
     let throttle = Throttle::new(Rate::new(20, Micros::from_secs(1))?, 1_000_000).ok()?;
     let limit =
         Limit::new("policy:bench/throttle", Unit::requests(), Rule::Throttle(throttle), false);
@@ -28,22 +28,24 @@ static ANSWER: LazyLock<Option<Decision>> = LazyLock::new(|| {
 });
 
 pub(super) fn noop(
-    State(node): State<Arc<Node>>,
+    State(state): State<Arc<WorkerState>>,
     request: Request,
 ) -> impl Future<Output = Response> {
-    let admitted = check::admit(&node.shared, &request);
+    let authenticated = check::authenticate_caller(&state.shared, &request);
     let body = request.into_body();
     async move {
-        let response = match read(admitted, body).await {
-            Ok(()) => ANSWER.as_ref().map_or_else(|| ().into_response(), check::respond),
+        let response = match read_check(authenticated, body).await {
+            Ok(()) => {
+                FIXED_DECISION.as_ref().map_or_else(|| ().into_response(), check::decision_response)
+            }
             Err(problem) => problem.into_response(),
         };
-        counted(&node, "noop", response)
+        count_response(&state, "noop", response)
     }
 }
 
-async fn read(admitted: Result<bool, Problem>, body: Body) -> Result<(), Problem> {
-    let key_id_allowed = admitted?;
-    let body = body::read(body, 64 * 1024, body::PATIENCE).await?;
-    CheckRequest::parse(&body)?.ask(key_id_allowed).map(drop)
+async fn read_check(authenticated: Result<bool, Problem>, body: Body) -> Result<(), Problem> {
+    let key_id_allowed = authenticated?;
+    let body = body::read_body(body, 64 * 1024, body::BODY_TIMEOUT).await?;
+    CheckBody::parse(&body)?.to_check_request(key_id_allowed).map(drop)
 }

@@ -6,12 +6,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::Node;
+use super::WorkerState;
 
 /// `GET /metrics`: Prometheus' text format.
-pub(super) async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+pub(super) async fn metrics(State(state): State<Arc<WorkerState>>) -> impl IntoResponse {
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (content_type, node.shared.metrics.render())
+    (content_type, state.shared.metrics.render())
 }
 
 /// `GET /healthz`: the process serves.
@@ -23,11 +23,11 @@ pub(super) async fn healthz() -> Response {
 ///
 /// A lost Redis does not make a node unready: every node would leave the balancer at once, and
 /// each still answers by its plans' `on_store_failure`. One that does not know its plans yet has none.
-pub(super) async fn readyz(State(node): State<Arc<Node>>) -> Response {
+pub(super) async fn readyz(State(state): State<Arc<WorkerState>>) -> Response {
     match () {
-        () if node.shared.is_draining() => status(StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        () if !node.engine.is_ready() => status(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-        () if node.engine.store().is_degraded() => status(StatusCode::OK, "degraded"),
+        () if state.shared.is_draining() => status(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        () if !state.engine.is_ready() => status(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        () if state.engine.store().is_degraded() => status(StatusCode::OK, "degraded"),
         () => status(StatusCode::OK, "ok"),
     }
 }

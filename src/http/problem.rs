@@ -41,7 +41,7 @@ impl Problem {
 
     /// 401: the caller's token is missing or wrong.
     #[must_use]
-    pub fn no_token() -> Self {
+    pub fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "Unauthorized",
@@ -57,14 +57,14 @@ impl Problem {
 
     /// 503: who the client is cannot be found out now.
     #[must_use]
-    pub fn unidentified() -> Self {
+    pub fn key_lookup_failed() -> Self {
         let detail = "the API key cannot be looked up now; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
     }
 
     /// 503: what the service serves by is still to be read.
     #[must_use]
-    pub fn unready() -> Self {
+    pub fn not_ready() -> Self {
         let detail = "what is declared here is not in use yet: Redis has not answered since the start, or it does not fit the catalog file; the service's log says which";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
     }
@@ -88,7 +88,7 @@ impl Problem {
 
     /// 408: the body did not come in time.
     #[must_use]
-    pub fn too_slow() -> Self {
+    pub fn request_timeout() -> Self {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,
             "Request timeout",
@@ -98,7 +98,7 @@ impl Problem {
 
     /// 413: over `limit` bytes.
     #[must_use]
-    pub fn too_long(limit: usize) -> Self {
+    pub fn payload_too_large(limit: usize) -> Self {
         let detail = format!("the request body is over {} KiB", limit / 1024);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large", detail)
     }
@@ -116,7 +116,7 @@ impl Problem {
     }
 
     /// Appends the problem as JSON.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write_json(&self, out: &mut Vec<u8>) {
         let written = serde_json::to_writer(out, self);
         debug_assert!(written.is_ok(), "{written:?}");
     }
@@ -139,8 +139,8 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Invalid { field, detail } => Self::bad_request(field, detail),
             Refusal::Forbidden { detail } => Self::forbidden(detail),
-            Refusal::Unidentified => Self::unidentified(),
-            Refusal::Unready => Self::unready(),
+            Refusal::Unidentified => Self::key_lookup_failed(),
+            Refusal::Unready => Self::not_ready(),
         }
     }
 }
@@ -149,7 +149,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
         let mut body = Vec::with_capacity(256);
-        self.write(&mut body);
+        self.write_json(&mut body);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -6,60 +6,60 @@ use serde::Deserialize;
 use smallvec::SmallVec;
 
 use super::Problem;
-use super::wire::{CostRequest, Text};
+use super::values::{CostBody, Text};
 use crate::catalog::{Ask, PolicyKey};
 use crate::control::Client;
 use crate::object::Object;
 
 /// The longest key in bytes.
-pub(super) const MAX_KEY: usize = 1024;
+pub(super) const MAX_KEY_BYTES: usize = 1024;
 /// The longest path in bytes.
-pub(super) const MAX_PATH: usize = 2048;
+pub(super) const MAX_PATH_BYTES: usize = 2048;
 
 /// The body of `/check`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CheckRequest<'a> {
+pub(super) struct CheckBody<'a> {
     #[serde(borrow, default)]
-    api_key: Option<Text<'a, MAX_KEY>>,
+    api_key: Option<Text<'a, MAX_KEY_BYTES>>,
     #[serde(borrow, default)]
-    key_id: Option<Text<'a, MAX_KEY>>,
+    key_id: Option<Text<'a, MAX_KEY_BYTES>>,
     #[serde(borrow, default)]
-    api: Option<Text<'a, MAX_KEY>>,
+    api: Option<Text<'a, MAX_KEY_BYTES>>,
     #[serde(borrow, default)]
-    stage: Option<Text<'a, MAX_KEY>>,
+    stage: Option<Text<'a, MAX_KEY_BYTES>>,
     #[serde(borrow, default)]
-    method: Option<Text<'a, MAX_KEY>>,
+    method: Option<Text<'a, MAX_KEY_BYTES>>,
     #[serde(borrow, default)]
-    path: Option<Text<'a, MAX_PATH>>,
+    path: Option<Text<'a, MAX_PATH_BYTES>>,
     #[serde(borrow, default)]
-    policy: Option<Text<'a, MAX_KEY>>,
+    policy: Option<Text<'a, MAX_KEY_BYTES>>,
     #[serde(borrow, default)]
-    key: Option<Text<'a, MAX_KEY>>,
+    key: Option<Text<'a, MAX_KEY_BYTES>>,
     #[serde(borrow, default)]
-    policies: Vec<Object<PolicyRequest<'a>>>,
+    policies: Vec<Object<PolicyBody<'a>>>,
     #[serde(borrow, default)]
-    cost: CostRequest<'a>,
+    cost: CostBody<'a>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PolicyRequest<'a> {
+struct PolicyBody<'a> {
     #[serde(borrow)]
-    policy: Text<'a, MAX_KEY>,
+    policy: Text<'a, MAX_KEY_BYTES>,
     #[serde(borrow)]
-    key: Text<'a, MAX_KEY>,
+    key: Text<'a, MAX_KEY_BYTES>,
 }
 
-impl<'a> CheckRequest<'a> {
+impl<'a> CheckBody<'a> {
     /// Reads one check.
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, Problem> {
-        let read = serde_json::from_slice::<Object<Self>>(body);
-        read.map(|Object(request)| request).map_err(|_| explain::<Object<Self>>(body))
+        let parsed = serde_json::from_slice::<Object<Self>>(body);
+        parsed.map(|Object(request)| request).map_err(|_| parse_problem::<Object<Self>>(body))
     }
 
     /// Who asks, and what; `key_id_allowed` is whether the caller may speak for a key.
-    pub(super) fn ask(
+    pub(super) fn to_check_request(
         &self,
         key_id_allowed: bool,
     ) -> Result<(Option<Client<'_>>, Ask<'_>), Problem> {
@@ -102,20 +102,20 @@ impl<'a> CheckRequest<'a> {
                 index: Some(index),
             });
         }
-        let ask = Ask {
+        let request = Ask {
             api: self.api.as_ref().map(Text::as_str),
             stage: self.stage.as_ref().map(Text::as_str),
             method: self.method.as_ref().map(Text::as_str),
             path: self.path.as_ref().map(Text::as_str),
             policies,
-            cost: self.cost.borrowed(),
+            cost: self.cost.as_cost(),
         };
-        Ok((client, ask))
+        Ok((client, request))
     }
 }
 
 /// Why `body` is no `T`. Finding the field costs time, so it is done only where there is a fault.
-pub(super) fn explain<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Problem {
+pub(super) fn parse_problem<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Problem {
     let mut json = serde_json::Deserializer::from_slice(body);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut json) else {
         return Problem::bad_request("body", "there is more after the end of the JSON object");

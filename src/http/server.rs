@@ -23,19 +23,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service as _;
 
 use super::listener::Listener;
-use super::{Peer, Shared};
+use super::{NodeState, Peer};
 use crate::tls::Tls;
 
 /// How long a request's head may take, and how long a connection may lie idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head in bytes; more is answered with 431.
-const MAX_HEAD: usize = 32 * 1024;
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// The same of an HTTP/2 request.
-const MAX_HEAD_LIST: u32 = 16 * 1024;
+const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// The most header lines; more is answered with 431.
 const MAX_HEADERS: usize = 100;
 /// How long requests in flight may take once the listener is closed.
-const LAST_CALL: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most requests that one HTTP/2 connection may have under way.
 const MAX_STREAMS: u32 = 1_024;
 /// How long an HTTP/2 peer may be silent until it is asked whether it lives, and how long it may
@@ -54,84 +54,84 @@ pub enum Protocol {
 impl Protocol {
     /// Its name in TLS' negotiation (ALPN).
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn alpn_name(self) -> &'static str {
         match self {
             Self::Http1 => "http/1.1",
             Self::Http2 => "h2",
         }
     }
 
-    fn server(self) -> auto::Builder<TokioExecutor> {
-        let mut server = auto::Builder::new(TokioExecutor::new());
-        server
+    fn connection_builder(self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD)
+            .header_read_timeout(HEADER_READ_TIMEOUT)
+            .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
             // An answer is short: its head and body are copied into one buffer.
             .writev(false);
-        server
+        builder
             .http2()
             .timer(TokioTimer::new())
             // gRPC has no use for the time of day.
             .auto_date_header(false)
             .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEAD_LIST)
+            .max_header_list_size(MAX_HEADER_LIST_BYTES)
             .keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1);
         match self {
-            Self::Http1 => server.http1_only(),
-            Self::Http2 => server.http2_only(),
+            Self::Http1 => builder.http1_only(),
+            Self::Http2 => builder.http2_only(),
         }
     }
 }
 
 /// A connection and its place among those allowed.
-struct Accepted {
+struct AcceptedConnection {
     stream: std::net::TcpStream,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
 }
 
 /// The acceptor's end of a worker.
-struct Desk {
-    queue: mpsc::UnboundedSender<Accepted>,
+struct WorkerHandle {
+    queue: mpsc::UnboundedSender<AcceptedConnection>,
     load: Arc<AtomicUsize>,
 }
 
 /// Deals connections to workers.
-pub struct Server {
-    desks: Vec<Desk>,
-    places: Arc<Semaphore>,
+pub struct HttpServer {
+    workers: Vec<WorkerHandle>,
+    permits: Arc<Semaphore>,
     max_connections: usize,
-    closing: watch::Sender<bool>,
+    shutdown: watch::Sender<bool>,
     protocol: Protocol,
-    shared: Arc<Shared>,
+    shared: Arc<NodeState>,
     tls: Option<Arc<Tls>>,
-    turn: AtomicUsize,
+    next_worker: AtomicUsize,
 }
 
-impl Server {
+impl HttpServer {
     /// A server of at most `max_connections` at a time, encrypted where there is `tls`; without
     /// workers yet.
     #[must_use]
     pub fn new(
         protocol: Protocol,
         max_connections: usize,
-        shared: Arc<Shared>,
+        shared: Arc<NodeState>,
         tls: Option<Arc<Tls>>,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(max_connections));
+        let permits = Arc::new(Semaphore::new(max_connections));
         Self {
-            desks: Vec::new(),
-            places,
+            workers: Vec::new(),
+            permits,
             max_connections,
-            closing: watch::Sender::new(false),
+            shutdown: watch::Sender::new(false),
             protocol,
             shared,
             tls,
-            turn: AtomicUsize::new(0),
+            next_worker: AtomicUsize::new(0),
         }
     }
 
@@ -142,13 +142,13 @@ impl Server {
     }
 
     /// One more worker, to be run on a runtime of its own.
-    pub fn worker(&mut self) -> Worker {
+    pub fn add_worker(&mut self) -> ConnectionWorker {
         let (queue, accepted) = mpsc::unbounded_channel();
         let load = Arc::new(AtomicUsize::new(0));
-        self.desks.push(Desk { queue, load: Arc::clone(&load) });
-        let (closing, shared) = (self.closing.subscribe(), Arc::clone(&self.shared));
+        self.workers.push(WorkerHandle { queue, load: Arc::clone(&load) });
+        let (shutdown, shared) = (self.shutdown.subscribe(), Arc::clone(&self.shared));
         let (protocol, tls) = (self.protocol, self.tls.clone());
-        Worker { accepted, load, closing, protocol, shared, tls }
+        ConnectionWorker { accepted, load, shutdown, protocol, shared, tls }
     }
 
     /// Accepts until `stop` resolves, then closes the listener and lets the workers finish what
@@ -162,24 +162,26 @@ impl Server {
             }
         }
         drop(listener);
-        self.closing.send_replace(true);
-        drop(self.desks);
+        self.shutdown.send_replace(true);
+        drop(self.workers);
         let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
-        let _closed = self.places.acquire_many(all).await;
+        let _all_closed = self.permits.acquire_many(all).await;
     }
 
     async fn accept(&self, listener: &TcpListener) {
-        let Ok(permit) = Arc::clone(&self.places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
         match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
                 // Among equals each in turn.
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.desks.len().max(1);
-                let (before, from) = self.desks.split_at(turn);
-                let desks = from.iter().chain(before);
-                let least = desks.min_by_key(|desk| desk.load.load(Ordering::Relaxed));
-                if let Some(desk) = least {
-                    desk.load.fetch_add(1, Ordering::Relaxed);
-                    let _worker_gone = desk.queue.send(Accepted { stream, peer, permit });
+                let start =
+                    self.next_worker.fetch_add(1, Ordering::Relaxed) % self.workers.len().max(1);
+                let (before, after) = self.workers.split_at(start);
+                let workers = after.iter().chain(before);
+                let least_loaded = workers.min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+                if let Some(worker) = least_loaded {
+                    worker.load.fetch_add(1, Ordering::Relaxed);
+                    let _worker_gone =
+                        worker.queue.send(AcceptedConnection { stream, peer, permit });
                 }
             }
             Err(error) => {
@@ -192,22 +194,22 @@ impl Server {
 }
 
 /// The worker's end of its desk.
-pub struct Worker {
-    accepted: mpsc::UnboundedReceiver<Accepted>,
+pub struct ConnectionWorker {
+    accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
     load: Arc<AtomicUsize>,
-    closing: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
     protocol: Protocol,
-    shared: Arc<Shared>,
+    shared: Arc<NodeState>,
     tls: Option<Arc<Tls>>,
 }
 
-impl Worker {
+impl ConnectionWorker {
     /// Serves connections until the server has closed and all of them have ended, or have had time
     /// enough to.
     pub async fn run(mut self, router: Router) {
         let mut connections = tokio::task::JoinSet::new();
-        while let Some(Accepted { stream, peer, permit }) = self.accepted.recv().await {
-            let (router, closing) = (router.clone(), self.closing.clone());
+        while let Some(AcceptedConnection { stream, peer, permit }) = self.accepted.recv().await {
+            let (router, shutdown) = (router.clone(), self.shutdown.clone());
             let (load, shared) = (Arc::clone(&self.load), Arc::clone(&self.shared));
             let (protocol, tls) = (self.protocol, self.tls.clone());
             connections.spawn(async move {
@@ -215,10 +217,14 @@ impl Worker {
                 if let Ok(stream) = TcpStream::from_std(stream) {
                     let _slower_without = stream.set_nodelay(true);
                     match tls {
-                        None => serve(stream, peer, protocol, router, closing, &shared).await,
+                        None => {
+                            serve_connection(stream, peer, protocol, router, shutdown, &shared)
+                                .await
+                        }
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, peer, protocol, router, closing, &shared).await;
+                                serve_connection(stream, peer, protocol, router, shutdown, &shared)
+                                    .await;
                             }
                         }
                     }
@@ -230,27 +236,29 @@ impl Worker {
             while connections.try_join_next().is_some() {}
         }
         let ended = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_CALL, ended).await.is_err() {
-            tracing::warn!("some connections were still open after {LAST_CALL:?} and are cut off");
+        if tokio::time::timeout(DRAIN_TIMEOUT, ended).await.is_err() {
+            tracing::warn!(
+                "some connections were still open after {DRAIN_TIMEOUT:?} and are cut off"
+            );
         }
     }
 }
 
-async fn serve(
+async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     peer: SocketAddr,
     protocol: Protocol,
     router: Router,
-    mut closing: watch::Receiver<bool>,
-    shared: &Arc<Shared>,
+    mut shutdown: watch::Receiver<bool>,
+    shared: &Arc<NodeState>,
 ) {
     let peer = Peer(peer.ip().to_canonical());
     let service = service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
-        let (answer, shared) = (router.clone().call(request), Arc::clone(shared));
+        let (response, shared) = (router.clone().call(request), Arc::clone(shared));
         async move {
-            let mut response = answer.await?;
+            let mut response = response.await?;
             // HTTP/2 says so once, for the whole connection.
             if shared.is_draining() && protocol == Protocol::Http1 {
                 response
@@ -260,12 +268,12 @@ async fn serve(
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    let server = protocol.server();
-    let connection = server.serve_connection(TokioIo::new(stream), service);
+    let builder = protocol.connection_builder();
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = &mut connection => result,
-        () = closed(&mut closing) => {
+        () = shutdown_requested(&mut shutdown) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -276,6 +284,6 @@ async fn serve(
 }
 
 /// Resolves once the server closes.
-async fn closed(closing: &mut watch::Receiver<bool>) {
-    let _closing_or_gone = closing.wait_for(|closing| *closing).await;
+async fn shutdown_requested(shutdown: &mut watch::Receiver<bool>) {
+    let _shutdown_or_gone = shutdown.wait_for(|shutdown| *shutdown).await;
 }

@@ -103,7 +103,7 @@ fn header_bombs_are_431() {
     let large = format!("x: {}\r\n", "y".repeat(100_000));
     for bomb in [many, large] {
         let request = format!("POST /check HTTP/1.1\r\nhost: x\r\n{bomb}content-length: 0\r\n\r\n");
-        let answer = http::raw(node.address(), request.as_bytes()).unwrap();
+        let answer = http::send_raw(node.address(), request.as_bytes()).unwrap();
         assert_eq!(answer.status, 431);
     }
 }
@@ -114,7 +114,7 @@ fn slow_senders_are_cut_off() {
     let address = node.address().to_owned();
     let slow = |first: &'static [u8]| {
         let address = address.clone();
-        std::thread::spawn(move || http::stall(&address, first, Duration::from_mins(1)))
+        std::thread::spawn(move || http::is_cut_off_within(&address, first, Duration::from_mins(1)))
     };
     let senders = [
         slow(b"POST /check HT"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::http::Kept;
+use crate::support::http::KeepAlive;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
@@ -67,7 +67,7 @@ fn three_nodes_decide_like_the_reference_one_for_one() {
         for client in 0..9 {
             let (nodes, sent) = (&nodes, &sent);
             scope.spawn(move || {
-                let mut connection = Kept::open(nodes[client % 3].address()).unwrap();
+                let mut connection = KeepAlive::open(nodes[client % 3].address()).unwrap();
                 // One in four goes alone, so that lone checks and groups meet in the same calls.
                 for number in (client..).step_by(9) {
                     if sent.fetch_add(21, Ordering::Relaxed) > DECISIONS + 2_000 {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::http::{self, Answer};
+use crate::support::http::{self, Response};
 use crate::support::node::Node;
 use crate::support::repository;
 
@@ -17,7 +17,7 @@ fn node() -> Node {
     Node::launch(None, &[], &access)
 }
 
-fn ask(address: &str, method: &str, path: &str, body: &str) -> Answer {
+fn ask(address: &str, method: &str, path: &str, body: &str) -> Response {
     let bearer = format!("Bearer {TOKEN}");
     http::send(address, method, path, &[("authorization", &bearer)], body)
 }

@@ -1,7 +1,7 @@
 //! Forward-auth behind real gateways, with the configurations of `deploy/gateways`.
 
 use crate::support::gateway::Gateway;
-use crate::support::http::{self, Answer};
+use crate::support::http::{self, Response};
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
@@ -50,7 +50,7 @@ const CADDY: Expected = Expected {
     hung_limiter: 504,
 };
 
-fn ask(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+fn ask(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
     http::send(gateway.address(), method, path, headers, "")
 }
 
@@ -131,7 +131,7 @@ fn loses_its_limiter(expected: &Expected) {
     let flags = ["--forwarded-headers", expected.family];
     let start = |open| {
         let node = Node::with_catalog(CATALOG, &flags);
-        let start = if open { Gateway::start_open } else { Gateway::start };
+        let start = if open { Gateway::start_fail_open } else { Gateway::start };
         let gateway = start(expected.kind, node.address());
         assert_eq!(ask(&gateway, "GET", "/free", &[key]).status, 200);
         assert_eq!(ask(&gateway, "GET", "/free", &[]).status, expected.unknown_key);
@@ -181,7 +181,7 @@ fn a_tollgate_that_lets_nothing_pass_is_obeyed_where_one_that_is_gone_is_not() {
     for (expected, status) in [(NGINX, 500), (HAPROXY, 503), (CADDY, 503)] {
         let flags = ["--store", &nowhere, "--forwarded-headers", expected.family];
         let node = Node::with_catalog(&catalog, &flags);
-        let gateway = Gateway::start_open(expected.kind, node.address());
+        let gateway = Gateway::start_fail_open(expected.kind, node.address());
         let answer = ask(&gateway, "GET", "/free", &[("x-api-key", "demo-key")]);
         assert_eq!(answer.status, status, "{}: {answer:?}", expected.kind);
     }

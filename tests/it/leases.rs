@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::http::Kept;
+use crate::support::http::KeepAlive;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
@@ -49,7 +49,7 @@ fn hammer(addresses: &[&str], time: Duration, meanwhile: impl FnOnce()) -> (f64,
         for address in addresses.iter().chain(addresses) {
             scope.spawn(|| {
                 // A node is killed while others are asked; it may be gone by now.
-                let Ok(mut connection) = Kept::open(address) else { return };
+                let Ok(mut connection) = KeepAlive::open(address) else { return };
                 while !stop.load(Ordering::Relaxed) {
                     let Some(answer) = connection.post("/check", r#"{"policy":"hot","key":"a"}"#)
                     else {
@@ -99,7 +99,7 @@ fn a_hot_key_far_below_its_limit_hardly_asks_redis() {
     let redis = RedisServer::start();
     let node = nodes(&redis, 1).remove(0);
     let calls = || node.metric("tollgate_store_batch_checks_count", "");
-    let mut connection = Kept::open(node.address()).unwrap();
+    let mut connection = KeepAlive::open(node.address()).unwrap();
     let mut by_lease = 0;
     let (before, checks) = (calls(), 5_000);
     for _ in 0..checks {
@@ -118,7 +118,7 @@ fn a_hot_key_far_below_its_limit_hardly_asks_redis() {
 fn what_is_not_spent_goes_back_when_idle_and_when_the_node_stops() {
     let redis = RedisServer::start();
     let spend = |node: &Node, key: &str| {
-        let mut connection = Kept::open(node.address()).unwrap();
+        let mut connection = KeepAlive::open(node.address()).unwrap();
         let body = json!({"policy": "deep", "key": key}).to_string();
         let mut by_lease = 0;
         let mut first = None;
@@ -168,7 +168,7 @@ fn small_limits_and_quotas_stay_exact() {
 fn methods_that_no_catalog_lists_are_not_charged_ahead() {
     let redis = RedisServer::start();
     let node = nodes(&redis, 1).remove(0);
-    let mut connection = Kept::open(node.address()).unwrap();
+    let mut connection = KeepAlive::open(node.address()).unwrap();
     let body = json!({"policy": "vast", "key": "a", "api": "a", "stage": "any", "method": "GET", "path": "/x"});
     let answers = (0..2_000).map(|_| connection.post("/check", &body.to_string()).unwrap().json());
     let left = |answer: serde_json::Value| answer["limits"][0]["remaining"].as_u64().unwrap();
@@ -180,7 +180,7 @@ fn methods_that_no_catalog_lists_are_not_charged_ahead() {
 fn a_changed_limit_ends_its_leases_at_once() {
     let redis = RedisServer::start();
     let node = nodes(&redis, 1).remove(0);
-    let mut connection = Kept::open(node.address()).unwrap();
+    let mut connection = KeepAlive::open(node.address()).unwrap();
     let mut ask = || connection.post("/check", r#"{"policy":"vast","key":"a"}"#).unwrap().json();
     crate::support::eventually("there is a lease", || ask()["decided_by"] == "lease");
     std::fs::write(
@@ -198,7 +198,7 @@ fn what_a_lease_gave_for_a_check_that_redis_then_refuses_goes_back() {
     let flags = ["--store", &redis.url(), "--check-deadline", "5s"];
     // Each refusal has to come from Redis.
     let node = Node::launch(Some(CATALOG), &flags, &[("TOLLGATE_DENIAL_MEMO", "false")]);
-    let mut connection = Kept::open(node.address()).unwrap();
+    let mut connection = KeepAlive::open(node.address()).unwrap();
     let mut ask = |cost: u64| {
         let body = json!({"policy": "two", "key": "a", "cost": cost}).to_string();
         connection.post("/check", &body).unwrap()

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::http::{self, Kept};
+use crate::support::http::{self, KeepAlive};
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 use crate::support::{eventually, repository};
@@ -107,7 +107,7 @@ fn a_node_that_drains_says_so_finishes_and_exits_with_0() {
     let ready = node.get("/readyz");
     assert_eq!((ready.status, ready.body.as_str()), (200, r#"{"status":"ok"}"#));
     assert_eq!(node.get("/healthz").body, r#"{"status":"ok"}"#);
-    let mut idle = Kept::open(node.address()).unwrap();
+    let mut idle = KeepAlive::open(node.address()).unwrap();
     assert_eq!(idle.post("/check", r#"{"api_key":"demo-key"}"#).unwrap().status, 200);
     node.signal(Signal::TERM);
     eventually("it is not ready any more", || node.get("/readyz").status == 503);
@@ -140,7 +140,7 @@ fn a_rolling_restart_under_load_loses_no_check() {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let address = ready().unwrap();
-                    let mut connection = Kept::open(&address).unwrap();
+                    let mut connection = KeepAlive::open(&address).unwrap();
                     for _ in 0..50 {
                         let answer =
                             connection.post("/check", r#"{"policy":"login","key":"x","cost":0}"#);

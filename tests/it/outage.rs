@@ -149,7 +149,7 @@ fn an_idle_connection_that_redis_has_closed_costs_no_check_its_verdict() {
     let node = Node::launch(Some(CATALOG), &flags, &[("RUST_LOG", "tollgate=debug")]);
     for round in 1..=5 {
         // What `timeout`, a balancer or a quick restart do: all but the one that asks for it.
-        redis.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
+        redis.command(&["CLIENT", "KILL", "TYPE", "normal"]);
         eventually("both workers have another connection", || {
             node.log().matches("an idle connection had ended").count() == 2 * round
         });
@@ -177,9 +177,9 @@ fn a_redis_that_became_a_replica() {
     let redis = RedisServer::start();
     let node = node(&redis.url());
     assert_eq!(ask(&node, "open", 1), (200, "redis".into()));
-    redis.ask(&["REPLICAOF", "127.0.0.1", "1"]);
+    redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
     assert_decided_without_redis(&node);
-    redis.ask(&["REPLICAOF", "NO", "ONE"]);
+    redis.command(&["REPLICAOF", "NO", "ONE"]);
     assert_recovers(&node);
     assert!(node.metric("tollgate_store_errors_total", "refused") >= 1.0);
 }
@@ -189,10 +189,10 @@ fn a_redis_out_of_memory() {
     let redis = RedisServer::start();
     let node = node(&redis.url());
     assert_eq!(ask(&node, "open", 1), (200, "redis".into()));
-    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(ask(&node, "closed", 1), (503, "fallback".into()));
     assert_decided_without_redis(&node);
-    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_recovers(&node);
 }
 
@@ -202,7 +202,7 @@ fn a_redis_that_forgot_the_script_is_told_again() {
     let node = node(&redis.url());
     for _ in 0..5 {
         assert_eq!(ask(&node, "closed", 1), (200, "redis".into()));
-        redis.ask(&["SCRIPT", "FLUSH"]);
+        redis.command(&["SCRIPT", "FLUSH"]);
     }
     assert_eq!(ask(&node, "closed", 3), (200, "redis".into()));
     assert_eq!(ask(&node, "closed", 1).0, 429, "each was charged once");

@@ -56,11 +56,11 @@ fn r1_one_refusal_leaves_every_budget_unspent() {
 fn r1_a_peek_and_a_refusal_write_nothing() {
     let redis = RedisServer::start();
     let node = Node::with_catalog(CATALOG, &["--store", &redis.url(), "--check-deadline", "5s"]);
-    let before = redis.ask(&["DBSIZE"]);
+    let before = redis.command(&["DBSIZE"]);
     for _ in 0..3 {
         assert!(node.passes("slow", "nobody", 0));
     }
-    assert_eq!(redis.ask(&["DBSIZE"]), before, "a peek made no key");
+    assert_eq!(redis.command(&["DBSIZE"]), before, "a peek made no key");
 }
 
 #[test]

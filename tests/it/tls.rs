@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::eventually;
 use crate::support::http;
 use crate::support::node::Node;
-use crate::support::tls::{Authority, Client, Issued};
+use crate::support::tls::{Authority, IssuedCert, TlsClient};
 
 /// A folder with a server's files, and the authority that has signed them.
 struct Files {
@@ -31,7 +31,7 @@ impl Files {
     }
 
     /// Another certificate and key for the server.
-    fn renew(&self) -> Issued {
+    fn renew(&self) -> IssuedCert {
         let issued = self.authority.issue();
         issued.write(&self.path("cert.pem"), &self.path("key.pem"));
         issued
@@ -57,7 +57,7 @@ fn node(flags: &[String]) -> Node {
     Node::launch(None, &flags, &admin)
 }
 
-fn metric(client: &Client, node: &Node, name: &str) -> f64 {
+fn metric(client: &TlsClient, node: &Node, name: &str) -> f64 {
     let metrics = client.send(node.address(), "GET /metrics").unwrap().body;
     let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -67,7 +67,7 @@ fn metric(client: &Client, node: &Node, name: &str) -> f64 {
 fn checks_and_the_admin_api_are_served_over_tls_and_only_so() {
     let files = Files::new();
     let node = node(&files.flags(&PAIR));
-    let client = Client::trusting(&files.authority, None);
+    let client = TlsClient::trusting(&files.authority, None);
     let mut connection = client.open(node.address());
     assert_eq!(connection.send("GET /readyz").unwrap().status, 200);
     assert_eq!(connection.protocol(), Some(&b"http/1.1"[..]));
@@ -75,7 +75,7 @@ fn checks_and_the_admin_api_are_served_over_tls_and_only_so() {
     for address in [node.address(), node.admin()] {
         assert!(http::try_send(address, "GET", "/healthz", &[], "").is_none(), "in the clear");
     }
-    let stranger = Client::trusting(&Authority::new(), None);
+    let stranger = TlsClient::trusting(&Authority::new(), None);
     assert!(stranger.send(node.address(), "GET /readyz").is_none(), "who trusts another authority");
     let port = node.address().rsplit(':').next().unwrap();
     let ready = |ca: &str| {
@@ -114,7 +114,7 @@ fn envoys_grpc_is_served_over_tls() {
     flags.extend(["--listen-grpc", "127.0.0.1:0", "--envoy-config"].map(str::to_owned));
     flags.push(files.path("limits.yaml").display().to_string());
     let node = node(&flags);
-    let mut connection = Client::trusting(&files.authority, None).open(node.grpc());
+    let mut connection = TlsClient::trusting(&files.authority, None).open(node.grpc());
     // The preface and empty settings, which are answered with settings.
     let settings = connection.answer(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     assert_eq!((connection.protocol(), settings[3]), (Some(&b"h2"[..]), 4));
@@ -124,9 +124,9 @@ fn envoys_grpc_is_served_over_tls() {
 fn a_client_without_a_certificate_of_the_authority_is_refused_at_the_handshake() {
     let files = Files::new();
     let node = node(&files.flags(&MUTUAL));
-    let known = Client::trusting(&files.authority, Some(&files.authority.issue()));
-    let stranger = Client::trusting(&files.authority, Some(&Authority::new().issue()));
-    let nobody = Client::trusting(&files.authority, None);
+    let known = TlsClient::trusting(&files.authority, Some(&files.authority.issue()));
+    let stranger = TlsClient::trusting(&files.authority, Some(&Authority::new().issue()));
+    let nobody = TlsClient::trusting(&files.authority, None);
     for address in [node.address(), node.admin()] {
         assert!(known.send(address, "GET /healthz").is_some());
         assert!(stranger.send(address, "GET /healthz").is_none());
@@ -141,7 +141,7 @@ fn a_client_without_a_certificate_of_the_authority_is_refused_at_the_handshake()
 fn certificates_are_reloaded_while_serving_and_open_connections_live() {
     let files = Files::new();
     let node = node(&files.flags(&PAIR));
-    let client = Client::trusting(&files.authority, None);
+    let client = TlsClient::trusting(&files.authority, None);
     let shown = || {
         let mut connection = client.open(node.address());
         connection.send("GET /healthz").unwrap();
@@ -175,12 +175,12 @@ fn certificates_are_reloaded_while_serving_and_open_connections_live() {
 fn a_client_whose_authority_is_gone_cannot_resume_its_session() {
     let files = Files::new();
     let node = node(&files.flags(&MUTUAL));
-    let known = Client::trusting(&files.authority, Some(&files.authority.issue()));
+    let known = TlsClient::trusting(&files.authority, Some(&files.authority.issue()));
     let mut open = known.open(node.address());
     assert!(open.send("GET /healthz").is_some());
     let next = Authority::new();
     std::fs::write(files.path("ca.pem"), &next.pem).unwrap();
-    let newcomer = Client::trusting(&files.authority, Some(&next.issue()));
+    let newcomer = TlsClient::trusting(&files.authority, Some(&next.issue()));
     eventually("the new authority counts", || {
         newcomer.send(node.address(), "GET /healthz").is_some()
     });
@@ -192,7 +192,7 @@ fn a_client_whose_authority_is_gone_cannot_resume_its_session() {
 fn a_connection_that_never_shakes_hands_is_cut_off() {
     let files = Files::new();
     let node = node(&files.flags(&PAIR));
-    assert!(http::stall(node.address(), b"\x16\x03\x01", Duration::from_secs(15)));
+    assert!(http::is_cut_off_within(node.address(), b"\x16\x03\x01", Duration::from_secs(15)));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn certificates_that_cannot_be_used_are_named_at_the_start() {
         std::fs::write(files.path(name), text).unwrap();
         files.path(name).display().to_string()
     };
-    let Issued { cert, key } = files.authority.issue();
+    let IssuedCert { cert, key } = files.authority.issue();
     let (cert, key) = (write("a.pem", &cert), write("a.key", &key));
     let other = write("other.key", &files.authority.issue().key);
     let empty = write("empty.pem", "");

@@ -8,11 +8,11 @@ use http_body_util::BodyExt as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::{NoAnswer, Trust, begin, send, silent};
+use super::{CommandError, TlsOptions, send, start_request, unreachable_error};
 
 /// Which admin API, and how to show what it says.
 #[derive(Clone, clap::Args)]
-pub(super) struct Admin {
+pub(super) struct AdminClient {
     /// The admin API to ask
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8082", global = true)]
     url: String,
@@ -26,54 +26,64 @@ pub(super) struct Admin {
     )]
     token: Option<String>,
     #[command(flatten)]
-    trust: Trust,
+    tls_options: TlsOptions,
     /// Shows the resource as JSON, as the admin API tells it
     #[arg(long, global = true)]
     pub(super) json: bool,
 }
 
 /// The longest page there is.
-const PAGE: usize = 500;
+const MAX_PAGE_SIZE: usize = 500;
 
-impl Admin {
+impl AdminClient {
     /// One call; no body is null.
     pub(super) async fn call(
         &self,
         method: Method,
         path: &str,
         body: Option<Value>,
-    ) -> Result<Value, NoAnswer> {
+    ) -> Result<Value, CommandError> {
         let body = body.map_or_else(String::new, |body| body.to_string());
         let (status, _, body) =
-            send(&self.url, &self.trust, self.request(method, path, body)?).await?;
-        let told: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status.is_success() { Ok(told) } else { Err(refused(status, &told)) }
+            send(&self.url, &self.tls_options, self.build_request(method, path, body)?).await?;
+        let response: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() { Ok(response) } else { Err(rejection(status, &response)) }
     }
 
-    fn request(&self, method: Method, path: &str, body: String) -> Result<Request<Body>, NoAnswer> {
-        let token =
-            self.token.as_ref().filter(|token| !token.is_empty()).ok_or(NoAnswer::NoToken)?;
+    fn build_request(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<Request<Body>, CommandError> {
+        let token = self
+            .token
+            .as_ref()
+            .filter(|token| !token.is_empty())
+            .ok_or(CommandError::MissingToken)?;
         let bearer = HeaderValue::try_from(format!("Bearer {token}"));
         Request::builder()
             .method(method)
             .uri(path)
-            .header(header::AUTHORIZATION, bearer.map_err(|_| NoAnswer::Token)?)
+            .header(header::AUTHORIZATION, bearer.map_err(|_| CommandError::InvalidToken)?)
             .body(Body::from(body))
-            .map_err(|error| silent(&self.url, &error))
+            .map_err(|error| unreachable_error(&self.url, &error))
     }
 
     /// Copies a file to standard output while it arrives: it may be larger than memory.
-    pub(super) async fn copy(&self, path: &str) -> Result<(), NoAnswer> {
-        let request = self.request(Method::GET, path, String::new())?;
-        let (head, mut body) = begin(&self.url, &self.trust, request).await?.into_parts();
+    pub(super) async fn download(&self, path: &str) -> Result<(), CommandError> {
+        let request = self.build_request(Method::GET, path, String::new())?;
+        let (head, mut body) =
+            start_request(&self.url, &self.tls_options, request).await?.into_parts();
         if !head.status.is_success() {
-            let told = body.collect().await.map_err(|error| silent(&self.url, &error))?;
-            let told: Value = serde_json::from_slice(&told.to_bytes()).unwrap_or_default();
-            return Err(refused(head.status, &told));
+            let response =
+                body.collect().await.map_err(|error| unreachable_error(&self.url, &error))?;
+            let response: Value = serde_json::from_slice(&response.to_bytes()).unwrap_or_default();
+            return Err(rejection(head.status, &response));
         }
         let mut out = std::io::stdout().lock();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| silent(&self.url, &error))?;
+            let frame = frame.map_err(|error| unreachable_error(&self.url, &error))?;
             match frame.data_ref().map_or(Ok(()), |chunk| out.write_all(chunk)) {
                 // Whoever reads has had enough.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
@@ -84,30 +94,30 @@ impl Admin {
     }
 
     /// What is there.
-    pub(super) async fn get(&self, path: &str) -> Result<Value, NoAnswer> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, CommandError> {
         self.call(Method::GET, path, None).await
     }
 
     /// All entries of a list, page after page.
-    pub(super) async fn all(&self, path: &str) -> Result<Vec<Value>, NoAnswer> {
+    pub(super) async fn list_all(&self, path: &str) -> Result<Vec<Value>, CommandError> {
         let mut entries = Vec::new();
-        let mut page = self.get(&format!("{path}?limit={PAGE}")).await?;
+        let mut page = self.get(&format!("{path}?limit={MAX_PAGE_SIZE}")).await?;
         loop {
             if let Value::Array(items) = page["item"].take() {
                 entries.extend(items);
             }
             let Some(position) = page["position"].as_str() else { return Ok(entries) };
-            let position = encoded(position);
-            page = self.get(&format!("{path}?limit={PAGE}&position={position}")).await?;
+            let position = encode_path_segment(position);
+            page = self.get(&format!("{path}?limit={MAX_PAGE_SIZE}&position={position}")).await?;
         }
     }
 }
 
-fn refused(status: StatusCode, told: &Value) -> NoAnswer {
-    NoAnswer::Refused(status, told["message"].as_str().unwrap_or("no reason given").into())
+fn rejection(status: StatusCode, response: &Value) -> CommandError {
+    CommandError::Rejected(status, response["message"].as_str().unwrap_or("no reason given").into())
 }
 
 /// An id as a part of a path.
-pub(super) fn encoded(id: &str) -> String {
+pub(super) fn encode_path_segment(id: &str) -> String {
     utf8_percent_encode(id, NON_ALPHANUMERIC).to_string()
 }

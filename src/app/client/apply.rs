@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::NoAnswer;
-use super::admin::Admin;
-use super::changes::{Change, between};
-use super::export::declared;
+use super::CommandError;
+use super::admin::AdminClient;
+use super::changes::{ResourceChange, diff_resources};
+use super::desired::DesiredState;
+use super::export::fetch_declared;
 use super::table::{cell, print_json};
-use super::wanted::Wanted;
 use crate::catalog::Counters;
 use crate::control::read_catalog;
 
@@ -23,9 +23,9 @@ A line begins with + for what the file has and the service does not, - for what 
 ~ for what differs. Compared are stages, plans, and keys that have a `value` in the file, which itself
 is not compared: the service does not tell it. The service's own catalog file is left out of it.
 Exits with 0 where nothing differs, 1 where something does, 2 where it cannot be told.")]
-pub struct Diff {
+pub struct DiffArgs {
     #[command(flatten)]
-    admin: Admin,
+    admin: AdminClient,
     /// The catalog
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -41,9 +41,9 @@ Examples:
 
 A plan, stage or key is changed in calls of its own. What the service refuses, such as a plan that its
 own catalog file declares, is said, and the rest is done; it then exits with 1. Keys are never removed.")]
-pub struct Apply {
+pub struct ApplyArgs {
     #[command(flatten)]
-    admin: Admin,
+    admin: AdminClient,
     /// The catalog
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -59,9 +59,9 @@ pub struct Apply {
 ///
 /// # Errors
 /// Where the file cannot be used, or the service does not answer, or says no.
-pub async fn diff(diff: &Diff) -> Result<bool, NoAnswer> {
-    let changes = changes(&diff.admin, &diff.file).await?;
-    show(&diff.admin, &changes)?;
+pub async fn diff(args: &DiffArgs) -> Result<bool, CommandError> {
+    let changes = compute_changes(&args.admin, &args.file).await?;
+    print_changes(&args.admin, &changes)?;
     Ok(changes.is_empty())
 }
 
@@ -69,57 +69,60 @@ pub async fn diff(diff: &Diff) -> Result<bool, NoAnswer> {
 ///
 /// # Errors
 /// As [`diff`]; and where nobody can be asked.
-pub async fn apply(apply: &Apply) -> Result<bool, NoAnswer> {
-    let admin = &apply.admin;
-    let mut changes = changes(admin, &apply.file).await?;
-    changes.retain(|change| apply.prune || change.sign != '-');
-    show(admin, &changes)?;
-    let mut said = io::stderr();
+pub async fn apply(args: &ApplyArgs) -> Result<bool, CommandError> {
+    let admin = &args.admin;
+    let mut changes = compute_changes(admin, &args.file).await?;
+    changes.retain(|change| args.prune || change.sign != '-');
+    print_changes(admin, &changes)?;
+    let mut stderr = io::stderr();
     if changes.is_empty() {
-        writeln!(said, "nothing to change")?;
+        writeln!(stderr, "nothing to change")?;
         return Ok(true);
     }
-    if !apply.yes && !agreed()? {
-        writeln!(said, "nothing was changed")?;
+    if !args.yes && !confirm()? {
+        writeln!(stderr, "nothing was changed")?;
         return Ok(false);
     }
-    let mut made = 0;
+    let mut applied = 0;
     for change in &changes {
-        match make(admin, change).await {
-            Ok(()) => made += 1,
-            Err(NoAnswer::Refused(status, why)) => {
-                writeln!(said, "tollgate: {} {}: {status}: {why}", change.sign, change.what)?;
+        match apply_change(admin, change).await {
+            Ok(()) => applied += 1,
+            Err(CommandError::Rejected(status, why)) => {
+                writeln!(stderr, "tollgate: {} {}: {status}: {why}", change.sign, change.what)?;
             }
             Err(error) => return Err(error),
         }
     }
-    writeln!(said, "{made} of {} changes made", changes.len())?;
-    Ok(made == changes.len())
+    writeln!(stderr, "{applied} of {} changes made", changes.len())?;
+    Ok(applied == changes.len())
 }
 
-async fn changes(admin: &Admin, file: &std::path::Path) -> Result<Vec<Change>, NoAnswer> {
+async fn compute_changes(
+    admin: &AdminClient,
+    file: &std::path::Path,
+) -> Result<Vec<ResourceChange>, CommandError> {
     // Whether a cluster can keep its limits is the service's to say, which knows its store.
     read_catalog(file, Counters::Together)?;
     let text = std::fs::read_to_string(file)?;
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let catalog: Value = serde_saphyr::from_str_with_options(&text, options).map_err(|_| {
         // Its message would quote the file, in which keys stand in the clear.
-        NoAnswer::Unsaid(
+        CommandError::Unsupported(
             file.display().to_string(),
             "it is no plain YAML of names and values".into(),
         )
     })?;
-    let wanted = Wanted::read(&catalog)?;
-    for left_out in &wanted.left_out {
+    let desired = DesiredState::from_catalog(&catalog)?;
+    for left_out in &desired.left_out {
         writeln!(io::stderr(), "left out: {left_out}")?;
     }
-    between(admin, &wanted, &declared(admin).await?).await
+    diff_resources(admin, &desired, &fetch_declared(admin).await?).await
 }
 
 /// Whether somebody at the terminal agrees.
-fn agreed() -> Result<bool, NoAnswer> {
+fn confirm() -> Result<bool, CommandError> {
     if !io::stdin().is_terminal() {
-        return Err(NoAnswer::Unasked);
+        return Err(CommandError::NotATerminal);
     }
     write!(io::stderr(), "Apply these changes? [y/N] ")?;
     let mut answer = String::new();
@@ -127,23 +130,23 @@ fn agreed() -> Result<bool, NoAnswer> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-async fn make(admin: &Admin, change: &Change) -> Result<(), NoAnswer> {
-    for super::changes::Call(method, path, body) in &change.calls {
+async fn apply_change(admin: &AdminClient, change: &ResourceChange) -> Result<(), CommandError> {
+    for super::changes::ApiCall(method, path, body) in &change.calls {
         admin.call(method.clone(), path, body.clone()).await?;
     }
     Ok(())
 }
 
-fn show(admin: &Admin, changes: &[Change]) -> Result<(), NoAnswer> {
+fn print_changes(admin: &AdminClient, changes: &[ResourceChange]) -> Result<(), CommandError> {
     if admin.json {
-        let told = changes.iter().map(|Change { sign, what, sides: [from, to], .. }| {
+        let shown = changes.iter().map(|ResourceChange { sign, what, sides: [from, to], .. }| {
             json!({ "change": sign.to_string(), "what": what, "from": from, "to": to })
         });
-        print_json(&told.collect::<Vec<_>>().into());
+        print_json(&shown.collect::<Vec<_>>().into());
         return Ok(());
     }
     let mut out = io::stdout().lock();
-    for Change { sign, what, sides: [from, to], .. } in changes {
+    for ResourceChange { sign, what, sides: [from, to], .. } in changes {
         writeln!(out, "{sign} {what}")?;
         let side = if to.is_null() { from } else { to };
         let mut members: Vec<&String> =

@@ -5,11 +5,11 @@ use std::io::Write as _;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 
-use super::{NoAnswer, Trust, send, silent};
+use super::{CommandError, TlsOptions, send, unreachable_error};
 
 /// What `tollgate check` asks.
 #[derive(Clone, clap::Args)]
-pub struct Question {
+pub struct CheckArgs {
     /// The service to ask
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
@@ -44,27 +44,27 @@ pub struct Question {
     #[arg(long, value_name = "TOKEN", env = "TOLLGATE_CHECK_TOKEN", hide_env_values = true)]
     token: Option<String>,
     #[command(flatten)]
-    trust: Trust,
+    tls_options: TlsOptions,
 }
 
 /// Asks, prints the answer's body, and says whether the check was allowed.
 ///
 /// # Errors
 /// Where the question cannot be asked or is not answered.
-pub async fn check(question: &Question) -> Result<bool, NoAnswer> {
-    let cost: serde_json::Value =
-        serde_json::from_str(&question.cost).map_err(|_| NoAnswer::Cost(question.cost.clone()))?;
+pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
+    let cost: serde_json::Value = serde_json::from_str(&args.cost)
+        .map_err(|_| CommandError::InvalidCost(args.cost.clone()))?;
     let mut body = serde_json::Map::new();
     body.insert("cost".into(), cost);
     let members = [
-        ("api_key", &question.api_key),
-        ("key_id", &question.key_id),
-        ("api", &question.api),
-        ("stage", &question.stage),
-        ("method", &question.method),
-        ("path", &question.path),
-        ("policy", &question.policy),
-        ("key", &question.key),
+        ("api_key", &args.api_key),
+        ("key_id", &args.key_id),
+        ("api", &args.api),
+        ("stage", &args.stage),
+        ("method", &args.method),
+        ("path", &args.path),
+        ("policy", &args.policy),
+        ("key", &args.key),
     ];
     for (name, value) in members {
         if let Some(value) = value {
@@ -72,12 +72,13 @@ pub async fn check(question: &Question) -> Result<bool, NoAnswer> {
         }
     }
     let mut request = Request::post("/check").header(header::CONTENT_TYPE, "application/json");
-    if let Some(token) = &question.token {
+    if let Some(token) = &args.token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
     let body = serde_json::Value::Object(body).to_string();
-    let request = request.body(Body::from(body)).map_err(|error| silent(&question.url, &error))?;
-    let (status, _, answer) = send(&question.url, &question.trust, request).await?;
+    let request =
+        request.body(Body::from(body)).map_err(|error| unreachable_error(&args.url, &error))?;
+    let (status, _, answer) = send(&args.url, &args.tls_options, request).await?;
     let mut out = std::io::stdout();
     let _nobody_reads = out.write_all(&answer).and_then(|()| out.write_all(b"\n"));
     Ok(status == StatusCode::OK)
@@ -87,8 +88,9 @@ pub async fn check(question: &Question) -> Result<bool, NoAnswer> {
 ///
 /// # Errors
 /// Where it does not answer.
-pub async fn ready(url: &str, trust: &Trust) -> Result<bool, NoAnswer> {
-    let request =
-        Request::get("/readyz").body(Body::empty()).map_err(|error| silent(url, &error))?;
-    Ok(send(url, trust, request).await?.0 == StatusCode::OK)
+pub async fn ready(url: &str, tls_options: &TlsOptions) -> Result<bool, CommandError> {
+    let request = Request::get("/readyz")
+        .body(Body::empty())
+        .map_err(|error| unreachable_error(url, &error))?;
+    Ok(send(url, tls_options, request).await?.0 == StatusCode::OK)
 }

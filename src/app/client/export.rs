@@ -9,8 +9,8 @@ use std::io::Write as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::NoAnswer;
-use super::admin::{Admin, encoded};
+use super::CommandError;
+use super::admin::{AdminClient, encode_path_segment};
 use super::table::cell;
 use super::table::print_json;
 use crate::catalog::Catalog;
@@ -26,9 +26,9 @@ Examples:
 The file has APIs with stages, and plans, as the admin API declares them. What the service's own
 catalog file declares is not in it; nor are keys, of which the service has no values to tell: add them
 with their `value_sha256`.")]
-pub struct Export {
+pub struct ExportArgs {
     #[command(flatten)]
-    admin: Admin,
+    admin: AdminClient,
     /// Lists the keys too, as comments: a catalog needs their values, which are not told
     #[arg(long, conflicts_with = "json")]
     keys: bool,
@@ -39,10 +39,10 @@ pub struct Export {
 /// # Errors
 /// Where the service does not answer, or says no; after the catalog is printed, where it cannot stand
 /// by itself because it builds on the service's own catalog file.
-pub async fn run(export: &Export) -> Result<bool, NoAnswer> {
-    let admin = &export.admin;
-    let declared = declared(admin).await?;
-    let catalog = declared.declare().map_err(strange)?;
+pub async fn run(args: &ExportArgs) -> Result<bool, CommandError> {
+    let admin = &args.admin;
+    let declared = fetch_declared(admin).await?;
+    let catalog = declared.declare().map_err(unexpected_response)?;
     if admin.json {
         print_json(&catalog);
         return Ok(true);
@@ -51,68 +51,75 @@ pub async fn run(export: &Export) -> Result<bool, NoAnswer> {
         "# What the admin API declares, without the service's own catalog file. Keys are left out: their values\n\
          # are not told.\n",
     );
-    text += &serde_saphyr::to_string(&Written(&catalog)).map_err(strange)?;
-    if export.keys {
-        text += &keys(admin, declared.usage_plans.keys()).await?;
+    text += &serde_saphyr::to_string(&CatalogYaml(&catalog)).map_err(unexpected_response)?;
+    if args.keys {
+        text += &keys_comment(admin, declared.usage_plans.keys()).await?;
     }
     std::io::stdout().write_all(text.as_bytes())?;
     let whole = Catalog::parse(&text, "what the admin API declares");
-    whole.map(|_| true).map_err(|invalid| NoAnswer::Unfinished(invalid.to_string()))
+    whole.map(|_| true).map_err(|invalid| CommandError::IncompleteCatalog(invalid.to_string()))
 }
 
-pub(super) fn strange(why: impl std::fmt::Display) -> NoAnswer {
-    NoAnswer::Strange(why.to_string())
+pub(super) fn unexpected_response(why: impl std::fmt::Display) -> CommandError {
+    CommandError::UnexpectedResponse(why.to_string())
 }
 
 /// All that the admin API declares but keys, whose deployments and resources limit nothing.
-pub(super) async fn declared(admin: &Admin) -> Result<Document, NoAnswer> {
+pub(super) async fn fetch_declared(admin: &AdminClient) -> Result<Document, CommandError> {
     let (mut apis, mut plans) = (Map::new(), Map::new());
-    for mut api in admin.all("/restapis").await?.into_iter().filter(is_the_apis) {
-        let id = id_of(&api);
-        let mut told = admin.get(&format!("/restapis/{}/stages", encoded(&id))).await?;
-        let stages = told["item"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    for mut api in admin.list_all("/restapis").await?.into_iter().filter(is_api_owned) {
+        let id = resource_id(&api);
+        let mut response =
+            admin.get(&format!("/restapis/{}/stages", encode_path_segment(&id))).await?;
+        let stages = response["item"].as_array_mut().map(std::mem::take).unwrap_or_default();
         let named = |stage: Value| (stage["stageName"].as_str().unwrap_or_default().into(), stage);
         api["stages"] = Value::Object(stages.into_iter().map(named).collect());
         (api["resources"], api["deployments"]) = (json!({}), json!({}));
         apis.insert(id, api);
     }
-    for plan in admin.all("/usageplans").await?.into_iter().filter(is_the_apis) {
-        plans.insert(id_of(&plan), plan);
+    for plan in admin.list_all("/usageplans").await?.into_iter().filter(is_api_owned) {
+        plans.insert(resource_id(&plan), plan);
     }
-    serde_json::from_value(json!({ "restApis": apis, "usagePlans": plans })).map_err(strange)
+    serde_json::from_value(json!({ "restApis": apis, "usagePlans": plans }))
+        .map_err(unexpected_response)
 }
 
 /// Whether it is not the service's own catalog file's.
-fn is_the_apis(resource: &Value) -> bool {
+fn is_api_owned(resource: &Value) -> bool {
     resource["owner"].is_null()
 }
 
-fn id_of(resource: &Value) -> String {
+fn resource_id(resource: &Value) -> String {
     resource["id"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The keys as comments, each with those of `plans` that it is on.
-async fn keys(admin: &Admin, plans: impl Iterator<Item = &String>) -> Result<String, NoAnswer> {
+async fn keys_comment(
+    admin: &AdminClient,
+    plans: impl Iterator<Item = &String>,
+) -> Result<String, CommandError> {
     let mut plans_of: HashMap<String, Vec<&str>> = HashMap::new();
     for plan in plans {
-        for key in admin.all(&format!("/usageplans/{}/keys", encoded(plan))).await? {
-            plans_of.entry(id_of(&key)).or_default().push(plan);
+        for key in
+            admin.list_all(&format!("/usageplans/{}/keys", encode_path_segment(plan))).await?
+        {
+            plans_of.entry(resource_id(&key)).or_default().push(plan);
         }
     }
     let mut text = String::from("# keys:\n");
-    for key in admin.all("/apikeys").await?.into_iter().filter(is_the_apis) {
-        let id = id_of(&key);
+    for key in admin.list_all("/apikeys").await?.into_iter().filter(is_api_owned) {
+        let id = resource_id(&key);
         let mut written = json!({ "id": id, "plans": plans_of.remove(&id).unwrap_or_default() });
         let members =
             [("name", "name"), ("customerId", "customer_id"), ("expiresAt", "expires_at")];
-        for (told, member) in members.into_iter().filter(|(told, _)| key[told].is_string()) {
+        for (source, member) in members.into_iter().filter(|(source, _)| key[source].is_string()) {
             // A line stays a line, whatever people call their keys.
-            written[member] = cell(&key[told]).into();
+            written[member] = cell(&key[source]).into();
         }
         if key["overrides"].is_object() {
             let overrides: Overrides =
-                serde_json::from_value(key["overrides"].clone()).map_err(strange)?;
-            written["overrides"] = overrides.declare().map_err(strange)?;
+                serde_json::from_value(key["overrides"].clone()).map_err(unexpected_response)?;
+            written["overrides"] = overrides.declare().map_err(unexpected_response)?;
         }
         if key["enabled"] != true {
             written["enabled"] = false.into();
@@ -123,19 +130,19 @@ async fn keys(admin: &Admin, plans: impl Iterator<Item = &String>) -> Result<Str
 }
 
 /// A part of a catalog as people write it: what names it comes first, and what is empty not at all.
-struct Written<'v>(&'v Value);
+struct CatalogYaml<'v>(&'v Value);
 
-impl Serialize for Written<'_> {
+impl Serialize for CatalogYaml<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const FIRST: [&str; 5] = ["version", "id", "name", "api", "stage"];
+        const LEADING_MEMBERS: [&str; 5] = ["version", "id", "name", "api", "stage"];
         match self.0 {
             Value::Object(members) => {
-                let first = FIRST.iter().filter_map(|name| members.get_key_value(*name));
-                let rest = members.iter().filter(|(name, _)| !FIRST.contains(&&***name));
-                let said = first.chain(rest).filter(|(_, value)| !is_empty(value));
-                serializer.collect_map(said.map(|(name, value)| (name, Written(value))))
+                let first = LEADING_MEMBERS.iter().filter_map(|name| members.get_key_value(*name));
+                let rest = members.iter().filter(|(name, _)| !LEADING_MEMBERS.contains(&&***name));
+                let members = first.chain(rest).filter(|(_, value)| !is_empty(value));
+                serializer.collect_map(members.map(|(name, value)| (name, CatalogYaml(value))))
             }
-            Value::Array(items) => serializer.collect_seq(items.iter().map(Written)),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(CatalogYaml)),
             other => other.serialize(serializer),
         }
     }

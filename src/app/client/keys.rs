@@ -3,21 +3,21 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::NoAnswer;
-use super::admin::{Admin, encoded};
-use super::table::{cell, date, print, print_json};
+use super::CommandError;
+use super::admin::{AdminClient, encode_path_segment};
+use super::table::{cell, date, print_json, print_table};
 
 /// What `tollgate keys` is asked for.
 #[derive(Clone, clap::Args)]
-pub struct Keys {
+pub struct KeysArgs {
     #[command(flatten)]
-    admin: Admin,
+    admin: AdminClient,
     #[command(subcommand)]
-    wanted: Wanted,
+    command: KeysCommand,
 }
 
 #[derive(Clone, clap::Subcommand)]
-enum Wanted {
+enum KeysCommand {
     /// Lists keys; never their values, which nobody knows any more
     List {
         /// Only those on this plan
@@ -67,61 +67,62 @@ enum Wanted {
 ///
 /// # Errors
 /// Where the service does not answer, or says no.
-pub async fn run(keys: &Keys) -> Result<bool, NoAnswer> {
-    let admin = &keys.admin;
-    match &keys.wanted {
-        Wanted::List { plan } => {
-            let path = plan.as_ref().map(|plan| format!("/usageplans/{}/keys", encoded(plan)));
-            let listed = admin.all(path.as_deref().unwrap_or("/apikeys")).await?;
+pub async fn run(args: &KeysArgs) -> Result<bool, CommandError> {
+    let admin = &args.admin;
+    match &args.command {
+        KeysCommand::List { plan } => {
+            let path =
+                plan.as_ref().map(|plan| format!("/usageplans/{}/keys", encode_path_segment(plan)));
+            let listed = admin.list_all(path.as_deref().unwrap_or("/apikeys")).await?;
             if plan.is_none() || admin.json {
                 show_all(admin, listed);
             } else {
-                print(
+                print_table(
                     ["ID", "NAME"],
                     listed.iter().map(|key| [&key["id"], &key["name"]].map(cell)),
                 );
             }
         }
-        Wanted::Show { id } => show(admin, &admin.get(&path_of(id)).await?),
-        Wanted::Create { name, plans, customer_id, expires_at, disabled } => {
-            let wanted = json!({
+        KeysCommand::Show { id } => show(admin, &admin.get(&key_path(id)).await?),
+        KeysCommand::Create { name, plans, customer_id, expires_at, disabled } => {
+            let key = json!({
                 "name": name, "enabled": !disabled, "customerId": customer_id, "expiresAt": expires_at,
             });
-            show(admin, &create(admin, wanted, plans).await?);
+            show(admin, &create(admin, key, plans).await?);
         }
-        Wanted::Enable { id } => show(admin, &switch(admin, id, true).await?),
-        Wanted::Disable { id } => show(admin, &switch(admin, id, false).await?),
-        Wanted::Delete { id } => drop(admin.call(Method::DELETE, &path_of(id), None).await?),
+        KeysCommand::Enable { id } => show(admin, &set_enabled(admin, id, true).await?),
+        KeysCommand::Disable { id } => show(admin, &set_enabled(admin, id, false).await?),
+        KeysCommand::Delete { id } => drop(admin.call(Method::DELETE, &key_path(id), None).await?),
     }
     Ok(true)
 }
 
-fn path_of(id: &str) -> String {
-    format!("/apikeys/{}", encoded(id))
+fn key_path(id: &str) -> String {
+    format!("/apikeys/{}", encode_path_segment(id))
 }
 
 /// A key on all of its plans, or none: one that lacks a plan would be refused for no visible reason.
-async fn create(admin: &Admin, wanted: Value, plans: &[String]) -> Result<Value, NoAnswer> {
-    let key = admin.call(Method::POST, "/apikeys", Some(wanted)).await?;
+async fn create(admin: &AdminClient, key: Value, plans: &[String]) -> Result<Value, CommandError> {
+    let key = admin.call(Method::POST, "/apikeys", Some(key)).await?;
     let id = key["id"].as_str().unwrap_or_default();
     for plan in plans {
         let link = json!({ "keyId": id, "keyType": "API_KEY" });
-        let path = format!("/usageplans/{}/keys", encoded(plan));
+        let path = format!("/usageplans/{}/keys", encode_path_segment(plan));
         if let Err(error) = admin.call(Method::POST, &path, Some(link)).await {
-            admin.call(Method::DELETE, &path_of(id), None).await?;
+            admin.call(Method::DELETE, &key_path(id), None).await?;
             return Err(error);
         }
     }
     Ok(key)
 }
 
-async fn switch(admin: &Admin, id: &str, on: bool) -> Result<Value, NoAnswer> {
+async fn set_enabled(admin: &AdminClient, id: &str, on: bool) -> Result<Value, CommandError> {
     let operation = json!({ "op": "replace", "path": "/enabled", "value": on.to_string() });
     let patch = json!({ "patchOperations": [operation] });
-    admin.call(Method::PATCH, &path_of(id), Some(patch)).await
+    admin.call(Method::PATCH, &key_path(id), Some(patch)).await
 }
 
-fn show_all(admin: &Admin, keys: Vec<Value>) {
+fn show_all(admin: &AdminClient, keys: Vec<Value>) {
     if admin.json {
         return print_json(&keys.into());
     }
@@ -131,18 +132,18 @@ fn show_all(admin: &Admin, keys: Vec<Value>) {
                 .map(|member| cell(&key[member]));
         [id, name, enabled, customer, expires, date(&key["createdDate"]), owner]
     };
-    print(
+    print_table(
         ["ID", "NAME", "ENABLED", "CUSTOMER", "EXPIRES", "CREATED", "OWNER"],
         keys.into_iter().map(row),
     );
 }
 
-fn show(admin: &Admin, key: &Value) {
+fn show(admin: &AdminClient, key: &Value) {
     if admin.json {
         return print_json(key);
     }
     show_all(admin, vec![key.clone()]);
     if let Some(value) = key["value"].as_str() {
-        print(["", ""], [["value, told this once:".into(), value.into()]]);
+        print_table(["", ""], [["value, told this once:".into(), value.into()]]);
     }
 }

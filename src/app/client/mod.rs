@@ -4,12 +4,12 @@ mod admin;
 pub mod apply;
 mod changes;
 pub mod check;
+mod desired;
 pub mod export;
 pub mod keys;
 pub mod plans;
 mod table;
 pub mod usage;
-mod wanted;
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ use crate::tls;
 
 /// Whom the client trusts, and who it is, where the service has TLS.
 #[derive(Clone, clap::Args)]
-pub struct Trust {
+pub struct TlsOptions {
     /// PEM file with the authorities that may have signed the service's certificate, for https://
     #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,
@@ -41,89 +41,91 @@ pub struct Trust {
 
 /// Why there is no answer, or none that helps.
 #[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
+pub enum CommandError {
     /// The URL is no `http://host:port` or `https://host:port`.
     #[error("`{0}` is no address of a Tollgate; write http://HOST:PORT or https://HOST:PORT")]
-    Url(String),
+    InvalidUrl(String),
     /// There is nothing to know the service by.
     #[error("https:// needs --ca FILE: the authorities that may have signed the certificate")]
-    NoAuthority,
+    MissingCa,
     /// A file of certificates cannot be used.
     #[error("{0}")]
     Tls(#[from] tls::Unusable),
     /// The cost is no JSON.
     #[error("--cost `{0}` is neither a number nor JSON such as {{\"total_tokens\":350}}")]
-    Cost(String),
+    InvalidCost(String),
     /// Nobody answers there.
     #[error("no answer from {0}: {1}; is it running?")]
-    Silent(String, String),
+    Unreachable(String, String),
     /// There is no token to show.
     #[error(
         "there is no token to show: set TOLLGATE_ADMIN_TOKEN, here and at the service (its access key is for AWS' clients)"
     )]
-    NoToken,
+    MissingToken,
     /// The token can be in no header.
     #[error("the token of --token or TOLLGATE_ADMIN_TOKEN is no text for a header")]
-    Token,
+    InvalidToken,
     /// What it tells is of another version.
     #[error("the service tells what this tollgate does not understand: {0}")]
-    Strange(String),
+    UnexpectedResponse(String),
     /// What the API declares is no catalog without the service's own file.
     #[error("this is no catalog without the service's own catalog file: {0}")]
-    Unfinished(String),
+    IncompleteCatalog(String),
     /// The catalog file cannot be used.
     #[error("{0}")]
     Catalog(#[from] crate::control::Unusable),
     /// A place in the catalog file, and why the API cannot say what it says.
     #[error("the admin API cannot have what {0} says: {1}")]
-    Unsaid(String, String),
+    Unsupported(String, String),
     /// Nobody is at a terminal.
     #[error("nobody can be asked: standard input is no terminal; with --yes it does not ask")]
-    Unasked,
+    NotATerminal,
     /// A file or standard output fails.
     #[error("cannot read or write: {0}")]
     Io(#[from] std::io::Error),
     /// The admin API says no, in its words.
     #[error("{0}: {1}")]
-    Refused(StatusCode, String),
+    Rejected(StatusCode, String),
 }
 
 async fn send(
     url: &str,
-    trust: &Trust,
+    tls_options: &TlsOptions,
     request: Request<Body>,
-) -> Result<(StatusCode, HeaderMap, Bytes), NoAnswer> {
-    let (head, body) = begin(url, trust, request).await?.into_parts();
-    let body = body.collect().await.map_err(|error| silent(url, &error))?;
+) -> Result<(StatusCode, HeaderMap, Bytes), CommandError> {
+    let (head, body) = start_request(url, tls_options, request).await?.into_parts();
+    let body = body.collect().await.map_err(|error| unreachable_error(url, &error))?;
     Ok((head.status, head.headers, body.to_bytes()))
 }
 
 /// An answer whose body is still to come.
-async fn begin(
+async fn start_request(
     url: &str,
-    trust: &Trust,
+    tls_options: &TlsOptions,
     mut request: Request<Body>,
-) -> Result<Response<Incoming>, NoAnswer> {
-    let wrong = || NoAnswer::Url(url.into());
-    let (scheme, host) = url.split_once("://").ok_or_else(wrong)?;
-    let host: Authority = host.trim_end_matches('/').parse().map_err(|_| wrong())?;
-    request.headers_mut().insert(header::HOST, host.as_str().parse().map_err(|_| wrong())?);
-    let stream = TcpStream::connect(host.as_str()).await.map_err(|error| silent(url, &error))?;
+) -> Result<Response<Incoming>, CommandError> {
+    let invalid = || CommandError::InvalidUrl(url.into());
+    let (scheme, host) = url.split_once("://").ok_or_else(invalid)?;
+    let host: Authority = host.trim_end_matches('/').parse().map_err(|_| invalid())?;
+    request.headers_mut().insert(header::HOST, host.as_str().parse().map_err(|_| invalid())?);
+    let stream =
+        TcpStream::connect(host.as_str()).await.map_err(|error| unreachable_error(url, &error))?;
     let response = match scheme {
-        "http" => answer(stream, request).await,
+        "http" => send_over(stream, request).await,
         "https" => {
-            let ca = trust.ca.as_deref().ok_or(NoAnswer::NoAuthority)?;
-            let identity = trust.client_cert.as_deref().zip(trust.client_key.as_deref());
+            let ca = tls_options.ca.as_deref().ok_or(CommandError::MissingCa)?;
+            let identity =
+                tls_options.client_cert.as_deref().zip(tls_options.client_key.as_deref());
             let name = host.host().trim_matches(['[', ']']).to_owned();
             let stream = tls::Client::new(Some(ca), identity)?.connect(stream, name).await;
-            answer(stream.map_err(|error| silent(url, &error))?, request).await
+            send_over(stream.map_err(|error| unreachable_error(url, &error))?, request).await
         }
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
-    response.map_err(|error| silent(url, &error))
+    response.map_err(|error| unreachable_error(url, &error))
 }
 
-async fn answer(
+async fn send_over(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Body>,
 ) -> hyper::Result<Response<Incoming>> {
@@ -133,6 +135,6 @@ async fn answer(
     sender.send_request(request).await
 }
 
-fn silent(url: &str, error: &dyn std::fmt::Display) -> NoAnswer {
-    NoAnswer::Silent(url.into(), error.to_string())
+fn unreachable_error(url: &str, error: &dyn std::fmt::Display) -> CommandError {
+    CommandError::Unreachable(url.into(), error.to_string())
 }

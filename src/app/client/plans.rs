@@ -2,21 +2,21 @@
 
 use serde_json::{Value, json};
 
-use super::NoAnswer;
-use super::admin::{Admin, encoded};
-use super::table::{cell, print, print_json};
+use super::CommandError;
+use super::admin::{AdminClient, encode_path_segment};
+use super::table::{cell, print_json, print_table};
 
 /// What `tollgate plans` is asked for.
 #[derive(Clone, clap::Args)]
-pub struct Plans {
+pub struct PlansArgs {
     #[command(flatten)]
-    admin: Admin,
+    admin: AdminClient,
     #[command(subcommand)]
-    wanted: Wanted,
+    command: PlansCommand,
 }
 
 #[derive(Clone, clap::Subcommand)]
-enum Wanted {
+enum PlansCommand {
     /// Lists the plans that the admin API and the service's own file have
     List,
     /// Shows one plan
@@ -30,15 +30,15 @@ enum Wanted {
 ///
 /// # Errors
 /// Where the service does not answer, or says no.
-pub async fn run(plans: &Plans) -> Result<bool, NoAnswer> {
-    let admin = &plans.admin;
-    match &plans.wanted {
-        Wanted::List => {
-            let plans = admin.all("/usageplans").await?;
+pub async fn run(args: &PlansArgs) -> Result<bool, CommandError> {
+    let admin = &args.admin;
+    match &args.command {
+        PlansCommand::List => {
+            let plans = admin.list_all("/usageplans").await?;
             if admin.json { print_json(&plans.into()) } else { show(&plans) }
         }
-        Wanted::Show { id } => {
-            let plan = admin.get(&format!("/usageplans/{}", encoded(id))).await?;
+        PlansCommand::Show { id } => {
+            let plan = admin.get(&format!("/usageplans/{}", encode_path_segment(id))).await?;
             if admin.json { print_json(&plan) } else { show(&[plan]) }
         }
     }
@@ -52,7 +52,10 @@ fn show(plans: &[Value]) {
         let owner = cell(&plan["owner"]);
         [id, name, throttle(plan), quota(plan), cell(&json!(more)), stages(plan), owner]
     };
-    print(["ID", "NAME", "THROTTLE", "QUOTA", "MORE", "STAGES", "OWNER"], plans.iter().map(row));
+    print_table(
+        ["ID", "NAME", "THROTTLE", "QUOTA", "MORE", "STAGES", "OWNER"],
+        plans.iter().map(row),
+    );
 }
 
 fn throttle(plan: &Value) -> String {

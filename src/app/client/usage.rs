@@ -7,9 +7,9 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
-use super::NoAnswer;
-use super::admin::{Admin, encoded};
-use super::table::{cell, print, print_json};
+use super::CommandError;
+use super::admin::{AdminClient, encode_path_segment};
+use super::table::{cell, print_json, print_table};
 use crate::time::MAX_EXACT;
 
 /// What `tollgate usage` is asked for.
@@ -27,9 +27,9 @@ Examples:
 Days are those of the plan's quota's time zone, UTC without one; they are kept for 62 days. The table
 leaves out days without use, but for a key's last."
 )]
-pub struct Usage {
+pub struct UsageArgs {
     #[command(flatten)]
-    admin: Admin,
+    admin: AdminClient,
     /// The plan's id
     #[arg(required = true)]
     plan: Option<String>,
@@ -49,23 +49,23 @@ pub struct Usage {
     #[arg(long, conflicts_with = "json")]
     csv: bool,
     #[command(subcommand)]
-    correction: Option<Correction>,
+    correction: Option<UsageCorrection>,
 }
 
 #[derive(Clone, clap::Subcommand)]
-enum Correction {
+enum UsageCorrection {
     /// Sets what is left of the quota in this period
-    SetRemaining(Amount),
+    SetRemaining(CorrectionAmount),
     /// Gives so much more of the quota in this period; not to be repeated where no answer came
-    Grant(Amount),
+    Grant(CorrectionAmount),
     /// Takes back what was counted and not used; not to be repeated where no answer came
-    Refund(Amount),
+    Refund(CorrectionAmount),
     /// Lets all of the key's limits by this plan begin anew, but for methods that only a `*` names
-    Reset(Whose),
+    Reset(CorrectionTarget),
 }
 
 #[derive(Clone, clap::Args)]
-struct Whose {
+struct CorrectionTarget {
     /// The plan's id
     plan: String,
     /// The key's id
@@ -73,9 +73,9 @@ struct Whose {
 }
 
 #[derive(Clone, clap::Args)]
-struct Amount {
+struct CorrectionAmount {
     #[command(flatten)]
-    whose: Whose,
+    target: CorrectionTarget,
     /// How many units
     #[arg(value_name = "AMOUNT")]
     count: u64,
@@ -88,66 +88,71 @@ struct Amount {
 ///
 /// # Errors
 /// Where the service does not answer, or says no.
-pub async fn run(usage: &Usage) -> Result<bool, NoAnswer> {
-    let admin = &usage.admin;
-    if let Some(correction) = &usage.correction {
-        let (Whose { plan, key }, unit) = correct(admin, correction).await?;
-        let query = format!("?unit={}&keyId={}", encoded(unit), encoded(key));
-        show(admin, &page_after_page(admin, &path_of(plan, &query)).await?);
+pub async fn run(args: &UsageArgs) -> Result<bool, CommandError> {
+    let admin = &args.admin;
+    if let Some(correction) = &args.correction {
+        let (CorrectionTarget { plan, key }, unit) = send_correction(admin, correction).await?;
+        let query =
+            format!("?unit={}&keyId={}", encode_path_segment(unit), encode_path_segment(key));
+        show(admin, &all_pages(admin, &usage_path(plan, &query)).await?);
         return Ok(true);
     }
-    let path = path_of(usage.plan.as_deref().unwrap_or_default(), &usage.query());
-    if usage.csv {
-        admin.copy(&path).await?;
+    let path = usage_path(args.plan.as_deref().unwrap_or_default(), &args.query());
+    if args.csv {
+        admin.download(&path).await?;
     } else {
-        show(admin, &page_after_page(admin, &path).await?);
+        show(admin, &all_pages(admin, &path).await?);
     }
     Ok(true)
 }
 
-impl Usage {
+impl UsageArgs {
     fn query(&self) -> String {
         let given = [("keyId", &self.key), ("startDate", &self.from), ("endDate", &self.to)];
-        let mut query = format!("?unit={}", encoded(&self.unit));
+        let mut query = format!("?unit={}", encode_path_segment(&self.unit));
         for (name, value) in given {
             if let Some(value) = value {
-                query.extend(["&", name, "=", &encoded(value)]);
+                query.extend(["&", name, "=", &encode_path_segment(value)]);
             }
         }
         if self.csv { query + "&format=csv" } else { query }
     }
 }
 
-fn path_of(plan: &str, query: &str) -> String {
-    format!("/usageplans/{}/usage{query}", encoded(plan))
+fn usage_path(plan: &str, query: &str) -> String {
+    format!("/usageplans/{}/usage{query}", encode_path_segment(plan))
 }
 
 /// Whose usage was corrected, and in which unit it is worth a look.
-async fn correct<'c>(
-    admin: &Admin,
-    correction: &'c Correction,
-) -> Result<(&'c Whose, &'c str), NoAnswer> {
-    let (what, whose, amount) = match correction {
-        Correction::SetRemaining(amount) => ("remaining", &amount.whose, Some(amount)),
-        Correction::Grant(amount) => ("grant", &amount.whose, Some(amount)),
-        Correction::Refund(amount) => ("refund", &amount.whose, Some(amount)),
-        Correction::Reset(whose) => ("reset", whose, None),
+async fn send_correction<'c>(
+    admin: &AdminClient,
+    correction: &'c UsageCorrection,
+) -> Result<(&'c CorrectionTarget, &'c str), CommandError> {
+    let (what, target, amount) = match correction {
+        UsageCorrection::SetRemaining(amount) => ("remaining", &amount.target, Some(amount)),
+        UsageCorrection::Grant(amount) => ("grant", &amount.target, Some(amount)),
+        UsageCorrection::Refund(amount) => ("refund", &amount.target, Some(amount)),
+        UsageCorrection::Reset(target) => ("reset", target, None),
     };
     let mut operation = json!({ "op": "replace", "path": format!("/{what}") });
-    if let Some(Amount { count, unit, .. }) = amount {
+    if let Some(CorrectionAmount { count, unit, .. }) = amount {
         let unit = unit.replace('~', "~0").replace('/', "~1");
         operation["path"] = format!("/{what}/{unit}").into();
         operation["value"] = count.to_string().into();
     }
     let patch = json!({ "patchOperations": [operation] });
-    let Whose { plan, key } = whose;
-    let of_key = format!("/usageplans/{}/keys/{}/usage", encoded(plan), encoded(key));
-    admin.call(Method::PATCH, &of_key, Some(patch)).await?;
-    Ok((whose, amount.map_or("requests", |amount| &amount.unit)))
+    let CorrectionTarget { plan, key } = target;
+    let path = format!(
+        "/usageplans/{}/keys/{}/usage",
+        encode_path_segment(plan),
+        encode_path_segment(key)
+    );
+    admin.call(Method::PATCH, &path, Some(patch)).await?;
+    Ok((target, amount.map_or("requests", |amount| &amount.unit)))
 }
 
 /// The keys of all pages as if they were one.
-async fn page_after_page(admin: &Admin, path: &str) -> Result<Value, NoAnswer> {
+async fn all_pages(admin: &AdminClient, path: &str) -> Result<Value, CommandError> {
     let path = format!("{path}&limit=500");
     let mut page = admin.get(&path).await?;
     let mut keys = Map::new();
@@ -156,13 +161,13 @@ async fn page_after_page(admin: &Admin, path: &str) -> Result<Value, NoAnswer> {
             keys.extend(values);
         }
         let Some(position) = page["position"].as_str() else { break };
-        page = admin.get(&format!("{path}&position={}", encoded(position))).await?;
+        page = admin.get(&format!("{path}&position={}", encode_path_segment(position))).await?;
     }
     page["values"] = keys.into();
     Ok(page)
 }
 
-fn show(admin: &Admin, usage: &Value) {
+fn show(admin: &AdminClient, usage: &Value) {
     if admin.json {
         return print_json(usage);
     }
@@ -179,5 +184,5 @@ fn show(admin: &Admin, usage: &Value) {
             }
         }
     }
-    print(["KEY", "DAY", "USED", "REMAINING"], rows);
+    print_table(["KEY", "DAY", "USED", "REMAINING"], rows);
 }

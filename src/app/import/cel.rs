@@ -12,39 +12,39 @@ use std::vec::IntoIter;
 ///
 /// # Errors
 /// Where it says anything else; the error says what.
-pub(super) fn condition(source: &str) -> Result<Vec<(String, String)>, String> {
-    let mut tokens = tokens(source)?;
-    let mut tests = vec![test(&mut tokens)?];
+pub(super) fn parse_condition(source: &str) -> Result<Vec<(String, String)>, String> {
+    let mut tokens = tokenize(source)?;
+    let mut comparisons = vec![parse_comparison(&mut tokens)?];
     while let Some(token) = tokens.next() {
         match token {
-            Token::Symbol("&&") => tests.push(test(&mut tokens)?),
-            other => return Err(strange(&other)),
+            CelToken::Symbol("&&") => comparisons.push(parse_comparison(&mut tokens)?),
+            other => return Err(unsupported(&other)),
         }
     }
-    Ok(tests)
+    Ok(comparisons)
 }
 
 /// The key that a variable names.
 ///
 /// # Errors
 /// Where it is anything else; the error says what.
-pub(super) fn variable(source: &str) -> Result<String, String> {
-    let mut tokens = tokens(source)?;
-    let key = key(&mut tokens)?;
-    tokens.next().map_or(Ok(key), |token| Err(strange(&token)))
+pub(super) fn parse_variable(source: &str) -> Result<String, String> {
+    let mut tokens = tokenize(source)?;
+    let key = parse_key(&mut tokens)?;
+    tokens.next().map_or(Ok(key), |token| Err(unsupported(&token)))
 }
 
 #[derive(Debug, PartialEq)]
-enum Token {
+enum CelToken {
     Name(String),
     Text(String),
     Symbol(&'static str),
     Other(char),
 }
 
-type Tokens = Peekable<IntoIter<Token>>;
+type CelTokens = Peekable<IntoIter<CelToken>>;
 
-impl fmt::Display for Token {
+impl fmt::Display for CelToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => write!(f, "`{name}`"),
@@ -55,74 +55,75 @@ impl fmt::Display for Token {
     }
 }
 
-const CAN_SAY: &str = "a descriptor can only say descriptors[0].KEY == 'TEXT', joined by &&";
+const SUPPORTED_SYNTAX: &str =
+    "a descriptor can only say descriptors[0].KEY == 'TEXT', joined by &&";
 
-fn strange(token: &Token) -> String {
-    format!("{token} has no counterpart: {CAN_SAY}")
+fn unsupported(token: &CelToken) -> String {
+    format!("{token} has no counterpart: {SUPPORTED_SYNTAX}")
 }
 
-fn next(tokens: &mut Tokens) -> Result<Token, String> {
-    tokens.next().ok_or_else(|| format!("it ends too early: {CAN_SAY}"))
+fn next_token(tokens: &mut CelTokens) -> Result<CelToken, String> {
+    tokens.next().ok_or_else(|| format!("it ends too early: {SUPPORTED_SYNTAX}"))
 }
 
-fn expect(tokens: &mut Tokens, symbol: &'static str) -> Result<(), String> {
-    let token = next(tokens)?;
-    if token == Token::Symbol(symbol) { Ok(()) } else { Err(strange(&token)) }
+fn expect_symbol(tokens: &mut CelTokens, symbol: &'static str) -> Result<(), String> {
+    let token = next_token(tokens)?;
+    if token == CelToken::Symbol(symbol) { Ok(()) } else { Err(unsupported(&token)) }
 }
 
 /// `KEY == TEXT`, either way round.
-fn test(tokens: &mut Tokens) -> Result<(String, String), String> {
-    let text = |tokens: &mut Tokens| match next(tokens)? {
-        Token::Text(text) => Ok(text),
-        other => Err(strange(&other)),
+fn parse_comparison(tokens: &mut CelTokens) -> Result<(String, String), String> {
+    let text = |tokens: &mut CelTokens| match next_token(tokens)? {
+        CelToken::Text(text) => Ok(text),
+        other => Err(unsupported(&other)),
     };
-    if let Some(Token::Text(_)) = tokens.peek() {
+    if let Some(CelToken::Text(_)) = tokens.peek() {
         let text = text(tokens)?;
-        expect(tokens, "==")?;
-        return Ok((key(tokens)?, text));
+        expect_symbol(tokens, "==")?;
+        return Ok((parse_key(tokens)?, text));
     }
-    let key = key(tokens)?;
-    expect(tokens, "==")?;
+    let key = parse_key(tokens)?;
+    expect_symbol(tokens, "==")?;
     Ok((key, text(tokens)?))
 }
 
 /// `descriptors[0].KEY` or `descriptors[0]['KEY']`.
-fn key(tokens: &mut Tokens) -> Result<String, String> {
-    match next(tokens)? {
-        Token::Name(name) if name == "descriptors" => {}
-        Token::Name(name) => {
+fn parse_key(tokens: &mut CelTokens) -> Result<String, String> {
+    match next_token(tokens)? {
+        CelToken::Name(name) if name == "descriptors" => {}
+        CelToken::Name(name) => {
             return Err(format!("`{name}` is nothing that Envoy sends: only descriptors[0] is"));
         }
-        other => return Err(strange(&other)),
+        other => return Err(unsupported(&other)),
     }
-    expect(tokens, "[")?;
-    match next(tokens)? {
-        Token::Name(index) if index == "0" => {}
+    expect_symbol(tokens, "[")?;
+    match next_token(tokens)? {
+        CelToken::Name(index) if index == "0" => {}
         other => {
             return Err(format!(
                 "descriptors[…] with {other}: a rule meets every descriptor, wherever it stands, so only descriptors[0] is carried over"
             ));
         }
     }
-    expect(tokens, "]")?;
-    let key = match next(tokens)? {
-        Token::Symbol(".") => match next(tokens)? {
-            Token::Name(name) if !name.starts_with(|first: char| first.is_ascii_digit()) => name,
-            other => return Err(strange(&other)),
+    expect_symbol(tokens, "]")?;
+    let key = match next_token(tokens)? {
+        CelToken::Symbol(".") => match next_token(tokens)? {
+            CelToken::Name(name) if !name.starts_with(|first: char| first.is_ascii_digit()) => name,
+            other => return Err(unsupported(&other)),
         },
-        Token::Symbol("[") => match next(tokens)? {
-            Token::Text(text) => {
-                expect(tokens, "]")?;
+        CelToken::Symbol("[") => match next_token(tokens)? {
+            CelToken::Text(text) => {
+                expect_symbol(tokens, "]")?;
                 text
             }
-            other => return Err(strange(&other)),
+            other => return Err(unsupported(&other)),
         },
-        other => return Err(strange(&other)),
+        other => return Err(unsupported(&other)),
     };
     if key.is_empty() { Err("an entry's key cannot be empty".into()) } else { Ok(key) }
 }
 
-fn tokens(source: &str) -> Result<Tokens, String> {
+fn tokenize(source: &str) -> Result<CelTokens, String> {
     let mut found = Vec::new();
     let mut rest = source;
     while let Some(first) = rest.chars().next() {
@@ -131,18 +132,18 @@ fn tokens(source: &str) -> Result<Tokens, String> {
         let length = match first {
             ' ' | '\t' | '\n' | '\r' => 1,
             '\'' | '"' => {
-                let (text, length) = text(rest, first)?;
-                found.push(Token::Text(text));
+                let (text, length) = parse_string(rest, first)?;
+                found.push(CelToken::Text(text));
                 length
             }
             'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => {
                 let end = rest.find(|other: char| !(other.is_ascii_alphanumeric() || other == '_'));
                 let name = &rest[..end.unwrap_or(rest.len())];
-                found.push(Token::Name(name.to_owned()));
+                found.push(CelToken::Name(name.to_owned()));
                 name.len()
             }
             other => {
-                found.push(symbol.map_or(Token::Other(other), Token::Symbol));
+                found.push(symbol.map_or(CelToken::Other(other), CelToken::Symbol));
                 symbol.map_or(other.len_utf8(), str::len)
             }
         };
@@ -152,7 +153,7 @@ fn tokens(source: &str) -> Result<Tokens, String> {
 }
 
 /// A text in quotes, and its length as it is written.
-fn text(source: &str, quote: char) -> Result<(String, usize), String> {
+fn parse_string(source: &str, quote: char) -> Result<(String, usize), String> {
     if source[1..].starts_with([quote; 2].as_slice()) && source[2..].starts_with(quote) {
         return Err("text in three quotes is not read".into());
     }
@@ -186,13 +187,13 @@ mod tests {
             r#"descriptors[0]["req.method"]=="GET""#,
             " 'GET' == descriptors [ 0 ] [ 'req.method' ] ",
         ] {
-            assert_eq!(condition(same), Ok(get()), "{same}");
+            assert_eq!(parse_condition(same), Ok(get()), "{same}");
         }
-        let both = condition(r"descriptors[0].a == 'it\'s' && descriptors[0]._b2 == ''");
+        let both = parse_condition(r"descriptors[0].a == 'it\'s' && descriptors[0]._b2 == ''");
         let both = both.unwrap();
         assert_eq!(both[0], ("a".to_owned(), "it's".to_owned()));
         assert_eq!(both[1], ("_b2".to_owned(), String::new()));
-        assert_eq!(variable("descriptors[0].user_id"), Ok("user_id".to_owned()));
+        assert_eq!(parse_variable("descriptors[0].user_id"), Ok("user_id".to_owned()));
     }
 
     #[test]
@@ -221,11 +222,11 @@ mod tests {
             ("descriptors[0].a ==", "early"),
             ("", "early"),
         ] {
-            let why = condition(source).unwrap_err();
+            let why = parse_condition(source).unwrap_err();
             assert!(why.contains(word), "{source}: {why}");
         }
         for source in ["descriptors[0].a == 'x'", "'x'", "size(descriptors[0].a)", "100", "user"] {
-            assert!(variable(source).is_err(), "{source}");
+            assert!(parse_variable(source).is_err(), "{source}");
         }
     }
 }

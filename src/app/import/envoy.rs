@@ -9,16 +9,16 @@ use std::fmt::{self, Write as _};
 
 /// An entry that a rule waits for; without a value any will do, and each counts apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct ImportedEntry {
     pub(super) key: String,
     pub(super) value: Option<String>,
 }
 
 /// One limit, and the entries that lead to it.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct ImportedRule {
     pub(super) name: Option<String>,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<ImportedEntry>,
     pub(super) seconds: u32,
     pub(super) requests: u32,
     /// Which limit of the file it was, from 1; for the entry of its own.
@@ -26,7 +26,7 @@ pub(super) struct Rule {
 }
 
 /// The key of the entry that tells apart limits that would hide each other; no limit's own.
-pub(super) const MARKER: &str = "tollgate_limit";
+pub(super) const MARKER_KEY: &str = "tollgate_limit";
 
 /// Units of which a window may be a multiple, the longest first.
 const UNITS: [(&str, u32); 5] =
@@ -34,12 +34,12 @@ const UNITS: [(&str, u32); 5] =
 
 /// A domain's rules. None hides another.
 #[derive(Debug, Default)]
-pub(super) struct Domain {
+pub(super) struct ImportedDomain {
     pub(super) name: String,
-    rules: Vec<Rule>,
+    rules: Vec<ImportedRule>,
 }
 
-impl Domain {
+impl ImportedDomain {
     pub(super) fn new(name: String) -> Self {
         Self { name, rules: Vec::new() }
     }
@@ -50,19 +50,19 @@ impl Domain {
     }
 
     /// Adds a rule, behind an entry of its own where it would hide another or be hidden.
-    pub(super) fn add(&mut self, mut rule: Rule) {
+    pub(super) fn add(&mut self, mut rule: ImportedRule) {
         let marked = |value: String| {
-            let marker = Entry { key: MARKER.into(), value: Some(value) };
+            let marker = ImportedEntry { key: MARKER_KEY.into(), value: Some(value) };
             [std::slice::from_ref(&marker), &rule.entries].concat()
         };
         // A number is one rule's alone, so that no name may look like one.
         let name = rule.name.clone().filter(|name| is_plain(name) && !is_number(name));
-        let free = |entries: &Vec<Entry>| {
+        let is_free = |entries: &Vec<ImportedEntry>| {
             !entries.is_empty()
                 && !self.rules.iter().any(|other| hide_each_other(&other.entries, entries))
         };
-        let wanted = [Some(rule.entries.clone()), name.map(marked)];
-        let found = wanted.into_iter().flatten().find(free);
+        let candidates = [Some(rule.entries.clone()), name.map(marked)];
+        let found = candidates.into_iter().flatten().find(is_free);
         rule.entries = found.unwrap_or_else(|| marked(rule.number.to_string()));
         self.rules.push(rule);
     }
@@ -72,8 +72,8 @@ impl Domain {
     pub(super) fn descriptors(&self) -> Vec<String> {
         let mut descriptors: Vec<String> = Vec::new();
         for rule in &self.rules {
-            let shown = rule.entries.iter().map(|Entry { key, value }| match value {
-                Some(value) if key == MARKER => format!("{}={}", quoted(key), quoted(value)),
+            let shown = rule.entries.iter().map(|ImportedEntry { key, value }| match value {
+                Some(value) if key == MARKER_KEY => format!("{}={}", quoted(key), quoted(value)),
                 _ => quoted(key),
             });
             let shown = shown.collect::<Vec<_>>().join(", ");
@@ -87,7 +87,7 @@ impl Domain {
 
 /// Whether one of two rules would keep requests from the other: both stand at one place, or they
 /// part at one key, of which one names a value and the other takes any.
-fn hide_each_other(one: &[Entry], other: &[Entry]) -> bool {
+fn hide_each_other(one: &[ImportedEntry], other: &[ImportedEntry]) -> bool {
     match one.iter().zip(other).find(|(a, b)| a != b) {
         None => one.len() == other.len(),
         Some((a, b)) => a.key == b.key && a.value.is_some() != b.value.is_some(),
@@ -110,7 +110,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// For YAML: JSON's strings are YAML's, but for characters that YAML wants escaped.
-fn scalar(text: &str) -> String {
+fn yaml_scalar(text: &str) -> String {
     let mut scalar = String::from("\"");
     for character in text.chars() {
         match character {
@@ -128,9 +128,9 @@ fn scalar(text: &str) -> String {
 
 // === impl Display: the YAML ===
 
-impl fmt::Display for Domain {
+impl fmt::Display for ImportedDomain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "domain: {}", scalar(&self.name))?;
+        writeln!(f, "domain: {}", yaml_scalar(&self.name))?;
         if self.rules.is_empty() {
             return writeln!(f, "descriptors: []");
         }
@@ -143,19 +143,19 @@ impl fmt::Display for Domain {
 /// Writes rules by what is left of their entries: those that begin alike stand under one.
 fn write_level(
     f: &mut fmt::Formatter<'_>,
-    rules: &[(&[Entry], &Rule)],
+    rules: &[(&[ImportedEntry], &ImportedRule)],
     depth: usize,
 ) -> fmt::Result {
     let indent = "  ".repeat(2 * depth - 1);
-    let mut written: Vec<&Entry> = Vec::new();
+    let mut written: Vec<&ImportedEntry> = Vec::new();
     for (entries, _) in rules {
         let Some(entry) = entries.first().filter(|entry| !written.contains(entry)) else {
             continue;
         };
         written.push(entry);
-        writeln!(f, "{indent}- key: {}", scalar(&entry.key))?;
+        writeln!(f, "{indent}- key: {}", yaml_scalar(&entry.key))?;
         if let Some(value) = &entry.value {
-            writeln!(f, "{indent}  value: {}", scalar(value))?;
+            writeln!(f, "{indent}  value: {}", yaml_scalar(value))?;
         }
         let below: Vec<_> = rules
             .iter()
@@ -175,10 +175,10 @@ fn write_level(
     Ok(())
 }
 
-fn write_limit(f: &mut fmt::Formatter<'_>, rule: &Rule, indent: &str) -> fmt::Result {
+fn write_limit(f: &mut fmt::Formatter<'_>, rule: &ImportedRule, indent: &str) -> fmt::Result {
     writeln!(f, "{indent}  rate_limit:")?;
     if let Some(name) = &rule.name {
-        writeln!(f, "{indent}    name: {}", scalar(name))?;
+        writeln!(f, "{indent}    name: {}", yaml_scalar(name))?;
     }
     let whole = UNITS.iter().find(|(_, seconds)| rule.seconds.is_multiple_of(*seconds));
     let (unit, seconds) = whole.unwrap_or(&UNITS[4]);
@@ -195,13 +195,19 @@ mod tests {
 
     #[test]
     fn no_name_is_taken_for_a_number_and_no_marker_is_given_twice() {
-        let mut domain = Domain::new("d".into());
+        let mut domain = ImportedDomain::new("d".into());
         for (number, name) in (1..).zip(["2", "2", "b", "b", "a*"]) {
             let name = Some(name.to_owned());
-            domain.add(Rule { name, entries: Vec::new(), seconds: 60, requests: 1, number });
+            domain.add(ImportedRule {
+                name,
+                entries: Vec::new(),
+                seconds: 60,
+                requests: 1,
+                number,
+            });
         }
-        let told = ["1", "2", "b", "4", "5"].map(|value| format!("{MARKER}={value}"));
-        assert_eq!(domain.descriptors(), told);
+        let expected = ["1", "2", "b", "4", "5"].map(|value| format!("{MARKER_KEY}={value}"));
+        assert_eq!(domain.descriptors(), expected);
     }
 
     #[test]
@@ -209,7 +215,7 @@ mod tests {
         for text in
             ["", "null", "a: b", "it's \"\\", "a\n- b", "\u{7f}\u{85}\u{2028}\u{feff}\t", "é😀"]
         {
-            let read: String = serde_saphyr::from_str(&scalar(text)).unwrap();
+            let read: String = serde_saphyr::from_str(&yaml_scalar(text)).unwrap();
             assert_eq!(read, text);
         }
     }

@@ -6,25 +6,25 @@
 mod cel;
 mod envoy;
 #[cfg(test)]
-mod faithful;
+mod equivalence;
 mod limitador;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use limitador::Translated;
+use limitador::TranslatedNamespace;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Whose limits to import.
 #[derive(Clone, clap::Args)]
-pub struct Import {
+pub struct ImportArgs {
     #[command(subcommand)]
-    from: From,
+    source: ImportSource,
 }
 
 #[derive(Clone, clap::Subcommand)]
-enum From {
+enum ImportSource {
     /// Limitador's limits file, into envoyproxy/ratelimit's YAML, which --envoy-config reads
     ///
     /// A namespace becomes a domain. Conditions of the form descriptors[0].KEY == 'TEXT' and
@@ -35,11 +35,11 @@ enum From {
     /// Limitador picks what it needs out of one descriptor. Here a rule meets a descriptor that has
     /// its entries, all and in their order: the output begins with the descriptors that Envoy has
     /// to send, each as one item of the route's `rate_limits`.
-    Limitador(Limitador),
+    Limitador(LimitadorArgs),
 }
 
 #[derive(Clone, clap::Args)]
-struct Limitador {
+struct LimitadorArgs {
     /// The limits, as limitador-server takes them
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -50,94 +50,99 @@ struct Limitador {
 
 /// Why nothing was imported.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum ImportError {
     /// The file cannot be read.
     #[error("cannot read {path}: {why}", path = .0.display(), why = .1)]
-    Unread(PathBuf, #[source] std::io::Error),
+    Read(PathBuf, #[source] std::io::Error),
     /// The file is something else.
     #[error("{path} is no list of limits: {why}", path = .0.display(), why = .1)]
-    Unknown(PathBuf, String),
+    NotALimitList(PathBuf, String),
     /// A file can hold one domain.
     #[error(
         "the limits have {0} namespaces, and a file can hold one domain: give --output a folder that exists"
     )]
-    Several(usize),
+    SeveralDomains(usize),
     /// The output cannot be written.
     #[error("cannot write {path}: {why}", path = .0.display(), why = .1)]
-    Unwritten(PathBuf, #[source] std::io::Error),
+    Write(PathBuf, #[source] std::io::Error),
 }
 
 /// What file names may have of a namespace as it is.
-const IN_NAMES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
+const FILE_NAME_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
 
 /// Imports, names on standard error what was not carried over, and says whether everything was.
 ///
 /// # Errors
 /// Where the limits cannot be read, or the result cannot be written; then nothing is said to be
 /// imported.
-pub fn run(import: &Import) -> Result<bool, Failure> {
-    let From::Limitador(Limitador { file, output }) = &import.from;
-    let text = std::fs::read_to_string(file).map_err(|why| Failure::Unread(file.clone(), why))?;
-    let unknown = |why: serde_saphyr::Error| Failure::Unknown(file.clone(), why.to_string());
-    let namespaces = limitador::read(&text).map_err(unknown)?;
+pub fn run(args: &ImportArgs) -> Result<bool, ImportError> {
+    let ImportSource::Limitador(LimitadorArgs { file, output }) = &args.source;
+    let text = std::fs::read_to_string(file).map_err(|why| ImportError::Read(file.clone(), why))?;
+    let not_a_list =
+        |why: serde_saphyr::Error| ImportError::NotALimitList(file.clone(), why.to_string());
+    let namespaces = limitador::parse_limits(&text).map_err(not_a_list)?;
     let folder = output.as_deref().filter(|output| output.is_dir());
     if namespaces.len() > 1 && folder.is_none() {
-        return Err(Failure::Several(namespaces.len()));
+        return Err(ImportError::SeveralDomains(namespaces.len()));
     }
     for namespace in &namespaces {
-        let written = render(namespace, file);
-        let into = match folder {
+        let yaml = render_yaml(namespace, file);
+        let path = match folder {
             Some(folder) => {
-                let name = utf8_percent_encode(&namespace.domain.name, IN_NAMES).to_string();
+                let name =
+                    utf8_percent_encode(&namespace.domain.name, FILE_NAME_ESCAPES).to_string();
                 // With a dot in front it would be hidden from whoever reads the folder.
                 let name = name.strip_prefix('.').map_or(name.clone(), |it| format!("%2E{it}"));
                 Some(folder.join(format!("{name}.yaml")))
             }
             None => output.clone(),
         };
-        write(into, &written)?;
+        write_output(path, &yaml)?;
     }
-    let left_out = || namespaces.iter().flat_map(|namespace| &namespace.left_out);
-    for limit in left_out() {
+    let skipped = || namespaces.iter().flat_map(|namespace| &namespace.skipped);
+    for limit in skipped() {
         let _nobody_reads = writeln!(std::io::stderr(), "{}: {limit}", file.display());
     }
-    Ok(left_out().next().is_none())
+    Ok(skipped().next().is_none())
 }
 
 /// Writes into a file, or else to standard output.
-fn write(into: Option<PathBuf>, written: &str) -> Result<(), Failure> {
-    let done = match &into {
-        Some(into) => std::fs::write(into, written),
-        None => std::io::stdout().write_all(written.as_bytes()),
+fn write_output(path: Option<PathBuf>, yaml: &str) -> Result<(), ImportError> {
+    let result = match &path {
+        Some(path) => std::fs::write(path, yaml),
+        None => std::io::stdout().write_all(yaml.as_bytes()),
     };
-    done.map_err(|why| Failure::Unwritten(into.unwrap_or("standard output".into()), why))
+    result.map_err(|why| ImportError::Write(path.unwrap_or("standard output".into()), why))
 }
 
 /// The YAML of one domain, under what has to be known about it.
-fn render(Translated { domain, left_out }: &Translated, file: &Path) -> String {
-    let mut head = format!(
+fn render_yaml(
+    TranslatedNamespace { domain, skipped }: &TranslatedNamespace,
+    file: &Path,
+) -> String {
+    let mut header = format!(
         "Made by `tollgate import limitador {}`: {} of {} limits carried over.\n\n",
         file.display().to_string().escape_debug(),
         domain.len(),
-        domain.len() + left_out.len()
+        domain.len() + skipped.len()
     );
     let descriptors = domain.descriptors();
     if !descriptors.is_empty() {
-        head += "For each request Envoy has to send these descriptors, each as one item of rate_limits, with\nits entries in this order; one whose entries are not all there is not sent:\n";
+        header += "For each request Envoy has to send these descriptors, each as one item of rate_limits, with\nits entries in this order; one whose entries are not all there is not sent:\n";
         for descriptor in descriptors {
-            let _infallible = writeln!(head, "  - {descriptor}");
+            let _infallible = writeln!(header, "  - {descriptor}");
         }
-        head += "An entry with = is a generic_key action, with that descriptor_key and descriptor_value.\n";
-        head += "Windows begin by the clock, where Limitador's begin with the first request.\n";
+        header += "An entry with = is a generic_key action, with that descriptor_key and descriptor_value.\n";
+        header += "Windows begin by the clock, where Limitador's begin with the first request.\n";
     }
-    if !left_out.is_empty() {
-        head += "\nNOT CARRIED OVER:\n";
+    if !skipped.is_empty() {
+        header += "\nNOT CARRIED OVER:\n";
     }
-    for limit in left_out {
-        let _infallible = writeln!(head, "  {limit}");
+    for limit in skipped {
+        let _infallible = writeln!(header, "  {limit}");
     }
-    let commented = head.lines().map(|line| format!("# {line}").trim_end().to_owned() + "\n");
-    let mut written: String = commented.collect();
-    let _infallible = write!(written, "\n{domain}");
-    written
+    let commented = header.lines().map(|line| format!("# {line}").trim_end().to_owned() + "\n");
+    let mut yaml: String = commented.collect();
+    let _infallible = write!(yaml, "\n{domain}");
+    yaml
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{TOKEN, as_bearer, call, node};
-use crate::support::http::Answer;
+use crate::support::http::Response;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
@@ -12,7 +12,7 @@ fn audit(node: &Node, query: &str) -> Value {
 }
 
 /// One change of each kind: what was asked, and the answer.
-fn changes(node: &Node) -> Vec<(&'static str, String, Answer)> {
+fn changes(node: &Node) -> Vec<(&'static str, String, Response)> {
     let mut made = Vec::new();
     let mut change = |method: &'static str, path: String, body: Value| {
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -143,9 +143,9 @@ fn the_log_is_bounded() {
     let redis = RedisServer::start();
     let node = node(None, &["--store", &redis.url()]);
     let fill = "for i = 1, 100005 do redis.call('XADD', KEYS[1], i .. '-1', 'note', '{}') end";
-    redis.ask(&["EVAL", fill, "1", "tg:{registry}:notes"]);
+    redis.command(&["EVAL", fill, "1", "tg:{registry}:notes"]);
     call(&node, "POST", "/usageplans", json!({"name": "p"}));
-    let length = redis.ask(&["XLEN", "tg:{registry}:notes"]);
+    let length = redis.command(&["XLEN", "tg:{registry}:notes"]);
     assert_eq!(length, redis::Value::Int(100_000));
     assert_eq!(audit(&node, "limit=1")["item"][0]["path"], "/usageplans");
 }

@@ -165,5 +165,5 @@ fn an_array_is_no_object_however_deep_it_lies() {
 fn the_body_of_a_stranger_is_not_waited_for() {
     let node = node(None, &[]);
     let begun = "POST /usageplans HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong\r\ncontent-length: 50\r\nconnection: close\r\n\r\n{";
-    assert_eq!(http::raw(node.admin(), begun.as_bytes()).unwrap().status, 401);
+    assert_eq!(http::send_raw(node.admin(), begun.as_bytes()).unwrap().status, 401);
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{node, plan_and_key};
-use crate::support::http::Kept;
+use crate::support::http::KeepAlive;
 use crate::support::redis::RedisServer;
 
 /// How many entries of the registry Redis was asked for.
@@ -22,12 +22,12 @@ fn a_flood_of_guesses_costs_redis_little_and_those_who_are_known_nothing() {
     let node = node(None, &["--store", &redis.url(), "--check-deadline", "5s"]);
     let (_, value, _) = plan_and_key(&node, 1_000_000);
     assert_eq!(node.check(json!({"api_key": value})).status, 200);
-    let status = |connection: &mut Kept, key: &str| {
+    let status = |connection: &mut KeepAlive, key: &str| {
         let body = json!({"api_key": key}).to_string();
         connection.post("/check", &body).unwrap().status
     };
     let before = lookups(&redis);
-    let mut connection = Kept::open(node.address()).unwrap();
+    let mut connection = KeepAlive::open(node.address()).unwrap();
     for _ in 0..100 {
         assert_eq!(status(&mut connection, "the-same-guess-again"), 403);
     }
@@ -35,7 +35,7 @@ fn a_flood_of_guesses_costs_redis_little_and_those_who_are_known_nothing() {
     let began = Instant::now();
     let refused: Vec<usize> = std::thread::scope(|scope| {
         let flood = |thread: usize| {
-            let mut connection = Kept::open(node.address()).unwrap();
+            let mut connection = KeepAlive::open(node.address()).unwrap();
             let mut guess = |number| status(&mut connection, &format!("guess-{thread}-{number}"));
             let statuses: Vec<u16> = (0..1000).map(&mut guess).collect();
             assert!(statuses.iter().all(|status| [403, 503].contains(status)), "{statuses:?}");

@@ -20,7 +20,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::http::{self, Answer};
+use crate::support::http::{self, Response};
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 use crate::support::{eventually, repository};
@@ -38,7 +38,7 @@ pub fn node(catalog: Option<&str>, flags: &[&str]) -> Node {
     Node::launch(catalog, flags, &ACCESS)
 }
 
-fn as_bearer(node: &Node, token: &str, method: &str, path: &str, body: &str) -> Answer {
+fn as_bearer(node: &Node, token: &str, method: &str, path: &str, body: &str) -> Response {
     let bearer = format!("Bearer {token}");
     http::send(node.admin(), method, path, &[("authorization", &bearer)], body)
 }
@@ -202,7 +202,7 @@ keys: [{ id: filed, value: the-key-of-the-catalog-file, plans: [free] }]
 fn without_a_credential_there_is_no_admin_api_and_with_one_strangers_learn_nothing() {
     assert!(Node::start(&[]).admin_address().is_none());
     let node = node(None, &[]);
-    let kind = |answer: &Answer| answer.header("x-amzn-errortype").unwrap().to_owned();
+    let kind = |answer: &Response| answer.header("x-amzn-errortype").unwrap().to_owned();
     let nobody = http::send(node.admin(), "GET", "/apikeys", &[], "");
     assert_eq!((nobody.status, &*kind(&nobody)), (403, "MissingAuthenticationTokenException"));
     assert!(nobody.header("x-amzn-requestid").is_some());
@@ -231,7 +231,7 @@ fn a_keys_value_is_told_once_and_kept_nowhere() {
         assert!(told.contains(&id) && !told.contains(&value), "{told}");
         assert!(!told.contains("sha256"), "the digest is nobody's business: {told}");
     }
-    let held = format!("{:?}", redis.ask(&["HGETALL", "tg:{registry}"]));
+    let held = format!("{:?}", redis.command(&["HGETALL", "tg:{registry}"]));
     assert!(held.contains(&id) && !held.contains(&value), "{held}");
     let log = node.log();
     assert!(!log.contains(&value));
@@ -283,7 +283,7 @@ fn the_documented_redis_user_may_do_all_that_is_needed_and_no_more() {
     let redis = RedisServer::start();
     let mut create = vec!["ACL", "SETUSER", "tollgate"];
     create.extend(rules.split(' '));
-    redis.ask(&create);
+    redis.command(&create);
     let url = redis.url().replace("redis://", "redis://tollgate:PASSWORD@");
     let node = node(None, &["--store", &url]);
     let (id, value, plan) = plan_and_key(&node, 3);
@@ -293,6 +293,6 @@ fn the_documented_redis_user_may_do_all_that_is_needed_and_no_more() {
     call(&node, "DELETE", &format!("/apikeys/{id}"), json!(null));
     assert_eq!(node.check(json!({"api_key": value})).status, 403);
     assert!(node.log().contains("its appendonly is no"), "it may see what to warn of");
-    let denied = redis.ask(&["ACL", "LOG"]);
+    let denied = redis.command(&["ACL", "LOG"]);
     assert_eq!(denied, redis::Value::Array(Vec::new()), "nothing was tried in vain");
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::usage::{days, today};
 use super::{TOKEN, as_bearer, call, node};
 use crate::support::eventually;
-use crate::support::http::Answer;
+use crate::support::http::Response;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
@@ -19,7 +19,7 @@ plans:
 keys: [ { id: plain, value: key-plain, plans: [p] } ]
 ";
 
-pub fn patch(node: &Node, key: &str, operations: &[(&str, &str, &str)]) -> Answer {
+pub fn patch(node: &Node, key: &str, operations: &[(&str, &str, &str)]) -> Response {
     let operations: Vec<Value> = operations
         .iter()
         .map(|(op, path, value)| json!({"op": op, "path": path, "value": value}))

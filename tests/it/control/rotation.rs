@@ -47,7 +47,7 @@ fn a_rotated_key_has_two_values_for_the_overlap_and_then_one_on_every_node() {
         assert_eq!(status(&one, value), 403);
         eventually("a key that is gone has no value", || status(&other, value) == 403);
     }
-    let held = format!("{:?}", redis.ask(&["HKEYS", "tg:{registry}"]));
+    let held = format!("{:?}", redis.command(&["HKEYS", "tg:{registry}"]));
     assert!(!held.contains("digest/"), "{held}");
 }
 

@@ -69,7 +69,7 @@ fn a_registry_that_goes_back_is_told_to_the_operator() {
     let node = node(None, &["--store", &redis.url()]);
     let (_, value, _) = plan_and_key(&node, 1000);
     assert_eq!(node.check(json!({"api_key": value})).status, 200);
-    redis.ask(&["FLUSHALL"]);
+    redis.command(&["FLUSHALL"]);
     eventually("it is noticed", || node.log().contains("the registry has gone back"));
     assert_eq!(node.check(json!({"api_key": value})).status, 403);
 }

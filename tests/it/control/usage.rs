@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{TOKEN, as_bearer, boto3_runs, call, node};
 use crate::support::eventually;
-use crate::support::http::Kept;
+use crate::support::http::KeepAlive;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
@@ -89,7 +89,7 @@ fn usage_is_what_was_admitted_to_the_unit_over_two_nodes_and_a_change_of_day() {
             let (nodes, admitted, tokens, noon) = (&nodes, &admitted, &tokens, &noon);
             let redis = &redis;
             scope.spawn(move || {
-                let mut connection = Kept::open(nodes[client % 2].address()).unwrap();
+                let mut connection = KeepAlive::open(nodes[client % 2].address()).unwrap();
                 for number in 0..300_u64 {
                     // Half of it is asked on either day, whichever client is fast.
                     if number == 150 && noon.wait().is_leader() {
@@ -158,15 +158,15 @@ fn sixty_two_days_are_kept_and_the_day_before_them_is_gone() {
         assert_eq!((used[0], &used[1..]), (0, &*kept), "{plan}");
     }
     // One string beside the subject: 21 bytes for each day.
-    let keys = redis.ask(&["KEYS", "tg:*:usage"]);
+    let keys = redis.command(&["KEYS", "tg:*:usage"]);
     let redis::Value::Array(keys) = keys else { panic!("{keys:?}") };
     assert_eq!(keys.len(), 2);
     for key in keys {
         let key: String = redis::from_redis_value(key).unwrap();
-        let length: u64 = redis::from_redis_value(redis.ask(&["STRLEN", &key])).unwrap();
+        let length: u64 = redis::from_redis_value(redis.command(&["STRLEN", &key])).unwrap();
         // The daily plan's key has as many days of tokens: none were used, and none are kept.
         assert_eq!(length, 1 + 62 * 21, "{key}");
-        let lives: i64 = redis::from_redis_value(redis.ask(&["TTL", &key])).unwrap();
+        let lives: i64 = redis::from_redis_value(redis.command(&["TTL", &key])).unwrap();
         assert!((62 * 86_400..=64 * 86_400).contains(&lives), "{lives} s");
     }
 }

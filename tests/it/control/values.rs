@@ -36,7 +36,7 @@ fn with_an_encryption_key_values_are_told_again_and_held_nowhere_in_the_clear() 
         let told = as_bearer(&node, "may-only-read", "GET", path, "");
         assert_eq!(told.status, 403, "{told:?}");
     }
-    let held = format!("{:?}", redis.ask(&["HGETALL", "tg:{registry}"]));
+    let held = format!("{:?}", redis.command(&["HGETALL", "tg:{registry}"]));
     assert!(held.contains("sealed") && !held.contains(value), "{held}");
     let log = node.log();
     assert!(log.contains("values of API keys are shown") && !log.contains(value), "{log}");

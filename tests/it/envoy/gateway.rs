@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::eventually;
 use crate::support::gateway::Gateway;
-use crate::support::http::{self, Answer};
+use crate::support::http::{self, Response};
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 use crate::support::repository;
@@ -25,7 +25,7 @@ fn node(flags: &[&str]) -> (tempfile::TempDir, Node) {
     (folder, node)
 }
 
-fn ask(gateway: &Gateway, path: &str, key: &str) -> Answer {
+fn ask(gateway: &Gateway, path: &str, key: &str) -> Response {
     http::send(gateway.address(), "POST", path, &[("x-api-key", key)], "")
 }
 
@@ -83,7 +83,7 @@ fn two_envoys_share_one_budget() {
 fn where_the_limiter_is_gone_or_hangs_envoy_does_as_its_configuration_says() {
     for (open, expected) in [(false, 503), (true, 200)] {
         let (_folder, node) = node(&[]);
-        let start = if open { Gateway::start_open } else { Gateway::start };
+        let start = if open { Gateway::start_fail_open } else { Gateway::start };
         let gateway = start("envoy", node.grpc());
         eventually("Envoy has found Tollgate", || {
             ask(&gateway, LIMITED, "probe").header("x-ratelimit-limit").is_some()

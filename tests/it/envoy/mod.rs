@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tollgate::grpc::proto::rate_limit_response::{Code, DescriptorStatus};
 use tollgate::grpc::proto::{RateLimitDescriptor, RateLimitResponse};
 
-use crate::support::grpc::{Client, descriptor, request};
+use crate::support::grpc::{GrpcClient, descriptor, request};
 use crate::support::node::Node;
 
 /// Windows are years, so that none ends while a test runs.
@@ -84,7 +84,7 @@ type Entries<'a> = &'a [(&'a str, &'a str)];
 /// A node with limits for Envoy, and a connection to it.
 struct Served {
     node: Node,
-    client: Client,
+    client: GrpcClient,
     folder: TempDir,
 }
 
@@ -94,7 +94,7 @@ fn serve(config: &str, flags: &[&str]) -> Served {
     let path = folder.path().display().to_string();
     let own = ["--envoy-config", &path, "--listen-grpc", "127.0.0.1:0"];
     let node = Node::start(&[&own, flags].concat());
-    let client = Client::connect(node.grpc());
+    let client = GrpcClient::connect(node.grpc());
     Served { node, client, folder }
 }
 

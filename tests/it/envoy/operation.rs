@@ -15,7 +15,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use super::{CONFIG, codes, serve};
 use crate::support::eventually;
-use crate::support::grpc::{Client, descriptor, request};
+use crate::support::grpc::{GrpcClient, descriptor, request};
 use crate::support::node::Node;
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
@@ -118,7 +118,7 @@ fn a_caller_in_a_hurry_is_answered_before_the_node_would_give_up() {
     let served = serve(CONFIG, &["--store", &proxy.url(), "--check-deadline", "10s"]);
     assert!(served.passes(&[("user", "x")]));
     proxy.delay(Duration::from_hours(1));
-    let patient = Client::connect(served.node.grpc());
+    let patient = GrpcClient::connect(served.node.grpc());
     std::thread::scope(|scope| {
         scope.spawn(|| patient.ask(request("d", vec![descriptor(&[("user", "x")])])));
         eventually("the patient one waits", || {
@@ -280,7 +280,7 @@ fn without_limits_for_envoy_nothing_listens_for_it() {
     let node = Node::start(&[]);
     assert_eq!(node.send("POST", "/json", &[], "{}").status, 404);
     let served = serve(CONFIG, &[]);
-    let _second = Client::connect(served.node.grpc());
+    let _second = GrpcClient::connect(served.node.grpc());
     let rule = r#"limit="user",outcome="allowed""#;
     assert!(served.passes(&[("user", "x")]));
     assert_eq!(served.node.metric("tollgate_decisions_total", rule), 1.0);

@@ -125,7 +125,7 @@ fn what_is_shared_stays_within_the_bound_on_two_nodes_and_strands_little() {
         for node in nodes.iter().flat_map(|node| [node; 3]) {
             let (asked, admitted) = (&asked, &admitted);
             scope.spawn(move || {
-                let mut connection = Kept::open(node.address()).unwrap();
+                let mut connection = KeepAlive::open(node.address()).unwrap();
                 let body = json!({"api_key": "key-v", "api": "a", "stage": "busy"}).to_string();
                 while began.elapsed() < Duration::from_secs(6) {
                     let answer = connection.post("/check", &body).unwrap();

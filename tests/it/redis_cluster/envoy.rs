@@ -3,7 +3,7 @@
 use tollgate::grpc::proto::rate_limit_response::{Code, DescriptorStatus};
 
 use super::*;
-use crate::support::grpc::{Client, descriptor, request};
+use crate::support::grpc::{GrpcClient, descriptor, request};
 
 const CONFIG: &str = r#"
 domain: d
@@ -24,7 +24,7 @@ fn two_descriptors_are_both_charged_or_neither_wherever_they_lie() {
     let flags = ["--store", &url, "--check-deadline", DEADLINE, "--denial-memo", "false"];
     let envoys = ["--envoy-config", &path, "--listen-grpc", "127.0.0.1:0"];
     let nodes = [0, 1].map(|_| Node::start(&[&flags[..], &envoys].concat()));
-    let clients = nodes.each_ref().map(|node| Client::connect(node.grpc()));
+    let clients = nodes.each_ref().map(|node| GrpcClient::connect(node.grpc()));
     let codes_and_left = |turn: usize, entries: &[(&str, &str)]| {
         let descriptors = entries.iter().map(|entry| descriptor(&[*entry])).collect();
         let answer = clients[turn % 2].ask(request("d", descriptors)).unwrap();

@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tollgate::limit::Subject;
 
-use crate::support::http::Kept;
+use crate::support::http::KeepAlive;
 use crate::support::node::Node;
 use crate::support::redis_cluster::RedisCluster;
 
@@ -66,7 +66,7 @@ fn ask_for_all(nodes: &[&Node], keys: usize, times: usize) -> HashMap<usize, usi
         for node in nodes.iter().flat_map(|node| [node; 4]) {
             let (passed, next) = (&passed, &next);
             scope.spawn(move || {
-                let mut connection = Kept::open(node.address()).unwrap();
+                let mut connection = KeepAlive::open(node.address()).unwrap();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= keys * times {
@@ -142,7 +142,7 @@ fn a_primary_that_forgot_the_script_is_told_again() {
     let cluster = RedisCluster::start(0, 0);
     let node = node(&cluster, &["--denial-memo", "false"]);
     for turn in 0..4 {
-        cluster.servers[turn % 3].ask(&["SCRIPT", "FLUSH"]);
+        cluster.servers[turn % 3].command(&["SCRIPT", "FLUSH"]);
         let body = batch((0..100).map(|key| json!({"policy": "few", "key": format!("k{key}")})));
         let answer = node.send("POST", "/check/batch", &[], &body).json();
         for result in answer["results"].as_array().unwrap() {

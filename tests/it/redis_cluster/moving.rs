@@ -54,7 +54,7 @@ fn a_key_on_its_way_is_asked_for_where_it_is_and_one_that_stays_where_it_was() {
     cluster.begin_moving(slot, home, away);
     assert!(node.passes("few", "a", 1), "it is still at home");
     cluster.move_keys(slot, home, away, 10);
-    cluster.servers[away].ask(&["SCRIPT", "FLUSH"]);
+    cluster.servers[away].command(&["SCRIPT", "FLUSH"]);
     assert!(node.passes("few", "a", 1), "ASK, and the script is not known there");
     assert!(!node.passes("few", "a", 1));
     cluster.end_moving(slot, away);

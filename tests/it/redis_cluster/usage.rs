@@ -108,7 +108,7 @@ fn a_day_is_kept_where_its_slot_is_going() {
     let away = (home + 1) % 3;
     cluster.begin_moving(slot, home, away);
     while cluster.move_keys(slot, home, away, 10) {}
-    cluster.servers[away].ask(&["SCRIPT", "FLUSH"]);
+    cluster.servers[away].command(&["SCRIPT", "FLUSH"]);
     assert!(passes(4), "{}", node.log());
     cluster.end_moving(slot, away);
     assert!(passes(8));

@@ -26,7 +26,7 @@ impl Gateway {
     }
 
     /// The same, changed as the configuration says, so that all passes where Tollgate is gone.
-    pub fn start_open(kind: &str, tollgate: &str) -> Self {
+    pub fn start_fail_open(kind: &str, tollgate: &str) -> Self {
         Self::launch(kind, tollgate, true)
     }
 
@@ -49,7 +49,7 @@ impl Gateway {
                 text = text.replace(shipped, here);
             }
             if open {
-                text = opened(&text);
+                text = with_fail_open(&text);
             }
             fs::write(dir.path().join(file.file_name().unwrap()), text).unwrap();
         }
@@ -81,7 +81,7 @@ fn port(address: &str) -> &str {
 }
 
 /// A configuration with its lines marked `fail-open` in, and those marked `fail-closed` out.
-fn opened(text: &str) -> String {
+fn with_fail_open(text: &str) -> String {
     let line = |line: &str| match line.rsplit_once("  # ") {
         Some((line, "fail-open")) => Some(line.replacen("# ", "", 1)),
         Some((_, "fail-closed")) => None,

@@ -11,15 +11,15 @@ use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 
 /// One connection; calls block.
-pub struct Client {
+pub struct GrpcClient {
     runtime: tokio::runtime::Runtime,
     channel: Channel,
 }
 
-impl Client {
+impl GrpcClient {
     pub fn connect(address: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
@@ -58,7 +58,7 @@ impl Client {
             request.set_timeout(Duration::from_secs(10));
         }
         self.runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, async {
+            tokio::time::timeout(TEST_TIMEOUT, async {
                 grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
                 let path = PathAndQuery::from_static(path);
                 let answer = grpc.unary(request, path, ProstCodec::<Q, A>::default()).await;

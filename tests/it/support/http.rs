@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 
 /// An answer: status, headers in lower case, body.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
-impl Answer {
+impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| &**value)
     }
@@ -34,7 +34,7 @@ pub fn send(
     path: &str,
     headers: &[(&str, &str)],
     body: &str,
-) -> Answer {
+) -> Response {
     try_send(address, method, path, headers, body)
         .unwrap_or_else(|| panic!("no answer from {address}"))
 }
@@ -46,7 +46,7 @@ pub fn try_send(
     path: &str,
     headers: &[(&str, &str)],
     body: &str,
-) -> Option<Answer> {
+) -> Option<Response> {
     let mut request =
         format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
@@ -57,13 +57,13 @@ pub fn try_send(
     }
     request += "\r\n";
     request += body;
-    raw(address, request.as_bytes())
+    send_raw(address, request.as_bytes())
 }
 
 /// Whatever `bytes` are answered with until the other side closes.
-pub fn raw(address: &str, bytes: &[u8]) -> Option<Answer> {
+pub fn send_raw(address: &str, bytes: &[u8]) -> Option<Response> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     // A server that refuses early may close before it has read everything: its answer counts.
     let _closed_early = stream.write_all(bytes);
     let mut answer = Vec::new();
@@ -72,21 +72,21 @@ pub fn raw(address: &str, bytes: &[u8]) -> Option<Answer> {
 }
 
 /// A connection that is kept, for one request after the other.
-pub struct Kept {
+pub struct KeepAlive {
     stream: TcpStream,
     address: String,
 }
 
-impl Kept {
+impl KeepAlive {
     pub fn open(address: &str) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TEST_TIMEOUT))?;
         Ok(Self { stream, address: address.to_owned() })
     }
 
     /// Sends a POST; `None` where the connection is of no more use.
-    pub fn post(&mut self, path: &str, body: &str) -> Option<Answer> {
+    pub fn post(&mut self, path: &str, body: &str) -> Option<Response> {
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n{body}",
             self.address,
@@ -101,7 +101,7 @@ impl Kept {
                 return None;
             }
             answer.extend_from_slice(&buffer[..count]);
-            if let Some(parsed) = whole(&answer) {
+            if let Some(parsed) = parse_complete(&answer) {
                 return Some(parsed);
             }
         }
@@ -109,14 +109,14 @@ impl Kept {
 }
 
 /// The answer, once all of its body is there.
-pub fn whole(answer: &[u8]) -> Option<Answer> {
+pub fn parse_complete(answer: &[u8]) -> Option<Response> {
     parse(answer).filter(|parsed| {
         let length = parsed.header("content-length");
         length.is_some_and(|length| length.parse() == Ok(parsed.body.len()))
     })
 }
 
-fn parse(answer: &[u8]) -> Option<Answer> {
+fn parse(answer: &[u8]) -> Option<Response> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
@@ -125,11 +125,11 @@ fn parse(answer: &[u8]) -> Option<Answer> {
         let (name, value) = line.split_once(':')?;
         Some((name.to_ascii_lowercase(), value.trim().to_owned()))
     };
-    Some(Answer { status, headers: lines.filter_map(header).collect(), body: body.to_owned() })
+    Some(Response { status, headers: lines.filter_map(header).collect(), body: body.to_owned() })
 }
 
 /// A connection that sends `first` and then nothing; says how long until it is cut off.
-pub fn stall(address: &str, first: &[u8], at_most: Duration) -> bool {
+pub fn is_cut_off_within(address: &str, first: &[u8], at_most: Duration) -> bool {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(at_most)).unwrap();
     stream.write_all(first).unwrap();

@@ -14,12 +14,12 @@ pub mod tls;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that has no time of its own: long, since CI machines are slow.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Waits until `condition` holds; `what` says what it was if it never does.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TEST_TIMEOUT;
     while !condition() {
         assert!(Instant::now() < give_up, "in vain waited until {what}");
         std::thread::sleep(Duration::from_millis(5));

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::http::{self, Answer};
+use super::http::{self, Response};
 use super::process::Process;
 
 /// A running node.
@@ -45,10 +45,11 @@ impl Node {
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(log));
         let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
-        let said: Vec<String> =
+        let printed: Vec<String> =
             lines.map_while(Result::ok).take_while(|line| !line.contains("try:")).collect();
-        let after =
-            |words: &str| said.iter().find_map(|line| line.split(words).nth(1)).map(str::to_owned);
+        let after = |words: &str| {
+            printed.iter().find_map(|line| line.split(words).nth(1)).map(str::to_owned)
+        };
         let web = |words| after(words).and_then(|url| url.split("://").nth(1).map(str::to_owned));
         let (address, admin) = (web("listening on "), web("admin API on "));
         let grpc = after("Envoy's gRPC on ");
@@ -85,16 +86,16 @@ impl Node {
         self.dir.path().join("catalog.yaml")
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Response {
         http::send(&self.address, "GET", path, &[], "")
     }
 
-    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
         http::send(&self.address, method, path, headers, body)
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "json! makes a value")]
-    pub fn check(&self, body: Value) -> Answer {
+    pub fn check(&self, body: Value) -> Response {
         self.send("POST", "/check", &[], &body.to_string())
     }
 

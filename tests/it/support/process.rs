@@ -24,12 +24,12 @@ impl Process {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
         if signal == Signal::STOP {
             // One thread takes the signal and stops the others; until it runs they go on.
-            eventually("it stands still", || self.stands_still());
+            eventually("it stands still", || self.is_stopped());
         }
     }
 
     /// Whether all its threads are stopped.
-    fn stands_still(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
         threads.filter_map(Result::ok).all(|thread| {
             let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();

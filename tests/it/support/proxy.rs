@@ -37,7 +37,7 @@ impl Proxy {
     }
 
     /// From now on whoever is answered finds the connection closed instead; or not any more.
-    pub fn cut_answers(&self, cuts: bool) {
+    pub fn cut_responses(&self, cuts: bool) {
         self.cuts.store(cuts, Ordering::SeqCst);
     }
 

@@ -28,19 +28,19 @@ impl Delivery {
 }
 
 /// A server that goes on for as long as the tests run.
-pub struct Receiver {
+pub struct WebhookReceiver {
     port: u16,
     status: Arc<AtomicU16>,
     deliveries: Arc<Mutex<Vec<Delivery>>>,
 }
 
-impl Receiver {
+impl WebhookReceiver {
     pub fn start() -> Self {
-        Self::on(0)
+        Self::start_on(0)
     }
 
     /// On a port that nobody listens on yet.
-    pub fn on(port: u16) -> Self {
+    pub fn start_on(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let receiver = Self {
             port: listener.local_addr().unwrap().port(),
@@ -62,7 +62,7 @@ impl Receiver {
     }
 
     /// How it answers from now on.
-    pub fn answers(&self, status: u16) {
+    pub fn respond_with(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
     }
 
@@ -72,14 +72,14 @@ impl Receiver {
     }
 
     /// The thresholds that were told of a key, in order.
-    pub fn told(&self, key: &str) -> Vec<u64> {
+    pub fn thresholds_of(&self, key: &str) -> Vec<u64> {
         let of_key = |delivery: &Delivery| {
             let data = delivery.data();
             (data["key"] == key).then(|| data["threshold"].as_u64().unwrap())
         };
-        let mut told: Vec<u64> = self.deliveries().iter().filter_map(of_key).collect();
-        told.sort_unstable();
-        told
+        let mut thresholds: Vec<u64> = self.deliveries().iter().filter_map(of_key).collect();
+        thresholds.sort_unstable();
+        thresholds
     }
 }
 

@@ -84,18 +84,18 @@ impl RedisServer {
     }
 
     /// The answer to one command, as text.
-    pub fn ask(&self, words: &[&str]) -> redis::Value {
-        self.try_ask(words).unwrap()
+    pub fn command(&self, words: &[&str]) -> redis::Value {
+        self.try_command(words).unwrap()
     }
 
     /// The same, where it may be refused.
-    pub fn try_ask(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+    pub fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut self.connection())
     }
 
     /// An answer that is text.
-    pub fn ask_text(&self, words: &[&str]) -> String {
-        redis::from_redis_value(self.ask(words)).unwrap()
+    pub fn command_text(&self, words: &[&str]) -> String {
+        redis::from_redis_value(self.command(words)).unwrap()
     }
 
     pub fn kill(&mut self) {

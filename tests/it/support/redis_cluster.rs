@@ -32,30 +32,30 @@ impl RedisCluster {
             (0..primaries + replicas + spares).map(|_| server(arguments)).unzip();
         let cluster = Self { servers, primaries };
         for (number, server) in cluster.servers.iter().enumerate() {
-            server.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+            server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
             for (other, bus) in cluster.servers[..number].iter().zip(&buses) {
-                server.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string(), bus]);
+                server.command(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string(), bus]);
             }
         }
         let share = usize::from(SLOTS) / primaries + 1;
         for (number, server) in cluster.servers[..primaries].iter().enumerate() {
             let first = (number * share).to_string();
             let last = ((number + 1) * share - 1).min(usize::from(SLOTS) - 1).to_string();
-            server.ask(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+            server.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
         }
         let count = cluster.servers.len();
         eventually("all know all", || {
             cluster
                 .servers
                 .iter()
-                .all(|server| server.ask_text(&["CLUSTER", "NODES"]).lines().count() == count)
+                .all(|server| server.command_text(&["CLUSTER", "NODES"]).lines().count() == count)
         });
         for number in 0..replicas {
             let (primary, replica) =
                 (&cluster.servers[number], &cluster.servers[primaries + number]);
-            let id = primary.ask_text(&["CLUSTER", "MYID"]);
+            let id = primary.command_text(&["CLUSTER", "MYID"]);
             eventually("the replica follows", || {
-                replica.try_ask(&["CLUSTER", "REPLICATE", &id]).is_ok()
+                replica.try_command(&["CLUSTER", "REPLICATE", &id]).is_ok()
             });
         }
         cluster.settle();
@@ -66,13 +66,13 @@ impl RedisCluster {
     pub fn settle(&self) {
         eventually("the cluster is well", || {
             self.servers.iter().all(|server| {
-                let info = server.ask_text(&["CLUSTER", "INFO"]);
+                let info = server.command_text(&["CLUSTER", "INFO"]);
                 info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
             })
         });
         eventually("replicas are in step", || {
             self.servers[self.primaries..].iter().all(|server| {
-                let info = server.ask_text(&["INFO", "replication"]);
+                let info = server.command_text(&["INFO", "replication"]);
                 info.contains("role:master") || info.contains("master_link_status:up")
             })
         });
@@ -91,7 +91,7 @@ impl RedisCluster {
     }
 
     pub fn slot(&self, key: &str) -> u16 {
-        match self.servers[0].ask(&["CLUSTER", "KEYSLOT", key]) {
+        match self.servers[0].command(&["CLUSTER", "KEYSLOT", key]) {
             Value::Int(slot) => u16::try_from(slot).unwrap(),
             other => panic!("{other:?}"),
         }
@@ -111,34 +111,35 @@ impl RedisCluster {
 
     pub fn begin_moving(&self, slot: u16, from: usize, to: usize) {
         let (slot, from, to) = (slot.to_string(), &self.servers[from], &self.servers[to]);
-        let ids = [from, to].map(|server| server.ask_text(&["CLUSTER", "MYID"]));
-        to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
-        from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
+        let ids = [from, to].map(|server| server.command_text(&["CLUSTER", "MYID"]));
+        to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
+        from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
     }
 
     /// Moves some of a slot's keys; whether there were any.
     pub fn move_keys(&self, slot: u16, from: usize, to: usize, count: usize) -> bool {
         let (from, to) = (&self.servers[from], &self.servers[to]);
-        let keys = from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), &count.to_string()]);
+        let keys =
+            from.command(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), &count.to_string()]);
         let keys: Vec<String> = redis::from_redis_value(keys).unwrap();
         let port = to.port().to_string();
         let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
         migrate.extend(keys.iter().map(String::as_str));
         if !keys.is_empty() {
-            from.ask(&migrate);
+            from.command(&migrate);
         }
         !keys.is_empty()
     }
 
     pub fn end_moving(&self, slot: u16, to: usize) {
-        let id = self.servers[to].ask_text(&["CLUSTER", "MYID"]);
+        let id = self.servers[to].command_text(&["CLUSTER", "MYID"]);
         // The new holder first: it is to know before anybody is sent there.
         for server in self.servers[to..=to].iter().chain(&self.servers) {
-            server.ask(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id]);
+            server.command(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id]);
         }
         // Whoever takes the slot over next must have a later epoch, or it loses the keys to this one.
         let epoch = |server: &RedisServer, of: &str| {
-            let info = server.ask_text(&["CLUSTER", "INFO"]);
+            let info = server.command_text(&["CLUSTER", "INFO"]);
             info.lines().find_map(|line| line.strip_prefix(of)?.parse::<u64>().ok()).unwrap()
         };
         let taken = epoch(&self.servers[to], "cluster_my_epoch:");
@@ -151,9 +152,9 @@ impl RedisCluster {
     pub fn keys(&self) -> BTreeMap<String, usize> {
         let mut keys = BTreeMap::new();
         for (number, server) in self.servers.iter().enumerate() {
-            if server.ask_text(&["INFO", "replication"]).contains("role:master") {
+            if server.command_text(&["INFO", "replication"]).contains("role:master") {
                 let names: Vec<String> =
-                    redis::from_redis_value(server.ask(&["KEYS", "*"])).unwrap();
+                    redis::from_redis_value(server.command(&["KEYS", "*"])).unwrap();
                 for name in names {
                     assert!(keys.insert(name.clone(), number).is_none(), "{name} is there twice");
                 }

@@ -9,8 +9,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::PATIENCE;
-use super::http::{self, Answer};
+use super::TEST_TIMEOUT;
+use super::http::{self, Response};
 
 /// An authority that signs certificates.
 pub struct Authority {
@@ -19,7 +19,7 @@ pub struct Authority {
 }
 
 /// A certificate and its key, as PEM.
-pub struct Issued {
+pub struct IssuedCert {
     pub cert: String,
     pub key: String,
 }
@@ -33,15 +33,15 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    pub fn issue(&self) -> Issued {
+    pub fn issue(&self) -> IssuedCert {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
-        Issued { cert: cert.pem(), key: key.serialize_pem() }
+        IssuedCert { cert: cert.pem(), key: key.serialize_pem() }
     }
 }
 
-impl Issued {
+impl IssuedCert {
     pub fn write(&self, cert: &Path, key: &Path) {
         std::fs::write(key, &self.key).unwrap();
         std::fs::write(cert, &self.cert).unwrap();
@@ -54,10 +54,10 @@ impl Issued {
 
 /// A client that trusts an authority and perhaps has a certificate; it resumes its sessions.
 #[derive(Clone)]
-pub struct Client(Arc<ClientConfig>);
+pub struct TlsClient(Arc<ClientConfig>);
 
-impl Client {
-    pub fn trusting(authority: &Authority, identity: Option<&Issued>) -> Self {
+impl TlsClient {
+    pub fn trusting(authority: &Authority, identity: Option<&IssuedCert>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -78,14 +78,14 @@ impl Client {
 
     pub fn open(&self, address: &str) -> Connection {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let client = ClientConnection::new(Arc::clone(&self.0), name).unwrap();
         Connection(StreamOwned::new(client, stream))
     }
 
     /// One request on a connection of its own.
-    pub fn send(&self, address: &str, head: &str) -> Option<Answer> {
+    pub fn send(&self, address: &str, head: &str) -> Option<Response> {
         self.open(address).send(head)
     }
 }
@@ -95,7 +95,7 @@ pub struct Connection(StreamOwned<ClientConnection, TcpStream>);
 
 impl Connection {
     /// Sends a request without a body; `None` where the connection is of no use.
-    pub fn send(&mut self, head: &str) -> Option<Answer> {
+    pub fn send(&mut self, head: &str) -> Option<Response> {
         self.0.write_all(format!("{head} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).ok()?;
         let (mut answer, mut buffer) = (Vec::new(), [0; 16384]);
         loop {
@@ -104,7 +104,7 @@ impl Connection {
                 return None;
             }
             answer.extend_from_slice(&buffer[..count]);
-            if let Some(parsed) = http::whole(&answer) {
+            if let Some(parsed) = http::parse_complete(&answer) {
                 return Some(parsed);
             }
         }

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::{CATALOG, SECRET, node, uses};
 use crate::support::node::Node;
-use crate::support::receiver::Receiver;
+use crate::support::receiver::WebhookReceiver;
 use crate::support::redis::RedisServer;
 use crate::support::tls::Authority;
 use crate::support::{eventually, free_port};
@@ -20,16 +20,16 @@ fn nobody() -> (u16, String) {
 
 #[test]
 fn what_a_receiver_does_not_take_is_sent_again_under_the_same_id_until_it_does() {
-    let receiver = Receiver::start();
-    receiver.answers(503);
+    let receiver = WebhookReceiver::start();
+    receiver.respond_with(503);
     let node = node(&receiver.url(), &[]);
     assert_eq!(uses(&node, "a", 160), 200);
     eventually("it is tried again", || receiver.deliveries().len() >= 2);
     // A redirect is no delivery, and is not followed.
-    receiver.answers(307);
+    receiver.respond_with(307);
     let before = receiver.deliveries().len();
     eventually("and again", || receiver.deliveries().len() > before + 1);
-    receiver.answers(200);
+    receiver.respond_with(200);
     let taken = || node.metric("tollgate_webhook_deliveries_total", "\"delivered\"");
     eventually("it is taken", || taken() == 1.0);
     assert_eq!(node.metric("tollgate_webhooks_waiting", ""), 0.0);
@@ -43,17 +43,17 @@ fn what_a_receiver_does_not_take_is_sent_again_under_the_same_id_until_it_does()
 
 #[test]
 fn a_receiver_that_is_gone_is_left_alone() {
-    let receiver = Receiver::start();
-    receiver.answers(410);
+    let receiver = WebhookReceiver::start();
+    receiver.respond_with(410);
     let node = node(&receiver.url(), &[]);
     assert_eq!(uses(&node, "a", 160), 200);
     let given_up = || node.metric("tollgate_webhook_deliveries_total", "\"given_up\"");
     eventually("it is given up", || given_up() == 1.0);
     assert!(node.log().contains("a webhook is given up"));
     assert_eq!(node.metric("tollgate_webhooks_waiting", ""), 0.0);
-    receiver.answers(200);
+    receiver.respond_with(200);
     assert_eq!(uses(&node, "a", 20), 200);
-    eventually("the next is told", || receiver.told("a") == [80, 90]);
+    eventually("the next is told", || receiver.thresholds_of("a") == [80, 90]);
 }
 
 #[test]
@@ -66,10 +66,10 @@ fn a_receiver_that_comes_back_is_told_once_whichever_node_noted_it() {
     eventually("they are tried in vain", || failed(&first) + failed(&second) >= 3.0);
     first.signal(Signal::KILL);
     drop(first);
-    let receiver = Receiver::on(port);
-    eventually("the other node tells", || receiver.told("a").len() >= 3);
+    let receiver = WebhookReceiver::start_on(port);
+    eventually("the other node tells", || receiver.thresholds_of("a").len() >= 3);
     assert_eq!(second.stop(), Some(0));
-    assert_eq!(receiver.told("a"), [80, 90, 100]);
+    assert_eq!(receiver.thresholds_of("a"), [80, 90, 100]);
 }
 
 #[test]
@@ -79,23 +79,23 @@ fn a_node_that_stops_has_noted_what_it_has_seen() {
     let first = node(&url, &["--store", &redis.url()]);
     assert_eq!(uses(&first, "a", 160), 200);
     assert_eq!(first.stop(), Some(0));
-    assert_eq!(redis.ask(&["ZCARD", "tg:{webhooks}"]), redis::Value::Int(1));
-    let receiver = Receiver::on(port);
+    assert_eq!(redis.command(&["ZCARD", "tg:{webhooks}"]), redis::Value::Int(1));
+    let receiver = WebhookReceiver::start_on(port);
     let _second = node(&url, &["--store", &redis.url()]);
-    eventually("another tells it", || receiver.told("a") == [80]);
+    eventually("another tells it", || receiver.thresholds_of("a") == [80]);
 }
 
 #[test]
 fn what_redis_does_not_take_is_noted_once_it_does() {
-    let (redis, receiver) = (RedisServer::start(), Receiver::start());
+    let (redis, receiver) = (RedisServer::start(), WebhookReceiver::start());
     let node = node(&receiver.url(), &["--store", &redis.url()]);
     // Checks are judged, and no part of a script that notes may be done.
-    redis.ask(&["ACL", "SETUSER", "default", "-zadd"]);
+    redis.command(&["ACL", "SETUSER", "default", "-zadd"]);
     assert_eq!(uses(&node, "a", 160), 200);
     eventually("it waits", || node.log().contains("wait to be noted"));
     assert!(receiver.deliveries().is_empty());
-    redis.ask(&["ACL", "SETUSER", "default", "+zadd"]);
-    eventually("it is told", || receiver.told("a") == [80]);
+    redis.command(&["ACL", "SETUSER", "default", "+zadd"]);
+    eventually("it is told", || receiver.thresholds_of("a") == [80]);
     assert_eq!(node.stop(), Some(0));
 }
 
@@ -115,14 +115,16 @@ fn with_a_data_directory_a_stop_and_a_crash_keep_what_was_not_delivered() {
     eventually("it waits", || second.metric("tollgate_webhooks_waiting", "") == 2.0);
     second.signal(Signal::KILL);
     drop(second);
-    let receiver = Receiver::on(port);
+    let receiver = WebhookReceiver::start_on(port);
     let third = embedded(dir.path(), &url);
-    eventually("both are told", || receiver.told("a") == [80] && receiver.told("b") == [80]);
+    eventually("both are told", || {
+        receiver.thresholds_of("a") == [80] && receiver.thresholds_of("b") == [80]
+    });
     assert_eq!(third.stop(), Some(0));
     let fourth = embedded(dir.path(), &url);
     assert_eq!(uses(&fourth, "a", 0), 200);
     assert_eq!(uses(&fourth, "a", 20), 200);
-    eventually("the next is told", || receiver.told("a") == [80, 90]);
+    eventually("the next is told", || receiver.thresholds_of("a") == [80, 90]);
     assert_eq!(fourth.stop(), Some(0));
     assert_eq!(receiver.deliveries().len(), 3, "nothing is told twice");
 }

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::support::http::Kept;
+use crate::support::http::KeepAlive;
 use crate::support::node::Node;
-use crate::support::receiver::{Delivery, Receiver};
+use crate::support::receiver::{Delivery, WebhookReceiver};
 use crate::support::redis::RedisServer;
 use crate::support::redis_cluster::RedisCluster;
 use crate::support::{eventually, repository};
@@ -76,13 +76,13 @@ sys.exit(not any(hmac.compare_digest(own, one) for one in signatures.split(' '))
 
 #[test]
 fn each_threshold_arrives_once_from_two_nodes_under_load() {
-    let (redis, receiver) = (RedisServer::start(), Receiver::start());
+    let (redis, receiver) = (RedisServer::start(), WebhookReceiver::start());
     let nodes = [(); 2].map(|()| node(&receiver.url(), &["--store", &redis.url()]));
     std::thread::scope(|scope| {
         for client in 0..6 {
             let node = &nodes[client % 2];
             scope.spawn(move || {
-                let mut kept = Kept::open(node.address()).unwrap();
+                let mut kept = KeepAlive::open(node.address()).unwrap();
                 for _ in 0..80 {
                     for key in ["key-of-a", "key-of-b"] {
                         kept.post("/check", &json!({"api_key": key}).to_string()).unwrap();
@@ -92,7 +92,7 @@ fn each_threshold_arrives_once_from_two_nodes_under_load() {
         }
     });
     for key in ["a", "b"] {
-        eventually("all thresholds are told", || receiver.told(key) == [80, 90, 100]);
+        eventually("all thresholds are told", || receiver.thresholds_of(key) == [80, 90, 100]);
     }
     for delivery in receiver.deliveries() {
         let data = delivery.data();
@@ -101,8 +101,8 @@ fn each_threshold_arrives_once_from_two_nodes_under_load() {
     }
     // What is noted is in the outbox before a node has ended, and what was delivered is not there.
     assert_eq!(nodes.map(Node::stop), [Some(0), Some(0)]);
-    assert_eq!(redis.ask(&["ZCARD", "tg:{webhooks}"]), redis::Value::Int(0));
-    assert_eq!(redis.ask(&["HLEN", "tg:{webhooks}:events"]), redis::Value::Int(0));
+    assert_eq!(redis.command(&["ZCARD", "tg:{webhooks}"]), redis::Value::Int(0));
+    assert_eq!(redis.command(&["HLEN", "tg:{webhooks}:events"]), redis::Value::Int(0));
     let again = node(&receiver.url(), &["--store", &redis.url()]);
     assert_eq!(uses(&again, "a", 1), 429);
     assert_eq!(uses(&again, "b", 0), 200);
@@ -112,31 +112,31 @@ fn each_threshold_arrives_once_from_two_nodes_under_load() {
 
 #[test]
 fn on_a_redis_cluster_the_outbox_is_shared_as_well() {
-    let (cluster, receiver) = (RedisCluster::start(0, 0), Receiver::start());
-    receiver.answers(500);
+    let (cluster, receiver) = (RedisCluster::start(0, 0), WebhookReceiver::start());
+    receiver.respond_with(500);
     let nodes = [(); 2].map(|()| node(&receiver.url(), &["--store", &cluster.url()]));
     for (node, cost) in nodes.iter().zip([170, 30]) {
         assert_eq!(uses(node, "a", cost), 200);
     }
     eventually("all are tried", || receiver.deliveries().len() >= 6);
-    receiver.answers(200);
+    receiver.respond_with(200);
     let taken = |node: &Node| node.metric("tollgate_webhook_deliveries_total", "\"delivered\"");
     eventually("all are taken", || nodes.iter().map(taken).sum::<f64>() == 3.0);
-    let mut told = receiver.told("a");
+    let mut told = receiver.thresholds_of("a");
     told.dedup();
     assert_eq!(told, [80, 90, 100]);
 }
 
 #[test]
 fn an_event_is_signed_by_each_secret_and_says_who_used_how_much() {
-    let receiver = Receiver::start();
+    let receiver = WebhookReceiver::start();
     let secrets = format!("{SECRET}, {OLD_SECRET}");
     let environment =
         [("TOLLGATE_WEBHOOK_URL", &*receiver.url()), ("TOLLGATE_WEBHOOK_SECRET", &secrets)];
     let node = Node::launch(Some(CATALOG), &["--webhook-thresholds", "50"], &environment);
     let cost = json!({"requests": 1, "total_tokens": 600});
     assert_eq!(node.check(json!({"api_key": "key-of-a", "cost": cost})).status, 200);
-    eventually("it is told", || receiver.told("a") == [50]);
+    eventually("it is told", || receiver.thresholds_of("a") == [50]);
     let delivery = receiver.deliveries().remove(0);
     assert_eq!(delivery.path, "/hooks?of=tollgate");
     assert_eq!(delivery.headers["content-type"], "application/json");
@@ -159,7 +159,7 @@ fn an_event_is_signed_by_each_secret_and_says_who_used_how_much() {
 
 #[test]
 fn looks_refusals_and_batches_tell_too_and_what_is_only_tried_does_not() {
-    let receiver = Receiver::start();
+    let receiver = WebhookReceiver::start();
     let node = node(&receiver.url(), &[]);
     let batch = json!({"checks": [
         {"api_key": "key-of-t", "cost": 10},
@@ -167,24 +167,24 @@ fn looks_refusals_and_batches_tell_too_and_what_is_only_tried_does_not() {
         {"api_key": "key-of-b", "cost": 170},
     ]});
     assert_eq!(node.send("POST", "/check/batch", &[], &batch.to_string()).status, 200);
-    eventually("a batch tells", || receiver.told("b") == [80]);
+    eventually("a batch tells", || receiver.thresholds_of("b") == [80]);
     let authz = || node.send("GET", "/authz", &[("x-api-key", "key-of-b")], "");
     for _ in 0..10 {
         assert_eq!(authz().status, 200);
     }
-    eventually("forward-auth tells", || receiver.told("b") == [80, 90]);
+    eventually("forward-auth tells", || receiver.thresholds_of("b") == [80, 90]);
     assert_eq!(uses(&node, "b", 21), 429);
     assert_eq!(uses(&node, "a", 159), 200);
     assert_eq!(uses(&node, "a", 0), 200);
     assert_eq!(uses(&node, "a", 1), 200);
-    eventually("exactly the threshold tells", || receiver.told("a") == [80]);
+    eventually("exactly the threshold tells", || receiver.thresholds_of("a") == [80]);
     assert_eq!(node.stop(), Some(0));
     assert_eq!(receiver.deliveries().len(), 3);
 }
 
 #[test]
 fn a_grant_makes_room_and_tells_nothing_a_second_time() {
-    let (redis, receiver) = (RedisServer::start(), Receiver::start());
+    let (redis, receiver) = (RedisServer::start(), WebhookReceiver::start());
     let environment = [
         ("TOLLGATE_WEBHOOK_URL", &*receiver.url()),
         ("TOLLGATE_WEBHOOK_SECRET", SECRET),
@@ -195,7 +195,7 @@ fn a_grant_makes_room_and_tells_nothing_a_second_time() {
     let start = || Node::launch(Some(CATALOG), &["--store", &store], &environment);
     let node = start();
     assert_eq!(uses(&node, "a", 160), 200);
-    eventually("it is told", || receiver.told("a") == [80]);
+    eventually("it is told", || receiver.thresholds_of("a") == [80]);
     let grant = json!({"patchOperations": [{"op": "replace", "path": "/grant", "value": "100"}]});
     crate::control::call(&node, "PATCH", "/usageplans/daily/keys/a/usage", grant);
     drop(node);
@@ -204,14 +204,14 @@ fn a_grant_makes_room_and_tells_nothing_a_second_time() {
     assert_eq!(uses(&node, "a", 99), 200);
     assert_eq!(uses(&node, "a", 1), 200);
     assert_eq!(uses(&node, "a", 20), 200);
-    eventually("the next threshold is told", || receiver.told("a") == [80, 90]);
+    eventually("the next threshold is told", || receiver.thresholds_of("a") == [80, 90]);
     assert_eq!(receiver.deliveries().last().unwrap().data()["used"], 180, "less what was granted");
 }
 
 #[test]
 fn secrets_and_values_are_in_no_log_metric_or_redis_key() {
-    let (redis, receiver) = (RedisServer::start(), Receiver::start());
-    receiver.answers(500);
+    let (redis, receiver) = (RedisServer::start(), WebhookReceiver::start());
+    receiver.respond_with(500);
     let url = receiver.url().replace("/hooks", "/T0KEN-in-a-path");
     let environment = [
         ("TOLLGATE_WEBHOOK_URL", &*url),
@@ -223,7 +223,7 @@ fn secrets_and_values_are_in_no_log_metric_or_redis_key() {
     eventually("it is tried", || receiver.deliveries().len() >= 3);
     eventually("the failure is logged", || node.log().contains("500"));
     let stored = ["KEYS *", "HGETALL tg:{webhooks}:events", "ZRANGE tg:{webhooks} 0 -1"]
-        .map(|words| format!("{:?}", redis.ask(&words.split(' ').collect::<Vec<_>>())));
+        .map(|words| format!("{:?}", redis.command(&words.split(' ').collect::<Vec<_>>())));
     assert!(stored[1].contains("quota.threshold"), "{stored:?}");
     let help = Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .args(["serve", "--help"])

@@ -22,11 +22,11 @@ impl<const MAX: usize> Text<'_, MAX> {
 }
 
 /// What is wrong with a text, if anything.
-pub(super) fn fault(text: &str, most: usize) -> Option<String> {
+pub(super) fn text_error(text: &str, max_bytes: usize) -> Option<String> {
     match () {
         () if text.is_empty() => Some("must not be empty".into()),
-        () if text.len() > most => {
-            Some(format!("must have at most {most} bytes, and has {}", text.len()))
+        () if text.len() > max_bytes => {
+            Some(format!("must have at max_bytes {max_bytes} bytes, and has {}", text.len()))
         }
         () if text.chars().any(char::is_control) => {
             Some("must not contain control characters".into())
@@ -37,8 +37,8 @@ pub(super) fn fault(text: &str, most: usize) -> Option<String> {
 
 impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Text<'a, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Checked<const MAX: usize>;
-        impl<'de, const MAX: usize> Visitor<'de> for Checked<MAX> {
+        struct TextVisitor<const MAX: usize>;
+        impl<'de, const MAX: usize> Visitor<'de> for TextVisitor<MAX> {
             type Value = Cow<'de, str>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,22 +46,23 @@ impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Text<'a, MAX> {
             }
 
             fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                fault(text, MAX).map_or(Ok(Cow::Borrowed(text)), |why| Err(E::custom(why)))
+                text_error(text, MAX).map_or(Ok(Cow::Borrowed(text)), |why| Err(E::custom(why)))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                fault(text, MAX).map_or(Ok(Cow::Owned(text.to_owned())), |why| Err(E::custom(why)))
+                text_error(text, MAX)
+                    .map_or(Ok(Cow::Owned(text.to_owned())), |why| Err(E::custom(why)))
             }
         }
-        deserializer.deserialize_str(Checked::<MAX>).map(Self)
+        deserializer.deserialize_str(TextVisitor::<MAX>).map(Self)
     }
 }
 
 /// `3`, or `{"requests": 1, "total_tokens": 350}`.
-pub(super) struct CostRequest<'a>(Cost<'a>);
+pub(super) struct CostBody<'a>(Cost<'a>);
 
-impl CostRequest<'_> {
-    pub(super) fn borrowed(&self) -> Cost<'_> {
+impl CostBody<'_> {
+    pub(super) fn as_cost(&self) -> Cost<'_> {
         match &self.0 {
             Cost::Requests(number) => Cost::Requests(*number),
             Cost::Units(units) => Cost::Units(
@@ -71,16 +72,16 @@ impl CostRequest<'_> {
     }
 }
 
-impl Default for CostRequest<'_> {
+impl Default for CostBody<'_> {
     fn default() -> Self {
         Self(Cost::Requests(1))
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for CostRequest<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for CostBody<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Costs<'a>(PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for Costs<'a> {
+        struct CostVisitor<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for CostVisitor<'a> {
             type Value = Cost<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,21 +93,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for CostRequest<'a> {
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-                Amount.visit_u64(number).map(Cost::Requests)
+                CostAmount.visit_u64(number).map(Cost::Requests)
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
-                Amount.visit_i64(number).map(Cost::Requests)
+                CostAmount.visit_i64(number).map(Cost::Requests)
             }
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
-                Amount.visit_f64(number).map(Cost::Requests)
+                CostAmount.visit_f64(number).map(Cost::Requests)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut units = SmallVec::<[(Cow<'a, str>, u64); 2]>::new();
                 while let Some(Text(unit)) = map.next_key::<Text<'a, 64>>()? {
-                    let number = map.next_value_seed(Amount)?;
+                    let number = map.next_value_seed(CostAmount)?;
                     if units.iter().any(|(other, _)| *other == unit) {
                         return Err(de::Error::custom(format!("the unit `{unit}` appears twice")));
                     }
@@ -115,14 +116,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for CostRequest<'a> {
                 Ok(Cost::Units(units))
             }
         }
-        deserializer.deserialize_any(Costs(PhantomData)).map(Self)
+        deserializer.deserialize_any(CostVisitor(PhantomData)).map(Self)
     }
 }
 
 /// A whole number from 0 to 2^53.
-struct Amount;
+struct CostAmount;
 
-impl<'de> de::DeserializeSeed<'de> for Amount {
+impl<'de> de::DeserializeSeed<'de> for CostAmount {
     type Value = u64;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
@@ -130,7 +131,7 @@ impl<'de> de::DeserializeSeed<'de> for Amount {
     }
 }
 
-impl Visitor<'_> for Amount {
+impl Visitor<'_> for CostAmount {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +142,7 @@ impl Visitor<'_> for Amount {
         if number <= MAX_COST {
             Ok(number)
         } else {
-            Err(E::custom("must be at most 9007199254740992 (2^53)"))
+            Err(E::custom("must be at max_bytes 9007199254740992 (2^53)"))
         }
     }
 
@@ -153,7 +154,7 @@ impl Visitor<'_> for Amount {
         let why = if number < 0.0 {
             "must not be negative"
         } else {
-            "must be a whole number of at most 2^53, written without point or exponent"
+            "must be a whole number of at max_bytes 2^53, written without point or exponent"
         };
         Err(E::custom(why))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::{Decision, Engine, Fallen};
+use super::{Decision, Engine, FallbackDecision};
 use crate::algorithm::Reading;
 use crate::catalog::OnStoreFailure;
 use crate::limit::{Charge, Charges, Refund};
@@ -19,33 +19,33 @@ impl Engine {
     ///
     /// # Errors
     /// Where the store is lost: what then is decided in its place.
-    pub async fn judge(
+    pub async fn check_charges(
         &self,
         charges: &Charges,
-        patience: Duration,
+        client_timeout: Duration,
         policy: OnStoreFailure,
-    ) -> Result<Decision, Fallen> {
-        let began = Instant::now();
+    ) -> Result<Decision, FallbackDecision> {
+        let started = Instant::now();
         // The memo knows what refuses, and nothing of the limits beside it.
-        let known = self.memo.as_ref().filter(|_| charges.len() == 1);
-        if let Some(decision) = known.and_then(|memo| memo.refuse(charges)) {
+        let memo = self.memo.as_ref().filter(|_| charges.len() == 1);
+        if let Some(decision) = memo.and_then(|memo| memo.lookup(charges)) {
             return Ok(decision);
         }
         let in_flight = self.parts.metrics.begin(1);
         // The store's deadline stays its own: those who share a call are not made to hurry.
-        let answer = self.parts.store.judge(charges, began + self.parts.deadline);
-        let answer = if patience < self.parts.deadline {
-            timeout(patience, answer).await.unwrap_or(Err(Error::Timeout))
+        let answer = self.parts.store.judge(charges, started + self.parts.deadline);
+        let answer = if client_timeout < self.parts.deadline {
+            timeout(client_timeout, answer).await.unwrap_or(Err(Error::Timeout))
         } else {
             answer.await
         };
         drop(in_flight);
-        let judged = match answer {
-            Ok(answer) => Ok(self.verdict(charges, &answer)),
-            Err(error) => Err(self.fallen(charges, policy, &error)),
+        let result = match answer {
+            Ok(answer) => Ok(self.apply_verdict(charges, &answer)),
+            Err(error) => Err(self.decide_by_fallback(charges, policy, &error)),
         };
-        self.parts.metrics.took(began.elapsed());
-        judged
+        self.parts.metrics.took(started.elapsed());
+        result
     }
 
     /// Gives back so much of each counter, as if it had been charged just now; what the store
@@ -53,11 +53,11 @@ impl Engine {
     ///
     /// # Errors
     /// Where the store is lost.
-    pub async fn give_back(&self, charges: &Charges, patience: Duration) -> Result<(), Error> {
-        let deadline = Instant::now() + self.parts.deadline.min(patience);
+    pub async fn refund(&self, charges: &Charges, client_timeout: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + self.parts.deadline.min(client_timeout);
         // Which windows count, and by which clock, only the store can tell.
-        let looks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
-        let verdict = self.parts.store.judge(&looks, deadline).await?.verdict;
+        let peeks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
+        let verdict = self.parts.store.judge(&peeks, deadline).await?.verdict;
         let refund = |(charge, reading): (&Charge, &Reading)| Refund {
             charge: charge.clone(),
             charged: verdict.now,

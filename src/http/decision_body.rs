@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use crate::engine::{Decision, Judged, Status};
+use crate::engine::{Decision, DecisionStatus, LimitOutcome};
 use crate::time::Micros;
 
 /// Problem types registered for the `RateLimit` fields' draft.
@@ -15,18 +15,18 @@ const REDUCED_CAPACITY: &str =
     "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
 
 /// The status code of a decision.
-pub(super) fn status(decision: &Decision) -> StatusCode {
+pub(super) fn status_code(decision: &Decision) -> StatusCode {
     match decision.status {
-        Status::Allowed => StatusCode::OK,
-        Status::Refused => StatusCode::TOO_MANY_REQUESTS,
-        Status::TooLarge => StatusCode::UNPROCESSABLE_ENTITY,
-        Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        DecisionStatus::Allowed => StatusCode::OK,
+        DecisionStatus::Refused => StatusCode::TOO_MANY_REQUESTS,
+        DecisionStatus::TooLarge => StatusCode::UNPROCESSABLE_ENTITY,
+        DecisionStatus::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
 /// The members that every answer has, behind those of a problem where it is one.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct DecisionBody<'a> {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,13 +40,13 @@ struct Answer<'a> {
     allowed: bool,
     retry_after_ms: u64,
     violated: Option<&'a str>,
-    key: Option<Key<'a>>,
-    limits: SmallVec<[Limit<'a>; 4]>,
+    key: Option<KeyBody<'a>>,
+    limits: SmallVec<[LimitBody<'a>; 4]>,
     decided_by: &'static str,
 }
 
 #[derive(Serialize)]
-struct Key<'a> {
+struct KeyBody<'a> {
     id: &'a str,
     plan: Option<&'a str>,
     customer_id: Option<&'a str>,
@@ -54,7 +54,7 @@ struct Key<'a> {
 
 #[derive(Serialize)]
 #[expect(clippy::struct_field_names, reason = "the name in the answer")]
-struct Limit<'a> {
+struct LimitBody<'a> {
     name: &'a str,
     unit: &'a str,
     limit: u64,
@@ -67,41 +67,41 @@ struct Limit<'a> {
     allowed: Option<bool>,
 }
 
-impl<'a> From<&'a Judged> for Limit<'a> {
-    fn from(judged: &'a Judged) -> Self {
-        let (limit, standing) = (&judged.limit, &judged.standing);
+impl<'a> From<&'a LimitOutcome> for LimitBody<'a> {
+    fn from(outcome: &'a LimitOutcome) -> Self {
+        let (limit, status) = (&outcome.limit, &outcome.status);
         Self {
             name: limit.name(),
             unit: limit.unit().as_str(),
             limit: limit.capacity(),
-            remaining: standing.remaining,
-            reset_ms: standing.reset.as_millis_ceil(),
+            remaining: status.remaining,
+            reset_ms: status.reset.as_millis_ceil(),
             // A shadow limit may have met a cost that never fits: no wait would help.
-            retry_after_ms: match standing.retry_after {
+            retry_after_ms: match status.retry_after {
                 Micros::MAX => 0,
                 wait => wait.as_millis_ceil(),
             },
             shadow: limit.shadow().then_some(true),
-            allowed: limit.shadow().then_some(standing.fits),
+            allowed: limit.shadow().then_some(status.fits),
         }
     }
 }
 
 /// The members `type`, `title` and `detail` of a problem; none where there is none.
-fn problem(status: Status) -> Option<[&'static str; 3]> {
+fn problem_members(status: DecisionStatus) -> Option<[&'static str; 3]> {
     match status {
-        Status::Allowed => None,
-        Status::Refused => Some([
+        DecisionStatus::Allowed => None,
+        DecisionStatus::Refused => Some([
             QUOTA_EXCEEDED,
             "Too many requests",
             "a limit has no room for this cost now; come back after retry_after_ms",
         ]),
-        Status::TooLarge => Some([
+        DecisionStatus::TooLarge => Some([
             "about:blank",
             "Cost over limit",
             "this cost is over the limit's size and can never fit; ask for less",
         ]),
-        Status::Unavailable => Some([
+        DecisionStatus::Unavailable => Some([
             REDUCED_CAPACITY,
             "Limits unavailable",
             "the limits cannot be judged at the moment, and the plan lets nothing pass unjudged",
@@ -110,33 +110,33 @@ fn problem(status: Status) -> Option<[&'static str; 3]> {
 }
 
 /// The names of all limits that refuse.
-fn violated(decision: &Decision) -> SmallVec<[&str; 2]> {
-    let refusing = decision.limits.iter().filter(|judged| judged.refuses);
-    let names: SmallVec<[&str; 2]> = refusing.map(|judged| &**judged.limit.name()).collect();
+fn violated_limits(decision: &Decision) -> SmallVec<[&str; 2]> {
+    let refusing = decision.limits.iter().filter(|outcome| outcome.refuses);
+    let names: SmallVec<[&str; 2]> = refusing.map(|outcome| &**outcome.limit.name()).collect();
     // Where the store did not judge there is at most the one that the node knows of.
     if names.is_empty() { decision.violated.as_deref().into_iter().collect() } else { names }
 }
 
 /// Appends the whole body. In a batch every result has the member `status`; alone, only problems.
-pub(super) fn write(out: &mut Vec<u8>, decision: &Decision, in_batch: bool) {
-    let problem = problem(decision.status);
-    let answer = Answer {
+pub(super) fn write_json(out: &mut Vec<u8>, decision: &Decision, in_batch: bool) {
+    let problem = problem_members(decision.status);
+    let body = DecisionBody {
         kind: problem.map(|[kind, _, _]| kind),
         title: problem.map(|[_, title, _]| title),
-        status: (in_batch || problem.is_some()).then(|| status(decision).as_u16()),
+        status: (in_batch || problem.is_some()).then(|| status_code(decision).as_u16()),
         detail: problem.map(|[_, _, detail]| detail),
-        violated_policies: violated(decision),
+        violated_policies: violated_limits(decision),
         allowed: decision.allowed(),
         retry_after_ms: decision.retry_after.as_millis_ceil(),
         violated: decision.violated.as_deref(),
-        key: decision.key.as_ref().map(|key| Key {
+        key: decision.key.as_ref().map(|key| KeyBody {
             id: &key.id,
             plan: decision.plan.as_deref(),
             customer_id: key.customer_id.as_deref(),
         }),
-        limits: decision.limits.iter().map(Limit::from).collect(),
+        limits: decision.limits.iter().map(LimitBody::from).collect(),
         decided_by: decision.decided_by.as_str(),
     };
-    let written = serde_json::to_writer(out, &answer);
+    let written = serde_json::to_writer(out, &body);
     debug_assert!(written.is_ok(), "{written:?}");
 }

@@ -3,22 +3,25 @@
 use pbjson_types::{Duration, ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Value as Json};
 
-use super::ask::{Asked, Found, Limited};
+use super::descriptors::{DescriptorLimit, LimitedDescriptor, ResolvedRequest};
 use super::proto::rate_limit_response::{Code, DescriptorStatus};
 use super::proto::{HeaderValue, RateLimitRequest, RateLimitResponse};
-use crate::engine::{Decision, Judged, Status};
+use crate::engine::{Decision, DecisionStatus, LimitOutcome};
 use crate::telemetry::{Outcome, WorkerMetrics};
 use crate::time::Micros;
 
 /// What is told of a request that no limit concerns, or that the store could not judge: without
 /// standings, and refused where a limit of this name refused.
-pub(super) fn unjudged(asked: &Asked<'_>, decision: Option<&Decision>) -> RateLimitResponse {
-    let refused = decision.is_some_and(|decision| decision.status == Status::Refused);
-    let status = |found: &Found<'_>| match found {
-        Found::Nothing => ok(),
-        Found::Unlimited => unlimited(),
-        Found::Limited(limited) => {
-            let name = asked.charges[limited.place].limit.name();
+pub(super) fn unjudged_response(
+    resolved: &ResolvedRequest<'_>,
+    decision: Option<&Decision>,
+) -> RateLimitResponse {
+    let refused = decision.is_some_and(|decision| decision.status == DecisionStatus::Refused);
+    let status = |descriptor: &DescriptorLimit<'_>| match descriptor {
+        DescriptorLimit::NoLimit => ok(),
+        DescriptorLimit::Unlimited => unlimited(),
+        DescriptorLimit::Limited(limited) => {
+            let name = resolved.charges[limited.charge_index].limit.name();
             let violated = decision.and_then(|decision| decision.violated.as_ref());
             // Without a standing: Envoy would tell clients that nothing is left.
             DescriptorStatus { code: code(!(refused && violated == Some(name))), ..ok() }
@@ -26,31 +29,35 @@ pub(super) fn unjudged(asked: &Asked<'_>, decision: Option<&Decision>) -> RateLi
     };
     RateLimitResponse {
         overall_code: code(!refused),
-        statuses: asked.descriptors.iter().map(status).collect(),
+        statuses: resolved.descriptors.iter().map(status).collect(),
         response_headers_to_add: retry_after(decision),
         dynamic_metadata: None,
     }
 }
 
 /// What is told of a request that was judged; each descriptor's outcome is counted.
-pub(super) fn judged(
+pub(super) fn judged_response(
     request: &RateLimitRequest,
-    asked: &Asked<'_>,
+    resolved: &ResolvedRequest<'_>,
     decision: &Decision,
     metrics: &WorkerMetrics,
 ) -> RateLimitResponse {
     let mut passed = Map::new();
     let mut any_metadata = false;
-    let mut statuses = Vec::with_capacity(asked.descriptors.len());
-    for found in &asked.descriptors {
-        statuses.push(match found {
-            Found::Nothing => ok(),
-            Found::Unlimited => unlimited(),
-            Found::Limited(limited) => {
-                let judged = &decision.limits[limited.place];
-                count(asked, limited, judged, metrics);
-                let back = if decision.allowed() { asked.given_back[limited.place] } else { 0 };
-                let status = status(limited, judged, back);
+    let mut statuses = Vec::with_capacity(resolved.descriptors.len());
+    for descriptor in &resolved.descriptors {
+        statuses.push(match descriptor {
+            DescriptorLimit::NoLimit => ok(),
+            DescriptorLimit::Unlimited => unlimited(),
+            DescriptorLimit::Limited(limited) => {
+                let limit_outcome = &decision.limits[limited.charge_index];
+                count(resolved, limited, limit_outcome, metrics);
+                let refunded = if decision.allowed() {
+                    resolved.refunded_hits[limited.charge_index]
+                } else {
+                    0
+                };
+                let status = status(limited, limit_outcome, refunded);
                 let metadata = limited.rule.map(|rule| &rule.metadata);
                 if let Some(metadata) = metadata.filter(|metadata| !metadata.is_empty()) {
                     any_metadata = true;
@@ -70,19 +77,23 @@ pub(super) fn judged(
     }
 }
 
-/// `back` is how many hits have been given back since.
-fn status(limited: &Limited<'_>, judged: &Judged, back: u64) -> DescriptorStatus {
-    let standing = &judged.standing;
-    let fits = standing.fits || judged.limit.shadow();
+/// `refunded` is how many hits have been given back since.
+fn status(
+    limited: &LimitedDescriptor<'_>,
+    limit_outcome: &LimitOutcome,
+    refunded: u64,
+) -> DescriptorStatus {
+    let status = &limit_outcome.status;
+    let fits = status.fits || limit_outcome.limit.shadow();
     // Until this cost fits; for one that never does, until the counter is empty.
-    let reset = match standing.retry_after {
-        Micros::ZERO | Micros::MAX => standing.reset,
+    let reset = match status.retry_after {
+        Micros::ZERO | Micros::MAX => status.reset,
         wait => wait,
     };
-    let remaining = standing.remaining.saturating_add(back).min(judged.limit.capacity());
+    let remaining = status.remaining.saturating_add(refunded).min(limit_outcome.limit.capacity());
     DescriptorStatus {
         code: code(fits),
-        current_limit: Some(limited.current.clone()),
+        current_limit: Some(limited.current_limit.clone()),
         limit_remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
         duration_until_reset: Some(Duration {
             seconds: reset.as_secs_ceil().cast_signed(),
@@ -91,13 +102,18 @@ fn status(limited: &Limited<'_>, judged: &Judged, back: u64) -> DescriptorStatus
     }
 }
 
-fn count(asked: &Asked<'_>, limited: &Limited<'_>, judged: &Judged, metrics: &WorkerMetrics) {
+fn count(
+    resolved: &ResolvedRequest<'_>,
+    limited: &LimitedDescriptor<'_>,
+    limit_outcome: &LimitOutcome,
+    metrics: &WorkerMetrics,
+) {
     let outcome = match () {
-        () if judged.standing.fits => Outcome::Allowed,
-        () if judged.limit.shadow() => Outcome::ShadowRefused,
+        () if limit_outcome.status.fits => Outcome::Allowed,
+        () if limit_outcome.limit.shadow() => Outcome::ShadowRefused,
         () => Outcome::Refused,
     };
-    if let Some(domain) = asked.domain {
+    if let Some(domain) = resolved.domain {
         metrics.decided(domain.label(), Some(&limited.label), outcome);
     }
 }
@@ -131,23 +147,23 @@ fn metadata(request: &RateLimitRequest, passed: Map<String, Json>) -> Struct {
             .entries
             .iter()
             .map(|entry| Json::from(format!("{}={}", entry.key, entry.value)));
-        let mut told = Map::from_iter([("entries".to_owned(), entries.collect())]);
+        let mut fields = Map::from_iter([("entries".to_owned(), entries.collect())]);
         if let Some(hits) = &descriptor.hits_addend {
-            told.insert("hitsAddend".into(), hits.value.into());
+            fields.insert("hitsAddend".into(), hits.value.into());
         }
-        Json::Object(told)
+        Json::Object(fields)
     });
-    let mut told = Map::from_iter([
+    let mut fields = Map::from_iter([
         ("domain".to_owned(), request.domain.clone().into()),
         ("descriptors".to_owned(), descriptors.collect()),
     ]);
     if request.hits_addend != 0 {
-        told.insert("hitsAddend".into(), request.hits_addend.into());
+        fields.insert("hitsAddend".into(), request.hits_addend.into());
     }
     if !passed.is_empty() {
-        told.insert("metadata".into(), passed.into());
+        fields.insert("metadata".into(), passed.into());
     }
-    to_struct(told)
+    to_struct(fields)
 }
 
 /// Adds what is not there yet; objects on both sides become one.

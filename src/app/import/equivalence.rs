@@ -9,18 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::envoy::MARKER;
+use super::envoy::MARKER_KEY;
 use super::limitador;
 
 /// What a limit counts of a request: its name, and its variables' values.
 type Counted = (String, BTreeMap<String, String>);
 type Request = BTreeMap<&'static str, &'static str>;
 
-const KEYS: [&str; 4] = ["a", "b", "c.d", MARKER];
+const KEYS: [&str; 4] = ["a", "b", "c.d", MARKER_KEY];
 const VALUES: [&str; 3] = ["x", "2", "it's \"z\""];
 
 #[derive(Clone, Debug)]
-struct Wanted {
+struct GeneratedLimit {
     conditions: Vec<(&'static str, &'static str)>,
     variables: Vec<&'static str>,
     seconds: u32,
@@ -28,27 +28,27 @@ struct Wanted {
     /// Whether all its conditions are one, joined by `&&`.
     joined: bool,
     /// Whether it has a condition that no descriptor can say.
-    strange: bool,
+    untranslatable: bool,
 }
 
-fn wanted() -> impl Strategy<Value = Wanted> {
+fn generated_limit() -> impl Strategy<Value = GeneratedLimit> {
     let key = || proptest::sample::select(KEYS.as_slice());
     let conditions = prop::collection::vec((key(), proptest::sample::select(&VALUES[..])), 0..3);
     let seconds = prop_oneof![1..200_u32, Just(3_600), Just(86_400), Just(604_800)];
     let variables = prop::collection::vec(key(), 0..3);
     (conditions, variables, seconds, 0..9_u32, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
-        |(conditions, variables, seconds, max_value, joined, strange)| Wanted {
+        |(conditions, variables, seconds, max_value, joined, untranslatable)| GeneratedLimit {
             conditions,
             variables,
             seconds,
             max_value,
             joined,
-            strange,
+            untranslatable,
         },
     )
 }
 
-impl Wanted {
+impl GeneratedLimit {
     fn write(&self, number: usize) -> String {
         let condition =
             |(key, value): &(&str, &str)| format!("descriptors[0][{key:?}] == {value:?}");
@@ -56,7 +56,7 @@ impl Wanted {
         if self.joined && !conditions.is_empty() {
             conditions = vec![conditions.join(" && ")];
         }
-        if self.strange {
+        if self.untranslatable {
             conditions.push("descriptors[0].a != 'x'".into());
         }
         let variables = self.variables.iter().map(|key| format!("descriptors[0]['{key}']"));
@@ -78,19 +78,19 @@ impl Wanted {
         let variables = variables.collect::<Option<BTreeMap<_, _>>>()?;
         // What a condition has fixed tells no counters apart.
         let fixed = |key: &str| self.conditions.iter().any(|(other, _)| *other == key);
-        let apart = variables.into_iter().filter(|(key, _)| !fixed(key));
-        let apart = apart.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        self.conditions.iter().all(holds).then(|| (format!("n{number}"), apart))
+        let values = variables.into_iter().filter(|(key, _)| !fixed(key));
+        let values = values.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        self.conditions.iter().all(holds).then(|| (format!("n{number}"), values))
     }
 }
 
 /// The other side: the limit that one descriptor reaches.
-fn reached(
+fn matched_limit(
     level: &Value,
     entries: &[(String, String)],
-    apart: Counted,
+    counter: Counted,
 ) -> Option<(Counted, Value)> {
-    let (mut name, mut values) = apart;
+    let (mut name, mut values) = counter;
     let ((key, value), rest) = entries.split_first()?;
     let nodes = level["descriptors"].as_array()?;
     let exact = nodes.iter().find(|node| node["key"] == **key && node["value"] == **value);
@@ -100,7 +100,7 @@ fn reached(
         values.insert(key.clone(), value.clone());
     }
     if !rest.is_empty() {
-        return reached(node, rest, (name, values));
+        return matched_limit(node, rest, (name, values));
     }
     let limit = node.get("rate_limit")?;
     limit["name"].as_str()?.clone_into(&mut name);
@@ -108,13 +108,13 @@ fn reached(
 }
 
 /// The descriptors that Envoy sends, as it is told to, for a request.
-fn sent(told: &[String], request: &Request) -> Vec<Vec<(String, String)>> {
+fn sent_descriptors(descriptors: &[String], request: &Request) -> Vec<Vec<(String, String)>> {
     let entry = |shown: &str| {
         let (key, value) = shown.split_once('=').map_or((shown, None), |(k, v)| (k, Some(v)));
         let value = value.or_else(|| request.get(key).copied());
         value.map(|value| (key.to_owned(), value.to_owned()))
     };
-    told.iter().filter_map(|shown| shown.split(", ").map(entry).collect()).collect()
+    descriptors.iter().filter_map(|shown| shown.split(", ").map(entry).collect()).collect()
 }
 
 fn seconds_of(limit: &Value) -> u64 {
@@ -134,7 +134,7 @@ proptest! {
 
     #[test]
     fn the_same_requests_are_counted_in_the_same_counters(
-        limits in prop::collection::vec(wanted(), 1..7),
+        limits in prop::collection::vec(generated_limit(), 1..7),
         requests in prop::collection::vec(
             prop::collection::btree_map(
                 proptest::sample::select(KEYS.as_slice()),
@@ -145,20 +145,20 @@ proptest! {
         ),
     ) {
         let lines = (0..).zip(&limits).map(|(number, limit)| format!("- {}\n", limit.write(number)));
-        let namespaces = limitador::read(&lines.collect::<String>()).unwrap();
+        let namespaces = limitador::parse_limits(&lines.collect::<String>()).unwrap();
         let translated = &namespaces[0];
         // Which were left out is named by their lines, one limit a line.
-        let named: BTreeSet<usize> = translated.left_out.iter().map(|limit| {
+        let named: BTreeSet<usize> = translated.skipped.iter().map(|limit| {
             let line = limit.to_string().split([' ', ':']).nth(1).unwrap().parse::<usize>().unwrap();
             line - 1
         }).collect();
         prop_assert_eq!(translated.domain.len() + named.len(), limits.len());
-        let strange = (0..).zip(&limits).filter(|(_, limit)| limit.strange);
-        for (number, _) in strange {
+        let untranslatable = (0..).zip(&limits).filter(|(_, limit)| limit.untranslatable);
+        for (number, _) in untranslatable {
             prop_assert!(named.contains(&number));
         }
         let yaml: Value = serde_saphyr::from_str(&translated.domain.to_string()).unwrap();
-        let told = translated.domain.descriptors();
+        let descriptors = translated.domain.descriptors();
         for request in &requests {
             let mut expected: Vec<Counted> = (0..)
                 .zip(&limits)
@@ -166,11 +166,11 @@ proptest! {
                 .filter_map(|(number, limit)| limit.counts(request, number))
                 .collect();
             let mut counted = Vec::new();
-            for descriptor in sent(&told, request) {
-                let Some((which, limit)) = reached(&yaml, &descriptor, Counted::default()) else { continue };
-                let wanted = &limits[which.0[1..].parse::<usize>().unwrap()];
-                prop_assert_eq!(seconds_of(&limit), u64::from(wanted.seconds));
-                prop_assert_eq!(&limit["requests_per_unit"], wanted.max_value);
+            for descriptor in sent_descriptors(&descriptors, request) {
+                let Some((which, limit)) = matched_limit(&yaml, &descriptor, Counted::default()) else { continue };
+                let original = &limits[which.0[1..].parse::<usize>().unwrap()];
+                prop_assert_eq!(seconds_of(&limit), u64::from(original.seconds));
+                prop_assert_eq!(&limit["requests_per_unit"], original.max_value);
                 counted.push(which);
             }
             expected.sort();

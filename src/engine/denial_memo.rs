@@ -14,122 +14,124 @@ use foldhash::HashMap;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::decision::{DecidedBy, Decision, Judged, Status};
+use super::decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use crate::algorithm::{self, Reading, Verdict};
 use crate::limit::{Charge, Charges, Limit, Rule};
 use crate::time::Micros;
 
 /// The most refusals that one worker remembers; about 100 bytes each.
-const MOST: usize = 20_000;
+const MAX_ENTRIES: usize = 20_000;
 /// How long a worker leaves Redis alone about a leased limit that it has refused, times the node's
 /// workers: together they ask about 50 times a second, and renew as often.
-const GATHER: Duration = Duration::from_millis(20);
+const LEASE_PAUSE: Duration = Duration::from_millis(20);
 /// The longest that a refusal is remembered where a refund may have made room: by a limit that is
 /// leased, or that anybody may give back to.
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT_TTL: Duration = Duration::from_millis(100);
 /// The longest that any refusal is remembered.
-const LONGEST: Duration = Duration::from_secs(10);
+const MAX_TTL: Duration = Duration::from_secs(10);
 /// How long after a tidying the next one may be, where the memo is full.
-const TIDY_EVERY: Duration = Duration::from_millis(500);
+const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// One worker's refusals.
-pub(super) struct Memo {
+pub(super) struct DenialMemo {
     refusals: Mutex<Refusals>,
-    gather: Duration,
+    pause: Duration,
 }
 
 #[derive(Default)]
 struct Refusals {
-    by_counter: HashMap<([u8; 16], u64), Refused>,
-    tidied: Option<Instant>,
+    by_counter: HashMap<([u8; 16], u64), CachedRefusal>,
+    last_sweep: Option<Instant>,
 }
 
-struct Refused {
+struct CachedRefusal {
     /// Holds the limit, so that no other can take its address.
     limit: Arc<Limit>,
     cost: u64,
     reading: Reading,
     now: Micros,
-    seen: Instant,
+    made_at: Instant,
     until: Instant,
 }
 
-impl Memo {
+impl DenialMemo {
     /// The memo of one of so many workers.
     pub(super) fn new(workers: usize) -> Self {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-        Self { refusals: Mutex::default(), gather: GATHER.saturating_mul(workers).min(SHORT) }
+        Self {
+            refusals: Mutex::default(),
+            pause: LEASE_PAUSE.saturating_mul(workers).min(SHORT_TTL),
+        }
     }
 
     /// The answer to a check that is known to be refused.
-    pub(super) fn refuse(&self, charges: &Charges) -> Option<Decision> {
+    pub(super) fn lookup(&self, charges: &Charges) -> Option<Decision> {
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         if refusals.by_counter.is_empty() {
             return None;
         }
         let now = Instant::now();
-        let limits: SmallVec<[Judged; 2]> = charges
+        let limits: SmallVec<[LimitOutcome; 2]> = charges
             .iter()
             .filter(|charge| charge.limit.refuses_alone())
-            .filter_map(|charge| refusals.by_counter.get(&counter(charge))?.judge(charge, now))
+            .filter_map(|charge| refusals.by_counter.get(&counter(charge))?.evaluate(charge, now))
             .collect();
         let violated = Arc::clone(limits.first()?.limit.name());
-        let retry_after = limits.iter().map(|judged| judged.standing.retry_after).max()?;
+        let retry_after = limits.iter().map(|outcome| outcome.status.retry_after).max()?;
         Some(Decision {
             limits,
             decided_by: DecidedBy::Memo,
-            ..Decision::bare(Status::Refused, Some(violated), retry_after)
+            ..Decision::without_limits(DecisionStatus::Refused, Some(violated), retry_after)
         })
     }
 
     /// Remembers what a verdict refused.
     pub(super) fn remember(&self, charges: &Charges, verdict: &Verdict) {
-        let is_full = |(charge, reading): &(&Charge, &Reading)| {
+        let refuses = |(charge, reading): &(&Charge, &Reading)| {
             charge.limit.refuses_alone() && !algorithm::fits(charge, **reading)
         };
         let refused: SmallVec<[_; 2]> =
-            charges.iter().zip(&verdict.readings).filter(is_full).collect();
+            charges.iter().zip(&verdict.readings).filter(refuses).collect();
         // What never comes again would only take room, and without it the others would tell too short a wait.
         if refused.iter().any(|(charge, _)| !charge.limit.is_declared()) {
             return;
         }
-        let seen = Instant::now();
+        let made_at = Instant::now();
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         // All are forgotten as the first is: what one says is the whole truth beside the others only.
-        let lasting =
-            refused.iter().map(|(charge, reading)| self.lasting(charge, **reading, verdict.now));
-        let Some(until) = lasting.min().map(|lasting| seen + lasting) else { return };
+        let ttls = refused.iter().map(|(charge, reading)| self.ttl(charge, **reading, verdict.now));
+        let Some(until) = ttls.min().map(|ttl| made_at + ttl) else { return };
         for (charge, &reading) in refused {
-            if refusals.by_counter.len() >= MOST && !refusals.tidy(seen) {
+            if refusals.by_counter.len() >= MAX_ENTRIES && !refusals.evict_expired(made_at) {
                 return;
             }
             let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
-            let refused = Refused { limit, cost, reading, now, seen, until };
+            let refused = CachedRefusal { limit, cost, reading, now, made_at, until };
             refusals.by_counter.insert(counter(charge), refused);
         }
     }
 
     /// For how long what refuses a charge is remembered.
-    fn lasting(&self, charge: &Charge, reading: Reading, now: Micros) -> Duration {
+    fn ttl(&self, charge: &Charge, reading: Reading, now: Micros) -> Duration {
         let wait = algorithm::standing(charge, reading, false, now).retry_after;
         let wait = Duration::from_micros(wait.get());
         match &charge.limit {
-            limit if limit.leased() => self.gathering(wait, limit),
-            limit if limit.refundable() => wait.min(SHORT),
-            _ => wait.min(LONGEST),
+            limit if limit.leased() => self.leased_ttl(wait, limit),
+            limit if limit.refundable() => wait.min(SHORT_TTL),
+            _ => wait.min(MAX_TTL),
         }
     }
 
     /// Where a leased key is empty it is left to gather for a moment, whatever the demand, but not
     /// for so long that half its bucket drains unused.
-    fn gathering(&self, wait: Duration, limit: &Limit) -> Duration {
+    fn leased_ttl(&self, wait: Duration, limit: &Limit) -> Duration {
         let half = match limit.rule() {
             Rule::Throttle(throttle) => {
                 algorithm::token_bucket::until_empty(limit.size() / 2, throttle)
             }
             Rule::Quota(_) => Micros::MAX,
         };
-        wait.max(self.gather.min(Duration::from_micros(half.get()))).min(SHORT)
+        wait.max(self.pause.min(Duration::from_micros(half.get()))).min(SHORT_TTL)
     }
 }
 
@@ -139,41 +141,41 @@ fn counter(charge: &Charge) -> ([u8; 16], u64) {
 
 impl Refusals {
     /// Forgets what has passed; whether there is room again.
-    fn tidy(&mut self, now: Instant) -> bool {
-        if self.tidied.is_some_and(|tidied| now - tidied < TIDY_EVERY) {
+    fn evict_expired(&mut self, now: Instant) -> bool {
+        if self.last_sweep.is_some_and(|last_sweep| now - last_sweep < MIN_SWEEP_INTERVAL) {
             return false;
         }
-        self.tidied = Some(now);
+        self.last_sweep = Some(now);
         self.by_counter.retain(|_, refused| refused.until > now);
-        self.by_counter.len() < MOST
+        self.by_counter.len() < MAX_ENTRIES
     }
 }
 
-impl Refused {
+impl CachedRefusal {
     /// The limit as it stands, if it still refuses.
-    fn judge(&self, charge: &Charge, now: Instant) -> Option<Judged> {
+    fn evaluate(&self, charge: &Charge, now: Instant) -> Option<LimitOutcome> {
         let applies =
             now < self.until && charge.cost >= self.cost && Arc::ptr_eq(&self.limit, &charge.limit);
         if !applies {
             return None;
         }
-        let passed = Micros::new(u64::try_from((now - self.seen).as_micros()).unwrap_or(u64::MAX));
+        let age = Micros::new(u64::try_from((now - self.made_at).as_micros()).unwrap_or(u64::MAX));
         let held = match charge.limit.rule() {
             Rule::Throttle(throttle) => {
-                let drained = passed.get().saturating_mul(throttle.drain());
+                let drained = age.get().saturating_mul(throttle.drain());
                 self.reading.level().saturating_sub(drained).cast_signed()
             }
             Rule::Quota(_) => self.reading.held,
         };
         let reading = Reading { held, ..self.reading };
-        let mut standing = algorithm::standing(charge, reading, false, self.now + passed);
+        let mut status = algorithm::standing(charge, reading, false, self.now + age);
         if charge.limit.leased() {
             let left = u64::try_from((self.until - now).as_micros()).unwrap_or(u64::MAX);
-            standing.fits = false;
-            standing.retry_after = standing.retry_after.max(Micros::new(left));
+            status.fits = false;
+            status.retry_after = status.retry_after.max(Micros::new(left));
         }
         let limit = &charge.limit;
-        (!standing.fits).then(|| Judged { limit: Arc::clone(limit), standing, refuses: true })
+        (!status.fits).then(|| LimitOutcome { limit: Arc::clone(limit), status, refuses: true })
     }
 }
 
@@ -203,19 +205,19 @@ mod tests {
 
     #[test]
     fn a_refusal_holds_for_the_same_limit_and_costs_as_large() {
-        let (memo, limit, hour) = (Memo::new(1), limit(), 3_600_000_000);
+        let (memo, limit, hour) = (DenialMemo::new(1), limit(), 3_600_000_000);
         memo.remember(&charges(&limit, 2), &refusal(4 * hour));
-        assert!(memo.refuse(&charges(&limit, 1)).is_none(), "a smaller cost may fit");
-        let again = memo.refuse(&charges(&limit, 2)).unwrap();
+        assert!(memo.lookup(&charges(&limit, 1)).is_none(), "a smaller cost may fit");
+        let again = memo.lookup(&charges(&limit, 2)).unwrap();
         assert!(again.retry_after.get() <= hour && again.retry_after.get() > hour - 10_000_000);
-        let larger = memo.refuse(&charges(&limit, 3)).unwrap();
+        let larger = memo.lookup(&charges(&limit, 3)).unwrap();
         assert!(larger.retry_after > again.retry_after, "its own Retry-After, not the first one's");
         assert_eq!((larger.limits.len(), larger.decided_by.as_str()), (1, "memo"));
     }
 
     #[test]
     fn of_several_refusals_all_are_told_and_the_longest_wait() {
-        let memo = Memo::new(1);
+        let memo = DenialMemo::new(1);
         let named = |name: &str, rate: &str| {
             let throttle = Throttle::new(rate.parse().unwrap(), 5).unwrap();
             Limit::new(name, Unit::requests(), Rule::Throttle(throttle), false)
@@ -226,7 +228,7 @@ mod tests {
         let full = [&quick, &slow].map(|limit| refusal(limit.size()).readings.remove(0));
         let verdict = Verdict { readings: full.into_iter().collect(), ..refusal(0) };
         memo.remember(&both, &verdict);
-        let again = memo.refuse(&both).unwrap();
+        let again = memo.lookup(&both).unwrap();
         assert_eq!((again.limits.len(), again.violated.as_deref()), (2, Some("quick")));
         assert!(again.retry_after.get() > 23 * 3_600_000_000, "{:?}", again.retry_after);
         let given_back = Arc::new(named("slow", "1/d").given_back());
@@ -234,16 +236,16 @@ mod tests {
             [&quick, &given_back].map(|limit| charges(limit, 1).remove(0)).into_iter().collect();
         memo.remember(&both, &verdict);
         let refusals = memo.refusals.lock().unwrap();
-        let lasting = |charge| {
+        let ttl = |charge| {
             let refused = &refusals.by_counter[&counter(charge)];
-            refused.until - refused.seen
+            refused.until - refused.made_at
         };
-        assert_eq!([lasting(&both[0]), lasting(&both[1])], [SHORT; 2], "forgotten together");
+        assert_eq!([ttl(&both[0]), ttl(&both[1])], [SHORT_TTL; 2], "forgotten together");
     }
 
     #[test]
     fn a_limit_that_is_made_for_one_check_is_not_remembered() {
-        let (memo, limit) = (Memo::new(1), limit());
+        let (memo, limit) = (DenialMemo::new(1), limit());
         let made = Arc::new(limit.renamed("another"));
         memo.remember(&charges(&made, 1), &refusal(made.size()));
         assert!(memo.refusals.lock().unwrap().by_counter.is_empty());
@@ -251,43 +253,43 @@ mod tests {
 
     #[test]
     fn after_ten_seconds_the_store_is_asked_again() {
-        let (memo, limit) = (Memo::new(1), limit());
+        let (memo, limit) = (DenialMemo::new(1), limit());
         memo.remember(&charges(&limit, 1), &refusal(limit.size()));
         let mut refusals = memo.refusals.lock().unwrap();
         let refused = refusals.by_counter.values_mut().next().unwrap();
-        assert_eq!(refused.until - refused.seen, LONGEST, "though it would fit in an hour only");
+        assert_eq!(refused.until - refused.made_at, MAX_TTL, "though it would fit in an hour only");
         refused.until = Instant::now();
         drop(refusals);
-        assert!(memo.refuse(&charges(&limit, 1)).is_none());
+        assert!(memo.lookup(&charges(&limit, 1)).is_none());
     }
 
     #[test]
     fn another_revisions_limit_is_another_limit() {
-        let (memo, old) = (Memo::new(1), limit());
+        let (memo, old) = (DenialMemo::new(1), limit());
         memo.remember(&charges(&old, 1), &refusal(old.size()));
-        assert!(memo.refuse(&charges(&old, 1)).is_some());
-        assert!(memo.refuse(&charges(&limit(), 1)).is_none());
+        assert!(memo.lookup(&charges(&old, 1)).is_some());
+        assert!(memo.lookup(&charges(&limit(), 1)).is_none());
     }
 
     #[test]
     fn what_would_fit_by_now_is_asked_again() {
-        let memo = Memo::new(1);
+        let memo = DenialMemo::new(1);
         let throttle = Throttle::new("1000000/s".parse().unwrap(), 1).unwrap();
         let quick = Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false));
         memo.remember(&charges(&quick, 1), &refusal(quick.size()));
         std::thread::sleep(std::time::Duration::from_micros(2));
-        assert!(memo.refuse(&charges(&quick, 1)).is_none());
+        assert!(memo.lookup(&charges(&quick, 1)).is_none());
     }
 
     #[test]
     fn a_flood_of_refusals_takes_bounded_memory() {
-        let (memo, limit) = (Memo::new(1), limit());
-        for number in 0..MOST + 1_000 {
+        let (memo, limit) = (DenialMemo::new(1), limit());
+        for number in 0..MAX_ENTRIES + 1_000 {
             let subject = Subject::policy("p", &number.to_string());
             let charges =
                 [Charge { subject, limit: Arc::clone(&limit), cost: 5 }].into_iter().collect();
             memo.remember(&charges, &refusal(limit.size()));
         }
-        assert_eq!(memo.refusals.lock().unwrap().by_counter.len(), MOST);
+        assert_eq!(memo.refusals.lock().unwrap().by_counter.len(), MAX_ENTRIES);
     }
 }

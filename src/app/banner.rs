@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use crate::settings::{Settings, TlsFiles};
 
 /// Where the service listens.
-pub(super) struct Addresses {
+pub(super) struct ListenAddresses {
     pub(super) http: SocketAddr,
     pub(super) grpc: Option<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
 }
 
 /// Says on standard output where it listens and what to try.
-pub(super) fn greet(addresses: &Addresses, settings: &Settings) {
+pub(super) fn print_banner(addresses: &ListenAddresses, settings: &Settings) {
     let scheme = |tls: &Option<TlsFiles>| if tls.is_some() { "https://" } else { "http://" };
     let url = format!("{}{}", scheme(&settings.tls), addresses.http);
     let store = if settings.store.is_memory() { "this process's memory" } else { "Redis" };
@@ -30,17 +30,17 @@ pub(super) fn greet(addresses: &Addresses, settings: &Settings) {
         ),
         Some(_) => format!(r#"{{"api_key":"{key}"}}"#),
     };
-    let more = [
+    let listeners = [
         ("Envoy's gRPC on", addresses.grpc, ""),
         ("admin API on", addresses.admin, scheme(&settings.admin_tls)),
     ];
-    let more: String = more
+    let listeners: String = listeners
         .iter()
         .filter_map(|(what, address, scheme)| Some(format!("  {what} {scheme}{}\n", (*address)?)))
         .collect();
     let version = env!("CARGO_PKG_VERSION");
     let _nobody_reads = writeln!(
         std::io::stdout(),
-        "tollgate {version} listening on {url}\n  limits are counted in {store}\n  catalog: {catalog}\n{more}  try: curl -i {url}/check -d '{request}'",
+        "tollgate {version} listening on {url}\n  limits are counted in {store}\n  catalog: {catalog}\n{listeners}  try: curl -i {url}/check -d '{request}'",
     );
 }

@@ -16,33 +16,33 @@ use crate::limit::{Charge, Charges, Limit, MAX_COST, Subject};
 use crate::store::MAX_CHARGES;
 
 /// A request, read.
-pub(super) struct Asked<'d> {
+pub(super) struct ResolvedRequest<'d> {
     /// Where it is counted; absent where the domain is unknown.
     pub(super) domain: Option<&'d Domain>,
     /// One for each of the request's descriptors, in their order.
-    pub(super) descriptors: Vec<Found<'d>>,
+    pub(super) descriptors: Vec<DescriptorLimit<'d>>,
     /// Every counter that the descriptors meet, once.
     pub(super) charges: Charges,
     /// How many hits are given back to each of those, where the request passes.
-    pub(super) given_back: Vec<u64>,
+    pub(super) refunded_hits: Vec<u64>,
 }
 
 /// What a descriptor meets.
-pub(super) enum Found<'d> {
+pub(super) enum DescriptorLimit<'d> {
     /// No limit.
-    Nothing,
+    NoLimit,
     /// A limit without a number.
     Unlimited,
     /// A limit.
-    Limited(Limited<'d>),
+    Limited(LimitedDescriptor<'d>),
 }
 
 /// A descriptor's limit.
-pub(super) struct Limited<'d> {
+pub(super) struct LimitedDescriptor<'d> {
     /// Which of the charges.
-    pub(super) place: usize,
+    pub(super) charge_index: usize,
     /// What Envoy is told of it.
-    pub(super) current: RateLimit,
+    pub(super) current_limit: RateLimit,
     /// Its rule; absent where the request brought the limit along.
     pub(super) rule: Option<&'d Rule>,
     /// What metrics call it.
@@ -53,10 +53,10 @@ pub(super) struct Limited<'d> {
 ///
 /// # Errors
 /// Where it says what cannot be; the status names the member.
-pub(super) fn read<'d>(
+pub(super) fn resolve_request<'d>(
     domains: &'d Domains,
     request: &RateLimitRequest,
-) -> Result<Asked<'d>, Status> {
+) -> Result<ResolvedRequest<'d>, Status> {
     if request.domain.is_empty() {
         return Err(Status::invalid_argument("domain must not be empty"));
     }
@@ -64,34 +64,38 @@ pub(super) fn read<'d>(
         return Err(Status::invalid_argument("descriptors must not be empty"));
     }
     let domain = domains.get(&request.domain);
-    let mut asked = Asked {
+    let mut resolved = ResolvedRequest {
         domain,
         descriptors: Vec::with_capacity(request.descriptors.len()),
         charges: Charges::new(),
-        given_back: Vec::new(),
+        refunded_hits: Vec::new(),
     };
     let Some(domain) = domain else {
-        asked.descriptors.resize_with(request.descriptors.len(), || Found::Nothing);
-        return Ok(asked);
+        resolved.descriptors.resize_with(request.descriptors.len(), || DescriptorLimit::NoLimit);
+        return Ok(resolved);
     };
-    let met = request.descriptors.iter().enumerate().map(|(index, descriptor)| {
-        Met::of(domains, domain, descriptor)
+    let matched = request.descriptors.iter().enumerate().map(|(index, descriptor)| {
+        MatchedDescriptor::resolve(domains, domain, descriptor)
             .map_err(|why| Status::invalid_argument(format!("descriptors[{index}].{why}")))
     });
-    let met = met.collect::<Result<Vec<_>, _>>()?;
-    let replaced: HashSet<&str> = met.iter().flatten().flat_map(Met::replaces).collect();
-    for (index, (descriptor, met)) in request.descriptors.iter().zip(met).enumerate() {
-        let met = met.filter(|met| !met.is_one_of(&replaced));
-        let hits = hits(request, descriptor)
+    let matched = matched.collect::<Result<Vec<_>, _>>()?;
+    let replaced: HashSet<&str> =
+        matched.iter().flatten().flat_map(MatchedDescriptor::replaces).collect();
+    for (index, (descriptor, matched)) in request.descriptors.iter().zip(matched).enumerate() {
+        let matched = matched.filter(|matched| !matched.is_replaced(&replaced));
+        let hits = descriptor_hits(request, descriptor)
             .map_err(|why| Status::invalid_argument(format!("descriptors[{index}].{why}")))?;
-        let found = asked.add(met, hits, descriptor.is_negative_hits)?;
-        asked.descriptors.push(found);
+        let limit = resolved.add_descriptor(matched, hits, descriptor.is_negative_hits)?;
+        resolved.descriptors.push(limit);
     }
-    Ok(asked)
+    Ok(resolved)
 }
 
 /// What a descriptor costs: its own word counts before the request's, and there 0 only looks.
-fn hits(request: &RateLimitRequest, descriptor: &RateLimitDescriptor) -> Result<u64, String> {
+fn descriptor_hits(
+    request: &RateLimitRequest,
+    descriptor: &RateLimitDescriptor,
+) -> Result<u64, String> {
     match &descriptor.hits_addend {
         None => Ok(u64::from(request.hits_addend.max(1))),
         Some(own) if own.value <= MAX_COST => Ok(own.value),
@@ -100,15 +104,15 @@ fn hits(request: &RateLimitRequest, descriptor: &RateLimitDescriptor) -> Result<
 }
 
 /// The limit that a descriptor meets, before others replace it.
-enum Met<'d> {
+enum MatchedDescriptor<'d> {
     /// One of the configuration.
-    Matched(Matched<'d>),
+    Configured(Matched<'d>),
     /// The one that the request brought along.
-    BroughtAlong { limit: Arc<Limit>, subject: Subject, current: RateLimit, label: Arc<str> },
+    InRequest { limit: Arc<Limit>, subject: Subject, current_limit: RateLimit, label: Arc<str> },
 }
 
-impl<'d> Met<'d> {
-    fn of(
+impl<'d> MatchedDescriptor<'d> {
+    fn resolve(
         domains: &Domains,
         domain: &'d Domain,
         descriptor: &RateLimitDescriptor,
@@ -116,66 +120,66 @@ impl<'d> Met<'d> {
         let entries: SmallVec<[Entry<'_>; 4]> =
             descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect();
         let Some(own) = &descriptor.limit else {
-            return Ok(domain.find(&entries).map(Self::Matched));
+            return Ok(domain.find(&entries).map(Self::Configured));
         };
         let limit = time_unit(own.unit)
             .and_then(|unit| {
-                let met = domain.find(&entries).map(|matched| matched.rule);
-                domains.brought_along(own.requests_per_unit, unit, met)
+                let rule = domain.find(&entries).map(|matched| matched.rule);
+                domains.brought_along(own.requests_per_unit, unit, rule)
             })
             .ok_or("limit.unit must be SECOND, MINUTE, HOUR, DAY, WEEK, MONTH or YEAR")?;
         let (requests_per_unit, unit) = (own.requests_per_unit, own.unit);
-        let current = RateLimit { requests_per_unit, unit, name: String::new() };
+        let current_limit = RateLimit { requests_per_unit, unit, name: String::new() };
         let label = Arc::clone(domains.override_label());
-        Ok(Some(Self::BroughtAlong { limit, subject: domain.subject(&entries), current, label }))
+        Ok(Some(Self::InRequest { limit, subject: domain.subject(&entries), current_limit, label }))
     }
 
     fn replaces(&self) -> impl Iterator<Item = &'d str> + use<'d> {
-        let rule = if let Self::Matched(matched) = self { Some(matched.rule) } else { None };
+        let rule = if let Self::Configured(matched) = self { Some(matched.rule) } else { None };
         rule.into_iter().flat_map(|rule| rule.replaces.iter().map(|name| &**name))
     }
 
-    fn is_one_of(&self, replaced: &HashSet<&str>) -> bool {
-        let Self::Matched(Matched { rule, .. }) = self else { return false };
+    fn is_replaced(&self, replaced: &HashSet<&str>) -> bool {
+        let Self::Configured(Matched { rule, .. }) = self else { return false };
         rule.limit.is_some() && !rule.name.is_empty() && replaced.contains(&*rule.name)
     }
 }
 
-impl<'d> Asked<'d> {
+impl<'d> ResolvedRequest<'d> {
     /// What is given back, as charges of so much.
-    pub(super) fn refunds(&self) -> Charges {
-        let given = self.charges.iter().zip(&self.given_back).filter(|(_, hits)| **hits > 0);
-        given.map(|(charge, &hits)| Charge { cost: hits, ..charge.clone() }).collect()
+    pub(super) fn refund_charges(&self) -> Charges {
+        let refunded = self.charges.iter().zip(&self.refunded_hits).filter(|(_, hits)| **hits > 0);
+        refunded.map(|(charge, &hits)| Charge { cost: hits, ..charge.clone() }).collect()
     }
 
-    fn add(
+    fn add_descriptor(
         &mut self,
-        met: Option<Met<'d>>,
+        matched: Option<MatchedDescriptor<'d>>,
         hits: u64,
-        given_back: bool,
-    ) -> Result<Found<'d>, Status> {
-        let (limit, subject, current, rule, label) = match met {
-            None => return Ok(Found::Nothing),
-            Some(Met::BroughtAlong { limit, subject, current, label }) => {
-                (limit, subject, current, None, label)
+        is_refund: bool,
+    ) -> Result<DescriptorLimit<'d>, Status> {
+        let (limit, subject, current_limit, rule, label) = match matched {
+            None => return Ok(DescriptorLimit::NoLimit),
+            Some(MatchedDescriptor::InRequest { limit, subject, current_limit, label }) => {
+                (limit, subject, current_limit, None, label)
             }
-            Some(Met::Matched(Matched { rule, subject, label })) => {
-                let Some(limit) = &rule.limit else { return Ok(Found::Unlimited) };
-                (Arc::clone(limit), subject, told(rule), Some(rule), label)
+            Some(MatchedDescriptor::Configured(Matched { rule, subject, label })) => {
+                let Some(limit) = &rule.limit else { return Ok(DescriptorLimit::Unlimited) };
+                (Arc::clone(limit), subject, current_limit(rule), Some(rule), label)
             }
         };
-        let cost = if given_back { 0 } else { hits };
+        let cost = if is_refund { 0 } else { hits };
         let same = |charge: &Charge| charge.subject == subject && charge.limit.row() == limit.row();
-        let place = match self.charges.iter().position(same) {
-            Some(place) => {
+        let charge_index = match self.charges.iter().position(same) {
+            Some(charge_index) => {
                 // No counter may be charged twice in one check: what asks twice costs the sum.
-                let charge = &mut self.charges[place];
+                let charge = &mut self.charges[charge_index];
                 charge.cost = (charge.cost + cost).min(MAX_COST);
                 // Of two limits on one counter the smaller refuses first.
                 if limit.size() < charge.limit.size() {
                     charge.limit = limit;
                 }
-                place
+                charge_index
             }
             None if self.charges.len() == MAX_CHARGES => {
                 let why =
@@ -184,19 +188,20 @@ impl<'d> Asked<'d> {
             }
             None => {
                 self.charges.push(Charge { subject, limit, cost });
-                self.given_back.push(0);
+                self.refunded_hits.push(0);
                 self.charges.len() - 1
             }
         };
-        if given_back {
-            self.given_back[place] = (self.given_back[place] + hits).min(MAX_COST);
+        if is_refund {
+            self.refunded_hits[charge_index] =
+                (self.refunded_hits[charge_index] + hits).min(MAX_COST);
         }
-        Ok(Found::Limited(Limited { place, current, rule, label }))
+        Ok(DescriptorLimit::Limited(LimitedDescriptor { charge_index, current_limit, rule, label }))
     }
 }
 
 /// A rule as Envoy is told of it.
-fn told(rule: &Rule) -> RateLimit {
+fn current_limit(rule: &Rule) -> RateLimit {
     let unit = match rule.unit {
         TimeUnit::Second => Unit::Second,
         TimeUnit::Minute => Unit::Minute,
