@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tollgate::app::{self, client, import};
-use tollgate::settings::{Flags, Settings, Sources};
+use tollgate::settings::{Flags, Settings, SettingsSources};
 use tollgate::telemetry::init_logs;
 use tollgate::{control, engine};
 
@@ -123,7 +123,7 @@ fn run_serve(serve: ServeArgs) -> Result<(), CliError> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let settings =
-        Settings::read(&Sources { file: serve.config, environment, flags: serve.flags })?;
+        Settings::load(&SettingsSources { file: serve.config, environment, flags: serve.flags })?;
     init_logs(settings.log_format);
     Ok(app::serve(settings)?)
 }

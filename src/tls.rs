@@ -27,32 +27,32 @@ use crate::watch::{Stamp, stamp, watch};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The TLS of one listener.
-pub struct Tls {
+pub struct ServerTls {
     files: TlsFiles,
     /// The files as they were when they were first read.
-    used: Option<Stamps>,
+    loaded_stamps: Option<TlsFileStamps>,
     protocol: &'static str,
     current: ArcSwap<ServerConfig>,
     metrics: Arc<Metrics>,
 }
 
 /// What tells changed files from unchanged ones.
-type Stamps = Vec<Stamp>;
+type TlsFileStamps = Vec<Stamp>;
 
-fn look(files: &TlsFiles) -> Option<Stamps> {
+fn file_stamps(files: &TlsFiles) -> Option<TlsFileStamps> {
     let all = [&files.cert, &files.key].into_iter().chain(&files.client_ca);
     all.map(|file| stamp(file)).collect()
 }
 
 /// Why certificates or keys cannot be used; it names the file, and nothing of what is in it.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub enum TlsError {
     /// The file could not be read at all.
     #[error("cannot read {file}: {why}", file = .0.display(), why = .1)]
     Unreadable(PathBuf, #[source] io::Error),
     /// It is no PEM.
     #[error("{file} is no PEM file: {why}", file = .0.display(), why = .1)]
-    NoPem(PathBuf, #[source] pem::Error),
+    InvalidPem(PathBuf, #[source] pem::Error),
     /// There is no certificate in it.
     #[error("{file} holds no certificate (BEGIN CERTIFICATE)", file = .0.display())]
     NoCertificate(PathBuf),
@@ -60,13 +60,13 @@ pub enum Unusable {
     #[error(
         "this machine has no certificates of public authorities; install ca-certificates, or name a file"
     )]
-    NoAuthority,
+    NoSystemRoots,
     /// There is no key in it that can be read without a password.
     #[error("{file} holds no private key without a password (BEGIN PRIVATE KEY)", file = .0.display())]
     NoKey(PathBuf),
     /// Each is whole, but they are not a pair.
     #[error("the key in {key} does not belong to the certificate in {cert}", key = .key.display(), cert = .cert.display())]
-    NoPair {
+    KeyMismatch {
         /// The key's file.
         key: PathBuf,
         /// The certificate's file.
@@ -74,10 +74,10 @@ pub enum Unusable {
     },
     /// The certificate or the key is of a kind that cannot be served with.
     #[error("{file} cannot be used: {why}", file = .0.display(), why = .1)]
-    Unfit(PathBuf, String),
+    Unsupported(PathBuf, String),
 }
 
-impl Tls {
+impl ServerTls {
     /// Reads `files`; `protocol` is the one that the listener serves, by its ALPN name.
     ///
     /// # Errors
@@ -86,19 +86,19 @@ impl Tls {
         files: TlsFiles,
         protocol: &'static str,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, Unusable> {
-        let used = look(&files);
-        let current = ArcSwap::from_pointee(configuration(&files, protocol)?);
-        Ok(Self { files, used, protocol, current, metrics })
+    ) -> Result<Self, TlsError> {
+        let loaded_stamps = file_stamps(&files);
+        let current = ArcSwap::from_pointee(server_config(&files, protocol)?);
+        Ok(Self { files, loaded_stamps, protocol, current, metrics })
     }
 
     /// Reads the files again; what cannot be used leaves everything as it was. Connections that are
     /// open stay open; sessions of before are not resumed.
     pub fn reload(&self) {
         let cert = self.files.cert.display();
-        match configuration(&self.files, self.protocol) {
-            Ok(configuration) => {
-                self.current.store(Arc::new(configuration));
+        match server_config(&self.files, self.protocol) {
+            Ok(config) => {
+                self.current.store(Arc::new(config));
                 self.metrics.certificate_reloads.with_label_values(&["ok"]).inc();
                 tracing::info!(%cert, "certificates are in use from now on");
             }
@@ -112,7 +112,7 @@ impl Tls {
     /// Reloads whenever a file has changed. Never returns.
     pub async fn watch(self: Arc<Self>) {
         let files = self.files.clone();
-        watch(self.used.clone(), move || look(&files), move || self.reload()).await;
+        watch(self.loaded_stamps.clone(), move || file_stamps(&files), move || self.reload()).await;
     }
 
     /// The encrypted connection over `stream`, which has to come about in time.
@@ -130,28 +130,29 @@ impl Tls {
 }
 
 /// A client of servers that speak TLS.
-pub struct Client(TlsConnector);
+pub struct ClientTls(TlsConnector);
 
-impl Client {
+impl ClientTls {
     /// Trusts whom an authority in `ca` has signed, or without it one of the machine's; `identity` is a
     /// certificate to show, and its key.
     ///
     /// # Errors
     /// Where the files cannot be used.
-    pub fn new(ca: Option<&Path>, identity: Option<(&Path, &Path)>) -> Result<Self, Unusable> {
-        let roots = ca.map_or_else(machines_authorities, authorities)?;
-        let builder = ClientConfig::builder_with_provider(provider())
+    pub fn new(ca: Option<&Path>, identity: Option<(&Path, &Path)>) -> Result<Self, TlsError> {
+        let roots = ca.map_or_else(load_system_roots, load_ca_certificates)?;
+        let builder = ClientConfig::builder_with_provider(crypto_provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| unfit(ca.unwrap_or(Path::new("")), &error))?
+            .map_err(|error| unsupported(ca.unwrap_or(Path::new("")), &error))?
             .with_root_certificates(roots);
-        let configuration = match identity {
+        let config = match identity {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
-                let made = builder.with_client_auth_cert(certificates(cert)?, private_key(key)?);
-                made.map_err(|error| refused(cert, key, &error))?
+                let made =
+                    builder.with_client_auth_cert(load_certificates(cert)?, load_private_key(key)?);
+                made.map_err(|error| key_pair_error(cert, key, &error))?
             }
         };
-        Ok(Self(TlsConnector::from(Arc::new(configuration))))
+        Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
     /// The encrypted connection over `stream` to the server called `name`.
@@ -168,76 +169,77 @@ impl Client {
     }
 }
 
-fn configuration(files: &TlsFiles, protocol: &str) -> Result<ServerConfig, Unusable> {
+fn server_config(files: &TlsFiles, protocol: &str) -> Result<ServerConfig, TlsError> {
     let TlsFiles { cert, key, client_ca } = files;
-    let builder = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_provider(crypto_provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| unfit(cert, &error))?;
+        .map_err(|error| unsupported(cert, &error))?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(file) => {
-            let roots = authorities(file)?.into();
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| unfit(file, &error))?)
+            let roots = load_ca_certificates(file)?.into();
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots, crypto_provider()).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| unsupported(file, &error))?)
         }
     };
-    let mut made = builder
-        .with_single_cert(certificates(cert)?, private_key(key)?)
-        .map_err(|error| refused(cert, key, &error))?;
-    made.alpn_protocols = vec![protocol.into()];
-    Ok(made)
+    let mut config = builder
+        .with_single_cert(load_certificates(cert)?, load_private_key(key)?)
+        .map_err(|error| key_pair_error(cert, key, &error))?;
+    config.alpn_protocols = vec![protocol.into()];
+    Ok(config)
 }
 
-fn provider() -> Arc<CryptoProvider> {
+fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn authorities(file: &Path) -> Result<RootCertStore, Unusable> {
+fn load_ca_certificates(file: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for authority in certificates(file)? {
-        roots.add(authority).map_err(|error| unfit(file, &error))?;
+    for authority in load_certificates(file)? {
+        roots.add(authority).map_err(|error| unsupported(file, &error))?;
     }
     Ok(roots)
 }
 
-fn machines_authorities() -> Result<RootCertStore, Unusable> {
+fn load_system_roots() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() { Err(Unusable::NoAuthority) } else { Ok(roots) }
+    if roots.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(roots) }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+fn load_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let read = read.map_err(|error| unreadable(file, error))?;
-    if read.is_empty() { Err(Unusable::NoCertificate(file.into())) } else { Ok(read) }
+    let read = read.map_err(|error| pem_error(file, error))?;
+    if read.is_empty() { Err(TlsError::NoCertificate(file.into())) } else { Ok(read) }
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
+fn load_private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| match error {
-        pem::Error::NoItemsFound => Unusable::NoKey(file.into()),
-        error => unreadable(file, error),
+        pem::Error::NoItemsFound => TlsError::NoKey(file.into()),
+        error => pem_error(file, error),
     })
 }
 
-fn unfit(file: &Path, why: &dyn ToString) -> Unusable {
-    Unusable::Unfit(file.into(), why.to_string())
+fn unsupported(file: &Path, why: &dyn ToString) -> TlsError {
+    TlsError::Unsupported(file.into(), why.to_string())
 }
 
 /// Why a certificate and its key are not taken; what is looked at are the certificate's form, and the
 /// key.
-fn refused(cert: &Path, key: &Path, error: &rustls::Error) -> Unusable {
+fn key_pair_error(cert: &Path, key: &Path, error: &rustls::Error) -> TlsError {
     match error {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            Unusable::NoPair { key: key.into(), cert: cert.into() }
+            TlsError::KeyMismatch { key: key.into(), cert: cert.into() }
         }
-        rustls::Error::InvalidCertificate(_) => unfit(cert, error),
-        error => unfit(key, error),
+        rustls::Error::InvalidCertificate(_) => unsupported(cert, error),
+        error => unsupported(key, error),
     }
 }
 
-fn unreadable(file: &Path, error: pem::Error) -> Unusable {
+fn pem_error(file: &Path, error: pem::Error) -> TlsError {
     match error {
-        pem::Error::Io(why) => Unusable::Unreadable(file.into(), why),
-        why => Unusable::NoPem(file.into(), why),
+        pem::Error::Io(why) => TlsError::Unreadable(file.into(), why),
+        why => TlsError::InvalidPem(file.into(), why),
     }
 }

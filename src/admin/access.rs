@@ -20,7 +20,7 @@ use crate::algorithm::standing;
 use crate::control::{Editor, Ledger, Origin};
 use crate::http::{Peer, read_body};
 use crate::limit::{Charge, Charges, Limit, Rule, Subject, Throttle, Unit};
-use crate::settings::{AdminCredentials, Token};
+use crate::settings::{AdminCredentials, BearerTokens};
 use crate::store::Memory;
 
 /// The largest body, in bytes; an import may be long.
@@ -143,10 +143,14 @@ impl Access {
 }
 
 /// What a token is called in logs: its setting, and its place where there are several.
-fn name(known: Option<&Token>, setting: &'static str, sent: &[u8]) -> Option<Cow<'static, str>> {
+fn name(
+    known: Option<&BearerTokens>,
+    setting: &'static str,
+    sent: &[u8],
+) -> Option<Cow<'static, str>> {
     let known = known?;
-    let place = known.which(sent)?;
-    let several = known.are_several();
+    let place = known.position(sent)?;
+    let several = known.has_several();
     Some(if several { format!("{setting}#{place}").into() } else { setting.into() })
 }
 

@@ -14,7 +14,7 @@ use crate::http::{ConnectionWorker, HttpServer, Listener, NodeState, Protocol};
 use crate::settings::TlsFiles;
 use crate::store::Memory;
 use crate::time::SystemClock;
-use crate::tls::Tls;
+use crate::tls::ServerTls;
 
 /// Connections of the admin API open at the same time.
 const MAX_ADMIN_CONNECTIONS: usize = 256;
@@ -51,7 +51,7 @@ impl Listeners {
     }
 
     /// What encrypts the listeners, each for itself.
-    pub(super) fn tls(&self) -> Vec<Arc<Tls>> {
+    pub(super) fn tls(&self) -> Vec<Arc<ServerTls>> {
         let all = [Some(&self.http), self.grpc.as_ref(), self.admin.as_ref()];
         all.into_iter().flatten().filter_map(|(_, server)| server.tls().cloned()).collect()
     }
@@ -107,9 +107,9 @@ fn load_tls(
     files: Option<&TlsFiles>,
     protocol: Protocol,
     parts: &ServiceParts,
-) -> Result<Option<Arc<Tls>>, StartError> {
+) -> Result<Option<Arc<ServerTls>>, StartError> {
     let Some(files) = files.cloned() else { return Ok(None) };
-    let tls = Tls::load(files, protocol.alpn_name(), Arc::clone(&parts.metrics))?;
+    let tls = ServerTls::load(files, protocol.alpn_name(), Arc::clone(&parts.metrics))?;
     Ok(Some(Arc::new(tls)))
 }
 
@@ -121,7 +121,7 @@ fn open_admin(
 ) -> Result<Option<BoundServer>, StartError> {
     // Also where nobody may ask yet: files that cannot be used are said at once.
     let tls = load_tls(parts.settings.admin_tls.as_ref(), Protocol::Http1, parts)?;
-    if !parts.settings.admin.are_set() {
+    if !parts.settings.admin.is_configured() {
         return Ok(None);
     }
     let listener = bind(parts.settings.listen_admin, "--listen-admin")?;

@@ -16,15 +16,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use listeners::Listeners;
 use signals::Signals;
 
-use crate::catalog::Counters;
+use crate::catalog::CounterPlacement;
 use crate::control::{Directory, Editors, Live, LiveDomains, Seal, Sync};
 use crate::engine::{Fallback, Recorder};
 use crate::http::NodeState;
 use crate::settings::Settings;
 use crate::store::{Counts, Embedded, Memory, Redis, RedisOptions, RedisUrl, Registry};
-use crate::telemetry::{Metrics, Seldom};
+use crate::telemetry::{LogThrottle, Metrics};
 use crate::time::SystemClock;
-use crate::tls::{self, Tls};
+use crate::tls::{self, ServerTls};
 use crate::webhook::{Thresholds, Webhooks};
 
 /// Why the service does not start.
@@ -41,10 +41,10 @@ pub enum StartError {
     Listen(std::net::SocketAddr, #[source] std::io::Error, &'static str),
     /// Certificates or keys cannot be used.
     #[error("TLS: {0}")]
-    Tls(#[from] tls::Unusable),
+    Tls(#[from] tls::TlsError),
     /// Nothing tells the receiver of webhooks from others.
     #[error("setting `webhook_ca`: {0}")]
-    Webhooks(#[source] tls::Unusable),
+    Webhooks(#[source] tls::TlsError),
     /// The data directory cannot be used.
     #[error("cannot use the data directory {path}: {why}", path = .0.display(), why = .1)]
     DataDir(std::path::PathBuf, #[source] crate::store::Unopened),
@@ -146,11 +146,11 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
 ///
 /// # Errors
 /// Where the address says no store.
-pub fn counter_layout(store: &str, records: bool) -> Result<Counters, StartError> {
+pub fn counter_layout(store: &str, records: bool) -> Result<CounterPlacement, StartError> {
     if store == "memory" || !store.parse::<RedisUrl>()?.is_cluster() {
-        return Ok(Counters::Together);
+        return Ok(CounterPlacement::Together);
     }
-    Ok(Counters::Apart { leases: !records })
+    Ok(CounterPlacement::PerSubject { leases: !records })
 }
 
 fn open_counter_store(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, StartError> {
@@ -187,7 +187,7 @@ async fn run(
         trusted_peers: parts.settings.trusted_peers.clone(),
         forwarded_headers: parts.settings.forwarded_headers,
         metrics: Arc::clone(&parts.metrics),
-        gateway_warning: Seldom::default(),
+        gateway_warning: LogThrottle::default(),
         draining: AtomicBool::new(false),
     });
     let mut listeners = Listeners::open(parts, &shared)?;
@@ -249,7 +249,7 @@ async fn start_store_tasks(parts: &ServiceParts, local: Memory) {
 
 /// Watches every file that is read again when it has changed; what this returns reads all of them
 /// again.
-fn watch_files(parts: &ServiceParts, tls: Vec<Arc<Tls>>) -> impl Fn() + Clone + use<> {
+fn watch_files(parts: &ServiceParts, tls: Vec<Arc<ServerTls>>) -> impl Fn() + Clone + use<> {
     let (live, domains) = (Arc::clone(&parts.live), parts.domains.clone());
     tokio::spawn(Arc::clone(&live).watch());
     if let Some(domains) = &domains {

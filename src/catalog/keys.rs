@@ -4,79 +4,81 @@ use std::sync::Arc;
 
 use sha2::Sha256;
 
-use super::findings::Findings;
-use super::written::WrittenKey;
-use super::{ApiKey, Catalog, Overrides};
+use super::raw::RawKey;
+use super::validation::Report;
+use super::{ApiKey, Catalog, LimitOverrides};
 use crate::time::Micros;
 
 /// The SHA-256 of a secret: all that is kept of it.
-pub type Digest = [u8; 32];
+pub type KeyDigest = [u8; 32];
 
 /// The digest of a secret.
 #[must_use]
-pub fn digest(secret: &str) -> Digest {
+pub fn digest_key(secret: &str) -> KeyDigest {
     <Sha256 as sha2::Digest>::digest(secret).into()
 }
 
 /// The longest value in bytes.
-const MAX_VALUE: usize = 1024;
+const MAX_VALUE_BYTES: usize = 1024;
 
-pub(super) fn read(catalog: &mut Catalog, written: WrittenKey, at: &str, findings: &mut Findings) {
-    let id = findings.name(&format!("{at}.id"), &written.id);
-    let digest = written_digest(&written, at, findings);
-    let expires_at =
-        written.expires_at.as_deref().and_then(|written| expiry(written, at, findings));
-    let plans = plans(catalog, &written.plans, at, findings);
-    let overrides = Overrides::read(written.overrides, &format!("{at}.overrides"), findings);
+pub(super) fn add_key(catalog: &mut Catalog, raw: RawKey, at: &str, report: &mut Report) {
+    let id = report.check_name(&format!("{at}.id"), &raw.id);
+    let digest = parse_digest(&raw, at, report);
+    let expires_at = raw.expires_at.as_deref().and_then(|text| parse_expiry(text, at, report));
+    let plans = resolve_plans(catalog, &raw.plans, at, report);
+    let overrides = LimitOverrides::from_raw(raw.overrides, &format!("{at}.overrides"), report);
     let at_override = |plan: &str| format!("{at}.overrides.{plan}");
     for plan in overrides.plans().filter(|plan| !plans.iter().any(|id| **id == **plan)) {
-        findings.fault(&at_override(plan), "the key is not on this plan");
+        report.error(&at_override(plan), "the key is not on this plan");
     }
-    overrides.meet(catalog, &format!("{at}.overrides"), findings);
-    let customer_id = written.customer_id.map(Arc::from);
+    overrides.check_against(catalog, &format!("{at}.overrides"), report);
+    let customer_id = raw.customer_id.map(Arc::from);
     if customer_id
         .as_deref()
         .is_some_and(|id: &str| id.len() > 256 || id.chars().any(char::is_control))
     {
-        findings
-            .fault(&format!("{at}.customer_id"), "has at most 256 bytes and no control characters");
+        report
+            .error(&format!("{at}.customer_id"), "has at most 256 bytes and no control characters");
     }
     let key = Arc::new(ApiKey {
-        name: written.name,
+        name: raw.name,
         customer_id,
-        enabled: written.enabled,
+        enabled: raw.enabled,
         expires_at,
         plans,
         overrides,
         ..ApiKey::new(&id)
     });
     if catalog.keys_by_id.insert(Arc::clone(&id), Arc::clone(&key)).is_some() {
-        findings
-            .fault(&format!("{at}.id"), format_args!("the key `{id}` is there twice; rename one"));
+        report
+            .error(&format!("{at}.id"), format_args!("the key `{id}` is there twice; rename one"));
     }
     if let Some(other) = digest.and_then(|digest| catalog.keys_by_digest.insert(digest, key)) {
-        findings.fault(
+        report.error(
             at,
             format_args!("the keys `{}` and `{id}` have the same value; change one", other.id),
         );
     }
 }
 
-fn written_digest(written: &WrittenKey, at: &str, findings: &mut Findings) -> Option<Digest> {
-    match (&written.value, &written.value_sha256) {
+fn parse_digest(raw: &RawKey, at: &str, report: &mut Report) -> Option<KeyDigest> {
+    match (&raw.value, &raw.value_sha256) {
         (Some(value), None) => {
-            if value.is_empty() || value.len() > MAX_VALUE || value.chars().any(char::is_control) {
-                findings.fault(
+            if value.is_empty()
+                || value.len() > MAX_VALUE_BYTES
+                || value.chars().any(char::is_control)
+            {
+                report.error(
                     &format!("{at}.value"),
                     "a key's value has 1 to 1024 bytes and no control characters",
                 );
             }
-            Some(digest(value))
+            Some(digest_key(value))
         }
         (None, Some(hex)) => {
-            let bytes = unhex(hex);
+            let bytes = decode_hex(hex);
             if bytes.is_none() {
-                findings.fault(
+                report.error(
                     &format!("{at}.value_sha256"),
                     "a SHA-256 has 64 hexadecimal digits; `printf %s KEY | sha256sum` prints them",
                 );
@@ -84,7 +86,7 @@ fn written_digest(written: &WrittenKey, at: &str, findings: &mut Findings) -> Op
             bytes
         }
         _ => {
-            findings.fault(at, "a key needs either its `value` or its `value_sha256`");
+            report.error(at, "a key needs either its `value` or its `value_sha256`");
             None
         }
     }
@@ -92,7 +94,7 @@ fn written_digest(written: &WrittenKey, at: &str, findings: &mut Findings) -> Op
 
 /// A digest from its 64 hexadecimal digits.
 #[must_use]
-pub fn unhex(hex: &str) -> Option<Digest> {
+pub fn decode_hex(hex: &str) -> Option<KeyDigest> {
     let mut bytes = [0; 32];
     if hex.len() != 64 || !hex.is_ascii() {
         return None;
@@ -105,7 +107,7 @@ pub fn unhex(hex: &str) -> Option<Digest> {
 
 /// A digest in 64 hexadecimal digits.
 #[must_use]
-pub fn hex(digest: &Digest) -> String {
+pub fn encode_hex(digest: &KeyDigest) -> String {
     use std::fmt::Write as _;
     digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
         let _infallible = write!(hex, "{byte:02x}");
@@ -115,15 +117,15 @@ pub fn hex(digest: &Digest) -> String {
 
 /// A time written with its zone (RFC 3339), since 1970.
 #[must_use]
-pub fn time_of(written: &str) -> Option<Micros> {
-    let time = written.parse::<jiff::Timestamp>().ok()?;
+pub fn parse_rfc3339(text: &str) -> Option<Micros> {
+    let time = text.parse::<jiff::Timestamp>().ok()?;
     u64::try_from(time.as_microsecond()).ok().map(Micros::new)
 }
 
-fn expiry(written: &str, at: &str, findings: &mut Findings) -> Option<Micros> {
-    let micros = time_of(written);
+fn parse_expiry(text: &str, at: &str, report: &mut Report) -> Option<Micros> {
+    let micros = parse_rfc3339(text);
     if micros.is_none() {
-        findings.fault(
+        report.error(
             &format!("{at}.expires_at"),
             "write a time with its zone, such as 2027-01-31T00:00:00Z",
         );
@@ -133,20 +135,20 @@ fn expiry(written: &str, at: &str, findings: &mut Findings) -> Option<Micros> {
 
 /// The key's plans. No two may serve the same stage, unless one stands alongside others: it would be
 /// open which one counts.
-fn plans(
+fn resolve_plans(
     catalog: &Catalog,
-    written: &[String],
+    plan_ids: &[String],
     at: &str,
-    findings: &mut Findings,
+    report: &mut Report,
 ) -> Vec<Arc<str>> {
     let at = format!("{at}.plans");
-    if written.is_empty() {
-        findings.warning(&at, "a key without a plan is refused everywhere");
+    if plan_ids.is_empty() {
+        report.warning(&at, "a key without a plan is refused everywhere");
     }
     let mut plans: Vec<Arc<str>> = Vec::new();
-    for id in written {
+    for id in plan_ids {
         let Some((id, plan)) = catalog.plans.get_key_value(&**id) else {
-            findings.fault(&at, format_args!("there is no plan `{id}`; declare it under `plans`"));
+            report.error(&at, format_args!("there is no plan `{id}`; declare it under `plans`"));
             continue;
         };
         for other in &plans {
@@ -155,9 +157,9 @@ fn plans(
                 .shared_stage(plan, other_plan)
                 .filter(|_| !plan.alongside && !other_plan.alongside);
             if other == id {
-                findings.fault(&at, format_args!("the plan `{id}` is there twice; keep one"));
+                report.error(&at, format_args!("the plan `{id}` is there twice; keep one"));
             } else if let Some((api, stage)) = both {
-                findings.fault(&at, format_args!("the plans `{other}` and `{id}` both serve {api}/{stage}; a key may have one plan for a stage, and any that say `alongside: true`"));
+                report.error(&at, format_args!("the plans `{other}` and `{id}` both serve {api}/{stage}; a key may have one plan for a stage, and any that say `alongside: true`"));
             }
         }
         plans.push(Arc::clone(id));

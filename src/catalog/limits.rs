@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use jiff::civil::Weekday;
 
-use super::findings::Findings;
-use super::written::{
-    Consistency, Mode, WrittenLimit, WrittenPeriod, WrittenQuota, WrittenStart, WrittenThrottle,
-};
+use super::raw::{Consistency, Mode, RawLimit, RawPeriod, RawQuota, RawStart, RawThrottle};
+use super::validation::Report;
 use crate::limit::{Calendar, Limit, Period, Quota, Rate, Rule, Throttle, Unit};
 use crate::time::MAX_EXACT;
 
@@ -17,47 +15,48 @@ pub(super) struct Defaults {
     pub(super) consistency: Consistency,
     pub(super) mode: Mode,
     /// Whether operators correct the counters.
-    pub(super) corrected: bool,
+    pub(super) correctable: bool,
 }
 
 /// Reads the limits of one owner.
-pub(super) struct Limits<'f> {
+pub(super) struct LimitsBuilder<'f> {
     prefix: &'f str,
     defaults: Defaults,
     at: &'f str,
-    findings: &'f mut Findings,
+    report: &'f mut Report,
 }
 
-impl<'f> Limits<'f> {
+impl<'f> LimitsBuilder<'f> {
     /// Limits whose names begin with `prefix`, written at `at`.
     pub(super) fn new(
         prefix: &'f str,
         defaults: Defaults,
         at: &'f str,
-        findings: &'f mut Findings,
+        report: &'f mut Report,
     ) -> Self {
-        Self { prefix, defaults, at, findings }
+        Self { prefix, defaults, at, report }
     }
 
     /// All limits in the order in which they are judged.
-    pub(super) fn all(
+    pub(super) fn build_all(
         &mut self,
-        throttle: Option<&WrittenThrottle>,
-        quota: Option<&WrittenQuota>,
-        more: &[WrittenLimit],
+        throttle: Option<&RawThrottle>,
+        quota: Option<&RawQuota>,
+        more: &[RawLimit],
     ) -> Vec<Arc<Limit>> {
         let mut limits: Vec<Arc<Limit>> = Vec::new();
-        limits.extend(throttle.and_then(|throttle| self.throttle(throttle)));
+        limits.extend(throttle.and_then(|throttle| self.build_throttle(throttle)));
         let at = format!("{}.quota", self.at);
-        let rule = quota.and_then(|quota| self.quota_rule(quota, &at));
-        limits.extend(rule.map(|rule| self.limit("quota", Unit::requests(), rule, None, None)));
-        for (index, written) in more.iter().enumerate() {
+        let rule = quota.and_then(|quota| self.parse_quota(quota, &at));
+        limits
+            .extend(rule.map(|rule| self.make_limit("quota", Unit::requests(), rule, None, None)));
+        for (index, raw) in more.iter().enumerate() {
             let at = format!("{}.limits[{index}]", self.at);
-            let Some(limit) = self.named(written, &at) else { continue };
+            let Some(limit) = self.build_named(raw, &at) else { continue };
             if limits.iter().any(|other| other.name() == limit.name()) {
-                self.findings.fault(
+                self.report.error(
                     &format!("{at}.name"),
-                    format_args!("the limit `{}` is there twice; rename one", written.name),
+                    format_args!("the limit `{}` is there twice; rename one", raw.name),
                 );
             }
             limits.push(limit);
@@ -66,47 +65,43 @@ impl<'f> Limits<'f> {
     }
 
     /// The throttle in requests that is written as `throttle`.
-    pub(super) fn throttle(&mut self, written: &WrittenThrottle) -> Option<Arc<Limit>> {
+    pub(super) fn build_throttle(&mut self, raw: &RawThrottle) -> Option<Arc<Limit>> {
         let at = format!("{}.throttle", self.at);
-        let rule = self.throttle_rule(written, &at)?;
-        Some(self.limit("throttle", Unit::requests(), rule, None, None))
+        let rule = self.parse_throttle(raw, &at)?;
+        Some(self.make_limit("throttle", Unit::requests(), rule, None, None))
     }
 
-    fn named(&mut self, written: &WrittenLimit, at: &str) -> Option<Arc<Limit>> {
-        self.findings.name(&format!("{at}.name"), &written.name);
-        self.findings.name(&format!("{at}.unit"), &written.unit);
-        if matches!(&*written.name, "throttle" | "quota") {
-            self.findings.fault(
+    fn build_named(&mut self, raw: &RawLimit, at: &str) -> Option<Arc<Limit>> {
+        self.report.check_name(&format!("{at}.name"), &raw.name);
+        self.report.check_name(&format!("{at}.unit"), &raw.unit);
+        if matches!(&*raw.name, "throttle" | "quota") {
+            self.report.error(
                 &format!("{at}.name"),
-                format_args!("`{}` is the name of the plan's own; choose another", written.name),
+                format_args!("`{}` is the name of the plan's own; choose another", raw.name),
             );
         }
-        let rule = match (&written.throttle, &written.quota, &written.concurrency) {
-            (Some(throttle), None, None) => self.throttle_rule(throttle, &format!("{at}.throttle")),
-            (None, Some(quota), None) => self.quota_rule(quota, &format!("{at}.quota")),
+        let rule = match (&raw.throttle, &raw.quota, &raw.concurrency) {
+            (Some(throttle), None, None) => {
+                self.parse_throttle(throttle, &format!("{at}.throttle"))
+            }
+            (None, Some(quota), None) => self.parse_quota(quota, &format!("{at}.quota")),
             (None, None, Some(_)) => {
-                self.findings.fault(
+                self.report.error(
                     &format!("{at}.concurrency"),
                     "limits of concurrency are not there yet; use a throttle",
                 );
                 None
             }
             _ => {
-                self.findings
-                    .fault(at, "a limit is one of `throttle` and `quota`; give it exactly one");
+                self.report
+                    .error(at, "a limit is one of `throttle` and `quota`; give it exactly one");
                 None
             }
         }?;
-        Some(self.limit(
-            &written.name,
-            Unit::new(&written.unit),
-            rule,
-            written.mode,
-            written.consistency,
-        ))
+        Some(self.make_limit(&raw.name, Unit::new(&raw.unit), rule, raw.mode, raw.consistency))
     }
 
-    fn limit(
+    fn make_limit(
         &self,
         name: &str,
         unit: Unit,
@@ -121,81 +116,83 @@ impl<'f> Limits<'f> {
         let limit = Limit::new(&format!("{}{name}", self.prefix), unit, rule, shadow);
         Arc::new(if leased {
             limit.leased_ahead()
-        } else if self.defaults.corrected {
+        } else if self.defaults.correctable {
             limit.given_back()
         } else {
             limit
         })
     }
 
-    fn throttle_rule(&mut self, written: &WrittenThrottle, at: &str) -> Option<Rule> {
-        let rate: Rate = match written.rate.0.parse() {
+    fn parse_throttle(&mut self, raw: &RawThrottle, at: &str) -> Option<Rule> {
+        let rate: Rate = match raw.rate.0.parse() {
             Ok(rate) => rate,
             Err(error) => {
-                self.findings.fault(&format!("{at}.rate"), error);
+                self.report.error(&format!("{at}.rate"), error);
                 return None;
             }
         };
-        match Throttle::new(rate, written.burst) {
+        match Throttle::new(rate, raw.burst) {
             Err(error) => {
-                self.findings.fault(at, error);
+                self.report.error(at, error);
                 None
             }
             Ok(throttle) => {
-                kept_slower(rate, &throttle, at, self.findings);
+                warn_if_slower(rate, &throttle, at, self.report);
                 Some(Rule::Throttle(throttle))
             }
         }
     }
 
-    fn quota_rule(&mut self, written: &WrittenQuota, at: &str) -> Option<Rule> {
-        quota_limit(written.limit, at, self.findings);
-        let period = match period(written.period, written.starts_on.as_ref()) {
+    fn parse_quota(&mut self, raw: &RawQuota, at: &str) -> Option<Rule> {
+        check_quota_limit(raw.limit, at, self.report);
+        let period = match parse_period(raw.period, raw.starts_on.as_ref()) {
             Ok(period) => period,
             Err(why) => {
-                self.findings.fault(&format!("{at}.starts_on"), why);
+                self.report.error(&format!("{at}.starts_on"), why);
                 return None;
             }
         };
-        let zone = written.time_zone.as_deref().unwrap_or("UTC");
+        let zone = raw.time_zone.as_deref().unwrap_or("UTC");
         let Some(calendar) = Calendar::new(period, zone) else {
             let shown: String = zone.chars().take(64).collect();
-            self.findings.fault(&format!("{at}.time_zone"), format_args!("there is no time zone `{shown}`; write an IANA name such as Europe/Berlin or UTC"));
+            self.report.error(&format!("{at}.time_zone"), format_args!("there is no time zone `{shown}`; write an IANA name such as Europe/Berlin or UTC"));
             return None;
         };
-        Some(Rule::Quota(Quota { limit: written.limit, calendar: Arc::new(calendar) }))
+        Some(Rule::Quota(Quota { limit: raw.limit, calendar: Arc::new(calendar) }))
     }
 }
 
 /// Warns where a throttle's rate is not quite the one that was wanted, and says by how much.
-pub(super) fn kept_slower(rate: Rate, kept: &Throttle, at: &str, findings: &mut Findings) {
-    if kept.rate() != rate {
-        let slower = rate.excess_over(kept.rate());
-        findings.warning(at, format_args!("the rate {rate} cannot be exact beside so large a burst and is kept slower, by a part of {slower:.1e}"));
+pub(super) fn warn_if_slower(rate: Rate, throttle: &Throttle, at: &str, report: &mut Report) {
+    if throttle.rate() != rate {
+        let slower = rate.excess_over(throttle.rate());
+        report.warning(at, format_args!("the rate {rate} cannot be exact beside so large a burst and is kept slower, by a part of {slower:.1e}"));
     }
 }
 
 /// That a quota's limit can be one.
-pub(super) fn quota_limit(limit: u64, at: &str, findings: &mut Findings) {
+pub(super) fn check_quota_limit(limit: u64, at: &str, report: &mut Report) {
     if !(1..=MAX_EXACT).contains(&limit) {
-        findings.fault(
+        report.error(
             &format!("{at}.limit"),
             "a quota's limit is a whole number from 1 to 9007199254740991 (2^53 - 1)",
         );
     }
 }
 
-fn period(period: WrittenPeriod, start: Option<&WrittenStart>) -> Result<Period, &'static str> {
+fn parse_period(period: RawPeriod, start: Option<&RawStart>) -> Result<Period, &'static str> {
     let start = start.map(|start| start.0.to_ascii_lowercase());
     match (period, start.as_deref()) {
-        (WrittenPeriod::Day, None) => Ok(Period::Day),
-        (WrittenPeriod::Day, Some(_)) => {
+        (RawPeriod::Day, None) => Ok(Period::Day),
+        (RawPeriod::Day, Some(_)) => {
             Err("a day starts at midnight of its time_zone; leave starts_on out")
         }
-        (WrittenPeriod::Week, start) => weekday(start.unwrap_or("monday")).map(Period::Week).ok_or(
-            "a week starts on monday, tuesday, wednesday, thursday, friday, saturday or sunday",
-        ),
-        (WrittenPeriod::Month, start) => match start.unwrap_or("1").parse() {
+        (RawPeriod::Week, start) => {
+            parse_weekday(start.unwrap_or("monday")).map(Period::Week).ok_or(
+                "a week starts on monday, tuesday, wednesday, thursday, friday, saturday or sunday",
+            )
+        }
+        (RawPeriod::Month, start) => match start.unwrap_or("1").parse() {
             Ok(day @ 1..=31) => Ok(Period::Month(day)),
             _ => {
                 Err("a month starts on a day from 1 to 31; in shorter months that is the last day")
@@ -204,7 +201,7 @@ fn period(period: WrittenPeriod, start: Option<&WrittenStart>) -> Result<Period,
     }
 }
 
-fn weekday(name: &str) -> Option<Weekday> {
+fn parse_weekday(name: &str) -> Option<Weekday> {
     Some(match name {
         "monday" => Weekday::Monday,
         "tuesday" => Weekday::Tuesday,

@@ -9,11 +9,11 @@ use crate::limit::{Limit, Period, Quota, Rule, Unit};
 
 /// Has each unit's days kept: by the plan's first enforced quota of the unit if that is one of a
 /// day, else by a meter. A meter's days are the quota's, else those of the plan's first quota.
-pub(super) fn add(plan: &str, limits: &mut Vec<Arc<Limit>>) {
+pub(super) fn add_meters(plan: &str, limits: &mut Vec<Arc<Limit>>) {
     let mut units: BTreeSet<Unit> = limits.iter().map(|limit| limit.unit().clone()).collect();
     units.insert(Unit::requests());
     let zone = |limit: &Limit| quota(limit).map(|quota| quota.calendar.zone_name().to_owned());
-    let plans_zone = limits.iter().find_map(|limit| zone(limit)).unwrap_or_else(|| "UTC".into());
+    let plan_zone = limits.iter().find_map(|limit| zone(limit)).unwrap_or_else(|| "UTC".into());
     for unit in units {
         let enforced = |limit: &&mut Arc<Limit>| {
             limit.refuses_alone() && *limit.unit() == unit && quota(limit).is_some()
@@ -26,11 +26,11 @@ pub(super) fn add(plan: &str, limits: &mut Vec<Arc<Limit>>) {
             continue;
         }
         let first = first.map(|limit| Arc::clone(limit));
-        let zone = first.as_deref().and_then(zone).unwrap_or_else(|| plans_zone.clone());
+        let zone = first.as_deref().and_then(zone).unwrap_or_else(|| plan_zone.clone());
         let meter = Limit::meter(plan, unit, &zone, first);
-        let tried =
+        let has_same_row =
             |meter: &Limit| limits.iter().any(|limit| meter.other_count() == Some(limit.row()));
-        let meter = meter.map(|meter| if tried(&meter) { meter.alone() } else { meter });
+        let meter = meter.map(|meter| if has_same_row(&meter) { meter.alone() } else { meter });
         limits.extend(meter.map(Arc::new));
     }
 }

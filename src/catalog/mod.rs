@@ -1,21 +1,21 @@
 //! The catalog: everything that is declared, checked, and ready to be asked.
 //!
-//! As written (`written`) becomes as valid (`read`, `limits`, `keys`) in one crossing. Nothing here
+//! As written (`raw`) becomes as valid (`build`, `limits`, `keys`) in one crossing. Nothing here
 //! looks at a clock or a store.
 
-mod ask;
-pub mod envoy;
-mod filed;
-mod findings;
-mod keys;
+mod validation;
+mod raw;
+mod request;
+mod route;
 mod limits;
-mod meet;
 mod meters;
 mod overrides;
-mod path;
-mod read;
-mod shared;
-mod written;
+mod keys;
+mod file_owned;
+mod build;
+mod resolve;
+mod placement;
+pub mod envoy;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use foldhash::HashMap;
 
 use crate::limit::{Limit, Subject};
 use crate::time::Micros;
-pub use ask::{Ask, Cost, PolicyKey};
-pub use filed::Filed;
-pub use findings::{Invalid, is_name};
-pub use keys::{Digest, digest, hex, time_of, unhex};
-pub use meet::{Met, Refusal};
-pub use overrides::Overrides;
-pub use shared::Counters;
+pub use file_owned::FileOwned;
+pub use keys::{KeyDigest, decode_hex, digest_key, encode_hex, parse_rfc3339};
+pub use overrides::LimitOverrides;
+pub use placement::CounterPlacement;
+pub use request::{CheckRequest, Cost, PolicyKey};
+pub use resolve::{CheckError, ResolvedLimits};
+pub use validation::{ValidationError, is_valid_name};
 
 /// The catalog that is built in.
 pub const EXAMPLE: &str = include_str!("example.yaml");
@@ -39,11 +39,11 @@ pub const EXAMPLE: &str = include_str!("example.yaml");
 pub struct Catalog {
     revision: String,
     warnings: Vec<String>,
-    filed: Filed,
-    apis: ByStage<Stage>,
+    file_owned: FileOwned,
+    apis: ByStage<StageLimits>,
     plans: HashMap<Arc<str>, Plan>,
     policies: HashMap<Arc<str>, Policy>,
-    keys_by_digest: HashMap<Digest, Arc<ApiKey>>,
+    keys_by_digest: HashMap<KeyDigest, Arc<ApiKey>>,
     keys_by_id: HashMap<Arc<str>, Arc<ApiKey>>,
     units: BTreeSet<Arc<str>>,
 }
@@ -52,29 +52,29 @@ pub struct Catalog {
 type ByStage<T> = HashMap<Arc<str>, HashMap<Arc<str>, T>>;
 
 /// A stage of an API.
-struct Stage {
+struct StageLimits {
     subject: Subject,
     throttle: Option<Arc<Limit>>,
-    methods: Methods,
+    methods: MethodLimits,
 }
 
 /// Limits per method: those listed, the preferred first, and the one for every other method.
 #[derive(Default)]
-struct Methods {
-    listed: Vec<(path::Pattern, Arc<Limit>)>,
-    other: Option<Other>,
+struct MethodLimits {
+    listed: Vec<(route::RoutePattern, Arc<Limit>)>,
+    wildcard: Option<WildcardLimit>,
 }
 
 /// The limit of every method that is not listed, each with a counter of its own.
-struct Other {
+struct WildcardLimit {
     limit: Arc<Limit>,
     /// What stands before the method in the limit's name.
     prefix: String,
 }
 
-impl Methods {
+impl MethodLimits {
     fn is_empty(&self) -> bool {
-        self.listed.is_empty() && self.other.is_none()
+        self.listed.is_empty() && self.wildcard.is_none()
     }
 }
 
@@ -83,7 +83,7 @@ struct Plan {
     id: Arc<str>,
     limits: Arc<[Arc<Limit>]>,
     /// The stages that it serves, by API and name; all of them where absent.
-    stages: Option<ByStage<Methods>>,
+    stages: Option<ByStage<MethodLimits>>,
     /// Whether a key may be on it beside other plans of the same stage.
     alongside: bool,
     on_store_failure: OnStoreFailure,
@@ -94,7 +94,7 @@ impl Plan {
         self.stages.is_none() || self.methods(api, stage).is_some()
     }
 
-    fn methods(&self, api: &str, stage: &str) -> Option<&Methods> {
+    fn methods(&self, api: &str, stage: &str) -> Option<&MethodLimits> {
         self.stages.as_ref()?.get(api)?.get(stage)
     }
 }
@@ -122,7 +122,7 @@ pub struct ApiKey {
     /// The plans that it is on; those that there are not count for nothing.
     pub plans: Vec<Arc<str>>,
     /// What it has instead of its plans' sizes.
-    pub overrides: Overrides,
+    pub overrides: LimitOverrides,
     /// Whose budget is charged.
     pub subject: Subject,
 }
@@ -138,7 +138,7 @@ impl ApiKey {
             enabled: true,
             expires_at: None,
             plans: Vec::new(),
-            overrides: Overrides::default(),
+            overrides: LimitOverrides::default(),
             subject: Subject::api_key(id),
         }
     }
@@ -189,8 +189,8 @@ impl Catalog {
 
     /// What its text declares itself.
     #[must_use]
-    pub fn filed(&self) -> &Filed {
-        &self.filed
+    pub fn file_owned(&self) -> &FileOwned {
+        &self.file_owned
     }
 
     /// What is in it, in a line.
@@ -212,7 +212,7 @@ impl Catalog {
 
     /// The key whose secret value has this digest.
     #[must_use]
-    pub fn key_by_digest(&self, digest: &Digest) -> Option<&Arc<ApiKey>> {
+    pub fn key_by_digest(&self, digest: &KeyDigest) -> Option<&Arc<ApiKey>> {
         self.keys_by_digest.get(digest)
     }
 
@@ -241,14 +241,14 @@ impl Catalog {
     }
 
     /// The keys of the file that are on a plan.
-    pub fn keys_on(&self, plan: &str) -> impl Iterator<Item = &Arc<ApiKey>> {
+    pub fn keys_on_plan(&self, plan: &str) -> impl Iterator<Item = &Arc<ApiKey>> {
         self.keys_by_id.values().filter(move |key| key.plans.iter().any(|id| **id == *plan))
     }
 
     /// Whether two plans serve the same stage, and neither stands alongside others, so that a key can
     /// only be on one of them.
     #[must_use]
-    pub fn exclude_each_other(&self, one: &str, other: &str) -> bool {
+    pub fn plans_conflict(&self, one: &str, other: &str) -> bool {
         let (Some(one), Some(other)) = (self.plans.get(one), self.plans.get(other)) else {
             return false;
         };

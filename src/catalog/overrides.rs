@@ -11,176 +11,176 @@ use arc_swap::ArcSwapOption;
 use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::findings::Findings;
-use super::limits::{kept_slower, quota_limit};
-use super::written::WrittenRate;
+use super::limits::{check_quota_limit, warn_if_slower};
+use super::raw::RawRate;
+use super::validation::Report;
 use super::{ApiKey, Catalog, Plan};
 use crate::limit::{Limit, Quota, Rate, Rule, Throttle};
 use crate::object::{by_name, optional};
 
 /// By plan.
-pub(super) type WrittenOverrides = BTreeMap<String, WrittenSizes>;
+pub(super) type RawOverrides = BTreeMap<String, RawPlanOverrides>;
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenSizes {
-    pub(super) throttle: Option<WrittenThrottleSize>,
-    pub(super) quota: Option<WrittenQuotaSize>,
+pub(super) struct RawPlanOverrides {
+    pub(super) throttle: Option<RawThrottleOverride>,
+    pub(super) quota: Option<RawQuotaOverride>,
     /// By the limit's name.
     #[serde(default, deserialize_with = "by_name")]
-    pub(super) limits: BTreeMap<String, WrittenSize>,
+    pub(super) limits: BTreeMap<String, RawLimitOverride>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenSize {
+pub(super) struct RawLimitOverride {
     #[serde(default, deserialize_with = "optional")]
-    pub(super) throttle: Option<WrittenThrottleSize>,
+    pub(super) throttle: Option<RawThrottleOverride>,
     #[serde(default, deserialize_with = "optional")]
-    pub(super) quota: Option<WrittenQuotaSize>,
+    pub(super) quota: Option<RawQuotaOverride>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenThrottleSize {
+pub(super) struct RawThrottleOverride {
     #[serde(alias = "rate_limit")]
-    pub(super) rate: Option<WrittenRate>,
+    pub(super) rate: Option<RawRate>,
     #[serde(alias = "burst_limit")]
     pub(super) burst: Option<u64>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenQuotaSize {
+pub(super) struct RawQuotaOverride {
     pub(super) limit: u64,
 }
 
 /// A key's own sizes of its plans' limits.
 #[derive(Debug, Default)]
-pub struct Overrides {
-    sizes: BTreeMap<Arc<str>, Sizes>,
+pub struct LimitOverrides {
+    by_plan: BTreeMap<Arc<str>, PlanOverrides>,
     /// The limits that they make of the catalog in which the key was last used.
-    own: ArcSwapOption<Own>,
+    cached: ArcSwapOption<CachedLimits>,
 }
 
 /// By the limit's name without its plan's.
-type Sizes = BTreeMap<String, Size>;
+type PlanOverrides = BTreeMap<String, LimitOverride>;
 
 /// What is not said stays the plan's.
 #[derive(Clone, Copy, Debug)]
-enum Size {
+enum LimitOverride {
     Throttle { rate: Option<Rate>, burst: Option<u64> },
     Quota { limit: u64 },
 }
 
 #[derive(Debug)]
-struct Own {
+struct CachedLimits {
     revision: String,
     limits: HashMap<Arc<str>, Arc<[Arc<Limit>]>>,
 }
 
-impl Overrides {
+impl LimitOverrides {
     /// Reads overrides that a program wrote, in the members of a catalog file.
     ///
     /// # Errors
     /// Where they say what cannot be: each fault with its place.
     pub fn from_json(declared: &serde_json::Value) -> Result<Self, Vec<String>> {
-        let written: WrittenOverrides = serde_path_to_error::deserialize(declared)
+        let raw: RawOverrides = serde_path_to_error::deserialize(declared)
             .map_err(|error| vec![format!("overrides.{}: {}", error.path(), error.inner())])?;
-        let mut findings = Findings::default();
-        let overrides = Self::read(written, "overrides", &mut findings);
-        if findings.faults.is_empty() { Ok(overrides) } else { Err(findings.faults) }
+        let mut report = Report::default();
+        let overrides = Self::from_raw(raw, "overrides", &mut report);
+        if report.errors.is_empty() { Ok(overrides) } else { Err(report.errors) }
     }
 
-    pub(super) fn read(written: WrittenOverrides, at: &str, findings: &mut Findings) -> Self {
-        let mut sizes: BTreeMap<Arc<str>, Sizes> = BTreeMap::new();
-        for (plan, written) in written {
+    pub(super) fn from_raw(raw: RawOverrides, at: &str, report: &mut Report) -> Self {
+        let mut by_plan: BTreeMap<Arc<str>, PlanOverrides> = BTreeMap::new();
+        for (plan, raw) in raw {
             let at = format!("{at}.{plan}");
-            let of_plan = sizes.entry(plan.into()).or_default();
-            if let Some(throttle) = written.throttle {
-                let size = size(Some(throttle), None, &at, findings);
-                of_plan.extend(size.map(|size| ("throttle".into(), size)));
+            let plan_overrides = by_plan.entry(plan.into()).or_default();
+            if let Some(throttle) = raw.throttle {
+                let size = build_override(Some(throttle), None, &at, report);
+                plan_overrides.extend(size.map(|size| ("throttle".into(), size)));
             }
-            if let Some(quota) = written.quota {
-                let size = size(None, Some(quota), &at, findings);
-                of_plan.extend(size.map(|size| ("quota".into(), size)));
+            if let Some(quota) = raw.quota {
+                let size = build_override(None, Some(quota), &at, report);
+                plan_overrides.extend(size.map(|size| ("quota".into(), size)));
             }
-            for (name, written) in written.limits {
+            for (name, raw) in raw.limits {
                 if matches!(&*name, "throttle" | "quota") {
                     let why = "this is the plan's own: write it beside `limits`";
-                    findings.fault(&format!("{at}.limits.{name}"), why);
+                    report.error(&format!("{at}.limits.{name}"), why);
                     continue;
                 }
                 let at = format!("{at}.limits.{name}");
-                let size = size(written.throttle, written.quota, &at, findings);
-                of_plan.extend(size.map(|size| (name, size)));
+                let size = build_override(raw.throttle, raw.quota, &at, report);
+                plan_overrides.extend(size.map(|size| (name, size)));
             }
         }
-        Self { sizes, own: ArcSwapOption::empty() }
+        Self { by_plan, cached: ArcSwapOption::empty() }
     }
 
     /// The plans of which it changes something.
     pub fn plans(&self) -> impl Iterator<Item = &str> {
-        self.sizes.keys().map(|plan| &**plan)
+        self.by_plan.keys().map(|plan| &**plan)
     }
 
     /// What does not fit the plans of a catalog, by plan: each fault with its place.
     #[must_use]
-    pub fn misfits(&self, catalog: &Catalog) -> Vec<(&str, Vec<String>)> {
-        let misfits = self.sizes.iter().map(|(id, sizes)| {
-            let mut findings = Findings::default();
-            meet(catalog, id, sizes, "overrides", &mut findings);
-            (&**id, findings.faults)
+    pub fn mismatches(&self, catalog: &Catalog) -> Vec<(&str, Vec<String>)> {
+        let mismatches = self.by_plan.iter().map(|(id, overrides)| {
+            let mut report = Report::default();
+            overridden_plan(catalog, id, overrides, "overrides", &mut report);
+            (&**id, report.errors)
         });
-        misfits.filter(|(_, faults)| !faults.is_empty()).collect()
+        mismatches.filter(|(_, errors)| !errors.is_empty()).collect()
     }
 
     /// Finds what does not fit the plans of a catalog, and what is not quite kept there.
-    pub(super) fn meet(&self, catalog: &Catalog, at: &str, findings: &mut Findings) {
-        for (id, sizes) in &self.sizes {
-            meet(catalog, id, sizes, at, findings);
+    pub(super) fn check_against(&self, catalog: &Catalog, at: &str, report: &mut Report) {
+        for (id, overrides) in &self.by_plan {
+            overridden_plan(catalog, id, overrides, at, report);
         }
     }
 }
 
 /// A plan's limits in these sizes; nothing where there is no such plan.
-fn meet(
+fn overridden_plan(
     catalog: &Catalog,
     plan: &str,
-    sizes: &Sizes,
+    overrides: &PlanOverrides,
     at: &str,
-    findings: &mut Findings,
+    report: &mut Report,
 ) -> Option<Arc<[Arc<Limit>]>> {
     let at = format!("{at}.{plan}");
     let Some(plan) = catalog.plans.get(plan) else {
-        findings.fault(&at, format_args!("there is no plan `{plan}`"));
+        report.error(&at, format_args!("there is no plan `{plan}`"));
         return None;
     };
-    Some(plan.resized(sizes, &at, findings))
+    Some(plan.apply(overrides, &at, report))
 }
 
-fn size(
-    throttle: Option<WrittenThrottleSize>,
-    quota: Option<WrittenQuotaSize>,
+fn build_override(
+    throttle: Option<RawThrottleOverride>,
+    quota: Option<RawQuotaOverride>,
     at: &str,
-    findings: &mut Findings,
-) -> Option<Size> {
+    report: &mut Report,
+) -> Option<LimitOverride> {
     match (throttle, quota) {
-        (Some(WrittenThrottleSize { rate: None, burst: None }), None) => {
-            findings.fault(&format!("{at}.throttle"), "give it a rate, a burst, or both");
+        (Some(RawThrottleOverride { rate: None, burst: None }), None) => {
+            report.error(&format!("{at}.throttle"), "give it a rate, a burst, or both");
             None
         }
-        (Some(WrittenThrottleSize { rate, burst }), None) => {
+        (Some(RawThrottleOverride { rate, burst }), None) => {
             let rate = rate.map(|rate| rate.0.parse()).transpose();
-            let fault = |error| findings.fault(&format!("{at}.throttle.rate"), error);
-            rate.map_err(fault).ok().map(|rate| Size::Throttle { rate, burst })
+            let fault = |error| report.error(&format!("{at}.throttle.rate"), error);
+            rate.map_err(fault).ok().map(|rate| LimitOverride::Throttle { rate, burst })
         }
-        (None, Some(WrittenQuotaSize { limit })) => {
-            quota_limit(limit, &format!("{at}.quota"), findings);
-            Some(Size::Quota { limit })
+        (None, Some(RawQuotaOverride { limit })) => {
+            check_quota_limit(limit, &format!("{at}.quota"), report);
+            Some(LimitOverride::Quota { limit })
         }
         _ => {
-            findings.fault(at, "give it a `throttle` or a `quota`, as the plan's limit has");
+            report.error(at, "give it a `throttle` or a `quota`, as the plan's limit has");
             None
         }
     }
@@ -191,30 +191,32 @@ impl ApiKey {
     /// catalog: leases and remembered refusals end with a limit that is made anew.
     pub(super) fn own_limits(&self, catalog: &Catalog, plan: &Plan) -> Option<Arc<[Arc<Limit>]>> {
         let overrides = &self.overrides;
-        if overrides.sizes.is_empty() {
+        if overrides.by_plan.is_empty() {
             return None;
         }
-        if let Some(own) = &*overrides.own.load()
-            && own.revision == catalog.revision
+        if let Some(cached) = &*overrides.cached.load()
+            && cached.revision == catalog.revision
         {
-            return own.limits.get(&plan.id).map(Arc::clone);
+            return cached.limits.get(&plan.id).map(Arc::clone);
         }
         let mut limits = HashMap::default();
-        let mut findings = Findings::default();
-        for (id, sizes) in overrides.sizes.iter().filter(|(id, _)| self.plans.contains(id)) {
-            let resized = meet(catalog, id, sizes, "overrides", &mut findings);
+        let mut report = Report::default();
+        for (id, overrides) in overrides.by_plan.iter().filter(|(id, _)| self.plans.contains(id)) {
+            let resized = overridden_plan(catalog, id, overrides, "overrides", &mut report);
             limits.extend(resized.map(|resized| (Arc::clone(id), resized)));
         }
-        for why in findings.faults {
+        for why in report.errors {
             tracing::warn!(key = &*self.id, why, "an override is ignored");
         }
         // Those of the file's keys were told when the file was read.
-        let told = catalog.keys_by_id.contains_key(&self.id);
-        for why in findings.warnings.into_iter().filter(|_| !told) {
+        let already_warned = catalog.keys_by_id.contains_key(&self.id);
+        for why in report.warnings.into_iter().filter(|_| !already_warned) {
             tracing::warn!(key = &*self.id, why, "an override is not quite kept");
         }
         let own = limits.get(&plan.id).map(Arc::clone);
-        overrides.own.store(Some(Arc::new(Own { revision: catalog.revision.clone(), limits })));
+        overrides
+            .cached
+            .store(Some(Arc::new(CachedLimits { revision: catalog.revision.clone(), limits })));
         own
     }
 }
@@ -222,17 +224,17 @@ impl ApiKey {
 impl Catalog {
     /// A plan's limits as they are for this key, its meters last; nothing where there is no such plan.
     #[must_use]
-    pub fn limits_of(&self, plan: &str, key: &ApiKey) -> Option<Arc<[Arc<Limit>]>> {
+    pub fn plan_limits_for_key(&self, plan: &str, key: &ApiKey) -> Option<Arc<[Arc<Limit>]>> {
         let plan = self.plans.get(plan)?;
         Some(key.own_limits(self, plan).unwrap_or_else(|| Arc::clone(&plan.limits)))
     }
 }
 
 impl Plan {
-    /// Its limits in other sizes; those that do not fit it are faults, and change nothing.
-    fn resized(&self, sizes: &Sizes, at: &str, findings: &mut Findings) -> Arc<[Arc<Limit>]> {
+    /// Its limits in other sizes; those that do not fit it are errors, and change nothing.
+    fn apply(&self, overrides: &PlanOverrides, at: &str, report: &mut Report) -> Arc<[Arc<Limit>]> {
         let mut limits = self.limits.to_vec();
-        for (name, size) in sizes {
+        for (name, size) in overrides {
             let named = |limit: &Arc<Limit>| {
                 let own =
                     limit.name().strip_prefix(&*self.id).and_then(|own| own.strip_prefix('/'));
@@ -241,22 +243,22 @@ impl Plan {
             let resized = match limits.iter().position(named) {
                 None => Err(format!("the plan has no limit `{name}`")),
                 Some(place) => {
-                    let rule = size.of(limits[place].rule(), &place_of(name, at), findings);
+                    let rule = size.apply_to(limits[place].rule(), &throttle_at(name, at), report);
                     rule.map(|rule| (place, rule))
                 }
             };
             match resized {
                 Ok((place, rule)) => limits[place] = Arc::new(limits[place].resized(rule)),
-                Err(why) => findings.fault(at, why),
+                Err(why) => report.error(at, why),
             }
         }
         for place in 0..limits.len() {
             let meter = &limits[place];
-            let told = meter.told_quota().filter(|_| meter.is_meter());
-            let told =
-                told.and_then(|told| self.limits.iter().position(|is| Arc::ptr_eq(is, told)));
-            if let Some(told) = told {
-                limits[place] = Arc::new(meter.beside(Arc::clone(&limits[told])));
+            let quota = meter.told_quota().filter(|_| meter.is_meter());
+            let position =
+                quota.and_then(|quota| self.limits.iter().position(|own| Arc::ptr_eq(own, quota)));
+            if let Some(position) = position {
+                limits[place] = Arc::new(meter.beside(Arc::clone(&limits[position])));
             }
         }
         limits.into()
@@ -264,7 +266,7 @@ impl Plan {
 }
 
 /// Where the throttle that is the limit `name` is written.
-fn place_of(name: &str, at: &str) -> String {
+fn throttle_at(name: &str, at: &str) -> String {
     if name == "throttle" {
         format!("{at}.throttle")
     } else {
@@ -272,15 +274,15 @@ fn place_of(name: &str, at: &str) -> String {
     }
 }
 
-impl Size {
+impl LimitOverride {
     /// A rule in this size, of the same window.
-    fn of(self, rule: &Rule, at: &str, findings: &mut Findings) -> Result<Rule, String> {
+    fn apply_to(self, rule: &Rule, at: &str, report: &mut Report) -> Result<Rule, String> {
         match (self, rule) {
             (Self::Throttle { rate, burst }, Rule::Throttle(throttle)) => {
                 let rate = rate.unwrap_or_else(|| throttle.rate());
                 let throttle = Throttle::new(rate, burst.unwrap_or_else(|| throttle.burst()));
                 let throttle = throttle.map_err(|error| format!("throttle: {error}"))?;
-                kept_slower(rate, &throttle, at, findings);
+                warn_if_slower(rate, &throttle, at, report);
                 Ok(Rule::Throttle(throttle))
             }
             (Self::Quota { limit }, Rule::Quota(quota)) => {

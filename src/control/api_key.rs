@@ -131,7 +131,7 @@ impl KeyRecord {
         facts.sound()?;
         let now = now();
         let id = new_id(&facts.tags)?;
-        let sha256 = catalog::hex(&catalog::digest(&value));
+        let sha256 = catalog::encode_hex(&catalog::digest_key(&value));
         let record = Self {
             id,
             created_date: now,
@@ -263,7 +263,7 @@ impl KeyRecord {
             name: self.wanted.name.clone(),
             customer_id: self.wanted.customer_id.as_deref().map(Arc::from),
             enabled: self.wanted.enabled,
-            expires_at: self.wanted.expires_at.as_deref().and_then(catalog::time_of),
+            expires_at: self.wanted.expires_at.as_deref().and_then(catalog::parse_rfc3339),
             plans: self.plans.iter().map(|plan| Arc::from(&**plan)).collect(),
             overrides: self.wanted.overrides.in_use()?,
             ..catalog::ApiKey::new(&self.id)
@@ -282,7 +282,7 @@ impl Facts {
             let why = "a customerId has at most 256 bytes and no control characters";
             return Err(Error::BadRequest(why.into()));
         }
-        let end: Option<Option<Micros>> = self.expires_at.as_deref().map(catalog::time_of);
+        let end: Option<Option<Micros>> = self.expires_at.as_deref().map(catalog::parse_rfc3339);
         if end == Some(None) {
             let why = "write expiresAt with its zone, such as 2027-01-31T00:00:00Z";
             return Err(Error::BadRequest(why.into()));

@@ -14,7 +14,9 @@ use tokio::sync::Semaphore;
 use super::api_key::KeyRecord;
 use super::keys::{digest_path, key_path};
 use super::rotate::holder;
-use crate::catalog::{ApiKey, Catalog, Digest, digest, hex, is_name, unhex};
+use crate::catalog::{
+    ApiKey, Catalog, KeyDigest, decode_hex, digest_key, encode_hex, is_valid_name,
+};
 use crate::store::{Error, Registry};
 use crate::time::Micros;
 
@@ -39,9 +41,9 @@ pub enum Client<'a> {
 pub struct Directory {
     registry: Registry,
     /// Ids by the digests of their secrets.
-    ids: Cache<Digest, Holder>,
+    ids: Cache<KeyDigest, Holder>,
     keys: Cache<Arc<str>, Arc<ApiKey>>,
-    guesses: Cache<Digest, ()>,
+    guesses: Cache<KeyDigest, ()>,
     /// Ids that no key has.
     strangers: Cache<Arc<str>, ()>,
     /// Questions that may still be asked; a key that there is gives its own back.
@@ -84,7 +86,7 @@ pub enum Found {
 /// What the registry is asked for.
 pub enum Question {
     /// The key whose secret has this digest.
-    Digest(Digest),
+    Digest(KeyDigest),
     /// The key with this id.
     Id(Arc<str>),
 }
@@ -111,7 +113,7 @@ impl Directory {
     pub fn find(&self, catalog: &Catalog, client: Client<'_>, now: impl Fn() -> Micros) -> Found {
         match client {
             Client::Secret(secret) => {
-                let digest = digest(secret);
+                let digest = digest_key(secret);
                 if let Some(key) = catalog.key_by_digest(&digest) {
                     return Found::Key(Arc::clone(key));
                 }
@@ -130,7 +132,7 @@ impl Directory {
             }
             Client::Id(id) => match catalog.key_by_id(id).cloned().or_else(|| self.keys.get(id)) {
                 Some(key) => Found::Key(key),
-                None if !is_name(id) || self.strangers.get(id).is_some() => Found::Nobody,
+                None if !is_valid_name(id) || self.strangers.get(id).is_some() => Found::Nobody,
                 None => Found::Ask(Question::Id(id.into())),
             },
         }
@@ -155,7 +157,7 @@ impl Directory {
         let (digest, holder) = match question {
             Question::Id(id) => (None, Some(Holder { id, until: None })),
             Question::Digest(digest) => {
-                let entry = self.registry.get(&digest_path(&hex(&digest))).await?;
+                let entry = self.registry.get(&digest_path(&encode_hex(&digest))).await?;
                 (Some(digest), entry.as_deref().map(Holder::read))
             }
         };
@@ -178,7 +180,7 @@ impl Directory {
     fn remember(
         &self,
         revision: u64,
-        digest: Option<Digest>,
+        digest: Option<KeyDigest>,
         holder: Option<Holder>,
         key: Option<&Arc<ApiKey>>,
     ) {
@@ -216,7 +218,7 @@ impl Directory {
     pub(super) fn forget(&self, path: &str) {
         if let Some(id) = path.strip_prefix(&*key_path("")) {
             self.forget_id(id);
-        } else if let Some(digest) = path.strip_prefix(&*digest_path("")).and_then(unhex) {
+        } else if let Some(digest) = path.strip_prefix(&*digest_path("")).and_then(decode_hex) {
             self.forget_digest(&digest);
         }
     }
@@ -226,7 +228,7 @@ impl Directory {
         self.strangers.remove(id);
     }
 
-    fn forget_digest(&self, digest: &Digest) {
+    fn forget_digest(&self, digest: &KeyDigest) {
         self.ids.remove(digest);
         self.guesses.remove(digest);
     }
@@ -252,10 +254,10 @@ mod tests {
         for _ in 0..3 {
             for _ in 0..QUESTIONS {
                 guess += 1;
-                let question = Question::Digest(digest(&guess.to_string()));
+                let question = Question::Digest(digest_key(&guess.to_string()));
                 assert!(matches!(directory.ask(question, || Micros::new(0)).await, Ok(None)));
             }
-            let question = Question::Digest(digest("one more"));
+            let question = Question::Digest(digest_key("one more"));
             let refused = directory.ask(question, || Micros::new(0)).await;
             assert!(matches!(refused, Err(Error::Overloaded)));
             directory.allow_questions();
@@ -270,19 +272,19 @@ mod tests {
         let asked = |secret| directory.find(&catalog, Client::Secret(secret), || Micros::new(9));
         let holder = |until| Some(Holder { id: "k".into(), until });
         directory.begin(7);
-        directory.remember(7, Some(digest("new")), holder(None), Some(&key));
+        directory.remember(7, Some(digest_key("new")), holder(None), Some(&key));
         assert!(matches!(asked("new"), Found::Key(_)));
-        directory.remember(7, Some(digest("late")), holder(Some(Micros::new(10))), Some(&key));
+        directory.remember(7, Some(digest_key("late")), holder(Some(Micros::new(10))), Some(&key));
         assert!(matches!(asked("late"), Found::Key(_)));
-        directory.remember(7, Some(digest("over")), holder(Some(Micros::new(9))), Some(&key));
+        directory.remember(7, Some(digest_key("over")), holder(Some(Micros::new(9))), Some(&key));
         assert!(matches!(asked("over"), Found::Nobody));
-        directory.remember(7, Some(digest("guess")), None, None);
+        directory.remember(7, Some(digest_key("guess")), None, None);
         assert!(matches!(asked("guess"), Found::Nobody));
         directory.forget_all();
         directory.begin(8);
-        directory.remember(7, Some(digest("old")), holder(None), Some(&key));
+        directory.remember(7, Some(digest_key("old")), holder(None), Some(&key));
         assert!(matches!(asked("old"), Found::Ask(_)));
-        directory.remember(7, Some(digest("guess")), None, None);
+        directory.remember(7, Some(digest_key("guess")), None, None);
         assert!(matches!(asked("guess"), Found::Ask(_)));
         let by_id = || directory.find(&catalog, Client::Id("late"), || Micros::new(9));
         directory.remember(7, None, Some(Holder { id: "late".into(), until: None }), None);

@@ -98,7 +98,7 @@ impl LiveDomains {
         let result = match read(&self.path) {
             Ok(domains) => {
                 tell(&domains);
-                domains.take_labels(&self.domains());
+                domains.inherit_labels(&self.domains());
                 self.current.store(Arc::new(domains));
                 "ok"
             }

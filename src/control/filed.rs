@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{Editor, KeyRecord, PLAN_MEMBERS};
-use crate::catalog::{ApiKey, Filed};
+use crate::catalog::{ApiKey, FileOwned};
 use crate::limit::Rate;
 
 impl Editor {
@@ -42,7 +42,7 @@ impl Editor {
     /// The keys of the catalog file that are asked for, as they are shown.
     pub(super) fn filed_keys(&self, wanted: impl Fn(&ApiKey) -> bool) -> Vec<KeyRecord> {
         let Some(catalog) = self.live.filed() else { return Vec::new() };
-        let overrides = &catalog.filed().overrides;
+        let overrides = &catalog.file_owned().overrides;
         let keys = catalog.keys().filter(|key| wanted(key));
         keys.filter_map(|key| key_of(key, overrides.get(&*key.id))).collect()
     }
@@ -50,7 +50,7 @@ impl Editor {
     /// The key of the catalog file with this id, as it is shown.
     pub(super) fn filed_key(&self, id: &str) -> Option<KeyRecord> {
         let catalog = self.live.filed()?;
-        key_of(catalog.key_by_id(id)?, catalog.filed().overrides.get(id))
+        key_of(catalog.key_by_id(id)?, catalog.file_owned().overrides.get(id))
     }
 
     /// A page of the API's keys with those of the file among them; of equal ids the file's counts.
@@ -69,8 +69,8 @@ impl Editor {
     }
 
     /// What is told of the file's entries; of none where there is no file.
-    pub(super) fn told<T: Default>(&self, tell: impl Fn(&Filed) -> T) -> T {
-        self.live.filed().map_or_else(T::default, |catalog| tell(catalog.filed()))
+    pub(super) fn told<T: Default>(&self, tell: impl Fn(&FileOwned) -> T) -> T {
+        self.live.filed().map_or_else(T::default, |catalog| tell(catalog.file_owned()))
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::api_key::{KeyRecord, WantedKey};
 use super::keys::taken;
 use super::{Editor, Error};
-use crate::catalog::{Catalog, digest, hex};
+use crate::catalog::{Catalog, digest_key, encode_hex};
 
 /// Keys that one commit makes: no more than its note can name.
 const TOGETHER: usize = 25;
@@ -40,7 +40,7 @@ impl Editor {
     pub async fn import(&self, csv: &[u8], fail_on_warnings: bool) -> Result<Imported, Error> {
         self.sync.look().await?;
         let (rows, mut warnings) = read(csv, &self.live.catalog())?;
-        let known = self.ids_of(rows.iter().map(|row| digest(&row.value))).await?;
+        let known = self.ids_of(rows.iter().map(|row| digest_key(&row.value))).await?;
         let mut usable = Vec::with_capacity(rows.len());
         for (row, known) in rows.into_iter().zip(known) {
             match self.objection(&row, known.as_deref()).await? {
@@ -71,7 +71,7 @@ impl Editor {
 
     /// Why a line cannot be imported beside what there is, where a key may have its value.
     async fn objection(&self, row: &Row, known: Option<&str>) -> Result<Option<String>, Error> {
-        if let Some(key) = self.live.catalog().key_by_digest(&digest(&row.value)) {
+        if let Some(key) = self.live.catalog().key_by_digest(&digest_key(&row.value)) {
             return Ok(Some(Error::filed("API key", &key.id).to_string()));
         }
         let Some(id) = known else { return Ok(None) };
@@ -97,12 +97,12 @@ impl Editor {
     /// Makes the key, or changes the one that has this value.
     async fn import_key(&self, row: &Row) -> Result<String, Error> {
         let Row { value, wanted, plans, .. } = row;
-        let Some(id) = self.id_of(digest(value)).await? else {
+        let Some(id) = self.id_of(digest_key(value)).await? else {
             let ((record, _), changes) = self.new_key(wanted.clone(), plans.clone())?;
             let made = self.commit_one_of_many(&changes).await?;
             return if made { Ok(record.id) } else { Err(taken()) };
         };
-        let sha256 = hex(&digest(value));
+        let sha256 = encode_hex(&digest_key(value));
         let change = |record: &mut KeyRecord| {
             record.become_as(wanted);
             // It may be the value before.
@@ -188,8 +188,7 @@ fn row(
         return Err(format!("there is no usage plan {unknown}"));
     }
     for (place, plan) in plans.iter().enumerate() {
-        if let Some(other) =
-            plans[..place].iter().find(|other| catalog.exclude_each_other(plan, other))
+        if let Some(other) = plans[..place].iter().find(|other| catalog.plans_conflict(plan, other))
         {
             return Err(format!("the usage plans {other} and {plan} serve the same stage"));
         }

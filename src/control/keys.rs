@@ -9,7 +9,7 @@ use super::rotate::holder;
 use super::{Error, Overrides};
 use std::sync::Arc;
 
-use crate::catalog::{ApiKey, Digest, digest, hex};
+use crate::catalog::{ApiKey, KeyDigest, digest_key, encode_hex};
 use crate::store::Change;
 
 /// The entry of a key.
@@ -81,16 +81,16 @@ impl Editor {
     }
 
     /// The id of the key whose value has this digest.
-    pub(super) async fn id_of(&self, digest: Digest) -> Result<Option<String>, Error> {
+    pub(super) async fn id_of(&self, digest: KeyDigest) -> Result<Option<String>, Error> {
         Ok(self.ids_of(std::iter::once(digest)).await?.into_iter().flatten().next())
     }
 
     /// The ids of the keys whose values have these digests.
     pub(super) async fn ids_of(
         &self,
-        digests: impl Iterator<Item = Digest>,
+        digests: impl Iterator<Item = KeyDigest>,
     ) -> Result<Vec<Option<String>>, Error> {
-        let paths: Vec<String> = digests.map(|digest| digest_path(&hex(&digest))).collect();
+        let paths: Vec<String> = digests.map(|digest| digest_path(&encode_hex(&digest))).collect();
         let entries = self.registry.get_all(&paths).await?.into_iter();
         Ok(entries.map(|entry| entry.map(|entry| holder(&entry).0.to_owned())).collect())
     }
@@ -115,7 +115,8 @@ impl Editor {
         record.plans = plans;
         record.sealed = self.seal.seal(&record.id, &value);
         let file = self.live.catalog();
-        if file.key_by_digest(&digest(&value)).is_some() || file.key_by_id(&record.id).is_some() {
+        if file.key_by_digest(&digest_key(&value)).is_some() || file.key_by_id(&record.id).is_some()
+        {
             return Err(taken());
         }
         let by_digest = digest_path(&record.sha256);
@@ -257,7 +258,7 @@ impl Editor {
         if !catalog.has_plan(plan) {
             return Err(Error::no("Usage Plan"));
         }
-        match record.plans.iter().find(|other| catalog.exclude_each_other(plan, other)) {
+        match record.plans.iter().find(|other| catalog.plans_conflict(plan, other)) {
             None => Ok(()),
             Some(other) => Err(Error::Conflict(format!(
                 "{} cannot be added: the usage plan {other} serves the same stage",

@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 use serde_json::Value;
 
 use super::{Document, Error};
-use crate::catalog::{Catalog, Counters, Invalid};
+use crate::catalog::{Catalog, CounterPlacement, ValidationError};
 use crate::telemetry::Metrics;
 use crate::time::{Clock as _, SystemClock};
 use crate::watch::{Stamp, stamp, watch};
@@ -25,7 +25,7 @@ pub struct Live {
     file: Option<PathBuf>,
     /// The file as it was when it was first read.
     used: Option<Stamp>,
-    counters: Counters,
+    counters: CounterPlacement,
     sources: Mutex<Sources>,
     metrics: Arc<Metrics>,
 }
@@ -51,17 +51,17 @@ pub enum Unusable {
     Unreadable(PathBuf, #[source] std::io::Error),
     /// What it says makes no catalog.
     #[error("{0}")]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] ValidationError),
 }
 
 /// Reads and checks a catalog file, for a store that keeps `counters` like this.
 ///
 /// # Errors
 /// Where it cannot be read, or says something that cannot be.
-pub fn read(path: &Path, counters: Counters) -> Result<Catalog, Unusable> {
+pub fn read(path: &Path, counters: CounterPlacement) -> Result<Catalog, Unusable> {
     let origin = path.display().to_string();
     let catalog = Catalog::parse(&text_of(path)?, &origin)?;
-    catalog.fit(counters, &origin)?;
+    catalog.check_placement(counters, &origin)?;
     Ok(catalog)
 }
 
@@ -70,7 +70,11 @@ fn text_of(path: &Path) -> Result<String, Unusable> {
 }
 
 impl Sources {
-    fn compose(&self, file: Option<&Path>, counters: Counters) -> Result<Catalog, Invalid> {
+    fn compose(
+        &self,
+        file: Option<&Path>,
+        counters: CounterPlacement,
+    ) -> Result<Catalog, ValidationError> {
         let origin = match file {
             // The API's come behind the file's, and are counted on from there.
             Some(file) if self.declared.is_some() => {
@@ -88,7 +92,7 @@ impl Sources {
                 Catalog::compose(text, &origin, declared.as_ref())?
             }
         };
-        catalog.fit(counters, &origin)?;
+        catalog.check_placement(counters, &origin)?;
         Ok(catalog)
     }
 }
@@ -101,7 +105,7 @@ impl Live {
     /// Where the file cannot be used: a service does not start on half a catalog.
     pub fn load(
         file: Option<PathBuf>,
-        counters: Counters,
+        counters: CounterPlacement,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Unusable> {
         let used = file.as_deref().and_then(stamp);
@@ -181,11 +185,11 @@ impl Live {
         let declared = Some(document.declare()?);
         let candidate = Sources { declared, ..self.sources().clone() };
         let refused = candidate.compose(self.file.as_deref(), self.counters).err();
-        refused.map_or(Ok(()), |invalid| Err(Error::BadRequest(invalid.faults().join("; "))))
+        refused.map_or(Ok(()), |invalid| Err(Error::BadRequest(invalid.errors().join("; "))))
     }
 
     /// Uses another text of the file, or changes nothing.
-    fn read_again(&self, text: String) -> Result<(), Invalid> {
+    fn read_again(&self, text: String) -> Result<(), ValidationError> {
         let mut sources = self.sources();
         let candidate = Sources { text: Some(text), ..sources.clone() };
         let catalog = candidate.compose(self.file.as_deref(), self.counters)?;

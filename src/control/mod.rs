@@ -106,7 +106,7 @@ fn fresh_id(length: usize) -> String {
 /// The id of a new resource: made, or chosen by the tag `_custom_id_`.
 fn new_id(tags: &BTreeMap<String, String>) -> Result<String, Error> {
     let Some(id) = tags.get("_custom_id_") else { return Ok(fresh_id(10)) };
-    if !crate::catalog::is_name(id) {
+    if !crate::catalog::is_valid_name(id) {
         let why = "an id has 1 to 64 of the characters A-Z a-z 0-9 . _ -";
         return Err(Error::BadRequest(format!("tags._custom_id_: {why}")));
     }

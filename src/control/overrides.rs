@@ -63,8 +63,8 @@ impl Overrides {
     ///
     /// # Errors
     /// Where they say what cannot be.
-    pub(super) fn in_use(&self) -> Result<catalog::Overrides, Error> {
-        let overrides = catalog::Overrides::from_json(&self.declare()?);
+    pub(super) fn in_use(&self) -> Result<catalog::LimitOverrides, Error> {
+        let overrides = catalog::LimitOverrides::from_json(&self.declare()?);
         overrides.map_err(|faults| Error::BadRequest(faults.join("; ")))
     }
 
@@ -132,9 +132,9 @@ impl Editor {
         self.sync.look().await?;
         let new: Vec<&str> = new.collect();
         let overrides = record.overrides().in_use()?;
-        let misfits = overrides.misfits(&self.live.catalog()).into_iter();
-        let misfits = misfits.filter(|(plan, _)| new.contains(plan));
-        let faults: Vec<String> = misfits.flat_map(|(_, faults)| faults).collect();
+        let mismatches = overrides.mismatches(&self.live.catalog()).into_iter();
+        let mismatches = mismatches.filter(|(plan, _)| new.contains(plan));
+        let faults: Vec<String> = mismatches.flat_map(|(_, faults)| faults).collect();
         if faults.is_empty() { Ok(()) } else { Err(Error::BadRequest(faults.join("; "))) }
     }
 
@@ -144,8 +144,8 @@ impl Editor {
     pub fn ignored(&self, record: &KeyRecord) -> Vec<String> {
         // What the registry holds was sound when it was written; where it is not, checks say so.
         let overrides = record.overrides().in_use().unwrap_or_default();
-        let misfits = overrides.misfits(&self.live.catalog());
-        misfits.into_iter().flat_map(|(_, faults)| faults).collect()
+        let mismatches = overrides.mismatches(&self.live.catalog());
+        mismatches.into_iter().flat_map(|(_, faults)| faults).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use super::api_key::sound_value;
 use super::editor::{Editor, TRIES, too_busy};
 use super::keys::{digest_path, gone, key_path, text};
 use super::{Error, KeyRecord, fresh_id, now};
-use crate::catalog::{digest, hex};
+use crate::catalog::{digest_key, encode_hex};
 use crate::store::Change;
 
 /// The longest overlap in seconds: a year.
@@ -70,11 +70,11 @@ impl Editor {
         }
         let value = value.filter(|value| !value.is_empty()).unwrap_or_else(|| fresh_id(40));
         sound_value(&value)?;
-        let sha256 = hex(&digest(&value));
+        let sha256 = encode_hex(&digest_key(&value));
         for _ in 0..TRIES {
             let (was, mut record) = self.read_key(id).await?;
-            let known = self.live.catalog().key_by_digest(&digest(&value)).is_some();
-            if known || self.id_of(digest(&value)).await?.is_some() {
+            let known = self.live.catalog().key_by_digest(&digest_key(&value)).is_some();
+            if known || self.id_of(digest_key(&value)).await?.is_some() {
                 return Err(Error::Conflict("API Key already exists".into()));
             }
             let old = Retiring { sha256: record.sha256, until: now() + overlap_seconds };

@@ -157,7 +157,7 @@ impl Ledger {
 
     /// The plan's limits as they are for a key, as this node knows them now.
     fn limits(&self, plan: &str, key: &ApiKey) -> Result<Vec<Arc<Limit>>, Error> {
-        let limits = self.editor.live.catalog().limits_of(plan, key);
+        let limits = self.editor.live.catalog().plan_limits_for_key(plan, key);
         limits.map(|limits| limits.to_vec()).ok_or_else(|| Error::no("Usage Plan"))
     }
 
@@ -181,7 +181,7 @@ impl Ledger {
         let mut ids: Vec<String> =
             links.iter().map(|(path, _)| linked_key(path).to_owned()).collect();
         let catalog = self.editor.live.catalog();
-        let filed = catalog.keys_on(plan).map(|key| &*key.id);
+        let filed = catalog.keys_on_plan(plan).map(|key| &*key.id);
         ids.extend(filed.filter(|id| after.is_none_or(|after| *id > after)).map(str::to_owned));
         ids.sort_unstable();
         ids.dedup();

@@ -31,7 +31,7 @@ impl Engine {
         if let Some(decision) = memo.and_then(|memo| memo.lookup(charges)) {
             return Ok(decision);
         }
-        let in_flight = self.parts.metrics.begin(1);
+        let in_flight = self.parts.metrics.start_checks(1);
         // The store's deadline stays its own: those who share a call are not made to hurry.
         let answer = self.parts.store.judge(charges, started + self.parts.deadline);
         let answer = if client_timeout < self.parts.deadline {
@@ -44,7 +44,7 @@ impl Engine {
             Ok(answer) => Ok(self.apply_verdict(charges, &answer)),
             Err(error) => Err(self.decide_by_fallback(charges, policy, &error)),
         };
-        self.parts.metrics.took(started.elapsed());
+        self.parts.metrics.record_duration(started.elapsed());
         result
     }
 

@@ -9,7 +9,7 @@ use super::decision::{Decision, DecisionStatus};
 use crate::catalog::OnStoreFailure;
 use crate::limit::{Charge, Charges, Limit};
 use crate::store::{Memory, Redis};
-use crate::telemetry::Outcome;
+use crate::telemetry::DecisionOutcome;
 
 /// What decides where the store does not.
 pub struct Fallback {
@@ -24,7 +24,7 @@ pub struct FallbackDecision {
     /// The limit that refused.
     pub limit: Option<Arc<str>>,
     /// What to count.
-    pub outcome: Outcome,
+    pub outcome: DecisionOutcome,
 }
 
 impl Fallback {
@@ -39,10 +39,10 @@ impl Fallback {
         let enforced = charges.iter().any(|charge| !charge.limit.shadow());
         match policy {
             OnStoreFailure::Closed if enforced => {
-                fallback_decision(DecisionStatus::Unavailable, Outcome::FailedClosed)
+                fallback_decision(DecisionStatus::Unavailable, DecisionOutcome::FailedClosed)
             }
             OnStoreFailure::Local if enforced => self.decide_locally(charges),
-            _ => fallback_decision(DecisionStatus::Allowed, Outcome::FailedOpen),
+            _ => fallback_decision(DecisionStatus::Allowed, DecisionOutcome::FailedOpen),
         }
     }
 
@@ -60,13 +60,14 @@ impl Fallback {
             share.never_fits() && !whole.never_fits() && whole.limit.refuses_alone()
         };
         if let Some((charge, _)) = shares.iter().zip(charges()).find(exceeds_share) {
-            let closed = fallback_decision(DecisionStatus::Unavailable, Outcome::FailedClosed);
+            let closed =
+                fallback_decision(DecisionStatus::Unavailable, DecisionOutcome::FailedClosed);
             return closed.with_violated_limit(&charge.limit);
         }
         let answer = self.shares.judge(&shares);
         let local = Decision::from_verdict(&shares, &answer.verdict, super::DecidedBy::Fallback);
         let Some(limit) = local.violated_limit() else {
-            return fallback_decision(DecisionStatus::Allowed, Outcome::LocalAllowed);
+            return fallback_decision(DecisionStatus::Allowed, DecisionOutcome::LocalAllowed);
         };
         let decision = Decision::without_limits(
             DecisionStatus::Refused,
@@ -76,12 +77,12 @@ impl Fallback {
         FallbackDecision {
             decision,
             limit: Some(Arc::clone(limit.label())),
-            outcome: Outcome::LocalRefused,
+            outcome: DecisionOutcome::LocalRefused,
         }
     }
 }
 
-fn fallback_decision(status: DecisionStatus, outcome: Outcome) -> FallbackDecision {
+fn fallback_decision(status: DecisionStatus, outcome: DecisionOutcome) -> FallbackDecision {
     let decision = Decision::without_limits(status, None, crate::time::Micros::ZERO);
     FallbackDecision { decision, limit: None, outcome }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Engine;
-use crate::catalog::{ApiKey, Refusal};
+use crate::catalog::{ApiKey, CheckError};
 use crate::control::{Client, Found, Question};
 use crate::store::Error;
 
@@ -17,8 +17,8 @@ impl Engine {
     }
 
     /// Why a check is refused: nobody knows that before there is a catalog.
-    pub(super) fn refusal_or_unready(&self, refusal: Refusal) -> Refusal {
-        if self.is_ready() { refusal } else { Refusal::Unready }
+    pub(super) fn refusal_or_unready(&self, refusal: CheckError) -> CheckError {
+        if self.is_ready() { refusal } else { CheckError::NotReady }
     }
 
     /// Who a client is. A key that cannot be looked up is nobody's to let pass.
@@ -26,7 +26,7 @@ impl Engine {
         &self,
         client: Option<Client<'_>>,
         started: Instant,
-    ) -> Result<Option<Arc<ApiKey>>, Refusal> {
+    ) -> Result<Option<Arc<ApiKey>>, CheckError> {
         let Some(client) = client else { return Ok(None) };
         let now = || self.parts.store.now();
         let found = self.parts.directory.find(&self.parts.live.catalog(), client, now);
@@ -36,7 +36,7 @@ impl Engine {
             // Apart, so that the futures of checks whose keys are known stay small.
             Found::Ask(question) => Box::pin(self.look_up_key(question, started)).await?,
         };
-        let unknown = || Refusal::Forbidden { detail: "the API key is unknown".into() };
+        let unknown = || CheckError::Forbidden { detail: "the API key is unknown".into() };
         key.map(Some).ok_or_else(|| self.refusal_or_unready(unknown()))
     }
 
@@ -44,12 +44,12 @@ impl Engine {
         &self,
         question: Question,
         started: Instant,
-    ) -> Result<Option<Arc<ApiKey>>, Refusal> {
+    ) -> Result<Option<Arc<ApiKey>>, CheckError> {
         let answer = self.parts.directory.ask(question, || self.parts.store.now());
         let answer = tokio::time::timeout_at(started + self.parts.deadline, answer).await;
         answer.unwrap_or(Err(Error::Timeout)).map_err(|error| {
             tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");
-            Refusal::Unidentified
+            CheckError::LookupUnavailable
         })
     }
 }

@@ -17,11 +17,11 @@ use arc_swap::Guard;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::catalog::{ApiKey, Ask, Catalog, Met, OnStoreFailure, Refusal};
+use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, OnStoreFailure, ResolvedLimits};
 use crate::control::{Client, Directory, Live};
 use crate::limit::Charges;
 use crate::store::{Answer, Error, MAX_CHARGES, Store};
-use crate::telemetry::{Outcome, WorkerMetrics};
+use crate::telemetry::{DecisionOutcome, WorkerMetrics};
 use crate::webhook::Thresholds;
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use denial_memo::DenialMemo;
@@ -100,31 +100,31 @@ impl Engine {
     pub async fn check(
         &self,
         client: Option<Client<'_>>,
-        request: &Ask<'_>,
-    ) -> Result<Decision, Refusal> {
+        request: &CheckRequest<'_>,
+    ) -> Result<Decision, CheckError> {
         let started = Instant::now();
         let key = self.identify(client, started).await?;
         let (context, charges) = match self.prepare(key, request)? {
             Prepared::Judge(context, charges) => (context, charges),
             Prepared::Decided(decision) => {
-                self.parts.metrics.took(started.elapsed());
+                self.parts.metrics.record_duration(started.elapsed());
                 return Ok(decision);
             }
         };
-        let in_flight = self.parts.metrics.begin(1);
+        let in_flight = self.parts.metrics.start_checks(1);
         let answer = self.parts.store.judge(&charges, started + self.parts.deadline).await;
         drop(in_flight);
         let decision = self.conclude(context, &charges, answer);
-        self.parts.metrics.took(started.elapsed());
+        self.parts.metrics.record_duration(started.elapsed());
         Ok(decision)
     }
 
     /// Decides many checks, each on its own; they reach the store together.
     ///
     /// What could not even be read as a check keeps its error and its place.
-    pub async fn check_all<'a, E: From<Refusal>>(
+    pub async fn check_all<'a, E: From<CheckError>>(
         &self,
-        requests: impl ExactSizeIterator<Item = Result<(Option<Client<'a>>, Ask<'a>), E>>,
+        requests: impl ExactSizeIterator<Item = Result<(Option<Client<'a>>, CheckRequest<'a>), E>>,
     ) -> Vec<Result<Decision, E>> {
         let started = Instant::now();
         let requests: Vec<_> = requests.collect();
@@ -145,7 +145,7 @@ impl Engine {
                 }
             });
         }
-        let in_flight = self.parts.metrics.begin(checks.len());
+        let in_flight = self.parts.metrics.start_checks(checks.len());
         let answers = self.parts.store.judge_all(&checks, started + self.parts.deadline).await;
         drop(in_flight);
         for (((index, context), charges), answer) in pending.into_iter().zip(&checks).zip(answers) {
@@ -153,29 +153,33 @@ impl Engine {
         }
         let elapsed = started.elapsed();
         for _ in &results {
-            self.parts.metrics.took(elapsed);
+            self.parts.metrics.record_duration(elapsed);
         }
         results.into_iter().flatten().collect()
     }
 
-    fn prepare(&self, key: Option<Arc<ApiKey>>, request: &Ask<'_>) -> Result<Prepared, Refusal> {
+    fn prepare(
+        &self,
+        key: Option<Arc<ApiKey>>,
+        request: &CheckRequest<'_>,
+    ) -> Result<Prepared, CheckError> {
         let catalog = self.parts.live.catalog();
-        let resolved = catalog.meet(request, key.as_ref(), self.parts.store.now());
-        let Met { charges, plan, label, on_store_failure } =
+        let resolved = catalog.resolve(request, key.as_ref(), self.parts.store.now());
+        let ResolvedLimits { charges, plan, label, on_store_failure } =
             resolved.map_err(|refusal| self.refusal_or_unready(refusal))?;
         if charges.len() > MAX_CHARGES {
             let detail =
                 format!("these are {} limits, and one check can have {MAX_CHARGES}", charges.len());
-            return Err(Refusal::Invalid { field: "policies".into(), detail });
+            return Err(CheckError::Invalid { field: "policies".into(), detail });
         }
         if let Some((one, other)) = self.parts.store.unjudgeable(&charges) {
-            return Err(Refusal::apart(one, other));
+            return Err(CheckError::cross_subject(one, other));
         }
         let context = PlanContext { key, plan, label, on_store_failure };
         let never_fitting =
             charges.iter().find(|charge| charge.never_fits() && !charge.limit.shadow());
         if let Some(charge) = never_fitting {
-            self.count(&context, Some(charge.limit.label()), Outcome::TooLarge);
+            self.count(&context, Some(charge.limit.label()), DecisionOutcome::TooLarge);
             let violated = Arc::clone(charge.limit.name());
             let by = DecidedBy::from_store(&self.parts.store);
             return Ok(Prepared::Decided(Decision::too_large(
@@ -189,7 +193,7 @@ impl Engine {
             self.count(
                 &context,
                 decision.violated_limit().map(|limit| limit.label()),
-                Outcome::Refused,
+                DecisionOutcome::Refused,
             );
             decision.set_key_and_plan(context.key, context.plan);
             return Ok(Prepared::Decided(decision));
@@ -214,11 +218,11 @@ impl Engine {
         for outcome in
             decision.limits.iter().filter(|outcome| outcome.limit.shadow() && !outcome.status.fits)
         {
-            self.count(&context, Some(outcome.limit.label()), Outcome::ShadowRefused);
+            self.count(&context, Some(outcome.limit.label()), DecisionOutcome::ShadowRefused);
         }
         match decision.violated_limit() {
-            None => self.count(&context, None, Outcome::Allowed),
-            Some(limit) => self.count(&context, Some(limit.label()), Outcome::Refused),
+            None => self.count(&context, None, DecisionOutcome::Allowed),
+            Some(limit) => self.count(&context, Some(limit.label()), DecisionOutcome::Refused),
         }
         decision.set_key_and_plan(context.key, context.plan);
         decision
@@ -260,10 +264,10 @@ impl Engine {
         decision
     }
 
-    fn count(&self, context: &PlanContext, limit: Option<&Arc<str>>, outcome: Outcome) {
+    fn count(&self, context: &PlanContext, limit: Option<&Arc<str>>, outcome: DecisionOutcome) {
         // Always there: nobody is judged without a plan or a policy.
         if let Some(label) = &context.label {
-            self.parts.metrics.decided(label, limit, outcome);
+            self.parts.metrics.record_decision(label, limit, outcome);
         }
     }
 }

@@ -11,14 +11,16 @@ use tonic::Status;
 use super::proto::rate_limit_response::rate_limit::Unit;
 use super::proto::rate_limit_response::{self, RateLimit};
 use super::proto::{RateLimitDescriptor, RateLimitRequest};
-use crate::catalog::envoy::{Domain, Domains, Entry, Matched, Rule, TimeUnit};
+use crate::catalog::envoy::{
+    DescriptorEntry, DescriptorRule, Domains, EnvoyDomain, MatchedRule, TimeUnit,
+};
 use crate::limit::{Charge, Charges, Limit, MAX_COST, Subject};
 use crate::store::MAX_CHARGES;
 
 /// A request, read.
 pub(super) struct ResolvedRequest<'d> {
     /// Where it is counted; absent where the domain is unknown.
-    pub(super) domain: Option<&'d Domain>,
+    pub(super) domain: Option<&'d EnvoyDomain>,
     /// One for each of the request's descriptors, in their order.
     pub(super) descriptors: Vec<DescriptorLimit<'d>>,
     /// Every counter that the descriptors meet, once.
@@ -44,7 +46,7 @@ pub(super) struct LimitedDescriptor<'d> {
     /// What Envoy is told of it.
     pub(super) current_limit: RateLimit,
     /// Its rule; absent where the request brought the limit along.
-    pub(super) rule: Option<&'d Rule>,
+    pub(super) rule: Option<&'d DescriptorRule>,
     /// What metrics call it.
     pub(super) label: Arc<str>,
 }
@@ -106,7 +108,7 @@ fn descriptor_hits(
 /// The limit that a descriptor meets, before others replace it.
 enum MatchedDescriptor<'d> {
     /// One of the configuration.
-    Configured(Matched<'d>),
+    Configured(MatchedRule<'d>),
     /// The one that the request brought along.
     InRequest { limit: Arc<Limit>, subject: Subject, current_limit: RateLimit, label: Arc<str> },
 }
@@ -114,18 +116,18 @@ enum MatchedDescriptor<'d> {
 impl<'d> MatchedDescriptor<'d> {
     fn resolve(
         domains: &Domains,
-        domain: &'d Domain,
+        domain: &'d EnvoyDomain,
         descriptor: &RateLimitDescriptor,
     ) -> Result<Option<Self>, String> {
-        let entries: SmallVec<[Entry<'_>; 4]> =
+        let entries: SmallVec<[DescriptorEntry<'_>; 4]> =
             descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect();
         let Some(own) = &descriptor.limit else {
-            return Ok(domain.find(&entries).map(Self::Configured));
+            return Ok(domain.match_descriptor(&entries).map(Self::Configured));
         };
         let limit = time_unit(own.unit)
             .and_then(|unit| {
-                let rule = domain.find(&entries).map(|matched| matched.rule);
-                domains.brought_along(own.requests_per_unit, unit, rule)
+                let rule = domain.match_descriptor(&entries).map(|matched| matched.rule);
+                domains.override_limit(own.requests_per_unit, unit, rule)
             })
             .ok_or("limit.unit must be SECOND, MINUTE, HOUR, DAY, WEEK, MONTH or YEAR")?;
         let (requests_per_unit, unit) = (own.requests_per_unit, own.unit);
@@ -140,7 +142,7 @@ impl<'d> MatchedDescriptor<'d> {
     }
 
     fn is_replaced(&self, replaced: &HashSet<&str>) -> bool {
-        let Self::Configured(Matched { rule, .. }) = self else { return false };
+        let Self::Configured(MatchedRule { rule, .. }) = self else { return false };
         rule.limit.is_some() && !rule.name.is_empty() && replaced.contains(&*rule.name)
     }
 }
@@ -163,7 +165,7 @@ impl<'d> ResolvedRequest<'d> {
             Some(MatchedDescriptor::InRequest { limit, subject, current_limit, label }) => {
                 (limit, subject, current_limit, None, label)
             }
-            Some(MatchedDescriptor::Configured(Matched { rule, subject, label })) => {
+            Some(MatchedDescriptor::Configured(MatchedRule { rule, subject, label })) => {
                 let Some(limit) = &rule.limit else { return Ok(DescriptorLimit::Unlimited) };
                 (Arc::clone(limit), subject, current_limit(rule), Some(rule), label)
             }
@@ -201,7 +203,7 @@ impl<'d> ResolvedRequest<'d> {
 }
 
 /// A rule as Envoy is told of it.
-fn current_limit(rule: &Rule) -> RateLimit {
+fn current_limit(rule: &DescriptorRule) -> RateLimit {
     let unit = match rule.unit {
         TimeUnit::Second => Unit::Second,
         TimeUnit::Minute => Unit::Minute,

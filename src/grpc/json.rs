@@ -18,7 +18,7 @@ pub(super) async fn json(State(envoy): State<Arc<EnvoyService>>, request: Reques
         Ok(request) => respond(&envoy, &request).await,
         Err(problem) => problem.into_response(),
     };
-    envoy.state.metrics.answered("json", response.status().as_u16());
+    envoy.state.metrics.record_response("json", response.status().as_u16());
     response
 }
 

@@ -12,7 +12,7 @@ use super::proto::rate_limit_service_server::RateLimitService;
 use super::proto::{RateLimitRequest, RateLimitResponse};
 use super::timeout::grpc_timeout;
 use super::{EnvoyService, descriptors, response};
-use crate::telemetry::Outcome;
+use crate::telemetry::DecisionOutcome;
 
 #[tonic::async_trait]
 impl RateLimitService for EnvoyService {
@@ -26,7 +26,9 @@ impl RateLimitService for EnvoyService {
             Err(status) => Err(status),
         };
         let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        self.state.metrics.answered("grpc", u16::try_from(i32::from(code)).unwrap_or_default());
+        self.state
+            .metrics
+            .record_response("grpc", u16::try_from(i32::from(code)).unwrap_or_default());
         result.map(Response::new)
     }
 }
@@ -38,7 +40,7 @@ impl EnvoyService {
             let (scheme, sent) = sent.as_bytes().split_at_checked(7)?;
             scheme.eq_ignore_ascii_case(b"bearer ").then_some(sent)
         });
-        if sent.is_some_and(|sent| token.is(sent)) {
+        if sent.is_some_and(|sent| token.accepts(sent)) {
             return Ok(());
         }
         let why = "send the metadata `authorization: Bearer …` with the token of --check-token";
@@ -74,9 +76,9 @@ impl EnvoyService {
             }
             Err(fallback) => {
                 let (limit, outcome) = (fallback.limit.as_ref(), fallback.outcome);
-                self.state.metrics.decided(domain.label(), limit, outcome);
+                self.state.metrics.record_decision(domain.label(), limit, outcome);
                 match outcome {
-                    Outcome::FailedClosed => {
+                    DecisionOutcome::FailedClosed => {
                         Err(Status::unavailable("the limits cannot be judged at the moment"))
                     }
                     _ => Ok(response::unjudged_response(&resolved, Some(&fallback.decision))),

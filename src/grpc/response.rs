@@ -7,7 +7,7 @@ use super::descriptors::{DescriptorLimit, LimitedDescriptor, ResolvedRequest};
 use super::proto::rate_limit_response::{Code, DescriptorStatus};
 use super::proto::{HeaderValue, RateLimitRequest, RateLimitResponse};
 use crate::engine::{Decision, DecisionStatus, LimitOutcome};
-use crate::telemetry::{Outcome, WorkerMetrics};
+use crate::telemetry::{DecisionOutcome, WorkerMetrics};
 use crate::time::Micros;
 
 /// What is told of a request that no limit concerns, or that the store could not judge: without
@@ -109,12 +109,12 @@ fn count(
     metrics: &WorkerMetrics,
 ) {
     let outcome = match () {
-        () if limit_outcome.status.fits => Outcome::Allowed,
-        () if limit_outcome.limit.shadow() => Outcome::ShadowRefused,
-        () => Outcome::Refused,
+        () if limit_outcome.status.fits => DecisionOutcome::Allowed,
+        () if limit_outcome.limit.shadow() => DecisionOutcome::ShadowRefused,
+        () => DecisionOutcome::Refused,
     };
     if let Some(domain) = resolved.domain {
-        metrics.decided(domain.label(), Some(&limited.label), outcome);
+        metrics.record_decision(domain.label(), Some(&limited.label), outcome);
     }
 }
 

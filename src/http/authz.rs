@@ -17,7 +17,7 @@ use smallvec::smallvec;
 use super::request::{MAX_KEY_BYTES, MAX_PATH_BYTES};
 use super::values::text_error;
 use super::{NodeState, Peer, Problem, WorkerState, check, count_response};
-use crate::catalog::{Ask, Cost, PolicyKey};
+use crate::catalog::{CheckRequest, Cost, PolicyKey};
 use crate::control::Client;
 use crate::engine::Decision;
 
@@ -72,7 +72,7 @@ async fn decide(
     let (method, path) = shared.forwarded_headers.names();
     let forwarded = |name| if trusted { single_header(headers, name) } else { Ok(None) };
     let (client, subject);
-    let mut check_request = Ask {
+    let mut check_request = CheckRequest {
         api: query.api.as_deref(),
         stage: query.stage.as_deref(),
         method: forwarded(method)?,
@@ -123,11 +123,11 @@ async fn decide(
 fn authenticate_gateway(shared: &NodeState, request: &Parts) -> Result<bool, AuthzError> {
     if let Some(token) = &shared.check_token {
         let sent = check::tollgate_token(&request.headers);
-        let valid = sent.is_some_and(|sent| token.is(sent));
+        let valid = sent.is_some_and(|sent| token.accepts(sent));
         return if valid { Ok(true) } else { Err(AuthzError::Gateway(Problem::unauthorized())) };
     }
     let peer = request.extensions.get::<Peer>();
-    Ok(peer.is_some_and(|&Peer(peer)| shared.trusted_peers.contain(peer)))
+    Ok(peer.is_some_and(|&Peer(peer)| shared.trusted_peers.contains(peer)))
 }
 
 fn missing_key(detail: impl Into<Cow<'static, str>>) -> AuthzError {

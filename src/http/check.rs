@@ -51,14 +51,14 @@ async fn decide(
 pub fn authenticate_caller(shared: &NodeState, request: &Request) -> Result<bool, Problem> {
     if let Some(token) = &shared.check_token {
         let sent = bearer_token(request.headers()).or_else(|| tollgate_token(request.headers()));
-        return if sent.is_some_and(|sent| token.is(sent)) {
+        return if sent.is_some_and(|sent| token.accepts(sent)) {
             Ok(true)
         } else {
             Err(Problem::unauthorized())
         };
     }
     let peer = request.extensions().get::<Peer>();
-    Ok(peer.is_some_and(|&Peer(peer)| shared.trusted_peers.contain(peer)))
+    Ok(peer.is_some_and(|&Peer(peer)| shared.trusted_peers.contains(peer)))
 }
 
 /// What stands behind `Authorization: Bearer`.

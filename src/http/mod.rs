@@ -28,8 +28,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 
 use crate::engine::Engine;
-use crate::settings::{ForwardedHeaders, Peers, Token};
-use crate::telemetry::{Metrics, Seldom, WorkerMetrics};
+use crate::settings::{BearerTokens, ForwardedHeaders, TrustedPeers};
+use crate::telemetry::{LogThrottle, Metrics, WorkerMetrics};
 pub use body::{BODY_TIMEOUT, read_body};
 pub use check::authenticate_caller;
 pub use listener::Listener;
@@ -49,15 +49,15 @@ pub struct WorkerState {
 /// What the handlers of all workers share.
 pub struct NodeState {
     /// What callers must send.
-    pub check_token: Option<Token>,
+    pub check_token: Option<BearerTokens>,
     /// Whose word is taken.
-    pub trusted_peers: Peers,
+    pub trusted_peers: TrustedPeers,
     /// Which headers carry the original request on `/authz`.
     pub forwarded_headers: ForwardedHeaders,
     /// Metrics of the node.
     pub metrics: Arc<Metrics>,
     /// When it was last logged that a gateway asks wrongly.
-    pub gateway_warning: Seldom,
+    pub gateway_warning: LogThrottle,
     /// Whether the node is on its way out.
     pub draining: AtomicBool,
 }
@@ -95,6 +95,6 @@ pub fn router(state: Arc<WorkerState>) -> Router {
 
 /// Counts an answer on its way out.
 fn count_response(state: &WorkerState, endpoint: &'static str, response: Response) -> Response {
-    state.metrics.answered(endpoint, response.status().as_u16());
+    state.metrics.record_response(endpoint, response.status().as_u16());
     response
 }

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::catalog::Refusal;
+use crate::catalog::CheckError;
 
 /// A request that cannot be decided.
 #[derive(Clone, Debug, Serialize)]
@@ -134,13 +134,13 @@ impl Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
+impl From<CheckError> for Problem {
+    fn from(refusal: CheckError) -> Self {
         match refusal {
-            Refusal::Invalid { field, detail } => Self::bad_request(field, detail),
-            Refusal::Forbidden { detail } => Self::forbidden(detail),
-            Refusal::Unidentified => Self::key_lookup_failed(),
-            Refusal::Unready => Self::not_ready(),
+            CheckError::Invalid { field, detail } => Self::bad_request(field, detail),
+            CheckError::Forbidden { detail } => Self::forbidden(detail),
+            CheckError::LookupUnavailable => Self::key_lookup_failed(),
+            CheckError::NotReady => Self::not_ready(),
         }
     }
 }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Problem;
 use super::values::{CostBody, Text};
-use crate::catalog::{Ask, PolicyKey};
+use crate::catalog::{CheckRequest, PolicyKey};
 use crate::control::Client;
 use crate::object::Object;
 
@@ -62,7 +62,7 @@ impl<'a> CheckBody<'a> {
     pub(super) fn to_check_request(
         &self,
         key_id_allowed: bool,
-    ) -> Result<(Option<Client<'_>>, Ask<'_>), Problem> {
+    ) -> Result<(Option<Client<'_>>, CheckRequest<'_>), Problem> {
         let client = match (&self.api_key, &self.key_id) {
             (Some(_), Some(_)) => {
                 return Err(Problem::bad_request(
@@ -102,7 +102,7 @@ impl<'a> CheckBody<'a> {
                 index: Some(index),
             });
         }
-        let request = Ask {
+        let request = CheckRequest {
             api: self.api.as_ref().map(Text::as_str),
             stage: self.stage.as_ref().map(Text::as_str),
             method: self.method.as_ref().map(Text::as_str),

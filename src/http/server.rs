@@ -24,7 +24,7 @@ use tower_service::Service as _;
 
 use super::listener::Listener;
 use super::{NodeState, Peer};
-use crate::tls::Tls;
+use crate::tls::ServerTls;
 
 /// How long a request's head may take, and how long a connection may lie idle.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -108,7 +108,7 @@ pub struct HttpServer {
     shutdown: watch::Sender<bool>,
     protocol: Protocol,
     shared: Arc<NodeState>,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<ServerTls>>,
     next_worker: AtomicUsize,
 }
 
@@ -120,7 +120,7 @@ impl HttpServer {
         protocol: Protocol,
         max_connections: usize,
         shared: Arc<NodeState>,
-        tls: Option<Arc<Tls>>,
+        tls: Option<Arc<ServerTls>>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(max_connections));
         Self {
@@ -137,7 +137,7 @@ impl HttpServer {
 
     /// What encrypts its connections.
     #[must_use]
-    pub fn tls(&self) -> Option<&Arc<Tls>> {
+    pub fn tls(&self) -> Option<&Arc<ServerTls>> {
         self.tls.as_ref()
     }
 
@@ -200,7 +200,7 @@ pub struct ConnectionWorker {
     shutdown: watch::Receiver<bool>,
     protocol: Protocol,
     shared: Arc<NodeState>,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl ConnectionWorker {

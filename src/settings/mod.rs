@@ -4,7 +4,7 @@
 //! valid happens once, here. What the store's address means is the store's business.
 
 mod access;
-mod callers;
+mod peers;
 mod duration;
 mod raw;
 mod secret;
@@ -15,10 +15,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use callers::{ForwardedHeaders, Peers};
-use raw::Raw;
-pub use raw::{Flags, Sources};
-pub use secret::{AccessKey, AdminCredentials, EncryptionKeys, StoreAddress, Token};
+pub use peers::{ForwardedHeaders, TrustedPeers};
+use raw::RawSettings;
+pub use raw::{Flags, SettingsSources};
+pub use secret::{AccessKey, AdminCredentials, BearerTokens, EncryptionKeys, StoreAddress};
 pub use tls::TlsFiles;
 pub use webhook::{Webhook, WebhookSecrets, WebhookUrl};
 
@@ -56,9 +56,9 @@ pub struct Settings {
     /// From a check fully read to its answer.
     pub check_deadline: Duration,
     /// What callers must send.
-    pub check_token: Option<Token>,
+    pub check_token: Option<BearerTokens>,
     /// Whose word is taken.
-    pub trusted_peers: Peers,
+    pub trusted_peers: TrustedPeers,
     /// Which headers carry the original request on `/authz`.
     pub forwarded_headers: ForwardedHeaders,
     /// How many nodes share the store at least.
@@ -81,7 +81,7 @@ pub struct Settings {
 
 /// A setting that cannot be used, and what to do about it.
 #[derive(Debug, thiserror::Error)]
-pub enum Invalid {
+pub enum SettingsError {
     /// A value that says nothing usable.
     #[error("setting `{key}`: {why}")]
     Value {
@@ -103,28 +103,28 @@ impl Settings {
     ///
     /// # Errors
     /// Where a source cannot be read, names an unknown setting, or holds a value of no use.
-    pub fn read(sources: &Sources) -> Result<Self, Invalid> {
+    pub fn load(sources: &SettingsSources) -> Result<Self, SettingsError> {
         Self::try_from(sources.merge()?)
     }
 }
 
-impl TryFrom<Raw> for Settings {
-    type Error = Invalid;
+impl TryFrom<RawSettings> for Settings {
+    type Error = SettingsError;
 
-    fn try_from(raw: Raw) -> Result<Self, Invalid> {
-        let invalid = |key, why: String| Invalid::Value { key, why };
-        let address = |key, written: &str| {
-            let why = format!("`{written}` is not ADDRESS:PORT, such as 127.0.0.1:8080");
-            written.parse().map_err(|_| invalid(key, why))
+    fn try_from(raw: RawSettings) -> Result<Self, SettingsError> {
+        let invalid = |key, why: String| SettingsError::Value { key, why };
+        let address = |key, text: &str| {
+            let why = format!("`{text}` is not ADDRESS:PORT, such as 127.0.0.1:8080");
+            text.parse().map_err(|_| invalid(key, why))
         };
-        let lasting = |key, written: &str| {
-            duration::parse(written).map_err(|why| invalid(key, format!("`{written}` {why}")))
+        let duration_of = |key, text: &str| {
+            duration::parse(text).map_err(|why| invalid(key, format!("`{text}` {why}")))
         };
-        let check_deadline = lasting("check_deadline", &raw.check_deadline)?;
+        let check_deadline = duration_of("check_deadline", &raw.check_deadline)?;
         if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&check_deadline) {
             return Err(invalid("check_deadline", "must lie between 1ms and 10s".into()));
         }
-        let drain_delay = lasting("drain_delay", &raw.drain_delay)?;
+        let drain_delay = duration_of("drain_delay", &raw.drain_delay)?;
         if !(1..=10_000_000).contains(&raw.max_connections) {
             return Err(invalid("max_connections", "must lie between 1 and 10000000".into()));
         }
@@ -139,9 +139,9 @@ impl TryFrom<Raw> for Settings {
             let why = "it is for the store in memory; with Redis, Redis keeps what is declared";
             return Err(invalid("data_dir", why.into()));
         }
-        let (tls, admin_tls) = tls::read(&raw)?;
+        let (tls, admin_tls) = tls::listener_files(&raw)?;
         let settings = Self {
-            webhook: webhook::read(&raw)?,
+            webhook: webhook::from_raw(&raw)?,
             tls,
             admin_tls,
             key_encryption_keys: EncryptionKeys::new(&raw.key_encryption_key)
@@ -150,32 +150,32 @@ impl TryFrom<Raw> for Settings {
             listen_admin: address("listen_admin", &raw.listen_admin)?,
             listen_grpc: address("listen_grpc", &raw.listen_grpc)?,
             envoy_on_store_failure: raw.envoy_on_store_failure,
-            admin: access::admin(&raw)?,
-            envoy_config: path(raw.envoy_config),
+            admin: access::admin_credentials(&raw)?,
+            envoy_config: optional_path(raw.envoy_config),
             store: StoreAddress::new(raw.store),
-            redis_ca: path(raw.redis_ca),
-            data_dir: path(raw.data_dir),
-            catalog: path(raw.catalog),
+            redis_ca: optional_path(raw.redis_ca),
+            data_dir: optional_path(raw.data_dir),
+            catalog: optional_path(raw.catalog),
             check_deadline,
-            check_token: access::token("check_token", &raw.check_token)?,
-            trusted_peers: Peers::parse(&raw.trusted_peers)
+            check_token: access::parse_tokens("check_token", &raw.check_token)?,
+            trusted_peers: TrustedPeers::parse(&raw.trusted_peers)
                 .map_err(|why| invalid("trusted_peers", why))?,
             forwarded_headers: raw.forwarded_headers,
             min_nodes: raw.min_nodes,
             drain_delay,
             denial_memo: raw.denial_memo,
             log_format: raw.log_format,
-            record: path(raw.record),
+            record: optional_path(raw.record),
             workers,
             max_connections: raw.max_connections,
         };
-        access::is_private(&settings, raw.admin_allow_plaintext)?;
+        access::check_admin_exposure(&settings, raw.admin_allow_plaintext)?;
         Ok(settings)
     }
 }
 
-fn path(written: String) -> Option<PathBuf> {
-    (!written.is_empty()).then(|| written.into())
+fn optional_path(text: String) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| text.into())
 }
 
 /// How log lines are written.
@@ -193,18 +193,18 @@ pub enum LogFormat {
 mod tests {
     use super::*;
 
-    fn read(vars: &[(&str, &str)]) -> Result<Settings, Invalid> {
+    fn load(vars: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         let environment = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Settings::read(&Sources { environment, ..Sources::default() })
+        Settings::load(&SettingsSources { environment, ..SettingsSources::default() })
     }
 
     #[test]
     fn the_embedded_defaults_are_valid() {
-        let settings = read(&[]).unwrap();
+        let settings = load(&[]).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
         assert!(settings.store.is_memory() && settings.check_token.is_none());
         assert_eq!(settings.check_deadline, Duration::from_millis(50));
-        assert!(settings.trusted_peers.contain("::ffff:127.0.0.1".parse().unwrap()));
+        assert!(settings.trusted_peers.contains("::ffff:127.0.0.1".parse().unwrap()));
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
         let file = dir.path().join("tollgate.toml");
         std::fs::write(&file, "min_nodes = 3\ncheck_deadline = '20ms'\nlisten = '127.0.0.1:1'\n")
             .unwrap();
-        let settings = Settings::read(&Sources {
+        let settings = Settings::load(&SettingsSources {
             file: Some(file),
             environment: vec![
                 ("TOLLGATE_MIN_NODES".into(), "4".into()),
@@ -242,7 +242,7 @@ mod tests {
             (("TOLLGATE_LISTN", "127.0.0.1:1"),       "TOLLGATE_LISTN", "no setting"),
         ];
         for (var, named, hint) in cases {
-            let error = read(&[var]).unwrap_err().to_string();
+            let error = load(&[var]).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains(hint), "{var:?}: {error}");
         }
     }
@@ -255,45 +255,45 @@ mod tests {
             ("TOLLGATE_PORT", "tcp://10.0.0.1:8080"),
             ("TOLLGATE_PORT_8080_TCP_ADDR", "10.0.0.1"),
         ];
-        assert!(read(&vars).is_ok());
+        assert!(load(&vars).is_ok());
     }
 
     #[test]
     fn an_admin_api_that_others_can_reach_is_encrypted_or_meant_not_to_be() {
         let open = ("TOLLGATE_LISTEN_ADMIN", "0.0.0.0:8082");
         let token = ("TOLLGATE_ADMIN_TOKEN", "t");
-        let error = read(&[open, token]).unwrap_err().to_string();
+        let error = load(&[open, token]).unwrap_err().to_string();
         assert!(
             error.contains("listen_admin") && error.contains("admin_allow_plaintext"),
             "{error}"
         );
-        assert!(read(&[open]).is_ok(), "nothing listens without a credential");
-        assert!(read(&[open, token, ("TOLLGATE_ADMIN_ALLOW_PLAINTEXT", "true")]).is_ok());
+        assert!(load(&[open]).is_ok(), "nothing listens without a credential");
+        assert!(load(&[open, token, ("TOLLGATE_ADMIN_ALLOW_PLAINTEXT", "true")]).is_ok());
         let tls = [("TOLLGATE_TLS_CERT", "c.pem"), ("TOLLGATE_TLS_KEY", "k.pem")];
-        assert!(read(&[open, token, tls[0], tls[1]]).is_ok());
-        assert!(read(&[("TOLLGATE_LISTEN_ADMIN", "[::1]:8082"), token]).is_ok());
+        assert!(load(&[open, token, tls[0], tls[1]]).is_ok());
+        assert!(load(&[("TOLLGATE_LISTEN_ADMIN", "[::1]:8082"), token]).is_ok());
     }
 
     #[test]
     fn tokens_are_several_in_the_clear_or_as_digests() {
-        let digest = crate::catalog::hex(&crate::catalog::digest("second"));
-        let written = format!("first, sha256:{digest},SHA256:x");
-        let token = Token::new(&written).unwrap().unwrap();
+        let digest = crate::catalog::encode_hex(&crate::catalog::digest_key("second"));
+        let text = format!("first, sha256:{digest},SHA256:x");
+        let token = BearerTokens::new(&text).unwrap().unwrap();
         assert_eq!(
-            ["first", "second", "SHA256:x"].map(|sent| token.which(sent.as_bytes())),
+            ["first", "second", "SHA256:x"].map(|sent| token.position(sent.as_bytes())),
             [Some(1), Some(2), Some(3)]
         );
-        for sent in ["", "firs", digest.as_str(), "sha256:", &written] {
-            assert_eq!(token.which(sent.as_bytes()), None, "{sent}");
+        for sent in ["", "firs", digest.as_str(), "sha256:", &text] {
+            assert_eq!(token.position(sent.as_bytes()), None, "{sent}");
         }
-        assert!(Token::new(" , ").unwrap().is_none());
+        assert!(BearerTokens::new(" , ").unwrap().is_none());
     }
 
     #[test]
     fn secrets_do_not_print_themselves() {
         let vars = [("TOLLGATE_CHECK_TOKEN", "s3cret"), ("TOLLGATE_STORE", "redis://:s3cret@h/")];
-        let settings = read(&vars).unwrap();
+        let settings = load(&vars).unwrap();
         assert!(!format!("{settings:?}").contains("s3cret"));
-        assert!(settings.check_token.unwrap().is(b"s3cret"));
+        assert!(settings.check_token.unwrap().accepts(b"s3cret"));
     }
 }

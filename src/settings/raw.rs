@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use config::{Config, File, FileFormat, Value, ValueKind};
 use serde::Deserialize;
 
-use super::{ForwardedHeaders, Invalid, LogFormat};
+use super::{ForwardedHeaders, LogFormat, SettingsError};
 use crate::catalog::OnStoreFailure;
 
 const DEFAULTS: &str = include_str!("default.toml");
-const PREFIX: &str = "TOLLGATE_";
+const ENV_PREFIX: &str = "TOLLGATE_";
 
 /// Not Debug: the store's password and the token are in the clear here.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Raw {
+pub(super) struct RawSettings {
     pub(super) listen: String,
     pub(super) listen_admin: String,
     pub(super) listen_grpc: String,
@@ -160,7 +160,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    fn given(&self) -> impl Iterator<Item = (&'static str, ValueKind)> {
+    fn given_values(&self) -> impl Iterator<Item = (&'static str, ValueKind)> {
         let texts = [
             ("listen", &self.listen),
             ("listen_admin", &self.listen_admin),
@@ -204,7 +204,7 @@ impl Flags {
 
 /// Where settings come from, the weakest first.
 #[derive(Clone, Default)]
-pub struct Sources {
+pub struct SettingsSources {
     /// A TOML file.
     pub file: Option<PathBuf>,
     /// All environment variables; those of other programs are passed over.
@@ -213,8 +213,8 @@ pub struct Sources {
     pub flags: Flags,
 }
 
-impl Sources {
-    pub(super) fn merge(&self) -> Result<Raw, Invalid> {
+impl SettingsSources {
+    pub(super) fn merge(&self) -> Result<RawSettings, SettingsError> {
         let mut config = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(file) = &self.file {
             config = config.add_source(File::from(file.as_path()).format(FileFormat::Toml));
@@ -224,17 +224,17 @@ impl Sources {
             .build()?
             .cache
             .into_table()?;
-        for (variable, written) in &self.environment {
-            let Some(name) = variable.strip_prefix(PREFIX) else { continue };
+        for (variable, text) in &self.environment {
+            let Some(name) = variable.strip_prefix(ENV_PREFIX) else { continue };
             let key = name.to_ascii_lowercase();
             if known.contains_key(&key) {
-                let value = Value::new(Some(variable), ValueKind::from(written.as_str()));
+                let value = Value::new(Some(variable), ValueKind::from(text.as_str()));
                 config = config.set_override(key, value)?;
             } else if !(name == "CONFIG" || is_service_link(name)) {
-                return Err(Invalid::UnknownVariable(variable.clone()));
+                return Err(SettingsError::UnknownVariable(variable.clone()));
             }
         }
-        for (key, value) in self.flags.given() {
+        for (key, value) in self.flags.given_values() {
             let flag = format!("--{}", key.replace('_', "-"));
             config = config.set_override(key, Value::new(Some(&flag), value))?;
         }

@@ -7,15 +7,15 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use crate::catalog::unhex;
+use crate::catalog::decode_hex;
 
 /// Where limits are counted, as written: it may hold a password, so it does not print itself.
 #[derive(Clone)]
 pub struct StoreAddress(String);
 
 impl StoreAddress {
-    pub(super) fn new(written: String) -> Self {
-        Self(written)
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
     }
 
     /// The address with everything in it.
@@ -39,16 +39,16 @@ impl fmt::Debug for StoreAddress {
 
 /// Secrets of which callers must send one, kept as their SHA-256.
 #[derive(Clone)]
-pub struct Token(Vec<[u8; 32]>);
+pub struct BearerTokens(Vec<[u8; 32]>);
 
-impl Token {
+impl BearerTokens {
     /// Reads them, comma-separated, each in the clear or as `sha256:HEX`.
-    pub(super) fn new(written: &str) -> Result<Option<Self>, &'static str> {
+    pub(super) fn new(text: &str) -> Result<Option<Self>, &'static str> {
         const HINT: &str =
             "behind sha256: stand 64 hexadecimal digits; `printf %s TOKEN | sha256sum` prints them";
-        let secrets = written.split(',').map(str::trim).filter(|secret| !secret.is_empty());
+        let secrets = text.split(',').map(str::trim).filter(|secret| !secret.is_empty());
         let digest = |secret: &str| match secret.strip_prefix("sha256:") {
-            Some(hex) => unhex(hex).ok_or(HINT),
+            Some(hex) => decode_hex(hex).ok_or(HINT),
             None => Ok(Sha256::digest(secret).into()),
         };
         let digests: Vec<_> = secrets.map(digest).collect::<Result<_, _>>()?;
@@ -57,7 +57,7 @@ impl Token {
 
     /// Which of the secrets `sent` is, counted from 1; takes the same time whatever was sent.
     #[must_use]
-    pub fn which(&self, sent: &[u8]) -> Option<u64> {
+    pub fn position(&self, sent: &[u8]) -> Option<u64> {
         let sent: [u8; 32] = Sha256::digest(sent).into();
         let places = (1..).zip(&self.0);
         let found = places.fold(0_u64, |found, (place, secret)| {
@@ -68,20 +68,20 @@ impl Token {
 
     /// Whether `sent` is one of the secrets; takes the same time whatever was sent.
     #[must_use]
-    pub fn is(&self, sent: &[u8]) -> bool {
-        self.which(sent).is_some()
+    pub fn accepts(&self, sent: &[u8]) -> bool {
+        self.position(sent).is_some()
     }
 
     /// Whether there are several.
     #[must_use]
-    pub fn are_several(&self) -> bool {
+    pub fn has_several(&self) -> bool {
         self.0.len() > 1
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for BearerTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
+        f.write_str("BearerTokens(…)")
     }
 }
 
@@ -89,9 +89,9 @@ impl fmt::Debug for Token {
 #[derive(Clone, Debug)]
 pub struct AdminCredentials {
     /// May do everything.
-    pub write: Option<Token>,
+    pub write: Option<BearerTokens>,
     /// May only read.
-    pub read: Option<Token>,
+    pub read: Option<BearerTokens>,
     /// Signs requests; may do everything.
     pub access_key: Option<AccessKey>,
 }
@@ -99,7 +99,7 @@ pub struct AdminCredentials {
 impl AdminCredentials {
     /// Whether there is any.
     #[must_use]
-    pub fn are_set(&self) -> bool {
+    pub fn is_configured(&self) -> bool {
         self.write.is_some() || self.read.is_some() || self.access_key.is_some()
     }
 }
@@ -130,9 +130,9 @@ impl fmt::Debug for AccessKey {
 pub struct EncryptionKeys(pub Vec<[u8; 32]>);
 
 impl EncryptionKeys {
-    pub(super) fn new(written: &str) -> Result<Self, &'static str> {
+    pub(super) fn new(text: &str) -> Result<Self, &'static str> {
         const HINT: &str = "a key is 32 bytes in base64; `openssl rand -base64 32` makes one";
-        let keys = written.split(',').map(str::trim).filter(|key| !key.is_empty());
+        let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty());
         let read = |key| STANDARD.decode(key).ok()?.try_into().ok();
         keys.map(|key| read(key).ok_or(HINT)).collect::<Result<_, _>>().map(Self)
     }

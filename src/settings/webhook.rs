@@ -9,8 +9,8 @@ use axum::http::Uri;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::raw::Raw;
-use super::{Invalid, duration};
+use super::raw::RawSettings;
+use super::{SettingsError, duration};
 
 /// A receiver of webhooks, and what it is told of.
 #[derive(Clone, Debug)]
@@ -32,9 +32,9 @@ pub struct Webhook {
 pub struct WebhookUrl(Uri);
 
 impl WebhookUrl {
-    fn new(written: &str, allow_plaintext: bool) -> Result<Self, &'static str> {
+    fn new(text: &str, allow_plaintext: bool) -> Result<Self, &'static str> {
         const HINT: &str = "is no address; write https://HOST/PATH";
-        let uri: Uri = written.parse().map_err(|_| HINT)?;
+        let uri: Uri = text.parse().map_err(|_| HINT)?;
         let url = Self(uri);
         let scheme = url.0.scheme_str();
         if !matches!(scheme, Some("http" | "https")) || url.host().is_empty() {
@@ -98,9 +98,9 @@ impl fmt::Debug for WebhookUrl {
 pub struct WebhookSecrets(pub Vec<Vec<u8>>);
 
 impl WebhookSecrets {
-    fn new(written: &str) -> Result<Self, &'static str> {
+    fn new(text: &str) -> Result<Self, &'static str> {
         const HINT: &str = "a secret is whsec_ and 24 to 64 bytes in base64; `echo whsec_$(openssl rand -base64 32)` makes one";
-        let secrets = written.split(',').map(str::trim).filter(|secret| !secret.is_empty());
+        let secrets = text.split(',').map(str::trim).filter(|secret| !secret.is_empty());
         let read = |secret: &str| {
             let bytes = STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?;
             (24..=64).contains(&bytes.len()).then_some(bytes)
@@ -116,17 +116,17 @@ impl fmt::Debug for WebhookSecrets {
 }
 
 /// The receiver, where there is one; what is written beside is checked in any case.
-pub(super) fn read(raw: &Raw) -> Result<Option<Webhook>, Invalid> {
-    let invalid = |key, why: String| Invalid::Value { key, why };
+pub(super) fn from_raw(raw: &RawSettings) -> Result<Option<Webhook>, SettingsError> {
+    let invalid = |key, why: String| SettingsError::Value { key, why };
     let secrets = WebhookSecrets::new(&raw.webhook_secret)
         .map_err(|why| invalid("webhook_secret", why.into()))?;
-    let thresholds = thresholds(&raw.webhook_thresholds).ok_or_else(|| {
+    let thresholds = parse_thresholds(&raw.webhook_thresholds).ok_or_else(|| {
         let why = "write whole percents from 1 to 100, rising, such as 80, 90, 100";
         invalid("webhook_thresholds", why.into())
     })?;
-    let written = &raw.webhook_retry_after;
-    let retry_after = duration::parse(written)
-        .map_err(|why| invalid("webhook_retry_after", format!("`{written}` {why}")))?;
+    let text = &raw.webhook_retry_after;
+    let retry_after = duration::parse(text)
+        .map_err(|why| invalid("webhook_retry_after", format!("`{text}` {why}")))?;
     if !(Duration::from_millis(1)..=Duration::from_mins(1)).contains(&retry_after) {
         return Err(invalid("webhook_retry_after", "must lie between 1ms and 1min".into()));
     }
@@ -144,8 +144,8 @@ pub(super) fn read(raw: &Raw) -> Result<Option<Webhook>, Invalid> {
     Ok(Some(Webhook { url, secrets, thresholds, retry_after, ca }))
 }
 
-fn thresholds(written: &str) -> Option<Vec<u8>> {
-    let percents = written.split(',').map(|percent| percent.trim().parse().ok());
+fn parse_thresholds(text: &str) -> Option<Vec<u8>> {
+    let percents = text.split(',').map(|percent| percent.trim().parse().ok());
     let percents: Vec<u8> = percents.collect::<Option<_>>()?;
     let within = percents.iter().all(|percent| (1..=100).contains(percent));
     (within && percents.is_sorted_by(|one, next| one < next)).then_some(percents)
@@ -153,16 +153,16 @@ fn thresholds(written: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::settings::{Invalid, Settings, Sources};
+    use crate::settings::{Settings, SettingsError, SettingsSources};
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-    fn read(vars: &[(&str, &str)]) -> Result<Settings, Invalid> {
+    fn load(vars: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         let variable = |(name, value): &(&str, &str)| {
             (format!("TOLLGATE_WEBHOOK_{name}"), (*value).to_owned())
         };
         let environment = vars.iter().map(variable).collect();
-        Settings::read(&Sources { environment, ..Sources::default() })
+        Settings::load(&SettingsSources { environment, ..SettingsSources::default() })
     }
 
     #[test]
@@ -187,11 +187,11 @@ mod tests {
             ("RETRY_AFTER", "0s",                               "webhook_retry_after", "between"),
         ];
         for (name, value, named, hint) in cases {
-            let error = read(&[(name, value)]).unwrap_err().to_string();
+            let error = load(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains(hint), "{name}={value}: {error}");
             assert!(!error.contains("secret@"), "{error}");
         }
-        let unsigned = read(&[("URL", "https://receiver.example")]).unwrap_err().to_string();
+        let unsigned = load(&[("URL", "https://receiver.example")]).unwrap_err().to_string();
         assert!(unsigned.contains("webhook_secret"), "{unsigned}");
     }
 
@@ -200,19 +200,19 @@ mod tests {
         for url in
             ["https://a.example/x", "http://127.0.0.1:9/", "http://[::1]/", "http://localhost"]
         {
-            assert!(read(&[("URL", url), ("SECRET", SECRET)]).is_ok(), "{url}");
+            assert!(load(&[("URL", url), ("SECRET", SECRET)]).is_ok(), "{url}");
         }
         let open = [("URL", "http://a.example"), ("SECRET", SECRET), ("ALLOW_PLAINTEXT", "true")];
-        assert!(read(&open).is_ok());
-        assert!(read(&[]).unwrap().webhook.is_none(), "nobody is told unless somebody asks");
+        assert!(load(&open).is_ok());
+        assert!(load(&[]).unwrap().webhook.is_none(), "nobody is told unless somebody asks");
     }
 
     #[test]
     fn an_address_is_taken_apart_as_it_is_dialled() {
-        let settings = read(&[("URL", "https://[::1]:8443/a?b=c"), ("SECRET", SECRET)]).unwrap();
+        let settings = load(&[("URL", "https://[::1]:8443/a?b=c"), ("SECRET", SECRET)]).unwrap();
         let url = settings.webhook.unwrap().url;
         assert_eq!((url.host(), url.port(), url.path()), ("::1", 8443, "/a?b=c"));
-        let settings = read(&[("URL", "https://a.example"), ("SECRET", SECRET)]).unwrap();
+        let settings = load(&[("URL", "https://a.example"), ("SECRET", SECRET)]).unwrap();
         let url = settings.webhook.unwrap().url;
         assert_eq!((url.host(), url.port(), url.path()), ("a.example", 443, "/"));
     }
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn neither_secrets_nor_the_address_print_themselves() {
         let two = format!("{SECRET}, whsec_{}", "A".repeat(32));
-        let settings = read(&[("URL", "https://a.example/T0KEN"), ("SECRET", &two)]).unwrap();
+        let settings = load(&[("URL", "https://a.example/T0KEN"), ("SECRET", &two)]).unwrap();
         assert_eq!(settings.webhook.as_ref().unwrap().secrets.0.len(), 2);
         let shown = format!("{settings:?}");
         for secret in ["MfKQ", "T0KEN", "49, 242"] {

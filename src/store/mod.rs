@@ -55,7 +55,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// One of `telemetry::STORE_ERRORS`.
+    /// One of `telemetry::STORE_ERROR_KINDS`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {

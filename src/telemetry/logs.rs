@@ -27,16 +27,16 @@ pub fn init_logs(format: LogFormat) {
 
 /// Lets a line through at most every ten seconds: for what callers could fill the log with.
 #[derive(Debug, Default)]
-pub struct Seldom(AtomicU64);
+pub struct LogThrottle(AtomicU64);
 
-impl Seldom {
+impl LogThrottle {
     /// Whether it is time for the next one.
     pub fn is_due(&self) -> bool {
-        const EVERY: u64 = 10;
+        const INTERVAL_SECS: u64 = 10;
         // Ahead of the clock, so that the first is due at once.
-        let now = boot_clock().as_secs() + EVERY;
+        let now = boot_clock().as_secs() + INTERVAL_SECS;
         let last = self.0.load(Ordering::Relaxed);
-        let is_due = now >= last + EVERY;
+        let is_due = now >= last + INTERVAL_SECS;
         is_due && self.0.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }

@@ -10,7 +10,7 @@ use prometheus::{
 };
 
 use super::WorkerMetrics;
-use super::register::{counters, gauges, histogram, opts, registered};
+use super::register::{counter_vec, gauge_vec, histogram, opts, register};
 use super::webhooks::WebhookMetrics;
 
 /// From 50 µs, where a decision in memory lies, to beyond any sane deadline.
@@ -21,12 +21,12 @@ const LATENCY_BUCKETS: [f64; 14] = [
 const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 /// The kinds of store errors; each is a label value that exists from the start.
-pub const STORE_ERRORS: [&str; 8] =
+pub const STORE_ERROR_KINDS: [&str; 8] =
     ["unreachable", "disk", "timeout", "overloaded", "refused", "script", "bad_row", "bad_reply"];
 
 /// How a check ended, as `tollgate_decisions_total` counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum DecisionOutcome {
     /// Every limit had room.
     Allowed,
     /// A limit had no room now.
@@ -45,7 +45,7 @@ pub enum Outcome {
     LocalRefused,
 }
 
-impl Outcome {
+impl DecisionOutcome {
     /// The label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -113,16 +113,17 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let r = &registry;
-        let build_info = gauges(r, "build_info", "The version that runs; always 1.", &["version"]);
+        let build_info =
+            gauge_vec(r, "build_info", "The version that runs; always 1.", &["version"]);
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
-            decisions: counters(
+            decisions: counter_vec(
                 r,
                 "decisions_total",
                 "Checks decided, by plan (or policy), the limit that refused, and outcome; of an Envoy's domain each descriptor's limit.",
                 &["plan", "limit", "outcome"],
             ),
-            responses: counters(
+            responses: counter_vec(
                 r,
                 "responses_total",
                 "Answers, by endpoint and HTTP status, of gRPC by its own code.",
@@ -146,81 +147,81 @@ impl Metrics {
                 "Checks carried by one call to Redis.",
                 &BATCH_BUCKETS,
             ),
-            store_errors: counters(
+            store_errors: counter_vec(
                 r,
                 "store_errors_total",
                 "Calls to Redis that failed, by kind.",
                 &["kind"],
             ),
-            unknown_domains: registered(
+            unknown_domains: register(
                 r,
                 IntCounter::with_opts(opts(
                     "envoy_unknown_domains_total",
                     "Envoy's requests for a domain that no file declares; they pass.",
                 )),
             ),
-            breaker_open: registered(
+            breaker_open: register(
                 r,
                 IntGauge::with_opts(opts(
                     "breaker_open",
                     "How many of this node's connections to Redis are given up for now; 0 is healthy.",
                 )),
             ),
-            breaker_opened: registered(
+            breaker_opened: register(
                 r,
                 IntCounter::with_opts(opts(
                     "breaker_opened_total",
                     "How often a connection to Redis was given up.",
                 )),
             ),
-            live_nodes: registered(
+            live_nodes: register(
                 r,
                 IntGauge::with_opts(opts(
                     "live_nodes",
                     "Nodes that share this store, by heartbeat; the last value read.",
                 )),
             ),
-            memory_rows: registered(
+            memory_rows: register(
                 r,
                 IntGauge::with_opts(opts("memory_rows", "Counters kept in this node's memory.")),
             ),
-            reloads: counters(
+            reloads: counter_vec(
                 r,
                 "catalog_reloads_total",
                 "Catalog reloads, by result.",
                 &["result"],
             ),
-            certificate_reloads: counters(
+            certificate_reloads: counter_vec(
                 r,
                 "certificate_reloads_total",
                 "Reloads of a listener's certificates, by result.",
                 &["result"],
             ),
-            handshakes_failed: registered(
+            handshakes_failed: register(
                 r,
                 IntCounter::with_opts(opts(
                     "tls_handshakes_failed_total",
                     "Connections that ended before they were encrypted.",
                 )),
             ),
-            catalog_info: gauges(
+            catalog_info: gauge_vec(
                 r,
                 "catalog_info",
                 "The catalog's revision in use; always 1.",
                 &["revision"],
             ),
-            catalog_loaded: registered(
+            catalog_loaded: register(
                 r,
                 Gauge::with_opts(opts(
                     "catalog_loaded_timestamp_seconds",
                     "When the catalog in use was loaded.",
                 )),
             ),
-            in_flight: registered(
+            in_flight: register(
                 r,
                 IntGauge::with_opts(opts("checks_in_flight", "Checks being decided.")),
             ),
-            connections: registered(
+            connections: register(
                 r,
                 IntGauge::with_opts(opts("connections", "Open HTTP connections.")),
             ),
@@ -228,7 +229,7 @@ impl Metrics {
             registry,
             workers: Mutex::default(),
         };
-        for kind in STORE_ERRORS {
+        for kind in STORE_ERROR_KINDS {
             metrics.store_errors.with_label_values(&[kind]);
         }
         for result in ["ok", "failed"] {
@@ -239,13 +240,13 @@ impl Metrics {
     }
 
     /// One more worker whose counts flow together here.
-    pub(super) fn join(&self, worker: &Arc<WorkerMetrics>) {
+    pub(super) fn register_worker(&self, worker: &Arc<WorkerMetrics>) {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.push(Arc::downgrade(worker));
     }
 
     /// Counts one failed call to the store.
-    pub fn store_failed(&self, kind: &'static str) {
+    pub fn record_store_error(&self, kind: &'static str) {
         self.store_errors.with_label_values(&[kind]).inc();
     }
 

@@ -9,7 +9,7 @@ mod register;
 mod webhooks;
 mod worker;
 
-pub use logs::{Seldom, init_logs};
-pub use metrics::{Metrics, Outcome, STORE_ERRORS};
-pub use webhooks::{Delivery, WebhookMetrics};
+pub use logs::{LogThrottle, init_logs};
+pub use metrics::{DecisionOutcome, Metrics, STORE_ERROR_KINDS};
+pub use webhooks::{DeliveryOutcome, WebhookMetrics};
 pub use worker::WorkerMetrics;

@@ -7,27 +7,32 @@ pub(super) fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("tollgate_{name}"), help)
 }
 
-pub(super) fn counters(
+pub(super) fn counter_vec(
     registry: &Registry,
     name: &str,
     help: &str,
     labels: &[&str],
 ) -> IntCounterVec {
-    registered(registry, IntCounterVec::new(opts(name, help), labels))
+    register(registry, IntCounterVec::new(opts(name, help), labels))
 }
 
-pub(super) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    registered(registry, IntGaugeVec::new(opts(name, help), labels))
+pub(super) fn gauge_vec(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(opts(name, help), labels))
 }
 
 pub(super) fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
     let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
-    registered(registry, Histogram::with_opts(opts))
+    register(registry, Histogram::with_opts(opts))
 }
 
 /// Names and labels are constants: the metrics test renders them all, so neither can fail later.
 #[expect(clippy::unwrap_used, reason = "constant names, each used once")]
-pub(super) fn registered<C: Collector + Clone + 'static>(
+pub(super) fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     made: prometheus::Result<C>,
 ) -> C {

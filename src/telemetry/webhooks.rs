@@ -2,11 +2,11 @@
 
 use prometheus::{IntCounterVec, IntGauge, Registry};
 
-use super::register::{counters, opts, registered};
+use super::register::{counter_vec, opts, register};
 
 /// How an attempt to deliver a webhook ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
+pub enum DeliveryOutcome {
     /// The receiver has taken it.
     Delivered,
     /// It has not, and is asked again.
@@ -15,7 +15,7 @@ pub enum Delivery {
     GivenUp,
 }
 
-impl Delivery {
+impl DeliveryOutcome {
     /// The label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -38,17 +38,19 @@ pub struct WebhookMetrics {
 impl WebhookMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let help = "Attempts to deliver a webhook, by outcome.";
-        let deliveries = counters(registry, "webhook_deliveries_total", help, &["outcome"]);
-        for outcome in [Delivery::Delivered, Delivery::Failed, Delivery::GivenUp] {
+        let deliveries = counter_vec(registry, "webhook_deliveries_total", help, &["outcome"]);
+        for outcome in
+            [DeliveryOutcome::Delivered, DeliveryOutcome::Failed, DeliveryOutcome::GivenUp]
+        {
             deliveries.with_label_values(&[outcome.as_str()]);
         }
         let help = "Webhooks of all nodes that wait to be delivered, as this node last saw.";
-        let waiting = registered(registry, IntGauge::with_opts(opts("webhooks_waiting", help)));
+        let waiting = register(registry, IntGauge::with_opts(opts("webhooks_waiting", help)));
         Self { deliveries, waiting }
     }
 
     /// Counts one attempt.
-    pub fn attempted(&self, outcome: Delivery) {
+    pub fn record_attempt(&self, outcome: DeliveryOutcome) {
         self.deliveries.with_label_values(&[outcome.as_str()]).inc();
     }
 }

@@ -10,39 +10,39 @@ use std::time::Duration;
 use foldhash::HashMap;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
-use super::metrics::{Metrics, Outcome};
+use super::metrics::{DecisionOutcome, Metrics};
 
 /// More labels than this are of catalogs long gone: the cache of handles begins anew.
-const MOST_HANDLES: usize = 4_096;
+const MAX_CACHED_COUNTERS: usize = 4_096;
 
 /// The counts of one worker; aligned so that no other worker's lie on the same cache lines.
 #[repr(align(128))]
 pub struct WorkerMetrics {
     in_flight: AtomicI64,
-    counts: Mutex<Counts>,
+    counts: Mutex<WorkerCounts>,
 }
 
 /// Checks being decided.
-pub struct InFlight<'w> {
-    of: &'w AtomicI64,
+pub struct InFlightGuard<'w> {
+    gauge: &'w AtomicI64,
     checks: i64,
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
-        self.of.fetch_sub(self.checks, Ordering::Relaxed);
+        self.gauge.fetch_sub(self.checks, Ordering::Relaxed);
     }
 }
 
-struct Counts {
+struct WorkerCounts {
     metrics: Arc<Metrics>,
     check_duration: LocalHistogram,
-    decisions: HashMap<(usize, usize, Outcome), Decisions>,
+    decisions: HashMap<(usize, usize, DecisionOutcome), DecisionCounter>,
     responses: HashMap<(&'static str, u16), LocalIntCounter>,
 }
 
 /// A counter, and the labels whose addresses are its key: held, so that none is given out again.
-struct Decisions {
+struct DecisionCounter {
     counter: LocalIntCounter,
     _labels: (Arc<str>, Option<Arc<str>>),
 }
@@ -51,41 +51,46 @@ impl WorkerMetrics {
     /// Counts that flow into `metrics`.
     #[must_use]
     pub fn new(metrics: &Arc<Metrics>) -> Arc<Self> {
-        let counts = Counts {
+        let counts = WorkerCounts {
             check_duration: metrics.check_duration.local(),
             metrics: Arc::clone(metrics),
             decisions: HashMap::default(),
             responses: HashMap::default(),
         };
         let worker = Arc::new(Self { in_flight: AtomicI64::new(0), counts: Mutex::new(counts) });
-        metrics.join(&worker);
+        metrics.register_worker(&worker);
         worker
     }
 
     /// Counts one decision.
-    pub fn decided(&self, plan: &Arc<str>, limit: Option<&Arc<str>>, outcome: Outcome) {
+    pub fn record_decision(
+        &self,
+        plan: &Arc<str>,
+        limit: Option<&Arc<str>>,
+        outcome: DecisionOutcome,
+    ) {
         let address = |label: &Arc<str>| Arc::as_ptr(label).addr();
         let key = (address(plan), limit.map_or(0, address), outcome);
         let mut counts = self.lock();
-        if let Some(known) = counts.decisions.get(&key) {
-            known.counter.inc();
+        if let Some(cached) = counts.decisions.get(&key) {
+            cached.counter.inc();
             return;
         }
-        if counts.decisions.len() >= MOST_HANDLES {
-            counts.decisions.values().for_each(|known| known.counter.flush());
+        if counts.decisions.len() >= MAX_CACHED_COUNTERS {
+            counts.decisions.values().for_each(|cached| cached.counter.flush());
             counts.decisions.clear();
         }
         let labels = [&**plan, limit.map_or("", |limit| limit), outcome.as_str()];
         let counter = counts.metrics.decisions.with_label_values(&labels).local();
         counter.inc();
         let labels = (Arc::clone(plan), limit.cloned());
-        counts.decisions.insert(key, Decisions { counter, _labels: labels });
+        counts.decisions.insert(key, DecisionCounter { counter, _labels: labels });
     }
 
     /// Counts one HTTP answer.
-    pub fn answered(&self, endpoint: &'static str, status: u16) {
+    pub fn record_response(&self, endpoint: &'static str, status: u16) {
         let mut counts = self.lock();
-        let Counts { metrics, responses, .. } = &mut *counts;
+        let WorkerCounts { metrics, responses, .. } = &mut *counts;
         let counter = responses.entry((endpoint, status)).or_insert_with(|| {
             metrics.responses.with_label_values(&[endpoint, &status.to_string()]).local()
         });
@@ -93,28 +98,28 @@ impl WorkerMetrics {
     }
 
     /// Counts one check that took `time`.
-    pub fn took(&self, time: Duration) {
+    pub fn record_duration(&self, time: Duration) {
         self.lock().check_duration.observe(time.as_secs_f64());
     }
 
     /// So many checks begin; they end with what this returns, also where their caller goes away.
     #[must_use]
-    pub fn begin(&self, checks: usize) -> InFlight<'_> {
+    pub fn start_checks(&self, checks: usize) -> InFlightGuard<'_> {
         let checks = i64::try_from(checks).unwrap_or(i64::MAX);
         self.in_flight.fetch_add(checks, Ordering::Relaxed);
-        InFlight { of: &self.in_flight, checks }
+        InFlightGuard { gauge: &self.in_flight, checks }
     }
 
     /// Lets the counts flow together; returns how many checks are in flight.
     pub(super) fn flush(&self) -> i64 {
         let counts = self.lock();
         counts.check_duration.flush();
-        counts.decisions.values().for_each(|known| known.counter.flush());
+        counts.decisions.values().for_each(|cached| cached.counter.flush());
         counts.responses.values().for_each(LocalIntCounter::flush);
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, WorkerCounts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

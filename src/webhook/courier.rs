@@ -16,7 +16,7 @@ use super::event::events;
 use super::receiver::Receiver;
 use super::thresholds::Reached;
 use crate::store::{Due, Error, Event, Outbox};
-use crate::telemetry::{Delivery, Metrics};
+use crate::telemetry::{DeliveryOutcome, Metrics};
 use crate::time::Micros;
 
 /// How often a node looks what is due.
@@ -136,7 +136,7 @@ impl Courier {
         let why = match &answer {
             Ok(status) if status.is_success() => {
                 tracing::debug!(id, attempt, "a webhook was delivered");
-                return self.strike(id, Delivery::Delivered).await;
+                return self.strike(id, DeliveryOutcome::Delivered).await;
             }
             Ok(status) => format!("the receiver says {status}"),
             Err(error) => error.to_string(),
@@ -145,18 +145,18 @@ impl Courier {
         let is_gone = matches!(answer, Ok(StatusCode::GONE));
         let Some(multiple) = retry.filter(|_| !is_gone) else {
             tracing::error!(id, attempt, why, "a webhook is given up");
-            return self.strike(id, Delivery::GivenUp).await;
+            return self.strike(id, DeliveryOutcome::GivenUp).await;
         };
         let wait = jittered(self.retry_after * *multiple);
         tracing::warn!(id, attempt, why, ?wait, "a webhook was not delivered and is tried again");
-        self.metrics.webhooks.attempted(Delivery::Failed);
+        self.metrics.webhooks.record_attempt(DeliveryOutcome::Failed);
         let wait = u64::try_from((began.elapsed() + wait).as_micros()).unwrap_or(u64::MAX);
         is_settled(&self.outbox.put_off(id, now + Micros::new(wait)).await);
         false
     }
 
-    async fn strike(&self, id: String, outcome: Delivery) -> bool {
-        self.metrics.webhooks.attempted(outcome);
+    async fn strike(&self, id: String, outcome: DeliveryOutcome) -> bool {
+        self.metrics.webhooks.record_attempt(outcome);
         is_settled(&self.outbox.strike(id).await)
     }
 }

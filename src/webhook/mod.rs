@@ -38,7 +38,7 @@ impl Webhooks {
         settings: &Webhook,
         outbox: Outbox,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, tls::Unusable> {
+    ) -> Result<Self, tls::TlsError> {
         let receiver = Receiver::new(settings)?;
         let retry_after = settings.retry_after;
         let courier = Courier { outbox, receiver, retry_after, metrics, noted: Notify::new() };

@@ -26,7 +26,7 @@ const AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Receiver {
     url: WebhookUrl,
     keys: Vec<hmac::Key>,
-    tls: Option<tls::Client>,
+    tls: Option<tls::ClientTls>,
 }
 
 /// Why an attempt has no answer. It does not repeat the address: its path may be a secret.
@@ -47,8 +47,8 @@ impl Receiver {
     ///
     /// # Errors
     /// Where there is nothing to know an encrypted receiver by.
-    pub(super) fn new(settings: &Webhook) -> Result<Self, tls::Unusable> {
-        let tls = || tls::Client::new(settings.ca.as_deref(), None);
+    pub(super) fn new(settings: &Webhook) -> Result<Self, tls::TlsError> {
+        let tls = || tls::ClientTls::new(settings.ca.as_deref(), None);
         let tls = settings.url.is_encrypted().then(tls).transpose()?;
         Ok(Self { url: settings.url.clone(), keys: keys(&settings.secrets), tls })
     }

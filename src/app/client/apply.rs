@@ -13,7 +13,7 @@ use super::changes::{ResourceChange, diff_resources};
 use super::desired::DesiredState;
 use super::export::fetch_declared;
 use super::table::{cell, print_json};
-use crate::catalog::Counters;
+use crate::catalog::CounterPlacement;
 use crate::control::read_catalog;
 
 /// What `tollgate diff` compares.
@@ -102,7 +102,7 @@ async fn compute_changes(
     file: &std::path::Path,
 ) -> Result<Vec<ResourceChange>, CommandError> {
     // Whether a cluster can keep its limits is the service's to say, which knows its store.
-    read_catalog(file, Counters::Together)?;
+    read_catalog(file, CounterPlacement::Together)?;
     let text = std::fs::read_to_string(file)?;
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let catalog: Value = serde_saphyr::from_str_with_options(&text, options).map_err(|_| {

@@ -50,7 +50,7 @@ pub enum CommandError {
     MissingCa,
     /// A file of certificates cannot be used.
     #[error("{0}")]
-    Tls(#[from] tls::Unusable),
+    Tls(#[from] tls::TlsError),
     /// The cost is no JSON.
     #[error("--cost `{0}` is neither a number nor JSON such as {{\"total_tokens\":350}}")]
     InvalidCost(String),
@@ -117,7 +117,7 @@ async fn start_request(
             let identity =
                 tls_options.client_cert.as_deref().zip(tls_options.client_key.as_deref());
             let name = host.host().trim_matches(['[', ']']).to_owned();
-            let stream = tls::Client::new(Some(ca), identity)?.connect(stream, name).await;
+            let stream = tls::ClientTls::new(Some(ca), identity)?.connect(stream, name).await;
             send_over(stream.map_err(|error| unreachable_error(url, &error))?, request).await
         }
         _ => return Err(invalid()),

@@ -7,38 +7,43 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Entry, Path};
+use super::{DescriptorEntry, DescriptorPath};
 
 /// The most labels with clients' values that a rule has; others share the rule's own.
-const MOST: usize = 1_000;
+const MAX_LABELS: usize = 1_000;
 
 /// The longest label with clients' values, in bytes; for longer ones the rule's own stands.
-const LONGEST: usize = 256;
+const MAX_LABEL_BYTES: usize = 256;
 
 /// The labels of one rule.
-pub(super) struct Labels {
+pub(super) struct MetricLabels {
     /// Its place in the file.
-    own: Arc<str>,
+    path_label: Arc<str>,
     /// Whether any descriptor on the way to it tells clients' values.
-    tells_values: bool,
-    told: Mutex<HashMap<Box<str>, Arc<str>>>,
+    includes_values: bool,
+    issued: Mutex<HashMap<Box<str>, Arc<str>>>,
 }
 
-impl Labels {
-    pub(super) fn new(own: &str, tells_values: bool) -> Self {
-        Self { own: own.into(), tells_values, told: Mutex::default() }
+impl MetricLabels {
+    pub(super) fn new(path: &str, includes_values: bool) -> Self {
+        Self { path_label: path.into(), includes_values, issued: Mutex::default() }
     }
 
     /// Takes along what another one has told, before anything is told by this one.
-    pub(super) fn take(&self, before: &Self) {
-        let told = before.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    pub(super) fn inherit(&self, before: &Self) {
+        let issued = before.issued.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.issued.lock().unwrap_or_else(PoisonError::into_inner) = issued;
     }
 
     /// The label for one request.
-    pub(super) fn of(&self, detailed: bool, entries: &[Entry<'_>], path: &Path<'_>) -> Arc<str> {
-        if !self.tells_values {
-            return Arc::clone(&self.own);
+    pub(super) fn label_for(
+        &self,
+        detailed: bool,
+        entries: &[DescriptorEntry<'_>],
+        path: &DescriptorPath<'_>,
+    ) -> Arc<str> {
+        if !self.includes_values {
+            return Arc::clone(&self.path_label);
         }
         let mut label = String::new();
         for (&(key, value), step) in entries.iter().zip(path) {
@@ -46,29 +51,29 @@ impl Labels {
                 label.push('.');
             }
             label.push_str(key);
-            let told = match step.shared {
+            let shown = match step.shared_pattern {
                 Some(pattern) => pattern,
                 None if detailed || step.node.value_to_metric => value,
                 None if step.by_value => &step.node.value,
                 None => "",
             };
-            if !told.is_empty() {
+            if !shown.is_empty() {
                 label.push('_');
-                label.push_str(told);
+                label.push_str(shown);
             }
         }
-        if label.len() > LONGEST {
-            return Arc::clone(&self.own);
+        if label.len() > MAX_LABEL_BYTES {
+            return Arc::clone(&self.path_label);
         }
-        let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(label) = known.get(&*label) {
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(label) = issued.get(&*label) {
             return Arc::clone(label);
         }
-        if known.len() >= MOST {
-            return Arc::clone(&self.own);
+        if issued.len() >= MAX_LABELS {
+            return Arc::clone(&self.path_label);
         }
-        let made = Arc::<str>::from(&*label);
-        known.insert(label.into(), Arc::clone(&made));
-        made
+        let interned = Arc::<str>::from(&*label);
+        issued.insert(label.into(), Arc::clone(&interned));
+        interned
     }
 }

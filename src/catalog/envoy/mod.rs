@@ -3,11 +3,11 @@
 //! Its YAML is read as it is. Beside the catalog, not part of it: Envoy names what is limited by
 //! descriptors, knows no API keys, and asks over a protocol of its own.
 
-mod labels;
+mod raw;
 mod pattern;
-mod read;
+mod labels;
 mod tree;
-mod written;
+mod build;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -16,12 +16,12 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::limit::{Calendar, Limit, Period, Quota, Rule as LimitRule, Subject, Unit};
-use labels::Labels;
-use tree::Level;
+use labels::MetricLabels;
+use tree::DescriptorTree;
 
 /// Everything that Envoys may ask by.
 pub struct Domains {
-    by_name: HashMap<Box<str>, Domain>,
+    by_name: HashMap<Box<str>, EnvoyDomain>,
     warnings: Vec<String>,
     /// What metrics call limits that requests bring along.
     override_label: Arc<str>,
@@ -30,14 +30,14 @@ pub struct Domains {
 }
 
 /// One configuration file: a name, and descriptors.
-pub struct Domain {
+pub struct EnvoyDomain {
     name: Box<str>,
     label: Arc<str>,
-    root: Level,
+    root: DescriptorTree,
 }
 
 /// One entry of a descriptor: a key and a value.
-pub type Entry<'a> = (&'a str, &'a str);
+pub type DescriptorEntry<'a> = (&'a str, &'a str);
 
 /// What a limit's number is for, as it is told to Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,7 +77,7 @@ impl TimeUnit {
 }
 
 /// A limit of the configuration.
-pub struct Rule {
+pub struct DescriptorRule {
     /// What is counted; absent where it is unlimited.
     pub limit: Option<Arc<Limit>>,
     /// The number that is told to Envoy.
@@ -91,13 +91,13 @@ pub struct Rule {
     /// What Envoy is told beside the verdict.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     detailed_metric: bool,
-    labels: Labels,
+    labels: MetricLabels,
 }
 
 /// A rule as a descriptor meets it.
-pub struct Matched<'d> {
+pub struct MatchedRule<'d> {
     /// The rule.
-    pub rule: &'d Rule,
+    pub rule: &'d DescriptorRule,
     /// Whose counter.
     pub subject: Subject,
     /// What metrics call it.
@@ -107,15 +107,15 @@ pub struct Matched<'d> {
 impl Domains {
     /// The domain of this name.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Domain> {
+    pub fn get(&self, name: &str) -> Option<&EnvoyDomain> {
         self.by_name.get(name)
     }
 
     /// Takes the labels along that metrics have had by the configuration before.
-    pub fn take_labels(&self, before: &Self) {
+    pub fn inherit_labels(&self, before: &Self) {
         for (name, domain) in &self.by_name {
             if let Some(before) = before.by_name.get(name) {
-                domain.root.take_labels(&before.root);
+                domain.root.inherit_labels(&before.root);
             }
         }
     }
@@ -143,15 +143,15 @@ impl Domains {
     /// A limit that a request brings along: so many in each of `unit`'s windows, in the place of the
     /// rule that is met, whose counter it shares where the windows are the same.
     #[must_use]
-    pub fn brought_along(
+    pub fn override_limit(
         &self,
         requests_per_unit: u32,
         unit: TimeUnit,
-        instead_of: Option<&Rule>,
+        overridden: Option<&DescriptorRule>,
     ) -> Option<Arc<Limit>> {
         let calendar = Arc::clone(self.windows.get(&unit)?);
         let quota = Quota { limit: requests_per_unit.into(), calendar };
-        let rule = instead_of.and_then(|rule| rule.limit.as_ref());
+        let rule = overridden.and_then(|rule| rule.limit.as_ref());
         let name = rule.map_or("envoy:override", |limit| limit.name());
         let limit = Limit::new(name, Unit::requests(), LimitRule::Quota(quota), false);
         Some(Arc::new(limit.given_back()))
@@ -164,7 +164,7 @@ impl Domains {
     }
 }
 
-impl Domain {
+impl EnvoyDomain {
     /// What metrics call it.
     #[must_use]
     pub fn label(&self) -> &Arc<str> {
@@ -174,22 +174,25 @@ impl Domain {
     /// The rule that a descriptor meets: entry by entry the exact value, else the first pattern in
     /// the file's order, else the key alone; and it must be as deep as the descriptor.
     #[must_use]
-    pub fn find<'d>(&'d self, entries: &[Entry<'_>]) -> Option<Matched<'d>> {
-        let path = self.root.path(entries)?;
+    pub fn match_descriptor<'d>(
+        &'d self,
+        entries: &[DescriptorEntry<'_>],
+    ) -> Option<MatchedRule<'d>> {
+        let path = self.root.match_path(entries)?;
         let rule = path.last()?.node.rule.as_ref()?;
-        let shared = path.iter().map(|step| step.shared);
+        let shared = path.iter().map(|step| step.shared_pattern);
         let subject = Subject::descriptor(&self.name, entries.iter().copied().zip(shared));
-        let label = rule.labels.of(rule.detailed_metric, entries, &path);
-        Some(Matched { rule, subject, label })
+        let label = rule.labels.label_for(rule.detailed_metric, entries, &path);
+        Some(MatchedRule { rule, subject, label })
     }
 
     /// Whose counter a limit that a request brings along is.
     #[must_use]
-    pub fn subject(&self, entries: &[Entry<'_>]) -> Subject {
+    pub fn subject(&self, entries: &[DescriptorEntry<'_>]) -> Subject {
         let entries = entries.iter().copied();
         Subject::descriptor(&self.name, entries.zip(std::iter::repeat(None)))
     }
 }
 
 /// The nodes that a descriptor passes, one for each of its entries.
-type Path<'d> = SmallVec<[tree::Step<'d>; 4]>;
+type DescriptorPath<'d> = SmallVec<[tree::PathStep<'d>; 4]>;

@@ -2,9 +2,9 @@
 
 /// The literal parts between the stars of `KEY_VALUE`, in order: at least two.
 #[derive(PartialEq, Eq)]
-pub(super) struct Pattern(Vec<Box<str>>);
+pub(super) struct ValuePattern(Vec<Box<str>>);
 
-impl Pattern {
+impl ValuePattern {
     /// The pattern of a key and its value, joined; `None` where there is no star.
     pub(super) fn new(joined: &str) -> Option<Self> {
         let parts: Vec<_> = joined.split('*').map(Box::from).collect();
@@ -47,10 +47,10 @@ mod tests {
             ("a star alone",                        "*",       "whatever",  true),
         ];
         for (why, value, asked, matches) in cases {
-            let pattern = Pattern::new(&format!("key_{value}")).unwrap();
+            let pattern = ValuePattern::new(&format!("key_{value}")).unwrap();
             assert_eq!(pattern.matches(&format!("key_{asked}")), matches, "{why}");
         }
-        assert!(Pattern::new("key_plain").is_none());
+        assert!(ValuePattern::new("key_plain").is_none());
     }
 
     proptest! {
@@ -64,7 +64,7 @@ mod tests {
                     Some((first, rest)) => asked.split_first().is_some_and(|(a, asked)| a == first && defined(rest, asked)),
                 }
             }
-            if let Some(matcher) = Pattern::new(&format!("k_{pattern}")) {
+            if let Some(matcher) = ValuePattern::new(&format!("k_{pattern}")) {
                 let matches = matcher.matches(&format!("k_{asked}"));
                 prop_assert_eq!(matches, defined(pattern.as_bytes(), asked.as_bytes()));
             }

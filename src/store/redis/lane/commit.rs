@@ -206,7 +206,7 @@ fn decode(redis: &Redis, server: &Server, part: &Part<'_>, said: Said) -> Outcom
             Judged::Elsewhere => Err(Undecided::Outside),
             Judged::Over => Err(Undecided::Over),
             Judged::BadRow(why) => {
-                redis.metrics.store_failed("bad_row");
+                redis.metrics.record_store_error("bad_row");
                 tracing::error!(why, "a stored row cannot be read");
                 Err(Undecided::Unjudged(Unjudged::Failed(Error::BadRow(why))))
             }

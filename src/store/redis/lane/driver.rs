@@ -99,7 +99,7 @@ impl Driver {
                 tracing::debug!(%server, "an idle connection had ended; there is another one");
             }
             Err(error) => {
-                self.redis.metrics.store_failed(error.kind());
+                self.redis.metrics.record_store_error(error.kind());
                 self.give_up(&error);
             }
         }
@@ -152,7 +152,7 @@ impl Driver {
             Unjudged::Elsewhere(redirect) => {
                 let in_cluster = matches!(self.redis.servers, Servers::Cluster(_));
                 if *redirect == Redirect::Nobody || !in_cluster {
-                    self.redis.metrics.store_failed("refused");
+                    self.redis.metrics.record_store_error("refused");
                 }
                 Ok(())
             }
@@ -161,7 +161,7 @@ impl Driver {
 
     /// Counts a failed call, and says whether the connection can be used again.
     fn fate(&self, error: &Error) -> Result<(), Error> {
-        self.redis.metrics.store_failed(error.kind());
+        self.redis.metrics.record_store_error(error.kind());
         let is_usable = match error {
             Error::Timeout => self.unanswered < self.redis.deadline.mul_f64(UNANSWERED),
             Error::Unreachable(_) | Error::Refused(_) | Error::BadReply(_) => false,

@@ -83,7 +83,7 @@ impl Wire {
         }
         let (answers, receiver) = oneshot::channel();
         self.jobs.try_send(Job { work, deadline, answers }).map_err(|_| {
-            self.redis.metrics.store_failed(Error::Overloaded.kind());
+            self.redis.metrics.record_store_error(Error::Overloaded.kind());
             Error::Overloaded
         })?;
         Ok(receiver)

@@ -12,19 +12,19 @@ use crate::object::{each, optional};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenCatalog {
+pub(super) struct RawCatalog {
     pub(super) version: u64,
     #[serde(default)]
-    pub(super) apis: Vec<WrittenApi>,
+    pub(super) apis: Vec<RawApi>,
     #[serde(default)]
-    pub(super) plans: Vec<WrittenPlan>,
+    pub(super) plans: Vec<RawPlan>,
     #[serde(default)]
-    pub(super) keys: Vec<WrittenKey>,
+    pub(super) keys: Vec<RawKey>,
     #[serde(default)]
-    pub(super) policies: Vec<WrittenPolicy>,
+    pub(super) policies: Vec<RawPolicy>,
 }
 
-impl WrittenCatalog {
+impl RawCatalog {
     pub(super) fn from_yaml(text: &str) -> Result<Self, String> {
         from_yaml(text, true)
     }
@@ -67,51 +67,51 @@ pub(super) fn from_yaml<T: DeserializeOwned>(
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenApi {
+pub(super) struct RawApi {
     pub(super) id: String,
     #[serde(default)]
-    pub(super) stages: Vec<WrittenStage>,
+    pub(super) stages: Vec<RawStage>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenStage {
+pub(super) struct RawStage {
     pub(super) name: String,
-    pub(super) throttle: Option<WrittenThrottle>,
+    pub(super) throttle: Option<RawThrottle>,
     #[serde(default)]
-    pub(super) methods: WrittenMethods,
+    pub(super) methods: RawMethods,
     #[serde(default)]
     pub(super) consistency: Consistency,
 }
 
-pub(super) type WrittenMethods = BTreeMap<String, WrittenMethod>;
+pub(super) type RawMethods = BTreeMap<String, RawMethod>;
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenMethod {
-    pub(super) throttle: WrittenThrottle,
+pub(super) struct RawMethod {
+    pub(super) throttle: RawThrottle,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenApiStage {
+pub(super) struct RawApiStage {
     pub(super) api: String,
     pub(super) stage: String,
     #[serde(default)]
-    pub(super) methods: WrittenMethods,
+    pub(super) methods: RawMethods,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenPlan {
+pub(super) struct RawPlan {
     pub(super) id: String,
-    pub(super) api_stages: Option<Vec<WrittenApiStage>>,
+    pub(super) api_stages: Option<Vec<RawApiStage>>,
     #[serde(default)]
     pub(super) alongside: bool,
-    pub(super) throttle: Option<WrittenThrottle>,
-    pub(super) quota: Option<WrittenQuota>,
+    pub(super) throttle: Option<RawThrottle>,
+    pub(super) quota: Option<RawQuota>,
     #[serde(default, deserialize_with = "each")]
-    pub(super) limits: Vec<WrittenLimit>,
+    pub(super) limits: Vec<RawLimit>,
     #[serde(default)]
     pub(super) on_store_failure: super::OnStoreFailure,
     #[serde(default)]
@@ -122,12 +122,12 @@ pub(super) struct WrittenPlan {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenPolicy {
+pub(super) struct RawPolicy {
     pub(super) name: String,
-    pub(super) throttle: Option<WrittenThrottle>,
-    pub(super) quota: Option<WrittenQuota>,
+    pub(super) throttle: Option<RawThrottle>,
+    pub(super) quota: Option<RawQuota>,
     #[serde(default)]
-    pub(super) limits: Vec<WrittenLimit>,
+    pub(super) limits: Vec<RawLimit>,
     #[serde(default)]
     pub(super) on_store_failure: super::OnStoreFailure,
     #[serde(default)]
@@ -138,14 +138,14 @@ pub(super) struct WrittenPolicy {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenLimit {
+pub(super) struct RawLimit {
     pub(super) name: String,
     #[serde(default = "requests")]
     pub(super) unit: String,
     #[serde(default, deserialize_with = "optional")]
-    pub(super) throttle: Option<WrittenThrottle>,
+    pub(super) throttle: Option<RawThrottle>,
     #[serde(default, deserialize_with = "optional")]
-    pub(super) quota: Option<WrittenQuota>,
+    pub(super) quota: Option<RawQuota>,
     /// Read so that its absence from this version can be explained.
     #[serde(skip_serializing)]
     pub(super) concurrency: Option<de::IgnoredAny>,
@@ -159,25 +159,25 @@ fn requests() -> String {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenThrottle {
+pub(super) struct RawThrottle {
     #[serde(alias = "rate_limit")]
-    pub(super) rate: WrittenRate,
+    pub(super) rate: RawRate,
     #[serde(alias = "burst_limit")]
     pub(super) burst: u64,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenQuota {
+pub(super) struct RawQuota {
     pub(super) limit: u64,
-    pub(super) period: WrittenPeriod,
+    pub(super) period: RawPeriod,
     pub(super) time_zone: Option<String>,
-    pub(super) starts_on: Option<WrittenStart>,
+    pub(super) starts_on: Option<RawStart>,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum WrittenPeriod {
+pub(super) enum RawPeriod {
     Day,
     Week,
     Month,
@@ -185,7 +185,7 @@ pub(super) enum WrittenPeriod {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenKey {
+pub(super) struct RawKey {
     pub(super) id: String,
     pub(super) name: Option<String>,
     pub(super) value: Option<String>,
@@ -197,7 +197,7 @@ pub(super) struct WrittenKey {
     pub(super) expires_at: Option<String>,
     pub(super) customer_id: Option<String>,
     #[serde(default)]
-    pub(super) overrides: super::overrides::WrittenOverrides,
+    pub(super) overrides: super::overrides::RawOverrides,
 }
 
 fn yes() -> bool {
@@ -222,21 +222,21 @@ pub(super) enum Mode {
 
 /// `10/s`, or a bare number per second as AWS has it.
 #[derive(Serialize)]
-pub(super) struct WrittenRate(pub(super) String);
+pub(super) struct RawRate(pub(super) String);
 
 /// A weekday's name, or a day of the month.
 #[derive(Serialize)]
-pub(super) struct WrittenStart(pub(super) String);
+pub(super) struct RawStart(pub(super) String);
 
-impl<'de> Deserialize<'de> for WrittenRate {
+impl<'de> Deserialize<'de> for RawRate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let written = deserializer.deserialize_any(Scalar("a rate such as 10/s"))?;
-        let bare = written.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        Ok(Self(if bare { format!("{written}/s") } else { written }))
+        let text = deserializer.deserialize_any(Scalar("a rate such as 10/s"))?;
+        let bare = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        Ok(Self(if bare { format!("{text}/s") } else { text }))
     }
 }
 
-impl<'de> Deserialize<'de> for WrittenStart {
+impl<'de> Deserialize<'de> for RawStart {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer
             .deserialize_any(Scalar("a weekday such as monday, or a day of the month from 1 to 31"))

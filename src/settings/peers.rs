@@ -6,11 +6,11 @@ use ipnet::IpNet;
 
 /// Networks whose word is taken.
 #[derive(Clone, Debug)]
-pub struct Peers(Vec<IpNet>);
+pub struct TrustedPeers(Vec<IpNet>);
 
-impl Peers {
-    pub(super) fn parse(written: &str) -> Result<Self, String> {
-        let parts = written.split(',').map(str::trim).filter(|part| !part.is_empty());
+impl TrustedPeers {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let net = |part: &str| {
             let net = part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
             net.map_err(|_| format!("`{part}` is no address or network; write 10.0.0.0/8 or ::1"))
@@ -20,7 +20,7 @@ impl Peers {
 
     /// Whether `peer` is among them; an IPv4 address inside IPv6 counts as IPv4.
     #[must_use]
-    pub fn contain(&self, peer: IpAddr) -> bool {
+    pub fn contains(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.0.iter().any(|net| net.contains(&peer))
     }

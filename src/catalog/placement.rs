@@ -3,17 +3,17 @@
 //! A check of a stage's client charges the client and the stage. In a Redis Cluster no script judges
 //! both, so what the clients of a stage share is refused there unless it is leased: charged ahead.
 
-use super::findings::Invalid;
-use super::{Catalog, Refusal, Stage};
+use super::validation::ValidationError;
+use super::{Catalog, CheckError, StageLimits};
 use crate::limit::{Charge, Limit};
 
 /// Where the counters of different subjects lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counters {
+pub enum CounterPlacement {
     /// In one place, where all of a check are judged as one.
     Together,
     /// In a Redis Cluster, where those of each subject are judged as one.
-    Apart {
+    PerSubject {
         /// Whether what is declared `leased` is: not where decisions are recorded.
         leases: bool,
     },
@@ -25,13 +25,17 @@ impl Catalog {
     ///
     /// # Errors
     /// Where clients share a limit that is not leased, and counters lie apart.
-    pub fn fit(&self, counters: Counters, origin: &str) -> Result<(), Invalid> {
-        let Counters::Apart { leases } = counters else { return Ok(()) };
-        let mut faults = Vec::new();
+    pub fn check_placement(
+        &self,
+        placement: CounterPlacement,
+        origin: &str,
+    ) -> Result<(), ValidationError> {
+        let CounterPlacement::PerSubject { leases } = placement else { return Ok(()) };
+        let mut errors = Vec::new();
         for (api, stages) in &self.apis {
             for (name, stage) in stages {
-                let exact = stage.shared().filter(|limit| !(leases && limit.leased()));
-                faults.extend(exact.map(|limit| {
+                let exact = stage.shared_limits().filter(|limit| !(leases && limit.leased()));
+                errors.extend(exact.map(|limit| {
                     let write = if leases {
                         format!("write `consistency: leased` in the stage `{name}` of the api `{api}`")
                     } else {
@@ -41,15 +45,19 @@ impl Catalog {
                 }));
             }
         }
-        faults.sort();
-        if faults.is_empty() { Ok(()) } else { Err(Invalid { origin: origin.into(), faults }) }
+        errors.sort();
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(ValidationError { origin: origin.into(), errors })
+        }
     }
 }
 
-impl Refusal {
+impl CheckError {
     /// That two exact limits cannot be judged as one where their subjects lie apart.
     #[must_use]
-    pub fn apart(one: &Charge, other: &Charge) -> Self {
+    pub fn cross_subject(one: &Charge, other: &Charge) -> Self {
         let detail = format!(
             "the limits `{}` and `{}` count two subjects, and both are exact: a Redis Cluster cannot judge them as one; ask for them in two checks, or declare one of them `consistency: leased`",
             one.limit.name(),
@@ -59,11 +67,11 @@ impl Refusal {
     }
 }
 
-impl Stage {
+impl StageLimits {
     /// The limits that its clients share.
-    fn shared(&self) -> impl Iterator<Item = &Limit> {
+    fn shared_limits(&self) -> impl Iterator<Item = &Limit> {
         let methods = self.methods.listed.iter().map(|(_, limit)| limit);
-        let other = self.methods.other.iter().map(|other| &other.limit);
-        self.throttle.iter().chain(methods).chain(other).map(AsRef::as_ref)
+        let wildcard = self.methods.wildcard.iter().map(|wildcard| &wildcard.limit);
+        self.throttle.iter().chain(methods).chain(wildcard).map(AsRef::as_ref)
     }
 }

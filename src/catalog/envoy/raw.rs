@@ -6,17 +6,17 @@
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 
-use crate::catalog::written::from_yaml;
+use crate::catalog::raw::from_yaml;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenDomain {
+pub(super) struct RawDomain {
     pub(super) domain: String,
-    #[serde(default, deserialize_with = "or_nothing")]
-    pub(super) descriptors: Vec<WrittenDescriptor>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(super) descriptors: Vec<RawDescriptor>,
 }
 
-impl WrittenDomain {
+impl RawDomain {
     pub(super) fn from_yaml(text: &str) -> Result<Self, String> {
         // Its own reader takes YAML 1.1, where `yes` and `on` are true.
         from_yaml(text, false)
@@ -26,50 +26,50 @@ impl WrittenDomain {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "the format's")]
-pub(super) struct WrittenDescriptor {
+pub(super) struct RawDescriptor {
     pub(super) key: String,
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) value: String,
-    pub(super) rate_limit: Option<WrittenRateLimit>,
-    #[serde(default, deserialize_with = "or_nothing")]
+    pub(super) rate_limit: Option<RawRateLimit>,
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) descriptors: Vec<Self>,
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) shadow_mode: bool,
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) quota_mode: bool,
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) detailed_metric: bool,
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) value_to_metric: bool,
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) share_threshold: bool,
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) metadata: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenRateLimit {
+pub(super) struct RawRateLimit {
     pub(super) requests_per_unit: Option<u32>,
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) unit: String,
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) unlimited: bool,
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) name: String,
-    #[serde(default, deserialize_with = "or_nothing")]
-    pub(super) replaces: Vec<WrittenReplaced>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(super) replaces: Vec<RawReplaced>,
     #[serde(default)]
-    pub(super) algorithm: Algorithm,
+    pub(super) algorithm: RawAlgorithm,
     pub(super) burst: Option<u64>,
     pub(super) time_zone: Option<String>,
     pub(super) unit_multiplier: Option<u32>,
 }
 
-impl WrittenRateLimit {
+impl RawRateLimit {
     /// Whether it says of the limit more than envoyproxy/ratelimit can.
-    pub(super) fn refines(&self) -> bool {
-        self.algorithm != Algorithm::FixedWindow
+    pub(super) fn uses_extensions(&self) -> bool {
+        self.algorithm != RawAlgorithm::FixedWindow
             || self.burst.is_some()
             || self.time_zone.is_some()
             || self.unit_multiplier.is_some()
@@ -78,7 +78,7 @@ impl WrittenRateLimit {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WrittenReplaced {
+pub(super) struct RawReplaced {
     #[serde(default)]
     pub(super) name: String,
 }
@@ -86,7 +86,7 @@ pub(super) struct WrittenReplaced {
 /// How a rule counts.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Algorithm {
+pub(super) enum RawAlgorithm {
     /// A number for each window, as envoyproxy/ratelimit has it.
     #[default]
     FixedWindow,
@@ -94,7 +94,7 @@ pub(super) enum Algorithm {
 }
 
 /// A member that says nothing, as `descriptors:` alone on its line, is as good as absent.
-fn or_nothing<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+fn null_as_default<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 /// What a check asks for; lengths and characters are sound, names may not be.
-pub struct Ask<'a> {
+pub struct CheckRequest<'a> {
     /// The API that is called.
     pub api: Option<&'a str>,
     /// Its stage.
@@ -47,7 +47,7 @@ pub enum Cost<'a> {
 }
 
 impl Cost<'_> {
-    pub(super) fn of(&self, unit: &str) -> u64 {
+    pub(super) fn for_unit(&self, unit: &str) -> u64 {
         let is_requests = unit == crate::limit::Unit::BUILT_IN[0];
         match self {
             Self::Requests(number) => {

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 
 /// `METHOD PATH` as a catalog lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(super) struct RoutePattern {
     method: Box<str>,
     segments: Vec<Segment>,
 }
@@ -25,15 +25,15 @@ enum Segment {
     Rest,
 }
 
-impl Pattern {
+impl RoutePattern {
     /// Reads `METHOD PATH`; the error says what to write.
-    pub(super) fn parse(written: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         const HINT: &str = "write a method and a path, as in `POST /v1/items/{id}` or `GET /files/*`, or `*` for every other method";
-        let mut words = written.split_ascii_whitespace();
+        let mut words = text.split_ascii_whitespace();
         let (Some(method), Some(path), None) = (words.next(), words.next(), words.next()) else {
             return Err(HINT.into());
         };
-        let method: Box<str> = normal_method(method).ok_or(HINT)?.into();
+        let method: Box<str> = normalize_method(method).ok_or(HINT)?.into();
         if &*method == "ANY" {
             return Err("ANY is no method that a client sends; name one, or write `*` for every method that has no limit of its own".into());
         }
@@ -65,34 +65,34 @@ impl Pattern {
     }
 
     /// How patterns are tried: literal segments before `{name}` before `*`.
-    pub(super) fn cmp_preference(&self, other: &Self) -> std::cmp::Ordering {
+    pub(super) fn cmp_specificity(&self, other: &Self) -> std::cmp::Ordering {
         self.segments.cmp(&other.segments)
     }
 
-    pub(super) fn matches(&self, route: &Route<'_>) -> bool {
+    pub(super) fn matches(&self, route: &HttpRoute<'_>) -> bool {
         if *self.method != *route.method {
             return false;
         }
-        let mut asked = route.path[1..].split('/').filter(|segment| !segment.is_empty());
+        let mut requested = route.path[1..].split('/').filter(|segment| !segment.is_empty());
         for segment in &self.segments {
-            match (segment, asked.next()) {
+            match (segment, requested.next()) {
                 (Segment::Rest, Some(_)) => return true,
                 (Segment::Any, Some(_)) => {}
                 (Segment::Literal(literal), Some(name)) if **literal == *name => {}
                 _ => return false,
             }
         }
-        asked.next().is_none()
+        requested.next().is_none()
     }
 }
 
 /// A method and a path as asked for, in normal form.
-pub(super) struct Route<'a> {
+pub(super) struct HttpRoute<'a> {
     pub(super) method: Cow<'a, str>,
     pub(super) path: Cow<'a, str>,
 }
 
-impl Route<'_> {
+impl HttpRoute<'_> {
     /// `METHOD PATH` in printable ASCII, for a name in answers.
     pub(super) fn name(&self) -> String {
         use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -102,7 +102,7 @@ impl Route<'_> {
 }
 
 /// The method in capitals; `None` where it is no token (RFC 9110, 5.6.2).
-pub(super) fn normal_method(method: &str) -> Option<Cow<'_, str>> {
+pub(super) fn normalize_method(method: &str) -> Option<Cow<'_, str>> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if method.is_empty() || !method.bytes().all(is_token) || method == "*" {
         return None;
@@ -112,21 +112,21 @@ pub(super) fn normal_method(method: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The path in normal form; the error completes "`path` …".
-pub(super) fn normal_path(asked: &str) -> Result<Cow<'_, str>, &'static str> {
-    let path = asked.split(['?', '#']).next().unwrap_or_default();
+pub(super) fn normalize_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
     if !path.starts_with('/') {
         return Err("must begin with a slash");
     }
-    let decoded = if path.contains('%') { decode(path)? } else { path.into() };
+    let decoded = if path.contains('%') { percent_decode(path)? } else { path.into() };
     if decoded.chars().any(char::is_control) {
         return Err("must not contain control characters");
     }
     let plain = decoded.len() == 1
         || !(decoded.contains("//") || decoded.contains("/.") || decoded.ends_with('/'));
-    Ok(if plain { decoded } else { resolved(&decoded).into() })
+    Ok(if plain { decoded } else { remove_dot_segments(&decoded).into() })
 }
 
-fn decode(path: &str) -> Result<Cow<'_, str>, &'static str> {
+fn percent_decode(path: &str) -> Result<Cow<'_, str>, &'static str> {
     let mut rest = path.as_bytes();
     while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
         let escape = rest.get(at + 1..at + 3).ok_or("has a % that begins no escape")?;
@@ -138,7 +138,7 @@ fn decode(path: &str) -> Result<Cow<'_, str>, &'static str> {
     percent_decode_str(path).decode_utf8().map_err(|_| "is not UTF-8 once decoded")
 }
 
-fn resolved(path: &str) -> String {
+fn remove_dot_segments(path: &str) -> String {
     let mut segments = Vec::new();
     for segment in path.split('/') {
         match segment {
@@ -171,26 +171,28 @@ mod tests {
             "/a/b/c/..",
             "/a/%2e/b",
         ];
-        for asked in same {
-            assert_eq!(normal_path(asked).unwrap(), "/a/b", "{asked}");
+        for path in same {
+            assert_eq!(normalize_path(path).unwrap(), "/a/b", "{path}");
         }
-        assert_eq!(normal_path("/").unwrap(), "/");
-        assert_eq!(normal_path("/..").unwrap(), "/");
-        assert_eq!(normal_path("/a%252Fb").unwrap(), "/a%2Fb", "decoded once");
+        assert_eq!(normalize_path("/").unwrap(), "/");
+        assert_eq!(normalize_path("/..").unwrap(), "/");
+        assert_eq!(normalize_path("/a%252Fb").unwrap(), "/a%2Fb", "decoded once");
     }
 
     #[test]
     fn what_cannot_be_read_is_refused() {
-        for asked in ["", "a/b", "http://h/a", "/%", "/%4", "/%zz", "/%ff", "/a%00b", "/a%0ab", "*"]
+        for path in ["", "a/b", "http://h/a", "/%", "/%4", "/%zz", "/%ff", "/a%00b", "/a%0ab", "*"]
         {
-            assert!(normal_path(asked).is_err(), "{asked}");
+            assert!(normalize_path(path).is_err(), "{path}");
         }
     }
 
     fn matches(pattern: &str, method: &str, path: &str) -> bool {
-        let route =
-            Route { method: normal_method(method).unwrap(), path: normal_path(path).unwrap() };
-        Pattern::parse(pattern).unwrap().matches(&route)
+        let route = HttpRoute {
+            method: normalize_method(method).unwrap(),
+            path: normalize_path(path).unwrap(),
+        };
+        RoutePattern::parse(pattern).unwrap().matches(&route)
     }
 
     #[test]
@@ -217,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused_with_what_to_write() {
-        for written in [
+        for text in [
             "",
             "GET",
             "/a",
@@ -231,17 +233,17 @@ mod tests {
             "ANY /a",
             "any /a",
         ] {
-            assert!(Pattern::parse(written).is_err(), "{written}");
+            assert!(RoutePattern::parse(text).is_err(), "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn normal_paths_stay_as_they_are(asked in "/[a-c./%]{0,12}") {
-            if let Ok(once) = normal_path(&asked) {
+        fn normal_paths_stay_as_they_are(path in "/[a-c./%]{0,12}") {
+            if let Ok(once) = normalize_path(&path) {
                 prop_assert!(once.starts_with('/') && !once.contains("//"));
                 if !once.contains(['%', '?', '#']) {
-                    prop_assert_eq!(normal_path(&once).unwrap(), once.clone());
+                    prop_assert_eq!(normalize_path(&once).unwrap(), once.clone());
                 }
             }
         }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 /// Why a text is no catalog: one line for each fault.
 #[derive(Debug, thiserror::Error)]
-pub struct Invalid {
+pub struct ValidationError {
     pub(super) origin: String,
-    pub(super) faults: Vec<String>,
+    pub(super) errors: Vec<String>,
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for ValidationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.faults.iter().enumerate() {
+        for (index, fault) in self.errors.iter().enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
             write!(f, "{newline}{}: {fault}", self.origin)?;
         }
@@ -20,24 +20,24 @@ impl fmt::Display for Invalid {
     }
 }
 
-impl Invalid {
-    /// The faults alone, each where and why, for a reader who knows no file.
+impl ValidationError {
+    /// The errors alone, each where and why, for a reader who knows no file.
     #[must_use]
-    pub fn faults(&self) -> &[String] {
-        &self.faults
+    pub fn errors(&self) -> &[String] {
+        &self.errors
     }
 }
 
 /// What was found while reading.
 #[derive(Default)]
-pub(super) struct Findings {
-    pub(super) faults: Vec<String>,
+pub(super) struct Report {
+    pub(super) errors: Vec<String>,
     pub(super) warnings: Vec<String>,
 }
 
-impl Findings {
-    pub(super) fn fault(&mut self, at: &str, what: impl fmt::Display) {
-        self.faults.push(format!("{at}: {what}"));
+impl Report {
+    pub(super) fn error(&mut self, at: &str, what: impl fmt::Display) {
+        self.errors.push(format!("{at}: {what}"));
     }
 
     pub(super) fn warning(&mut self, at: &str, what: impl fmt::Display) {
@@ -45,9 +45,9 @@ impl Findings {
     }
 
     /// A name that can stand in answers and metrics; what is none is a fault.
-    pub(super) fn name(&mut self, at: &str, name: &str) -> Arc<str> {
-        if !is_name(name) {
-            self.fault(at, "a name has 1 to 64 of the characters A-Z a-z 0-9 . _ -");
+    pub(super) fn check_name(&mut self, at: &str, name: &str) -> Arc<str> {
+        if !is_valid_name(name) {
+            self.error(at, "a name has 1 to 64 of the characters A-Z a-z 0-9 . _ -");
         }
         name.into()
     }
@@ -55,7 +55,7 @@ impl Findings {
 
 /// Whether this can be an id or a name: `[A-Za-z0-9._-]{1,64}`.
 #[must_use]
-pub fn is_name(name: &str) -> bool {
+pub fn is_valid_name(name: &str) -> bool {
     let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=64).contains(&name.len()) && name.bytes().all(sound)
 }

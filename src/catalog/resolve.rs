@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::ask::{Ask, Cost, PolicyKey};
-use super::path::{Route, normal_method, normal_path};
-use super::{ApiKey, Catalog, Methods, OnStoreFailure, Plan, Stage};
+use super::request::{CheckRequest, Cost, PolicyKey};
+use super::route::{HttpRoute, normalize_method, normalize_path};
+use super::{ApiKey, Catalog, MethodLimits, OnStoreFailure, Plan, StageLimits};
 use crate::limit::{Charge, Charges, Limit, Subject};
 use crate::time::Micros;
 
 /// What a check meets.
-pub struct Met {
+pub struct ResolvedLimits {
     /// Every limit that applies, in the order of judging.
     pub charges: Charges,
     /// The client's plan; of several the ordinary one, or else the first.
@@ -27,7 +27,7 @@ pub struct Met {
 
 /// Why a check cannot be judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum CheckError {
     /// It names what is not there, or names it wrongly.
     Invalid {
         /// Which field.
@@ -41,50 +41,50 @@ pub enum Refusal {
         detail: Cow<'static, str>,
     },
     /// Nobody can tell now whose key it is.
-    Unidentified,
+    LookupUnavailable,
     /// What is declared has not been read yet.
-    Unready,
+    NotReady,
 }
 
-fn invalid<T>(field: impl Into<String>, detail: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal::Invalid { field: field.into(), detail: detail.into() })
+fn invalid<T>(field: impl Into<String>, detail: impl Into<String>) -> Result<T, CheckError> {
+    Err(CheckError::Invalid { field: field.into(), detail: detail.into() })
 }
 
-fn forbidden<T>(detail: &'static str) -> Result<T, Refusal> {
-    Err(Refusal::Forbidden { detail: detail.into() })
+fn forbidden<T>(detail: &'static str) -> Result<T, CheckError> {
+    Err(CheckError::Forbidden { detail: detail.into() })
 }
 
 /// An API's stage as asked for.
-struct Place<'c> {
+struct StageRef<'c> {
     api: &'c str,
     name: &'c str,
-    stage: &'c Stage,
+    stage: &'c StageLimits,
 }
 
 impl Catalog {
-    /// Which limits `ask` meets, for the client with `key`; `now` is when it has to be valid.
+    /// Which limits `request` meets, for the client with `key`; `now` is when it has to be valid.
     ///
     /// # Errors
     /// Where the ask names what the catalog does not have, or the key may not ask for it.
-    pub fn meet(
+    pub fn resolve(
         &self,
-        ask: &Ask<'_>,
+        request: &CheckRequest<'_>,
         key: Option<&Arc<ApiKey>>,
         now: Micros,
-    ) -> Result<Met, Refusal> {
-        if key.is_none() && ask.policies.is_empty() {
+    ) -> Result<ResolvedLimits, CheckError> {
+        if key.is_none() && request.policies.is_empty() {
             return invalid(
                 "api_key",
                 "give an api_key, a key_id, or a policy with a key: there is nobody to count",
             );
         }
-        self.check_units(&ask.cost)?;
-        let place = self.place(ask)?;
-        let route = route(ask)?;
-        let plans = key.map(|key| self.plans(key, place.as_ref(), now)).transpose()?;
+        self.check_units(&request.cost)?;
+        let stage_ref = self.find_stage(request)?;
+        let route = normalize_route(request)?;
+        let plans = key.map(|key| self.plans(key, stage_ref.as_ref(), now)).transpose()?;
         let plans = plans.unwrap_or_default();
         let plan = plans.first();
-        let mut met = Met {
+        let mut resolved = ResolvedLimits {
             charges: Charges::new(),
             plan: plan.map(|plan| Arc::clone(&plan.id)),
             label: plan.map(|plan| Arc::clone(&plan.id)),
@@ -92,33 +92,46 @@ impl Catalog {
         };
         for (key, plan) in key.into_iter().flat_map(|key| plans.iter().map(move |plan| (key, plan)))
         {
-            met.on_store_failure = met.on_store_failure.max(plan.on_store_failure);
-            let methods = place.as_ref().and_then(|place| plan.methods(place.api, place.name));
-            charge_method(&mut met.charges, methods, key.subject, route.as_ref(), &ask.cost);
+            resolved.on_store_failure = resolved.on_store_failure.max(plan.on_store_failure);
+            let methods = stage_ref
+                .as_ref()
+                .and_then(|stage_ref| plan.methods(stage_ref.api, stage_ref.name));
+            charge_method(
+                &mut resolved.charges,
+                methods,
+                key.subject,
+                route.as_ref(),
+                &request.cost,
+            );
             match key.own_limits(self, plan) {
-                None => charge_all(&mut met.charges, &plan.limits, key.subject, &ask.cost),
-                Some(own) => charge_all(&mut met.charges, &own, key.subject, &ask.cost),
+                None => charge_all(&mut resolved.charges, &plan.limits, key.subject, &request.cost),
+                Some(own) => charge_all(&mut resolved.charges, &own, key.subject, &request.cost),
             }
         }
-        if let Some(Place { stage, .. }) = place {
+        if let Some(StageRef { stage, .. }) = stage_ref {
             charge_method(
-                &mut met.charges,
+                &mut resolved.charges,
                 Some(&stage.methods),
                 stage.subject,
                 route.as_ref(),
-                &ask.cost,
+                &request.cost,
             );
-            charge_all(&mut met.charges, stage.throttle.as_slice(), stage.subject, &ask.cost);
+            charge_all(
+                &mut resolved.charges,
+                stage.throttle.as_slice(),
+                stage.subject,
+                &request.cost,
+            );
         }
-        self.meet_policies(ask, &mut met)?;
-        Ok(met)
+        self.resolve_policies(request, &mut resolved)?;
+        Ok(resolved)
     }
 
     /// Whether the stage asked for, or a plan that serves it, has limits per method: then an ask
     /// without method and path would get around them.
     #[must_use]
-    pub fn has_method_limits(&self, ask: &Ask<'_>) -> bool {
-        let (Some(api), Some(name)) = (ask.api, ask.stage) else { return false };
+    pub fn has_method_limits(&self, request: &CheckRequest<'_>) -> bool {
+        let (Some(api), Some(name)) = (request.api, request.stage) else { return false };
         let stage = self.apis.get(api).and_then(|stages| stages.get(name));
         stage.is_some_and(|stage| !stage.methods.is_empty())
             || self
@@ -127,7 +140,7 @@ impl Catalog {
                 .any(|plan| plan.methods(api, name).is_some_and(|methods| !methods.is_empty()))
     }
 
-    fn check_units(&self, cost: &Cost<'_>) -> Result<(), Refusal> {
+    fn check_units(&self, cost: &Cost<'_>) -> Result<(), CheckError> {
         let Cost::Units(units) = cost else { return Ok(()) };
         match units.iter().find(|(unit, _)| !self.units.contains(&**unit)) {
             None => Ok(()),
@@ -138,8 +151,8 @@ impl Catalog {
         }
     }
 
-    fn place(&self, ask: &Ask<'_>) -> Result<Option<Place<'_>>, Refusal> {
-        let (api, stage) = match (ask.api, ask.stage) {
+    fn find_stage(&self, request: &CheckRequest<'_>) -> Result<Option<StageRef<'_>>, CheckError> {
+        let (api, stage) = match (request.api, request.stage) {
             (None, None) => return Ok(None),
             (None, Some(_)) => return invalid("api", "a stage needs its api"),
             (Some(_), None) => return invalid("stage", "an api needs its stage"),
@@ -149,7 +162,7 @@ impl Catalog {
             return invalid("api", format!("the catalog has no api `{api}`"));
         };
         match stages.get_key_value(stage) {
-            Some((name, stage)) => Ok(Some(Place { api, name, stage })),
+            Some((name, stage)) => Ok(Some(StageRef { api, name, stage })),
             None => invalid("stage", format!("the api `{api}` has no stage `{stage}`")),
         }
     }
@@ -158,9 +171,9 @@ impl Catalog {
     fn plans<'c>(
         &'c self,
         key: &ApiKey,
-        place: Option<&Place<'_>>,
+        stage_ref: Option<&StageRef<'_>>,
         now: Micros,
-    ) -> Result<SmallVec<[&'c Plan; 2]>, Refusal> {
+    ) -> Result<SmallVec<[&'c Plan; 2]>, CheckError> {
         if !key.enabled {
             return forbidden("the API key is disabled");
         }
@@ -170,7 +183,7 @@ impl Catalog {
         let mut plans = SmallVec::<[&Plan; 2]>::new();
         let mut is_on_another = false;
         for plan in key.plans.iter().filter_map(|id| self.plans.get(id)) {
-            if place.is_some_and(|place| !plan.serves(place.api, place.name)) {
+            if stage_ref.is_some_and(|stage_ref| !plan.serves(stage_ref.api, stage_ref.name)) {
                 continue;
             }
             if plan.alongside {
@@ -182,7 +195,7 @@ impl Catalog {
                 plans.insert(0, plan);
             }
         }
-        match place {
+        match stage_ref {
             Some(_) if plans.is_empty() => forbidden("the API key has no plan for this stage"),
             None if plans.is_empty() => forbidden("the API key has no plan"),
             None if is_on_another => {
@@ -192,8 +205,12 @@ impl Catalog {
         }
     }
 
-    fn meet_policies(&self, ask: &Ask<'_>, met: &mut Met) -> Result<(), Refusal> {
-        for (place, entry) in ask.policies.iter().enumerate() {
+    fn resolve_policies(
+        &self,
+        request: &CheckRequest<'_>,
+        resolved: &mut ResolvedLimits,
+    ) -> Result<(), CheckError> {
+        for (place, entry) in request.policies.iter().enumerate() {
             let Some(policy) = self.policies.get(entry.policy) else {
                 return invalid(
                     entry.field("policy"),
@@ -202,19 +219,19 @@ impl Catalog {
             };
             let is_same =
                 |other: &PolicyKey<'_>| other.policy == entry.policy && other.key == entry.key;
-            if ask.policies[..place].iter().any(is_same) {
+            if request.policies[..place].iter().any(is_same) {
                 return invalid(
                     entry.field("policy"),
                     "the same policy with the same key is there twice; raise the cost to charge more",
                 );
             }
-            met.label.get_or_insert_with(|| Arc::clone(&policy.label));
-            met.on_store_failure = met.on_store_failure.max(policy.on_store_failure);
+            resolved.label.get_or_insert_with(|| Arc::clone(&policy.label));
+            resolved.on_store_failure = resolved.on_store_failure.max(policy.on_store_failure);
             charge_all(
-                &mut met.charges,
+                &mut resolved.charges,
                 &policy.limits,
                 Subject::policy(entry.policy, entry.key),
-                &ask.cost,
+                &request.cost,
             );
         }
         Ok(())
@@ -222,41 +239,42 @@ impl Catalog {
 }
 
 /// Method and path in normal form, where both are there; each is checked even where it is alone.
-fn route<'a>(ask: &Ask<'a>) -> Result<Option<Route<'a>>, Refusal> {
-    let method = match ask.method.map(normal_method) {
+fn normalize_route<'a>(request: &CheckRequest<'a>) -> Result<Option<HttpRoute<'a>>, CheckError> {
+    let method = match request.method.map(normalize_method) {
         Some(None) => return invalid("method", "is no HTTP method"),
         Some(Some(method)) => Some(method),
         None => None,
     };
-    let path = match ask.path.map(normal_path) {
+    let path = match request.path.map(normalize_path) {
         Some(Err(why)) => return invalid("path", why),
         Some(Ok(path)) => Some(path),
         None => None,
     };
-    Ok(method.zip(path).map(|(method, path)| Route { method, path }))
+    Ok(method.zip(path).map(|(method, path)| HttpRoute { method, path }))
 }
 
 fn charge_method(
     charges: &mut Charges,
-    methods: Option<&Methods>,
+    methods: Option<&MethodLimits>,
     subject: Subject,
-    route: Option<&Route<'_>>,
+    route: Option<&HttpRoute<'_>>,
     cost: &Cost<'_>,
 ) {
     let (Some(methods), Some(route)) = (methods, route) else { return };
     let listed = methods.listed.iter().find(|(pattern, _)| pattern.matches(route));
     if let Some((_, limit)) = listed {
         charge_all(charges, std::slice::from_ref(limit), subject, cost);
-    } else if let Some(other) = &methods.other {
+    } else if let Some(wildcard) = &methods.wildcard {
         let method = route.name();
-        let limit = Arc::new(other.limit.renamed(&format!("{}{method}/throttle", other.prefix)));
+        let limit =
+            Arc::new(wildcard.limit.renamed(&format!("{}{method}/throttle", wildcard.prefix)));
         charge_all(charges, &[limit], subject.method(&method), cost);
     }
 }
 
 fn charge_all(charges: &mut Charges, limits: &[Arc<Limit>], subject: Subject, cost: &Cost<'_>) {
     charges.extend(limits.iter().map(|limit| {
-        let cost = cost.of(limit.unit().as_str());
+        let cost = cost.for_unit(limit.unit().as_str());
         Charge { subject, limit: Arc::clone(limit), cost }
     }));
 }

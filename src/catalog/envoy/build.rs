@@ -1,0 +1,278 @@
+//! From envoyproxy/ratelimit's YAML as written to domains that are valid: the only crossing.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::labels::MetricLabels;
+use super::pattern::ValuePattern;
+use super::raw::{RawAlgorithm, RawDescriptor, RawDomain, RawRateLimit};
+use super::tree::{DescriptorNode, DescriptorTree};
+use super::{DescriptorRule, Domains, EnvoyDomain, TimeUnit};
+use crate::catalog::validation::{Report, ValidationError};
+use crate::limit::{Calendar, Limit, Period, Quota, Rate, Rule as LimitRule, Throttle, Unit};
+use crate::time::Micros;
+
+/// A window is no longer than a leap year: what stored rows are kept for.
+const MAX_WINDOW_SECS: u32 = 366 * 86_400;
+
+impl Domains {
+    /// Reads files, each by the name that errors call it; `origin` is what all of them are called.
+    ///
+    /// # Errors
+    /// Where one of them is no YAML, or says what cannot be, alone or with the others.
+    pub fn parse<'f>(
+        origin: &str,
+        files: impl Iterator<Item = (&'f str, &'f str)>,
+    ) -> Result<Self, ValidationError> {
+        let mut report = Report::default();
+        let windows = TimeUnit::ALL.into_iter();
+        let windows = windows.filter_map(|unit| Some((unit, unit.windows(NonZeroU32::MIN)?)));
+        let mut domains = Self {
+            by_name: HashMap::new(),
+            warnings: Vec::new(),
+            override_label: "override".into(),
+            windows: windows.collect(),
+        };
+        for (file, text) in files {
+            match RawDomain::from_yaml(text) {
+                Ok(raw) => domains.add(raw, file, &mut report),
+                Err(fault) => report.error(file, fault),
+            }
+        }
+        if domains.by_name.is_empty() && report.errors.is_empty() {
+            report.error("no domain", "there is no file that ends in .yaml or .yml");
+        }
+        if !report.errors.is_empty() {
+            return Err(ValidationError { origin: origin.into(), errors: report.errors });
+        }
+        domains.warnings = report.warnings;
+        Ok(domains)
+    }
+
+    fn add(&mut self, raw: RawDomain, file: &str, report: &mut Report) {
+        let name = raw.domain;
+        if name.is_empty() {
+            report.error(&format!("{file}: domain"), "must not be empty");
+        }
+        let mut builder = DomainBuilder { domain: &name, file, report };
+        let root = builder.build_tree(raw.descriptors, "descriptors", "", false);
+        let label = format!("envoy:{name}").into();
+        let domain = EnvoyDomain { name: name.as_str().into(), label, root };
+        if self.by_name.insert(name.as_str().into(), domain).is_some() {
+            let fault = format_args!("the domain `{name}` is there twice; put it into one file");
+            report.error(&format!("{file}: domain"), fault);
+        }
+    }
+}
+
+/// Reads one file.
+struct DomainBuilder<'f> {
+    domain: &'f str,
+    file: &'f str,
+    report: &'f mut Report,
+}
+
+impl DomainBuilder<'_> {
+    fn error(&mut self, at: &str, what: impl std::fmt::Display) {
+        self.report.error(&format!("{}: {at}", self.file), what);
+    }
+
+    /// The descriptors written at `at`, below `parent`. `with_values` is whether metrics tell values there.
+    fn build_tree(
+        &mut self,
+        raw: Vec<RawDescriptor>,
+        at: &str,
+        parent: &str,
+        with_values: bool,
+    ) -> DescriptorTree {
+        let mut tree = DescriptorTree::default();
+        for (index, descriptor) in raw.into_iter().enumerate() {
+            let at = format!("{at}[{index}]");
+            let (key, value) = (descriptor.key.clone(), descriptor.value.clone());
+            if key.is_empty() {
+                self.error(&format!("{at}.key"), "must not be empty");
+            }
+            let pattern = ValuePattern::new(&descriptor_key(&key, &value));
+            if descriptor.share_threshold && pattern.is_none() {
+                let why = "is for a value with a `*`: the values that match it are counted as one";
+                self.error(&format!("{at}.share_threshold"), why);
+            }
+            let node = self.build_node(descriptor, &at, parent, with_values);
+            let twice = match pattern {
+                Some(pattern) => {
+                    let twice = tree.patterns.iter().any(|(other, _)| *other == pattern);
+                    tree.patterns.push((pattern, node));
+                    twice
+                }
+                None if value.is_empty() => tree.key_only.insert(key.into(), node).is_some(),
+                None => {
+                    let values = tree.exact.entry(key.into()).or_default();
+                    values.insert(value.into(), node).is_some()
+                }
+            };
+            if twice {
+                self.error(&at, "another descriptor here has the same key and value; keep one");
+            }
+        }
+        tree
+    }
+
+    fn build_node(
+        &mut self,
+        raw: RawDescriptor,
+        at: &str,
+        parent: &str,
+        with_values: bool,
+    ) -> DescriptorNode {
+        let path = format!("{parent}{}", descriptor_key(&raw.key, &raw.value));
+        let with_values = with_values || raw.value_to_metric;
+        let below = format!("{at}.descriptors");
+        let rule = raw.rate_limit.as_ref();
+        let rule = rule.and_then(|limit| self.build_rule(&raw, limit, at, &path, with_values));
+        DescriptorNode {
+            rule,
+            value: raw.value.into(),
+            value_to_metric: raw.value_to_metric,
+            share_threshold: raw.share_threshold,
+            children: self.build_tree(raw.descriptors, &below, &format!("{path}."), with_values),
+        }
+    }
+
+    fn build_rule(
+        &mut self,
+        descriptor: &RawDescriptor,
+        raw: &RawRateLimit,
+        at: &str,
+        path: &str,
+        with_values: bool,
+    ) -> Option<DescriptorRule> {
+        let at = format!("{at}.rate_limit");
+        if raw.replaces.iter().any(|replaced| replaced.name.is_empty()) {
+            self.error(&format!("{at}.replaces"), "each entry needs the `name` of a limit");
+        }
+        if raw.replaces.iter().any(|replaced| replaced.name == raw.name) {
+            self.error(&format!("{at}.replaces"), "a limit cannot replace itself");
+        }
+        let unit = self.parse_unit(raw, &at)?;
+        let limit = if raw.unlimited {
+            if raw.uses_extensions() {
+                let why =
+                    "algorithm, burst, time_zone and unit_multiplier are for a limit; this is none";
+                self.error(&at, why);
+            }
+            None
+        } else {
+            let rule = self.build_algorithm(raw, unit, &at)?;
+            let name = format!("envoy:{}/{path}", self.domain);
+            let limit = Limit::new(&name, Unit::requests(), rule, descriptor.shadow_mode);
+            let limit = if descriptor.quota_mode { limit.one_of_many() } else { limit };
+            Some(Arc::new(limit.given_back()))
+        };
+        Some(DescriptorRule {
+            limit,
+            requests_per_unit: raw.requests_per_unit.unwrap_or(0),
+            unit,
+            name: raw.name.as_str().into(),
+            replaces: raw.replaces.iter().map(|replaced| replaced.name.as_str().into()).collect(),
+            metadata: descriptor.metadata.clone(),
+            detailed_metric: descriptor.detailed_metric,
+            labels: MetricLabels::new(path, with_values || descriptor.detailed_metric),
+        })
+    }
+
+    fn parse_unit(&mut self, raw: &RawRateLimit, at: &str) -> Option<TimeUnit> {
+        let unit = match &*raw.unit.to_ascii_lowercase() {
+            "second" => TimeUnit::Second,
+            "minute" => TimeUnit::Minute,
+            "hour" => TimeUnit::Hour,
+            "day" => TimeUnit::Day,
+            "week" => TimeUnit::Week,
+            "month" => TimeUnit::Month,
+            "year" => TimeUnit::Year,
+            // What it is then does not matter.
+            _ if raw.unlimited => return Some(TimeUnit::Second),
+            _ => {
+                let why = "write second, minute, hour, day, week, month or year";
+                self.error(&format!("{at}.unit"), why);
+                return None;
+            }
+        };
+        if raw.unlimited {
+            self.error(at, "what is unlimited has no unit; leave one of the two out");
+        } else if raw.requests_per_unit.is_none() {
+            let at = format!("{}: {at}", self.file);
+            self.report.warning(&at, "requests_per_unit is not there, so nothing passes");
+        }
+        Some(unit)
+    }
+
+    fn build_algorithm(
+        &mut self,
+        raw: &RawRateLimit,
+        unit: TimeUnit,
+        at: &str,
+    ) -> Option<LimitRule> {
+        let limit = u64::from(raw.requests_per_unit.unwrap_or(0));
+        let times = raw.unit_multiplier.unwrap_or(1);
+        let times = NonZeroU32::new(times).filter(|times| {
+            unit.seconds().checked_mul(times.get()).is_some_and(|all| all <= MAX_WINDOW_SECS)
+        });
+        let Some(times) = times else {
+            self.error(&format!("{at}.unit_multiplier"), "makes a window of 1 second to 366 days");
+            return None;
+        };
+        if raw.algorithm == RawAlgorithm::FixedWindow {
+            if raw.burst.is_some() {
+                let why = "is for `algorithm: token_bucket`; a window has no burst of its own";
+                self.error(&format!("{at}.burst"), why);
+            }
+            let calendar = match &raw.time_zone {
+                None => unit.windows(times),
+                Some(zone) => self.parse_calendar(unit, times, zone, &format!("{at}.time_zone")),
+            };
+            return calendar.map(|calendar| LimitRule::Quota(Quota { limit, calendar }));
+        }
+        if raw.time_zone.is_some() {
+            let why = "is for windows; a token bucket refills all the time";
+            self.error(&format!("{at}.time_zone"), why);
+        }
+        let period = Micros::from_secs(u64::from(unit.seconds()) * u64::from(times.get()));
+        // What lets nothing pass needs no bucket.
+        let Some(rate) = Rate::new(limit, period) else {
+            let calendar = unit.windows(times);
+            return calendar.map(|calendar| LimitRule::Quota(Quota { limit: 0, calendar }));
+        };
+        let bucket = Throttle::new(rate, raw.burst.unwrap_or(limit));
+        bucket.map(LimitRule::Throttle).map_err(|why| self.error(at, why)).ok()
+    }
+
+    /// The windows of a calendar that people use.
+    fn parse_calendar(
+        &mut self,
+        unit: TimeUnit,
+        times: NonZeroU32,
+        zone: &str,
+        at: &str,
+    ) -> Option<Arc<Calendar>> {
+        let period = match unit {
+            TimeUnit::Day if times.get() == 1 => Period::Day,
+            TimeUnit::Week if times.get() == 1 => Period::Week(jiff::civil::Weekday::Monday),
+            TimeUnit::Month if times.get() == 1 => Period::Month(1),
+            _ => {
+                self.error(at, "is for a unit of one day, week or month");
+                return None;
+            }
+        };
+        let calendar = Calendar::new(period, zone).map(Arc::new);
+        if calendar.is_none() {
+            self.error(at, "is no IANA name of a time zone, such as Europe/Berlin or UTC");
+        }
+        calendar
+    }
+}
+
+/// A descriptor as envoyproxy/ratelimit writes it in one: `KEY`, or `KEY_VALUE`.
+fn descriptor_key(key: &str, value: &str) -> String {
+    if value.is_empty() { key.to_owned() } else { format!("{key}_{value}") }
+}
