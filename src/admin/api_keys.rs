@@ -6,32 +6,35 @@ use axum::extract::{Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::access::{Caller, Editing};
-use super::failure::Failure;
-use super::wire::{Answer, LONGEST, Wanted, created, list, parse, removed, shown};
-use crate::control::{Editor, Imported, KeyRecord};
+use super::auth::{Caller, RequestEditor};
+use super::error::AdminError;
+use super::payload::{
+    AdminResult, MAX_PAGE_ENTRIES, PageQuery, accepted_response, created_response, list_response,
+    ok_response, parse_body,
+};
+use crate::control::{Editor, ImportResult, KeyRecord};
 
 /// What a list of keys is narrowed to.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Filter {
+pub(super) struct ListKeysQuery {
     name: Option<String>,
     customer_id: Option<String>,
     include_values: Option<String>,
     #[serde(flatten)]
-    wanted: Wanted,
+    page: PageQuery,
 }
 
 /// What is told of one key.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Wish {
+pub(super) struct GetKeyQuery {
     include_value: Option<String>,
 }
 
 /// Whether a client may see values, and wants to.
-fn reveals(wish: Option<&str>, caller: &Caller) -> Result<bool, Failure> {
-    let wanted = wish.is_some_and(|wish| wish.eq_ignore_ascii_case("true"));
+fn wants_values(flag: Option<&str>, caller: &Caller) -> Result<bool, AdminError> {
+    let wanted = flag.is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
     if wanted {
         caller.may_see_values()?;
     }
@@ -39,110 +42,117 @@ fn reveals(wish: Option<&str>, caller: &Caller) -> Result<bool, Failure> {
 }
 
 /// A key as it is shown, with what is ignored of it; with its value where that is wanted and kept.
-fn tell(editor: &Editor, key: &KeyRecord, with_value: bool) -> Value {
-    let mut told = key.shown();
-    let ignored = editor.ignored(key);
+fn render_key(editor: &Editor, key: &KeyRecord, with_value: bool) -> Value {
+    let mut response = key.to_aws_json();
+    let ignored = editor.ignored_overrides(key);
     if !ignored.is_empty() {
-        told["ignoredOverrides"] = ignored.into();
+        response["ignoredOverrides"] = ignored.into();
     }
-    if let Some(value) = with_value.then(|| editor.value_of(key)).flatten() {
-        told["value"] = value.into();
+    if let Some(value) = with_value.then(|| editor.reveal_value(key)).flatten() {
+        response["value"] = value.into();
     }
-    told
+    response
 }
 
 /// What `POST /apikeys` is for: one key, or with `mode=import` a file of them.
 #[derive(Default, Deserialize)]
-pub(super) struct Door {
+pub(super) struct CreateKeysQuery {
     mode: Option<String>,
     format: Option<String>,
     failonwarnings: Option<String>,
 }
 
 pub(super) async fn create(
-    Editing(editor): Editing,
-    Query(door): Query<Door>,
+    RequestEditor(editor): RequestEditor,
+    Query(query): Query<CreateKeysQuery>,
     body: Bytes,
-) -> Answer {
-    if let Some(wanted) = &door.mode {
-        if (wanted.as_str(), door.format.as_deref()) != ("import", Some("csv")) {
-            return Err(Failure::bad_request("only mode=import&format=csv is served"));
+) -> AdminResult {
+    if let Some(mode) = &query.mode {
+        if (mode.as_str(), query.format.as_deref()) != ("import", Some("csv")) {
+            return Err(AdminError::bad_request("only mode=import&format=csv is served"));
         }
-        let fail = door.failonwarnings.is_some_and(|fail| fail.eq_ignore_ascii_case("true"));
-        let Imported { ids, warnings } = editor.import(&body, fail).await?;
-        return Ok(created(&json!({ "ids": ids, "warnings": warnings })));
+        let fail = query.failonwarnings.is_some_and(|fail| fail.eq_ignore_ascii_case("true"));
+        let ImportResult { ids, warnings } = editor.import(&body, fail).await?;
+        return Ok(created_response(&json!({ "ids": ids, "warnings": warnings })));
     }
-    let (record, value) = editor.create_key(parse(&body)?).await?;
-    let mut told = record.shown();
-    told["value"] = value.into();
-    Ok(created(&told))
+    let (record, value) = editor.create_key(parse_body(&body)?).await?;
+    let mut response = record.to_aws_json();
+    response["value"] = value.into();
+    Ok(created_response(&response))
 }
 
 /// Keys are read in pages until the one asked for is full, so that a filter finds what is far back.
-pub(super) async fn all(
-    Editing(editor): Editing,
+pub(super) async fn list(
+    RequestEditor(editor): RequestEditor,
     Extension(caller): Extension<Caller>,
-    Query(filter): Query<Filter>,
-) -> Answer {
-    let with_values = reveals(filter.include_values.as_deref(), &caller)?;
-    let (position, limit) = filter.wanted.read()?;
+    Query(query): Query<ListKeysQuery>,
+) -> AdminResult {
+    let with_values = wants_values(query.include_values.as_deref(), &caller)?;
+    let (position, limit) = query.page.parse()?;
     let mut position = position.map(str::to_owned);
     let mut page = Vec::new();
-    let is_filtered = filter.name.is_some() || filter.customer_id.is_some();
-    let many = if is_filtered { LONGEST + 1 } else { limit + 1 };
+    let is_filtered = query.name.is_some() || query.customer_id.is_some();
+    let batch = if is_filtered { MAX_PAGE_ENTRIES + 1 } else { limit + 1 };
     loop {
-        let keys = editor.keys(position.as_deref(), many).await?;
-        let last = keys.len() < many;
+        let keys = editor.list_keys(position.as_deref(), batch).await?;
+        let last = keys.len() < batch;
         for key in keys {
-            let named = filter
+            let name_matches = query
                 .name
                 .as_deref()
                 .is_none_or(|name| key.name().is_some_and(|own| own.starts_with(name)));
-            let held =
-                filter.customer_id.is_none() || filter.customer_id.as_deref() == key.customer_id();
-            if named && held {
+            let customer_matches =
+                query.customer_id.is_none() || query.customer_id.as_deref() == key.customer_id();
+            if name_matches && customer_matches {
                 if page.len() == limit {
-                    return Ok(list(&page, position));
+                    return Ok(list_response(&page, position));
                 }
-                page.push(tell(&editor, &key, with_values));
+                page.push(render_key(&editor, &key, with_values));
             }
             position = Some(key.id);
         }
         if last {
-            return Ok(list(&page, None));
+            return Ok(list_response(&page, None));
         }
     }
 }
 
-pub(super) async fn one(
-    Editing(editor): Editing,
+pub(super) async fn get(
+    RequestEditor(editor): RequestEditor,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    Query(wish): Query<Wish>,
-) -> Answer {
-    let with_value = reveals(wish.include_value.as_deref(), &caller)?;
-    Ok(shown(&tell(&editor, &editor.key(&id).await?, with_value)))
+    Query(query): Query<GetKeyQuery>,
+) -> AdminResult {
+    let with_value = wants_values(query.include_value.as_deref(), &caller)?;
+    Ok(ok_response(&render_key(&editor, &editor.get_key(&id).await?, with_value)))
 }
 
-pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body: Bytes) -> Answer {
-    let patch = parse(&body)?;
+pub(super) async fn patch(
+    RequestEditor(editor): RequestEditor,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> AdminResult {
+    let patch = parse_body(&body)?;
     let record = editor.edit_key(&id, |record| record.patch(&patch)).await?;
-    Ok(shown(&tell(&editor, &record, false)))
+    Ok(ok_response(&render_key(&editor, &record, false)))
 }
 
 /// Beyond AWS: another value, beside the old one for as long as is wanted.
 pub(super) async fn rotate(
-    Editing(editor): Editing,
+    RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
     body: Bytes,
-) -> Answer {
-    let (record, value) = editor.rotate_key(&id, parse(&body)?).await?;
-    let mut told = record.shown();
-    told["value"] = value.into();
-    Ok(created(&told))
+) -> AdminResult {
+    let (record, value) = editor.rotate_key(&id, parse_body(&body)?).await?;
+    let mut response = record.to_aws_json();
+    response["value"] = value.into();
+    Ok(created_response(&response))
 }
 
-pub(super) async fn delete(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+pub(super) async fn delete(
+    RequestEditor(editor): RequestEditor,
+    Path(id): Path<String>,
+) -> AdminResult {
     editor.delete_key(&id).await?;
-    Ok(removed())
+    Ok(accepted_response())
 }

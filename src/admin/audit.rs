@@ -3,20 +3,23 @@
 use axum::extract::Query;
 use serde::Deserialize;
 
-use super::access::Editing;
-use super::wire::{Answer, Wanted, list};
+use super::auth::RequestEditor;
+use super::payload::{AdminResult, PageQuery, list_response};
 
 /// What the log is narrowed to.
 #[derive(Default, Deserialize)]
-pub(super) struct Filter {
+pub(super) struct AuditQuery {
     path: Option<String>,
     #[serde(flatten)]
-    wanted: Wanted,
+    page: PageQuery,
 }
 
-pub(super) async fn all(Editing(editor): Editing, Query(filter): Query<Filter>) -> Answer {
-    let (position, limit) = filter.wanted.read()?;
-    let under = filter.path.as_deref().unwrap_or_default();
-    let (page, next) = editor.audit(position, limit, under).await?;
-    Ok(list(&page, next))
+pub(super) async fn list(
+    RequestEditor(editor): RequestEditor,
+    Query(query): Query<AuditQuery>,
+) -> AdminResult {
+    let (position, limit) = query.page.parse()?;
+    let under = query.path.as_deref().unwrap_or_default();
+    let (page, next) = editor.audit_page(position, limit, under).await?;
+    Ok(list_response(&page, next))
 }

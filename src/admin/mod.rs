@@ -4,10 +4,10 @@
 //! (<https://docs.aws.amazon.com/apigateway/latest/api/API_Operations.html>). What the resources
 //! mean is the control plane's; nothing here decides a check.
 
-mod access;
+mod auth;
 mod api_keys;
 mod audit;
-mod failure;
+mod error;
 mod openapi;
 mod rest_apis;
 mod signature;
@@ -15,7 +15,7 @@ mod stages;
 mod tags;
 mod usage;
 mod usage_plans;
-mod wire;
+mod payload;
 
 use std::sync::Arc;
 
@@ -25,29 +25,29 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, patch, post, put};
 
-use crate::control::Editors;
+use crate::control::EditorFactory;
 use crate::settings::AdminCredentials;
 use crate::store::{Counts, Memory};
-use access::Access;
-use failure::Failure;
+use auth::Authenticator;
+use error::AdminError;
 
 /// What the handlers work with.
 pub struct Admin {
-    editors: Editors,
-    counts: Counts,
-    access: Access,
+    editors: EditorFactory,
+    counter_store: Counts,
+    authenticator: Authenticator,
 }
 
 impl Admin {
     /// An admin API that lets in whoever has one of `credentials`; `failures` counts who has not.
     #[must_use]
     pub fn new(
-        editors: Editors,
-        counts: Counts,
+        editors: EditorFactory,
+        counter_store: Counts,
         credentials: AdminCredentials,
         failures: Memory,
     ) -> Self {
-        Self { editors, counts, access: Access::new(credentials, failures) }
+        Self { editors, counter_store, authenticator: Authenticator::new(credentials, failures) }
     }
 }
 
@@ -58,60 +58,66 @@ pub fn router(admin: Admin) -> Router {
     let resource = format!("{api}/resources/{{at}}");
     let method = format!("{resource}/methods/{{method}}");
     Router::new()
-        .route("/restapis", get(rest_apis::all).post(rest_apis::create))
-        .route(api, get(rest_apis::one).patch(rest_apis::patch).delete(rest_apis::delete))
-        .route(&format!("{api}/resources"), get(rest_apis::resources))
+        .route("/restapis", get(rest_apis::list).post(rest_apis::create))
+        .route(api, get(rest_apis::get).patch(rest_apis::patch).delete(rest_apis::delete))
+        .route(&format!("{api}/resources"), get(rest_apis::list_resources))
         .route(
             &resource,
-            get(rest_apis::one_resource)
-                .post(rest_apis::add_resource)
-                .delete(rest_apis::remove_resource),
+            get(rest_apis::get_resource)
+                .post(rest_apis::create_resource)
+                .delete(rest_apis::delete_resource),
         )
         .route(
             &method,
-            put(rest_apis::put_method).get(rest_apis::method).delete(rest_apis::delete_method),
+            put(rest_apis::put_method).get(rest_apis::get_method).delete(rest_apis::delete_method),
         )
         .route(
             &format!("{method}/integration"),
-            put(rest_apis::put_integration).get(rest_apis::integration),
+            put(rest_apis::put_integration).get(rest_apis::get_integration),
         )
-        .route(&format!("{api}/deployments"), get(stages::deployments).post(stages::deploy))
+        .route(
+            &format!("{api}/deployments"),
+            get(stages::list_deployments).post(stages::create_deployment),
+        )
         .route(
             &format!("{api}/deployments/{{at}}"),
-            get(stages::deployment)
+            get(stages::get_deployment)
                 .patch(stages::patch_deployment)
                 .delete(stages::delete_deployment),
         )
-        .route(&format!("{api}/stages"), get(stages::all).post(stages::create))
+        .route(&format!("{api}/stages"), get(stages::list).post(stages::create))
         .route(
             &format!("{api}/stages/{{name}}"),
-            get(stages::one).patch(stages::patch).delete(stages::delete),
+            get(stages::get).patch(stages::patch).delete(stages::delete),
         )
-        .route("/apikeys", get(api_keys::all).post(api_keys::create))
-        .route("/apikeys/{id}", get(api_keys::one).patch(api_keys::patch).delete(api_keys::delete))
+        .route("/apikeys", get(api_keys::list).post(api_keys::create))
+        .route("/apikeys/{id}", get(api_keys::get).patch(api_keys::patch).delete(api_keys::delete))
         .route("/apikeys/{id}/rotate", post(api_keys::rotate))
-        .route("/usageplans", get(usage_plans::all).post(usage_plans::create))
+        .route("/usageplans", get(usage_plans::list).post(usage_plans::create))
         .route(
             "/usageplans/{id}",
-            get(usage_plans::one).patch(usage_plans::patch).delete(usage_plans::delete),
+            get(usage_plans::get).patch(usage_plans::patch).delete(usage_plans::delete),
         )
-        .route("/usageplans/{id}/keys", post(usage_plans::add_key).get(usage_plans::keys))
-        .route("/usageplans/{id}/keys/{key}", get(usage_plans::key).delete(usage_plans::remove_key))
+        .route("/usageplans/{id}/keys", post(usage_plans::add_key).get(usage_plans::list_keys))
+        .route(
+            "/usageplans/{id}/keys/{key}",
+            get(usage_plans::get_key).delete(usage_plans::remove_key),
+        )
         .route("/usageplans/{id}/keys/{key}/usage", patch(usage::patch))
         .route("/usageplans/{id}/usage", get(usage::get))
         .route("/tags/{arn}", get(tags::get).put(tags::put).delete(tags::remove))
         .route("/openapi.json", get(openapi::document))
-        .route("/audit", get(audit::all))
+        .route("/audit", get(audit::list))
         .method_not_allowed_fallback(|| async {
             let why = "this path is served with another method";
-            Failure::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedException", why)
+            AdminError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedException", why)
         })
         .fallback(|request: Request| async move {
             let path: String = request.uri().path().chars().take(100).collect();
-            Failure::not_found(format!("the admin API has nothing at {path}"))
+            AdminError::not_found(format!("the admin API has nothing at {path}"))
         })
         // The guard has read it by then, and knows its own limit.
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(Arc::clone(&admin), access::guard))
+        .layer(from_fn_with_state(Arc::clone(&admin), auth::authenticate))
         .with_state(admin)
 }

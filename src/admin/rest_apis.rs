@@ -9,64 +9,79 @@ use axum::response::IntoResponse as _;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::access::Editing;
-use super::failure::Failure;
-use super::wire::{Answer, Wanted, created, parse, removed, shown};
-use crate::control::{Document, Error, Resource, RestApi, WantedApi};
+use super::auth::RequestEditor;
+use super::error::AdminError;
+use super::payload::{
+    AdminResult, PageQuery, accepted_response, created_response, ok_response, parse_body,
+};
+use crate::control::{ApiSpec, ControlError, Document, Resource, RestApi};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WantedResource {
+struct CreateResource {
     path_part: String,
 }
 
-pub(super) async fn create(Editing(editor): Editing, body: Bytes) -> Answer {
-    let api = RestApi::new(parse::<WantedApi>(&body)?)?;
+pub(super) async fn create(RequestEditor(editor): RequestEditor, body: Bytes) -> AdminResult {
+    let api = RestApi::new(parse_body::<ApiSpec>(&body)?)?;
     let insert = editor.edit_api(&api.id, |document| {
         if document.rest_apis.insert(api.id.clone(), api.clone()).is_some() {
-            return Err(Error::Conflict(format!("The API {} exists already", api.id)));
+            return Err(ControlError::Conflict(format!("The API {} exists already", api.id)));
         }
         Ok(())
     });
     insert.await?;
-    Ok(created(&api.shown()))
+    Ok(created_response(&api.to_aws_json()))
 }
 
-pub(super) async fn all(Editing(editor): Editing, Query(wanted): Query<Wanted>) -> Answer {
+pub(super) async fn list(
+    RequestEditor(editor): RequestEditor,
+    Query(page): Query<PageQuery>,
+) -> AdminResult {
     let document = editor.document().await?;
-    let mut apis = editor.filed_apis();
-    apis.extend(document.rest_apis.iter().map(|(id, api)| (id.clone(), api.shown())));
-    wanted.page(apis.iter().map(|(id, api)| (&**id, api.clone())))
+    let mut apis = editor.file_apis();
+    apis.extend(document.rest_apis.iter().map(|(id, api)| (id.clone(), api.to_aws_json())));
+    page.paginate(apis.iter().map(|(id, api)| (&**id, api.clone())))
 }
 
-pub(super) async fn one(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
-    if let Some(filed) = editor.filed_apis().get(&id) {
-        return Ok(shown(filed));
+pub(super) async fn get(
+    RequestEditor(editor): RequestEditor,
+    Path(id): Path<String>,
+) -> AdminResult {
+    if let Some(from_file) = editor.file_apis().get(&id) {
+        return Ok(ok_response(from_file));
     }
-    Ok(shown(&editor.document().await?.api(&id)?.shown()))
+    Ok(ok_response(&editor.document().await?.api(&id)?.to_aws_json()))
 }
 
-pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body: Bytes) -> Answer {
-    let patch = parse(&body)?;
+pub(super) async fn patch(
+    RequestEditor(editor): RequestEditor,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> AdminResult {
+    let patch = parse_body(&body)?;
     let edit = editor.edit_api(&id, |document| {
         let api = document.api_mut(&id)?;
         api.patch(&patch)?;
-        Ok(api.shown())
+        Ok(api.to_aws_json())
     });
-    Ok(shown(&edit.await?))
+    Ok(ok_response(&edit.await?))
 }
 
-pub(super) async fn delete(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+pub(super) async fn delete(
+    RequestEditor(editor): RequestEditor,
+    Path(id): Path<String>,
+) -> AdminResult {
     let edit = editor.edit_api(&id, |document| {
-        document.unnamed(&id, None)?;
-        document.rest_apis.remove(&id).map(drop).ok_or_else(|| Error::no("API"))
+        document.ensure_unreferenced(&id, None)?;
+        document.rest_apis.remove(&id).map(drop).ok_or_else(|| ControlError::not_found("API"))
     });
     edit.await?;
-    Ok(removed())
+    Ok(accepted_response())
 }
 
 /// A resource; its methods only where they were asked for by `embed=methods`.
-fn resource(resource: &Resource, query: &HashMap<String, String>) -> Value {
+fn render_resource(resource: &Resource, query: &HashMap<String, String>) -> Value {
     let mut shown = json!(resource);
     if query.get("embed").is_none_or(|embed| embed != "methods") {
         // AWS names the methods either way.
@@ -79,99 +94,105 @@ fn resource(resource: &Resource, query: &HashMap<String, String>) -> Value {
     shown
 }
 
-pub(super) async fn resources(
-    Editing(editor): Editing,
+pub(super) async fn list_resources(
+    RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Query(page): Query<PageQuery>,
     Query(query): Query<HashMap<String, String>>,
-) -> Answer {
+) -> AdminResult {
     let document = editor.document().await?;
     let resources = document.api(&id)?.resources.iter();
-    wanted.page(resources.map(|(id, it)| (&**id, resource(it, &query))))
+    page.paginate(resources.map(|(id, it)| (&**id, render_resource(it, &query))))
 }
 
-pub(super) async fn one_resource(
-    Editing(editor): Editing,
-    Path((id, at)): Path<(String, String)>,
+pub(super) async fn get_resource(
+    RequestEditor(editor): RequestEditor,
+    Path((id, resource_id)): Path<(String, String)>,
     Query(query): Query<HashMap<String, String>>,
-) -> Answer {
-    Ok(shown(&resource(editor.document().await?.api(&id)?.resource(&at)?, &query)))
+) -> AdminResult {
+    Ok(ok_response(&render_resource(
+        editor.document().await?.api(&id)?.resource(&resource_id)?,
+        &query,
+    )))
 }
 
-pub(super) async fn add_resource(
-    Editing(editor): Editing,
+pub(super) async fn create_resource(
+    RequestEditor(editor): RequestEditor,
     Path((id, parent)): Path<(String, String)>,
     body: Bytes,
-) -> Answer {
-    let wanted: WantedResource = parse(&body)?;
+) -> AdminResult {
+    let request: CreateResource = parse_body(&body)?;
     let edit = editor.edit_api(&id, |document| {
-        Ok(json!(document.api_mut(&id)?.add_resource(&parent, &wanted.path_part)?))
+        Ok(json!(document.api_mut(&id)?.add_resource(&parent, &request.path_part)?))
     });
-    Ok(created(&edit.await?))
+    Ok(created_response(&edit.await?))
 }
 
-pub(super) async fn remove_resource(
-    Editing(editor): Editing,
-    Path((id, at)): Path<(String, String)>,
-) -> Answer {
-    editor.edit_api(&id, |document| document.api_mut(&id)?.remove_resource(&at)).await?;
-    Ok(removed())
+pub(super) async fn delete_resource(
+    RequestEditor(editor): RequestEditor,
+    Path((id, resource_id)): Path<(String, String)>,
+) -> AdminResult {
+    editor.edit_api(&id, |document| document.api_mut(&id)?.remove_resource(&resource_id)).await?;
+    Ok(accepted_response())
 }
 
 type MethodPath = Path<(String, String, String)>;
 
-fn no_method() -> Error {
-    Error::no("Method")
+fn no_method() -> ControlError {
+    ControlError::not_found("Method")
 }
 
 /// The methods of a resource, to be changed.
-fn methods<'d>(
+fn methods_mut<'d>(
     document: &'d mut Document,
     id: &str,
-    at: &str,
-) -> Result<&'d mut BTreeMap<String, Value>, Error> {
-    Ok(&mut document.api_mut(id)?.resource_mut(at)?.resource_methods)
+    resource_id: &str,
+) -> Result<&'d mut BTreeMap<String, Value>, ControlError> {
+    Ok(&mut document.api_mut(id)?.resource_mut(resource_id)?.resource_methods)
 }
 
 pub(super) async fn put_method(
-    Editing(editor): Editing,
-    Path((id, at, method)): MethodPath,
+    RequestEditor(editor): RequestEditor,
+    Path((id, resource_id, method)): MethodPath,
     body: Bytes,
-) -> Answer {
+) -> AdminResult {
     const METHODS: [&str; 8] = ["ANY", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
-    let mut wanted: Map<String, Value> = parse(&body)?;
+    let mut request: Map<String, Value> = parse_body(&body)?;
     if !METHODS.contains(&&*method) {
-        return Err(Failure::bad_request("Invalid HTTP method specified"));
+        return Err(AdminError::bad_request("Invalid HTTP method specified"));
     }
-    if !wanted.get("authorizationType").is_some_and(Value::is_string) {
-        return Err(Failure::bad_request("a method needs an authorizationType, such as NONE"));
+    if !request.get("authorizationType").is_some_and(Value::is_string) {
+        return Err(AdminError::bad_request("a method needs an authorizationType, such as NONE"));
     }
-    wanted.insert("httpMethod".into(), method.clone().into());
-    wanted.entry("apiKeyRequired").or_insert(Value::Bool(false));
-    let wanted = Value::from(wanted);
+    request.insert("httpMethod".into(), method.clone().into());
+    request.entry("apiKeyRequired").or_insert(Value::Bool(false));
+    let request = Value::from(request);
     let edit = editor.edit_api(&id, |document| {
-        let methods = methods(document, &id, &at)?;
-        if methods.insert(method.clone(), wanted.clone()).is_some() {
-            return Err(Error::Conflict("Method already exists for this resource".into()));
+        let methods = methods_mut(document, &id, &resource_id)?;
+        if methods.insert(method.clone(), request.clone()).is_some() {
+            return Err(ControlError::Conflict("Method already exists for this resource".into()));
         }
         Ok(())
     });
     edit.await?;
-    Ok(created(&wanted))
+    Ok(created_response(&request))
 }
 
-pub(super) async fn method(Editing(editor): Editing, Path((id, at, method)): MethodPath) -> Answer {
+pub(super) async fn get_method(
+    RequestEditor(editor): RequestEditor,
+    Path((id, resource_id, method)): MethodPath,
+) -> AdminResult {
     let document = editor.document().await?;
-    let methods = &document.api(&id)?.resource(&at)?.resource_methods;
-    Ok(shown(methods.get(&method).ok_or_else(no_method)?))
+    let methods = &document.api(&id)?.resource(&resource_id)?.resource_methods;
+    Ok(ok_response(methods.get(&method).ok_or_else(no_method)?))
 }
 
 pub(super) async fn delete_method(
-    Editing(editor): Editing,
-    Path((id, at, method)): MethodPath,
-) -> Answer {
+    RequestEditor(editor): RequestEditor,
+    Path((id, resource_id, method)): MethodPath,
+) -> AdminResult {
     let edit = editor.edit_api(&id, |document| {
-        let methods = methods(document, &id, &at)?;
+        let methods = methods_mut(document, &id, &resource_id)?;
         methods.remove(&method).map(drop).ok_or_else(no_method)
     });
     edit.await?;
@@ -180,30 +201,30 @@ pub(super) async fn delete_method(
 
 /// What answers the method behind the gateway: kept, and not looked at.
 pub(super) async fn put_integration(
-    Editing(editor): Editing,
-    Path((id, at, method)): MethodPath,
+    RequestEditor(editor): RequestEditor,
+    Path((id, resource_id, method)): MethodPath,
     body: Bytes,
-) -> Answer {
-    let wanted: Map<String, Value> = parse(&body)?;
-    if !wanted.get("type").is_some_and(Value::is_string) {
-        return Err(Failure::bad_request("an integration needs a type, such as HTTP_PROXY"));
+) -> AdminResult {
+    let request: Map<String, Value> = parse_body(&body)?;
+    if !request.get("type").is_some_and(Value::is_string) {
+        return Err(AdminError::bad_request("an integration needs a type, such as HTTP_PROXY"));
     }
     let edit = editor.edit_api(&id, |document| {
-        let methods = methods(document, &id, &at)?;
+        let methods = methods_mut(document, &id, &resource_id)?;
         let method = methods.get_mut(&method).ok_or_else(no_method)?;
-        method["methodIntegration"] = wanted.clone().into();
+        method["methodIntegration"] = request.clone().into();
         Ok(())
     });
     edit.await?;
-    Ok(created(&wanted.into()))
+    Ok(created_response(&request.into()))
 }
 
-pub(super) async fn integration(
-    Editing(editor): Editing,
-    Path((id, at, method)): MethodPath,
-) -> Answer {
+pub(super) async fn get_integration(
+    RequestEditor(editor): RequestEditor,
+    Path((id, resource_id, method)): MethodPath,
+) -> AdminResult {
     let document = editor.document().await?;
-    let methods = &document.api(&id)?.resource(&at)?.resource_methods;
+    let methods = &document.api(&id)?.resource(&resource_id)?.resource_methods;
     let integration = methods.get(&method).and_then(|method| method.get("methodIntegration"));
-    Ok(shown(integration.ok_or_else(|| Error::no("Integration"))?))
+    Ok(ok_response(integration.ok_or_else(|| ControlError::not_found("Integration"))?))
 }

@@ -16,10 +16,10 @@ use crate::settings::AccessKey;
 use crate::time::{Clock as _, SystemClock};
 
 /// How far the client's clock may be from this node's in seconds, as in AWS.
-const SKEW: u64 = 15 * 60;
+const MAX_CLOCK_SKEW_SECS: u64 = 15 * 60;
 
 /// What `Authorization: AWS4-HMAC-SHA256 …` says.
-struct Claim<'a> {
+struct SigV4Header<'a> {
     key_id: &'a str,
     date: &'a str,
     region: &'a str,
@@ -28,8 +28,8 @@ struct Claim<'a> {
     signature: &'a str,
 }
 
-impl<'a> Claim<'a> {
-    fn read(header: &'a str) -> Option<Self> {
+impl<'a> SigV4Header<'a> {
+    fn parse(header: &'a str) -> Option<Self> {
         let fields = header.strip_prefix("AWS4-HMAC-SHA256")?;
         let field = |name: &str| {
             fields.split(',').find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='))
@@ -38,54 +38,56 @@ impl<'a> Claim<'a> {
         let (key_id, date) = (scope.next()?, scope.next()?);
         let (region, service, end) = (scope.next()?, scope.next()?, scope.next()?);
         let (headers, signature) = (field("SignedHeaders")?, field("Signature")?);
-        let claim = Self { key_id, date, region, service, headers, signature };
-        (end == "aws4_request" && scope.next().is_none()).then_some(claim)
+        let authorization = Self { key_id, date, region, service, headers, signature };
+        (end == "aws4_request" && scope.next().is_none()).then_some(authorization)
     }
 }
 
 /// Why a signature does not count; the words are AWS'.
-pub(super) type Refused = (&'static str, &'static str);
+pub(super) type SignatureError = (&'static str, &'static str);
 
-const WRONG: Refused = (
+const SIGNATURE_MISMATCH: SignatureError = (
     "InvalidSignatureException",
     "The request signature we calculated does not match the signature you provided. Check your secret access key and signing method.",
 );
-const INCOMPLETE: Refused =
+const INCOMPLETE_SIGNATURE: SignatureError =
     ("IncompleteSignatureException", "The Authorization header is not a whole SigV4 signature");
 
 /// Checks that `request` was signed with `key`, lately.
-pub(super) fn check(key: &AccessKey, request: &Parts, body: &[u8]) -> Result<(), Refused> {
+pub(super) fn verify(key: &AccessKey, request: &Parts, body: &[u8]) -> Result<(), SignatureError> {
     let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-    let claim = text("authorization").and_then(Claim::read).ok_or(INCOMPLETE)?;
-    if claim.key_id != key.id {
+    let authorization =
+        text("authorization").and_then(SigV4Header::parse).ok_or(INCOMPLETE_SIGNATURE)?;
+    if authorization.key_id != key.id {
         let why = "The security token included in the request is invalid.";
         return Err(("UnrecognizedClientException", why));
     }
-    let stamp = text("x-amz-date").ok_or(INCOMPLETE)?;
+    let stamp = text("x-amz-date").ok_or(INCOMPLETE_SIGNATURE)?;
     let time = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", stamp)
         .and_then(|time| time.to_datetime())
         .and_then(|time| jiff::tz::TimeZone::UTC.to_timestamp(time))
-        .map_err(|_| INCOMPLETE)?;
-    let seconds = u64::try_from(time.as_second()).map_err(|_| INCOMPLETE)?;
+        .map_err(|_| INCOMPLETE_SIGNATURE)?;
+    let seconds = u64::try_from(time.as_second()).map_err(|_| INCOMPLETE_SIGNATURE)?;
     let skew = (SystemClock.now().get() / 1_000_000).abs_diff(seconds);
-    if skew > SKEW || !stamp.starts_with(claim.date) {
+    if skew > MAX_CLOCK_SKEW_SECS || !stamp.starts_with(authorization.date) {
         return Err(("InvalidSignatureException", "Signature expired: look at the clocks"));
     }
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     // A header that is not signed could be changed on the way; of these two that would matter.
-    let signed: Vec<&str> = claim.headers.split(';').collect();
+    let signed: Vec<&str> = authorization.headers.split(';').collect();
     if !["host", "x-amz-date"].iter().all(|header| signed.contains(header)) {
-        return Err(INCOMPLETE);
+        return Err(INCOMPLETE_SIGNATURE);
     }
-    let expected = signature(key, &claim, &signed, time, request, body).ok_or(INCOMPLETE)?;
-    let same = expected.as_bytes().ct_eq(claim.signature.as_bytes());
-    if same.into() { Ok(()) } else { Err(WRONG) }
+    let expected = expected_signature(key, &authorization, &signed, time, request, body)
+        .ok_or(INCOMPLETE_SIGNATURE)?;
+    let same = expected.as_bytes().ct_eq(authorization.signature.as_bytes());
+    if same.into() { Ok(()) } else { Err(SIGNATURE_MISMATCH) }
 }
 
 /// The signature that the request would have from `key`.
-fn signature(
+fn expected_signature(
     key: &AccessKey,
-    claim: &Claim<'_>,
+    authorization: &SigV4Header<'_>,
     signed: &[&str],
     time: SystemTime,
     request: &Parts,
@@ -94,8 +96,8 @@ fn signature(
     let identity = Credentials::new(&key.id, &key.secret, None, None, "settings").into();
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
-        .region(claim.region)
-        .name(claim.service)
+        .region(authorization.region)
+        .name(authorization.service)
         .time(time)
         .settings(SigningSettings::default())
         .build()

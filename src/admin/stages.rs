@@ -5,128 +5,147 @@ use axum::extract::{Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::access::Editing;
-use super::wire::{Answer, Wanted, created, parse, removed, shown};
-use crate::control::{Error, Patch, Stage, WantedStage};
+use super::auth::RequestEditor;
+use super::payload::{
+    AdminResult, PageQuery, accepted_response, created_response, ok_response, parse_body,
+};
+use crate::control::{ControlError, Patch, Stage, StageSpec};
 
 /// A deployment as asked for; with a stage's name it is served by that stage at once.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WantedDeployment {
+struct CreateDeployment {
     description: Option<String>,
     stage_name: Option<String>,
     stage_description: Option<String>,
 }
 
-type Pair = Path<(String, String)>;
+type ChildPath = Path<(String, String)>;
 
-pub(super) async fn deploy(
-    Editing(editor): Editing,
+pub(super) async fn create_deployment(
+    RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
     body: Bytes,
-) -> Answer {
-    let wanted: WantedDeployment = parse(&body)?;
+) -> AdminResult {
+    let request: CreateDeployment = parse_body(&body)?;
     let edit = editor.edit_api(&id, |document| {
         let api = document.api_mut(&id)?;
-        let deployment = api.deploy(wanted.description.clone());
-        if let Some(name) = wanted.stage_name.clone().filter(|name| !name.is_empty()) {
-            let described = wanted.stage_description.clone();
-            let new =
-                || Stage::new(WantedStage::new(name.clone(), deployment.id.clone(), described));
+        let deployment = api.deploy(request.description.clone());
+        if let Some(name) = request.stage_name.clone().filter(|name| !name.is_empty()) {
+            let described = request.stage_description.clone();
+            let new = || Stage::new(StageSpec::new(name.clone(), deployment.id.clone(), described));
             api.stages.entry(name.clone()).or_insert_with(new).activate(&deployment.id);
         }
         Ok(json!(deployment))
     });
-    Ok(created(&edit.await?))
+    Ok(created_response(&edit.await?))
 }
 
-pub(super) async fn deployments(
-    Editing(editor): Editing,
+pub(super) async fn list_deployments(
+    RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
-) -> Answer {
+    Query(page): Query<PageQuery>,
+) -> AdminResult {
     let document = editor.document().await?;
-    wanted.page(document.api(&id)?.deployments.iter().map(|(id, it)| (&**id, json!(it))))
+    page.paginate(document.api(&id)?.deployments.iter().map(|(id, it)| (&**id, json!(it))))
 }
 
-fn no_deployment() -> Error {
-    Error::no("Deployment")
+fn no_deployment() -> ControlError {
+    ControlError::not_found("Deployment")
 }
 
-pub(super) async fn deployment(Editing(editor): Editing, Path((id, at)): Pair) -> Answer {
+pub(super) async fn get_deployment(
+    RequestEditor(editor): RequestEditor,
+    Path((id, deployment_id)): ChildPath,
+) -> AdminResult {
     let document = editor.document().await?;
-    Ok(shown(&json!(document.api(&id)?.deployments.get(&at).ok_or_else(no_deployment)?)))
+    Ok(ok_response(&json!(
+        document.api(&id)?.deployments.get(&deployment_id).ok_or_else(no_deployment)?
+    )))
 }
 
 pub(super) async fn patch_deployment(
-    Editing(editor): Editing,
-    Path((id, at)): Pair,
+    RequestEditor(editor): RequestEditor,
+    Path((id, deployment_id)): ChildPath,
     body: Bytes,
-) -> Answer {
-    let patch: Patch = parse(&body)?;
+) -> AdminResult {
+    let patch: Patch = parse_body(&body)?;
     let edit = editor.edit_api(&id, |document| {
         let deployment =
-            document.api_mut(&id)?.deployments.get_mut(&at).ok_or_else(no_deployment)?;
+            document.api_mut(&id)?.deployments.get_mut(&deployment_id).ok_or_else(no_deployment)?;
         deployment.patch(&patch)?;
         Ok(json!(deployment))
     });
-    Ok(shown(&edit.await?))
+    Ok(ok_response(&edit.await?))
 }
 
-pub(super) async fn delete_deployment(Editing(editor): Editing, Path((id, at)): Pair) -> Answer {
+pub(super) async fn delete_deployment(
+    RequestEditor(editor): RequestEditor,
+    Path((id, deployment_id)): ChildPath,
+) -> AdminResult {
     let edit = editor.edit_api(&id, |document| {
         let api = document.api_mut(&id)?;
-        if api.stages.values().any(|stage| stage.deployment() == at) {
+        if api.stages.values().any(|stage| stage.deployment() == deployment_id) {
             let why = "Active stages pointing to this deployment must be moved or deleted";
-            return Err(Error::BadRequest(why.into()));
+            return Err(ControlError::BadRequest(why.into()));
         }
-        api.deployments.remove(&at).map(drop).ok_or_else(no_deployment)
+        api.deployments.remove(&deployment_id).map(drop).ok_or_else(no_deployment)
     });
     edit.await?;
-    Ok(removed())
+    Ok(accepted_response())
 }
 
 pub(super) async fn create(
-    Editing(editor): Editing,
+    RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
     body: Bytes,
-) -> Answer {
-    let wanted: WantedStage = parse(&body)?;
+) -> AdminResult {
+    let request: StageSpec = parse_body(&body)?;
     let edit = editor.edit_api(&id, |document| {
         let api = document.api_mut(&id)?;
-        if !api.deployments.contains_key(&wanted.deployment_id) {
+        if !api.deployments.contains_key(&request.deployment_id) {
             return Err(no_deployment());
         }
-        let stage = Stage::new(wanted.clone());
+        let stage = Stage::new(request.clone());
         let made = json!(stage);
-        if api.stages.insert(wanted.stage_name.clone(), stage).is_some() {
-            return Err(Error::Conflict("Stage already exists".into()));
+        if api.stages.insert(request.stage_name.clone(), stage).is_some() {
+            return Err(ControlError::Conflict("Stage already exists".into()));
         }
         Ok(made)
     });
-    Ok(created(&edit.await?))
+    Ok(created_response(&edit.await?))
 }
 
 /// All stages: an API has few, so AWS does not page them.
-pub(super) async fn all(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
-    let filed = editor.filed_stages(&id);
-    if editor.filed_apis().contains_key(&id) {
-        return Ok(shown(&json!({ "item": filed.into_values().collect::<Vec<_>>() })));
+pub(super) async fn list(
+    RequestEditor(editor): RequestEditor,
+    Path(id): Path<String>,
+) -> AdminResult {
+    let from_file = editor.file_stages(&id);
+    if editor.file_apis().contains_key(&id) {
+        return Ok(ok_response(&json!({ "item": from_file.into_values().collect::<Vec<_>>() })));
     }
     let document = editor.document().await?;
     let stages: Vec<Value> = document.api(&id)?.stages.values().map(|stage| json!(stage)).collect();
-    Ok(shown(&json!({ "item": stages })))
+    Ok(ok_response(&json!({ "item": stages })))
 }
 
-pub(super) async fn one(Editing(editor): Editing, Path((id, name)): Pair) -> Answer {
-    if let Some(filed) = editor.filed_stages(&id).get(&name) {
-        return Ok(shown(filed));
+pub(super) async fn get(
+    RequestEditor(editor): RequestEditor,
+    Path((id, name)): ChildPath,
+) -> AdminResult {
+    if let Some(from_file) = editor.file_stages(&id).get(&name) {
+        return Ok(ok_response(from_file));
     }
-    Ok(shown(&json!(editor.document().await?.api(&id)?.stage(&name)?)))
+    Ok(ok_response(&json!(editor.document().await?.api(&id)?.stage(&name)?)))
 }
 
-pub(super) async fn patch(Editing(editor): Editing, Path((id, name)): Pair, body: Bytes) -> Answer {
-    let patch: Patch = parse(&body)?;
+pub(super) async fn patch(
+    RequestEditor(editor): RequestEditor,
+    Path((id, name)): ChildPath,
+    body: Bytes,
+) -> AdminResult {
+    let patch: Patch = parse_body(&body)?;
     let edit = editor.edit_api(&id, |document| {
         let api = document.api_mut(&id)?;
         let mut stage = api.stage(&name)?.clone();
@@ -138,15 +157,18 @@ pub(super) async fn patch(Editing(editor): Editing, Path((id, name)): Pair, body
         api.stages.insert(name.clone(), stage);
         Ok(shown)
     });
-    Ok(shown(&edit.await?))
+    Ok(ok_response(&edit.await?))
 }
 
-pub(super) async fn delete(Editing(editor): Editing, Path((id, name)): Pair) -> Answer {
+pub(super) async fn delete(
+    RequestEditor(editor): RequestEditor,
+    Path((id, name)): ChildPath,
+) -> AdminResult {
     let edit = editor.edit_api(&id, |document| {
-        document.unnamed(&id, Some(&name))?;
+        document.ensure_unreferenced(&id, Some(&name))?;
         let removed = document.api_mut(&id)?.stages.remove(&name);
-        removed.map(drop).ok_or_else(|| Error::no("stage"))
+        removed.map(drop).ok_or_else(|| ControlError::not_found("stage"))
     });
     edit.await?;
-    Ok(removed())
+    Ok(accepted_response())
 }

@@ -14,114 +14,124 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::access::Counting;
-use super::failure::Failure;
-use super::wire::{Answer, Wanted, parse, shown};
-use crate::control::{Error, Ledger, Line, WantedUsage};
+use super::auth::RequestLedger;
+use super::error::AdminError;
+use super::payload::{AdminResult, PageQuery, ok_response, parse_body};
+use crate::control::{ControlError, ReportedDay, UsageLedger, UsageQuery};
 use crate::time::MAX_EXACT;
 
 const CSV: &str = "text/csv";
 /// How many keys a file is read by.
-const PAGE: usize = 500;
+const KEYS_PER_READ: usize = 500;
 /// The longest time that one call tells of, in days, as in AWS.
-const LONGEST: i32 = 90;
+const MAX_DAYS: i32 = 90;
 
 /// Whose usage, and when. Beyond AWS: without dates, of this month so far.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Asked {
+pub(super) struct GetUsageQuery {
     start_date: Option<String>,
     end_date: Option<String>,
     key_id: Option<String>,
     unit: Option<String>,
     format: Option<String>,
     #[serde(flatten)]
-    wanted: Wanted,
+    page: PageQuery,
 }
 
-impl Asked {
-    async fn read(&self, ledger: &Ledger, plan: String) -> Result<WantedUsage, Failure> {
+impl GetUsageQuery {
+    async fn to_usage_query(
+        &self,
+        ledger: &UsageLedger,
+        plan: String,
+    ) -> Result<UsageQuery, AdminError> {
         let unit = self.unit.clone().unwrap_or_else(|| "requests".into());
         if self.start_date.is_none() && self.end_date.is_none() {
             let days = ledger.month_so_far(&plan, &unit).await?;
-            return Ok(WantedUsage { plan, unit, days });
+            return Ok(UsageQuery { plan, unit, days });
         }
         let date = |name: &str, written: &Option<String>| {
             let date = written.as_deref().filter(|date| date.len() == 10).map(str::parse::<Date>);
             match date {
                 Some(Ok(date)) => Ok(date),
-                _ => Err(Failure::bad_request(format!(
+                _ => Err(AdminError::bad_request(format!(
                     "Invalid {name}: write a day as in 2026-01-31"
                 ))),
             }
         };
         let (start, end) = (date("startDate", &self.start_date)?, date("endDate", &self.end_date)?);
         if end < start {
-            return Err(Failure::bad_request("Invalid endDate: it is before startDate"));
+            return Err(AdminError::bad_request("Invalid endDate: it is before startDate"));
         }
-        if (end - start).get_days() >= LONGEST {
-            return Err(Failure::bad_request(format!(
-                "Invalid endDate: a call tells of up to {LONGEST} days"
+        if (end - start).get_days() >= MAX_DAYS {
+            return Err(AdminError::bad_request(format!(
+                "Invalid endDate: a call tells of up to {MAX_DAYS} days"
             )));
         }
-        Ok(WantedUsage { plan, unit, days: (start, end) })
+        Ok(UsageQuery { plan, unit, days: (start, end) })
     }
 }
 
 pub(super) async fn get(
-    Counting(ledger): Counting,
+    RequestLedger(ledger): RequestLedger,
     Path(id): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(query): Query<GetUsageQuery>,
     headers: HeaderMap,
-) -> Answer {
-    let usage = asked.read(&ledger, id).await?;
-    let (position, limit) = asked.wanted.read()?;
-    match asked.format.as_deref() {
+) -> AdminResult {
+    let usage = query.to_usage_query(&ledger, id).await?;
+    let (position, limit) = query.page.parse()?;
+    match query.format.as_deref() {
         None if headers.get(ACCEPT).is_some_and(|kind| kind == CSV) => {
-            return csv(ledger, asked, usage).await;
+            return csv_response(ledger, query, usage).await;
         }
-        Some("csv") => return csv(ledger, asked, usage).await,
+        Some("csv") => return csv_response(ledger, query, usage).await,
         None | Some("json") => {}
-        Some(_) => return Err(Failure::bad_request("Invalid format: it is csv or json")),
+        Some(_) => return Err(AdminError::bad_request("Invalid format: it is csv or json")),
     }
     let mut next = None;
-    let keys = if let Some(key) = &asked.key_id {
-        vec![(key.clone(), ledger.one(&usage, key).await?)]
+    let keys = if let Some(key) = &query.key_id {
+        vec![(key.clone(), ledger.key_usage(&usage, key).await?)]
     } else {
-        let mut keys = ledger.page(&usage, position, limit + 1).await?;
+        let mut keys = ledger.usage_page(&usage, position, limit + 1).await?;
         let more = keys.len() > limit;
         keys.truncate(limit);
         next = keys.last().filter(|_| more).map(|(id, _)| id.clone());
         keys
     };
-    let values: Map<String, Value> =
-        keys.into_iter().map(|(id, lines)| (id, lines.iter().map(pair).collect())).collect();
-    let mut page = told(&usage.plan, usage.days, values.into());
+    let values: Map<String, Value> = keys
+        .into_iter()
+        .map(|(id, days)| (id, days.iter().map(used_and_remaining).collect()))
+        .collect();
+    let mut page = render_usage(&usage.plan, usage.days, values.into());
     if let Some(next) = next {
         page["position"] = next.into();
     }
-    Ok(shown(&page))
+    Ok(ok_response(&page))
 }
 
 /// All keys of the plan, or one, as a file that is written while it is read from the store. Where
 /// the store is lost on the way, the answer breaks off.
-async fn csv(ledger: Arc<Ledger>, asked: Asked, usage: WantedUsage) -> Answer {
+async fn csv_response(
+    ledger: Arc<UsageLedger>,
+    query: GetUsageQuery,
+    usage: UsageQuery,
+) -> AdminResult {
     let (mut first, mut after) = (String::from("key,plan,unit,day,used,remaining\n"), None);
-    let mut more = asked.key_id.is_none();
-    if let Some(key) = &asked.key_id {
-        append(&mut first, &usage, key, &ledger.one(&usage, key).await?);
+    let mut more = query.key_id.is_none();
+    if let Some(key) = &query.key_id {
+        append_rows(&mut first, &usage, key, &ledger.key_usage(&usage, key).await?);
     } else {
         // What is wrong with the question is said before the file begins.
-        (after, more) = page(&ledger, &usage, None, &mut first).await?;
+        (after, more) = append_page(&ledger, &usage, None, &mut first).await?;
     }
     let rest = stream::try_unfold((after, more), move |(after, more)| {
         let (ledger, usage) = (Arc::clone(&ledger), usage.clone());
         async move {
             if !more {
-                return Ok::<_, Error>(None);
+                return Ok::<_, ControlError>(None);
             }
             let mut text = String::new();
-            let next = page(&ledger, &usage, after.as_deref(), &mut text).await?;
+            let next = append_page(&ledger, &usage, after.as_deref(), &mut text).await?;
             Ok(Some((text, next)))
         }
     });
@@ -130,54 +140,54 @@ async fn csv(ledger: Arc<Ledger>, asked: Asked, usage: WantedUsage) -> Answer {
 }
 
 /// Appends the next keys; returns the last of them, and whether there may be more.
-async fn page(
-    ledger: &Ledger,
-    usage: &WantedUsage,
+async fn append_page(
+    ledger: &UsageLedger,
+    usage: &UsageQuery,
     after: Option<&str>,
     text: &mut String,
-) -> Result<(Option<String>, bool), Error> {
-    let keys = ledger.page(usage, after, PAGE).await?;
-    for (key, lines) in &keys {
-        append(text, usage, key, lines);
+) -> Result<(Option<String>, bool), ControlError> {
+    let keys = ledger.usage_page(usage, after, KEYS_PER_READ).await?;
+    for (key, days) in &keys {
+        append_rows(text, usage, key, days);
     }
-    let more = keys.len() == PAGE;
+    let more = keys.len() == KEYS_PER_READ;
     Ok((keys.into_iter().next_back().map(|(key, _)| key), more))
 }
 
 /// Ids and units have no character that would need quotes.
-fn append(
+fn append_rows(
     text: &mut String,
-    WantedUsage { plan, unit, .. }: &WantedUsage,
+    UsageQuery { plan, unit, .. }: &UsageQuery,
     key: &str,
-    lines: &[Line],
+    days: &[ReportedDay],
 ) {
-    for Line { day, used, remaining } in lines {
+    for ReportedDay { day, used, remaining } in days {
         let remaining = remaining.map_or_else(String::new, |remaining| remaining.to_string());
         let _infallible = writeln!(text, "{key},{plan},{unit},{day},{used},{remaining}");
     }
 }
 
 pub(super) async fn patch(
-    Counting(ledger): Counting,
+    RequestLedger(ledger): RequestLedger,
     Path((id, key)): Path<(String, String)>,
     body: Bytes,
-) -> Answer {
-    let line = ledger.correct(&id, &key, &parse(&body)?).await?;
-    let values = Map::from_iter([(key, json!([pair(&line)]))]);
-    Ok(shown(&told(&id, (line.day, line.day), values.into())))
+) -> AdminResult {
+    let day = ledger.correct(&id, &key, &parse_body(&body)?).await?;
+    let values = Map::from_iter([(key, json!([used_and_remaining(&day)]))]);
+    Ok(ok_response(&render_usage(&id, (day.day, day.day), values.into())))
 }
 
-fn told(plan: &str, (start, end): (Date, Date), values: Value) -> Value {
-    let mut told = json!({
+fn render_usage(plan: &str, (start, end): (Date, Date), values: Value) -> Value {
+    let mut response = json!({
         "usagePlanId": plan,
         "startDate": start.to_string(),
         "endDate": end.to_string(),
     });
-    told["values"] = values;
-    told
+    response["values"] = values;
+    response
 }
 
 /// A day as AWS has it. Without a quota there remains the largest number that is exact.
-fn pair(line: &Line) -> Value {
-    json!([line.used, line.remaining.unwrap_or(MAX_EXACT.cast_signed())])
+fn used_and_remaining(day: &ReportedDay) -> Value {
+    json!([day.used, day.remaining.unwrap_or(MAX_EXACT.cast_signed())])
 }

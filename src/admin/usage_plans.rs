@@ -5,104 +5,123 @@ use axum::extract::{Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::access::Editing;
-use super::failure::Failure;
-use super::wire::{Answer, Wanted, created, cut, parse, removed, shown};
-use crate::control::{Error, KeyRecord, UsagePlan, WantedPlan};
+use super::auth::RequestEditor;
+use super::error::AdminError;
+use super::payload::{
+    AdminResult, PageQuery, accepted_response, created_response, ok_response, page_response,
+    parse_body,
+};
+use crate::control::{ControlError, KeyRecord, PlanSpec, UsagePlan};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WantedLink {
+struct AddPlanKey {
     key_id: String,
     key_type: String,
 }
 
-pub(super) async fn create(Editing(editor): Editing, body: Bytes) -> Answer {
-    let plan = UsagePlan::new(parse::<WantedPlan>(&body)?)?;
+pub(super) async fn create(RequestEditor(editor): RequestEditor, body: Bytes) -> AdminResult {
+    let plan = UsagePlan::new(parse_body::<PlanSpec>(&body)?)?;
     let insert = editor.edit_plan(&plan.id, |document| {
         if document.usage_plans.insert(plan.id.clone(), plan.clone()).is_some() {
-            return Err(Error::Conflict(format!("The usage plan {} exists already", plan.id)));
+            return Err(ControlError::Conflict(format!(
+                "The usage plan {} exists already",
+                plan.id
+            )));
         }
         Ok(())
     });
     insert.await?;
-    Ok(created(&json!(plan)))
+    Ok(created_response(&json!(plan)))
 }
 
-pub(super) async fn all(Editing(editor): Editing, Query(wanted): Query<Wanted>) -> Answer {
+pub(super) async fn list(
+    RequestEditor(editor): RequestEditor,
+    Query(page): Query<PageQuery>,
+) -> AdminResult {
     let document = editor.document().await?;
-    let mut plans = editor.filed_plans();
+    let mut plans = editor.file_plans();
     plans.extend(document.usage_plans.iter().map(|(id, plan)| (id.clone(), json!(plan))));
-    wanted.page(plans.iter().map(|(id, plan)| (&**id, plan.clone())))
+    page.paginate(plans.iter().map(|(id, plan)| (&**id, plan.clone())))
 }
 
-pub(super) async fn one(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
-    if let Some(filed) = editor.filed_plans().get(&id) {
-        return Ok(shown(filed));
+pub(super) async fn get(
+    RequestEditor(editor): RequestEditor,
+    Path(id): Path<String>,
+) -> AdminResult {
+    if let Some(from_file) = editor.file_plans().get(&id) {
+        return Ok(ok_response(from_file));
     }
-    Ok(shown(&json!(editor.document().await?.plan(&id)?)))
+    Ok(ok_response(&json!(editor.document().await?.plan(&id)?)))
 }
 
-pub(super) async fn patch(Editing(editor): Editing, Path(id): Path<String>, body: Bytes) -> Answer {
-    let patch = parse(&body)?;
+pub(super) async fn patch(
+    RequestEditor(editor): RequestEditor,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> AdminResult {
+    let patch = parse_body(&body)?;
     let edit = editor.edit_plan(&id, |document| {
         let plan = document.plan_mut(&id)?;
         plan.patch(&patch)?;
         Ok(json!(plan))
     });
-    Ok(shown(&edit.await?))
+    Ok(ok_response(&edit.await?))
 }
 
-pub(super) async fn delete(Editing(editor): Editing, Path(id): Path<String>) -> Answer {
+pub(super) async fn delete(
+    RequestEditor(editor): RequestEditor,
+    Path(id): Path<String>,
+) -> AdminResult {
     editor.delete_plan(&id).await?;
-    Ok(removed())
+    Ok(accepted_response())
 }
 
 pub(super) async fn add_key(
-    Editing(editor): Editing,
+    RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
     body: Bytes,
-) -> Answer {
-    let wanted: WantedLink = parse(&body)?;
-    if wanted.key_type != "API_KEY" {
-        return Err(Failure::bad_request("keyType must be API_KEY"));
+) -> AdminResult {
+    let request: AddPlanKey = parse_body(&body)?;
+    if request.key_type != "API_KEY" {
+        return Err(AdminError::bad_request("keyType must be API_KEY"));
     }
-    Ok(created(&link(&editor.link(&id, &wanted.key_id).await?)))
+    Ok(created_response(&render_plan_key(&editor.add_key_to_plan(&id, &request.key_id).await?)))
 }
 
-pub(super) async fn keys(
-    Editing(editor): Editing,
+pub(super) async fn list_keys(
+    RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
-) -> Answer {
-    let (position, limit) = wanted.read()?;
-    let keys = editor.keys_of(&id, position, limit + 1).await?;
-    Ok(cut(keys.iter().map(|key| (&*key.id, link(key))).collect(), limit))
+    Query(page): Query<PageQuery>,
+) -> AdminResult {
+    let (position, limit) = page.parse()?;
+    let keys = editor.list_plan_keys(&id, position, limit + 1).await?;
+    Ok(page_response(keys.iter().map(|key| (&*key.id, render_plan_key(key))).collect(), limit))
 }
 
-pub(super) async fn key(
-    Editing(editor): Editing,
+pub(super) async fn get_key(
+    RequestEditor(editor): RequestEditor,
     Path((id, key)): Path<(String, String)>,
-) -> Answer {
-    let record = editor.key(&key).await?;
+) -> AdminResult {
+    let record = editor.get_key(&key).await?;
     if !record.is_on(&id) {
-        return Err(Error::no("Usage Plan Key").into());
+        return Err(ControlError::not_found("Usage Plan Key").into());
     }
-    Ok(shown(&link(&record)))
+    Ok(ok_response(&render_plan_key(&record)))
 }
 
 pub(super) async fn remove_key(
-    Editing(editor): Editing,
+    RequestEditor(editor): RequestEditor,
     Path((id, key)): Path<(String, String)>,
-) -> Answer {
-    editor.unlink(&id, &key).await?;
-    Ok(removed())
+) -> AdminResult {
+    editor.remove_key_from_plan(&id, &key).await?;
+    Ok(accepted_response())
 }
 
 /// A key as a plan's.
-fn link(record: &KeyRecord) -> Value {
+fn render_plan_key(record: &KeyRecord) -> Value {
     let mut link = json!({ "id": record.id, "type": "API_KEY", "name": record.name() });
-    if record.is_filed() {
+    if record.is_from_file() {
         link["owner"] = "file".into();
     }
     link

@@ -17,7 +17,7 @@ use listeners::Listeners;
 use signals::Signals;
 
 use crate::catalog::CounterPlacement;
-use crate::control::{Directory, Editors, Live, LiveDomains, Seal, Sync};
+use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync, Seal};
 use crate::engine::{Fallback, Recorder};
 use crate::http::NodeState;
 use crate::settings::Settings;
@@ -32,7 +32,7 @@ use crate::webhook::{Thresholds, Webhooks};
 pub enum StartError {
     /// The catalog file cannot be used.
     #[error("{0}")]
-    Catalog(#[from] crate::control::Unusable),
+    Catalog(#[from] crate::control::ConfigFileError),
     /// The store's address cannot be used.
     #[error("setting `store`: {0}")]
     Store(#[from] crate::store::InvalidUrl),
@@ -58,12 +58,12 @@ pub enum StartError {
 
 /// What the engines of all workers are made from.
 struct ServiceParts {
-    live: Arc<Live>,
+    live: Arc<LiveCatalog>,
     /// Envoy's limits, where there are any.
     domains: Option<Arc<LiveDomains>>,
-    directory: Arc<Directory>,
-    sync: Arc<Sync>,
-    editors: Editors,
+    directory: Arc<KeyDirectory>,
+    sync: Arc<RegistrySync>,
+    editors: EditorFactory,
     fallback: Arc<Fallback>,
     metrics: Arc<Metrics>,
     recorder: Option<Recorder>,
@@ -80,7 +80,7 @@ struct ServiceParts {
 pub fn serve(settings: Settings) -> Result<(), StartError> {
     let metrics = Arc::new(Metrics::new());
     let layout = counter_layout(settings.store.reveal(), settings.record.is_some())?;
-    let live = Live::load(settings.catalog.clone(), layout, Arc::clone(&metrics))?;
+    let live = LiveCatalog::load(settings.catalog.clone(), layout, Arc::clone(&metrics))?;
     let live = Arc::new(live);
     let domains = settings.envoy_config.clone();
     let domains = domains.map(|path| LiveDomains::load(path, Arc::clone(&metrics)));
@@ -109,10 +109,12 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
             }
         })),
     };
-    let directory = Arc::new(Directory::new(registry.clone()));
-    let sync = Arc::new(Sync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));
+    let directory = Arc::new(KeyDirectory::new(registry.clone()));
+    let sync =
+        Arc::new(RegistrySync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));
     let seal = Arc::new(Seal::new(&settings.key_encryption_keys.0));
-    let editors = Editors { registry, live: Arc::clone(&live), sync: Arc::clone(&sync), seal };
+    let editors =
+        EditorFactory { registry, live: Arc::clone(&live), sync: Arc::clone(&sync), seal };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let webhooks =
         runtime.block_on(async { webhooks::start(&settings, &counter_store, &metrics) })?;
@@ -197,10 +199,10 @@ async fn run(
             worker::start(number, worker, grpc, Arc::clone(parts), Arc::clone(&shared))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    if let Err(error) = parts.sync.look().await {
+    if let Err(error) = parts.sync.refresh().await {
         tracing::debug!(%error, "what the API declares is not known yet");
     }
-    tokio::spawn(Arc::clone(&parts.sync).look_forever());
+    tokio::spawn(Arc::clone(&parts.sync).refresh_forever());
     let reload = watch_files(parts, listeners.tls());
     banner::print_banner(&listeners.addresses(), &parts.settings);
     let health = listeners.health();

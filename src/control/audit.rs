@@ -8,19 +8,19 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::keys::{key_path, link_path};
-use super::{Editor, Error, document};
+use super::keys::{key_path, plan_key_path};
+use super::{ControlError, Editor, document};
 use crate::store::{Change, Note, Uncommitted};
 
 /// The most resources that one note names.
-const MOST: usize = 100;
+const MAX_RESOURCES_PER_NOTE: usize = 100;
 /// How many notes are read at a time.
-const PAGE: usize = 500;
+const NOTES_PER_READ: usize = 500;
 
 /// Who makes changes, and by which request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Origin {
+pub struct ChangeOrigin {
     /// By which credential it was let in: its setting, or the id of an access key.
     pub who: String,
     /// The request's method.
@@ -35,28 +35,28 @@ pub struct Origin {
 
 /// What is noted.
 #[derive(Serialize, Deserialize)]
-struct Entry {
+struct AuditEntry {
     #[serde(flatten)]
-    origin: Origin,
+    origin: ChangeOrigin,
     /// The paths of the resources that were made, changed or removed.
     changed: BTreeSet<String>,
 }
 
 /// The note of a commit.
-pub(super) fn note(origin: &Origin, changes: &[Change]) -> String {
-    let touched = changes.iter().flat_map(resources).take(MOST);
-    json!(Entry { origin: origin.clone(), changed: touched.collect() }).to_string()
+pub(super) fn audit_note(origin: &ChangeOrigin, changes: &[Change]) -> String {
+    let touched = changes.iter().flat_map(changed_resources).take(MAX_RESOURCES_PER_NOTE);
+    json!(AuditEntry { origin: origin.clone(), changed: touched.collect() }).to_string()
 }
 
 /// The resources that an entry stands for, as the API calls them.
-fn resources(change: &Change) -> Vec<String> {
-    if change.path == document::PATH {
-        return in_document(change.was.as_deref(), change.becomes.as_deref());
+fn changed_resources(change: &Change) -> Vec<String> {
+    if change.path == document::ENTRY_PATH {
+        return changed_in_document(change.was.as_deref(), change.becomes.as_deref());
     }
     if let Some(id) = change.path.strip_prefix(&key_path("")) {
         return vec![format!("/apikeys/{id}")];
     }
-    let link = change.path.strip_prefix(link_path("", "").trim_end_matches('/'));
+    let link = change.path.strip_prefix(plan_key_path("", "").trim_end_matches('/'));
     match link.and_then(|link| link.trim_start_matches('/').split_once('/')) {
         Some((plan, key)) => vec![format!("/usageplans/{plan}/keys/{key}")],
         // A digest's entry goes with its key's.
@@ -65,7 +65,7 @@ fn resources(change: &Change) -> Vec<String> {
 }
 
 /// The APIs and plans in which two documents differ.
-fn in_document(was: Option<&str>, becomes: Option<&str>) -> Vec<String> {
+fn changed_in_document(was: Option<&str>, becomes: Option<&str>) -> Vec<String> {
     let read = |text: Option<&str>| text.and_then(|text| serde_json::from_str::<Value>(text).ok());
     let (was, becomes) = (read(was).unwrap_or_default(), read(becomes).unwrap_or_default());
     let mut changed = Vec::new();
@@ -81,8 +81,8 @@ fn in_document(was: Option<&str>, becomes: Option<&str>) -> Vec<String> {
 
 impl Editor {
     /// Notes what is changed elsewhere than in the registry.
-    pub(super) async fn note(&self, changed: String) -> Result<(), Error> {
-        let entry = Entry { origin: self.origin.clone(), changed: [changed].into() };
+    pub(super) async fn record_audit_note(&self, changed: String) -> Result<(), ControlError> {
+        let entry = AuditEntry { origin: self.origin.clone(), changed: [changed].into() };
         match self.registry.commit(&[], &json!(entry).to_string()).await {
             // Without a change there is nobody to be in the way.
             Ok(_) | Err(Uncommitted::Conflict) => Ok(()),
@@ -96,19 +96,19 @@ impl Editor {
     ///
     /// # Errors
     /// Where the registry cannot be read.
-    pub async fn audit(
+    pub async fn audit_page(
         &self,
         before: Option<&str>,
         limit: usize,
         under: &str,
-    ) -> Result<(Vec<Value>, Option<String>), Error> {
+    ) -> Result<(Vec<Value>, Option<String>), ControlError> {
         let mut before = before.map(str::to_owned);
         let mut page = Vec::new();
         loop {
-            let notes = self.registry.notes(before.as_deref(), PAGE).await?;
-            let last = notes.len() < PAGE;
+            let notes = self.registry.notes(before.as_deref(), NOTES_PER_READ).await?;
+            let last = notes.len() < NOTES_PER_READ;
             for note in notes {
-                if let Some(entry) = told(&note, under) {
+                if let Some(entry) = render_note(&note, under) {
                     if page.len() == limit {
                         return Ok((page, before));
                     }
@@ -124,15 +124,15 @@ impl Editor {
 }
 
 /// A note as it is told; nothing where it is not of what is asked for.
-fn told(note: &Note, under: &str) -> Option<Value> {
-    let entry: Entry = serde_json::from_str(&note.text).ok()?;
+fn render_note(note: &Note, under: &str) -> Option<Value> {
+    let entry: AuditEntry = serde_json::from_str(&note.text).ok()?;
     let mut paths = entry.changed.iter().chain([&entry.origin.path]);
     paths.any(|path| path.starts_with(under)).then(|| {
         let at =
             i64::try_from(note.at()).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
-        let mut told = json!(entry);
-        told["id"] = note.id.clone().into();
-        told["at"] = at.map(|at| at.to_string()).into();
-        told
+        let mut rendered = json!(entry);
+        rendered["id"] = note.id.clone().into();
+        rendered["at"] = at.map(|at| at.to_string()).into();
+        rendered
     })
 }

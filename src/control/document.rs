@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Error, RestApi, UsagePlan};
+use super::{ControlError, RestApi, UsagePlan};
 
 /// The registry's entry.
-pub(super) const PATH: &str = "document";
+pub(super) const ENTRY_PATH: &str = "document";
 
 /// APIs and plans, by their ids.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -28,10 +28,12 @@ impl Document {
     ///
     /// # Errors
     /// Where it was written by something else.
-    pub(super) fn read(text: Option<&str>) -> Result<Self, Error> {
+    pub(super) fn parse(text: Option<&str>) -> Result<Self, ControlError> {
         text.map_or_else(
             || Ok(Self::default()),
-            |text| serde_json::from_str(text).map_err(|error| Error::Corrupt(error.to_string())),
+            |text| {
+                serde_json::from_str(text).map_err(|error| ControlError::Corrupt(error.to_string()))
+            },
         )
     }
 
@@ -39,9 +41,11 @@ impl Document {
     ///
     /// # Errors
     /// Where a resource says what no catalog can.
-    pub fn declare(&self) -> Result<Value, Error> {
-        let apis: Result<Vec<_>, _> = self.rest_apis.values().map(RestApi::declare).collect();
-        let plans: Result<Vec<_>, _> = self.usage_plans.values().map(UsagePlan::declare).collect();
+    pub fn to_catalog_json(&self) -> Result<Value, ControlError> {
+        let apis: Result<Vec<_>, _> =
+            self.rest_apis.values().map(RestApi::to_catalog_json).collect();
+        let plans: Result<Vec<_>, _> =
+            self.usage_plans.values().map(UsagePlan::to_catalog_json).collect();
         Ok(json!({ "version": 1, "apis": apis?, "plans": plans? }))
     }
 
@@ -49,42 +53,42 @@ impl Document {
     ///
     /// # Errors
     /// Where there is none.
-    pub fn api(&self, id: &str) -> Result<&RestApi, Error> {
-        self.rest_apis.get(id).ok_or_else(|| Error::no("API"))
+    pub fn api(&self, id: &str) -> Result<&RestApi, ControlError> {
+        self.rest_apis.get(id).ok_or_else(|| ControlError::not_found("API"))
     }
 
     /// The API with this id.
     ///
     /// # Errors
     /// Where there is none.
-    pub fn api_mut(&mut self, id: &str) -> Result<&mut RestApi, Error> {
-        self.rest_apis.get_mut(id).ok_or_else(|| Error::no("API"))
+    pub fn api_mut(&mut self, id: &str) -> Result<&mut RestApi, ControlError> {
+        self.rest_apis.get_mut(id).ok_or_else(|| ControlError::not_found("API"))
     }
 
     /// The plan with this id.
     ///
     /// # Errors
     /// Where there is none.
-    pub fn plan(&self, id: &str) -> Result<&UsagePlan, Error> {
-        self.usage_plans.get(id).ok_or_else(|| Error::no("Usage Plan"))
+    pub fn plan(&self, id: &str) -> Result<&UsagePlan, ControlError> {
+        self.usage_plans.get(id).ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
     /// The plan with this id.
     ///
     /// # Errors
     /// Where there is none.
-    pub fn plan_mut(&mut self, id: &str) -> Result<&mut UsagePlan, Error> {
-        self.usage_plans.get_mut(id).ok_or_else(|| Error::no("Usage Plan"))
+    pub fn plan_mut(&mut self, id: &str) -> Result<&mut UsagePlan, ControlError> {
+        self.usage_plans.get_mut(id).ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
     /// That no plan names this API, or this stage of it.
     ///
     /// # Errors
     /// Where one does: without its stage it would serve less than it says.
-    pub fn unnamed(&self, api: &str, stage: Option<&str>) -> Result<(), Error> {
-        match self.usage_plans.values().find(|plan| plan.names(api, stage)) {
+    pub fn ensure_unreferenced(&self, api: &str, stage: Option<&str>) -> Result<(), ControlError> {
+        match self.usage_plans.values().find(|plan| plan.references(api, stage)) {
             None => Ok(()),
-            Some(plan) => Err(Error::BadRequest(format!(
+            Some(plan) => Err(ControlError::BadRequest(format!(
                 "the usage plan {} has this stage: take it off the plan first",
                 plan.id
             ))),

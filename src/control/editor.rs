@@ -5,32 +5,32 @@
 
 use std::sync::Arc;
 
-use super::audit::{Origin, note};
-use super::keys::{link_path, linked_key};
+use super::audit::{ChangeOrigin, audit_note};
+use super::keys::{plan_key_id, plan_key_path};
 use super::seal::Seal;
-use super::{Document, Error, Live, Sync, document};
+use super::{ControlError, Document, LiveCatalog, RegistrySync, document};
 use crate::store::{Change, Registry, Uncommitted};
 
 /// How often a change is made again before it is refused.
-pub(super) const TRIES: usize = 8;
+pub(super) const MAX_COMMIT_ATTEMPTS: usize = 8;
 
 /// What editors work with.
 #[derive(Clone)]
-pub struct Editors {
+pub struct EditorFactory {
     /// Where it is declared.
     pub registry: Registry,
     /// What this node serves by.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveCatalog>,
     /// What keeps this node as new as the registry.
-    pub sync: Arc<Sync>,
+    pub sync: Arc<RegistrySync>,
     /// What keeps the values of keys.
     pub seal: Arc<Seal>,
 }
 
-impl Editors {
+impl EditorFactory {
     /// An editor for one request.
     #[must_use]
-    pub fn editor(&self, origin: Origin) -> Editor {
+    pub fn editor(&self, origin: ChangeOrigin) -> Editor {
         let Self { registry, live, sync, seal } = self.clone();
         Editor { registry, live, sync, seal, origin }
     }
@@ -39,10 +39,10 @@ impl Editors {
 /// Reads and changes what the API declares, for one request: each change is noted as that request's.
 pub struct Editor {
     pub(super) registry: Registry,
-    pub(super) live: Arc<Live>,
-    pub(super) sync: Arc<Sync>,
+    pub(super) live: Arc<LiveCatalog>,
+    pub(super) sync: Arc<RegistrySync>,
     pub(super) seal: Arc<Seal>,
-    pub(super) origin: Origin,
+    pub(super) origin: ChangeOrigin,
 }
 
 impl Editor {
@@ -50,28 +50,28 @@ impl Editor {
     ///
     /// # Errors
     /// Where the registry cannot be read.
-    pub async fn document(&self) -> Result<Document, Error> {
-        Document::read(self.registry.get(document::PATH).await?.as_deref())
+    pub async fn document(&self) -> Result<Document, ControlError> {
+        Document::parse(self.registry.get(document::ENTRY_PATH).await?.as_deref())
     }
 
     /// Changes APIs and plans; what makes no catalog is refused.
-    async fn edit<T>(
+    async fn edit_document<T>(
         &self,
-        change: impl Fn(&mut Document) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        for _ in 0..TRIES {
-            let was = self.registry.get(document::PATH).await?;
-            let mut document = Document::read(was.as_deref())?;
+        change: impl Fn(&mut Document) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
+            let was = self.registry.get(document::ENTRY_PATH).await?;
+            let mut document = Document::parse(was.as_deref())?;
             let made = change(&mut document)?;
-            self.live.accepts(&document)?;
+            self.live.validate(&document)?;
             let becomes = serde_json::to_string(&document)
-                .map_err(|error| Error::BadRequest(error.to_string()))?;
-            let path = document::PATH.to_owned();
+                .map_err(|error| ControlError::BadRequest(error.to_string()))?;
+            let path = document::ENTRY_PATH.to_owned();
             if self.commit(&[Change { path, was, becomes: Some(becomes) }]).await? {
                 return Ok(made);
             }
         }
-        Err(too_busy())
+        Err(too_many_conflicts())
     }
 
     /// Changes or makes an API, or what is under it.
@@ -81,12 +81,12 @@ impl Editor {
     pub async fn edit_api<T>(
         &self,
         id: &str,
-        change: impl Fn(&mut Document) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        if self.told(|filed| filed.apis.contains_key(id)) {
-            return Err(Error::filed("API", id));
+        change: impl Fn(&mut Document) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        if self.read_file_owned(|owned| owned.apis.contains_key(id)) {
+            return Err(ControlError::owned_by_file("API", id));
         }
-        self.edit(change).await
+        self.edit_document(change).await
     }
 
     /// Changes or makes a plan.
@@ -97,36 +97,40 @@ impl Editor {
     pub async fn edit_plan<T>(
         &self,
         id: &str,
-        change: impl Fn(&mut Document) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        if self.told(|filed| filed.plans.contains_key(id)) {
-            return Err(Error::filed("usage plan", id));
+        change: impl Fn(&mut Document) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        if self.read_file_owned(|owned| owned.plans.contains_key(id)) {
+            return Err(ControlError::owned_by_file("usage plan", id));
         }
-        self.edit(change).await
+        self.edit_document(change).await
     }
 
     /// Removes a plan, and takes its keys off it.
     ///
     /// # Errors
     /// Where there is none, it is the catalog file's, or the registry is lost.
-    pub async fn delete_plan(&self, plan: &str) -> Result<(), Error> {
+    pub async fn delete_plan(&self, plan: &str) -> Result<(), ControlError> {
         let removed = self.edit_plan(plan, |document| {
-            document.usage_plans.remove(plan).map(drop).ok_or_else(|| Error::no("Usage Plan"))
+            document
+                .usage_plans
+                .remove(plan)
+                .map(drop)
+                .ok_or_else(|| ControlError::not_found("Usage Plan"))
         });
         // Who was interrupted among its keys asks once more: another plan of this id must not find them.
         let mut done = match removed.await {
-            Err(error @ Error::NotFound(_)) => Err(error),
+            Err(error @ ControlError::NotFound(_)) => Err(error),
             removed => Ok(removed?),
         };
         let mut after = None;
         loop {
-            let links = self.registry.page(&link_path(plan, ""), after.as_deref(), 100).await?;
+            let links = self.registry.page(&plan_key_path(plan, ""), after.as_deref(), 100).await?;
             let Some((last, _)) = links.last() else { return done };
             (after, done) = (Some(last.clone()), Ok(()));
             for (path, _) in &links {
-                match self.unlink(plan, linked_key(path)).await {
+                match self.remove_key_from_plan(plan, plan_key_id(path)).await {
                     // Others may take keys off it at the same time.
-                    Ok(()) | Err(Error::NotFound(_)) => {}
+                    Ok(()) | Err(ControlError::NotFound(_)) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -135,17 +139,20 @@ impl Editor {
 
     /// Whether it was committed. This node then serves by it already, unless the registry was lost
     /// in between.
-    pub(super) async fn commit(&self, changes: &[Change]) -> Result<bool, Error> {
-        let committed = self.commit_one_of_many(changes).await?;
+    pub(super) async fn commit(&self, changes: &[Change]) -> Result<bool, ControlError> {
+        let committed = self.commit_without_refresh(changes).await?;
         if committed {
-            self.serve_by_it().await;
+            self.refresh_after_commit().await;
         }
         Ok(committed)
     }
 
     /// Whether it was committed; this node serves by it once it has looked.
-    pub(super) async fn commit_one_of_many(&self, changes: &[Change]) -> Result<bool, Error> {
-        match self.registry.commit(changes, &note(&self.origin, changes)).await {
+    pub(super) async fn commit_without_refresh(
+        &self,
+        changes: &[Change],
+    ) -> Result<bool, ControlError> {
+        match self.registry.commit(changes, &audit_note(&self.origin, changes)).await {
             Ok(_) => Ok(true),
             Err(Uncommitted::Conflict) => Ok(false),
             Err(Uncommitted::Store(error)) => Err(error.into()),
@@ -153,13 +160,15 @@ impl Editor {
     }
 
     /// Takes what was committed into use here, unless the registry is lost now.
-    pub(super) async fn serve_by_it(&self) {
-        if let Err(error) = self.sync.look().await {
+    pub(super) async fn refresh_after_commit(&self) {
+        if let Err(error) = self.sync.refresh().await {
             tracing::debug!(%error, "a change is not in use yet");
         }
     }
 }
 
-pub(super) fn too_busy() -> Error {
-    Error::Conflict("too many others change the same thing at the same time; try again".into())
+pub(super) fn too_many_conflicts() -> ControlError {
+    ControlError::Conflict(
+        "too many others change the same thing at the same time; try again".into(),
+    )
 }

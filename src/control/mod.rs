@@ -4,53 +4,53 @@
 //! by the registry; every node turns them, with its catalog file, into the catalog it serves by.
 //! HTTP is not known here.
 
-mod api_key;
+mod key_record;
 mod audit;
-mod directory;
+mod key_directory;
 mod document;
-mod domains;
+mod live_domains;
 mod editor;
-mod filed;
-mod import;
+mod file_resources;
+mod key_import;
 mod keys;
-mod live;
+mod live_catalog;
 mod overrides;
 mod patch;
 mod rest_api;
-mod rotate;
+mod key_rotation;
 mod seal;
-mod settings;
+mod limit_settings;
 mod stage;
-mod sync;
-mod usage;
+mod registry_sync;
+mod usage_ledger;
 mod usage_plan;
 
 use std::collections::BTreeMap;
 
-pub use api_key::{KeyRecord, WantedKey};
-pub use audit::Origin;
-pub use directory::{Client, Directory, Found, Question};
+pub use audit::ChangeOrigin;
 pub use document::Document;
-pub use domains::{LiveDomains, read as read_domains};
-pub use editor::{Editor, Editors};
-pub use import::Imported;
-pub use live::{Live, Unusable, read as read_catalog};
-pub use overrides::Overrides;
+pub use editor::{Editor, EditorFactory};
+pub use key_directory::{ClientKey, KeyDirectory, Lookup, RegistryQuery};
+pub use key_import::ImportResult;
+pub use key_record::{CreateKey, KeyRecord};
+pub use key_rotation::RotateKey;
+pub use live_catalog::{ConfigFileError, LiveCatalog, read_catalog};
+pub use live_domains::{LiveDomains, read_domains};
+pub use overrides::OverridesSpec;
 pub use patch::Patch;
-pub use rest_api::{Deployment, Resource, RestApi, WantedApi};
-pub use rotate::Rotation;
+pub use registry_sync::RegistrySync;
+pub use rest_api::{ApiSpec, Deployment, Resource, RestApi};
 pub use seal::Seal;
-pub use stage::{Stage, WantedStage};
-pub use sync::Sync;
-pub use usage::{Ledger, Line, Wanted as WantedUsage};
-pub use usage_plan::{PLAN_MEMBERS, UsagePlan, WantedPlan};
+pub use stage::{Stage, StageSpec};
+pub use usage_ledger::{ReportedDay, UsageLedger, UsageQuery};
+pub use usage_plan::{PLAN_MEMBERS, PlanSpec, UsagePlan};
 
 use crate::store;
 use crate::time::{Clock as _, SystemClock};
 
 /// Why a resource was not read or changed; nothing of it was done.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ControlError {
     /// The request says what cannot be.
     #[error("{0}")]
     BadRequest(String),
@@ -69,27 +69,27 @@ pub enum Error {
     Corrupt(String),
 }
 
-impl Error {
+impl ControlError {
     /// That a resource is the catalog file's: the API does not change it.
     #[must_use]
-    pub fn filed(what: &str, id: &str) -> Self {
+    pub fn owned_by_file(what: &str, id: &str) -> Self {
         Self::Conflict(format!("the {what} {id} is declared in the catalog file: change it there"))
     }
 
     /// That there is no such resource, in AWS' words.
     #[must_use]
-    pub fn no(what: &str) -> Self {
+    pub fn not_found(what: &str) -> Self {
         Self::NotFound(format!("Invalid {what} identifier specified"))
     }
 }
 
 /// Seconds since 1970.
-fn now() -> u64 {
+fn now_secs() -> u64 {
     SystemClock.now().get() / 1_000_000
 }
 
 /// So many random letters and digits.
-fn fresh_id(length: usize) -> String {
+fn random_alphanumeric(length: usize) -> String {
     const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut id = String::with_capacity(length);
     let mut random = [0; 64];
@@ -104,11 +104,11 @@ fn fresh_id(length: usize) -> String {
 }
 
 /// The id of a new resource: made, or chosen by the tag `_custom_id_`.
-fn new_id(tags: &BTreeMap<String, String>) -> Result<String, Error> {
-    let Some(id) = tags.get("_custom_id_") else { return Ok(fresh_id(10)) };
+fn new_id(tags: &BTreeMap<String, String>) -> Result<String, ControlError> {
+    let Some(id) = tags.get("_custom_id_") else { return Ok(random_alphanumeric(10)) };
     if !crate::catalog::is_valid_name(id) {
         let why = "an id has 1 to 64 of the characters A-Z a-z 0-9 . _ -";
-        return Err(Error::BadRequest(format!("tags._custom_id_: {why}")));
+        return Err(ControlError::BadRequest(format!("tags._custom_id_: {why}")));
     }
     Ok(id.clone())
 }

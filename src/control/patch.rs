@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::Error;
+use super::ControlError;
 use crate::object::each;
 
 /// What to do to a resource, as sent.
@@ -14,13 +14,13 @@ use crate::object::each;
 pub struct Patch {
     /// In their order.
     #[serde(default, deserialize_with = "each")]
-    pub patch_operations: Vec<Operation>,
+    pub patch_operations: Vec<PatchOperation>,
 }
 
 /// One operation, as sent.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Operation {
+pub struct PatchOperation {
     op: String,
     path: Option<String>,
     value: Option<String>,
@@ -31,46 +31,46 @@ pub struct Operation {
 
 /// What an operation does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Op {
+pub(super) enum PatchOp {
     /// `add` and `replace`: sets what is named.
     Set,
     /// `remove`: takes it away.
     Remove,
 }
 
-impl Operation {
+impl PatchOperation {
     /// What it does, and the segments of its path with `~1` and `~0` resolved.
-    pub(super) fn read(&self) -> Result<(Op, Vec<String>), Error> {
+    pub(super) fn op_and_path(&self) -> Result<(PatchOp, Vec<String>), ControlError> {
         let op = match &*self.op {
-            "add" | "replace" => Op::Set,
-            "remove" => Op::Remove,
-            other => return Err(self.refuse(&format!("the operation {other} is not supported"))),
+            "add" | "replace" => PatchOp::Set,
+            "remove" => PatchOp::Remove,
+            other => return Err(self.error(&format!("the operation {other} is not supported"))),
         };
         let path = self.path.as_deref().unwrap_or_default();
-        let path = path.strip_prefix('/').ok_or_else(|| self.refuse("a path begins with /"))?;
+        let path = path.strip_prefix('/').ok_or_else(|| self.error("a path begins with /"))?;
         let unescape = |segment: &str| segment.replace("~1", "/").replace("~0", "~");
         Ok((op, path.split('/').map(unescape).collect()))
     }
 
     /// Its value; required.
-    pub(super) fn value(&self) -> Result<&str, Error> {
-        self.value.as_deref().ok_or_else(|| self.refuse("it needs a value"))
+    pub(super) fn value(&self) -> Result<&str, ControlError> {
+        self.value.as_deref().ok_or_else(|| self.error("it needs a value"))
     }
 
     /// Its value as another type, such as a number.
-    pub(super) fn parsed<T: std::str::FromStr>(&self) -> Result<T, Error> {
+    pub(super) fn parse_value<T: std::str::FromStr>(&self) -> Result<T, ControlError> {
         let value = self.value()?;
-        value.trim().parse().map_err(|_| self.refuse(&format!("`{value}` is no value for it")))
+        value.trim().parse().map_err(|_| self.error(&format!("`{value}` is no value for it")))
     }
 
     /// The error that it has no such path.
-    pub(super) fn unknown(&self) -> Error {
-        self.refuse("this resource has no such path for this operation")
+    pub(super) fn unknown_path(&self) -> ControlError {
+        self.error("this resource has no such path for this operation")
     }
 
     /// An error that names the operation.
-    pub(super) fn refuse(&self, why: &str) -> Error {
+    pub(super) fn error(&self, why: &str) -> ControlError {
         let path = self.path.as_deref().unwrap_or_default();
-        Error::BadRequest(format!("Invalid patch: {} {path}: {why}", self.op))
+        ControlError::BadRequest(format!("Invalid patch: {} {path}: {why}", self.op))
     }
 }

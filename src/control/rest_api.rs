@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::patch::{Op, Operation, Patch};
+use super::patch::{Patch, PatchOp, PatchOperation};
 use super::stage::Stage;
-use super::{Error, fresh_id, new_id, now};
+use super::{ControlError, new_id, now_secs, random_alphanumeric};
 
 /// A REST API with everything under it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct RestApi {
     root_resource_id: String,
     /// What it is made of.
     #[serde(flatten)]
-    pub wanted: WantedApi,
+    pub spec: ApiSpec,
     /// By their ids.
     pub resources: BTreeMap<String, Resource>,
     /// By their ids.
@@ -34,18 +34,18 @@ pub struct RestApi {
 /// What a client says of an API that it wants.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WantedApi {
+pub struct ApiSpec {
     name: String,
     /// What people call it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// What only routing needs.
     #[serde(flatten)]
-    kept: Map<String, Value>,
+    passthrough: Map<String, Value>,
 }
 
 /// Members that AWS has and a limiter does not need.
-const KEPT: [&str; 10] = [
+const PASSTHROUGH_MEMBERS: [&str; 10] = [
     "description",
     "version",
     "apiKeySource",
@@ -92,22 +92,26 @@ impl RestApi {
     ///
     /// # Errors
     /// Where it asks for what there is not.
-    pub fn new(wanted: WantedApi) -> Result<Self, Error> {
-        if let Some(unknown) = wanted.kept.keys().find(|member| !KEPT.contains(&&***member)) {
-            return Err(Error::BadRequest(format!("a RestApi has no member `{unknown}` here")));
+    pub fn new(spec: ApiSpec) -> Result<Self, ControlError> {
+        if let Some(unknown) =
+            spec.passthrough.keys().find(|member| !PASSTHROUGH_MEMBERS.contains(&&***member))
+        {
+            return Err(ControlError::BadRequest(format!(
+                "a RestApi has no member `{unknown}` here"
+            )));
         }
         let root = Resource {
-            id: fresh_id(10),
+            id: random_alphanumeric(10),
             parent_id: None,
             path_part: None,
             path: "/".into(),
             resource_methods: BTreeMap::new(),
         };
         Ok(Self {
-            id: new_id(&wanted.tags)?,
-            created_date: now(),
+            id: new_id(&spec.tags)?,
+            created_date: now_secs(),
             root_resource_id: root.id.clone(),
-            wanted,
+            spec,
             resources: [(root.id.clone(), root)].into(),
             deployments: BTreeMap::new(),
             stages: BTreeMap::new(),
@@ -116,7 +120,7 @@ impl RestApi {
 
     /// The API alone, as AWS shows it.
     #[must_use]
-    pub fn shown(&self) -> Value {
+    pub fn to_aws_json(&self) -> Value {
         let mut shown = json!(self);
         if let Some(shown) = shown.as_object_mut() {
             for below in ["resources", "deployments", "stages"] {
@@ -130,38 +134,38 @@ impl RestApi {
     ///
     /// # Errors
     /// Where one of them cannot be made.
-    pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))
     }
 
-    fn apply(&mut self, operation: &Operation) -> Result<(), Error> {
-        let (op, path) = operation.read()?;
-        let kept = &mut self.wanted.kept;
+    fn apply(&mut self, operation: &PatchOperation) -> Result<(), ControlError> {
+        let (op, path) = operation.op_and_path()?;
+        let passthrough = &mut self.spec.passthrough;
         match (op, path.as_slice()) {
-            (Op::Set, [member]) if member == "name" => {
-                self.wanted.name = operation.value()?.into();
+            (PatchOp::Set, [member]) if member == "name" => {
+                self.spec.name = operation.value()?.into();
             }
-            (Op::Set, [member]) if KEPT.contains(&&**member) => {
+            (PatchOp::Set, [member]) if PASSTHROUGH_MEMBERS.contains(&&**member) => {
                 let value = operation.value()?;
                 // A number or a truth value is text in a patch.
                 let value = match value.parse() {
                     Ok(value @ (Value::Bool(_) | Value::Number(_))) if member != "version" => value,
                     _ => value.into(),
                 };
-                kept.insert(member.clone(), value);
+                passthrough.insert(member.clone(), value);
             }
-            (Op::Remove, [member]) if KEPT.contains(&&**member) => {
-                kept.remove(member);
+            (PatchOp::Remove, [member]) if PASSTHROUGH_MEMBERS.contains(&&**member) => {
+                passthrough.remove(member);
             }
             (op, [member, kind]) if member == "binaryMediaTypes" => {
-                let kinds = kept.entry("binaryMediaTypes").or_insert_with(|| json!([]));
-                let kinds = kinds.as_array_mut().ok_or_else(|| operation.unknown())?;
+                let kinds = passthrough.entry("binaryMediaTypes").or_insert_with(|| json!([]));
+                let kinds = kinds.as_array_mut().ok_or_else(|| operation.unknown_path())?;
                 kinds.retain(|other| other != kind);
-                if op == Op::Set {
+                if op == PatchOp::Set {
                     kinds.push(kind.clone().into());
                 }
             }
-            _ => return Err(operation.unknown()),
+            _ => return Err(operation.unknown_path()),
         }
         Ok(())
     }
@@ -170,21 +174,21 @@ impl RestApi {
     ///
     /// # Errors
     /// Where the parent is not there, or has such a child already.
-    pub fn add_resource(&mut self, parent: &str, part: &str) -> Result<&Resource, Error> {
+    pub fn add_resource(&mut self, parent: &str, part: &str) -> Result<&Resource, ControlError> {
         let above = self.resource(parent)?.path.trim_end_matches('/');
-        if !is_part(part) {
+        if !is_path_part(part) {
             let shown: String = part.chars().take(100).collect();
             let why =
                 format!("`{shown}` is no path part; it is one segment, such as pets or {{id}}");
-            return Err(Error::BadRequest(why));
+            return Err(ControlError::BadRequest(why));
         }
         let path = format!("{above}/{part}");
         if self.resources.values().any(|resource| resource.path == path) {
             let why =
                 format!("Another resource with the same parent already has this name: {part}");
-            return Err(Error::Conflict(why));
+            return Err(ControlError::Conflict(why));
         }
-        let id = fresh_id(6);
+        let id = random_alphanumeric(6);
         let resource = Resource {
             id: id.clone(),
             parent_id: Some(parent.into()),
@@ -199,26 +203,26 @@ impl RestApi {
     ///
     /// # Errors
     /// Where there is none.
-    pub fn resource(&self, id: &str) -> Result<&Resource, Error> {
-        self.resources.get(id).ok_or_else(|| Error::no("resource"))
+    pub fn resource(&self, id: &str) -> Result<&Resource, ControlError> {
+        self.resources.get(id).ok_or_else(|| ControlError::not_found("resource"))
     }
 
     /// The resource with this id.
     ///
     /// # Errors
     /// Where there is none.
-    pub fn resource_mut(&mut self, id: &str) -> Result<&mut Resource, Error> {
-        self.resources.get_mut(id).ok_or_else(|| Error::no("resource"))
+    pub fn resource_mut(&mut self, id: &str) -> Result<&mut Resource, ControlError> {
+        self.resources.get_mut(id).ok_or_else(|| ControlError::not_found("resource"))
     }
 
     /// Removes a resource and everything below it.
     ///
     /// # Errors
     /// Where it is not there, or is the root.
-    pub fn remove_resource(&mut self, id: &str) -> Result<(), Error> {
+    pub fn remove_resource(&mut self, id: &str) -> Result<(), ControlError> {
         let path = self.resource(id)?.path.clone();
         if id == self.root_resource_id {
-            return Err(Error::BadRequest("The root resource cannot be deleted".into()));
+            return Err(ControlError::BadRequest("The root resource cannot be deleted".into()));
         }
         let below = format!("{path}/");
         self.resources.retain(|_, other| other.path != path && !other.path.starts_with(&below));
@@ -239,8 +243,12 @@ impl RestApi {
         };
         let with_methods = self.resources.values().filter(|it| !it.resource_methods.is_empty());
         let api_summary = with_methods.map(|it| (it.path.clone(), methods(it).into())).collect();
-        let deployment =
-            Deployment { id: fresh_id(6), description, created_date: now(), api_summary };
+        let deployment = Deployment {
+            id: random_alphanumeric(6),
+            description,
+            created_date: now_secs(),
+            api_summary,
+        };
         self.deployments.insert(deployment.id.clone(), deployment.clone());
         deployment
     }
@@ -249,13 +257,13 @@ impl RestApi {
     ///
     /// # Errors
     /// Where there is none.
-    pub fn stage(&self, name: &str) -> Result<&Stage, Error> {
-        self.stages.get(name).ok_or_else(|| Error::no("stage"))
+    pub fn stage(&self, name: &str) -> Result<&Stage, ControlError> {
+        self.stages.get(name).ok_or_else(|| ControlError::not_found("stage"))
     }
 
     /// The API as the catalog writes it.
-    pub(super) fn declare(&self) -> Result<Value, Error> {
-        let stages: Result<Vec<_>, _> = self.stages.values().map(Stage::declare).collect();
+    pub(super) fn to_catalog_json(&self) -> Result<Value, ControlError> {
+        let stages: Result<Vec<_>, _> = self.stages.values().map(Stage::to_catalog_json).collect();
         Ok(json!({ "id": self.id, "stages": stages? }))
     }
 }
@@ -265,14 +273,14 @@ impl Deployment {
     ///
     /// # Errors
     /// Where one of them cannot be made.
-    pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         for operation in &patch.patch_operations {
-            let (op, member) = operation.read()?;
+            let (op, member) = operation.op_and_path()?;
             match (op, member.as_slice()) {
-                (Op::Set, [member]) if member == "description" => {
+                (PatchOp::Set, [member]) if member == "description" => {
                     self.description = Some(operation.value()?.into());
                 }
-                _ => return Err(operation.unknown()),
+                _ => return Err(operation.unknown_path()),
             }
         }
         Ok(())
@@ -280,7 +288,7 @@ impl Deployment {
 }
 
 /// Whether this is one segment of a path as AWS takes it: `pets`, `{id}`, or `{proxy+}`.
-fn is_part(part: &str) -> bool {
+fn is_path_part(part: &str) -> bool {
     let name = part.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
     let plain = name.map_or(part, |name| name.strip_suffix('+').unwrap_or(name));
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:$~!*'()@,;=&+".contains(c);

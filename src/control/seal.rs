@@ -22,7 +22,7 @@ impl Seal {
     }
 
     /// Whether it has any key.
-    pub(super) fn is_in_use(&self) -> bool {
+    pub(super) fn has_keys(&self) -> bool {
         !self.0.is_empty()
     }
 

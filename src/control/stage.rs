@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::Error;
-use super::now;
-use super::patch::{Op, Operation, Patch};
-use super::settings::{ThrottleSettings, method_name};
+use super::ControlError;
+use super::limit_settings::{ThrottleSettings, to_catalog_method};
+use super::now_secs;
+use super::patch::{Patch, PatchOp, PatchOperation};
 use crate::object::optional;
 
 /// A stage of an API.
@@ -24,13 +24,13 @@ pub struct Stage {
     #[serde(default)]
     method_settings: BTreeMap<String, Map<String, Value>>,
     #[serde(flatten)]
-    wanted: WantedStage,
+    spec: StageSpec,
 }
 
 /// What a client says of a stage that it wants.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WantedStage {
+pub struct StageSpec {
     /// What checks call `stage`.
     pub stage_name: String,
     /// Which deployment it serves.
@@ -61,7 +61,7 @@ pub struct WantedStage {
 
 /// What a method setting is: AWS' clients read it as that.
 #[derive(Clone, Copy)]
-enum Kind {
+enum SettingKind {
     /// Per second; -1 is AWS' word for no limit.
     Rate,
     /// At once; -1 likewise.
@@ -72,8 +72,8 @@ enum Kind {
 }
 
 /// How a patch names a setting, what its member is called, and what it is.
-const SETTINGS: [(&str, &str, &str, Kind); 10] = {
-    use Kind::{Burst, Flag, Number, Rate, Text};
+const METHOD_SETTINGS: [(&str, &str, &str, SettingKind); 10] = {
+    use SettingKind::{Burst, Flag, Number, Rate, Text};
     const CONTROL: &str = "requireAuthorizationForCacheControl";
     const STRATEGY: &str = "unauthorizedCacheControlHeaderStrategy";
     [
@@ -90,32 +90,30 @@ const SETTINGS: [(&str, &str, &str, Kind); 10] = {
     ]
 };
 
-impl Kind {
+impl SettingKind {
     /// The value of an operation as one of this kind.
-    fn read(self, operation: &Operation) -> Result<Value, Error> {
+    fn parse_value(self, operation: &PatchOperation) -> Result<Value, ControlError> {
         match self {
             Self::Rate => {
-                let rate: f64 = operation.parsed()?;
+                let rate: f64 = operation.parse_value()?;
                 let is_none = rate.to_bits() == (-1.0_f64).to_bits();
                 let is_rate = is_none || rate.is_finite() && rate > 0.0;
                 let why = "a rate is above 0, or -1 for no limit";
-                is_rate.then(|| rate.into()).ok_or_else(|| operation.refuse(why))
+                is_rate.then(|| rate.into()).ok_or_else(|| operation.error(why))
             }
             Self::Burst => {
-                let burst: i64 = operation.parsed()?;
+                let burst: i64 = operation.parse_value()?;
                 let why = "a burst is at least 1, or -1 for as much as the rate's second";
-                (burst == -1 || burst > 0)
-                    .then(|| burst.into())
-                    .ok_or_else(|| operation.refuse(why))
+                (burst == -1 || burst > 0).then(|| burst.into()).ok_or_else(|| operation.error(why))
             }
-            Self::Flag => operation.parsed::<bool>().map(Value::from),
-            Self::Number => operation.parsed::<u32>().map(Value::from),
+            Self::Flag => operation.parse_value::<bool>().map(Value::from),
+            Self::Number => operation.parse_value::<u32>().map(Value::from),
             Self::Text => operation.value().map(Value::from),
         }
     }
 }
 
-impl WantedStage {
+impl StageSpec {
     /// A stage of which nothing but this is said.
     #[must_use]
     pub fn new(stage_name: String, deployment_id: String, description: Option<String>) -> Self {
@@ -139,79 +137,81 @@ impl WantedStage {
 impl Stage {
     /// A stage as wanted, without method settings yet.
     #[must_use]
-    pub fn new(wanted: WantedStage) -> Self {
-        let now = now();
+    pub fn new(spec: StageSpec) -> Self {
+        let now = now_secs();
         let method_settings = BTreeMap::new();
-        Self { created_date: now, last_updated_date: now, method_settings, wanted }
+        Self { created_date: now, last_updated_date: now, method_settings, spec }
     }
 
     /// Its tags.
     pub fn tags(&mut self) -> &mut BTreeMap<String, String> {
-        &mut self.wanted.tags
+        &mut self.spec.tags
     }
 
     /// Which deployment it serves.
     #[must_use]
     pub fn deployment(&self) -> &str {
-        &self.wanted.deployment_id
+        &self.spec.deployment_id
     }
 
     /// Serves another deployment.
     pub fn activate(&mut self, deployment: &str) {
-        self.wanted.deployment_id = deployment.into();
-        self.last_updated_date = now();
+        self.spec.deployment_id = deployment.into();
+        self.last_updated_date = now_secs();
     }
 
     /// Makes all operations in their order.
     ///
     /// # Errors
     /// Where one of them cannot be made.
-    pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))?;
-        self.last_updated_date = now();
+        self.last_updated_date = now_secs();
         Ok(())
     }
 
-    fn apply(&mut self, operation: &Operation) -> Result<(), Error> {
-        let (op, path) = operation.read()?;
+    fn apply(&mut self, operation: &PatchOperation) -> Result<(), ControlError> {
+        let (op, path) = operation.op_and_path()?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let stage = &mut self.wanted;
+        let stage = &mut self.spec;
         match (op, &path[..]) {
-            (Op::Set, ["description"]) => stage.description = Some(operation.value()?.into()),
-            (Op::Set, ["deploymentId"]) => stage.deployment_id = operation.value()?.into(),
-            (Op::Set, ["tracingEnabled"]) => stage.tracing_enabled = operation.parsed()?,
-            (Op::Set, ["cacheClusterEnabled"]) => {
-                stage.cache_cluster_enabled = operation.parsed()?;
+            (PatchOp::Set, ["description"]) => stage.description = Some(operation.value()?.into()),
+            (PatchOp::Set, ["deploymentId"]) => stage.deployment_id = operation.value()?.into(),
+            (PatchOp::Set, ["tracingEnabled"]) => {
+                stage.tracing_enabled = operation.parse_value()?
             }
-            (Op::Set, ["cacheClusterSize"]) => {
+            (PatchOp::Set, ["cacheClusterEnabled"]) => {
+                stage.cache_cluster_enabled = operation.parse_value()?;
+            }
+            (PatchOp::Set, ["cacheClusterSize"]) => {
                 stage.cache_cluster_size = Some(operation.value()?.into());
             }
-            (Op::Set, ["variables", name]) => {
+            (PatchOp::Set, ["variables", name]) => {
                 stage.variables.insert((*name).into(), operation.value()?.into());
             }
-            (Op::Remove, ["variables", name]) => {
+            (PatchOp::Remove, ["variables", name]) => {
                 stage.variables.remove(*name);
             }
-            (Op::Set, ["consistency"]) => stage.consistency = Some(operation.value()?.into()),
-            (Op::Remove, ["consistency"]) => stage.consistency = None,
-            (Op::Remove, ["throttle"]) => stage.throttle = None,
-            (Op::Set, ["throttle", member]) => {
+            (PatchOp::Set, ["consistency"]) => stage.consistency = Some(operation.value()?.into()),
+            (PatchOp::Remove, ["consistency"]) => stage.consistency = None,
+            (PatchOp::Remove, ["throttle"]) => stage.throttle = None,
+            (PatchOp::Set, ["throttle", member]) => {
                 stage.throttle.get_or_insert_default().set(member, operation)?;
             }
-            (Op::Set, [resource, method, group, member]) => {
-                let (_, _, name, kind) = SETTINGS
+            (PatchOp::Set, [resource, method, group, member]) => {
+                let (_, _, name, kind) = METHOD_SETTINGS
                     .into_iter()
                     .find(|(known, of, ..)| (known, of) == (group, member))
-                    .ok_or_else(|| operation.unknown())?;
-                let value = kind.read(operation)?;
+                    .ok_or_else(|| operation.unknown_path())?;
+                let value = kind.parse_value(operation)?;
                 let settings =
-                    self.method_settings.entry(setting_key(resource, method)).or_default();
+                    self.method_settings.entry(method_settings_key(resource, method)).or_default();
                 settings.insert(name.into(), value);
             }
-            (Op::Remove, [resource, method]) => {
-                self.method_settings.remove(&setting_key(resource, method));
+            (PatchOp::Remove, [resource, method]) => {
+                self.method_settings.remove(&method_settings_key(resource, method));
             }
-            _ => return Err(operation.unknown()),
+            _ => return Err(operation.unknown_path()),
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ impl Stage {
     ///
     /// # Errors
     /// Where it says what no catalog can.
-    pub fn declare(&self) -> Result<Value, Error> {
+    pub fn to_catalog_json(&self) -> Result<Value, ControlError> {
         let mut methods = Map::new();
         for (key, settings) in &self.method_settings {
             let number = |name: &str| settings.get(name).and_then(Value::as_f64);
@@ -232,15 +232,15 @@ impl Stage {
             let throttle = ThrottleSettings { rate_limit: Some(rate_limit), burst_limit };
             let name = match &**key {
                 "*/*" => "*".to_owned(),
-                key => method_name(&key.replace("~1", "/").replace("~0", "~"))?,
+                key => to_catalog_method(&key.replace("~1", "/").replace("~0", "~"))?,
             };
-            methods.insert(name, json!({ "throttle": throttle.declare()? }));
+            methods.insert(name, json!({ "throttle": throttle.to_catalog_json()? }));
         }
-        let mut declared = json!({ "name": self.wanted.stage_name, "methods": methods });
-        if let Some(throttle) = &self.wanted.throttle {
-            declared["throttle"] = throttle.declare()?;
+        let mut declared = json!({ "name": self.spec.stage_name, "methods": methods });
+        if let Some(throttle) = &self.spec.throttle {
+            declared["throttle"] = throttle.to_catalog_json()?;
         }
-        if let Some(consistency) = &self.wanted.consistency {
+        if let Some(consistency) = &self.spec.consistency {
             declared["consistency"] = consistency.as_str().into();
         }
         Ok(declared)
@@ -248,6 +248,6 @@ impl Stage {
 }
 
 /// The key of a method's settings: its path, escaped as in a patch, and the method.
-fn setting_key(resource: &str, method: &str) -> String {
+fn method_settings_key(resource: &str, method: &str) -> String {
     format!("{}/{method}", resource.replace('~', "~0").replace('/', "~1"))
 }

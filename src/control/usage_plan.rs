@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::patch::{Op, Operation, Patch};
-use super::settings::{QuotaSettings, ThrottleSettings, method_name};
-use super::{Error, new_id};
+use super::limit_settings::{QuotaSettings, ThrottleSettings, to_catalog_method};
+use super::patch::{Patch, PatchOp, PatchOperation};
+use super::{ControlError, new_id};
 use crate::object::{by_name, each, optional};
 
 /// A usage plan, in the members of AWS' API.
@@ -18,13 +18,13 @@ pub struct UsagePlan {
     pub id: String,
     /// What it is made of.
     #[serde(flatten)]
-    pub wanted: WantedPlan,
+    pub spec: PlanSpec,
 }
 
 /// What a client says of a plan that it wants.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WantedPlan {
+pub struct PlanSpec {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
@@ -71,56 +71,56 @@ impl UsagePlan {
     ///
     /// # Errors
     /// Where the id that is asked for cannot be one.
-    pub fn new(wanted: WantedPlan) -> Result<Self, Error> {
-        Ok(Self { id: new_id(&wanted.tags)?, wanted })
+    pub fn new(spec: PlanSpec) -> Result<Self, ControlError> {
+        Ok(Self { id: new_id(&spec.tags)?, spec })
     }
 
     /// Whether it names a stage of this API, or this stage.
-    pub(super) fn names(&self, api: &str, stage: Option<&str>) -> bool {
+    pub(super) fn references(&self, api: &str, stage: Option<&str>) -> bool {
         let named = |served: &ApiStage| {
             served.api_id == api && stage.is_none_or(|stage| served.stage == stage)
         };
-        self.wanted.api_stages.iter().any(named)
+        self.spec.api_stages.iter().any(named)
     }
 
     /// Makes all operations in their order.
     ///
     /// # Errors
     /// Where one of them cannot be made; the plan is then of no use.
-    pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))
     }
 
-    fn apply(&mut self, operation: &Operation) -> Result<(), Error> {
-        let (op, path) = operation.read()?;
+    fn apply(&mut self, operation: &PatchOperation) -> Result<(), ControlError> {
+        let (op, path) = operation.op_and_path()?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let plan = &mut self.wanted;
+        let plan = &mut self.spec;
         match (op, &path[..]) {
-            (Op::Set, ["name"]) => plan.name = operation.value()?.into(),
-            (Op::Set, ["description"]) => plan.description = Some(operation.value()?.into()),
-            (Op::Set, ["productCode"]) => plan.product_code = Some(operation.value()?.into()),
-            (Op::Remove, ["productCode"]) => plan.product_code = None,
-            (Op::Set, ["onStoreFailure"]) => {
+            (PatchOp::Set, ["name"]) => plan.name = operation.value()?.into(),
+            (PatchOp::Set, ["description"]) => plan.description = Some(operation.value()?.into()),
+            (PatchOp::Set, ["productCode"]) => plan.product_code = Some(operation.value()?.into()),
+            (PatchOp::Remove, ["productCode"]) => plan.product_code = None,
+            (PatchOp::Set, ["onStoreFailure"]) => {
                 plan.on_store_failure = Some(operation.value()?.into());
             }
-            (Op::Set, ["consistency"]) => plan.consistency = Some(operation.value()?.into()),
-            (Op::Set, ["mode"]) => plan.mode = Some(operation.value()?.into()),
-            (Op::Set, ["limits"]) => {
+            (PatchOp::Set, ["consistency"]) => plan.consistency = Some(operation.value()?.into()),
+            (PatchOp::Set, ["mode"]) => plan.mode = Some(operation.value()?.into()),
+            (PatchOp::Set, ["limits"]) => {
                 let limits = serde_json::from_str(operation.value()?);
-                plan.limits = limits.map_err(|_| operation.refuse("write a JSON array"))?;
+                plan.limits = limits.map_err(|_| operation.error("write a JSON array"))?;
             }
-            (Op::Set, ["alongside"]) => plan.alongside = operation.parsed()?,
-            (Op::Remove, ["alongside"]) => plan.alongside = false,
-            (Op::Remove, ["limits"]) => plan.limits.clear(),
-            (Op::Remove, ["onStoreFailure"]) => plan.on_store_failure = None,
-            (Op::Remove, ["consistency"]) => plan.consistency = None,
-            (Op::Remove, ["mode"]) => plan.mode = None,
-            (Op::Remove, ["throttle"]) => plan.throttle = None,
-            (Op::Set, ["throttle", member]) => {
+            (PatchOp::Set, ["alongside"]) => plan.alongside = operation.parse_value()?,
+            (PatchOp::Remove, ["alongside"]) => plan.alongside = false,
+            (PatchOp::Remove, ["limits"]) => plan.limits.clear(),
+            (PatchOp::Remove, ["onStoreFailure"]) => plan.on_store_failure = None,
+            (PatchOp::Remove, ["consistency"]) => plan.consistency = None,
+            (PatchOp::Remove, ["mode"]) => plan.mode = None,
+            (PatchOp::Remove, ["throttle"]) => plan.throttle = None,
+            (PatchOp::Set, ["throttle", member]) => {
                 plan.throttle.get_or_insert_default().set(member, operation)?;
             }
-            (Op::Remove, ["quota"]) => plan.quota = None,
-            (Op::Set, ["quota", member]) => {
+            (PatchOp::Remove, ["quota"]) => plan.quota = None,
+            (PatchOp::Set, ["quota", member]) => {
                 plan.quota.get_or_insert_default().set(member, operation)?;
             }
             (op, ["apiStages"]) => self.patch_stages(op, operation)?,
@@ -128,57 +128,67 @@ impl UsagePlan {
                 let stage = self.stage(stage, operation)?;
                 patch_methods(&mut stage.throttle, op, method, operation)?;
             }
-            _ => return Err(operation.unknown()),
+            _ => return Err(operation.unknown_path()),
         }
         Ok(())
     }
 
-    fn patch_stages(&mut self, op: Op, operation: &Operation) -> Result<(), Error> {
+    fn patch_stages(
+        &mut self,
+        op: PatchOp,
+        operation: &PatchOperation,
+    ) -> Result<(), ControlError> {
         let value = operation.value()?;
-        let (api, stage) = value
-            .split_once(':')
-            .ok_or_else(|| operation.refuse("write the stage as API:STAGE"))?;
-        let named = self.names(api, Some(stage));
-        let stages = &mut self.wanted.api_stages;
+        let (api, stage) =
+            value.split_once(':').ok_or_else(|| operation.error("write the stage as API:STAGE"))?;
+        let named = self.references(api, Some(stage));
+        let stages = &mut self.spec.api_stages;
         match op {
-            Op::Set if named => {
-                return Err(Error::Conflict(format!("The plan already serves {value}")));
+            PatchOp::Set if named => {
+                return Err(ControlError::Conflict(format!("The plan already serves {value}")));
             }
-            Op::Set => stages.push(ApiStage {
+            PatchOp::Set => stages.push(ApiStage {
                 api_id: api.into(),
                 stage: stage.into(),
                 throttle: BTreeMap::new(),
             }),
-            Op::Remove if !named => {
-                return Err(Error::NotFound(format!("The plan does not serve {value}")));
+            PatchOp::Remove if !named => {
+                return Err(ControlError::NotFound(format!("The plan does not serve {value}")));
             }
-            Op::Remove => stages.retain(|served| served.api_id != api || served.stage != stage),
+            PatchOp::Remove => {
+                stages.retain(|served| served.api_id != api || served.stage != stage)
+            }
         }
         Ok(())
     }
 
-    fn stage(&mut self, named: &str, operation: &Operation) -> Result<&mut ApiStage, Error> {
+    fn stage(
+        &mut self,
+        named: &str,
+        operation: &PatchOperation,
+    ) -> Result<&mut ApiStage, ControlError> {
         let is = |served: &&mut ApiStage| format!("{}:{}", served.api_id, served.stage) == named;
-        let served = self.wanted.api_stages.iter_mut().find(is);
-        served.ok_or_else(|| operation.refuse(&format!("the plan does not serve {named}")))
+        let served = self.spec.api_stages.iter_mut().find(is);
+        served.ok_or_else(|| operation.error(&format!("the plan does not serve {named}")))
     }
 
     /// The plan as the catalog writes it.
     ///
     /// # Errors
     /// Where it says what no catalog can.
-    pub fn declare(&self) -> Result<Value, Error> {
-        let plan = &self.wanted;
+    pub fn to_catalog_json(&self) -> Result<Value, ControlError> {
+        let plan = &self.spec;
         let mut declared = Map::new();
         declared.insert("id".into(), self.id.clone().into());
         if let Some(throttle) = &plan.throttle {
-            declared.insert("throttle".into(), throttle.declare()?);
+            declared.insert("throttle".into(), throttle.to_catalog_json()?);
         }
         if let Some(quota) = &plan.quota {
-            declared.insert("quota".into(), quota.declare()?);
+            declared.insert("quota".into(), quota.to_catalog_json()?);
         }
         if !plan.api_stages.is_empty() {
-            let stages: Result<Vec<_>, _> = plan.api_stages.iter().map(ApiStage::declare).collect();
+            let stages: Result<Vec<_>, _> =
+                plan.api_stages.iter().map(ApiStage::to_catalog_json).collect();
             declared.insert("api_stages".into(), stages?.into());
         }
         declared.insert("limits".into(), plan.limits.clone().into());
@@ -208,29 +218,29 @@ pub const PLAN_MEMBERS: [(&str, &str); 5] = [
 /// What `.../throttle`, `.../throttle/PATH/METHOD` and `.../throttle/PATH/METHOD/MEMBER` name.
 fn patch_methods(
     methods: &mut BTreeMap<String, ThrottleSettings>,
-    op: Op,
+    op: PatchOp,
     named: &[&str],
-    operation: &Operation,
-) -> Result<(), Error> {
+    operation: &PatchOperation,
+) -> Result<(), ControlError> {
     match (op, named) {
-        (Op::Remove, []) => methods.clear(),
-        (Op::Remove, [path, method]) => {
+        (PatchOp::Remove, []) => methods.clear(),
+        (PatchOp::Remove, [path, method]) => {
             methods.remove(&format!("{path}/{method}"));
         }
-        (Op::Set, [path, method, member]) => {
+        (PatchOp::Set, [path, method, member]) => {
             methods.entry(format!("{path}/{method}")).or_default().set(member, operation)?;
         }
-        _ => return Err(operation.unknown()),
+        _ => return Err(operation.unknown_path()),
     }
     Ok(())
 }
 
 impl ApiStage {
-    fn declare(&self) -> Result<Value, Error> {
+    fn to_catalog_json(&self) -> Result<Value, ControlError> {
         let methods = self.throttle.iter().map(|(method, throttle)| {
-            Ok((method_name(method)?, json!({ "throttle": throttle.declare()? })))
+            Ok((to_catalog_method(method)?, json!({ "throttle": throttle.to_catalog_json()? })))
         });
-        let methods: Map<String, Value> = methods.collect::<Result<_, Error>>()?;
+        let methods: Map<String, Value> = methods.collect::<Result<_, ControlError>>()?;
         Ok(json!({ "api": self.api_id, "stage": self.stage, "methods": methods }))
     }
 }

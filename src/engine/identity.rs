@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 use super::Engine;
 use crate::catalog::{ApiKey, CheckError};
-use crate::control::{Client, Found, Question};
+use crate::control::{ClientKey, Lookup, RegistryQuery};
 use crate::store::Error;
 
 impl Engine {
     /// Whether it has a catalog to decide by.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.parts.live.is_known()
+        self.parts.live.is_ready()
     }
 
     /// Why a check is refused: nobody knows that before there is a catalog.
@@ -24,17 +24,17 @@ impl Engine {
     /// Who a client is. A key that cannot be looked up is nobody's to let pass.
     pub(super) async fn identify(
         &self,
-        client: Option<Client<'_>>,
+        client: Option<ClientKey<'_>>,
         started: Instant,
     ) -> Result<Option<Arc<ApiKey>>, CheckError> {
         let Some(client) = client else { return Ok(None) };
         let now = || self.parts.store.now();
-        let found = self.parts.directory.find(&self.parts.live.catalog(), client, now);
+        let found = self.parts.directory.lookup(&self.parts.live.catalog(), client, now);
         let key = match found {
-            Found::Key(key) => Some(key),
-            Found::Nobody => None,
+            Lookup::Hit(key) => Some(key),
+            Lookup::Miss => None,
             // Apart, so that the futures of checks whose keys are known stay small.
-            Found::Ask(question) => Box::pin(self.look_up_key(question, started)).await?,
+            Lookup::AskRegistry(query) => Box::pin(self.look_up_key(query, started)).await?,
         };
         let unknown = || CheckError::Forbidden { detail: "the API key is unknown".into() };
         key.map(Some).ok_or_else(|| self.refusal_or_unready(unknown()))
@@ -42,10 +42,10 @@ impl Engine {
 
     async fn look_up_key(
         &self,
-        question: Question,
+        query: RegistryQuery,
         started: Instant,
     ) -> Result<Option<Arc<ApiKey>>, CheckError> {
-        let answer = self.parts.directory.ask(question, || self.parts.store.now());
+        let answer = self.parts.directory.query_registry(query, || self.parts.store.now());
         let answer = tokio::time::timeout_at(started + self.parts.deadline, answer).await;
         answer.unwrap_or(Err(Error::Timeout)).map_err(|error| {
             tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");

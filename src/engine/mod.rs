@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, OnStoreFailure, ResolvedLimits};
-use crate::control::{Client, Directory, Live};
+use crate::control::{ClientKey, KeyDirectory, LiveCatalog};
 use crate::limit::Charges;
 use crate::store::{Answer, Error, MAX_CHARGES, Store};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
@@ -37,9 +37,9 @@ pub struct Engine {
 /// What an engine is made from.
 pub struct EngineParts {
     /// The catalog in use.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveCatalog>,
     /// Who clients are.
-    pub directory: Arc<Directory>,
+    pub directory: Arc<KeyDirectory>,
     /// Where limits are counted.
     pub store: Store,
     /// What decides where the store does not.
@@ -99,7 +99,7 @@ impl Engine {
     /// may not ask.
     pub async fn check(
         &self,
-        client: Option<Client<'_>>,
+        client: Option<ClientKey<'_>>,
         request: &CheckRequest<'_>,
     ) -> Result<Decision, CheckError> {
         let started = Instant::now();
@@ -124,7 +124,7 @@ impl Engine {
     /// What could not even be read as a check keeps its error and its place.
     pub async fn check_all<'a, E: From<CheckError>>(
         &self,
-        requests: impl ExactSizeIterator<Item = Result<(Option<Client<'a>>, CheckRequest<'a>), E>>,
+        requests: impl ExactSizeIterator<Item = Result<(Option<ClientKey<'a>>, CheckRequest<'a>), E>>,
     ) -> Vec<Result<Decision, E>> {
         let started = Instant::now();
         let requests: Vec<_> = requests.collect();
@@ -212,7 +212,7 @@ impl Engine {
             Err(error) => return self.conclude_by_fallback(context, charges, &error),
         };
         if let (Some(thresholds), Some(key)) = (&self.parts.thresholds, &context.key) {
-            thresholds.look(key, charges, &answer.verdict);
+            thresholds.observe(key, charges, &answer.verdict);
         }
         let mut decision = self.apply_verdict(charges, &answer);
         for outcome in

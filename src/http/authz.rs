@@ -18,7 +18,7 @@ use super::request::{MAX_KEY_BYTES, MAX_PATH_BYTES};
 use super::values::text_error;
 use super::{NodeState, Peer, Problem, WorkerState, check, count_response};
 use crate::catalog::{CheckRequest, Cost, PolicyKey};
-use crate::control::Client;
+use crate::control::ClientKey;
 use crate::engine::Decision;
 
 #[derive(Deserialize)]
@@ -94,7 +94,7 @@ async fn decide(
                 "policy and key_header go together: the header holds the key to count by",
             )));
         }
-        (None, None) => client = Some(Client::Secret(api_key(headers)?)),
+        (None, None) => client = Some(ClientKey::Secret(api_key(headers)?)),
     }
     for (name, text, max_bytes) in
         [(method, check_request.method, MAX_KEY_BYTES), (path, check_request.path, MAX_PATH_BYTES)]

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::Problem;
 use super::values::{CostBody, Text};
 use crate::catalog::{CheckRequest, PolicyKey};
-use crate::control::Client;
+use crate::control::ClientKey;
 use crate::object::Object;
 
 /// The longest key in bytes.
@@ -62,7 +62,7 @@ impl<'a> CheckBody<'a> {
     pub(super) fn to_check_request(
         &self,
         key_id_allowed: bool,
-    ) -> Result<(Option<Client<'_>>, CheckRequest<'_>), Problem> {
+    ) -> Result<(Option<ClientKey<'_>>, CheckRequest<'_>), Problem> {
         let client = match (&self.api_key, &self.key_id) {
             (Some(_), Some(_)) => {
                 return Err(Problem::bad_request(
@@ -70,13 +70,13 @@ impl<'a> CheckBody<'a> {
                     "give either api_key or key_id, not both",
                 ));
             }
-            (Some(secret), None) => Some(Client::Secret(&secret.0)),
+            (Some(secret), None) => Some(ClientKey::Secret(&secret.0)),
             (None, Some(_)) if !key_id_allowed => {
                 return Err(Problem::forbidden(
                     "key_id is taken from callers with the token of --check-token or from --trusted-peers only; send api_key",
                 ));
             }
-            (None, Some(id)) => Some(Client::Id(&id.0)),
+            (None, Some(id)) => Some(ClientKey::Id(&id.0)),
             (None, None) => None,
         };
         let mut policies = SmallVec::new();

@@ -9,25 +9,25 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::thresholds::Reached;
+use super::thresholds::ThresholdReached;
 use crate::limit::{Period, Rule};
 use crate::store::Event;
 use crate::time::Micros;
 
 /// How long after a window's end it is remembered what was told of it: a clock that steps back opens
 /// no window again.
-const REMEMBERED_FOR: Micros = Micros::from_secs(86_400);
+const EVENT_RETENTION: Micros = Micros::from_secs(86_400);
 
 /// As Standard Webhooks has it: a type, when it happened, and what.
 #[derive(Serialize)]
-struct Body<'a> {
+struct EventBody<'a> {
     r#type: &'static str,
     timestamp: String,
-    data: Data<'a>,
+    data: ThresholdData<'a>,
 }
 
 #[derive(Serialize)]
-struct Data<'a> {
+struct ThresholdData<'a> {
     key: &'a str,
     customer_id: Option<&'a str>,
     plan: &'a str,
@@ -42,14 +42,14 @@ struct Data<'a> {
 }
 
 /// An event for each threshold that was reached.
-pub(super) fn events(reached: &Reached) -> impl Iterator<Item = Event> {
-    reached.thresholds.iter().filter_map(|&threshold| event(reached, threshold))
+pub(super) fn threshold_events(reached: &ThresholdReached) -> impl Iterator<Item = Event> {
+    reached.thresholds.iter().filter_map(|&threshold| threshold_event(reached, threshold))
 }
 
-fn event(reached: &Reached, threshold: u8) -> Option<Event> {
+fn threshold_event(reached: &ThresholdReached, threshold: u8) -> Option<Event> {
     let Rule::Quota(quota) = reached.limit.rule() else { return None };
     let end = quota.calendar.end_of(reached.window);
-    let data = Data {
+    let data = ThresholdData {
         key: &reached.key.id,
         customer_id: reached.key.customer_id.as_deref(),
         plan: &reached.plan,
@@ -64,20 +64,20 @@ fn event(reached: &Reached, threshold: u8) -> Option<Event> {
         threshold,
         used: reached.used,
         quota: quota.limit,
-        period_start: written(quota.calendar.beginning_of(reached.window)),
-        period_end: written(end),
+        period_start: to_rfc3339(quota.calendar.beginning_of(reached.window)),
+        period_end: to_rfc3339(end),
     };
-    let body = Body { r#type: "quota.threshold", timestamp: written(reached.at), data };
+    let body = EventBody { r#type: "quota.threshold", timestamp: to_rfc3339(reached.at), data };
     Some(Event {
-        id: id(reached, quota.limit, threshold),
+        id: event_id(reached, quota.limit, threshold),
         body: serde_json::to_string(&body).ok()?,
-        remembered: end + REMEMBERED_FOR,
+        remembered: end + EVENT_RETENTION,
     })
 }
 
 /// The same for the same threshold of the same quota, key and window, whoever finds it and how much
 /// is used by then. A quota of another size has other thresholds.
-fn id(reached: &Reached, quota: u64, threshold: u8) -> String {
+fn event_id(reached: &ThresholdReached, quota: u64, threshold: u8) -> String {
     let parts = json!([
         &*reached.key.id,
         reached.limit.row().get(),
@@ -90,7 +90,7 @@ fn id(reached: &Reached, quota: u64, threshold: u8) -> String {
 }
 
 /// A time in RFC 3339.
-fn written(time: Micros) -> String {
+fn to_rfc3339(time: Micros) -> String {
     let time = Timestamp::from_microsecond(time.get().cast_signed());
     time.unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
@@ -103,10 +103,10 @@ mod tests {
     use crate::catalog::ApiKey;
     use crate::limit::{Calendar, Limit, Quota, Start, Unit};
 
-    fn reached(key: &str, quota: u64, day: u64) -> Reached {
+    fn reached(key: &str, quota: u64, day: u64) -> ThresholdReached {
         let calendar = Arc::new(Calendar::new(Period::Day, "Europe/Berlin").unwrap());
         let rule = Rule::Quota(Quota { limit: quota, calendar });
-        Reached {
+        ThresholdReached {
             key: Arc::new(ApiKey::new(key)),
             plan: "free".into(),
             limit: Arc::new(Limit::new("free/quota", Unit::requests(), rule, false)),
@@ -119,20 +119,22 @@ mod tests {
 
     #[test]
     fn an_event_says_which_key_has_used_how_much_of_what() {
-        let told: Vec<Event> = events(&reached("acme", 100, 20_781)).collect();
-        assert_eq!(told.len(), 2);
+        let found: Vec<Event> = threshold_events(&reached("acme", 100, 20_781)).collect();
+        assert_eq!(found.len(), 2);
         assert_eq!(
-            told[0].body,
+            found[0].body,
             r#"{"type":"quota.threshold","timestamp":"2026-11-25T09:46:40.25Z","data":{"key":"acme","customer_id":null,"plan":"free","limit":"free/quota","unit":"requests","period":"day","threshold":80,"used":95,"quota":100,"period_start":"2026-11-23T23:00:00Z","period_end":"2026-11-24T23:00:00Z"}}"#
         );
-        assert!(!told[0].id.contains('.') && told[0].id.starts_with("msg_"), "{}", told[0].id);
+        assert!(!found[0].id.contains('.') && found[0].id.starts_with("msg_"), "{}", found[0].id);
     }
 
     #[test]
     fn an_id_is_the_events_own_and_the_same_wherever_it_is_found() {
-        let id = |reached: Reached| events(&reached).map(|event| event.id).collect::<Vec<_>>();
+        let id = |reached: ThresholdReached| {
+            threshold_events(&reached).map(|event| event.id).collect::<Vec<_>>()
+        };
         let first = id(reached("acme", 100, 20_781));
-        let later = Reached { used: 99, at: Micros::ZERO, ..reached("acme", 100, 20_781) };
+        let later = ThresholdReached { used: 99, at: Micros::ZERO, ..reached("acme", 100, 20_781) };
         assert_eq!(id(later), first);
         let others = [
             reached("acme2", 100, 20_781),

@@ -3,9 +3,9 @@
 //! Checks are only looked at ([`Thresholds`]). What is found is noted in the store's outbox, and from
 //! there any node delivers it. Who is told what else, and answers of receivers, are not known here.
 
-mod courier;
+mod dispatcher;
 mod event;
-mod receiver;
+mod endpoint;
 mod thresholds;
 
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use courier::Courier;
-use receiver::Receiver;
+use dispatcher::Dispatcher;
+use endpoint::WebhookEndpoint;
 pub use thresholds::Thresholds;
 
 use crate::settings::Webhook;
@@ -39,15 +39,16 @@ impl Webhooks {
         outbox: Outbox,
         metrics: Arc<Metrics>,
     ) -> Result<Self, tls::TlsError> {
-        let receiver = Receiver::new(settings)?;
+        let endpoint = WebhookEndpoint::new(settings)?;
         let retry_after = settings.retry_after;
-        let courier = Courier { outbox, receiver, retry_after, metrics, noted: Notify::new() };
-        let courier = Arc::new(courier);
+        let dispatcher =
+            Dispatcher { outbox, endpoint, retry_after, metrics, recorded: Notify::new() };
+        let dispatcher = Arc::new(dispatcher);
         let (thresholds, found) = Thresholds::new(settings.thresholds.clone());
-        let (stop, stopping) = watch::channel(false);
+        let (stop, shutdown) = watch::channel(false);
         let tasks = [
-            tokio::spawn(Arc::clone(&courier).note(found, stopping.clone())),
-            tokio::spawn(courier.deliver(stopping)),
+            tokio::spawn(Arc::clone(&dispatcher).record_events(found, shutdown.clone())),
+            tokio::spawn(dispatcher.deliver(shutdown)),
         ];
         Ok(Self { thresholds: Arc::new(thresholds), stop, tasks })
     }

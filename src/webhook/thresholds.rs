@@ -15,13 +15,13 @@ use crate::limit::{Charge, Charges, Limit, Rule, Start};
 use crate::time::Micros;
 
 /// The most quotas of keys that a node remembers; a forgotten one is noted again, which changes nothing.
-const REMEMBERED: usize = 100_000;
+const MAX_REMEMBERED_QUOTAS: usize = 100_000;
 /// The most findings that wait to be noted.
-const QUEUE: usize = 10_000;
+const QUEUE_CAPACITY: usize = 10_000;
 
 /// A quota that has reached thresholds which this node has not told yet.
 #[derive(Debug)]
-pub(super) struct Reached {
+pub(super) struct ThresholdReached {
     pub(super) key: Arc<ApiKey>,
     pub(super) plan: Arc<str>,
     pub(super) limit: Arc<Limit>,
@@ -36,13 +36,13 @@ pub(super) struct Reached {
 /// Finds thresholds that are reached; one for all workers of a node.
 pub struct Thresholds {
     percents: Vec<u8>,
-    told: Cache<([u8; 16], u64), Told>,
-    queue: mpsc::Sender<Reached>,
+    notified: Cache<([u8; 16], u64), Notified>,
+    queue: mpsc::Sender<ThresholdReached>,
 }
 
 /// What of a quota is told already: so many thresholds of a window, when the quota was so large.
 #[derive(Clone, Copy)]
-struct Told {
+struct Notified {
     window: Start,
     quota: u64,
     thresholds: usize,
@@ -50,14 +50,14 @@ struct Told {
 
 impl Thresholds {
     /// These percents, rising, and where what reaches them is found.
-    pub(super) fn new(percents: Vec<u8>) -> (Self, mpsc::Receiver<Reached>) {
-        let (queue, found) = mpsc::channel(QUEUE);
-        (Self { percents, told: Cache::new(REMEMBERED), queue }, found)
+    pub(super) fn new(percents: Vec<u8>) -> (Self, mpsc::Receiver<ThresholdReached>) {
+        let (queue, found) = mpsc::channel(QUEUE_CAPACITY);
+        (Self { percents, notified: Cache::new(MAX_REMEMBERED_QUOTAS), queue }, found)
     }
 
     /// Looks at what a key's check has found of its plan's enforced quotas, whether it passed, was
     /// refused, or only looked. Shadow limits are only tried, and nobody is told of them.
-    pub fn look(&self, key: &Arc<ApiKey>, charges: &Charges, verdict: &Verdict) {
+    pub fn observe(&self, key: &Arc<ApiKey>, charges: &Charges, verdict: &Verdict) {
         for (charge, reading) in charges.iter().zip(&verdict.readings) {
             let Rule::Quota(quota) = charge.limit.rule() else { continue };
             if !charge.limit.refuses_alone() || charge.subject != key.subject {
@@ -73,8 +73,9 @@ impl Thresholds {
             if reached == 0 {
                 continue;
             }
-            let now = Told { window: reading.window, quota: quota.limit, thresholds: reached };
-            self.tell(charge, now, |thresholds| Reached {
+            let state =
+                Notified { window: reading.window, quota: quota.limit, thresholds: reached };
+            self.notify(charge, state, |thresholds| ThresholdReached {
                 key: Arc::clone(key),
                 // Not the one that the answer names: others may stand alongside.
                 plan: charge.limit.label().split('/').next().unwrap_or_default().into(),
@@ -87,16 +88,21 @@ impl Thresholds {
         }
     }
 
-    fn tell(&self, charge: &Charge, now: Told, found: impl FnOnce(Vec<u8>) -> Reached) {
+    fn notify(
+        &self,
+        charge: &Charge,
+        state: Notified,
+        found: impl FnOnce(Vec<u8>) -> ThresholdReached,
+    ) {
         let counter = (charge.subject.digest(), charge.limit.row().get());
-        let same = |told: &Told| told.window == now.window && told.quota == now.quota;
-        let before = self.told.get(&counter).filter(same).map_or(0, |told| told.thresholds);
-        if before >= now.thresholds {
+        let same = |known: &Notified| known.window == state.window && known.quota == state.quota;
+        let before = self.notified.get(&counter).filter(same).map_or(0, |known| known.thresholds);
+        if before >= state.thresholds {
             return;
         }
-        let new = self.percents[before..now.thresholds].to_vec();
+        let new = self.percents[before..state.thresholds].to_vec();
         if self.queue.try_send(found(new)).is_ok() {
-            self.told.insert(counter, now);
+            self.notified.insert(counter, state);
         }
     }
 }
@@ -114,20 +120,20 @@ mod tests {
         Arc::new(Limit::new("p/quota", Unit::requests(), rule, shadow))
     }
 
-    struct Looking(Thresholds, mpsc::Receiver<Reached>);
+    struct Watched(Thresholds, mpsc::Receiver<ThresholdReached>);
 
-    impl Looking {
+    impl Watched {
         fn new() -> Self {
             let (thresholds, found) = Thresholds::new(vec![80, 90, 100]);
             Self(thresholds, found)
         }
 
         /// The thresholds that a check tells which costs so much where so much was used.
-        fn tells(&mut self, limit: &Arc<Limit>, held: i64, cost: u64, day: u64) -> Vec<u8> {
-            self.tells_of(Subject::api_key("k"), limit, held, cost, day)
+        fn notifies(&mut self, limit: &Arc<Limit>, held: i64, cost: u64, day: u64) -> Vec<u8> {
+            self.notifies_of(Subject::api_key("k"), limit, held, cost, day)
         }
 
-        fn tells_of(
+        fn notifies_of(
             &mut self,
             subject: Subject,
             limit: &Arc<Limit>,
@@ -140,7 +146,7 @@ mod tests {
             let allowed = crate::algorithm::fits(&charge, reading);
             let verdict = Verdict { now: Micros::ZERO, allowed, readings: smallvec![reading] };
             let charges = [charge].into_iter().collect();
-            self.0.look(&Arc::new(ApiKey::new("k")), &charges, &verdict);
+            self.0.observe(&Arc::new(ApiKey::new("k")), &charges, &verdict);
             let Ok(reached) = self.1.try_recv() else { return Vec::new() };
             assert_eq!(&*reached.plan, "p", "by the limit's name");
             reached.thresholds
@@ -150,7 +156,7 @@ mod tests {
     #[test]
     #[rustfmt::skip]
     fn a_threshold_is_told_once_when_what_was_used_has_reached_it() {
-        let (mut look, limit) = (Looking::new(), quota(10, false));
+        let (mut watched, limit) = (Watched::new(), quota(10, false));
         let steps = [
             // why                                        held cost day told
             ("one below the lowest",                      6,   1,   1,  vec![]),
@@ -165,40 +171,40 @@ mod tests {
             ("a new day begins anew, all at once",        0,   10,  2,  vec![80, 90, 100]),
         ];
         for (why, held, cost, day, told) in steps {
-            assert_eq!(look.tells(&limit, held, cost, day), told, "{why}");
+            assert_eq!(watched.notifies(&limit, held, cost, day), told, "{why}");
         }
-        assert_eq!(look.tells(&quota(8, false), 7, 0, 2), [80], "another size is another quota");
+        assert_eq!(watched.notifies(&quota(8, false), 7, 0, 2), [80], "another size is another quota");
     }
 
     #[test]
     fn only_the_keys_own_enforced_quotas_are_told() {
-        let mut look = Looking::new();
-        assert!(look.tells(&quota(10, true), 9, 0, 1).is_empty());
+        let mut watched = Watched::new();
+        assert!(watched.notifies(&quota(10, true), 9, 0, 1).is_empty());
         let policy = Subject::policy("p", "k");
-        assert!(look.tells_of(policy, &quota(10, false), 9, 0, 1).is_empty());
+        assert!(watched.notifies_of(policy, &quota(10, false), 9, 0, 1).is_empty());
         let largest = quota(crate::time::MAX_EXACT, false);
         let full = crate::time::MAX_EXACT.cast_signed();
-        assert_eq!(look.tells(&largest, full, 0, 1), [80, 90, 100]);
+        assert_eq!(watched.notifies(&largest, full, 0, 1), [80, 90, 100]);
     }
 
     #[test]
     fn what_finds_no_room_is_found_again() {
         let (thresholds, mut found) = Thresholds::new(vec![50]);
         let limit = quota(2, false);
-        let look = |number: usize| {
+        let observe = |number: usize| {
             let key = Arc::new(ApiKey::new(&number.to_string()));
             let charge = Charge { subject: key.subject, limit: Arc::clone(&limit), cost: 0 };
             let reading = Reading { held: 1, window: Start::new(0) };
             let verdict =
                 Verdict { now: Micros::ZERO, allowed: true, readings: smallvec![reading] };
-            thresholds.look(&key, &[charge].into_iter().collect(), &verdict);
+            thresholds.observe(&key, &[charge].into_iter().collect(), &verdict);
         };
-        (0..=QUEUE).for_each(look);
-        for _ in 0..QUEUE {
+        (0..=QUEUE_CAPACITY).for_each(observe);
+        for _ in 0..QUEUE_CAPACITY {
             found.try_recv().unwrap();
         }
-        (0..=QUEUE).for_each(look);
-        assert_eq!(&*found.try_recv().unwrap().key.id, QUEUE.to_string());
+        (0..=QUEUE_CAPACITY).for_each(observe);
+        assert_eq!(&*found.try_recv().unwrap().key.id, QUEUE_CAPACITY.to_string());
         assert!(found.try_recv().is_err(), "the others were told");
     }
 }

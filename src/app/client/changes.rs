@@ -12,7 +12,7 @@ use super::CommandError;
 use super::admin::{AdminClient, encode_path_segment};
 use super::desired::{DesiredStage, DesiredState, escape_pointer, set_operation};
 use super::export::unexpected_response;
-use crate::control::{self, Document, Patch, Stage, UsagePlan, WantedPlan};
+use crate::control::{self, Document, Patch, PlanSpec, Stage, UsagePlan};
 
 /// A change of one thing.
 pub(super) struct ResourceChange {
@@ -70,7 +70,7 @@ pub(super) async fn diff_resources(
         calls: vec![ApiCall::delete(path)],
     };
     for (id, plan) in declared.usage_plans.iter().filter(|(id, _)| !plans.contains(&***id)) {
-        let was = plan.declare().map_err(unexpected_response)?;
+        let was = plan.to_catalog_json().map_err(unexpected_response)?;
         changes.push(removed(
             format!("plan {id}"),
             format!("/usageplans/{}", encode_path_segment(id)),
@@ -80,7 +80,7 @@ pub(super) async fn diff_resources(
     for (id, api) in &declared.rest_apis {
         for (name, stage) in &api.stages {
             if !desired.stages.iter().any(|stage| stage.api == *id && stage.name == *name) {
-                let was = stage.declare().map_err(unexpected_response)?;
+                let was = stage.to_catalog_json().map_err(unexpected_response)?;
                 changes.push(removed(format!("stage {id}/{name}"), stage_path(id, name), was));
             }
         }
@@ -93,7 +93,7 @@ fn stage_path(api: &str, name: &str) -> String {
 }
 
 /// An error where the file says what the API would refuse.
-fn unsupported_by_api(what: &str) -> impl Fn(control::Error) -> CommandError + '_ {
+fn unsupported_by_api(what: &str) -> impl Fn(control::ControlError) -> CommandError + '_ {
     move |why| CommandError::Unsupported(what.into(), why.to_string())
 }
 
@@ -104,11 +104,11 @@ fn stage_change(
 ) -> Result<Option<ResourceChange>, CommandError> {
     let DesiredStage { api, name, operations } = desired;
     let what = format!("stage {api}/{name}");
-    let mut stage = Stage::new(control::WantedStage::new(name.clone(), String::new(), None));
+    let mut stage = Stage::new(control::StageSpec::new(name.clone(), String::new(), None));
     let patch = json!({ "patchOperations": operations });
     let patch: Patch = serde_json::from_value(patch).map_err(unexpected_response)?;
     stage.patch(&patch).map_err(unsupported_by_api(&what))?;
-    let to = stage.declare().map_err(unsupported_by_api(&what))?;
+    let to = stage.to_catalog_json().map_err(unsupported_by_api(&what))?;
     let current = declared.rest_apis.get(api).and_then(|api| api.stages.get(name));
     let mut calls = Vec::new();
     let mut all = Vec::new();
@@ -126,8 +126,9 @@ fn stage_change(
     if !all.is_empty() {
         calls.push(ApiCall::patch(stage_path(api, name), &all));
     }
-    let from = current
-        .map_or(Ok(Value::Null), |current| current.declare().map_err(unexpected_response))?;
+    let from = current.map_or(Ok(Value::Null), |current| {
+        current.to_catalog_json().map_err(unexpected_response)
+    })?;
     Ok(change_if_different(what, from, to, calls))
 }
 
@@ -172,9 +173,10 @@ fn plan_change(
     current: Option<&UsagePlan>,
 ) -> Result<Option<ResourceChange>, CommandError> {
     let what = format!("plan {id}");
-    let plan: WantedPlan = serde_json::from_value(desired.clone()).map_err(unexpected_response)?;
-    let plan =
-        UsagePlan::new(plan).and_then(|plan| plan.declare()).map_err(unsupported_by_api(&what))?;
+    let plan: PlanSpec = serde_json::from_value(desired.clone()).map_err(unexpected_response)?;
+    let plan = UsagePlan::new(plan)
+        .and_then(|plan| plan.to_catalog_json())
+        .map_err(unsupported_by_api(&what))?;
     let Some(current) = current else {
         let create = ApiCall::post("/usageplans".into(), desired.clone());
         return Ok(change_if_different(what, Value::Null, plan, vec![create]));
@@ -182,7 +184,12 @@ fn plan_change(
     let operations = plan_operations(&json!(current), desired);
     let calls =
         vec![ApiCall::patch(format!("/usageplans/{}", encode_path_segment(id)), &operations)];
-    Ok(change_if_different(what, current.declare().map_err(unexpected_response)?, plan, calls))
+    Ok(change_if_different(
+        what,
+        current.to_catalog_json().map_err(unexpected_response)?,
+        plan,
+        calls,
+    ))
 }
 
 /// The operations by which a plan becomes another.

@@ -14,7 +14,7 @@ use super::admin::{AdminClient, encode_path_segment};
 use super::table::cell;
 use super::table::print_json;
 use crate::catalog::Catalog;
-use crate::control::{Document, Overrides};
+use crate::control::{Document, OverridesSpec};
 
 /// What `tollgate export` is asked for.
 #[derive(Clone, clap::Args)]
@@ -42,7 +42,7 @@ pub struct ExportArgs {
 pub async fn run(args: &ExportArgs) -> Result<bool, CommandError> {
     let admin = &args.admin;
     let declared = fetch_declared(admin).await?;
-    let catalog = declared.declare().map_err(unexpected_response)?;
+    let catalog = declared.to_catalog_json().map_err(unexpected_response)?;
     if admin.json {
         print_json(&catalog);
         return Ok(true);
@@ -117,9 +117,9 @@ async fn keys_comment(
             written[member] = cell(&key[source]).into();
         }
         if key["overrides"].is_object() {
-            let overrides: Overrides =
+            let overrides: OverridesSpec =
                 serde_json::from_value(key["overrides"].clone()).map_err(unexpected_response)?;
-            written["overrides"] = overrides.declare().map_err(unexpected_response)?;
+            written["overrides"] = overrides.to_catalog_json().map_err(unexpected_response)?;
         }
         if key["enabled"] != true {
             written["enabled"] = false.into();

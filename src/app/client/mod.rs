@@ -73,7 +73,7 @@ pub enum CommandError {
     IncompleteCatalog(String),
     /// The catalog file cannot be used.
     #[error("{0}")]
-    Catalog(#[from] crate::control::Unusable),
+    Catalog(#[from] crate::control::ConfigFileError),
     /// A place in the catalog file, and why the API cannot say what it says.
     #[error("the admin API cannot have what {0} says: {1}")]
     Unsupported(String, String),

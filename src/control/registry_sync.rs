@@ -9,34 +9,34 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::document;
-use super::{Directory, Error, Live};
+use super::{ControlError, KeyDirectory, LiveCatalog};
 use crate::store::Registry;
 
 /// How often a node asks.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Keeps a node as new as the registry.
-pub struct Sync {
+pub struct RegistrySync {
     registry: Registry,
-    live: Arc<Live>,
-    directory: Arc<Directory>,
+    live: Arc<LiveCatalog>,
+    directory: Arc<KeyDirectory>,
     /// The revision that this node serves by, once it has seen any.
-    seen: Mutex<Option<u64>>,
+    seen_revision: Mutex<Option<u64>>,
 }
 
-impl Sync {
+impl RegistrySync {
     /// Has seen nothing yet.
     #[must_use]
-    pub fn new(registry: Registry, live: Arc<Live>, directory: Arc<Directory>) -> Self {
-        Self { registry, live, directory, seen: Mutex::new(None) }
+    pub fn new(registry: Registry, live: Arc<LiveCatalog>, directory: Arc<KeyDirectory>) -> Self {
+        Self { registry, live, directory, seen_revision: Mutex::new(None) }
     }
 
     /// Looks at once, and serves by what it sees when this returns.
     ///
     /// # Errors
     /// Where the registry cannot be asked; what was known goes on.
-    pub async fn look(&self) -> Result<(), Error> {
-        let mut seen = self.seen.lock().await;
+    pub async fn refresh(&self) -> Result<(), ControlError> {
+        let mut seen = self.seen_revision.lock().await;
         let changes = self.registry.changes(seen.unwrap_or(0)).await?;
         if *seen == Some(changes.revision) {
             return Ok(());
@@ -48,26 +48,26 @@ impl Sync {
                 "the registry has gone back: what was declared since is lost, as where Redis restarts without its data; declare it again (`tollgate apply`) or restore Redis"
             );
         }
-        self.directory.begin(changes.revision);
+        self.directory.advance_to(changes.revision);
         match &changes.paths {
-            Some(paths) => paths.iter().for_each(|path| self.directory.forget(path)),
-            None => self.directory.forget_all(),
+            Some(paths) => paths.iter().for_each(|path| self.directory.invalidate(path)),
+            None => self.directory.invalidate_all(),
         }
         let paths = changes.paths.as_deref().filter(|_| seen.is_some());
-        if paths.is_none_or(|paths| paths.iter().any(|path| path == document::PATH)) {
-            let text = self.registry.get(document::PATH).await?;
-            self.live.declare(text.as_deref());
+        if paths.is_none_or(|paths| paths.iter().any(|path| path == document::ENTRY_PATH)) {
+            let text = self.registry.get(document::ENTRY_PATH).await?;
+            self.live.apply_document(text.as_deref());
         }
         *seen = Some(changes.revision);
         Ok(())
     }
 
     /// Looks a few times a second, for ever.
-    pub async fn look_forever(self: Arc<Self>) {
+    pub async fn refresh_forever(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(ASK_EVERY).await;
-            self.directory.allow_questions();
-            if let Err(error) = self.look().await {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            self.directory.refill_registry_permits();
+            if let Err(error) = self.refresh().await {
                 tracing::debug!(%error, "the registry was not asked for changes");
             }
         }

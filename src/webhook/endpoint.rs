@@ -19,11 +19,11 @@ use crate::settings::{Webhook, WebhookSecrets, WebhookUrl};
 use crate::tls;
 
 /// How long an attempt may take in all.
-const PATIENCE: Duration = Duration::from_secs(10);
-const AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+const PRODUCT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 
 /// A receiver of events.
-pub(super) struct Receiver {
+pub(super) struct WebhookEndpoint {
     url: WebhookUrl,
     keys: Vec<hmac::Key>,
     tls: Option<tls::ClientTls>,
@@ -31,18 +31,18 @@ pub(super) struct Receiver {
 
 /// Why an attempt has no answer. It does not repeat the address: its path may be a secret.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
+pub(super) enum AttemptError {
     #[error("no connection: {0}")]
     Unreachable(#[from] std::io::Error),
     #[error("no answer: {0}")]
-    Broken(#[from] hyper::Error),
-    #[error("no answer in {PATIENCE:?}")]
-    Slow,
+    Http(#[from] hyper::Error),
+    #[error("no answer in {ATTEMPT_TIMEOUT:?}")]
+    Timeout,
     #[error("no request can be made of it: {0}")]
-    Unsayable(#[from] axum::http::Error),
+    InvalidRequest(#[from] axum::http::Error),
 }
 
-impl Receiver {
+impl WebhookEndpoint {
     /// Connects to nothing yet.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Receiver {
     pub(super) fn new(settings: &Webhook) -> Result<Self, tls::TlsError> {
         let tls = || tls::ClientTls::new(settings.ca.as_deref(), None);
         let tls = settings.url.is_encrypted().then(tls).transpose()?;
-        Ok(Self { url: settings.url.clone(), keys: keys(&settings.secrets), tls })
+        Ok(Self { url: settings.url.clone(), keys: hmac_keys(&settings.secrets), tls })
     }
 
     /// Posts an event once; `now` is the time in seconds since 1970 that is signed with it.
@@ -59,36 +59,36 @@ impl Receiver {
         id: &str,
         now: u64,
         body: String,
-    ) -> Result<StatusCode, NoAnswer> {
-        let attempt = tokio::time::timeout(PATIENCE, self.try_post(id, now, body));
-        attempt.await.unwrap_or(Err(NoAnswer::Slow))
+    ) -> Result<StatusCode, AttemptError> {
+        let attempt = tokio::time::timeout(ATTEMPT_TIMEOUT, self.try_post(id, now, body));
+        attempt.await.unwrap_or(Err(AttemptError::Timeout))
     }
 
-    async fn try_post(&self, id: &str, now: u64, body: String) -> Result<StatusCode, NoAnswer> {
+    async fn try_post(&self, id: &str, now: u64, body: String) -> Result<StatusCode, AttemptError> {
         let request = Request::post(self.url.path())
             .header(header::HOST, self.url.authority())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::CONTENT_LENGTH, body.len())
-            .header(header::USER_AGENT, AGENT)
+            .header(header::USER_AGENT, PRODUCT)
             .header("webhook-id", id)
             .header("webhook-timestamp", now)
             .header("webhook-signature", signatures(&self.keys, id, now, &body))
             .body(Body::from(body))?;
         let stream = TcpStream::connect((self.url.host(), self.url.port())).await?;
         match &self.tls {
-            None => answer(stream, request).await,
+            None => send(stream, request).await,
             Some(tls) => {
                 let name = self.url.host().to_owned();
-                answer(tls.connect(stream, name).await?, request).await
+                send(tls.connect(stream, name).await?, request).await
             }
         }
     }
 }
 
-async fn answer(
+async fn send(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Body>,
-) -> Result<StatusCode, NoAnswer> {
+) -> Result<StatusCode, AttemptError> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let response = sender.send_request(request);
@@ -102,7 +102,7 @@ async fn answer(
     }
 }
 
-fn keys(secrets: &WebhookSecrets) -> Vec<hmac::Key> {
+fn hmac_keys(secrets: &WebhookSecrets) -> Vec<hmac::Key> {
     secrets.0.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret)).collect()
 }
 
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_signature_is_the_one_that_the_standards_example_has() {
         let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let keys = keys(&WebhookSecrets(vec![secret, vec![7; 24]]));
+        let keys = hmac_keys(&WebhookSecrets(vec![secret, vec![7; 24]]));
         let (id, now) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330);
         let signed = signatures(&keys, id, now, r#"{"test": 2432232314}"#);
         let (first, second) = signed.split_once(' ').unwrap();

@@ -7,24 +7,24 @@
 
 use std::collections::HashMap;
 
-use super::api_key::{KeyRecord, WantedKey};
-use super::keys::taken;
-use super::{Editor, Error};
+use super::key_record::{CreateKey, KeyRecord};
+use super::keys::already_exists;
+use super::{ControlError, Editor};
 use crate::catalog::{Catalog, digest_key, encode_hex};
 
 /// Keys that one commit makes: no more than its note can name.
-const TOGETHER: usize = 25;
+const KEYS_PER_COMMIT: usize = 25;
 
 /// One line of the file.
-struct Row {
+struct ImportRow {
     line: u64,
     value: String,
-    wanted: WantedKey,
+    spec: CreateKey,
     plans: Vec<String>,
 }
 
 /// What an import did.
-pub struct Imported {
+pub struct ImportResult {
     /// The keys made or changed, in the file's order.
     pub ids: Vec<String>,
     /// Lines that were passed over, and why.
@@ -37,74 +37,87 @@ impl Editor {
     /// # Errors
     /// Where the file is no such CSV, a line cannot be used and that was to fail, or the registry
     /// is lost: what was imported until then stays.
-    pub async fn import(&self, csv: &[u8], fail_on_warnings: bool) -> Result<Imported, Error> {
-        self.sync.look().await?;
-        let (rows, mut warnings) = read(csv, &self.live.catalog())?;
-        let known = self.ids_of(rows.iter().map(|row| digest_key(&row.value))).await?;
+    pub async fn import(
+        &self,
+        csv: &[u8],
+        fail_on_warnings: bool,
+    ) -> Result<ImportResult, ControlError> {
+        self.sync.refresh().await?;
+        let (rows, mut warnings) = parse_csv(csv, &self.live.catalog())?;
+        let known = self.key_ids_by_digest(rows.iter().map(|row| digest_key(&row.value))).await?;
         let mut usable = Vec::with_capacity(rows.len());
         for (row, known) in rows.into_iter().zip(known) {
-            match self.objection(&row, known.as_deref()).await? {
+            match self.find_conflict(&row, known.as_deref()).await? {
                 None => usable.push((row, known.is_some())),
                 Some(why) => warnings.push(format!("line {}: {why}", row.line)),
             }
         }
         if fail_on_warnings && !warnings.is_empty() {
-            return Err(Error::BadRequest(warnings.join("; ")));
+            return Err(ControlError::BadRequest(warnings.join("; ")));
         }
         let mut ids = Vec::with_capacity(usable.len());
-        for rows in usable.chunks(TOGETHER) {
-            if let Some(made) = self.make_together(rows).await? {
+        for rows in usable.chunks(KEYS_PER_COMMIT) {
+            if let Some(made) = self.create_batch(rows).await? {
                 ids.extend(made);
                 continue;
             }
             for (row, _) in rows {
-                match self.import_key(row).await {
+                match self.import_row(row).await {
                     Ok(id) => ids.push(id),
-                    Err(error @ (Error::Store(_) | Error::Corrupt(_))) => return Err(error),
+                    Err(error @ (ControlError::Store(_) | ControlError::Corrupt(_))) => {
+                        return Err(error);
+                    }
                     Err(error) => warnings.push(format!("line {}: {error}", row.line)),
                 }
             }
         }
-        self.serve_by_it().await;
-        Ok(Imported { ids, warnings })
+        self.refresh_after_commit().await;
+        Ok(ImportResult { ids, warnings })
     }
 
     /// Why a line cannot be imported beside what there is, where a key may have its value.
-    async fn objection(&self, row: &Row, known: Option<&str>) -> Result<Option<String>, Error> {
+    async fn find_conflict(
+        &self,
+        row: &ImportRow,
+        known: Option<&str>,
+    ) -> Result<Option<String>, ControlError> {
         if let Some(key) = self.live.catalog().key_by_digest(&digest_key(&row.value)) {
-            return Ok(Some(Error::filed("API key", &key.id).to_string()));
+            return Ok(Some(ControlError::owned_by_file("API key", &key.id).to_string()));
         }
         let Some(id) = known else { return Ok(None) };
-        let record = self.key(id).await?;
+        let record = self.get_key(id).await?;
         let mut new = row.plans.iter().filter(|plan| !record.is_on(plan));
-        let refused = new.find_map(|plan| self.may_join(plan, &record).err());
+        let refused = new.find_map(|plan| self.ensure_can_join(plan, &record).err());
         Ok(refused.map(|error| error.to_string()))
     }
 
     /// The ids of keys made by one commit; nothing is made where one of them is known, cannot be, or
     /// has been made in the meantime.
-    async fn make_together(&self, rows: &[(Row, bool)]) -> Result<Option<Vec<String>>, Error> {
+    async fn create_batch(
+        &self,
+        rows: &[(ImportRow, bool)],
+    ) -> Result<Option<Vec<String>>, ControlError> {
         let (mut ids, mut all) = (Vec::with_capacity(rows.len()), Vec::new());
         for (row, known) in rows {
-            let new = self.new_key(row.wanted.clone(), row.plans.clone());
+            let new = self.prepare_key(row.spec.clone(), row.plans.clone());
             let Some(((record, _), changes)) = new.ok().filter(|_| !known) else { return Ok(None) };
             ids.push(record.id);
             all.extend(changes);
         }
-        Ok(self.commit_one_of_many(&all).await?.then_some(ids))
+        Ok(self.commit_without_refresh(&all).await?.then_some(ids))
     }
 
     /// Makes the key, or changes the one that has this value.
-    async fn import_key(&self, row: &Row) -> Result<String, Error> {
-        let Row { value, wanted, plans, .. } = row;
-        let Some(id) = self.id_of(digest_key(value)).await? else {
-            let ((record, _), changes) = self.new_key(wanted.clone(), plans.clone())?;
-            let made = self.commit_one_of_many(&changes).await?;
-            return if made { Ok(record.id) } else { Err(taken()) };
+    async fn import_row(&self, row: &ImportRow) -> Result<String, ControlError> {
+        let ImportRow { value, spec, plans, .. } = row;
+        let Some(id) = self.key_id_by_digest(digest_key(value)).await? else {
+            let ((record, _), changes) = self.prepare_key(spec.clone(), plans.clone())?;
+            let made = self.commit_without_refresh(&changes).await?;
+            return if made { Ok(record.id) } else { Err(already_exists()) };
         };
         let sha256 = encode_hex(&digest_key(value));
         let change = |record: &mut KeyRecord| {
-            record.become_as(wanted);
+            record.update_from_import(spec);
             // It may be the value before.
             if record.sha256 == sha256 {
                 let sealed = self.seal.seal(&record.id, value);
@@ -114,8 +127,8 @@ impl Editor {
         };
         self.edit_key(&id, change).await?;
         for plan in plans {
-            match self.link(plan, &id).await {
-                Err(Error::Conflict(_)) if self.key(&id).await?.is_on(plan) => {}
+            match self.add_key_to_plan(plan, &id).await {
+                Err(ControlError::Conflict(_)) if self.get_key(&id).await?.is_on(plan) => {}
                 linked => drop(linked?),
             }
         }
@@ -124,12 +137,12 @@ impl Editor {
 }
 
 /// All lines of use, and what is wrong with the others.
-fn read(csv: &[u8], catalog: &Catalog) -> Result<(Vec<Row>, Vec<String>), Error> {
+fn parse_csv(csv: &[u8], catalog: &Catalog) -> Result<(Vec<ImportRow>, Vec<String>), ControlError> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(csv);
-    let unreadable = |_| Error::BadRequest("the file is no CSV in UTF-8".into());
+    let unreadable = |_| ControlError::BadRequest("the file is no CSV in UTF-8".into());
     let headers = reader.headers().map_err(unreadable)?.clone();
     let column = |name: &str| headers.iter().position(|header| header.eq_ignore_ascii_case(name));
-    let missing = |name| Error::BadRequest(format!("line 1: there is no column `{name}`"));
+    let missing = |name| ControlError::BadRequest(format!("line 1: there is no column `{name}`"));
     let name = column("Name").ok_or_else(|| missing("Name"))?;
     let key = column("Key").ok_or_else(|| missing("Key"))?;
     let more = ["Description", "Enabled", "UsagePlanIds"].map(column);
@@ -153,10 +166,10 @@ fn read(csv: &[u8], catalog: &Catalog) -> Result<(Vec<Row>, Vec<String>), Error>
             warnings.push(format!("line {line}: it has the same key as line {earlier}"));
             continue;
         }
-        match row(cell(Some(name)), value, description, enabled, plans, catalog) {
-            Ok((wanted, plans)) => {
+        match parse_row(cell(Some(name)), value, description, enabled, plans, catalog) {
+            Ok((spec, plans)) => {
                 lines.insert(value.to_owned(), line);
-                rows.push(Row { line, value: value.into(), wanted, plans });
+                rows.push(ImportRow { line, value: value.into(), spec, plans });
             }
             Err(why) => warnings.push(format!("line {line}: {why}")),
         }
@@ -164,14 +177,14 @@ fn read(csv: &[u8], catalog: &Catalog) -> Result<(Vec<Row>, Vec<String>), Error>
     Ok((rows, warnings))
 }
 
-fn row(
+fn parse_row(
     name: Option<&str>,
     value: &str,
     description: Option<&str>,
     enabled: Option<&str>,
     plans: Option<&str>,
     catalog: &Catalog,
-) -> Result<(WantedKey, Vec<String>), String> {
+) -> Result<(CreateKey, Vec<String>), String> {
     let name = name.ok_or("it has no name")?;
     if value.is_empty() {
         return Err("it has no key".into());
@@ -193,7 +206,7 @@ fn row(
             return Err(format!("the usage plans {other} and {plan} serve the same stage"));
         }
     }
-    let wanted = WantedKey::new(name, description, value, enabled);
-    wanted.sound().map_err(|error| error.to_string())?;
-    Ok((wanted, plans))
+    let spec = CreateKey::new(name, description, value, enabled);
+    spec.validate().map_err(|error| error.to_string())?;
+    Ok((spec, plans))
 }

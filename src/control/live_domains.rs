@@ -9,20 +9,20 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::live::Unusable;
+use super::live_catalog::ConfigFileError;
 use crate::catalog::envoy::Domains;
 use crate::telemetry::Metrics;
 use crate::watch::{Stamp, stamp, watch};
 
 /// What tells changed files from unchanged ones; a file that is named but not there has no stamp.
-type Stamps = Vec<(PathBuf, Option<Stamp>)>;
+type FileStamps = Vec<(PathBuf, Option<Stamp>)>;
 
 /// The configuration in use.
 pub struct LiveDomains {
     current: ArcSwap<Domains>,
     path: PathBuf,
     /// The files as they were when they were first read.
-    used: Option<Stamps>,
+    initial_stamps: Option<FileStamps>,
     metrics: Arc<Metrics>,
 }
 
@@ -30,9 +30,9 @@ pub struct LiveDomains {
 ///
 /// # Errors
 /// Where it cannot be read, or says something that cannot be.
-pub fn read(path: &Path) -> Result<Domains, Unusable> {
-    let unreadable = |path: &Path, why| Unusable::Unreadable(path.into(), why);
-    let (files, passed_over) = files(path).map_err(|why| unreadable(path, why))?;
+pub fn read_domains(path: &Path) -> Result<Domains, ConfigFileError> {
+    let unreadable = |path: &Path, why| ConfigFileError::Unreadable(path.into(), why);
+    let (files, passed_over) = list_files(path).map_err(|why| unreadable(path, why))?;
     let read = |file: PathBuf| match std::fs::read_to_string(&file) {
         Ok(text) => Ok((file.file_name().unwrap_or_default().display().to_string(), text)),
         Err(why) => Err(unreadable(&file, why)),
@@ -46,14 +46,14 @@ pub fn read(path: &Path) -> Result<Domains, Unusable> {
     Ok(domains)
 }
 
-fn look(path: &Path) -> Option<Stamps> {
-    let (files, _) = files(path).ok()?;
+fn stamp_files(path: &Path) -> Option<FileStamps> {
+    let (files, _) = list_files(path).ok()?;
     Some(files.into_iter().map(|file| (file.clone(), stamp(&file))).collect())
 }
 
 /// The file itself, or a folder's YAML files by name, and the names of what else is there; hidden
 /// files, as a `ConfigMap` has, are neither.
-fn files(path: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<String>)> {
+fn list_files(path: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<String>)> {
     let (mut files, mut passed_over) = (Vec::new(), Vec::new());
     if !std::fs::metadata(path)?.is_dir() {
         return Ok((vec![path.into()], passed_over));
@@ -80,11 +80,11 @@ impl LiveDomains {
     ///
     /// # Errors
     /// Where they cannot be used: a service does not start on half a configuration.
-    pub fn load(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
-        let used = look(&path);
-        let current = ArcSwap::from_pointee(read(&path)?);
-        tell(&current.load());
-        Ok(Self { current, path, used, metrics })
+    pub fn load(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, ConfigFileError> {
+        let initial_stamps = stamp_files(&path);
+        let current = ArcSwap::from_pointee(read_domains(&path)?);
+        log_loaded(&current.load());
+        Ok(Self { current, path, initial_stamps, metrics })
     }
 
     /// The configuration in use at this moment.
@@ -95,9 +95,9 @@ impl LiveDomains {
 
     /// Reads everything again; what cannot be used leaves everything as it was.
     pub fn reload(&self) {
-        let result = match read(&self.path) {
+        let result = match read_domains(&self.path) {
             Ok(domains) => {
-                tell(&domains);
+                log_loaded(&domains);
                 domains.inherit_labels(&self.domains());
                 self.current.store(Arc::new(domains));
                 "ok"
@@ -113,11 +113,11 @@ impl LiveDomains {
     /// Reloads whenever a file is changed, added or removed. Never returns.
     pub async fn watch(self: Arc<Self>) {
         let path = self.path.clone();
-        watch(self.used.clone(), move || look(&path), move || self.reload()).await;
+        watch(self.initial_stamps.clone(), move || stamp_files(&path), move || self.reload()).await;
     }
 }
 
-fn tell(domains: &Domains) {
+fn log_loaded(domains: &Domains) {
     for warning in domains.warnings() {
         tracing::warn!("{warning}");
     }

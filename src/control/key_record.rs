@@ -7,16 +7,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::patch::{Op, Operation, Patch};
-use super::rotate::Retiring;
-use super::{Error, Overrides, fresh_id, new_id, now};
+use super::key_rotation::RetiringValue;
+use super::patch::{Patch, PatchOp, PatchOperation};
+use super::{ControlError, OverridesSpec, new_id, now_secs, random_alphanumeric};
 use crate::catalog;
 use crate::time::Micros;
 
 /// How long a value is at least, as in AWS; a shorter one could be guessed.
-const MIN_VALUE: usize = 20;
+const MIN_VALUE_BYTES: usize = 20;
 /// How long a value is at most: `/check` takes no longer one.
-const MAX_VALUE: usize = 1024;
+const MAX_VALUE_BYTES: usize = 1024;
 
 /// A key as the registry holds it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct KeyRecord {
     pub(super) sha256: String,
     /// The value before, as long as it is taken still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) retiring: Option<Retiring>,
+    pub(super) retiring: Option<RetiringValue>,
     /// Its value, sealed; absent where nothing seals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sealed: Option<String>,
@@ -39,9 +39,9 @@ pub struct KeyRecord {
     pub(super) plans: Vec<String>,
     /// Whether it is the catalog file's: to be shown only.
     #[serde(skip)]
-    pub(super) filed: bool,
+    pub(super) from_file: bool,
     #[serde(flatten)]
-    wanted: Facts,
+    attributes: KeyAttributes,
 }
 
 /// What a client says of a key that it wants.
@@ -49,7 +49,7 @@ pub struct KeyRecord {
 /// Not Debug: the value stands here in the clear.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WantedKey {
+pub struct CreateKey {
     /// The secret; made where absent.
     pub value: Option<String>,
     #[serde(default, rename = "generateDistinctId")]
@@ -57,13 +57,13 @@ pub struct WantedKey {
     #[serde(default)]
     stage_keys: Vec<Value>,
     #[serde(flatten)]
-    facts: Facts,
+    attributes: KeyAttributes,
 }
 
 /// What can be said of a key besides its value.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Facts {
+pub(super) struct KeyAttributes {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -80,37 +80,39 @@ pub(super) struct Facts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
     /// Beyond AWS: what it has instead of its plans' sizes.
-    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
-    overrides: Overrides,
+    #[serde(default, skip_serializing_if = "OverridesSpec::is_empty")]
+    overrides: OverridesSpec,
 }
 
-impl WantedKey {
+impl CreateKey {
     /// A key of a file.
     pub(super) fn new(name: &str, description: Option<&str>, value: &str, enabled: bool) -> Self {
-        let facts = Facts {
+        let attributes = KeyAttributes {
             name: Some(name.into()),
             description: description.map(Into::into),
             enabled,
-            ..Facts::default()
+            ..KeyAttributes::default()
         };
         let value = Some(value.into());
-        Self { value, _ids_are_always_distinct: true, stage_keys: Vec::new(), facts }
+        Self { value, _ids_are_always_distinct: true, stage_keys: Vec::new(), attributes }
     }
 
     /// That it could be made.
-    pub(super) fn sound(&self) -> Result<(), Error> {
-        self.value.as_deref().map_or(Ok(()), sound_value)?;
-        self.facts.sound()
+    pub(super) fn validate(&self) -> Result<(), ControlError> {
+        self.value.as_deref().map_or(Ok(()), validate_key_value)?;
+        self.attributes.validate()
     }
 }
 
-pub(super) fn sound_value(value: &str) -> Result<(), Error> {
-    if value.len() < MIN_VALUE {
-        return Err(Error::BadRequest("API Key value should be at least 20 characters".into()));
+pub(super) fn validate_key_value(value: &str) -> Result<(), ControlError> {
+    if value.len() < MIN_VALUE_BYTES {
+        return Err(ControlError::BadRequest(
+            "API Key value should be at least 20 characters".into(),
+        ));
     }
-    if value.len() > MAX_VALUE || value.chars().any(char::is_control) {
+    if value.len() > MAX_VALUE_BYTES || value.chars().any(char::is_control) {
         let why = "API Key value should have at most 1024 bytes and no control characters";
-        return Err(Error::BadRequest(why.into()));
+        return Err(ControlError::BadRequest(why.into()));
     }
     Ok(())
 }
@@ -120,17 +122,18 @@ impl KeyRecord {
     ///
     /// # Errors
     /// Where the value or another member cannot be used.
-    pub fn new(wanted: WantedKey) -> Result<(Self, String), Error> {
-        let WantedKey { value, stage_keys, facts, .. } = wanted;
+    pub fn new(request: CreateKey) -> Result<(Self, String), ControlError> {
+        let CreateKey { value, stage_keys, attributes, .. } = request;
         if !stage_keys.is_empty() {
             let why = "stageKeys are AWS' old way to allow a stage; put the key on a usage plan of the stage";
-            return Err(Error::BadRequest(why.into()));
+            return Err(ControlError::BadRequest(why.into()));
         }
-        let value = value.filter(|value| !value.is_empty()).unwrap_or_else(|| fresh_id(40));
-        sound_value(&value)?;
-        facts.sound()?;
-        let now = now();
-        let id = new_id(&facts.tags)?;
+        let value =
+            value.filter(|value| !value.is_empty()).unwrap_or_else(|| random_alphanumeric(40));
+        validate_key_value(&value)?;
+        attributes.validate()?;
+        let now = now_secs();
+        let id = new_id(&attributes.tags)?;
         let sha256 = catalog::encode_hex(&catalog::digest_key(&value));
         let record = Self {
             id,
@@ -140,8 +143,8 @@ impl KeyRecord {
             retiring: None,
             sealed: None,
             plans: Vec::new(),
-            filed: false,
-            wanted: facts,
+            from_file: false,
+            attributes,
         };
         Ok((record, value))
     }
@@ -150,13 +153,13 @@ impl KeyRecord {
     ///
     /// # Errors
     /// Where it was written by something else.
-    pub(super) fn read(text: &str) -> Result<Self, Error> {
-        serde_json::from_str(text).map_err(|error| Error::Corrupt(error.to_string()))
+    pub(super) fn parse(text: &str) -> Result<Self, ControlError> {
+        serde_json::from_str(text).map_err(|error| ControlError::Corrupt(error.to_string()))
     }
 
     /// The key as AWS shows it: never its value, nor the digest.
     #[must_use]
-    pub fn shown(&self) -> Value {
+    pub fn to_aws_json(&self) -> Value {
         let mut shown = json!(self);
         if let Some(shown) = shown.as_object_mut() {
             shown.remove("sha256");
@@ -168,7 +171,7 @@ impl KeyRecord {
                 shown.insert("previousValueUntil".into(), end.map(|end| end.to_string()).into());
             }
             shown.remove("plans");
-            if self.filed {
+            if self.from_file {
                 shown.remove("createdDate");
                 shown.remove("lastUpdatedDate");
                 shown.insert("owner".into(), "file".into());
@@ -180,8 +183,8 @@ impl KeyRecord {
 
     /// Whether it is the catalog file's.
     #[must_use]
-    pub fn is_filed(&self) -> bool {
-        self.filed
+    pub fn is_from_file(&self) -> bool {
+        self.from_file
     }
 
     /// Whether it is on this plan.
@@ -193,35 +196,35 @@ impl KeyRecord {
     /// For people.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.wanted.name.as_deref()
+        self.attributes.name.as_deref()
     }
 
     /// The operator's own name for whoever holds it.
     #[must_use]
     pub fn customer_id(&self) -> Option<&str> {
-        self.wanted.customer_id.as_deref()
+        self.attributes.customer_id.as_deref()
     }
 
     /// What it has instead of its plans' sizes.
-    pub(super) fn overrides(&self) -> &Overrides {
-        &self.wanted.overrides
+    pub(super) fn overrides(&self) -> &OverridesSpec {
+        &self.attributes.overrides
     }
 
     /// Its tags.
     pub fn tags(&mut self) -> &mut BTreeMap<String, String> {
-        &mut self.wanted.tags
+        &mut self.attributes.tags
     }
 
     /// It has changed now.
     pub(super) fn touch(&mut self) {
-        self.last_updated_date = now();
+        self.last_updated_date = now_secs();
     }
 
     /// Takes over what an imported line says of it.
-    pub(super) fn become_as(&mut self, wanted: &WantedKey) {
-        self.wanted.name.clone_from(&wanted.facts.name);
-        self.wanted.description.clone_from(&wanted.facts.description);
-        self.wanted.enabled = wanted.facts.enabled;
+    pub(super) fn update_from_import(&mut self, request: &CreateKey) {
+        self.attributes.name.clone_from(&request.attributes.name);
+        self.attributes.description.clone_from(&request.attributes.description);
+        self.attributes.enabled = request.attributes.enabled;
         self.touch();
     }
 
@@ -229,27 +232,31 @@ impl KeyRecord {
     ///
     /// # Errors
     /// Where one of them cannot be made.
-    pub fn patch(&mut self, patch: &Patch) -> Result<(), Error> {
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))?;
         self.touch();
-        self.wanted.sound()
+        self.attributes.validate()
     }
 
-    fn apply(&mut self, operation: &Operation) -> Result<(), Error> {
-        let facts = &mut self.wanted;
-        let (op, path) = operation.read()?;
+    fn apply(&mut self, operation: &PatchOperation) -> Result<(), ControlError> {
+        let attributes = &mut self.attributes;
+        let (op, path) = operation.op_and_path()?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         if let ["overrides", path @ ..] = &path[..] {
-            return facts.overrides.patch(op, path, operation);
+            return attributes.overrides.patch(op, path, operation);
         }
         match (op, &*path.join("/")) {
-            (Op::Set, "name") => facts.name = Some(operation.value()?.into()),
-            (Op::Set, "description") => facts.description = Some(operation.value()?.into()),
-            (Op::Set, "enabled") => facts.enabled = operation.parsed()?,
-            (Op::Set, "customerId") => facts.customer_id = Some(operation.value()?.into()),
-            (Op::Set, "expiresAt") => facts.expires_at = Some(operation.value()?.into()),
-            (Op::Remove, "expiresAt") => facts.expires_at = None,
-            _ => return Err(operation.unknown()),
+            (PatchOp::Set, "name") => attributes.name = Some(operation.value()?.into()),
+            (PatchOp::Set, "description") => {
+                attributes.description = Some(operation.value()?.into())
+            }
+            (PatchOp::Set, "enabled") => attributes.enabled = operation.parse_value()?,
+            (PatchOp::Set, "customerId") => {
+                attributes.customer_id = Some(operation.value()?.into())
+            }
+            (PatchOp::Set, "expiresAt") => attributes.expires_at = Some(operation.value()?.into()),
+            (PatchOp::Remove, "expiresAt") => attributes.expires_at = None,
+            _ => return Err(operation.unknown_path()),
         }
         Ok(())
     }
@@ -258,35 +265,37 @@ impl KeyRecord {
     ///
     /// # Errors
     /// Where the registry holds overrides that no key could be given.
-    pub fn in_use(&self) -> Result<catalog::ApiKey, Error> {
+    pub fn to_api_key(&self) -> Result<catalog::ApiKey, ControlError> {
         Ok(catalog::ApiKey {
-            name: self.wanted.name.clone(),
-            customer_id: self.wanted.customer_id.as_deref().map(Arc::from),
-            enabled: self.wanted.enabled,
-            expires_at: self.wanted.expires_at.as_deref().and_then(catalog::parse_rfc3339),
+            name: self.attributes.name.clone(),
+            customer_id: self.attributes.customer_id.as_deref().map(Arc::from),
+            enabled: self.attributes.enabled,
+            expires_at: self.attributes.expires_at.as_deref().and_then(catalog::parse_rfc3339),
             plans: self.plans.iter().map(|plan| Arc::from(&**plan)).collect(),
-            overrides: self.wanted.overrides.in_use()?,
+            overrides: self.attributes.overrides.to_catalog_overrides()?,
             ..catalog::ApiKey::new(&self.id)
         })
     }
 }
 
-impl Facts {
-    fn sound(&self) -> Result<(), Error> {
+impl KeyAttributes {
+    fn validate(&self) -> Result<(), ControlError> {
         let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > 1024);
         if long(&self.name) || long(&self.description) {
-            return Err(Error::BadRequest("a name or description has at most 1024 bytes".into()));
+            return Err(ControlError::BadRequest(
+                "a name or description has at most 1024 bytes".into(),
+            ));
         }
         let customer = self.customer_id.as_deref().unwrap_or_default();
         if customer.len() > 256 || customer.chars().any(char::is_control) {
             let why = "a customerId has at most 256 bytes and no control characters";
-            return Err(Error::BadRequest(why.into()));
+            return Err(ControlError::BadRequest(why.into()));
         }
         let end: Option<Option<Micros>> = self.expires_at.as_deref().map(catalog::parse_rfc3339);
         if end == Some(None) {
             let why = "write expiresAt with its zone, such as 2027-01-31T00:00:00Z";
-            return Err(Error::BadRequest(why.into()));
+            return Err(ControlError::BadRequest(why.into()));
         }
-        self.overrides.in_use().map(drop)
+        self.overrides.to_catalog_overrides().map(drop)
     }
 }

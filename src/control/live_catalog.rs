@@ -10,21 +10,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 use serde_json::Value;
 
-use super::{Document, Error};
+use super::{ControlError, Document};
 use crate::catalog::{Catalog, CounterPlacement, ValidationError};
 use crate::telemetry::Metrics;
 use crate::time::{Clock as _, SystemClock};
 use crate::watch::{Stamp, stamp, watch};
 
 /// The catalog in use.
-pub struct Live {
+pub struct LiveCatalog {
     current: ArcSwap<Catalog>,
     /// Behind `current`: where it is true, what stands there holds all that is declared, as far as anybody
     /// has told.
-    known: AtomicBool,
+    ready: AtomicBool,
     file: Option<PathBuf>,
     /// The file as it was when it was first read.
-    used: Option<Stamp>,
+    initial_stamp: Option<Stamp>,
     counters: CounterPlacement,
     sources: Mutex<Sources>,
     metrics: Arc<Metrics>,
@@ -34,18 +34,18 @@ pub struct Live {
 #[derive(Clone)]
 struct Sources {
     /// What the file said when it was last of use; absent without a file.
-    text: Option<String>,
+    file_text: Option<String>,
     /// What the API declares, as the catalog writes it; absent while that is nothing.
     declared: Option<Value>,
     /// Whether there is no file, and what the API declares has not been read yet.
-    awaited: bool,
+    awaits_registry: bool,
     /// Whether what the API declares has been in use since the start.
-    was_used: bool,
+    api_was_in_use: bool,
 }
 
 /// Why a catalog file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub enum ConfigFileError {
     /// It could not be read at all.
     #[error("cannot read {path}: {why}", path = .0.display(), why = .1)]
     Unreadable(PathBuf, #[source] std::io::Error),
@@ -58,15 +58,15 @@ pub enum Unusable {
 ///
 /// # Errors
 /// Where it cannot be read, or says something that cannot be.
-pub fn read(path: &Path, counters: CounterPlacement) -> Result<Catalog, Unusable> {
+pub fn read_catalog(path: &Path, counters: CounterPlacement) -> Result<Catalog, ConfigFileError> {
     let origin = path.display().to_string();
-    let catalog = Catalog::parse(&text_of(path)?, &origin)?;
+    let catalog = Catalog::parse(&read_file(path)?, &origin)?;
     catalog.check_placement(counters, &origin)?;
     Ok(catalog)
 }
 
-fn text_of(path: &Path) -> Result<String, Unusable> {
-    std::fs::read_to_string(path).map_err(|why| Unusable::Unreadable(path.into(), why))
+fn read_file(path: &Path) -> Result<String, ConfigFileError> {
+    std::fs::read_to_string(path).map_err(|why| ConfigFileError::Unreadable(path.into(), why))
 }
 
 impl Sources {
@@ -83,9 +83,9 @@ impl Sources {
             Some(file) => file.display().to_string(),
             None => "the API".into(),
         };
-        let catalog = match (&self.text, &self.declared) {
+        let catalog = match (&self.file_text, &self.declared) {
             // The example's key must not pass where something else may be declared.
-            (None, None) if self.awaited => Catalog::parse("version: 1", "nothing yet")?,
+            (None, None) if self.awaits_registry => Catalog::parse("version: 1", "nothing yet")?,
             (None, None) => Catalog::example(),
             (text, declared) => {
                 let text = text.as_deref().unwrap_or("version: 1");
@@ -97,7 +97,7 @@ impl Sources {
     }
 }
 
-impl Live {
+impl LiveCatalog {
     /// Loads `file`, for a store that keeps `counters` like this. Without one nothing is in use until
     /// the registry has been read; where the API declares nothing, it is the built-in example then.
     ///
@@ -107,24 +107,25 @@ impl Live {
         file: Option<PathBuf>,
         counters: CounterPlacement,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, Unusable> {
-        let used = file.as_deref().and_then(stamp);
-        let text = file.as_deref().map(text_of).transpose()?;
-        let awaited = text.is_none();
-        let sources = Sources { awaited, text, declared: None, was_used: false };
+    ) -> Result<Self, ConfigFileError> {
+        let initial_stamp = file.as_deref().and_then(stamp);
+        let text = file.as_deref().map(read_file).transpose()?;
+        let awaits_registry = text.is_none();
+        let sources =
+            Sources { awaits_registry, file_text: text, declared: None, api_was_in_use: false };
         let catalog = sources.compose(file.as_deref(), counters)?;
         let current = ArcSwap::from_pointee(Catalog::example());
-        let known = AtomicBool::new(!sources.awaited);
+        let ready = AtomicBool::new(!sources.awaits_registry);
         let sources = Mutex::new(sources);
-        let live = Self { current, known, file, used, counters, sources, metrics };
-        live.use_now(catalog);
+        let live = Self { current, ready, file, initial_stamp, counters, sources, metrics };
+        live.install(catalog);
         Ok(live)
     }
 
     /// Whether the catalog in use is one: not where it is still to be read from the registry.
     #[must_use]
-    pub fn is_known(&self) -> bool {
-        self.known.load(Ordering::Acquire)
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
     }
 
     /// The catalog in use at this moment.
@@ -134,7 +135,7 @@ impl Live {
     }
 
     /// The catalog in use, where there is a file that it is made from.
-    pub(super) fn filed(&self) -> Option<Guard<Arc<Catalog>>> {
+    pub(super) fn file_backed_catalog(&self) -> Option<Guard<Arc<Catalog>>> {
         self.file.is_some().then(|| self.catalog())
     }
 
@@ -144,7 +145,7 @@ impl Live {
             tracing::info!("there is no catalog file to reload");
             return;
         };
-        match text_of(file).and_then(|text| Ok(self.read_again(text)?)) {
+        match read_file(file).and_then(|text| Ok(self.replace_file_text(text)?)) {
             Ok(()) => self.metrics.reloads.with_label_values(&["ok"]).inc(),
             Err(error) => {
                 self.metrics.reloads.with_label_values(&["failed"]).inc();
@@ -157,22 +158,23 @@ impl Live {
     ///
     /// Where it makes no catalog with the file, the one in use stays until either of them changes. A
     /// node that has never served by it does not know then who its clients are: it is not ready.
-    pub(super) fn declare(&self, document: Option<&str>) {
-        let declared = document.map(|text| Document::read(Some(text))?.declare()).transpose();
-        let used = declared.map_err(|error| error.to_string()).and_then(|declared| {
+    pub(super) fn apply_document(&self, document: Option<&str>) {
+        let declared =
+            document.map(|text| Document::parse(Some(text))?.to_catalog_json()).transpose();
+        let applied = declared.map_err(|error| error.to_string()).and_then(|declared| {
             let mut sources = self.sources();
             sources.declared = declared;
-            sources.awaited = false;
+            sources.awaits_registry = false;
             let catalog = sources.compose(self.file.as_deref(), self.counters);
             let catalog = catalog.map_err(|error| error.to_string())?;
-            sources.was_used = true;
-            self.use_now(catalog);
+            sources.api_was_in_use = true;
+            self.install(catalog);
             Ok(())
         });
-        let is_known = used.is_ok() || self.sources().was_used;
-        self.known.store(is_known, Ordering::Release);
-        if let Err(error) = used {
-            let answers = if is_known { "the catalog in use stays" } else { "its clients get 503" };
+        let is_ready = applied.is_ok() || self.sources().api_was_in_use;
+        self.ready.store(is_ready, Ordering::Release);
+        if let Err(error) = applied {
+            let answers = if is_ready { "the catalog in use stays" } else { "its clients get 503" };
             tracing::error!(%error, "what the API declares is not in use, {answers}: it makes no catalog with the file");
         }
     }
@@ -181,23 +183,23 @@ impl Live {
     ///
     /// # Errors
     /// Where it makes no catalog.
-    pub(super) fn accepts(&self, document: &Document) -> Result<(), Error> {
-        let declared = Some(document.declare()?);
+    pub(super) fn validate(&self, document: &Document) -> Result<(), ControlError> {
+        let declared = Some(document.to_catalog_json()?);
         let candidate = Sources { declared, ..self.sources().clone() };
         let refused = candidate.compose(self.file.as_deref(), self.counters).err();
-        refused.map_or(Ok(()), |invalid| Err(Error::BadRequest(invalid.errors().join("; "))))
+        refused.map_or(Ok(()), |invalid| Err(ControlError::BadRequest(invalid.errors().join("; "))))
     }
 
     /// Uses another text of the file, or changes nothing.
-    fn read_again(&self, text: String) -> Result<(), ValidationError> {
+    fn replace_file_text(&self, text: String) -> Result<(), ValidationError> {
         let mut sources = self.sources();
-        let candidate = Sources { text: Some(text), ..sources.clone() };
+        let candidate = Sources { file_text: Some(text), ..sources.clone() };
         let catalog = candidate.compose(self.file.as_deref(), self.counters)?;
         *sources = candidate;
         let is_all = sources.declared.is_some();
-        sources.was_used |= is_all;
-        self.use_now(catalog);
-        self.known.fetch_or(is_all, Ordering::Release);
+        sources.api_was_in_use |= is_all;
+        self.install(catalog);
+        self.ready.fetch_or(is_all, Ordering::Release);
         Ok(())
     }
 
@@ -206,7 +208,7 @@ impl Live {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn use_now(&self, catalog: Catalog) {
+    fn install(&self, catalog: Catalog) {
         for warning in catalog.warnings() {
             tracing::warn!("{warning}");
         }
@@ -221,6 +223,6 @@ impl Live {
     /// Reloads whenever the file has changed. Never returns where there is a file.
     pub async fn watch(self: Arc<Self>) {
         let Some(file) = self.file.clone() else { return };
-        watch(self.used, move || stamp(&file), move || self.reload()).await;
+        watch(self.initial_stamp, move || stamp(&file), move || self.reload()).await;
     }
 }

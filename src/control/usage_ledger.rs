@@ -9,9 +9,9 @@ use std::sync::Arc;
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 
-use super::keys::{link_path, linked_key};
-use super::patch::{Op, Operation, Patch};
-use super::{Editor, Error};
+use super::keys::{plan_key_id, plan_key_path};
+use super::patch::{Patch, PatchOp, PatchOperation};
+use super::{ControlError, Editor};
 use crate::algorithm::days::{Correction, day_of};
 use crate::catalog::ApiKey;
 use crate::limit::{Calendar, Charge, KEPT_DAYS, Limit, Rule, Start, Subject};
@@ -19,14 +19,14 @@ use crate::store::{Counts, Usage};
 use crate::time::{MAX_EXACT, Micros};
 
 /// Reads and corrects what was counted.
-pub struct Ledger {
+pub struct UsageLedger {
     editor: Editor,
-    counts: Counts,
+    counter_store: Counts,
 }
 
 /// Whose usage is wanted, and of which days.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct UsageQuery {
     /// The plan.
     pub plan: String,
     /// The unit.
@@ -37,7 +37,7 @@ pub struct Wanted {
 
 /// A day of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct ReportedDay {
     /// Which.
     pub day: Date,
     /// Units used.
@@ -46,11 +46,11 @@ pub struct Line {
     pub remaining: Option<i64>,
 }
 
-impl Ledger {
+impl UsageLedger {
     /// Over the keys and plans that `editor` changes, and what is counted for them.
     #[must_use]
-    pub fn new(editor: Editor, counts: Counts) -> Self {
-        Self { editor, counts }
+    pub fn new(editor: Editor, counter_store: Counts) -> Self {
+        Self { editor, counter_store }
     }
 
     /// The days of up to `limit` keys of the plan after the one with the id `after`, by their ids.
@@ -58,47 +58,52 @@ impl Ledger {
     ///
     /// # Errors
     /// Where there is no such plan or unit, or the registry or the store is lost.
-    pub async fn page(
+    pub async fn usage_page(
         &self,
-        wanted: &Wanted,
+        query: &UsageQuery,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<(String, Vec<Line>)>, Error> {
-        let ids = self.ids_on(&wanted.plan, after, limit).await?;
-        self.of(wanted, ids).await
+    ) -> Result<Vec<(String, Vec<ReportedDay>)>, ControlError> {
+        let ids = self.key_ids_on_plan(&query.plan, after, limit).await?;
+        self.usage_of_keys(query, ids).await
     }
 
     /// The days of one key, which need not be on the plan any more.
     ///
     /// # Errors
     /// Where there is no such plan, unit or key, or the registry or the store is lost.
-    pub async fn one(&self, wanted: &Wanted, key: &str) -> Result<Vec<Line>, Error> {
-        self.client(key).await?;
-        let lines = self.of(wanted, vec![key.to_owned()]).await?;
-        Ok(lines.into_iter().flat_map(|(_, lines)| lines).collect())
+    pub async fn key_usage(
+        &self,
+        query: &UsageQuery,
+        key: &str,
+    ) -> Result<Vec<ReportedDay>, ControlError> {
+        self.find_key(key).await?;
+        let days = self.usage_of_keys(query, vec![key.to_owned()]).await?;
+        Ok(days.into_iter().flat_map(|(_, days)| days).collect())
     }
 
-    async fn of(
+    async fn usage_of_keys(
         &self,
-        wanted: &Wanted,
+        query: &UsageQuery,
         ids: Vec<String>,
-    ) -> Result<Vec<(String, Vec<Line>)>, Error> {
-        let count = self.count(&wanted.plan, &wanted.unit)?;
+    ) -> Result<Vec<(String, Vec<ReportedDay>)>, ControlError> {
+        let metered = self.metering_limit(&query.plan, &query.unit)?;
         // Without a quota nothing is told that a key could have another size of.
-        let keys = if count.told_quota().is_some() {
-            self.editor.clients(&ids).await?
+        let keys = if metered.told_quota().is_some() {
+            self.editor.load_api_keys(&ids).await?
         } else {
             vec![None; ids.len()]
         };
         let charge = |(id, key): (&String, &Option<Arc<ApiKey>>)| {
-            let own = key.as_ref().and_then(|key| self.limits(&wanted.plan, key).ok());
-            let own = own.and_then(|own| own.into_iter().find(|limit| counts(limit, &wanted.unit)));
-            charge(id, own.as_ref().unwrap_or(&count))
+            let own = key.as_ref().and_then(|key| self.limits_for_key(&query.plan, key).ok());
+            let own =
+                own.and_then(|own| own.into_iter().find(|limit| meters_unit(limit, &query.unit)));
+            zero_cost_charge(id, own.as_ref().unwrap_or(&metered))
         };
         let charges: Vec<Charge> = ids.iter().zip(&keys).map(charge).collect();
-        let (now, usages) = self.counts.usage(&charges).await?;
+        let (now, usages) = self.counter_store.usage(&charges).await?;
         let days = charges.iter().zip(&usages);
-        let days = days.map(|(charge, usage)| lines(&charge.limit, usage, now, wanted.days));
+        let days = days.map(|(charge, usage)| report_days(&charge.limit, usage, now, query.days));
         Ok(ids.into_iter().zip(days).collect())
     }
 
@@ -107,82 +112,92 @@ impl Ledger {
     /// # Errors
     /// Where one of them cannot be made, the key is not on the plan, or the registry or the store
     /// is lost. A grant may then have been made.
-    pub async fn correct(&self, plan: &str, key: &str, patch: &Patch) -> Result<Line, Error> {
-        let client = self.client(key).await?;
-        let mut limits = self.limits(plan, &client)?;
-        if !client.plans.iter().any(|other| **other == *plan) {
-            return Err(Error::no("Usage Plan Key"));
+    pub async fn correct(
+        &self,
+        plan: &str,
+        key: &str,
+        patch: &Patch,
+    ) -> Result<ReportedDay, ControlError> {
+        let api_key = self.find_key(key).await?;
+        let mut limits = self.limits_for_key(plan, &api_key)?;
+        if !api_key.plans.iter().any(|other| **other == *plan) {
+            return Err(ControlError::not_found("Usage Plan Key"));
         }
         limits.extend(self.editor.live.catalog().method_limits(plan).cloned());
         let mut corrections = Vec::new();
         for operation in &patch.patch_operations {
-            corrections.extend(corrections_of(operation, &limits)?);
+            corrections.extend(parse_corrections(operation, &limits)?);
         }
-        let charges: Vec<Charge> = limits.iter().map(|limit| charge(key, limit)).collect();
+        let charges: Vec<Charge> =
+            limits.iter().map(|limit| zero_cost_charge(key, limit)).collect();
         if !corrections.is_empty() {
             // Noted before it is done, since it is no commit of the registry: none can be missed.
-            self.editor.note(format!("/usageplans/{plan}/keys/{key}/usage")).await?;
-            self.counts.correct(&charges, &corrections).await?;
+            self.editor.record_audit_note(format!("/usageplans/{plan}/keys/{key}/usage")).await?;
+            self.counter_store.correct(&charges, &corrections).await?;
         }
-        let requests = limits.iter().position(|limit| counts(limit, "requests"));
-        let requests = requests.ok_or_else(|| Error::no("Usage Plan"))?;
-        let (now, usages) = self.counts.usage(&charges[requests..=requests]).await?;
+        let requests = limits.iter().position(|limit| meters_unit(limit, "requests"));
+        let requests = requests.ok_or_else(|| ControlError::not_found("Usage Plan"))?;
+        let (now, usages) = self.counter_store.usage(&charges[requests..=requests]).await?;
         let today = (Date::MIN, Date::MAX);
-        let lines = usages.first().map(|usage| lines(&limits[requests], usage, now, today));
-        lines.and_then(|lines| lines.last().copied()).ok_or_else(|| Error::no("Usage Plan"))
+        let days = usages.first().map(|usage| report_days(&limits[requests], usage, now, today));
+        days.and_then(|days| days.last().copied())
+            .ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
     /// The first day of this month and today, where the plan counts the unit.
     ///
     /// # Errors
     /// Where there is no such plan or unit, or the store is lost.
-    pub async fn month_so_far(&self, plan: &str, unit: &str) -> Result<(Date, Date), Error> {
-        let count = self.count(plan, unit)?;
-        let (now, _) = self.counts.usage(&[]).await?;
-        let today = today(&count, now).ok_or_else(|| Error::no("Usage Plan"))?.date();
+    pub async fn month_so_far(&self, plan: &str, unit: &str) -> Result<(Date, Date), ControlError> {
+        let metered = self.metering_limit(plan, unit)?;
+        let (now, _) = self.counter_store.usage(&[]).await?;
+        let today =
+            today(&metered, now).ok_or_else(|| ControlError::not_found("Usage Plan"))?.date();
         Ok((today.first_of_month(), today))
     }
 
     /// The limit of the plan that says how much of a unit was used on a day.
-    fn count(&self, plan: &str, unit: &str) -> Result<Arc<Limit>, Error> {
+    fn metering_limit(&self, plan: &str, unit: &str) -> Result<Arc<Limit>, ControlError> {
         let catalog = self.editor.live.catalog();
-        let limits = catalog.plan_limits(plan).ok_or_else(|| Error::no("Usage Plan"))?;
-        let count = limits.iter().find(|limit| counts(limit, unit));
-        count.cloned().ok_or_else(|| {
+        let limits =
+            catalog.plan_limits(plan).ok_or_else(|| ControlError::not_found("Usage Plan"))?;
+        let metered = limits.iter().find(|limit| meters_unit(limit, unit));
+        metered.cloned().ok_or_else(|| {
             let units = limits.iter().filter(|limit| limit.keeps_days());
             let units: Vec<&str> = units.map(|limit| limit.unit().as_str()).collect();
-            Error::BadRequest(format!("unit: the plan counts {}", units.join(", ")))
+            ControlError::BadRequest(format!("unit: the plan counts {}", units.join(", ")))
         })
     }
 
     /// The plan's limits as they are for a key, as this node knows them now.
-    fn limits(&self, plan: &str, key: &ApiKey) -> Result<Vec<Arc<Limit>>, Error> {
+    fn limits_for_key(&self, plan: &str, key: &ApiKey) -> Result<Vec<Arc<Limit>>, ControlError> {
         let limits = self.editor.live.catalog().plan_limits_for_key(plan, key);
-        limits.map(|limits| limits.to_vec()).ok_or_else(|| Error::no("Usage Plan"))
+        limits.map(|limits| limits.to_vec()).ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
     /// A key of the API or the file.
-    async fn client(&self, id: &str) -> Result<Arc<ApiKey>, Error> {
-        self.editor.sync.look().await?;
-        let clients = self.editor.clients(&[id.to_owned()]).await?;
-        clients.into_iter().next().flatten().ok_or_else(|| Error::no("API Key"))
+    async fn find_key(&self, id: &str) -> Result<Arc<ApiKey>, ControlError> {
+        self.editor.sync.refresh().await?;
+        let keys = self.editor.load_api_keys(&[id.to_owned()]).await?;
+        keys.into_iter().next().flatten().ok_or_else(|| ControlError::not_found("API Key"))
     }
 
     /// The ids of up to `limit` keys of a plan after `after`, of the API and of the file.
-    async fn ids_on(
+    async fn key_ids_on_plan(
         &self,
         plan: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<String>, Error> {
-        self.editor.sync.look().await?;
-        let path = after.map(|key| link_path(plan, key));
-        let links = self.editor.registry.page(&link_path(plan, ""), path.as_deref(), limit).await?;
+    ) -> Result<Vec<String>, ControlError> {
+        self.editor.sync.refresh().await?;
+        let path = after.map(|key| plan_key_path(plan, key));
+        let links =
+            self.editor.registry.page(&plan_key_path(plan, ""), path.as_deref(), limit).await?;
         let mut ids: Vec<String> =
-            links.iter().map(|(path, _)| linked_key(path).to_owned()).collect();
+            links.iter().map(|(path, _)| plan_key_id(path).to_owned()).collect();
         let catalog = self.editor.live.catalog();
-        let filed = catalog.keys_on_plan(plan).map(|key| &*key.id);
-        ids.extend(filed.filter(|id| after.is_none_or(|after| *id > after)).map(str::to_owned));
+        let from_file = catalog.keys_on_plan(plan).map(|key| &*key.id);
+        ids.extend(from_file.filter(|id| after.is_none_or(|after| *id > after)).map(str::to_owned));
         ids.sort_unstable();
         ids.dedup();
         ids.truncate(limit);
@@ -191,16 +206,16 @@ impl Ledger {
 }
 
 /// Whether a limit is what says how much of a unit was used on a day.
-fn counts(limit: &Limit, unit: &str) -> bool {
+fn meters_unit(limit: &Limit, unit: &str) -> bool {
     limit.keeps_days() && limit.unit().as_str() == unit
 }
 
 /// A look at a key's counter.
-fn charge(key: &str, limit: &Arc<Limit>) -> Charge {
+fn zero_cost_charge(key: &str, limit: &Arc<Limit>) -> Charge {
     Charge { subject: Subject::api_key(key), limit: Arc::clone(limit), cost: 0 }
 }
 
-fn calendar(limit: &Limit) -> Option<&Calendar> {
+fn quota_calendar(limit: &Limit) -> Option<&Calendar> {
     match limit.rule() {
         Rule::Quota(quota) => Some(&quota.calendar),
         Rule::Throttle(_) => None,
@@ -208,18 +223,23 @@ fn calendar(limit: &Limit) -> Option<&Calendar> {
 }
 
 /// When today began, where the limit counts.
-fn today(count: &Limit, now: Micros) -> Option<Start> {
-    Some(calendar(count)?.windows(now).at(now)?.0)
+fn today(metered: &Limit, now: Micros) -> Option<Start> {
+    Some(quota_calendar(metered)?.windows(now).at(now)?.0)
 }
 
 /// The days of a count from the first wanted to the last, or to today.
-fn lines(count: &Arc<Limit>, usage: &Usage, now: Micros, (from, to): (Date, Date)) -> Vec<Line> {
-    let Some(today) = today(count, now) else { return Vec::new() };
-    let quota = count.told_quota();
+fn report_days(
+    metered: &Arc<Limit>,
+    usage: &Usage,
+    now: Micros,
+    (from, to): (Date, Date),
+) -> Vec<ReportedDay> {
+    let Some(today) = today(metered, now) else { return Vec::new() };
+    let quota = metered.told_quota();
     let size = quota.map(|quota| quota.size().cast_signed());
     let window_of = |day: u64| {
         let start = Start::new(day * 86_400);
-        quota.and_then(|quota| calendar(quota)).map(|calendar| calendar.window_of(start))
+        quota.and_then(|quota| quota_calendar(quota)).map(|calendar| calendar.window_of(start))
     };
     let live = usage.quota.zip(size).map(|(live, size)| (live.window, size - live.used));
     let mut known = BTreeMap::<u64, (i64, Option<i64>)>::new();
@@ -251,50 +271,51 @@ fn lines(count: &Arc<Limit>, usage: &Usage, now: Micros, (from, to): (Date, Date
             let live = live.filter(|live| Some(live.0) == window && number == day_of(today));
             let left = live.map(|live| live.1).or(before);
             let remaining = size.map(|size| left.unwrap_or(size).max(0));
-            Line { day, used, remaining }
+            ReportedDay { day, used, remaining }
         })
         .collect()
 }
 
 /// What one operation corrects, each by its place among a plan's limits.
-fn corrections_of(
-    operation: &Operation,
+fn parse_corrections(
+    operation: &PatchOperation,
     limits: &[Arc<Limit>],
-) -> Result<Vec<(usize, Correction)>, Error> {
-    let (op, path) = operation.read()?;
+) -> Result<Vec<(usize, Correction)>, ControlError> {
+    let (op, path) = operation.op_and_path()?;
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let (what, unit) = match (op, &path[..]) {
-        (Op::Set, ["reset"]) => {
+        (PatchOp::Set, ["reset"]) => {
             let all = (0..limits.len()).filter(|&place| !limits[place].is_meter());
             return Ok(all.map(|place| (place, Correction::Afresh)).collect());
         }
-        (Op::Set, [what]) => (*what, "requests"),
-        (Op::Set, [what, unit]) => (*what, *unit),
-        _ => return Err(operation.unknown()),
+        (PatchOp::Set, [what]) => (*what, "requests"),
+        (PatchOp::Set, [what, unit]) => (*what, *unit),
+        _ => return Err(operation.unknown_path()),
     };
-    let amount = |least: u64| match operation.parsed::<u64>() {
+    let amount = |least: u64| match operation.parse_value::<u64>() {
         Ok(amount) if (least..=MAX_EXACT).contains(&amount) => Ok(amount),
-        _ => Err(operation.refuse("its value is a whole number below 2^53")),
+        _ => Err(operation.error("its value is a whole number below 2^53")),
     };
     let in_unit =
         |limit: &Limit| limit.unit().as_str() == unit && matches!(limit.rule(), Rule::Quota(_));
-    let told = || {
-        let count = limits.iter().find(|limit| counts(limit, unit));
-        let told = count.and_then(|count| count.told_quota());
-        let place = told.and_then(|told| limits.iter().position(|limit| Arc::ptr_eq(limit, told)));
-        place.ok_or_else(|| operation.refuse(&format!("the plan has no quota of {unit}")))
+    let quota_index = || {
+        let metered = limits.iter().find(|limit| meters_unit(limit, unit));
+        let quota = metered.and_then(|metered| metered.told_quota());
+        let place =
+            quota.and_then(|quota| limits.iter().position(|limit| Arc::ptr_eq(limit, quota)));
+        place.ok_or_else(|| operation.error(&format!("the plan has no quota of {unit}")))
     };
     match what {
-        "remaining" => Ok(vec![(told()?, Correction::Left(amount(0)?))]),
-        "grant" => Ok(vec![(told()?, Correction::More(amount(1)?))]),
+        "remaining" => Ok(vec![(quota_index()?, Correction::Left(amount(0)?))]),
+        "grant" => Ok(vec![(quota_index()?, Correction::More(amount(1)?))]),
         "refund" => {
             let unused = Correction::Unused(amount(1)?);
             let all: Vec<_> = (0..limits.len()).filter(|&place| in_unit(&limits[place])).collect();
             if all.is_empty() {
-                return Err(operation.refuse(&format!("the plan does not count {unit}")));
+                return Err(operation.error(&format!("the plan does not count {unit}")));
             }
             Ok(all.into_iter().map(|place| (place, unused)).collect())
         }
-        _ => Err(operation.unknown()),
+        _ => Err(operation.unknown_path()),
     }
 }

@@ -12,71 +12,71 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::event::events;
-use super::receiver::Receiver;
-use super::thresholds::Reached;
+use super::endpoint::WebhookEndpoint;
+use super::event::threshold_events;
+use super::thresholds::ThresholdReached;
 use crate::store::{Due, Error, Event, Outbox};
 use crate::telemetry::{DeliveryOutcome, Metrics};
 use crate::time::Micros;
 
 /// How often a node looks what is due.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a lost or full outbox is left alone.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const OUTBOX_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How long a node that stops may take to note what it has found.
-const LAST_CALL: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most events that are noted at once.
-const NOTED: usize = 100;
+const MAX_RECORD_BATCH: usize = 100;
 /// The most that are delivered at once.
-const DELIVERED: usize = 16;
+const MAX_DELIVERY_BATCH: usize = 16;
 /// After which multiples of the first wait the retries come, each counted from the one before.
-const RETRIES: [u32; 9] = [1, 60, 360, 1_440, 3_600, 7_200, 10_080, 14_400, 17_280];
+const RETRY_MULTIPLES: [u32; 9] = [1, 60, 360, 1_440, 3_600, 7_200, 10_080, 14_400, 17_280];
 
 /// Carries events from this node to the outbox, and from there to their receiver.
-pub(super) struct Courier {
+pub(super) struct Dispatcher {
     pub(super) outbox: Outbox,
-    pub(super) receiver: Receiver,
+    pub(super) endpoint: WebhookEndpoint,
     pub(super) retry_after: Duration,
     pub(super) metrics: Arc<Metrics>,
     /// That something was noted here.
-    pub(super) noted: Notify,
+    pub(super) recorded: Notify,
 }
 
 /// Turns true when the node stops.
-pub(super) type Stopping = watch::Receiver<bool>;
+pub(super) type ShutdownSignal = watch::Receiver<bool>;
 
-async fn stopped(stopping: &mut Stopping) {
-    let _stopped_or_gone = stopping.wait_for(|stops| *stops).await;
+async fn wait_for_shutdown(shutdown: &mut ShutdownSignal) {
+    let _stopped_or_gone = shutdown.wait_for(|stops| *stops).await;
 }
 
-impl Courier {
+impl Dispatcher {
     /// Notes what is found, until the node stops; then what is left.
-    pub(super) async fn note(
+    pub(super) async fn record_events(
         self: Arc<Self>,
-        mut found: mpsc::Receiver<Reached>,
-        mut stopping: Stopping,
+        mut found: mpsc::Receiver<ThresholdReached>,
+        mut shutdown: ShutdownSignal,
     ) {
         let mut waiting: Vec<Event> = Vec::new();
         loop {
             let reached = tokio::select! {
                 reached = found.recv(), if waiting.is_empty() => reached,
-                () = stopped(&mut stopping) => break,
-                () = sleep(AGAIN_AFTER), if !waiting.is_empty() => None,
+                () = wait_for_shutdown(&mut shutdown) => break,
+                () = sleep(OUTBOX_RETRY_DELAY), if !waiting.is_empty() => None,
             };
-            waiting.extend(reached.iter().flat_map(events));
-            gather(&mut found, &mut waiting);
-            self.try_note(&mut waiting).await;
+            waiting.extend(reached.iter().flat_map(threshold_events));
+            drain_found(&mut found, &mut waiting);
+            self.try_record(&mut waiting).await;
         }
         found.close();
-        let deadline = Instant::now() + LAST_CALL;
+        let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
         let rest = async {
             loop {
-                gather(&mut found, &mut waiting);
+                drain_found(&mut found, &mut waiting);
                 if waiting.is_empty() {
                     return;
                 }
-                if !self.try_note(&mut waiting).await {
-                    sleep(AGAIN_AFTER / 10).await;
+                if !self.try_record(&mut waiting).await {
+                    sleep(OUTBOX_RETRY_DELAY / 10).await;
                 }
             }
         };
@@ -90,40 +90,41 @@ impl Courier {
     }
 
     /// Whether the outbox has taken all.
-    async fn try_note(&self, waiting: &mut Vec<Event>) -> bool {
+    async fn try_record(&self, waiting: &mut Vec<Event>) -> bool {
         match self.outbox.note(waiting).await {
             Ok(taken) => drop(waiting.drain(..taken.min(waiting.len()))),
             Err(error) => {
                 tracing::warn!(%error, "thresholds that were reached wait to be noted");
             }
         }
-        self.noted.notify_one();
+        self.recorded.notify_one();
         waiting.is_empty()
     }
 
     /// Delivers what is due, until the node stops; then what it has begun.
-    pub(super) async fn deliver(self: Arc<Self>, mut stopping: Stopping) {
-        while !*stopping.borrow() {
-            let claimed = self.deliver_some().await.unwrap_or_else(|error| {
+    pub(super) async fn deliver(self: Arc<Self>, mut shutdown: ShutdownSignal) {
+        while !*shutdown.borrow() {
+            let claimed = self.deliver_batch().await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "what is due to be delivered is not known");
                 0
             });
-            if claimed < DELIVERED {
+            if claimed < MAX_DELIVERY_BATCH {
                 tokio::select! {
-                    () = self.noted.notified() => (),
-                    () = stopped(&mut stopping) => (),
-                    () = sleep(LOOK_EVERY) => (),
+                    () = self.recorded.notified() => (),
+                    () = wait_for_shutdown(&mut shutdown) => (),
+                    () = sleep(POLL_INTERVAL) => (),
                 }
             }
         }
     }
 
-    async fn deliver_some(&self) -> Result<usize, Error> {
-        let claim = self.outbox.claim(DELIVERED).await?;
+    async fn deliver_batch(&self) -> Result<usize, Error> {
+        let claim = self.outbox.claim(MAX_DELIVERY_BATCH).await?;
         self.metrics.webhooks.waiting.set(i64::try_from(claim.waiting).unwrap_or(i64::MAX));
         let claimed = claim.due.len();
-        let settled = join_all(claim.due.into_iter().map(|due| self.attempt(due, claim.now))).await;
-        let struck = settled.into_iter().filter(|&struck| struck).count();
+        let outcomes =
+            join_all(claim.due.into_iter().map(|due| self.attempt(due, claim.now))).await;
+        let struck = outcomes.into_iter().filter(|&struck| struck).count();
         self.metrics.webhooks.waiting.sub(i64::try_from(struck).unwrap_or(i64::MAX));
         Ok(claimed)
     }
@@ -132,50 +133,50 @@ impl Courier {
     async fn attempt(&self, due: Due, now: Micros) -> bool {
         let Due { id, body, attempt } = due;
         let began = Instant::now();
-        let answer = self.receiver.post(&id, now.get() / 1_000_000, body).await;
+        let answer = self.endpoint.post(&id, now.get() / 1_000_000, body).await;
         let why = match &answer {
             Ok(status) if status.is_success() => {
                 tracing::debug!(id, attempt, "a webhook was delivered");
-                return self.strike(id, DeliveryOutcome::Delivered).await;
+                return self.acknowledge(id, DeliveryOutcome::Delivered).await;
             }
             Ok(status) => format!("the receiver says {status}"),
             Err(error) => error.to_string(),
         };
-        let retry = attempt.checked_sub(1).and_then(|retry| RETRIES.get(retry));
+        let retry = attempt.checked_sub(1).and_then(|retry| RETRY_MULTIPLES.get(retry));
         let is_gone = matches!(answer, Ok(StatusCode::GONE));
         let Some(multiple) = retry.filter(|_| !is_gone) else {
             tracing::error!(id, attempt, why, "a webhook is given up");
-            return self.strike(id, DeliveryOutcome::GivenUp).await;
+            return self.acknowledge(id, DeliveryOutcome::GivenUp).await;
         };
         let wait = jittered(self.retry_after * *multiple);
         tracing::warn!(id, attempt, why, ?wait, "a webhook was not delivered and is tried again");
         self.metrics.webhooks.record_attempt(DeliveryOutcome::Failed);
         let wait = u64::try_from((began.elapsed() + wait).as_micros()).unwrap_or(u64::MAX);
-        is_settled(&self.outbox.put_off(id, now + Micros::new(wait)).await);
+        was_recorded(&self.outbox.put_off(id, now + Micros::new(wait)).await);
         false
     }
 
-    async fn strike(&self, id: String, outcome: DeliveryOutcome) -> bool {
+    async fn acknowledge(&self, id: String, outcome: DeliveryOutcome) -> bool {
         self.metrics.webhooks.record_attempt(outcome);
-        is_settled(&self.outbox.strike(id).await)
+        was_recorded(&self.outbox.strike(id).await)
     }
 }
 
 /// Takes more of what is found, as long as it can be noted at once.
-fn gather(found: &mut mpsc::Receiver<Reached>, waiting: &mut Vec<Event>) {
-    while waiting.len() < NOTED
+fn drain_found(found: &mut mpsc::Receiver<ThresholdReached>, waiting: &mut Vec<Event>) {
+    while waiting.len() < MAX_RECORD_BATCH
         && let Ok(reached) = found.try_recv()
     {
-        waiting.extend(events(&reached));
+        waiting.extend(threshold_events(&reached));
     }
 }
 
 /// Whether the outbox knows what became of an event; the log does in any case.
-fn is_settled(settled: &Result<(), Error>) -> bool {
-    if let Err(error) = settled {
+fn was_recorded(result: &Result<(), Error>) -> bool {
+    if let Err(error) = result {
         tracing::warn!(%error, "what became of a webhook was not noted; it is sent once more");
     }
-    settled.is_ok()
+    result.is_ok()
 }
 
 /// The same and up to a fifth: what failed together is not retried together.

@@ -7,56 +7,56 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::failure::Failure;
+use super::error::AdminError;
 
 /// The outcome of a handler.
-pub(super) type Answer = Result<Response, Failure>;
+pub(super) type AdminResult = Result<Response, AdminError>;
 
 /// The longest page, as in AWS.
-pub(super) const LONGEST: usize = 500;
+pub(super) const MAX_PAGE_ENTRIES: usize = 500;
 
 /// Which part of a list a client wants.
 #[derive(Default, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct PageQuery {
     position: Option<String>,
     limit: Option<String>,
 }
 
-impl Wanted {
+impl PageQuery {
     /// After which entry to begin, and how many to tell; 25 unless said.
-    pub(super) fn read(&self) -> Result<(Option<&str>, usize), Failure> {
+    pub(super) fn parse(&self) -> Result<(Option<&str>, usize), AdminError> {
         let limit = match self.limit.as_deref().map(str::parse) {
             None => 25,
             Some(Ok(limit @ 1..)) => limit,
-            Some(_) => return Err(Failure::bad_request("limit is a number from 1 to 500")),
+            Some(_) => return Err(AdminError::bad_request("limit is a number from 1 to 500")),
         };
         let position = self.position.as_deref().filter(|position| !position.is_empty());
-        Ok((position, limit.min(LONGEST)))
+        Ok((position, limit.min(MAX_PAGE_ENTRIES)))
     }
 
     /// The page of `entries`, which come in the order of their ids.
-    pub(super) fn page<'a>(
+    pub(super) fn paginate<'a>(
         &self,
         entries: impl Iterator<Item = (&'a str, Value)>,
-    ) -> Result<Response, Failure> {
-        let (position, limit) = self.read()?;
+    ) -> Result<Response, AdminError> {
+        let (position, limit) = self.parse()?;
         let after = entries.filter(|(id, _)| position.is_none_or(|position| *id > position));
-        Ok(cut(after.take(limit + 1).collect(), limit))
+        Ok(page_response(after.take(limit + 1).collect(), limit))
     }
 }
 
 /// A page of `limit` entries by their ids, of which one more, if it is there, tells that there is a
 /// next page.
-pub(super) fn cut(mut entries: Vec<(&str, Value)>, limit: usize) -> Response {
+pub(super) fn page_response(mut entries: Vec<(&str, Value)>, limit: usize) -> Response {
     let more = entries.len() > limit;
     entries.truncate(limit);
     let next = more.then(|| entries.last().map(|(id, _)| (*id).to_owned())).flatten();
     let page: Vec<Value> = entries.into_iter().map(|(_, entry)| entry).collect();
-    list(&page, next)
+    list_response(&page, next)
 }
 
 /// A page, and where the next begins.
-pub(super) fn list(item: &[Value], position: Option<String>) -> Response {
+pub(super) fn list_response(item: &[Value], position: Option<String>) -> Response {
     let mut page = json!({ "item": item });
     if let Some(position) = position {
         page["position"] = position.into();
@@ -65,15 +65,15 @@ pub(super) fn list(item: &[Value], position: Option<String>) -> Response {
 }
 
 /// Members that name or point to something: one line, and a short one.
-const NAMES: [&str; 8] =
+const SHORT_TEXT_MEMBERS: [&str; 8] =
     ["name", "stageName", "customerId", "pathPart", "keyId", "deploymentId", "expiresAt", "path"];
 
 /// Why a text in a body can be none: too many bytes, or control characters. Lines and tabs are none where
 /// a text may be long: descriptions, policies, templates, a patch's value.
-fn unsound(body: &Value, member: &str) -> Option<String> {
+fn find_text_fault(body: &Value, member: &str) -> Option<String> {
     match body {
         Value::String(text) => {
-            let is_name = NAMES.contains(&member);
+            let is_name = SHORT_TEXT_MEMBERS.contains(&member);
             let (most, lines) = if is_name { (1_024, false) } else { (65_536, true) };
             let is_control = |c: char| c.is_control() && !(lines && "\n\r\t".contains(c));
             let why = match () {
@@ -83,7 +83,7 @@ fn unsound(body: &Value, member: &str) -> Option<String> {
             };
             Some(format!("{member}: the text {why}"))
         }
-        Value::Array(items) => items.iter().find_map(|item| unsound(item, member)),
+        Value::Array(items) => items.iter().find_map(|item| find_text_fault(item, member)),
         Value::Object(members) => members.iter().find_map(|(name, value)| {
             let own = if name.chars().any(char::is_control) || name.len() > 1_024 {
                 Some("the name of a member has a control character, or over 1024 bytes".into())
@@ -95,44 +95,45 @@ fn unsound(body: &Value, member: &str) -> Option<String> {
             let member = patched
                 .filter(|_| name == "value")
                 .map_or(&**name, |path| path.rsplit('/').next().unwrap_or_default());
-            own.or_else(|| unsound(value, member))
+            own.or_else(|| find_text_fault(value, member))
         }),
         _ => None,
     }
 }
 
 /// Reads a body. An empty one is an empty object.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminError> {
     let body = if body.is_empty() { b"{}" } else { body };
     // serde would take an array for the members in their order.
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(Failure::bad_request("Invalid request body: write an object, { … }"));
+        return Err(AdminError::bad_request("Invalid request body: write an object, { … }"));
     }
     let mut json = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let at = if path == "." { String::new() } else { format!("{path}: ") };
-        Failure::bad_request(format!("Invalid request body: {at}{}", error.inner()))
+        AdminError::bad_request(format!("Invalid request body: {at}{}", error.inner()))
     })?;
-    json.end().map_err(|error| Failure::bad_request(format!("Invalid request body: {error}")))?;
+    json.end()
+        .map_err(|error| AdminError::bad_request(format!("Invalid request body: {error}")))?;
     let whole: Value = serde_json::from_slice(body).unwrap_or_default();
-    match unsound(&whole, "") {
-        Some(why) => Err(Failure::bad_request(format!("Invalid request body: {why}"))),
+    match find_text_fault(&whole, "") {
+        Some(why) => Err(AdminError::bad_request(format!("Invalid request body: {why}"))),
         None => Ok(read),
     }
 }
 
 /// 201 with what was made.
-pub(super) fn created(made: &Value) -> Response {
+pub(super) fn created_response(made: &Value) -> Response {
     (StatusCode::CREATED, Json(made)).into_response()
 }
 
 /// 200 with what is there.
-pub(super) fn shown(there: &Value) -> Response {
+pub(super) fn ok_response(there: &Value) -> Response {
     Json(there).into_response()
 }
 
 /// 202 for what was removed.
-pub(super) fn removed() -> Response {
+pub(super) fn accepted_response() -> Response {
     StatusCode::ACCEPTED.into_response()
 }

@@ -14,21 +14,21 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use super::failure::Failure;
+use super::error::AdminError;
 use super::{Admin, signature};
 use crate::algorithm::standing;
-use crate::control::{Editor, Ledger, Origin};
+use crate::control::{ChangeOrigin, Editor, UsageLedger};
 use crate::http::{Peer, read_body};
 use crate::limit::{Charge, Charges, Limit, Rule, Subject, Throttle, Unit};
 use crate::settings::{AdminCredentials, BearerTokens};
 use crate::store::Memory;
 
 /// The largest body, in bytes; an import may be long.
-const MAX_BODY: usize = 10 * 1024 * 1024;
+const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 /// How long a body may take to arrive.
-const PATIENCE: Duration = Duration::from_mins(1);
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 /// How much of a path is noted, in characters.
-const LONGEST_PATH: usize = 256;
+const MAX_PATH_CHARS: usize = 256;
 
 /// What a credential allows.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,55 +40,55 @@ enum Role {
 /// Whoever has been let in, and with which request.
 #[derive(Clone)]
 pub(super) struct Caller {
-    origin: Origin,
+    origin: ChangeOrigin,
     role: Role,
 }
 
 impl Caller {
     /// That it may see the values of API keys, which is more than to read; that it does is logged.
-    pub(super) fn may_see_values(&self) -> Result<(), Failure> {
+    pub(super) fn may_see_values(&self) -> Result<(), AdminError> {
         if self.role != Role::Write {
-            return Err(refused("AccessDeniedException", "this token may not see values"));
+            return Err(forbidden("AccessDeniedException", "this token may not see values"));
         }
-        let Origin { who, path, request_id, .. } = &self.origin;
+        let ChangeOrigin { who, path, request_id, .. } = &self.origin;
         tracing::info!(who, path, request_id, "values of API keys are shown");
         Ok(())
     }
 }
 
 /// The editor of a request: what it changes is noted as its caller's.
-pub(super) struct Editing(pub(super) Editor);
+pub(super) struct RequestEditor(pub(super) Editor);
 
-impl FromRequestParts<Arc<Admin>> for Editing {
-    type Rejection = Failure;
+impl FromRequestParts<Arc<Admin>> for RequestEditor {
+    type Rejection = AdminError;
 
-    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, AdminError> {
         let caller = parts.extensions.get::<Caller>();
-        let caller = caller.ok_or_else(|| refused("AccessDeniedException", "who asks?"))?;
+        let caller = caller.ok_or_else(|| forbidden("AccessDeniedException", "who asks?"))?;
         Ok(Self(admin.editors.editor(caller.origin.clone())))
     }
 }
 
 /// The ledger of a request: what it corrects is noted as its caller's.
-pub(super) struct Counting(pub(super) Arc<Ledger>);
+pub(super) struct RequestLedger(pub(super) Arc<UsageLedger>);
 
-impl FromRequestParts<Arc<Admin>> for Counting {
-    type Rejection = Failure;
+impl FromRequestParts<Arc<Admin>> for RequestLedger {
+    type Rejection = AdminError;
 
-    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Failure> {
-        let Editing(editor) = Editing::from_request_parts(parts, admin).await?;
-        Ok(Self(Arc::new(Ledger::new(editor, admin.counts.clone()))))
+    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, AdminError> {
+        let RequestEditor(editor) = RequestEditor::from_request_parts(parts, admin).await?;
+        Ok(Self(Arc::new(UsageLedger::new(editor, admin.counter_store.clone()))))
     }
 }
 
 /// Lets requests in or not.
-pub(super) struct Access {
+pub(super) struct Authenticator {
     credentials: AdminCredentials,
     failures: Memory,
     limit: Arc<Limit>,
 }
 
-impl Access {
+impl Authenticator {
     pub(super) fn new(credentials: AdminCredentials, failures: Memory) -> Self {
         let throttle = "1/s".parse().ok().and_then(|rate| Throttle::new(rate, 10).ok());
         let rule = Rule::Throttle(throttle.unwrap_or_else(|| unreachable!("a constant")));
@@ -97,7 +97,7 @@ impl Access {
     }
 
     /// Counts so many failures of an address; whether it may still fail once more.
-    fn count_failures(&self, peer: IpAddr, failures: u64) -> bool {
+    fn record_failures(&self, peer: IpAddr, failures: u64) -> bool {
         let subject = Subject::policy("admin/authentication", &peer.to_string());
         let charge = Charge { subject, limit: Arc::clone(&self.limit), cost: failures };
         let charges: Charges = std::iter::once(charge).collect();
@@ -106,22 +106,25 @@ impl Access {
     }
 
     /// Which token a request has, and what it allows; nothing where it is signed.
-    fn by_token(&self, request: &Parts) -> Result<Option<(Cow<'_, str>, Role)>, Failure> {
+    fn authenticate_token(
+        &self,
+        request: &Parts,
+    ) -> Result<Option<(Cow<'_, str>, Role)>, AdminError> {
         let Some(header) = request.headers.get("authorization") else {
             let why = "the admin API needs Authorization: Bearer with the token of TOLLGATE_ADMIN_TOKEN, or a request signed with the access key (SigV4)";
-            return Err(refused("MissingAuthenticationTokenException", why));
+            return Err(forbidden("MissingAuthenticationTokenException", why));
         };
         let Some((scheme, token)) = header.as_bytes().split_at_checked(7) else { return Ok(None) };
         if !scheme.eq_ignore_ascii_case(b"bearer ") {
             return Ok(None);
         }
         let Self { credentials: AdminCredentials { write, read, .. }, .. } = self;
-        let write = name(write.as_ref(), "admin_token", token);
-        let read = name(read.as_ref(), "admin_read_token", token);
+        let write = token_label(write.as_ref(), "admin_token", token);
+        let read = token_label(read.as_ref(), "admin_read_token", token);
         match (write, read) {
             (Some(who), _) => Ok(Some((who, Role::Write))),
             (_, Some(who)) => Ok(Some((who, Role::Read))),
-            _ => Err(Failure::new(
+            _ => Err(AdminError::new(
                 StatusCode::UNAUTHORIZED,
                 "UnauthorizedException",
                 "the bearer token is not one of this service's",
@@ -130,20 +133,24 @@ impl Access {
     }
 
     /// Which access key signed a request, and what it allows.
-    fn by_signature(&self, request: &Parts, body: &[u8]) -> Result<(Cow<'_, str>, Role), Failure> {
+    fn authenticate_signature(
+        &self,
+        request: &Parts,
+        body: &[u8],
+    ) -> Result<(Cow<'_, str>, Role), AdminError> {
         let Some(key) = &self.credentials.access_key else {
             let why = "no access key is set here: TOLLGATE_ADMIN_ACCESS_KEY_ID and TOLLGATE_ADMIN_SECRET_ACCESS_KEY";
-            return Err(refused("UnrecognizedClientException", why));
+            return Err(forbidden("UnrecognizedClientException", why));
         };
-        let checked = signature::check(key, request, body);
-        checked
+        let verified = signature::verify(key, request, body);
+        verified
             .map(|()| (Cow::from(&*key.id), Role::Write))
-            .map_err(|(kind, why)| refused(kind, why))
+            .map_err(|(kind, why)| forbidden(kind, why))
     }
 }
 
 /// What a token is called in logs: its setting, and its place where there are several.
-fn name(
+fn token_label(
     known: Option<&BearerTokens>,
     setting: &'static str,
     sent: &[u8],
@@ -154,20 +161,20 @@ fn name(
     Some(if several { format!("{setting}#{place}").into() } else { setting.into() })
 }
 
-fn refused(kind: &'static str, why: &str) -> Failure {
-    Failure::new(StatusCode::FORBIDDEN, kind, why)
+fn forbidden(kind: &'static str, why: &str) -> AdminError {
+    AdminError::new(StatusCode::FORBIDDEN, kind, why)
 }
 
 /// Reads the whole request, lets it in or not, and gives the answer its id.
-pub(super) async fn guard(
+pub(super) async fn authenticate(
     State(admin): State<Arc<Admin>>,
     request: Request,
     next: Next,
 ) -> Response {
     let id = request_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let (who, response) = match admit(&admin, request, &id).await {
-        Ok((who, request)) => (who, in_our_words(next.run(request).await)),
+    let (who, response) = match authenticate_request(&admin, request, &id).await {
+        Ok((who, request)) => (who, with_aws_error(next.run(request).await)),
         Err(failure) => (Cow::from("nobody"), failure.into_response()),
     };
     // Who changed what, and who tried to; not every guess of a flood.
@@ -176,67 +183,71 @@ pub(super) async fn guard(
         let status = status.as_u16();
         tracing::info!(who = &*who, %method, path, status, request_id = id, "admin request");
     }
-    with_id(response, &id)
+    with_request_id(response, &id)
 }
 
 /// A path or a query that no handler could read is refused by the framework, in its own words.
-fn in_our_words(response: Response) -> Response {
+fn with_aws_error(response: Response) -> Response {
     if response.status().is_client_error() && !response.headers().contains_key("x-amzn-errortype") {
         let why = "the path or the query is not UTF-8, or lacks a parameter, or has one twice";
-        return Failure::bad_request(why).into_response();
+        return AdminError::bad_request(why).into_response();
     }
     response
 }
 
 /// The request, and by which credential it is let in.
-async fn admit<'a>(
+async fn authenticate_request<'a>(
     admin: &'a Admin,
     request: Request,
     id: &str,
-) -> Result<(Cow<'a, str>, Request), Failure> {
+) -> Result<(Cow<'a, str>, Request), AdminError> {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0);
-    if !admin.access.count_failures(peer, 0) {
+    if !admin.authenticator.record_failures(peer, 0) {
         let why = "too many failed authentications from this address; wait a second";
-        return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", why));
+        return Err(AdminError::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TooManyRequestsException",
+            why,
+        ));
     }
     let (mut parts, body) = request.into_parts();
-    let failed = |_: &Failure| {
-        admin.access.count_failures(peer, 1);
+    let failed = |_: &AdminError| {
+        admin.authenticator.record_failures(peer, 1);
     };
     // A stranger's body is not waited for where its head tells that it is one's.
-    let by_token = admin.access.by_token(&parts).inspect_err(failed)?;
-    let body = read_body(body, MAX_BODY, PATIENCE).await?;
+    let by_token = admin.authenticator.authenticate_token(&parts).inspect_err(failed)?;
+    let body = read_body(body, MAX_BODY_BYTES, BODY_TIMEOUT).await?;
     let (who, role) = match by_token {
         Some(known) => known,
-        None => admin.access.by_signature(&parts, &body).inspect_err(failed)?,
+        None => admin.authenticator.authenticate_signature(&parts, &body).inspect_err(failed)?,
     };
     if role == Role::Read && !matches!(parts.method, Method::GET | Method::HEAD) {
-        return Err(refused("AccessDeniedException", "this token may only read"));
+        return Err(forbidden("AccessDeniedException", "this token may only read"));
     }
-    let origin = Origin {
+    let origin = ChangeOrigin {
         who: who.to_string(),
         method: parts.method.to_string(),
-        path: parts.uri.path().chars().take(LONGEST_PATH).collect(),
+        path: parts.uri.path().chars().take(MAX_PATH_CHARS).collect(),
         request_id: id.into(),
-        status: done(&parts.method, parts.uri.path()).as_u16(),
+        status: success_status(&parts.method, parts.uri.path()).as_u16(),
     };
     parts.extensions.insert(Caller { origin, role });
     Ok((who, Request::from_parts(parts, Body::from(body))))
 }
 
 /// With which status a call answers that has made its change: AWS' choice, by method and resource.
-fn done(method: &Method, path: &str) -> StatusCode {
-    let nothing_to_tell = path.starts_with("/tags/")
+fn success_status(method: &Method, path: &str) -> StatusCode {
+    let has_no_content = path.starts_with("/tags/")
         || *method == Method::DELETE && path.rsplit('/').nth(1) == Some("methods");
     match *method {
-        _ if nothing_to_tell => StatusCode::NO_CONTENT,
+        _ if has_no_content => StatusCode::NO_CONTENT,
         Method::POST | Method::PUT => StatusCode::CREATED,
         Method::DELETE => StatusCode::ACCEPTED,
         _ => StatusCode::OK,
     }
 }
 
-fn with_id(mut response: Response, id: &str) -> Response {
+fn with_request_id(mut response: Response, id: &str) -> Response {
     if let Ok(id) = HeaderValue::from_str(id) {
         response.headers_mut().insert("x-amzn-requestid", id);
     }

@@ -5,22 +5,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::api_key::sound_value;
-use super::editor::{Editor, TRIES, too_busy};
-use super::keys::{digest_path, gone, key_path, text};
-use super::{Error, KeyRecord, fresh_id, now};
+use super::editor::{Editor, MAX_COMMIT_ATTEMPTS, too_many_conflicts};
+use super::key_record::validate_key_value;
+use super::keys::{digest_path, key_path, removal, serialize_record};
+use super::{ControlError, KeyRecord, now_secs, random_alphanumeric};
 use crate::catalog::{digest_key, encode_hex};
 use crate::store::Change;
 
 /// The longest overlap in seconds: a year.
-const LONGEST: u64 = 366 * 86_400;
+const MAX_OVERLAP_SECS: u64 = 366 * 86_400;
 
 /// What a client says of a rotation.
 ///
 /// Not Debug: the value stands here in the clear.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Rotation {
+pub struct RotateKey {
     /// How long the old value is taken still; 0 ends it at once.
     overlap_seconds: u64,
     /// The new secret; made where absent.
@@ -30,22 +30,22 @@ pub struct Rotation {
 /// A value on its way out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Retiring {
+pub(super) struct RetiringValue {
     /// Its SHA-256, in hexadecimal digits.
     pub sha256: String,
     /// Until when it is taken, in seconds since 1970.
     pub until: u64,
 }
 
-impl Retiring {
+impl RetiringValue {
     /// What its digest's entry says.
-    pub(super) fn entry(&self, id: &str) -> String {
+    pub(super) fn to_digest_entry(&self, id: &str) -> String {
         format!("{id} {}", self.until)
     }
 }
 
 /// What the entry of a digest says: the key, and until when in seconds since 1970 if not for good.
-pub(super) fn holder(entry: &str) -> (&str, Option<u64>) {
+pub(super) fn parse_digest_entry(entry: &str) -> (&str, Option<u64>) {
     match entry.split_once(' ') {
         None => (entry, None),
         // An end that cannot be read has come.
@@ -62,27 +62,30 @@ impl Editor {
     pub async fn rotate_key(
         &self,
         id: &str,
-        rotation: Rotation,
-    ) -> Result<(KeyRecord, String), Error> {
-        let Rotation { overlap_seconds, value } = rotation;
-        if overlap_seconds > LONGEST {
-            return Err(Error::BadRequest("overlapSeconds is at most 31622400, a year".into()));
+        rotation: RotateKey,
+    ) -> Result<(KeyRecord, String), ControlError> {
+        let RotateKey { overlap_seconds, value } = rotation;
+        if overlap_seconds > MAX_OVERLAP_SECS {
+            return Err(ControlError::BadRequest(
+                "overlapSeconds is at most 31622400, a year".into(),
+            ));
         }
-        let value = value.filter(|value| !value.is_empty()).unwrap_or_else(|| fresh_id(40));
-        sound_value(&value)?;
+        let value =
+            value.filter(|value| !value.is_empty()).unwrap_or_else(|| random_alphanumeric(40));
+        validate_key_value(&value)?;
         let sha256 = encode_hex(&digest_key(&value));
-        for _ in 0..TRIES {
-            let (was, mut record) = self.read_key(id).await?;
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
+            let (was, mut record) = self.load_key(id).await?;
             let known = self.live.catalog().key_by_digest(&digest_key(&value)).is_some();
-            if known || self.id_of(digest_key(&value)).await?.is_some() {
-                return Err(Error::Conflict("API Key already exists".into()));
+            if known || self.key_id_by_digest(digest_key(&value)).await?.is_some() {
+                return Err(ControlError::Conflict("API Key already exists".into()));
             }
-            let old = Retiring { sha256: record.sha256, until: now() + overlap_seconds };
+            let old = RetiringValue { sha256: record.sha256, until: now_secs() + overlap_seconds };
             let mut changes = vec![
                 Change {
                     path: digest_path(&old.sha256),
                     was: Some(id.into()),
-                    becomes: (overlap_seconds > 0).then(|| old.entry(id)),
+                    becomes: (overlap_seconds > 0).then(|| old.to_digest_entry(id)),
                 },
                 Change { path: digest_path(&sha256), was: None, becomes: Some(id.into()) },
             ];
@@ -90,19 +93,19 @@ impl Editor {
                 record
                     .retiring
                     .take()
-                    .map(|older| gone(digest_path(&older.sha256), older.entry(id))),
+                    .map(|older| removal(digest_path(&older.sha256), older.to_digest_entry(id))),
             );
             record.retiring = (overlap_seconds > 0).then_some(old);
             record.sha256 = sha256.clone();
             record.sealed = self.seal.seal(id, &value);
             record.touch();
-            let becomes = Some(text(&record)?);
+            let becomes = Some(serialize_record(&record)?);
             changes.push(Change { path: key_path(id), was: Some(was), becomes });
             if self.commit(&changes).await? {
                 return Ok((record, value));
             }
         }
-        Err(too_busy())
+        Err(too_many_conflicts())
     }
 }
 
@@ -112,9 +115,9 @@ mod tests {
 
     #[test]
     fn a_digests_entry_is_read_as_it_was_written() {
-        let retiring = Retiring { sha256: String::new(), until: 1_700_000_000 };
-        assert_eq!(holder(&retiring.entry("k")), ("k", Some(1_700_000_000)));
-        assert_eq!(holder("k"), ("k", None));
-        assert_eq!(holder("k soon"), ("k", Some(0)), "what cannot be read is over");
+        let retiring = RetiringValue { sha256: String::new(), until: 1_700_000_000 };
+        assert_eq!(parse_digest_entry(&retiring.to_digest_entry("k")), ("k", Some(1_700_000_000)));
+        assert_eq!(parse_digest_entry("k"), ("k", None));
+        assert_eq!(parse_digest_entry("k soon"), ("k", Some(0)), "what cannot be read is over");
     }
 }

@@ -5,18 +5,18 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::control::Error;
+use crate::control::ControlError;
 use crate::http::Problem;
 
 /// A request that was not done.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct AdminError {
     status: StatusCode,
     kind: &'static str,
     message: String,
 }
 
-impl Failure {
+impl AdminError {
     pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         Self { status, kind, message: message.into() }
     }
@@ -30,7 +30,7 @@ impl Failure {
     }
 }
 
-impl From<Problem> for Failure {
+impl From<Problem> for AdminError {
     fn from(problem: Problem) -> Self {
         let kind = match problem.status() {
             StatusCode::PAYLOAD_TOO_LARGE => "RequestEntityTooLargeException",
@@ -41,14 +41,16 @@ impl From<Problem> for Failure {
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
+impl From<ControlError> for AdminError {
+    fn from(error: ControlError) -> Self {
         let message = error.to_string();
         match error {
-            Error::BadRequest(_) => Self::bad_request(message),
-            Error::NotFound(_) => Self::not_found(message),
-            Error::Conflict(_) => Self::new(StatusCode::CONFLICT, "ConflictException", message),
-            Error::Store(error) => {
+            ControlError::BadRequest(_) => Self::bad_request(message),
+            ControlError::NotFound(_) => Self::not_found(message),
+            ControlError::Conflict(_) => {
+                Self::new(StatusCode::CONFLICT, "ConflictException", message)
+            }
+            ControlError::Store(error) => {
                 tracing::warn!(%error, "an admin request was not done");
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -56,7 +58,7 @@ impl From<Error> for Failure {
                     "the store cannot be used now; if this was a change, it may have been made",
                 )
             }
-            Error::Corrupt(_) => {
+            ControlError::Corrupt(_) => {
                 tracing::error!(%message, "an admin request was not done");
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 Self::new(status, "InternalServerErrorException", "see the service's log")
@@ -65,7 +67,7 @@ impl From<Error> for Failure {
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for AdminError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(json!({ "message": self.message }))).into_response();
         response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(self.kind));

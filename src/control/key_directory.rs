@@ -1,0 +1,324 @@
+//! Who a client is: API keys by their secrets and ids, from the catalog file, from memory, or from
+//! the registry.
+//!
+//! There may be a million keys, so a node remembers those that it sees, and a bounded number of
+//! guesses that were none. What it remembers ends with the revision that changes it. Of guesses that it
+//! has not seen it lets only so many through to the registry: a flood of them must not take Redis down.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
+
+use super::key_record::KeyRecord;
+use super::key_rotation::parse_digest_entry;
+use super::keys::{digest_path, key_path};
+use crate::catalog::{
+    ApiKey, Catalog, KeyDigest, decode_hex, digest_key, encode_hex, is_valid_name,
+};
+use crate::store::{Error, Registry};
+use crate::time::Micros;
+
+/// How many keys a node remembers.
+const MAX_CACHED_KEYS: usize = 100_000;
+/// How many wrong guesses a node remembers.
+const MAX_CACHED_MISSES: usize = 20_000;
+/// How many wrong guesses may cost the registry a question between two looks at it, and how many
+/// questions may be under way: 200 every 200 ms.
+const MAX_REGISTRY_MISSES: usize = 200;
+
+/// By what a check says who asks.
+#[derive(Clone, Copy)]
+pub enum ClientKey<'a> {
+    /// The API key itself.
+    Secret(&'a str),
+    /// The key's id, from a caller that has authenticated it.
+    Id(&'a str),
+}
+
+/// Finds API keys.
+pub struct KeyDirectory {
+    registry: Registry,
+    /// Ids by the digests of their secrets.
+    ids_by_digest: Cache<KeyDigest, DigestOwner>,
+    keys_by_id: Cache<Arc<str>, Arc<ApiKey>>,
+    unknown_digests: Cache<KeyDigest, ()>,
+    /// Ids that no key has.
+    unknown_ids: Cache<Arc<str>, ()>,
+    /// Questions that may still be asked; a key that there is gives its own back.
+    registry_permits: Semaphore,
+    /// Questions that were wrong guesses, since the last look.
+    recent_misses: AtomicUsize,
+    /// What is remembered is as new as this revision.
+    revision: AtomicU64,
+}
+
+/// Whose secret a digest is.
+#[derive(Clone)]
+struct DigestOwner {
+    id: Arc<str>,
+    /// From when on it is nobody's, where it is on its way out.
+    until: Option<Micros>,
+}
+
+impl DigestOwner {
+    fn parse(entry: &str) -> Self {
+        let (id, until) = parse_digest_entry(entry);
+        Self { id: id.into(), until: until.map(Micros::from_secs) }
+    }
+
+    fn has_expired(&self, now: impl Fn() -> Micros) -> bool {
+        self.until.is_some_and(|until| until <= now())
+    }
+}
+
+/// What is known of a client without asking.
+pub enum Lookup {
+    /// The key.
+    Hit(Arc<ApiKey>),
+    /// There is no such key.
+    Miss,
+    /// Only the registry can tell.
+    AskRegistry(RegistryQuery),
+}
+
+/// What the registry is asked for.
+pub enum RegistryQuery {
+    /// The key whose secret has this digest.
+    Digest(KeyDigest),
+    /// The key with this id.
+    Id(Arc<str>),
+}
+
+impl KeyDirectory {
+    /// Remembers nothing yet.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            ids_by_digest: Cache::new(MAX_CACHED_KEYS),
+            keys_by_id: Cache::new(MAX_CACHED_KEYS),
+            unknown_digests: Cache::new(MAX_CACHED_MISSES),
+            unknown_ids: Cache::new(MAX_CACHED_MISSES),
+            registry_permits: Semaphore::new(MAX_REGISTRY_MISSES),
+            recent_misses: AtomicUsize::new(0),
+            revision: AtomicU64::new(0),
+        }
+    }
+
+    /// What is known of a client without asking the registry. The file's keys come first; `now` is
+    /// looked at where a secret is on its way out.
+    #[must_use]
+    pub fn lookup(
+        &self,
+        catalog: &Catalog,
+        client: ClientKey<'_>,
+        now: impl Fn() -> Micros,
+    ) -> Lookup {
+        match client {
+            ClientKey::Secret(secret) => {
+                let digest = digest_key(secret);
+                if let Some(key) = catalog.key_by_digest(&digest) {
+                    return Lookup::Hit(Arc::clone(key));
+                }
+                if let Some(owner) = self.ids_by_digest.get(&digest) {
+                    if owner.has_expired(now) {
+                        return Lookup::Miss;
+                    }
+                    if let Some(key) = self.keys_by_id.get(&owner.id) {
+                        return Lookup::Hit(key);
+                    }
+                }
+                match self.unknown_digests.get(&digest) {
+                    Some(()) => Lookup::Miss,
+                    None => Lookup::AskRegistry(RegistryQuery::Digest(digest)),
+                }
+            }
+            ClientKey::Id(id) => {
+                match catalog.key_by_id(id).cloned().or_else(|| self.keys_by_id.get(id)) {
+                    Some(key) => Lookup::Hit(key),
+                    None if !is_valid_name(id) || self.unknown_ids.get(id).is_some() => {
+                        Lookup::Miss
+                    }
+                    None => Lookup::AskRegistry(RegistryQuery::Id(id.into())),
+                }
+            }
+        }
+    }
+
+    /// Asks the registry, and remembers what it says.
+    ///
+    /// # Errors
+    /// Where the registry cannot be asked, or too much of it is guessing: then nobody knows who the
+    /// client is.
+    pub async fn query_registry(
+        &self,
+        query: RegistryQuery,
+        now: impl Fn() -> Micros,
+    ) -> Result<Option<Arc<ApiKey>>, Error> {
+        // In a flood at once; but keys that a node has not met yet may wait for each other.
+        if self.recent_misses.load(Ordering::Relaxed) >= MAX_REGISTRY_MISSES {
+            return Err(Error::Overloaded);
+        }
+        let permit = self.registry_permits.acquire().await.map_err(|_| Error::Overloaded)?;
+        let revision = self.revision.load(Ordering::SeqCst);
+        let (digest, owner) = match query {
+            RegistryQuery::Id(id) => (None, Some(DigestOwner { id, until: None })),
+            RegistryQuery::Digest(digest) => {
+                let entry = self.registry.get(&digest_path(&encode_hex(&digest))).await?;
+                (Some(digest), entry.as_deref().map(DigestOwner::parse))
+            }
+        };
+        let record = match &owner {
+            None => None,
+            Some(owner) => self.registry.get(&key_path(&owner.id)).await?,
+        };
+        let key = record.map(|text| KeyRecord::parse(&text)?.to_api_key()).transpose();
+        let key = key.map_err(|error| Error::BadRow(error.to_string()))?.map(Arc::new);
+        if key.is_none() {
+            permit.forget();
+            self.recent_misses.fetch_add(1, Ordering::Relaxed);
+        }
+        let has_expired = owner.as_ref().is_some_and(|owner| owner.has_expired(now));
+        self.cache_result(revision, digest, owner, key.as_ref());
+        Ok(key.filter(|_| !has_expired))
+    }
+
+    /// Remembers what the registry said when this was as new as `revision`.
+    fn cache_result(
+        &self,
+        revision: u64,
+        digest: Option<KeyDigest>,
+        owner: Option<DigestOwner>,
+        key: Option<&Arc<ApiKey>>,
+    ) {
+        if let Some(key) = key {
+            self.keys_by_id.insert(Arc::clone(&key.id), Arc::clone(key));
+        }
+        match (key, digest, &owner) {
+            (Some(_), Some(digest), Some(owner)) => {
+                self.ids_by_digest.insert(digest, owner.clone());
+            }
+            (None, Some(digest), _) => self.unknown_digests.insert(digest, ()),
+            (None, None, Some(owner)) => self.unknown_ids.insert(Arc::clone(&owner.id), ()),
+            _ => {}
+        }
+        // A change that came since may have passed by what is now remembered.
+        if self.revision.load(Ordering::SeqCst) != revision {
+            if let Some(digest) = digest {
+                self.invalidate_digest(&digest);
+            }
+            if let Some(owner) = owner {
+                self.invalidate_id(&owner.id);
+            }
+        }
+    }
+
+    /// As many wrong guesses may be asked again as were.
+    pub(super) fn refill_registry_permits(&self) {
+        self.registry_permits.add_permits(self.recent_misses.swap(0, Ordering::Relaxed));
+    }
+
+    /// What is remembered from now on is as new as this revision.
+    pub(super) fn advance_to(&self, revision: u64) {
+        self.revision.store(revision, Ordering::SeqCst);
+    }
+
+    /// Forgets what one entry of the registry said.
+    pub(super) fn invalidate(&self, path: &str) {
+        if let Some(id) = path.strip_prefix(&*key_path("")) {
+            self.invalidate_id(id);
+        } else if let Some(digest) = path.strip_prefix(&*digest_path("")).and_then(decode_hex) {
+            self.invalidate_digest(&digest);
+        }
+    }
+
+    fn invalidate_id(&self, id: &str) {
+        self.keys_by_id.remove(id);
+        self.unknown_ids.remove(id);
+    }
+
+    fn invalidate_digest(&self, digest: &KeyDigest) {
+        self.ids_by_digest.remove(digest);
+        self.unknown_digests.remove(digest);
+    }
+
+    /// Forgets everything.
+    pub(super) fn invalidate_all(&self) {
+        self.ids_by_digest.clear();
+        self.keys_by_id.clear();
+        self.unknown_digests.clear();
+        self.unknown_ids.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Embedded;
+
+    #[tokio::test]
+    async fn only_so_many_wrong_guesses_are_asked_between_two_looks() {
+        let directory = KeyDirectory::new(Registry::Embedded(Arc::new(Embedded::in_memory())));
+        let mut guess = 0_u32;
+        for _ in 0..3 {
+            for _ in 0..MAX_REGISTRY_MISSES {
+                guess += 1;
+                let query = RegistryQuery::Digest(digest_key(&guess.to_string()));
+                assert!(matches!(
+                    directory.query_registry(query, || Micros::new(0)).await,
+                    Ok(None)
+                ));
+            }
+            let query = RegistryQuery::Digest(digest_key("one more"));
+            let refused = directory.query_registry(query, || Micros::new(0)).await;
+            assert!(matches!(refused, Err(Error::Overloaded)));
+            directory.refill_registry_permits();
+        }
+    }
+
+    #[test]
+    fn what_was_asked_before_a_change_is_not_remembered_after_it() {
+        let directory = KeyDirectory::new(Registry::Embedded(Arc::new(Embedded::in_memory())));
+        let catalog = Catalog::example();
+        let key = Arc::new(ApiKey::new("k"));
+        let asked =
+            |secret| directory.lookup(&catalog, ClientKey::Secret(secret), || Micros::new(9));
+        let owner = |until| Some(DigestOwner { id: "k".into(), until });
+        directory.advance_to(7);
+        directory.cache_result(7, Some(digest_key("new")), owner(None), Some(&key));
+        assert!(matches!(asked("new"), Lookup::Hit(_)));
+        directory.cache_result(
+            7,
+            Some(digest_key("late")),
+            owner(Some(Micros::new(10))),
+            Some(&key),
+        );
+        assert!(matches!(asked("late"), Lookup::Hit(_)));
+        directory.cache_result(
+            7,
+            Some(digest_key("over")),
+            owner(Some(Micros::new(9))),
+            Some(&key),
+        );
+        assert!(matches!(asked("over"), Lookup::Miss));
+        directory.cache_result(7, Some(digest_key("guess")), None, None);
+        assert!(matches!(asked("guess"), Lookup::Miss));
+        directory.invalidate_all();
+        directory.advance_to(8);
+        directory.cache_result(7, Some(digest_key("old")), owner(None), Some(&key));
+        assert!(matches!(asked("old"), Lookup::AskRegistry(_)));
+        directory.cache_result(7, Some(digest_key("guess")), None, None);
+        assert!(matches!(asked("guess"), Lookup::AskRegistry(_)));
+        let by_id = || directory.lookup(&catalog, ClientKey::Id("late"), || Micros::new(9));
+        directory.cache_result(7, None, Some(DigestOwner { id: "late".into(), until: None }), None);
+        assert!(matches!(by_id(), Lookup::AskRegistry(_)), "it may have been made since");
+        directory.cache_result(8, None, Some(DigestOwner { id: "late".into(), until: None }), None);
+        assert!(matches!(by_id(), Lookup::Miss));
+        let no_id = directory.lookup(&catalog, ClientKey::Id("a secret?"), || Micros::new(9));
+        assert!(matches!(no_id, Lookup::Miss), "an id that no key can have is not asked for");
+        directory.invalidate(&key_path("late"));
+        assert!(matches!(by_id(), Lookup::AskRegistry(_)));
+    }
+}
