@@ -240,10 +240,10 @@ async fn start_store_tasks(parts: &ServiceParts, local: Memory) {
             tokio::spawn(memory.clone().save_forever());
         }
         Counts::Redis(redis) => {
-            if let Err(error) = redis.first_contact().await {
+            if let Err(error) = redis.probe_at_startup().await {
                 tracing::warn!(%error, "Redis cannot be reached yet; plans decide by on_store_failure until it is");
             }
-            tokio::spawn(Arc::clone(redis).attend());
+            tokio::spawn(Arc::clone(redis).run());
             tokio::spawn(local.sweep_forever(rows));
         }
     }

@@ -32,7 +32,7 @@ async fn run(
 ) {
     let store = match &parts.counter_store {
         Counts::Memory(memory) => Store::Memory(memory.clone()),
-        Counts::Redis(redis) => Store::Redis(redis.lane().await),
+        Counts::Redis(redis) => Store::Redis(redis.open_client().await),
     };
     let metrics = WorkerMetrics::new(&parts.metrics);
     let engine = Engine::new(engine::EngineParts {

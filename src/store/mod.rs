@@ -19,7 +19,7 @@ pub use counts::{Counts, Usage};
 pub use database::Unopened;
 pub use memory::Memory;
 pub use outbox::{Due, EmbeddedOutbox, Event, Outbox};
-pub use redis::{InvalidUrl, Lane, Redis, RedisOptions, RedisUrl, SCRIPT};
+pub use redis::{CHECK_SCRIPT_SOURCE, InvalidUrl, Redis, RedisClient, RedisOptions, RedisUrl};
 pub use registry::{Change, Changes, Embedded, Note, Registry, Uncommitted};
 
 /// The most charges that one check can have.
@@ -88,7 +88,7 @@ pub enum Store {
     /// This process's memory.
     Memory(Memory),
     /// A connection to Redis.
-    Redis(Lane),
+    Redis(RedisClient),
 }
 
 impl Store {
@@ -99,7 +99,7 @@ impl Store {
     pub async fn judge(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
         match self {
             Self::Memory(memory) => Ok(memory.judge(charges)),
-            Self::Redis(lane) => lane.judge(charges, deadline).await,
+            Self::Redis(client) => client.judge(charges, deadline).await,
         }
     }
 
@@ -113,7 +113,7 @@ impl Store {
             Self::Memory(memory) => {
                 checks.iter().map(|charges| Ok(memory.judge(charges))).collect()
             }
-            Self::Redis(lane) => lane.judge_all(checks, deadline).await,
+            Self::Redis(client) => client.judge_all(checks, deadline).await,
         }
     }
 
@@ -127,7 +127,7 @@ impl Store {
                 memory.refund(&refunds);
                 Ok(())
             }
-            Self::Redis(lane) => lane.refund(refunds, deadline).await,
+            Self::Redis(client) => client.refund(refunds, deadline).await,
         }
     }
 
@@ -137,14 +137,14 @@ impl Store {
     pub fn unjudgeable<'c>(&self, charges: &'c Charges) -> Option<(&'c Charge, &'c Charge)> {
         match self {
             Self::Memory(_) => None,
-            Self::Redis(lane) => lane.unjudgeable(charges),
+            Self::Redis(client) => client.unjudgeable(charges),
         }
     }
 
     /// Gives back what is held ahead of time, before the node stops.
     pub async fn retire(&self) {
-        if let Self::Redis(lane) = self {
-            lane.retire().await;
+        if let Self::Redis(client) = self {
+            client.retire().await;
         }
     }
 
@@ -153,7 +153,7 @@ impl Store {
     pub fn now(&self) -> Micros {
         match self {
             Self::Memory(memory) => memory.now(),
-            Self::Redis(lane) => lane.now(),
+            Self::Redis(client) => client.now(),
         }
     }
 
@@ -162,7 +162,7 @@ impl Store {
     pub fn is_degraded(&self) -> bool {
         match self {
             Self::Memory(_) => false,
-            Self::Redis(lane) => lane.is_degraded(),
+            Self::Redis(client) => client.is_degraded(),
         }
     }
 }

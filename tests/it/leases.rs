@@ -13,7 +13,7 @@ use crate::support::redis::RedisServer;
 const BURST: f64 = 1000.0;
 const RATE: f64 = 2000.0;
 /// A lease's life in seconds.
-const LIFE: f64 = 0.2;
+const LEASE_LIFETIME_SECS: f64 = 0.2;
 
 const CATALOG: &str = r#"
 version: 1
@@ -80,7 +80,7 @@ fn a_hot_key_stays_within_the_bound_and_strands_nothing() {
         admitted += more;
         took = began.elapsed().as_secs_f64();
         // From the very first check on: no phase may take back what an earlier one overdrew.
-        assert!(admitted <= BURST + RATE * (took + LIFE), "{admitted} in {took} s");
+        assert!(admitted <= BURST + RATE * (took + LEASE_LIFETIME_SECS), "{admitted} in {took} s");
         assert!(admitted >= 0.97 * RATE * took, "only {admitted} in {took} s");
     };
     phase(&all, 12, &mut || {});

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use super::script::Arguments;
+use super::script::ScriptArgs;
 use crate::limit::{Charge, Limit, Refund, Rule, Subject};
 use crate::time::Micros;
 
 /// The arguments of one call that judges checks.
 #[derive(Default)]
-pub(super) struct Call {
-    shared: Shared,
+pub(super) struct CheckCall {
+    tables: ArgumentTables,
     /// The checks, packed.
     checks: Vec<u8>,
     /// What is given back, packed.
@@ -20,23 +20,23 @@ pub(super) struct Call {
 
 /// Subjects and limits, each once, by their places.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(super) struct ArgumentTables {
     /// The subjects.
     pub(super) subjects: Vec<Subject>,
     /// The limits, packed.
     pub(super) limits: Vec<u8>,
-    subject_index: HashMap<Subject, u16, BuildHasherDefault<Taken>>,
+    subject_index: HashMap<Subject, u16, BuildHasherDefault<DigestHasher>>,
     /// By address: the checks keep their limits alive while the call is put together.
-    limit_index: HashMap<usize, u16, BuildHasherDefault<Taken>>,
+    limit_index: HashMap<usize, u16, BuildHasherDefault<DigestHasher>>,
 }
 
 /// A hash that is taken from the key: subjects are digests, and addresses are our own.
 ///
 /// Whoever searches subjects that collide here slows one call of 128 checks down, no more.
 #[derive(Default)]
-struct Taken(u64);
+struct DigestHasher(u64);
 
-impl Hasher for Taken {
+impl Hasher for DigestHasher {
     fn write(&mut self, bytes: &[u8]) {
         for part in bytes.chunks_exact(8) {
             self.write_u64(part.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)));
@@ -56,79 +56,79 @@ impl Hasher for Taken {
     }
 }
 
-impl Arguments for Call {
-    const DAYS: bool = false;
+impl ScriptArgs for CheckCall {
+    const WITH_USAGE_KEYS: bool = false;
 
     fn subjects(&self) -> &[Subject] {
-        &self.shared.subjects
+        &self.tables.subjects
     }
 
-    fn packed(&self) -> [&[u8]; 3] {
-        [&self.shared.limits, &self.checks, &self.refunds]
+    fn packed_args(&self) -> [&[u8]; 3] {
+        [&self.tables.limits, &self.checks, &self.refunds]
     }
 }
 
-impl Call {
+impl CheckCall {
     /// One more check. Quotas are offered the windows around `now`.
-    pub(super) fn add(&mut self, charges: &[Charge], now: Micros) {
+    pub(super) fn add_check(&mut self, charges: &[Charge], now: Micros) {
         self.checks.push(u8::try_from(charges.len()).unwrap_or(u8::MAX));
         for charge in charges {
-            let [key, limit] = self.shared.places(charge.subject, &charge.limit, now);
+            let [key, limit] = self.tables.intern(charge.subject, &charge.limit, now);
             self.checks.extend_from_slice(&key.to_le_bytes());
             self.checks.extend_from_slice(&limit.to_le_bytes());
-            self.checks.extend_from_slice(&double(charge.amount()));
+            self.checks.extend_from_slice(&encode_double(charge.amount()));
         }
     }
 
     /// Something to give back, before all checks.
-    pub(super) fn refund(&mut self, refund: &Refund, now: Micros) {
+    pub(super) fn add_refund(&mut self, refund: &Refund, now: Micros) {
         let Refund { charge, charged, window } = refund;
         let when = match charge.limit.rule() {
             Rule::Throttle(_) => charged.get(),
             Rule::Quota(_) => window.get(),
         };
-        let [key, limit] = self.shared.places(charge.subject, &charge.limit, now);
+        let [key, limit] = self.tables.intern(charge.subject, &charge.limit, now);
         self.refunds.extend_from_slice(&key.to_le_bytes());
         self.refunds.extend_from_slice(&limit.to_le_bytes());
-        self.refunds.extend_from_slice(&double(charge.amount()));
-        self.refunds.extend_from_slice(&double(when));
+        self.refunds.extend_from_slice(&encode_double(charge.amount()));
+        self.refunds.extend_from_slice(&encode_double(when));
     }
 }
 
-impl Shared {
+impl ArgumentTables {
     /// The places of a subject and of a limit, from 1. Quotas are offered the windows around `now`.
-    pub(super) fn places(&mut self, subject: Subject, limit: &Arc<Limit>, now: Micros) -> [u16; 2] {
-        [self.subject(subject), self.limit(limit, now)]
+    pub(super) fn intern(&mut self, subject: Subject, limit: &Arc<Limit>, now: Micros) -> [u16; 2] {
+        [self.intern_subject(subject), self.intern_limit(limit, now)]
     }
 
-    fn subject(&mut self, subject: Subject) -> u16 {
+    fn intern_subject(&mut self, subject: Subject) -> u16 {
         *self.subject_index.entry(subject).or_insert_with(|| {
             self.subjects.push(subject);
-            index(self.subjects.len())
+            to_index(self.subjects.len())
         })
     }
 
-    pub(super) fn limit(&mut self, limit: &Arc<Limit>, now: Micros) -> u16 {
-        let next = index(self.limit_index.len() + 1);
+    pub(super) fn intern_limit(&mut self, limit: &Arc<Limit>, now: Micros) -> u16 {
+        let next = to_index(self.limit_index.len() + 1);
         *self.limit_index.entry(Arc::as_ptr(limit).addr()).or_insert_with(|| {
-            pack(&mut self.limits, limit, now);
+            encode_limit(&mut self.limits, limit, now);
             next
         })
     }
 }
 
 /// At most 255 charges of 255 checks in a call: the indices fit.
-fn index(number: usize) -> u16 {
+fn to_index(number: usize) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }
 
 /// Exact: all our numbers are below 2^53.
 #[expect(clippy::cast_precision_loss, reason = "whole numbers below 2^53")]
-pub(super) fn double(number: u64) -> [u8; 8] {
+pub(super) fn encode_double(number: u64) -> [u8; 8] {
     (number as f64).to_le_bytes()
 }
 
-fn pack(out: &mut Vec<u8>, limit: &Limit, now: Micros) {
+fn encode_limit(out: &mut Vec<u8>, limit: &Limit, now: Micros) {
     let kind = u8::from(matches!(limit.rule(), Rule::Quota(_)))
         | u8::from(limit.shadow()) << 1
         | u8::from(limit.alternative()) << 2
@@ -138,14 +138,14 @@ fn pack(out: &mut Vec<u8>, limit: &Limit, now: Micros) {
     match limit.rule() {
         Rule::Throttle(throttle) => {
             for number in [throttle.drain(), throttle.per(), throttle.size()] {
-                out.extend_from_slice(&double(number));
+                out.extend_from_slice(&encode_double(number));
             }
         }
         Rule::Quota(quota) => {
             let windows = quota.calendar.windows(now);
-            out.extend_from_slice(&double(quota.limit));
+            out.extend_from_slice(&encode_double(quota.limit));
             for bound in windows.bounds {
-                out.extend_from_slice(&double(bound.get()));
+                out.extend_from_slice(&encode_double(bound.get()));
             }
             for start in windows.starts {
                 out.extend_from_slice(&start.get().to_le_bytes()[..5]);

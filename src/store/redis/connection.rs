@@ -7,26 +7,26 @@ use redis::{PushInfo, PushKind};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::call::Call;
+use super::call::CheckCall;
 use super::cluster::Redirect;
-use super::errors::{meaning, wrong_scheme};
-use super::server::{Server, config};
-use super::{Error, Redis, Reply, Servers, script};
+use super::errors::{classify, wrong_scheme_error};
+use super::instance::{RedisInstance, connection_config};
+use super::{Error, Redis, ReplyDecoder, Servers, script};
 use crate::limit::{Charge, Limit, Rate, Rule, Subject, Throttle, Unit};
 use crate::time::Micros;
 
 /// A connection that belongs to whoever made it.
-pub(super) struct Established {
+pub(super) struct LiveConnection {
     pub(super) connection: MultiplexedConnection,
     pushes: mpsc::UnboundedReceiver<PushInfo>,
 }
 
-impl Established {
+impl LiveConnection {
     /// Waits until the connection has ended, at whichever side. Cancel safe.
     ///
     /// Only who is told can know: an error of a command that finds it ended does not say whether the
     /// command was sent.
-    pub(super) async fn ended(&mut self) {
+    pub(super) async fn closed(&mut self) {
         while let Some(push) = self.pushes.recv().await {
             if push.kind == PushKind::Disconnection {
                 return;
@@ -37,20 +37,20 @@ impl Established {
 
 impl Redis {
     /// A new connection that has just done a check's work.
-    pub(super) async fn establish(
+    pub(super) async fn connect(
         &self,
-        server: &Server,
-        patience: Duration,
-    ) -> Result<Established, Error> {
-        let (told, pushes) = mpsc::unbounded_channel();
-        let config = config(patience).set_push_sender(told);
+        server: &RedisInstance,
+        time_limit: Duration,
+    ) -> Result<LiveConnection, Error> {
+        let (push_sender, pushes) = mpsc::unbounded_channel();
+        let config = connection_config(time_limit).set_push_sender(push_sender);
         let connect = server.client.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = timeout(patience, connect)
+        let mut connection = timeout(time_limit, connect)
             .await
             .map_err(|_| Error::Timeout)?
-            .map_err(|error| meaning(&error))?;
-        self.probe(server, &mut connection, patience).await?;
-        Ok(Established { connection, pushes })
+            .map_err(|error| classify(&error))?;
+        self.probe(server, &mut connection, time_limit).await?;
+        Ok(LiveConnection { connection, pushes })
     }
 
     /// A check's work on a connection: finds the script, reads and writes.
@@ -59,28 +59,28 @@ impl Redis {
     /// server holds next to nothing is it all that can be asked.
     pub(super) async fn probe(
         &self,
-        server: &Server,
+        server: &RedisInstance,
         connection: &mut MultiplexedConnection,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<(), Error> {
         let subject = match &self.servers {
-            Servers::One(_) => Some(Subject::policy("", "probe")),
-            Servers::Cluster(topology) => topology.subject_at(server),
+            Servers::Single(_) => Some(Subject::policy("", "probe")),
+            Servers::Cluster(topology) => topology.probe_subject(server),
         };
         let Some(subject) = subject else {
             let ping = redis::cmd("PING");
-            let answer = timeout(patience, connection.send_packed_command(&ping)).await;
+            let answer = timeout(time_limit, connection.send_packed_command(&ping)).await;
             let answer = answer.map_err(|_| Error::Timeout)?;
-            return answer.map(drop).map_err(|error| meaning(&error));
+            return answer.map(drop).map_err(|error| classify(&error));
         };
-        let mut probe = Call::default();
-        probe.add(&[probe_charge(subject)], Micros::ZERO);
-        let reply = timeout(patience, script::CHECK.run(&probe, connection)).await;
-        match reply.map_err(|_| Error::Timeout)?.map_err(|error| meaning(&error))? {
-            Ok(reply) => self.clock.observe(Reply::new(reply)?.now),
-            Err(error) => match (Redirect::of(&error, server.host()), &self.servers) {
-                (Some(_), Servers::One(_)) => return Err(wrong_scheme()),
-                (Some(Redirect::Nobody) | None, _) => return Err(meaning(&error)),
+        let mut probe = CheckCall::default();
+        probe.add_check(&[probe_charge(subject)], Micros::ZERO);
+        let reply = timeout(time_limit, script::CHECK_SCRIPT.run(&probe, connection)).await;
+        match reply.map_err(|_| Error::Timeout)?.map_err(|error| classify(&error))? {
+            Ok(reply) => self.clock.observe(ReplyDecoder::new(reply)?.now),
+            Err(error) => match (Redirect::from_error(&error, server.host()), &self.servers) {
+                (Some(_), Servers::Single(_)) => return Err(wrong_scheme_error()),
+                (Some(Redirect::ClusterDown) | None, _) => return Err(classify(&error)),
                 // Who knows that the slot has just gone elsewhere is alive.
                 (Some(_), Servers::Cluster(_)) => {}
             },

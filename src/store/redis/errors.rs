@@ -6,9 +6,9 @@ use redis::{ErrorKind, RedisError};
 use super::Error;
 
 /// What a client's error means for the checks that it befell.
-pub(super) fn meaning(error: &RedisError) -> Error {
+pub(super) fn classify(error: &RedisError) -> Error {
     /// Words of a server that is there but does not write. Before Redis 7 some are wrapped in an ERR.
-    const REFUSALS: [&str; 10] = [
+    const REFUSAL_CODES: [&str; 10] = [
         "OOM",
         "READONLY",
         "MISCONF",
@@ -28,7 +28,7 @@ pub(super) fn meaning(error: &RedisError) -> Error {
     }
     let text = error.to_string();
     let code = error.code().unwrap_or_default();
-    if REFUSALS.iter().any(|word| code == *word || text.contains(word))
+    if REFUSAL_CODES.iter().any(|word| code == *word || text.contains(word))
         || error.kind() == ErrorKind::AuthenticationFailed
     {
         return Error::Refused(text);
@@ -37,6 +37,6 @@ pub(super) fn meaning(error: &RedisError) -> Error {
 }
 
 /// That a server which was named as the only one is a Cluster's.
-pub(super) fn wrong_scheme() -> Error {
+pub(super) fn wrong_scheme_error() -> Error {
     Error::Refused("it is a server of a Redis Cluster; write --store redis+cluster://…".into())
 }

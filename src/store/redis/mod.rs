@@ -1,21 +1,21 @@
 //! Redis as the store of all nodes: what workers share.
 //!
-//! The hot path is the lanes': each worker has a connection of its own to each primary and sends one
+//! The hot path is the clients': each worker has a connection of its own to each primary and sends one
 //! call at a time. Pools serve the rest: the heartbeat, what is declared through the API, usage,
 //! and the questions at start-up.
 
-mod ask;
 mod call;
+mod client;
 mod cluster;
+mod command;
 mod connection;
 mod errors;
-mod lane;
+mod instance;
 mod nodes;
 mod outbox;
 mod registry;
 mod reply;
 mod script;
-mod server;
 mod url;
 mod usage;
 
@@ -24,13 +24,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use self::cluster::Topology;
-use self::server::Server;
+use self::instance::RedisInstance;
 use super::Error;
 use crate::telemetry::Metrics;
 use crate::time::Estimate;
-pub use lane::Lane;
-use reply::Reply;
-pub use script::SCRIPT;
+pub use client::RedisClient;
+use reply::ReplyDecoder;
+pub use script::CHECK_SCRIPT_SOURCE;
 pub use url::{InvalidUrl, RedisUrl};
 
 /// How Redis is reached.
@@ -48,7 +48,7 @@ pub struct RedisOptions {
     pub leases: bool,
 }
 
-/// What the lanes of one node share.
+/// What the clients of one node share.
 pub struct Redis {
     servers: Servers,
     deadline: Duration,
@@ -57,10 +57,10 @@ pub struct Redis {
     clock: Estimate,
     /// Whether limits that are declared so are spent from leases.
     leases: bool,
-    /// How many lanes there are, each of which may hold leases.
-    lanes: AtomicU64,
-    /// How many of the lanes' connections are given up.
-    lost: AtomicUsize,
+    /// How many clients there are, each of which may hold leases.
+    clients: AtomicU64,
+    /// How many of the clients' connections are given up.
+    open_breakers: AtomicUsize,
     nodes: AtomicU64,
     min_nodes: u64,
     node_id: String,
@@ -69,7 +69,7 @@ pub struct Redis {
 /// Where the counters lie.
 enum Servers {
     /// All on one primary.
-    One(Arc<Server>),
+    Single(Arc<RedisInstance>),
     /// Each subject's in its slot.
     Cluster(Arc<Topology>),
 }
@@ -83,7 +83,7 @@ impl Redis {
         let connector = options.url.connector(options.ca_file.as_deref())?;
         let servers = match &options.url.servers()[..] {
             [(host, port)] if !options.url.is_cluster() => {
-                Servers::One(Server::new(&connector, host, *port)?)
+                Servers::Single(RedisInstance::new(&connector, host, *port)?)
             }
             seeds => Servers::Cluster(Arc::new(Topology::new(connector, seeds)?)),
         };
@@ -93,8 +93,8 @@ impl Redis {
             metrics,
             clock: Estimate::default(),
             leases: options.leases,
-            lanes: AtomicU64::new(0),
-            lost: AtomicUsize::new(0),
+            clients: AtomicU64::new(0),
+            open_breakers: AtomicUsize::new(0),
             nodes: AtomicU64::new(0),
             min_nodes: options.min_nodes,
             node_id: nodes::random_id(),

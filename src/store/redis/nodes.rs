@@ -9,25 +9,25 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
-use super::{Error, Redis, Servers, errors, server::Server};
+use super::{Error, Redis, Servers, errors, instance::RedisInstance};
 
 /// The nodes by the time of their last heartbeat.
-const NODES: &str = "tg:{nodes}";
+const NODES_KEY: &str = "tg:{nodes}";
 /// A node that has been silent for longer does not share any more, in seconds.
-const SILENCE: u64 = 3;
+const NODE_TIMEOUT_SECS: u64 = 3;
 
 /// A setting of Redis, what it should be, and what may happen where it is not.
-type Wanted = (&'static str, &'static str, &'static str);
-const ALWAYS: [Wanted; 2] = [
+type ExpectedSetting = (&'static str, &'static str, &'static str);
+const EXPECTED_SETTINGS: [ExpectedSetting; 2] = [
     ("maxmemory-policy", "noeviction", "Redis may drop counters when its memory is full"),
     ("appendonly", "yes", "a restart of Redis forgets what was counted"),
 ];
-const IN_CLUSTER: [Wanted; 1] =
+const EXPECTED_IN_CLUSTER: [ExpectedSetting; 1] =
     [("cluster-require-full-coverage", "no", "a lost primary stops all others too")];
 
 /// Enters a node and returns how many there are. KEYS[1] the nodes; ARGV[1] this node's id, ARGV[2]
 /// the silence in seconds. By Redis' clock.
-const HEARTBEAT: &str = r"
+const HEARTBEAT_SCRIPT: &str = r"
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
@@ -50,45 +50,45 @@ impl Redis {
         self.nodes.load(Ordering::Relaxed).max(self.min_nodes)
     }
 
-    /// How many may hold leases: the lanes of all nodes, taken to be like this one.
-    pub(super) fn holders(&self) -> u64 {
-        self.live_nodes() * self.lanes.load(Ordering::Relaxed).max(1)
+    /// How many may hold leases: the clients of all nodes, taken to be like this one.
+    pub(super) fn lease_holders(&self) -> u64 {
+        self.live_nodes() * self.clients.load(Ordering::Relaxed).max(1)
     }
 
     /// Tries to reach Redis, and logs which of its settings endanger limits.
     ///
     /// # Errors
     /// Where it cannot be reached now; of a Cluster, none of it.
-    pub async fn first_contact(&self) -> Result<(), Error> {
+    pub async fn probe_at_startup(&self) -> Result<(), Error> {
         match &self.servers {
-            Servers::One(server) => {
-                let mut connection = self.meet(server, &ALWAYS).await?;
-                let mode = info(&mut connection, "server", "redis_mode").await.ok().flatten();
+            Servers::Single(server) => {
+                let mut connection = self.connect_and_check(server, &EXPECTED_SETTINGS).await?;
+                let mode = read_info(&mut connection, "server", "redis_mode").await.ok().flatten();
                 if mode.as_deref() == Some("cluster") {
-                    tracing::warn!("{}", errors::wrong_scheme());
+                    tracing::warn!("{}", errors::wrong_scheme_error());
                 }
             }
             Servers::Cluster(topology) => {
                 topology.refresh().await?;
-                let wanted = [&ALWAYS[..], &IN_CLUSTER].concat();
-                for server in &topology.map().holders {
-                    if let Err(error) = self.meet(server, &wanted).await {
+                let expected = [&EXPECTED_SETTINGS[..], &EXPECTED_IN_CLUSTER].concat();
+                for server in &topology.map().primaries {
+                    if let Err(error) = self.connect_and_check(server, &expected).await {
                         tracing::warn!(%error, server = &*server.address, "a primary of the cluster cannot be reached yet");
                     }
                 }
             }
         }
-        self.beat().await;
+        self.heartbeat().await;
         Ok(())
     }
 
-    async fn meet(
+    async fn connect_and_check(
         &self,
-        server: &Server,
-        wanted: &[Wanted],
+        server: &RedisInstance,
+        expected: &[ExpectedSetting],
     ) -> Result<MultiplexedConnection, Error> {
-        let mut connection = self.establish(server, Duration::from_millis(500)).await?.connection;
-        if let Err(error) = warn_of_unsafe_settings(server, &mut connection, wanted).await {
+        let mut connection = self.connect(server, Duration::from_millis(500)).await?.connection;
+        if let Err(error) = warn_of_unsafe_settings(server, &mut connection, expected).await {
             let server = &*server.address;
             tracing::warn!(%error, server, "whether its settings endanger limits cannot be seen; allow this user +config|get +info");
         }
@@ -97,38 +97,43 @@ impl Redis {
 
     /// Says each second that this node lives, and learns how many do; follows a Cluster as its slots
     /// move. Never returns.
-    pub async fn attend(self: Arc<Self>) {
-        let beats = async {
-            let mut second = tokio::time::interval(Duration::from_secs(1));
-            second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pub async fn run(self: Arc<Self>) {
+        let heartbeats = async {
+            let mut interval = tokio::time::interval(Duration::from_secs(1));
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
-                second.tick().await;
-                self.beat().await;
+                interval.tick().await;
+                self.heartbeat().await;
             }
         };
         match &self.servers {
-            Servers::One(_) => beats.await,
+            Servers::Single(_) => heartbeats.await,
             Servers::Cluster(topology) => {
-                tokio::join!(beats, topology.follow());
+                tokio::join!(heartbeats, topology.run_refresh());
             }
         }
     }
 
-    /// A heartbeat that is not answered leaves the last number as it was, and has the lanes try
+    /// A heartbeat that is not answered leaves the last number as it was, and has the clients try
     /// their connections: one that is idle would not notice that Redis is gone. In a Cluster, whose
     /// primaries are more than one, the topology sees to that.
-    async fn beat(&self) {
-        let mut beat = redis::cmd("EVAL");
-        beat.arg(HEARTBEAT).arg(1).arg(NODES).arg(&self.node_id).arg(SILENCE);
-        match self.ask::<u64>(NODES, &beat).await {
+    async fn heartbeat(&self) {
+        let mut command = redis::cmd("EVAL");
+        command
+            .arg(HEARTBEAT_SCRIPT)
+            .arg(1)
+            .arg(NODES_KEY)
+            .arg(&self.node_id)
+            .arg(NODE_TIMEOUT_SECS);
+        match self.run_command::<u64>(NODES_KEY, &command).await {
             Ok(nodes) => {
                 self.nodes.store(nodes, Ordering::Relaxed);
                 self.metrics.live_nodes.set(nodes.try_into().unwrap_or(i64::MAX));
             }
             Err(error) => {
                 tracing::debug!(%error, "a heartbeat was not answered");
-                if let Servers::One(server) = &self.servers {
-                    server.trouble.send_replace(());
+                if let Servers::Single(server) = &self.servers {
+                    server.probe_signal.send_replace(());
                 }
             }
         }
@@ -136,29 +141,31 @@ impl Redis {
 
     /// Takes this node off the list.
     pub async fn leave(&self) {
-        let mut leave = redis::cmd("ZREM");
-        leave.arg(NODES).arg(&self.node_id);
-        if let Err(error) = self.ask::<u64>(NODES, &leave).await {
+        let mut command = redis::cmd("ZREM");
+        command.arg(NODES_KEY).arg(&self.node_id);
+        if let Err(error) = self.run_command::<u64>(NODES_KEY, &command).await {
             tracing::debug!(%error, "the others will notice in a moment that this node has left");
         }
     }
 }
 
 async fn warn_of_unsafe_settings(
-    server: &Server,
+    server: &RedisInstance,
     connection: &mut MultiplexedConnection,
-    wanted: &[Wanted],
+    expected: &[ExpectedSetting],
 ) -> RedisResult<()> {
     let server = &*server.address;
-    for (name, safe, danger) in wanted {
-        if let Some(value) = setting(connection, name).await?.filter(|value| value != safe) {
+    for (name, safe, danger) in expected {
+        if let Some(value) = read_setting(connection, name).await?.filter(|value| value != safe) {
             tracing::warn!(server, "{danger}: its {name} is {value}, and should be {safe}");
         }
     }
     // With replicas, a primary that goes on alone admits what the promoted one admits again.
-    let replicas = info(connection, "replication", "connected_slaves").await?;
-    let least = setting(connection, "min-replicas-to-write").await?;
-    if replicas.is_some_and(|count| count != "0") && least.is_some_and(|least| least == "0") {
+    let replicas = read_info(connection, "replication", "connected_slaves").await?;
+    let min_replicas = read_setting(connection, "min-replicas-to-write").await?;
+    if replicas.is_some_and(|count| count != "0")
+        && min_replicas.is_some_and(|min_replicas| min_replicas == "0")
+    {
         tracing::warn!(
             server,
             "a primary cut off from its replicas goes on counting alone: its min-replicas-to-write is 0, and should be 1"
@@ -168,17 +175,18 @@ async fn warn_of_unsafe_settings(
 }
 
 /// What a server says that one of its settings is.
-async fn setting(
+async fn read_setting(
     connection: &mut MultiplexedConnection,
     name: &str,
 ) -> RedisResult<Option<String>> {
-    let mut ask = redis::cmd("CONFIG");
-    let answer: Vec<(String, String)> = ask.arg("GET").arg(name).query_async(connection).await?;
+    let mut command = redis::cmd("CONFIG");
+    let answer: Vec<(String, String)> =
+        command.arg("GET").arg(name).query_async(connection).await?;
     Ok(answer.into_iter().next().map(|(_, value)| value))
 }
 
 /// What a server says of itself under a name in one section.
-async fn info(
+async fn read_info(
     connection: &mut MultiplexedConnection,
     section: &str,
     name: &str,

@@ -5,48 +5,52 @@
 
 use redis::{Cmd, Value};
 
-use super::{Error, Redis, registry::read};
+use super::{Error, Redis, registry::decode_value};
 use crate::store::outbox::{Claim, Due, Event, HELD, MOST};
 use crate::time::Micros;
 
-const QUEUE: &str = "tg:{webhooks}";
-const EVENTS: &str = "tg:{webhooks}:events";
+const QUEUE_KEY: &str = "tg:{webhooks}";
+const EVENTS_KEY: &str = "tg:{webhooks}:events";
 /// What stands before an event's id in the key that remembers it.
-const NOTED: &str = "tg:{webhooks}:noted:";
+const NOTED_KEY_PREFIX: &str = "tg:{webhooks}:noted:";
 
-const NOTE: &str = include_str!("../../../lua/outbox_note.lua");
-const CLAIM: &str = include_str!("../../../lua/outbox_claim.lua");
-const SETTLE: &str = include_str!("../../../lua/outbox_settle.lua");
+const NOTE_SCRIPT: &str = include_str!("../../../lua/outbox_note.lua");
+const CLAIM_SCRIPT: &str = include_str!("../../../lua/outbox_claim.lua");
+const SETTLE_SCRIPT: &str = include_str!("../../../lua/outbox_settle.lua");
 
 impl Redis {
     pub(in crate::store) async fn outbox_note(&self, events: &[Event]) -> Result<usize, Error> {
-        let mut note = call(NOTE, 2 + events.len());
+        let mut note = eval_command(NOTE_SCRIPT, 2 + events.len());
         for event in events {
-            note.arg(format!("{NOTED}{}", event.id));
+            note.arg(format!("{NOTED_KEY_PREFIX}{}", event.id));
         }
         note.arg(MOST);
         for Event { id, body, remembered } in events {
             note.arg(id).arg(body).arg(remembered.as_secs_ceil());
         }
-        self.ask(QUEUE, &note).await
+        self.run_command(QUEUE_KEY, &note).await
     }
 
     pub(in crate::store) async fn outbox_claim(&self, most: usize) -> Result<Claim, Error> {
-        let mut claim = call(CLAIM, 2);
+        let mut claim = eval_command(CLAIM_SCRIPT, 2);
         claim.arg(HELD.as_millis_ceil()).arg(most);
-        let mut reply = self.ask::<Vec<Value>>(QUEUE, &claim).await?.into_iter();
-        let now = Micros::new(read::<u64>(reply.next())?.saturating_mul(1_000));
-        let waiting = read(reply.next())?;
+        let mut reply = self.run_command::<Vec<Value>>(QUEUE_KEY, &claim).await?.into_iter();
+        let now = Micros::new(decode_value::<u64>(reply.next())?.saturating_mul(1_000));
+        let waiting = decode_value(reply.next())?;
         let mut due = Vec::new();
         while let Some(id) = reply.next() {
-            let id = read(Some(id))?;
-            due.push(Due { id, attempt: read(reply.next())?, body: read(reply.next())? });
+            let id = decode_value(Some(id))?;
+            due.push(Due {
+                id,
+                attempt: decode_value(reply.next())?,
+                body: decode_value(reply.next())?,
+            });
         }
         Ok(Claim { now, waiting, due })
     }
 
     pub(in crate::store) async fn outbox_strike(&self, id: &str) -> Result<(), Error> {
-        self.ask(QUEUE, call(SETTLE, 2).arg(id).arg("")).await
+        self.run_command(QUEUE_KEY, eval_command(SETTLE_SCRIPT, 2).arg(id).arg("")).await
     }
 
     pub(in crate::store) async fn outbox_put_off(
@@ -54,13 +58,17 @@ impl Redis {
         id: &str,
         until: Micros,
     ) -> Result<(), Error> {
-        self.ask(QUEUE, call(SETTLE, 2).arg(id).arg(until.as_millis_ceil())).await
+        self.run_command(
+            QUEUE_KEY,
+            eval_command(SETTLE_SCRIPT, 2).arg(id).arg(until.as_millis_ceil()),
+        )
+        .await
     }
 }
 
 /// A script that touches the queue, the events, and what follows them among its keys.
-fn call(script: &str, keys: usize) -> Cmd {
+fn eval_command(script: &str, keys: usize) -> Cmd {
     let mut command = redis::cmd("EVAL");
-    command.arg(script).arg(keys).arg(QUEUE).arg(EVENTS);
+    command.arg(script).arg(keys).arg(QUEUE_KEY).arg(EVENTS_KEY);
     command
 }

@@ -9,18 +9,18 @@ use redis::{FromRedisValue, Value};
 use super::{Error, Redis};
 use crate::store::registry::{Change, Changes, NOTES, Note, REMEMBERED, Uncommitted};
 
-const ENTRIES: &str = "tg:{registry}";
-const PATHS: &str = "tg:{registry}:paths";
-const TOUCHED: &str = "tg:{registry}:touched";
-const REVISION: &str = "tg:{registry}:revision";
-const NOTED: &str = "tg:{registry}:notes";
+const ENTRIES_KEY: &str = "tg:{registry}";
+const PATHS_KEY: &str = "tg:{registry}:paths";
+const TOUCHED_KEY: &str = "tg:{registry}:touched";
+const REVISION_KEY: &str = "tg:{registry}:revision";
+const NOTES_KEY: &str = "tg:{registry}:notes";
 
-const COMMIT: &str = include_str!("../../../lua/registry_commit.lua");
-const CHANGES: &str = include_str!("../../../lua/registry_changes.lua");
+const COMMIT_SCRIPT: &str = include_str!("../../../lua/registry_commit.lua");
+const CHANGES_SCRIPT: &str = include_str!("../../../lua/registry_changes.lua");
 
 impl Redis {
     pub(in crate::store) async fn registry_get(&self, path: &str) -> Result<Option<String>, Error> {
-        self.ask(ENTRIES, redis::cmd("HGET").arg(ENTRIES).arg(path)).await
+        self.run_command(ENTRIES_KEY, redis::cmd("HGET").arg(ENTRIES_KEY).arg(path)).await
     }
 
     pub(in crate::store) async fn registry_get_all(
@@ -29,10 +29,11 @@ impl Redis {
     ) -> Result<Vec<Option<String>>, Error> {
         let mut values = Vec::with_capacity(paths.len());
         // In parts, so that nobody else is kept waiting for long.
-        for some in paths.chunks(1_000) {
-            let told: Vec<Option<String>> =
-                self.ask(ENTRIES, redis::cmd("HMGET").arg(ENTRIES).arg(some)).await?;
-            values.extend(told);
+        for chunk in paths.chunks(1_000) {
+            let chunk_values: Vec<Option<String>> = self
+                .run_command(ENTRIES_KEY, redis::cmd("HMGET").arg(ENTRIES_KEY).arg(chunk))
+                .await?;
+            values.extend(chunk_values);
         }
         Ok(values)
     }
@@ -47,8 +48,8 @@ impl Redis {
         // No path has a byte of 255: it is no UTF-8.
         let to = [b"(", prefix.as_bytes(), b"\xff"].concat();
         let mut range = redis::cmd("ZRANGEBYLEX");
-        range.arg(PATHS).arg(from).arg(to).arg("LIMIT").arg(0).arg(limit);
-        let paths: Vec<String> = self.ask(PATHS, &range).await?;
+        range.arg(PATHS_KEY).arg(from).arg(to).arg("LIMIT").arg(0).arg(limit);
+        let paths: Vec<String> = self.run_command(PATHS_KEY, &range).await?;
         let values = self.registry_get_all(&paths).await?;
         // What was removed in between is not there any more.
         Ok(paths.into_iter().zip(values).filter_map(|(path, value)| Some((path, value?))).collect())
@@ -66,10 +67,17 @@ impl Redis {
             })
             .collect();
         let mut commit = redis::cmd("EVAL");
-        commit.arg(COMMIT).arg(5).arg(ENTRIES).arg(PATHS).arg(TOUCHED).arg(REVISION).arg(NOTED);
+        commit
+            .arg(COMMIT_SCRIPT)
+            .arg(5)
+            .arg(ENTRIES_KEY)
+            .arg(PATHS_KEY)
+            .arg(TOUCHED_KEY)
+            .arg(REVISION_KEY)
+            .arg(NOTES_KEY);
         commit.arg(REMEMBERED).arg(serde_json::Value::from(changes).to_string());
         commit.arg(NOTES).arg(note);
-        match self.ask(ENTRIES, &commit).await? {
+        match self.run_command(ENTRIES_KEY, &commit).await? {
             0 => Err(Uncommitted::Conflict),
             revision => Ok(revision),
         }
@@ -82,25 +90,32 @@ impl Redis {
     ) -> Result<Vec<Note>, Error> {
         let before = before.map_or("+".to_owned(), |(at, number)| format!("({at}-{number}"));
         let mut range = redis::cmd("XREVRANGE");
-        range.arg(NOTED).arg(before).arg("-").arg("COUNT").arg(limit);
-        let notes: Vec<(String, (String, String))> = self.ask(NOTED, &range).await?;
+        range.arg(NOTES_KEY).arg(before).arg("-").arg("COUNT").arg(limit);
+        let notes: Vec<(String, (String, String))> = self.run_command(NOTES_KEY, &range).await?;
         Ok(notes.into_iter().map(|(id, (_, text))| Note { id, text }).collect())
     }
 
     pub(in crate::store) async fn registry_changes(&self, since: u64) -> Result<Changes, Error> {
-        let mut ask = redis::cmd("EVAL");
-        ask.arg(CHANGES).arg(2).arg(TOUCHED).arg(REVISION).arg(since).arg(REMEMBERED);
-        let reply: Vec<Value> = self.ask(REVISION, &ask).await?;
+        let mut command = redis::cmd("EVAL");
+        command
+            .arg(CHANGES_SCRIPT)
+            .arg(2)
+            .arg(TOUCHED_KEY)
+            .arg(REVISION_KEY)
+            .arg(since)
+            .arg(REMEMBERED);
+        let reply: Vec<Value> = self.run_command(REVISION_KEY, &command).await?;
         let mut reply = reply.into_iter();
-        let (revision, known): (u64, u64) = (read(reply.next())?, read(reply.next())?);
-        let paths = reply.map(|path| read(Some(path)));
+        let (revision, known): (u64, u64) =
+            (decode_value(reply.next())?, decode_value(reply.next())?);
+        let paths = reply.map(|path| decode_value(Some(path)));
         let paths = (known == 1).then(|| paths.collect::<Result<_, _>>()).transpose()?;
         Ok(Changes { revision, paths })
     }
 }
 
 /// The next value of a reply.
-pub(super) fn read<T: FromRedisValue>(value: Option<Value>) -> Result<T, Error> {
+pub(super) fn decode_value<T: FromRedisValue>(value: Option<Value>) -> Result<T, Error> {
     let value = value.ok_or_else(|| Error::BadReply("the answer is too short".into()))?;
     T::from_redis_value(value).map_err(|error| Error::BadReply(error.to_string()))
 }

@@ -9,64 +9,64 @@ use crate::limit::{Charge, Rule, Start};
 use crate::time::Micros;
 
 /// What became of one check.
-pub(super) enum Judged {
+pub(super) enum CheckReply {
     /// It was judged.
     Verdict(Verdict),
     /// Redis' clock lies outside the windows that were offered.
-    Elsewhere,
+    WindowMiss,
     /// It would be charged over days that have to be kept first.
-    Over,
+    DayRollover,
     /// One of its rows cannot be read.
     BadRow(String),
 }
 
 /// The reply, read from its beginning to its end.
-pub(super) struct Reply {
+pub(super) struct ReplyDecoder {
     values: std::vec::IntoIter<Value>,
     /// Redis' clock when it judged.
     pub(super) now: Micros,
 }
 
-impl Reply {
+impl ReplyDecoder {
     pub(super) fn new(value: Value) -> Result<Self, Error> {
         let Value::Array(values) = value else {
             return Err(Error::BadReply(format!("it is no array but {value:?}")));
         };
         let mut reply = Self { values: values.into_iter(), now: Micros::ZERO };
-        reply.now = Micros::new(reply.number()?);
+        reply.now = Micros::new(reply.next_number()?);
         Ok(reply)
     }
 
     /// What became of the next check, which had these charges.
-    pub(super) fn next(&mut self, charges: &[Charge]) -> Result<Judged, Error> {
+    pub(super) fn next_check(&mut self, charges: &[Charge]) -> Result<CheckReply, Error> {
         let allowed = match self.values.next() {
             Some(Value::Int(1)) => true,
             Some(Value::Int(0)) => false,
-            Some(Value::Int(2)) => return Ok(Judged::Elsewhere),
-            Some(Value::Int(3)) => return Ok(Judged::Over),
+            Some(Value::Int(2)) => return Ok(CheckReply::WindowMiss),
+            Some(Value::Int(3)) => return Ok(CheckReply::DayRollover),
             Some(Value::BulkString(text)) => {
-                return Ok(Judged::BadRow(String::from_utf8_lossy(&text).into_owned()));
+                return Ok(CheckReply::BadRow(String::from_utf8_lossy(&text).into_owned()));
             }
             other => return Err(Error::BadReply(format!("a verdict is {other:?}"))),
         };
         let mut readings = SmallVec::new();
         for charge in charges {
-            let held = self.signed()?;
+            let held = self.next_signed()?;
             let window = match charge.limit.rule() {
                 Rule::Throttle(_) => 0,
-                Rule::Quota(_) => self.number()?,
+                Rule::Quota(_) => self.next_number()?,
             };
             readings.push(Reading { held, window: Start::new(window) });
         }
-        Ok(Judged::Verdict(Verdict { now: self.now, allowed, readings }))
+        Ok(CheckReply::Verdict(Verdict { now: self.now, allowed, readings }))
     }
 
-    pub(super) fn number(&mut self) -> Result<u64, Error> {
-        let number = self.signed()?;
+    pub(super) fn next_number(&mut self) -> Result<u64, Error> {
+        let number = self.next_signed()?;
         u64::try_from(number).map_err(|_| Error::BadReply(format!("a number is {number}")))
     }
 
-    fn signed(&mut self) -> Result<i64, Error> {
+    fn next_signed(&mut self) -> Result<i64, Error> {
         match self.values.next() {
             Some(Value::Int(number)) => Ok(number),
             other => Err(Error::BadReply(format!("a number is {other:?}"))),

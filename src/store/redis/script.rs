@@ -8,7 +8,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 use crate::limit::Subject;
 
 /// What judges checks, joined from `lua/`.
-pub const SCRIPT: &str = concat!(
+pub const CHECK_SCRIPT_SOURCE: &str = concat!(
     include_str!("../../../lua/subject.lua"),
     include_str!("../../../lua/token_bucket.lua"),
     include_str!("../../../lua/calendar_quota.lua"),
@@ -16,7 +16,7 @@ pub const SCRIPT: &str = concat!(
     include_str!("../../../lua/check.lua"),
 );
 
-const USAGE_SCRIPT: &str = concat!(
+const USAGE_SCRIPT_SOURCE: &str = concat!(
     include_str!("../../../lua/subject.lua"),
     include_str!("../../../lua/token_bucket.lua"),
     include_str!("../../../lua/calendar_quota.lua"),
@@ -25,32 +25,34 @@ const USAGE_SCRIPT: &str = concat!(
 );
 
 /// What a script is called with.
-pub(super) trait Arguments {
+pub(super) trait ScriptArgs {
     /// The subjects that it touches.
     fn subjects(&self) -> &[Subject];
     /// Whether it also touches the days that they keep.
-    const DAYS: bool;
+    const WITH_USAGE_KEYS: bool;
     /// What follows the keys.
-    fn packed(&self) -> [&[u8]; 3];
+    fn packed_args(&self) -> [&[u8]; 3];
 }
 
 /// What the server says to one call: the script's reply, or that it has not run or has failed.
-pub(super) type Said = Result<Value, RedisError>;
+pub(super) type ScriptReply = Result<Value, RedisError>;
 
 /// A script and its name.
 pub(super) struct Script {
-    text: &'static str,
+    source: &'static str,
     sha1: String,
 }
 
 /// Judges checks.
-pub(super) static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(SCRIPT));
+pub(super) static CHECK_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(CHECK_SCRIPT_SOURCE));
 /// Keeps days and corrects counters.
-pub(super) static USAGE: LazyLock<Script> = LazyLock::new(|| Script::new(USAGE_SCRIPT));
+pub(super) static USAGE_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(USAGE_SCRIPT_SOURCE));
 
 impl Script {
-    fn new(text: &'static str) -> Self {
-        Self { text, sha1: redis::Script::new(text).get_hash().to_owned() }
+    fn new(source: &'static str) -> Self {
+        Self { source, sha1: redis::Script::new(source).get_hash().to_owned() }
     }
 
     /// Calls the script; a server that has forgotten it is sent the whole text, once. The outer
@@ -59,56 +61,59 @@ impl Script {
     /// That is no retry of something that may have run: NOSCRIPT says that it has not.
     pub(super) async fn run(
         &self,
-        call: &impl Arguments,
+        call: &impl ScriptArgs,
         connection: &mut MultiplexedConnection,
-    ) -> Result<Said, RedisError> {
-        let named = command("EVALSHA", &self.sha1, call);
-        let said = heard(connection.send_packed_command(&named).await?);
-        if is_forgotten(&said) {
-            return Ok(heard(connection.send_packed_command(&self.whole(call)).await?));
+    ) -> Result<ScriptReply, RedisError> {
+        let evalsha = script_command("EVALSHA", &self.sha1, call);
+        let reply = into_reply(connection.send_packed_command(&evalsha).await?);
+        if is_noscript(&reply) {
+            return Ok(into_reply(connection.send_packed_command(&self.eval_command(call)).await?));
         }
-        Ok(said)
+        Ok(reply)
     }
 
     /// Calls the script several times in one pipeline: each call is run, or not, on its own. Before
     /// a call with `true` the server is told that its slot is on its way there.
-    pub(super) async fn run_all<A: Arguments>(
+    pub(super) async fn run_pipelined<A: ScriptArgs>(
         &self,
         calls: &[(A, bool)],
         connection: &mut MultiplexedConnection,
-    ) -> Result<Vec<Said>, RedisError> {
+    ) -> Result<Vec<ScriptReply>, RedisError> {
         if let [(call, false)] = calls {
             return Ok(vec![self.run(call, connection).await?]);
         }
-        let every: Vec<usize> = (0..calls.len()).collect();
-        let named = |call: &A| command("EVALSHA", &self.sha1, call);
-        let mut said = send_all(named, calls, &every, connection).await?;
-        let forgotten: Vec<usize> =
-            every.into_iter().filter(|&place| said.get(place).is_some_and(is_forgotten)).collect();
-        if !forgotten.is_empty() {
-            let again = send_all(|call| self.whole(call), calls, &forgotten, connection).await?;
-            for (place, answer) in forgotten.into_iter().zip(again) {
-                said[place] = answer;
+        let all_indices: Vec<usize> = (0..calls.len()).collect();
+        let evalsha = |call: &A| script_command("EVALSHA", &self.sha1, call);
+        let mut replies = send_pipeline(evalsha, calls, &all_indices, connection).await?;
+        let missing: Vec<usize> = all_indices
+            .into_iter()
+            .filter(|&index| replies.get(index).is_some_and(is_noscript))
+            .collect();
+        if !missing.is_empty() {
+            let again =
+                send_pipeline(|call| self.eval_command(call), calls, &missing, connection).await?;
+            for (index, answer) in missing.into_iter().zip(again) {
+                replies[index] = answer;
             }
         }
-        Ok(said)
+        Ok(replies)
     }
 
     /// The command that runs it whether the server knows it or not.
-    pub(super) fn whole(&self, call: &impl Arguments) -> Cmd {
-        command("EVAL", self.text, call)
+    pub(super) fn eval_command(&self, call: &impl ScriptArgs) -> Cmd {
+        script_command("EVAL", self.source, call)
     }
 }
 
-/// The calls at these places, in one pipeline.
-async fn send_all<A: Arguments>(
+/// The calls at these indices, in one pipeline.
+async fn send_pipeline<A: ScriptArgs>(
     command: impl Fn(&A) -> Cmd,
     calls: &[(A, bool)],
-    places: &[usize],
+    indices: &[usize],
     connection: &mut MultiplexedConnection,
-) -> Result<Vec<Said>, RedisError> {
-    let mut pipeline = Pipeline::with_capacity(places.len());
-    for (call, is_asking) in places.iter().map(|&place| &calls[place]) {
+) -> Result<Vec<ScriptReply>, RedisError> {
+    let mut pipeline = Pipeline::with_capacity(indices.len());
+    for (call, is_asking) in indices.iter().map(|&index| &calls[index]) {
         if *is_asking {
             pipeline.cmd("ASKING");
         }
@@ -116,31 +121,31 @@ async fn send_all<A: Arguments>(
     }
     let count = pipeline.len();
     let mut answers = connection.send_packed_commands(&pipeline, 0, count).await?.into_iter();
-    let answer = |&place: &usize| {
+    let answer = |&index: &usize| {
         let answers = answers.by_ref();
-        if calls[place].1 {
+        if calls[index].1 {
             answers.next();
         }
-        answers.next().map(heard)
+        answers.next().map(into_reply)
     };
-    Ok(places.iter().map_while(answer).collect())
+    Ok(indices.iter().map_while(answer).collect())
 }
 
-fn heard(answer: Value) -> Said {
+fn into_reply(answer: Value) -> ScriptReply {
     match answer {
         Value::ServerError(error) => Err(error.into()),
         reply => Ok(reply),
     }
 }
 
-fn is_forgotten(said: &Said) -> bool {
-    said.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+fn is_noscript(reply: &ScriptReply) -> bool {
+    reply.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
 }
 
-fn command<A: Arguments>(name: &str, script: &str, call: &A) -> Cmd {
-    let (subjects, packed) = (call.subjects(), call.packed());
+fn script_command<A: ScriptArgs>(name: &str, script: &str, call: &A) -> Cmd {
+    let (subjects, packed) = (call.subjects(), call.packed_args());
     let bytes: usize = packed.iter().map(|argument| argument.len()).sum();
-    let keys = if A::DAYS { 2 * subjects.len() } else { subjects.len() };
+    let keys = if A::WITH_USAGE_KEYS { 2 * subjects.len() } else { subjects.len() };
     let mut command = Cmd::with_capacity(6 + keys, bytes + 32 * keys + 256);
     command.arg(name).arg(script).arg(keys);
     let mut name = String::with_capacity(64);

@@ -32,19 +32,19 @@ impl InvalidUrl {
 }
 
 /// What the schemes of a Cluster end with.
-const CLUSTER: &str = "+cluster";
+const CLUSTER_SUFFIX: &str = "+cluster";
 
 impl FromStr for RedisUrl {
     type Err = InvalidUrl;
 
     /// Reads `redis://[user[:password]@]host[:port][/db]`, or `redis+cluster://` with several
     /// `host[:port]`, or the same with `rediss`.
-    fn from_str(written: &str) -> Result<Self, InvalidUrl> {
-        let (scheme, rest) = written.split_once("://").unwrap_or_default();
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
         match scheme {
-            "redis" | "rediss" => Ok(Self { first: info(written)?, seeds: Vec::new() }),
+            "redis" | "rediss" => Ok(Self { first: parse_connection_info(text)?, seeds: Vec::new() }),
             "redis+cluster" | "rediss+cluster" => {
-                Self::of_cluster(scheme.trim_end_matches(CLUSTER), rest)
+                Self::parse_cluster(scheme.trim_end_matches(CLUSTER_SUFFIX), rest)
             }
             "redis+sentinel" => Err(InvalidUrl(
                 "Sentinel is not served yet; name one primary with redis:// or rediss://".into(),
@@ -56,9 +56,9 @@ impl FromStr for RedisUrl {
     }
 }
 
-fn info(written: &str) -> Result<ConnectionInfo, InvalidUrl> {
+fn parse_connection_info(text: &str) -> Result<ConnectionInfo, InvalidUrl> {
     // The client's own message may repeat the address, and with it the password.
-    let info = written.into_connection_info().map_err(|_| {
+    let info = text.into_connection_info().map_err(|_| {
         InvalidUrl("this is no address of a Redis; write redis://user:password@host:6379/0".into())
     })?;
     let keepalive = socket2::TcpKeepalive::new()
@@ -74,26 +74,28 @@ fn info(written: &str) -> Result<ConnectionInfo, InvalidUrl> {
 }
 
 impl RedisUrl {
-    fn of_cluster(scheme: &str, rest: &str) -> Result<Self, InvalidUrl> {
-        let wrong = |_| {
+    fn parse_cluster(scheme: &str, rest: &str) -> Result<Self, InvalidUrl> {
+        let invalid = |_| {
             let write = "redis+cluster://user:password@host:6379,host:6379";
             InvalidUrl(format!("this is no address of a Redis Cluster; write {write}"))
         };
-        let (user, hosts) = rest.split_at(rest.rfind('@').map_or(0, |place| place + 1));
+        let (user, hosts) = rest.split_at(rest.rfind('@').map_or(0, |index| index + 1));
         let hosts = hosts.trim_end_matches('/').split(',');
-        let infos = hosts.map(|host| info(&format!("{scheme}://{user}{host}")).map_err(wrong));
+        let infos = hosts.map(|host| {
+            parse_connection_info(&format!("{scheme}://{user}{host}")).map_err(invalid)
+        });
         let infos = infos.collect::<Result<Vec<_>, _>>()?;
         if infos.iter().any(|info| info.redis_settings().db() != 0) {
             return Err(InvalidUrl(
                 "a Redis Cluster has one database only; leave its number out".into(),
             ));
         }
-        let seeds = infos.iter().filter_map(|info| place(info.addr())).collect();
+        let seeds = infos.iter().filter_map(|info| host_and_port(info.addr())).collect();
         infos
             .into_iter()
             .next()
             .map(|first| Self { first, seeds })
-            .ok_or_else(|| wrong(InvalidUrl(String::new())))
+            .ok_or_else(|| invalid(InvalidUrl(String::new())))
     }
 
     /// Whether it names a Cluster.
@@ -107,7 +109,7 @@ impl RedisUrl {
         if self.is_cluster() {
             self.seeds.clone()
         } else {
-            place(self.first.addr()).into_iter().collect()
+            host_and_port(self.first.addr()).into_iter().collect()
         }
     }
 
@@ -126,7 +128,7 @@ impl RedisUrl {
     }
 }
 
-fn place(address: &ConnectionAddr) -> Option<(String, u16)> {
+fn host_and_port(address: &ConnectionAddr) -> Option<(String, u16)> {
     match address {
         ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
             Some((host.clone(), *port))
@@ -169,27 +171,27 @@ mod tests {
 
     #[test]
     fn a_wrong_address_is_answered_with_a_right_one_and_without_its_password() {
-        for written in [
+        for text in [
             "localhost",
             "http://h",
             "redis://",
             "redis://u:s3cret@:x/",
             "redis+sentinel://u:s3cret@h",
         ] {
-            let error = written.parse::<RedisUrl>().unwrap_err().to_string();
-            assert!(error.contains("redis://") && !error.contains("s3cret"), "{written}: {error}");
+            let error = text.parse::<RedisUrl>().unwrap_err().to_string();
+            assert!(error.contains("redis://") && !error.contains("s3cret"), "{text}: {error}");
         }
-        for written in [
+        for text in [
             "redis+cluster://",
             "redis+cluster://u:s3cret@",
             "redis+cluster://u:s3cret@h,",
             "redis+cluster://u:s3cret@h:x,i",
             "redis+cluster://u:s3cret@h/2",
         ] {
-            let error = written.parse::<RedisUrl>().unwrap_err().to_string();
+            let error = text.parse::<RedisUrl>().unwrap_err().to_string();
             assert!(
                 error.contains("Redis Cluster") && !error.contains("s3cret"),
-                "{written}: {error}"
+                "{text}: {error}"
             );
         }
     }

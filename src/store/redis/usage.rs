@@ -4,10 +4,10 @@
 
 use futures_util::future::try_join_all;
 
-use super::call::{Shared, double};
-use super::reply::Reply;
-use super::script::{Arguments, USAGE};
-use super::server::POOLED;
+use super::call::{ArgumentTables, encode_double};
+use super::instance::POOL_SIZE;
+use super::reply::ReplyDecoder;
+use super::script::{ScriptArgs, USAGE_SCRIPT};
 use super::{Error, Redis, Servers};
 use crate::algorithm::calendar_quota::Count;
 use crate::algorithm::days::{Correction, Day, Days};
@@ -21,29 +21,29 @@ const NO_QUOTA: i64 = 1 << 54;
 /// The arguments of one call of the usage script.
 #[derive(Default)]
 pub(super) struct UsageCall {
-    shared: Shared,
+    tables: ArgumentTables,
     days: Vec<u8>,
     corrections: Vec<u8>,
 }
 
-impl Arguments for UsageCall {
-    const DAYS: bool = true;
+impl ScriptArgs for UsageCall {
+    const WITH_USAGE_KEYS: bool = true;
 
     fn subjects(&self) -> &[Subject] {
-        &self.shared.subjects
+        &self.tables.subjects
     }
 
-    fn packed(&self) -> [&[u8]; 3] {
-        [&self.shared.limits, &self.days, &self.corrections]
+    fn packed_args(&self) -> [&[u8]; 3] {
+        [&self.tables.limits, &self.days, &self.corrections]
     }
 }
 
 impl UsageCall {
     /// Keeps what is over of all days that `checks` count.
-    pub(super) fn days_of(checks: &[&Charges], now: Micros) -> Self {
+    pub(super) fn for_day_rollover(checks: &[&Charges], now: Micros) -> Self {
         let mut call = Self::default();
         for charges in checks {
-            call.keep_days(charges, now);
+            call.add_day_rollover(charges, now);
         }
         call
     }
@@ -53,29 +53,30 @@ impl UsageCall {
         self.days.is_empty() && self.corrections.is_empty()
     }
 
-    fn keep_days(&mut self, charges: &[Charge], now: Micros) {
+    fn add_day_rollover(&mut self, charges: &[Charge], now: Micros) {
         for charge in charges.iter().filter(|charge| charge.limit.keeps_days()) {
-            let [subject, limit] = self.shared.places(charge.subject, &charge.limit, now);
-            let quota = charge.limit.told_quota().map_or(0, |quota| self.shared.limit(quota, now));
-            for place in [subject, limit, quota] {
-                self.days.extend_from_slice(&place.to_le_bytes());
+            let [subject, limit] = self.tables.intern(charge.subject, &charge.limit, now);
+            let quota =
+                charge.limit.told_quota().map_or(0, |quota| self.tables.intern_limit(quota, now));
+            for index in [subject, limit, quota] {
+                self.days.extend_from_slice(&index.to_le_bytes());
             }
             self.days.extend_from_slice(&charge.limit.grants_row().get().to_le_bytes()[..5]);
         }
     }
 
-    fn correct(&mut self, charge: &Charge, correction: Correction, now: Micros) {
-        let (what, amount) = match correction {
+    fn add_correction(&mut self, charge: &Charge, correction: Correction, now: Micros) {
+        let (opcode, amount) = match correction {
             Correction::Left(left) => (1, left),
             Correction::More(more) => (2, more),
             Correction::Unused(unused) => (3, unused),
             Correction::Afresh => (4, 0),
         };
-        let [subject, limit] = self.shared.places(charge.subject, &charge.limit, now);
-        self.corrections.push(what);
+        let [subject, limit] = self.tables.intern(charge.subject, &charge.limit, now);
+        self.corrections.push(opcode);
         self.corrections.extend_from_slice(&subject.to_le_bytes());
         self.corrections.extend_from_slice(&limit.to_le_bytes());
-        self.corrections.extend_from_slice(&double(amount));
+        self.corrections.extend_from_slice(&encode_double(amount));
         self.corrections.extend_from_slice(&charge.limit.grants_row().get().to_le_bytes()[..5]);
     }
 }
@@ -83,37 +84,39 @@ impl UsageCall {
 impl Redis {
     pub(in crate::store) async fn usage(
         &self,
-        of: &[Charge],
+        charges: &[Charge],
     ) -> Result<(Micros, Vec<Usage>), Error> {
-        let Some(first) = of.first() else { return Ok((self.clock.now(), Vec::new())) };
+        let Some(first) = charges.first() else { return Ok((self.clock.now(), Vec::new())) };
         let key = first.subject.redis_key();
-        let (seconds, micros): (u64, u64) = self.ask(&key, &redis::cmd("TIME")).await?;
-        let in_one_place = matches!(self.servers, Servers::One(_));
-        let lots = of.chunk_by(|one, next| in_one_place || one.subject.lies_with(&next.subject));
-        let lots: Vec<&[Charge]> = lots.collect();
-        let mut usages = Vec::with_capacity(of.len());
+        let (seconds, micros): (u64, u64) = self.run_command(&key, &redis::cmd("TIME")).await?;
+        let is_single = matches!(self.servers, Servers::Single(_));
+        let groups =
+            charges.chunk_by(|one, next| is_single || one.subject.lies_with(&next.subject));
+        let groups: Vec<&[Charge]> = groups.collect();
+        let mut usages = Vec::with_capacity(charges.len());
         // No more at a time than a pool has connections.
-        for some in lots.chunks(POOLED) {
-            let told = try_join_all(some.iter().map(|lot| self.usage_together(lot))).await?;
-            usages.extend(told.into_iter().flatten());
+        for batch in groups.chunks(POOL_SIZE) {
+            let batch_usages =
+                try_join_all(batch.iter().map(|group| self.fetch_usage(group))).await?;
+            usages.extend(batch_usages.into_iter().flatten());
         }
         Ok((Micros::new(seconds * 1_000_000 + micros), usages))
     }
 
     /// One look at rows and days, so that no day is seen twice or missed while it is taken out.
-    async fn usage_together(&self, lot: &[Charge]) -> Result<Vec<Usage>, Error> {
-        let (mut look, mut name) = (redis::cmd("MGET"), String::new());
-        for charge in lot {
+    async fn fetch_usage(&self, group: &[Charge]) -> Result<Vec<Usage>, Error> {
+        let (mut mget, mut name) = (redis::cmd("MGET"), String::new());
+        for charge in group {
             name.clear();
             charge.subject.write_redis_key(&mut name);
-            look.arg(&*name);
+            mget.arg(&*name);
             name.clear();
             charge.subject.write_usage_key(&mut name);
-            look.arg(&*name);
+            mget.arg(&*name);
         }
-        let strings: Vec<Option<Vec<u8>>> = self.ask(&name, &look).await?;
+        let strings: Vec<Option<Vec<u8>>> = self.run_command(&name, &mget).await?;
         let (pairs, _) = strings.as_chunks::<2>();
-        lot.iter().zip(pairs).map(|(charge, pair)| usage_in(charge, pair)).collect()
+        group.iter().zip(pairs).map(|(charge, pair)| decode_usage(charge, pair)).collect()
     }
 
     /// Corrects counters of one subject and its parts, or of several on one primary.
@@ -127,13 +130,15 @@ impl Redis {
         // The second time Redis' clock has been read.
         for _ in 0..2 {
             let (mut call, now) = (UsageCall::default(), self.clock.now());
-            call.keep_days(charges, now);
-            for &(place, correction) in corrections {
-                call.correct(&charges[place], correction, now);
+            call.add_day_rollover(charges, now);
+            for &(index, correction) in corrections {
+                call.add_correction(&charges[index], correction, now);
             }
-            let mut reply = Reply::new(self.ask(&key, &USAGE.whole(&call)).await?)?;
-            self.clock.observe(reply.now);
-            if reply.number()? == 1 {
+            let mut decoder = ReplyDecoder::new(
+                self.run_command(&key, &USAGE_SCRIPT.eval_command(&call)).await?,
+            )?;
+            self.clock.observe(decoder.now);
+            if decoder.next_number()? == 1 {
                 return Ok(());
             }
         }
@@ -142,11 +147,11 @@ impl Redis {
 }
 
 /// What a subject's rows and its days say of a count.
-fn usage_in(charge: &Charge, strings: &[Option<Vec<u8>>; 2]) -> Result<Usage, Error> {
+fn decode_usage(charge: &Charge, strings: &[Option<Vec<u8>>; 2]) -> Result<Usage, Error> {
     let [rows, days] = strings.each_ref().map(|text| text.as_deref().unwrap_or_default());
-    let count = |row: Option<RowId>| row.map_or(Ok(None), |row| count_in(rows, row.get()));
+    let count = |row: Option<RowId>| row.map_or(Ok(None), |row| find_count(rows, row.get()));
     let limit = &charge.limit;
-    let days = limit.days_row().map_or(Ok(Days::default()), |row| days_in(days, row.get()))?;
+    let days = limit.days_row().map_or(Ok(Days::default()), |row| decode_days(days, row.get()))?;
     Ok(Usage {
         counts: [count(Some(limit.row()))?, count(limit.other_count())?],
         quota: count(limit.told_quota().map(|quota| quota.row()))?,
@@ -155,7 +160,7 @@ fn usage_in(charge: &Charge, strings: &[Option<Vec<u8>>; 2]) -> Result<Usage, Er
 }
 
 /// The count under `id` among a subject's rows; `lua/subject.lua` says how they are packed.
-fn count_in(rows: &[u8], id: u64) -> Result<Option<Count>, Error> {
+fn find_count(rows: &[u8], id: u64) -> Result<Option<Count>, Error> {
     const SIZES: [usize; 2] = [33, 17];
     let Some((&format, _)) = rows.split_first() else { return Ok(None) };
     let mut rest = rows.get(5..).unwrap_or_default();
@@ -163,10 +168,10 @@ fn count_in(rows: &[u8], id: u64) -> Result<Option<Count>, Error> {
         return Err(Error::BadRow(format!("a subject has format {format}")));
     }
     while !rest.is_empty() {
-        let row = number(rest, 0, 5);
+        let row = decode_uint(rest, 0, 5);
         let size = SIZES[usize::from(row % 2 == 1)];
         if row == id {
-            let (used, window) = (signed(rest, 5), Start::new(number(rest, 12, 5)));
+            let (used, window) = (decode_int(rest, 5), Start::new(decode_uint(rest, 12, 5)));
             return Ok(Some(Count { used, window }));
         }
         rest = rest.get(size..).unwrap_or_default();
@@ -175,18 +180,18 @@ fn count_in(rows: &[u8], id: u64) -> Result<Option<Count>, Error> {
 }
 
 /// The days of the count under `id`; `lua/usage.lua` says how they are packed.
-fn days_in(days: &[u8], id: u64) -> Result<Days, Error> {
+fn decode_days(days: &[u8], id: u64) -> Result<Days, Error> {
     let mut found = Days::default();
     let Some((&format, rows)) = days.split_first() else { return Ok(found) };
     if format != 1 {
         return Err(Error::BadRow(format!("a subject's days have format {format}")));
     }
     for row in rows.chunks_exact(21) {
-        let (of, day) = (number(row, 0, 5), number(row, 5, 2));
-        let (used, left) = (signed(row, 7), signed(row, 14));
-        if of == id {
+        let (row_id, day) = (decode_uint(row, 0, 5), decode_uint(row, 5, 2));
+        let (used, left) = (decode_int(row, 7), decode_int(row, 14));
+        if row_id == id {
             found.over.push(Day { day, used, left: (left != NO_QUOTA).then_some(left) });
-        } else if of == id - 1 {
+        } else if row_id == id - 1 {
             found.granted = Some((day, used));
         }
     }
@@ -194,12 +199,12 @@ fn days_in(days: &[u8], id: u64) -> Result<Days, Error> {
 }
 
 /// The number in so many bytes of `row`; 0 beyond its end.
-fn number(row: &[u8], at: usize, bytes: usize) -> u64 {
+fn decode_uint(row: &[u8], at: usize, bytes: usize) -> u64 {
     let bytes = row.get(at..at + bytes).unwrap_or_default();
     bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 /// The number with a sign in seven bytes of `row`.
-fn signed(row: &[u8], at: usize) -> i64 {
-    (number(row, at, 7) << 8).cast_signed() >> 8
+fn decode_int(row: &[u8], at: usize) -> i64 {
+    (decode_uint(row, at, 7) << 8).cast_signed() >> 8
 }

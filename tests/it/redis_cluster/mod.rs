@@ -1,12 +1,12 @@
 //! A real Redis Cluster: what one primary promises holds on many.
 //!
-//! `moving` and `failing` change the Cluster meanwhile; `apart` are the checks whose subjects lie on
+//! `resharding` and `failover` change the Cluster meanwhile; `cross_slot` are the checks whose subjects lie on
 //! different primaries, `envoy` those of Envoy's service; `usage` is what keys have used by day.
 
-mod apart;
+mod cross_slot;
 mod envoy;
-mod failing;
-mod moving;
+mod failover;
+mod resharding;
 mod usage;
 
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ fn key_of(policy: &str, key: &str) -> String {
 }
 
 /// Asks for every key `times` at each of `nodes` from threads of their own; how often each passed.
-fn ask_for_all(nodes: &[&Node], keys: usize, times: usize) -> HashMap<usize, usize> {
+fn check_all_keys(nodes: &[&Node], keys: usize, times: usize) -> HashMap<usize, usize> {
     let passed = Mutex::new(HashMap::new());
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -123,7 +123,7 @@ fn two_nodes_under_load_admit_exactly_the_budgets_and_the_reference_agrees() {
     let record = |number: usize| dir.path().join(format!("{number}")).to_str().unwrap().to_owned();
     let nodes = [0, 1]
         .map(|number| node(&cluster, &["--record", &record(number), "--denial-memo", "false"]));
-    let passed = ask_for_all(&nodes.each_ref(), 500, 10);
+    let passed = check_all_keys(&nodes.each_ref(), 500, 10);
     assert_eq!(passed.len(), 500);
     assert!(passed.values().all(|times| *times == 3), "{passed:?}");
     // An API key's limits are one subject's: throttle and quota are judged as one.

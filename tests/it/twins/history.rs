@@ -76,7 +76,7 @@ enum CostSpec {
 
 /// One call to the store.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct HistoryStep {
     clock: Move,
     change: Option<(usize, Spec)>,
     /// Which of the last charges, and how many 64ths of it.
@@ -91,11 +91,11 @@ const SUBJECTS: usize = 3;
 /// Charges that are remembered, to be given back.
 const LAST: usize = 12;
 
-pub fn histories(steps: usize) -> impl Strategy<Value = Vec<Step>> {
+pub fn histories(steps: usize) -> impl Strategy<Value = Vec<HistoryStep>> {
     vec(step(), 1..=steps)
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = HistoryStep> {
     let clock = prop_oneof![
         4 => (0_i64..50).prop_map(Move::By),
         3 => (0..SLOTS, 0_u32..6, -1_i64..=1).prop_map(|(slot, times, off)| Move::Drains { slot, times, off }),
@@ -109,7 +109,7 @@ fn step() -> impl Strategy<Value = Step> {
     let corrections = (0..SUBJECTS, 0..VERSIONS, vec((0_usize..3, correction()), 0..3));
     let corrections = prop_oneof![3 => Just((0, 0, Vec::new())), 1 => corrections];
     (clock, change, refunds, corrections, vec(vec(ask(), 1..4), 1..4)).prop_map(
-        |(clock, change, refunds, corrections, checks)| Step {
+        |(clock, change, refunds, corrections, checks)| HistoryStep {
             clock,
             change,
             refunds,
@@ -174,7 +174,7 @@ impl World {
     }
 
     /// Moves the clock and changes limits as `step` says.
-    pub fn advance(&mut self, step: &Step) -> Micros {
+    pub fn advance(&mut self, step: &HistoryStep) -> Micros {
         let by = match step.clock {
             Move::By(by) => by,
             Move::Drains { slot, times, off } => match self.slots[slot].rule() {
@@ -207,7 +207,7 @@ impl World {
     }
 
     /// What the step gives back: also of charges under other limits, and more than once.
-    pub fn refunds(&self, step: &Step) -> Vec<Refund> {
+    pub fn refunds(&self, step: &HistoryStep) -> Vec<Refund> {
         let part = |&(which, part): &(usize, u64)| {
             let charged = self.charged.get(which)?;
             let cost = charged.charge.cost.div_ceil(64) * part;
@@ -217,7 +217,7 @@ impl World {
     }
 
     /// What the step corrects. Of a meter nothing is ever granted.
-    pub fn corrections(&self, step: &Step) -> (Vec<Charge>, Vec<(usize, Correction)>) {
+    pub fn corrections(&self, step: &HistoryStep) -> (Vec<Charge>, Vec<(usize, Correction)>) {
         let (subject, version, corrections) = &step.corrections;
         let charges = self.looks(*subject, *version);
         let places = corrections.iter().map(|(place, what)| (place % charges.len(), *what));
@@ -241,7 +241,7 @@ impl World {
     }
 
     /// The step's checks; none charges a counter twice.
-    pub fn checks(&self, step: &Step) -> Vec<Charges> {
+    pub fn checks(&self, step: &HistoryStep) -> Vec<Charges> {
         let subjects: Vec<Subject> = Self::subjects().collect();
         let check = |asks: &Vec<Ask>| {
             let mut charges = Charges::new();

@@ -14,12 +14,12 @@ use std::time::Duration;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tokio::time::Instant;
 use tollgate::limit::{Charges, KEPT_DAYS};
-use tollgate::store::{Counts, Lane, Redis, RedisOptions, Usage};
+use tollgate::store::{Counts, Redis, RedisClient, RedisOptions, Usage};
 use tollgate::telemetry::Metrics;
 use tollgate::time::Micros;
 
 use crate::support::redis::RedisServer;
-use history::{Step, World, histories};
+use history::{HistoryStep, World, histories};
 use model::Model;
 
 const HISTORIES: u32 = 450;
@@ -42,7 +42,7 @@ fn rust_and_lua_decide_alike_on_random_histories() {
     server.set_clock(history::START);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new())).unwrap();
-    let lane = runtime.block_on(redis.lane());
+    let client = runtime.block_on(redis.open_client());
     let counts = Counts::Redis(redis);
     let mut runner = TestRunner::new(Config {
         cases: HISTORIES,
@@ -55,7 +55,7 @@ fn rust_and_lua_decide_alike_on_random_histories() {
     let result = runner.run(&histories(STEPS), |steps| {
         steps_done.set(steps_done.get() + steps.len());
         let _guard = runtime.enter();
-        runtime.block_on(replay(&server, &lane, &counts, &steps))
+        runtime.block_on(replay(&server, &client, &counts, &steps))
     });
     if let Err(failure) = result {
         panic!("{failure}");
@@ -78,9 +78,9 @@ fn told(mut usage: Usage, newest: Micros) -> Usage {
 
 async fn replay(
     server: &RedisServer,
-    lane: &Lane,
+    client: &RedisClient,
     counts: &Counts,
-    steps: &[Step],
+    steps: &[HistoryStep],
 ) -> Result<(), TestCaseError> {
     let mut connection = server.connection();
     let _: () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
@@ -98,12 +98,12 @@ async fn replay(
         model.expire(now);
         let deadline = Instant::now() + Duration::from_secs(10);
         // The node learns where the clock is: a check that has to be asked twice is judged later.
-        let _: u64 = lane.judge(&Charges::new(), deadline).await.map_err(failed)?.index;
+        let _: u64 = client.judge(&Charges::new(), deadline).await.map_err(failed)?.index;
         let refunds = world.refunds(step);
         for refund in &refunds {
             model.refund(refund, now);
         }
-        lane.refund(refunds, deadline).await.map_err(failed)?;
+        client.refund(refunds, deadline).await.map_err(failed)?;
         model.end_of_call(now);
         let (looks, corrections) = world.corrections(step);
         if !corrections.is_empty() {
@@ -111,7 +111,7 @@ async fn replay(
             counts.correct(&looks, &corrections).await.map_err(failed)?;
         }
         let checks = world.checks(step);
-        let answers = lane.judge_all(&checks, deadline).await;
+        let answers = client.judge_all(&checks, deadline).await;
         let references = model.judge_all(&checks, now);
         for (index, ((charges, answer), reference)) in
             checks.iter().zip(answers).zip(references).enumerate()

@@ -4,9 +4,9 @@
 //! trouble or says MOVED. What the majority of them says counts: one that was cut off remembers how
 //! things were. Nothing is counted here, and no command of others is sent.
 
-mod map;
 mod redirect;
 pub(super) mod slot;
+mod slot_map;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,99 +18,99 @@ use redis::Value;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use self::map::{Address, Told};
+use self::slot_map::{NodeAddress, SlotTable};
 use super::url::{Connector, InvalidUrl};
-use super::{Error, server::Server};
+use super::{Error, instance::RedisInstance};
 use crate::limit::Subject;
-pub(super) use map::Map;
 pub(super) use redirect::Redirect;
+pub(super) use slot_map::SlotMap;
 
 /// How often the slots are asked for while all is well.
-const PERIOD: Duration = Duration::from_secs(2);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 /// How long after an answer the next question may be, so that a storm of trouble is one question.
-const PAUSE: Duration = Duration::from_millis(50);
+const MIN_REFRESH_PAUSE: Duration = Duration::from_millis(50);
 /// The longest that a server is waited for.
-const PATIENCE: Duration = Duration::from_millis(300);
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long to wait where a slot is on its way.
-const UNDER_WAY: Duration = Duration::from_millis(2);
+const TRY_AGAIN_DELAY: Duration = Duration::from_millis(2);
 /// How many subjects are tried in search of one whose slot a server holds.
-const TRIES: u64 = 4_096;
+const MAX_PROBE_SUBJECTS: u64 = 4_096;
 
 /// The servers of a Cluster and who of them holds what.
 pub(super) struct Topology {
     connector: Connector,
     /// Those that the operator named.
-    seeds: Vec<Arc<Server>>,
-    met: Mutex<Met>,
-    map: ArcSwap<Map>,
+    seeds: Vec<Arc<RedisInstance>>,
+    known_nodes: Mutex<KnownNodes>,
+    map: ArcSwap<SlotMap>,
     /// Changes with the map.
     changed: watch::Sender<()>,
     /// Somebody has found the map wrong.
-    stale: Notify,
+    refresh_requested: Notify,
 }
 
 /// Servers that were named by others.
 #[derive(Default)]
-struct Met {
-    by_address: HashMap<Address, Arc<Server>>,
+struct KnownNodes {
+    by_address: HashMap<NodeAddress, Arc<RedisInstance>>,
     /// They know the slots as well, and are asked where the primaries do not answer.
-    replicas: Vec<Arc<Server>>,
+    replicas: Vec<Arc<RedisInstance>>,
 }
 
 impl Topology {
     /// Knows the seeds only.
-    pub(super) fn new(connector: Connector, seeds: &[Address]) -> Result<Self, InvalidUrl> {
-        let made = seeds.iter().map(|(host, port)| Server::new(&connector, host, *port));
+    pub(super) fn new(connector: Connector, seeds: &[NodeAddress]) -> Result<Self, InvalidUrl> {
+        let made = seeds.iter().map(|(host, port)| RedisInstance::new(&connector, host, *port));
         let seeds = made.collect::<Result<_, _>>()?;
         Ok(Self {
             connector,
             seeds,
-            met: Mutex::default(),
-            map: ArcSwap::from_pointee(Map::empty()),
+            known_nodes: Mutex::default(),
+            map: ArcSwap::from_pointee(SlotMap::empty()),
             changed: watch::Sender::new(()),
-            stale: Notify::new(),
+            refresh_requested: Notify::new(),
         })
     }
 
     /// The map at this moment.
-    pub(super) fn map(&self) -> Guard<Arc<Map>> {
+    pub(super) fn map(&self) -> Guard<Arc<SlotMap>> {
         self.map.load()
     }
 
     /// Tells of every map to come.
-    pub(super) fn changes(&self) -> watch::Receiver<()> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
     /// Has the slots asked for soon.
-    pub(super) fn doubt(&self) {
-        self.stale.notify_one();
+    pub(super) fn request_refresh(&self) {
+        self.refresh_requested.notify_one();
     }
 
     /// The server that holds the slot.
-    pub(super) fn holder(&self, slot: u16) -> Result<Arc<Server>, Error> {
-        self.map().holder(slot).cloned().ok_or_else(nobody)
+    pub(super) fn primary_of(&self, slot: u16) -> Result<Arc<RedisInstance>, Error> {
+        self.map().primary(slot).cloned().ok_or_else(unassigned_slot)
     }
 
     /// A subject of nobody's whose slot this server holds; none where it holds few.
-    pub(super) fn subject_at(&self, server: &Server) -> Option<Subject> {
+    pub(super) fn probe_subject(&self, server: &RedisInstance) -> Option<Subject> {
         use std::hash::{BuildHasher as _, RandomState};
         let map = self.map();
         // Another one each time: a slot that is on its way to elsewhere proves nothing.
         let from = RandomState::new().hash_one(&server.address);
-        let subjects = (0..TRIES)
+        let subjects = (0..MAX_PROBE_SUBJECTS)
             .map(|number| Subject::policy("", &format!("probe{}", from.wrapping_add(number))));
-        subjects.into_iter().find(|subject| map.holds(server, slot::of(*subject)))
+        subjects.into_iter().find(|subject| map.is_primary_of(server, slot::of_subject(*subject)))
     }
 
     /// Keeps the map true, for ever.
-    pub(super) async fn follow(&self) {
+    pub(super) async fn run_refresh(&self) {
         loop {
-            let _at_the_latest = timeout(PERIOD, self.stale.notified()).await;
+            let _at_the_latest = timeout(REFRESH_INTERVAL, self.refresh_requested.notified()).await;
             if let Err(error) = self.refresh().await {
                 tracing::debug!(%error, "the cluster's slots are not known anew");
             }
-            sleep(PAUSE).await;
+            sleep(MIN_REFRESH_PAUSE).await;
         }
     }
 
@@ -118,36 +118,36 @@ impl Topology {
     pub(super) async fn refresh(&self) -> Result<(), Error> {
         let map = self.map.load_full();
         let mut replicas = BTreeSet::new();
-        let mut told = ask_all(&map.holders, &mut replicas).await;
-        if told.len() * 2 <= map.holders.len() {
+        let mut tables = fetch_slot_tables(&map.primaries, &mut replicas).await;
+        if tables.len() * 2 <= map.primaries.len() {
             let mut others = self.seeds.clone();
-            others.extend(self.met().replicas.iter().cloned());
-            others.retain(|other| map.holders.iter().all(|known| known.address != other.address));
-            told.extend(ask_all(&others, &mut replicas).await);
+            others.extend(self.lock_known_nodes().replicas.iter().cloned());
+            others.retain(|other| map.primaries.iter().all(|known| known.address != other.address));
+            tables.extend(fetch_slot_tables(&others, &mut replicas).await);
         }
-        let votes = |told_by_one: &&Told| told.iter().filter(|other| other == told_by_one).count();
-        let Some(believed) = told.iter().rev().max_by_key(votes) else {
+        let votes = |table: &&SlotTable| tables.iter().filter(|other| other == table).count();
+        let Some(majority) = tables.iter().rev().max_by_key(votes) else {
             return Err(Error::Unreachable("no server of the cluster answers".into()));
         };
-        self.adopt(believed, &replicas)
+        self.apply(majority, &replicas)
     }
 
-    fn adopt(&self, told: &Told, replicas: &BTreeSet<Address>) -> Result<(), Error> {
-        let mut map = Map::empty();
-        for (first, last, address) in &told.ranges {
-            map.give(usize::from(*first)..=usize::from(*last), &self.server(address)?);
+    fn apply(&self, table: &SlotTable, replicas: &BTreeSet<NodeAddress>) -> Result<(), Error> {
+        let mut map = SlotMap::empty();
+        for (first, last, address) in &table.ranges {
+            map.assign(usize::from(*first)..=usize::from(*last), &self.server_at(address)?);
         }
-        let replicas = replicas.iter().map(|address| self.server(address));
+        let replicas = replicas.iter().map(|address| self.server_at(address));
         let replicas = replicas.collect::<Result<Vec<_>, _>>()?;
-        let mut met = self.met();
-        let used = |server: &Arc<Server>| {
-            map.holders.iter().chain(&replicas).any(|other| Arc::ptr_eq(other, server))
+        let mut known_nodes = self.lock_known_nodes();
+        let used = |server: &Arc<RedisInstance>| {
+            map.primaries.iter().chain(&replicas).any(|other| Arc::ptr_eq(other, server))
         };
-        met.by_address.retain(|_, server| used(server));
-        met.replicas = replicas;
-        drop(met);
+        known_nodes.by_address.retain(|_, server| used(server));
+        known_nodes.replicas = replicas;
+        drop(known_nodes);
         if !map.agrees_with(&self.map()) {
-            tracing::info!("the cluster's slots are held by {:?}", map.holders);
+            tracing::info!("the cluster's slots are held by {:?}", map.primaries);
             self.map.store(Arc::new(map));
             self.changed.send_replace(());
         }
@@ -155,76 +155,79 @@ impl Topology {
     }
 
     /// The server at an address: the same one each time.
-    fn server(&self, address: &Address) -> Result<Arc<Server>, Error> {
-        if let Some(known) = self.met().by_address.get(address) {
+    fn server_at(&self, address: &NodeAddress) -> Result<Arc<RedisInstance>, Error> {
+        if let Some(known) = self.lock_known_nodes().by_address.get(address) {
             return Ok(Arc::clone(known));
         }
-        let server = Server::new(&self.connector, &address.0, address.1)
+        let server = RedisInstance::new(&self.connector, &address.0, address.1)
             .map_err(|error| Error::Unreachable(error.to_string()))?;
-        Ok(Arc::clone(self.met().by_address.entry(address.clone()).or_insert(server)))
+        Ok(Arc::clone(self.lock_known_nodes().by_address.entry(address.clone()).or_insert(server)))
     }
 
     /// Whom to ask next for what has not run: somebody in particular, who has to be told ASKING, or
     /// whoever holds the slot by then.
-    pub(super) async fn obey(
+    pub(super) async fn follow_redirect(
         &self,
         redirect: Redirect,
         slot: u16,
         deadline: Instant,
-    ) -> Result<Option<Arc<Server>>, Error> {
+    ) -> Result<Option<Arc<RedisInstance>>, Error> {
         if Instant::now() >= deadline {
             return Err(Error::Timeout);
         }
         match redirect {
             Redirect::Moved(host, port) => {
-                let server = self.server(&(host, port))?;
-                if !self.map().holds(&server, slot) {
-                    self.map.rcu(|map| map.with(slot, &server));
+                let server = self.server_at(&(host, port))?;
+                if !self.map().is_primary_of(&server, slot) {
+                    self.map.rcu(|map| map.with_slot(slot, &server));
                     self.changed.send_replace(());
-                    self.doubt();
+                    self.request_refresh();
                 }
                 Ok(None)
             }
-            Redirect::Ask(host, port) => self.server(&(host, port)).map(Some),
-            Redirect::Again => {
-                sleep(UNDER_WAY).await;
+            Redirect::Ask(host, port) => self.server_at(&(host, port)).map(Some),
+            Redirect::TryAgain => {
+                sleep(TRY_AGAIN_DELAY).await;
                 Ok(None)
             }
-            Redirect::Nobody => {
-                self.doubt();
-                Err(nobody())
+            Redirect::ClusterDown => {
+                self.request_refresh();
+                Err(unassigned_slot())
             }
         }
     }
 
     /// A panic elsewhere leaves this whole.
-    fn met(&self) -> MutexGuard<'_, Met> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_known_nodes(&self) -> MutexGuard<'_, KnownNodes> {
+        self.known_nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn nobody() -> Error {
+fn unassigned_slot() -> Error {
     Error::Refused("no server of the cluster has this slot now".into())
 }
 
 /// What those say who answer in time; of the others, those who have connections to them learn.
-async fn ask_all(servers: &[Arc<Server>], replicas: &mut BTreeSet<Address>) -> Vec<Told> {
-    let answers = join_all(servers.iter().map(|server| ask(server))).await;
-    let mut told = Vec::new();
+async fn fetch_slot_tables(
+    servers: &[Arc<RedisInstance>],
+    replicas: &mut BTreeSet<NodeAddress>,
+) -> Vec<SlotTable> {
+    let answers = join_all(servers.iter().map(|server| fetch_slots(server))).await;
+    let mut tables = Vec::new();
     for (server, answer) in servers.iter().zip(answers) {
-        match answer.and_then(|answer| Told::read(&answer, server.host(), replicas)) {
-            Ok(answer) => told.push(answer),
+        match answer.and_then(|answer| SlotTable::parse(&answer, server.host(), replicas)) {
+            Ok(answer) => tables.push(answer),
             Err(error) => {
                 tracing::debug!(%error, server = &*server.address, "CLUSTER SLOTS was not answered");
-                server.trouble.send_replace(());
+                server.probe_signal.send_replace(());
             }
         }
     }
-    told
+    tables
 }
 
-async fn ask(server: &Server) -> Result<Value, Error> {
-    let mut question = redis::cmd("CLUSTER");
-    let answer = timeout(PATIENCE, server.ask(question.arg("SLOTS"), false)).await;
-    answer.unwrap_or(Err(Error::Timeout))?.map_err(|_| nobody())
+async fn fetch_slots(server: &RedisInstance) -> Result<Value, Error> {
+    let mut command = redis::cmd("CLUSTER");
+    let answer = timeout(REFRESH_TIMEOUT, server.run_command(command.arg("SLOTS"), false)).await;
+    answer.unwrap_or(Err(Error::Timeout))?.map_err(|_| unassigned_slot())
 }

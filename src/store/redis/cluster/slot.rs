@@ -3,10 +3,10 @@
 use crate::limit::Subject;
 
 /// How many slots a Cluster has.
-pub(in crate::store::redis) const SLOTS: usize = 16_384;
+pub(in crate::store::redis) const SLOT_COUNT: usize = 16_384;
 
 /// CRC16 of XMODEM for each byte: polynomial 0x1021, no reflection.
-const CRC: [u16; 256] = {
+const CRC16_TABLE: [u16; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -25,9 +25,9 @@ const CRC: [u16; 256] = {
 
 /// The slot of whatever has this hash tag.
 pub(in crate::store::redis) fn of_tag(tag: &[u8]) -> u16 {
-    let crc = tag
-        .iter()
-        .fold(0_u16, |crc, &byte| crc << 8 ^ CRC[usize::from((crc >> 8) ^ u16::from(byte))]);
+    let crc = tag.iter().fold(0_u16, |crc, &byte| {
+        crc << 8 ^ CRC16_TABLE[usize::from((crc >> 8) ^ u16::from(byte))]
+    });
     crc % 16_384
 }
 
@@ -38,7 +38,7 @@ pub(in crate::store::redis) fn of_key(key: &str) -> u16 {
 }
 
 /// The slot of a subject's keys.
-pub(in crate::store::redis) fn of(subject: Subject) -> u16 {
+pub(in crate::store::redis) fn of_subject(subject: Subject) -> u16 {
     of_tag(&subject.hash_tag())
 }
 
@@ -59,7 +59,7 @@ mod tests {
             assert_eq!(of_key(key), slot, "{key}");
         }
         let subject = Subject::api_key("demo");
-        assert_eq!(of(subject), of_key(&subject.redis_key()));
-        assert_eq!(of(subject), of(subject.method("GET /")));
+        assert_eq!(of_subject(subject), of_key(&subject.redis_key()));
+        assert_eq!(of_subject(subject), of_subject(subject.method("GET /")));
     }
 }

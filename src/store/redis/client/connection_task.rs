@@ -1,4 +1,4 @@
-//! The task behind a lane: gathers, calls, answers; gives a connection up and makes a new one.
+//! The task behind a client: gathers, calls, answers; gives a connection up and makes a new one.
 //!
 //! Its state is the circuit breaker. While it has no connection every check fails at once, and
 //! this task alone asks for Redis.
@@ -11,52 +11,57 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::MOST;
+use super::MAX_BATCH;
 use super::commit;
-use super::parts::split;
-use super::wire::{Job, Unjudged, Wire};
+use super::grouping::group_calls;
+use super::queue::{CallError, Job, Queue};
 use crate::store::redis::cluster::Redirect;
-use crate::store::redis::connection::Established;
-use crate::store::redis::{Error, Redis, Servers, server::Server};
+use crate::store::redis::connection::LiveConnection;
+use crate::store::redis::{Error, Redis, Servers, instance::RedisInstance};
 
 /// For how many deadlines calls may go unanswered, one after the other, until a connection is given
 /// up: TCP alone would wait for minutes on a peer that is gone without a word. Time is what counts,
 /// not calls: under load a call has less than a deadline, since its checks waited for the one before.
-const UNANSWERED: f64 = 2.5;
+const MAX_UNANSWERED_DEADLINES: f64 = 2.5;
 /// The shortest and the longest wait between attempts to connect; recovery takes less than 1 s.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+const RECONNECT_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_millis(250));
 /// The longest that an attempt to connect may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-pub(super) struct Driver {
+pub(super) struct ConnectionTask {
     redis: Arc<Redis>,
-    server: Arc<Server>,
-    queue: mpsc::Receiver<Job>,
-    lost: Arc<AtomicBool>,
-    established: Option<Established>,
+    server: Arc<RedisInstance>,
+    jobs: mpsc::Receiver<Job>,
+    breaker_open: Arc<AtomicBool>,
+    live: Option<LiveConnection>,
     /// How long calls have been waited for since the last that was answered.
-    unanswered: Duration,
-    trouble: watch::Receiver<()>,
+    unanswered_for: Duration,
+    probe_signal: watch::Receiver<()>,
 }
 
-impl Driver {
-    /// A wire to a server, and what drives it; not connected yet.
-    pub(super) fn with_wire(redis: &Arc<Redis>, server: &Arc<Server>) -> (Wire, Self) {
+impl ConnectionTask {
+    /// A queue to a server, and what drives it; not connected yet.
+    pub(super) fn with_queue(redis: &Arc<Redis>, server: &Arc<RedisInstance>) -> (Queue, Self) {
         let (redis, server) = (Arc::clone(redis), Arc::clone(server));
-        let (lost, trouble) = (Arc::<AtomicBool>::default(), server.trouble.subscribe());
-        let (wire, queue) = Wire::new(Arc::clone(&redis), Arc::clone(&lost));
-        let unanswered = Duration::ZERO;
-        (wire, Self { redis, server, queue, lost, established: None, unanswered, trouble })
+        let (breaker_open, probe_signal) =
+            (Arc::<AtomicBool>::default(), server.probe_signal.subscribe());
+        let (queue, jobs) = Queue::new(Arc::clone(&redis), Arc::clone(&breaker_open));
+        let unanswered_for = Duration::ZERO;
+        (
+            queue,
+            Self { redis, server, jobs, breaker_open, live: None, unanswered_for, probe_signal },
+        )
     }
 
-    /// Runs until every handle of the lane is gone.
+    /// Runs until every handle of the client is gone.
     pub(super) async fn run(mut self) {
         // Checks wait for a first connection, but no longer than they may.
-        if self.established.is_none() && !self.is_lost() {
+        if self.live.is_none() && !self.is_breaker_open() {
             let _tried_again_below = self.connect(self.redis.deadline).await;
         }
         loop {
-            let Some(mut established) = self.established.take() else {
+            let Some(mut live) = self.live.take() else {
                 if self.reconnect().await {
                     continue;
                 }
@@ -64,35 +69,35 @@ impl Driver {
             };
             let done = tokio::select! {
                 biased;
-                () = established.ended() => {
-                    drop(established);
-                    self.replace().await;
+                () = live.closed() => {
+                    drop(live);
+                    self.replace_connection().await;
                     continue;
                 }
-                _ = self.trouble.changed() => {
+                _ = self.probe_signal.changed() => {
                     // Checks that come meanwhile wait no longer than they may.
-                    let connection = &mut established.connection;
+                    let connection = &mut live.connection;
                     self.redis.probe(&self.server, connection, self.redis.deadline).await
                 }
-                job = self.queue.recv() => match job {
+                job = self.jobs.recv() => match job {
                     Some(first) => {
-                        let jobs = self.gather(first);
-                        self.commit(jobs, &mut established.connection).await
+                        let jobs = self.gather_jobs(first);
+                        self.commit_jobs(jobs, &mut live.connection).await
                     }
                     None => break,
                 },
             };
             match done {
-                Ok(()) => self.established = Some(established),
-                Err(error) => self.give_up(&error),
+                Ok(()) => self.live = Some(live),
+                Err(error) => self.open_breaker(&error),
             }
         }
-        self.set_lost(false);
+        self.set_breaker_open(false);
     }
 
     /// Makes a new connection in the place of one that has ended while nothing was under way: a restart,
     /// or Redis' own `timeout`. Checks that come meanwhile wait no longer than they may.
-    async fn replace(&mut self) {
+    async fn replace_connection(&mut self) {
         let server = Arc::clone(&self.server.address);
         match self.connect(self.redis.deadline).await {
             Ok(()) => {
@@ -100,30 +105,30 @@ impl Driver {
             }
             Err(error) => {
                 self.redis.metrics.record_store_error(error.kind());
-                self.give_up(&error);
+                self.open_breaker(&error);
             }
         }
     }
 
     /// The first job and others that wait, up to a call's worth, without those nobody waits for.
-    fn gather(&mut self, first: Job) -> Vec<Job> {
-        let mut jobs = Vec::with_capacity(self.queue.len().min(MOST) + 1);
+    fn gather_jobs(&mut self, first: Job) -> Vec<Job> {
+        let mut jobs = Vec::with_capacity(self.jobs.len().min(MAX_BATCH) + 1);
         let mut checks = 0;
         let mut next = Some(first);
         while let Some(job) = next {
-            if job.answers.is_closed() || job.deadline <= Instant::now() {
+            if job.results.is_closed() || job.deadline <= Instant::now() {
                 job.fail(&Error::Timeout);
             } else {
                 checks += job.work.checks.len() + job.work.refunds.len();
                 jobs.push(job);
             }
-            next = if checks < MOST { self.queue.try_recv().ok() } else { None };
+            next = if checks < MAX_BATCH { self.jobs.try_recv().ok() } else { None };
         }
         jobs
     }
 
     /// One commit of all jobs. An error means that the connection is of no more use.
-    async fn commit(
+    async fn commit_jobs(
         &mut self,
         jobs: Vec<Job>,
         connection: &mut MultiplexedConnection,
@@ -132,26 +137,27 @@ impl Driver {
         let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return Ok(()) };
         let began = Instant::now();
         let in_cluster = matches!(self.redis.servers, Servers::Cluster(_));
-        let (parts, places) = split(&jobs, in_cluster);
-        let committed = commit::run(&self.redis, &self.server, &parts, deadline, connection).await;
+        let (groups, positions) = group_calls(&jobs, in_cluster);
+        let committed = commit::run(&self.redis, &self.server, &groups, deadline, connection).await;
         if committed.has_timed_out() {
-            self.unanswered += began.elapsed();
+            self.unanswered_for += began.elapsed();
         } else {
-            self.unanswered = Duration::ZERO;
+            self.unanswered_for = Duration::ZERO;
         }
-        let fate = committed.failures.iter().try_for_each(|why| self.heed(why));
-        commit::answer(jobs, committed.outcomes, &places);
-        fate
+        let usable = committed.failures.iter().try_for_each(|why| self.on_failure(why));
+        commit::send_results(jobs, committed.outcomes, &positions);
+        usable
     }
 
     /// What a call that came to nothing says of the connection. A slot that is elsewhere says nothing
     /// of the others.
-    fn heed(&self, why: &Unjudged) -> Result<(), Error> {
+    fn on_failure(&self, why: &CallError) -> Result<(), Error> {
         match why {
-            Unjudged::Failed(error) => self.fate(error),
-            Unjudged::Elsewhere(redirect) => {
+            CallError::Failed(error) if self.is_usable_after(error) => Ok(()),
+            CallError::Failed(error) => Err(error.clone()),
+            CallError::Redirected(redirect) => {
                 let in_cluster = matches!(self.redis.servers, Servers::Cluster(_));
-                if *redirect == Redirect::Nobody || !in_cluster {
+                if *redirect == Redirect::ClusterDown || !in_cluster {
                     self.redis.metrics.record_store_error("refused");
                 }
                 Ok(())
@@ -160,75 +166,77 @@ impl Driver {
     }
 
     /// Counts a failed call, and says whether the connection can be used again.
-    fn fate(&self, error: &Error) -> Result<(), Error> {
+    fn is_usable_after(&self, error: &Error) -> bool {
         self.redis.metrics.record_store_error(error.kind());
-        let is_usable = match error {
-            Error::Timeout => self.unanswered < self.redis.deadline.mul_f64(UNANSWERED),
+        match error {
+            Error::Timeout => {
+                self.unanswered_for < self.redis.deadline.mul_f64(MAX_UNANSWERED_DEADLINES)
+            }
             Error::Unreachable(_) | Error::Refused(_) | Error::BadReply(_) => false,
             Error::Script(why) => {
                 tracing::error!(why, "the script failed");
                 true
             }
             Error::Overloaded | Error::BadRow(_) | Error::Disk(_) => true,
-        };
-        if is_usable { Ok(()) } else { Err(error.clone()) }
+        }
     }
 
-    fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+    fn is_breaker_open(&self) -> bool {
+        self.breaker_open.load(Ordering::Relaxed)
     }
 
-    fn set_lost(&self, lost: bool) {
-        if self.lost.swap(lost, Ordering::Relaxed) == lost {
+    fn set_breaker_open(&self, breaker_open: bool) {
+        if self.breaker_open.swap(breaker_open, Ordering::Relaxed) == breaker_open {
             return;
         }
-        if lost {
+        if breaker_open {
             self.redis.metrics.breaker_open.inc();
-            self.redis.lost.fetch_add(1, Ordering::Relaxed);
+            self.redis.open_breakers.fetch_add(1, Ordering::Relaxed);
         } else {
             self.redis.metrics.breaker_open.dec();
-            self.redis.lost.fetch_sub(1, Ordering::Relaxed);
+            self.redis.open_breakers.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    fn give_up(&mut self, error: &Error) {
+    fn open_breaker(&mut self, error: &Error) {
         let (kind, server) = (error.kind(), &*self.server.address);
         tracing::warn!(%error, kind, server, "Redis is given up for now; plans decide by on_store_failure");
         self.redis.metrics.breaker_opened.inc();
-        self.set_lost(true);
-        self.server.trouble.send_replace(());
-        self.doubt();
+        self.set_breaker_open(true);
+        self.server.probe_signal.send_replace(());
+        self.request_refresh();
     }
 
     /// In a Cluster somebody else may have its slots by now.
-    fn doubt(&self) {
+    fn request_refresh(&self) {
         if let Servers::Cluster(topology) = &self.redis.servers {
-            topology.doubt();
+            topology.request_refresh();
         }
     }
 
-    /// One attempt, as the lane is made.
+    /// One attempt, as the client is made.
     pub(super) async fn connect_once(&mut self) {
         // Some checks' time. The error is of no interest where another attempt follows.
-        let patience = PATIENCE.min(self.redis.deadline.max(Duration::from_millis(50)) * 4);
-        let _tried_again = self.connect(patience).await;
+        let connect_timeout =
+            CONNECT_TIMEOUT.min(self.redis.deadline.max(Duration::from_millis(50)) * 4);
+        let _tried_again = self.connect(connect_timeout).await;
     }
 
     /// One attempt.
-    async fn connect(&mut self, patience: Duration) -> Result<(), Error> {
+    async fn connect(&mut self, connect_timeout: Duration) -> Result<(), Error> {
         // Trouble so far is no news for a new connection; what comes from now on is.
-        self.trouble.mark_unchanged();
-        match self.redis.establish(&self.server, patience).await {
-            Ok(established) => {
-                self.established = Some(established);
-                self.unanswered = Duration::ZERO;
-                self.set_lost(false);
+        self.probe_signal.mark_unchanged();
+        match self.redis.connect(&self.server, connect_timeout).await {
+            Ok(live) => {
+                self.live = Some(live);
+                self.unanswered_for = Duration::ZERO;
+                self.set_breaker_open(false);
                 Ok(())
             }
             Err(error) => {
                 tracing::debug!(%error, server = &*self.server.address, "no connection yet");
-                self.set_lost(true);
-                self.doubt();
+                self.set_breaker_open(true);
+                self.request_refresh();
                 Err(error)
             }
         }
@@ -236,22 +244,22 @@ impl Driver {
 
     /// Attempts until there is a connection; false where nobody needs one any more.
     async fn reconnect(&mut self) -> bool {
-        let mut wait = BACKOFF.0;
+        let mut wait = RECONNECT_BACKOFF.0;
         loop {
             // Those who asked before the connection was given up are not made to wait for it.
-            while let Ok(job) = self.queue.try_recv() {
+            while let Ok(job) = self.jobs.try_recv() {
                 job.fail(&Error::Unreachable("the connection is given up".into()));
             }
-            if self.queue.is_closed() {
+            if self.jobs.is_closed() {
                 return false;
             }
             self.connect_once().await;
-            if self.established.is_some() {
+            if self.live.is_some() {
                 tracing::info!(server = &*self.server.address, "Redis is back");
                 return true;
             }
             tokio::time::sleep(jittered(wait)).await;
-            wait = (wait * 2).min(BACKOFF.1);
+            wait = (wait * 2).min(RECONNECT_BACKOFF.1);
         }
     }
 }

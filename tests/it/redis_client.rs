@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tollgate::limit::{
     Calendar, Charge, Charges, Limit, Period, Quota, Rule, Subject, Throttle, Unit,
 };
-use tollgate::store::{Error, Lane, Redis, RedisOptions};
+use tollgate::store::{Error, Redis, RedisClient, RedisOptions};
 use tollgate::telemetry::Metrics;
 
 use crate::support::redis::RedisServer;
@@ -30,34 +30,34 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
-/// Runs a test with a lane to a server of its own.
-fn with_lane<F: Future<Output = ()>>(test: impl FnOnce(Arc<RedisServer>, Lane) -> F) {
-    with_lane_within(options("redis://localhost").deadline, test);
+/// Runs a test with a client to a server of its own.
+fn with_client<F: Future<Output = ()>>(test: impl FnOnce(Arc<RedisServer>, RedisClient) -> F) {
+    with_client_and_deadline(options("redis://localhost").deadline, test);
 }
 
 /// The same of a store with this deadline.
-fn with_lane_within<F: Future<Output = ()>>(
+fn with_client_and_deadline<F: Future<Output = ()>>(
     deadline: Duration,
-    test: impl FnOnce(Arc<RedisServer>, Lane) -> F,
+    test: impl FnOnce(Arc<RedisServer>, RedisClient) -> F,
 ) {
     let server = Arc::new(RedisServer::start());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let options = RedisOptions { deadline, ..options(&server.url()) };
         let redis = Redis::new(&options, Arc::new(Metrics::new())).unwrap();
-        let lane = redis.lane().await;
-        test(Arc::clone(&server), lane).await;
+        let client = redis.open_client().await;
+        test(Arc::clone(&server), client).await;
     });
 }
 
 #[test]
 fn a_subject_that_appears_often_in_a_call_sees_its_own_writes() {
-    with_lane(|server, lane| async move {
+    with_client(|server, client| async move {
         let once = limit("once", "1/h", 1);
         let before = server.script_calls();
         let checks: Vec<Charges> =
             (0..100).map(|number| one(["a", "b"][number % 2], &once, 1)).collect();
-        let answers = lane.judge_all(&checks, soon()).await;
+        let answers = client.judge_all(&checks, soon()).await;
         let admitted =
             answers.iter().filter(|answer| answer.as_ref().unwrap().verdict.allowed).count();
         assert_eq!(admitted, 2);
@@ -67,7 +67,7 @@ fn a_subject_that_appears_often_in_a_call_sees_its_own_writes() {
 
 #[test]
 fn one_bad_row_fails_only_its_own_check() {
-    with_lane(|server, lane| async move {
+    with_client(|server, client| async move {
         let limit = limit("l", "1/h", 5);
         let future_format = [9_u8; 40];
         let key = Subject::policy("p", "bad").redis_key();
@@ -79,7 +79,7 @@ fn one_bad_row_fails_only_its_own_check() {
         let mut mixed = one("good", &limit, 1);
         mixed.extend(one("bad", &limit, 1));
         let checks = [one("good", &limit, 1), one("bad", &limit, 1), mixed, one("good", &limit, 1)];
-        let answers = lane.judge_all(&checks, soon()).await;
+        let answers = client.judge_all(&checks, soon()).await;
         assert!(answers[0].as_ref().unwrap().verdict.allowed);
         assert!(
             matches!(answers[1], Err(Error::BadRow(_)))
@@ -91,7 +91,7 @@ fn one_bad_row_fails_only_its_own_check() {
             last.verdict.readings[0].held, 3_600_000_000,
             "one unit: the mixed check charged nothing"
         );
-        assert!(!lane.is_degraded(), "a bad row is no reason to leave Redis");
+        assert!(!client.is_degraded(), "a bad row is no reason to leave Redis");
         let kept: Vec<u8> = redis::cmd("GET").arg(&key).query(&mut server.connection()).unwrap();
         assert_eq!(kept, future_format, "what a newer version wrote is left alone");
     });
@@ -99,30 +99,30 @@ fn one_bad_row_fails_only_its_own_check() {
 
 #[test]
 fn garbage_behind_a_row_fails_no_check_that_does_not_meet_it() {
-    with_lane(|server, lane| async move {
+    with_client(|server, client| async move {
         let (unknown, limit) = (limit("unknown", "1/h", 5), limit("l", "1/h", 5));
-        assert!(lane.judge(&one("torn", &limit, 1), soon()).await.is_ok());
+        assert!(client.judge(&one("torn", &limit, 1), soon()).await.is_ok());
         let key = Subject::policy("p", "torn").redis_key();
         let append = redis::cmd("APPEND").arg(&key).arg(&b"abc"[..]).to_owned();
         let _: () = append.query(&mut server.connection()).unwrap();
         let checks = ["a", "torn", "b"].map(|key| one(key, &limit, 1));
-        for answer in lane.judge_all(&checks, soon()).await {
+        for answer in client.judge_all(&checks, soon()).await {
             assert!(answer.unwrap().verdict.allowed);
         }
         // What lies behind the garbage cannot be found; that is this check's alone, too.
         let checks = [one("a", &limit, 1), one("torn", &unknown, 1)];
-        let [whole, torn] = &lane.judge_all(&checks, soon()).await[..] else { unreachable!() };
+        let [whole, torn] = &client.judge_all(&checks, soon()).await[..] else { unreachable!() };
         assert!(whole.is_ok() && matches!(torn, Err(Error::BadRow(_))), "{torn:?}");
     });
 }
 
 #[test]
 fn a_check_whose_time_is_up_is_withdrawn_and_not_charged() {
-    with_lane(|server, lane| async move {
+    with_client(|server, client| async move {
         let limit = limit("l", "1/h", 5);
-        let late = lane.judge(&one("a", &limit, 3), Instant::now()).await;
+        let late = client.judge(&one("a", &limit, 3), Instant::now()).await;
         assert!(matches!(late, Err(Error::Timeout)), "{late:?}");
-        let peek = lane.judge(&one("a", &limit, 0), soon()).await.unwrap();
+        let peek = client.judge(&one("a", &limit, 0), soon()).await.unwrap();
         assert_eq!(peek.verdict.readings[0].held, 0);
         assert!(server.script_calls() > 0);
     });
@@ -131,11 +131,11 @@ fn a_check_whose_time_is_up_is_withdrawn_and_not_charged() {
 #[test]
 fn a_redis_that_hangs_is_given_up_however_little_time_each_call_has() {
     const DEADLINE: Duration = Duration::from_millis(100);
-    with_lane_within(DEADLINE, |server, lane| async move {
+    with_client_and_deadline(DEADLINE, |server, client| async move {
         let limit = limit("l", "1/h", 5);
         let full: Vec<Charges> =
             (0..128).map(|number| one(&format!("k{number}"), &limit, 1)).collect();
-        assert!(lane.judge(&full[0], soon()).await.is_ok());
+        assert!(client.judge(&full[0], soon()).await.is_ok());
         server.signal(Signal::STOP);
         // A call's worth every tenth of a deadline: each call but the first has a tenth left.
         let mut every = tokio::time::interval(DEADLINE / 10);
@@ -143,8 +143,8 @@ fn a_redis_that_hangs_is_given_up_however_little_time_each_call_has() {
         let given_up = loop {
             tokio::select! {
                 _ = every.tick() => {
-                    let (lane, full) = (lane.clone(), full.clone());
-                    asked.spawn(async move { lane.judge_all(&full, Instant::now() + DEADLINE).await });
+                    let (client, full) = (client.clone(), full.clone());
+                    asked.spawn(async move { client.judge_all(&full, Instant::now() + DEADLINE).await });
                 }
                 Some(answers) = asked.join_next() => match answers.unwrap().remove(0) {
                     Err(Error::Timeout) if unanswered < 100 => unanswered += 1,
@@ -159,7 +159,7 @@ fn a_redis_that_hangs_is_given_up_however_little_time_each_call_has() {
 
 #[test]
 fn a_subject_takes_little_memory() {
-    with_lane(|server, lane| async move {
+    with_client(|server, client| async move {
         let quota =
             Quota { limit: 1000, calendar: Arc::new(Calendar::new(Period::Day, "UTC").unwrap()) };
         let quota = Arc::new(Limit::new("q", Unit::requests(), Rule::Quota(quota), false));
@@ -169,7 +169,7 @@ fn a_subject_takes_little_memory() {
         };
         for (limits, most) in [(vec![&a], 168_u64), (vec![&a, &quota, &b], 200)] {
             let key = format!("memory{}", limits.len());
-            assert!(lane.judge(&subject(&limits, &key), soon()).await.unwrap().verdict.allowed);
+            assert!(client.judge(&subject(&limits, &key), soon()).await.unwrap().verdict.allowed);
             let name = Subject::policy("p", &key).redis_key();
             let bytes: u64 = redis::cmd("MEMORY")
                 .arg("USAGE")
@@ -183,9 +183,9 @@ fn a_subject_takes_little_memory() {
 
 #[test]
 fn every_key_expires_once_it_has_drained() {
-    with_lane(|server, lane| async move {
+    with_client(|server, client| async move {
         let quick = limit("quick", "10/s", 100);
-        let _ = lane.judge(&one("a", &quick, 100), soon()).await.unwrap();
+        let _ = client.judge(&one("a", &quick, 100), soon()).await.unwrap();
         let key = Subject::policy("p", "a").redis_key();
         let left: i64 = redis::cmd("PTTL").arg(key).query(&mut server.connection()).unwrap();
         assert!((10_000..=10_000 + 128_000).contains(&left), "{left} ms");
@@ -194,7 +194,7 @@ fn every_key_expires_once_it_has_drained() {
 
 #[test]
 fn as_many_subjects_as_a_call_can_have_are_judged_and_see_their_own_writes() {
-    with_lane(|_server, lane| async move {
+    with_client(|_server, client| async move {
         let limit = limit("wide", "1/h", 2);
         let wide = |check: usize| -> Charges {
             (0..255)
@@ -203,7 +203,7 @@ fn as_many_subjects_as_a_call_can_have_are_judged_and_see_their_own_writes() {
         };
         // 64 checks of 255 subjects, each twice in the same call.
         let checks: Vec<Charges> = (0..128).map(|check| wide(check / 2)).collect();
-        let answers = lane.judge_all(&checks, soon()).await;
+        let answers = client.judge_all(&checks, soon()).await;
         for (check, answer) in answers.into_iter().enumerate() {
             let verdict = answer.unwrap().verdict;
             assert!(verdict.allowed, "{check}");
@@ -222,7 +222,7 @@ fn as_many_subjects_as_a_call_can_have_are_judged_and_see_their_own_writes() {
 
 #[test]
 fn what_a_lease_gave_for_a_check_that_nobody_waits_for_any_more_goes_back() {
-    with_lane(|server, lane| async move {
+    with_client(|server, client| async move {
         // Full again in a moment, and never as much as a thousand checks would take.
         let throttle = Throttle::new("100000/s".parse().unwrap(), 2_000).unwrap();
         let leased = Limit::new("leased", Unit::requests(), Rule::Throttle(throttle), false);
@@ -233,15 +233,15 @@ fn what_a_lease_gave_for_a_check_that_nobody_waits_for_any_more_goes_back() {
         for attempt in 0.. {
             let mut in_a_row = 0;
             while in_a_row < 300 {
-                let answer = lane.judge(&one_unit, soon()).await.unwrap();
+                let answer = client.judge(&one_unit, soon()).await.unwrap();
                 in_a_row = if answer.leased { in_a_row + 1 } else { 0 };
                 tokio::task::yield_now().await;
             }
             server.signal(Signal::STOP);
             for _ in 0..1_000 {
-                let _left = lane.judge(&both, soon()).now_or_never();
+                let _left = client.judge(&both, soon()).now_or_never();
             }
-            let spent = lane.judge(&twenty, soon()).now_or_never();
+            let spent = client.judge(&twenty, soon()).now_or_never();
             server.signal(Signal::CONT);
             // Where this machine stood still for a lease's life, there is none left.
             if spent.is_some_and(|answer| answer.is_ok_and(|answer| answer.leased)) {

@@ -5,35 +5,35 @@ use tokio::sync::OnceCell;
 
 use crate::limit::Charges;
 use crate::store::Answer;
-use crate::store::redis::call::Call;
-use crate::store::redis::connection::Established;
-use crate::store::redis::reply::{Judged, Reply};
+use crate::store::redis::call::CheckCall;
+use crate::store::redis::connection::LiveConnection;
+use crate::store::redis::reply::{CheckReply, ReplyDecoder};
 use crate::store::redis::{Error, Redis, Servers, errors, script};
 
-/// A lane's connection, where `BENCH_SINGLE` asks for it.
-pub(super) struct Single(OnceCell<Established>);
+/// A client's connection, where `BENCH_SINGLE` asks for it.
+pub(super) struct Unbatched(OnceCell<LiveConnection>);
 
-impl Single {
+impl Unbatched {
     pub(super) fn from_environment() -> Option<Self> {
         std::env::var_os("BENCH_SINGLE").map(|_| Self(OnceCell::new()))
     }
 
     pub(super) async fn judge(&self, redis: &Redis, charges: &Charges) -> Result<Answer, Error> {
-        let Servers::One(server) = &redis.servers else {
+        let Servers::Single(server) = &redis.servers else {
             return Err(Error::Unreachable("this is for one primary only".into()));
         };
-        let connect = async || redis.establish(server, redis.deadline).await;
+        let connect = async || redis.connect(server, redis.deadline).await;
         let shared = self.0.get_or_try_init(connect).await?;
-        let mut call = Call::default();
-        call.add(charges, redis.clock.now());
-        let value = script::CHECK
+        let mut call = CheckCall::default();
+        call.add_check(charges, redis.clock.now());
+        let value = script::CHECK_SCRIPT
             .run(&call, &mut shared.connection.clone())
             .await
             .and_then(|said| said)
-            .map_err(|error| errors::meaning(&error))?;
-        match Reply::new(value)?.next(charges)? {
-            Judged::Verdict(verdict) => Ok(Answer { verdict, index: 0, leased: false }),
-            Judged::Elsewhere | Judged::Over | Judged::BadRow(_) => {
+            .map_err(|error| errors::classify(&error))?;
+        match ReplyDecoder::new(value)?.next_check(charges)? {
+            CheckReply::Verdict(verdict) => Ok(Answer { verdict, index: 0, leased: false }),
+            CheckReply::WindowMiss | CheckReply::DayRollover | CheckReply::BadRow(_) => {
                 Err(Error::BadReply("no verdict".into()))
             }
         }

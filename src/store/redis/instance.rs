@@ -1,6 +1,6 @@
 //! One Redis server: where it is, and who is to be told that it is in trouble.
 //!
-//! Which slots it has is for the topology to know, whether it is lost for each lane's driver.
+//! Which slots it has is for the topology to know, whether it is lost for each client's driver.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,21 +12,23 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::cluster::Redirect;
-use super::errors::meaning;
+use super::errors::classify;
 use super::url::{Connector, InvalidUrl};
 
 /// The longest that anything apart from the hot path waits for.
-const PATIENCE: Duration = Duration::from_millis(500);
+const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
 /// The most connections of its pool.
-pub(super) const POOLED: usize = 8;
+pub(super) const POOL_SIZE: usize = 8;
 
 /// Settings of every connection. Answers are waited for by deadline, so they have no timeout here.
-pub(super) fn config(connecting: Duration) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(Some(connecting)).set_response_timeout(None)
+pub(super) fn connection_config(connect_timeout: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(connect_timeout))
+        .set_response_timeout(None)
 }
 
 /// A server, of which nothing but its address is known.
-pub(super) struct Server {
+pub(super) struct RedisInstance {
     /// `HOST:PORT`.
     pub(super) address: Arc<str>,
     /// Makes the hot path's connections.
@@ -34,10 +36,10 @@ pub(super) struct Server {
     /// Serves the rest.
     pub(super) pool: Pool,
     /// Changes whenever somebody gives a connection up: the others then try theirs.
-    pub(super) trouble: watch::Sender<()>,
+    pub(super) probe_signal: watch::Sender<()>,
 }
 
-impl Server {
+impl RedisInstance {
     /// Connects to nothing yet.
     pub(super) fn new(
         connector: &Connector,
@@ -47,14 +49,16 @@ impl Server {
         let client = connector.client(host, port)?;
         let manager = Manager::new_with_config(
             client.get_connection_info().clone(),
-            config(PATIENCE).set_response_timeout(Some(PATIENCE)),
+            connection_config(COMMAND_TIMEOUT).set_response_timeout(Some(COMMAND_TIMEOUT)),
         );
         let pool = manager.map_err(|error| InvalidUrl::new(&error)).and_then(|manager| {
-            let pool = Pool::builder(manager).max_size(POOLED).runtime(Runtime::Tokio1);
-            pool.wait_timeout(Some(PATIENCE)).build().map_err(|error| InvalidUrl::new(&error))
+            let pool = Pool::builder(manager).max_size(POOL_SIZE).runtime(Runtime::Tokio1);
+            pool.wait_timeout(Some(COMMAND_TIMEOUT))
+                .build()
+                .map_err(|error| InvalidUrl::new(&error))
         })?;
         let address = format!("{host}:{port}").into();
-        Ok(Arc::new(Self { address, client, pool, trouble: watch::Sender::new(()) }))
+        Ok(Arc::new(Self { address, client, pool, probe_signal: watch::Sender::new(()) }))
     }
 
     /// The host in its address.
@@ -63,7 +67,7 @@ impl Server {
     }
 
     /// One command on a connection of the pool; one that failed does not go back.
-    pub(super) async fn ask<T: FromRedisValue>(
+    pub(super) async fn run_command<T: FromRedisValue>(
         &self,
         command: &Cmd,
         is_asking: bool,
@@ -81,15 +85,15 @@ impl Server {
             Ok(answer) => return Ok(Ok(answer)),
             Err(error) => error,
         };
-        if let Some(redirect) = Redirect::of(&error, self.host()) {
+        if let Some(redirect) = Redirect::from_error(&error, self.host()) {
             return Ok(Err(redirect));
         }
         drop(deadpool_redis::Connection::take(connection));
-        Err(meaning(&error))
+        Err(classify(&error))
     }
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for RedisInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.address)
     }

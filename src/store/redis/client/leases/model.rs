@@ -20,48 +20,48 @@ fn limit() -> Arc<Limit> {
 }
 
 #[derive(Default)]
-struct Counts {
+struct UnitTotals {
     granted: AtomicU64,
     spent: AtomicU64,
-    given_back: AtomicU64,
+    refunded: AtomicU64,
 }
 
-struct Model {
+struct LeaseModel {
     leases: Leases,
     charge: Charge,
-    counts: Counts,
+    totals: UnitTotals,
 }
 
 const CLOCK: Duration = Duration::from_secs(5);
 const NOW: Micros = Micros::new(9_000_000);
 
-impl Model {
+impl LeaseModel {
     /// Some checks, each of which another limit may still refuse.
     fn check(&self, refused: bool) {
         for _ in 0..3 {
             let (cover, renewal) = self.leases.take(&self.charge, NOW, CLOCK, 1);
             if let Some(renewal) = renewal {
-                self.leases.settle(&renewal, None);
+                self.leases.complete_renewal(&renewal, None);
             }
-            let Cover::Taken(_, origin) = cover else { continue };
+            let Coverage::Leased(_, origin) = cover else { continue };
             if refused {
                 self.leases.put_back(&self.charge, origin);
             } else {
-                self.counts.spent.fetch_add(self.charge.cost, Ordering::SeqCst);
+                self.totals.spent.fetch_add(self.charge.cost, Ordering::SeqCst);
             }
         }
     }
 
     fn grant(&self) {
         let charge = Charge { cost: GRANT, ..self.charge.clone() };
-        self.counts.granted.fetch_add(GRANT, Ordering::SeqCst);
-        self.leases.settle(&Renewal { charge, asked_at: CLOCK }, Some(NOW));
+        self.totals.granted.fetch_add(GRANT, Ordering::SeqCst);
+        self.leases.complete_renewal(&Renewal { charge, requested_at: CLOCK }, Some(NOW));
     }
 
-    fn give_back(&self, clock: Duration, all: bool) {
-        let given: u64 =
-            self.leases.unspent(clock, all).iter().map(|refund| refund.charge.cost).sum();
-        self.counts.given_back.fetch_add(given, Ordering::SeqCst);
+    fn refund_unspent(&self, clock: Duration, all: bool) {
+        let refunded: u64 =
+            self.leases.take_unspent(clock, all).iter().map(|refund| refund.charge.cost).sum();
+        self.totals.refunded.fetch_add(refunded, Ordering::SeqCst);
     }
 }
 
@@ -69,17 +69,20 @@ impl Model {
 fn every_unit_is_spent_once_or_given_back_once() {
     let run = || {
         let charge = Charge { subject: Subject::api_key("a"), limit: limit(), cost: 7 };
-        let model =
-            Arc::new(Model { leases: Leases::default(), charge, counts: Counts::default() });
+        let model = Arc::new(LeaseModel {
+            leases: Leases::default(),
+            charge,
+            totals: UnitTotals::default(),
+        });
         // The counter is known from here on.
         let _ = model.leases.take(&model.charge, NOW, CLOCK, 1);
-        let jobs: [fn(&Model); 6] = [
+        let jobs: [fn(&LeaseModel); 6] = [
             |model| model.check(false),
             |model| model.check(false),
             |model| model.check(true),
             |model| model.grant(),
             |model| model.grant(),
-            |model| model.give_back(CLOCK + LIFE, false),
+            |model| model.refund_unspent(CLOCK + LEASE_LIFETIME, false),
         ];
         let threads = jobs.map(|job| {
             let model = Arc::clone(&model);
@@ -88,11 +91,11 @@ fn every_unit_is_spent_once_or_given_back_once() {
         for thread in threads {
             thread.join().unwrap();
         }
-        model.give_back(CLOCK, true);
-        let Counts { granted, spent, given_back } = &model.counts;
-        let [granted, spent, given_back] =
-            [granted, spent, given_back].map(|count| count.load(Ordering::SeqCst));
-        assert_eq!(granted, spent + given_back);
+        model.refund_unspent(CLOCK, true);
+        let UnitTotals { granted, spent, refunded } = &model.totals;
+        let [granted, spent, refunded] =
+            [granted, spent, refunded].map(|count| count.load(Ordering::SeqCst));
+        assert_eq!(granted, spent + refunded);
     };
     shuttle::check_pct(run, SCHEDULES, 3);
     shuttle::check_random(run, SCHEDULES);

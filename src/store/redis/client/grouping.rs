@@ -7,56 +7,56 @@
 
 use std::collections::HashMap;
 
-use super::wire::Job;
+use super::queue::Job;
 use crate::limit::{Charges, Refund, Subject};
 
 /// What one script call carries.
 #[derive(Default)]
-pub(super) struct Part<'j> {
+pub(super) struct CallGroup<'j> {
     pub(super) checks: Vec<&'j Charges>,
     pub(super) refunds: Vec<&'j Refund>,
     pub(super) is_asking: bool,
 }
 
-/// The parts of all jobs, and for each check and each job's refunds, in order, which part has them;
+/// The groups of all jobs, and for each check and each job's refunds, in order, which group has them;
 /// on one primary that is always the first.
-pub(super) fn split(jobs: &[Job], apart: bool) -> (Vec<Part<'_>>, Vec<usize>) {
-    if !apart {
+pub(super) fn group_calls(jobs: &[Job], by_hash_tag: bool) -> (Vec<CallGroup<'_>>, Vec<usize>) {
+    if !by_hash_tag {
         let checks = jobs.iter().flat_map(|job| &job.work.checks).collect();
         let refunds = jobs.iter().flat_map(|job| &job.work.refunds).collect();
-        return (vec![Part { checks, refunds, is_asking: false }], Vec::new());
+        return (vec![CallGroup { checks, refunds, is_asking: false }], Vec::new());
     }
-    let mut split = Split::default();
+    let mut grouping = Grouping::default();
     for Job { work, .. } in jobs {
         for check in &work.checks {
             let subject = check.first().map(|charge| charge.subject);
-            split.part(subject, work.is_asking).checks.push(check);
+            grouping.group_for(subject, work.is_asking).checks.push(check);
         }
         if let Some(first) = work.refunds.first() {
-            let part = split.part(Some(first.charge.subject), work.is_asking);
-            part.refunds.extend(&work.refunds);
+            let group = grouping.group_for(Some(first.charge.subject), work.is_asking);
+            group.refunds.extend(&work.refunds);
         }
     }
-    (split.parts, split.places)
+    (grouping.groups, grouping.positions)
 }
 
-/// See [`split`].
+/// See [`group_calls`].
 #[derive(Default)]
-struct Split<'j> {
-    parts: Vec<Part<'j>>,
-    places: Vec<usize>,
+struct Grouping<'j> {
+    groups: Vec<CallGroup<'j>>,
+    positions: Vec<usize>,
     by_tag: HashMap<(Option<[u8; 22]>, bool), usize>,
 }
 
-impl<'j> Split<'j> {
-    /// The part that the next check or refund belongs to.
-    fn part(&mut self, subject: Option<Subject>, is_asking: bool) -> &mut Part<'j> {
+impl<'j> Grouping<'j> {
+    /// The group that the next check or refund belongs to.
+    fn group_for(&mut self, subject: Option<Subject>, is_asking: bool) -> &mut CallGroup<'j> {
         let tag = subject.map(|subject| subject.hash_tag());
-        let place = *self.by_tag.entry((tag, is_asking)).or_insert_with(|| {
-            self.parts.push(Part { is_asking, ..Part::default() });
-            self.parts.len() - 1
+        let position = *self.by_tag.entry((tag, is_asking)).or_insert_with(|| {
+            self.groups.push(CallGroup { is_asking, ..CallGroup::default() });
+            self.groups.len() - 1
         });
-        self.places.push(place);
-        &mut self.parts[place]
+        self.positions.push(position);
+        &mut self.groups[position]
     }
 }

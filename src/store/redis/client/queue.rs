@@ -1,4 +1,4 @@
-//! A lane's way to one server: the queue in front of its driver.
+//! A client's way to one server: the queue in front of its task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +13,14 @@ use crate::store::redis::cluster::Redirect;
 use crate::store::redis::{Error, Redis};
 
 /// Jobs that may wait.
-const QUEUE: usize = 4096;
+const QUEUE_CAPACITY: usize = 4096;
 
-/// Checks that were asked together, or refunds, and where the answers go. The refunds of one job
+/// Checks that were asked together, or refunds, and where the results go. The refunds of one job
 /// are of subjects that lie together.
 pub(super) struct Job {
     pub(super) work: Work,
     pub(super) deadline: Instant,
-    pub(super) answers: oneshot::Sender<Answers>,
+    pub(super) results: oneshot::Sender<JobResults>,
 }
 
 /// What is to be done.
@@ -34,42 +34,45 @@ pub(super) struct Work {
 
 /// Why a check has no verdict.
 #[derive(Clone, Debug)]
-pub(super) enum Unjudged {
+pub(super) enum CallError {
     /// It failed.
     Failed(Error),
     /// It has not run: a Cluster has its keys elsewhere.
-    Elsewhere(Redirect),
+    Redirected(Redirect),
 }
 
 impl Job {
     /// Answers all checks with the same error.
     pub(super) fn fail(self, error: &Error) {
-        let failed = Err(Unjudged::Failed(error.clone()));
-        let _nobody_waits = self.answers.send(smallvec![failed; self.work.checks.len().max(1)]);
+        let failed = Err(CallError::Failed(error.clone()));
+        let _nobody_waits = self.results.send(smallvec![failed; self.work.checks.len().max(1)]);
     }
 }
 
 /// For each check of a job; for refunds something only where they failed.
-pub(super) type Answers = SmallVec<[Result<Answer, Unjudged>; 1]>;
+pub(super) type JobResults = SmallVec<[Result<Answer, CallError>; 1]>;
 
-/// A lane's way to one server; cheap to clone, and all clones are one.
+/// A client's way to one server; cheap to clone, and all clones are one.
 #[derive(Clone)]
-pub(super) struct Wire {
+pub(super) struct Queue {
     jobs: mpsc::Sender<Job>,
     redis: Arc<Redis>,
-    lost: Arc<AtomicBool>,
+    breaker_open: Arc<AtomicBool>,
 }
 
-impl Wire {
-    /// A wire, and where its jobs arrive; whoever takes them says in `lost` whether it can.
-    pub(super) fn new(redis: Arc<Redis>, lost: Arc<AtomicBool>) -> (Self, mpsc::Receiver<Job>) {
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        (Self { jobs, redis, lost }, queue)
+impl Queue {
+    /// A queue, and where its jobs arrive; whoever takes them says in `breaker_open` whether it can.
+    pub(super) fn new(
+        redis: Arc<Redis>,
+        breaker_open: Arc<AtomicBool>,
+    ) -> (Self, mpsc::Receiver<Job>) {
+        let (jobs, receiver) = mpsc::channel(QUEUE_CAPACITY);
+        (Self { jobs, redis, breaker_open }, receiver)
     }
 
     /// Whether the connection is given up for now.
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+    pub(super) fn is_breaker_open(&self) -> bool {
+        self.breaker_open.load(Ordering::Relaxed)
     }
 
     /// Has work done by `deadline`.
@@ -77,12 +80,12 @@ impl Wire {
         &self,
         work: Work,
         deadline: Instant,
-    ) -> Result<oneshot::Receiver<Answers>, Error> {
-        if self.is_lost() {
+    ) -> Result<oneshot::Receiver<JobResults>, Error> {
+        if self.is_breaker_open() {
             return Err(Error::Unreachable("the connection is given up for now".into()));
         }
-        let (answers, receiver) = oneshot::channel();
-        self.jobs.try_send(Job { work, deadline, answers }).map_err(|_| {
+        let (results, receiver) = oneshot::channel();
+        self.jobs.try_send(Job { work, deadline, results }).map_err(|_| {
             self.redis.metrics.record_store_error(Error::Overloaded.kind());
             Error::Overloaded
         })?;
@@ -90,11 +93,14 @@ impl Wire {
     }
 }
 
-/// The driver answers every job by its deadline; no timer is needed here.
-pub(super) async fn receive(answers: oneshot::Receiver<Answers>, count: usize) -> Answers {
+/// The task answers every job by its deadline; no timer is needed here.
+pub(super) async fn receive_results(
+    results: oneshot::Receiver<JobResults>,
+    count: usize,
+) -> JobResults {
     let ended = || {
         let ended = Error::Unreachable("the lane has ended".into());
-        smallvec![Err(Unjudged::Failed(ended)); count.max(1)]
+        smallvec![Err(CallError::Failed(ended)); count.max(1)]
     };
-    answers.await.unwrap_or_else(|_| ended())
+    results.await.unwrap_or_else(|_| ended())
 }

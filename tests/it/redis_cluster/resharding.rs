@@ -25,7 +25,7 @@ fn slots_that_move_under_load_lose_nothing_and_double_nothing() {
         });
         let mut passed = HashMap::<usize, usize>::new();
         while !moves.is_finished() {
-            for (key, times) in ask_for_all(&nodes.each_ref(), MOVED, 20) {
+            for (key, times) in check_all_keys(&nodes.each_ref(), MOVED, 20) {
                 *passed.entry(key).or_default() += times;
             }
         }

@@ -31,14 +31,14 @@ policies:
   - { name: lent, throttle: { rate: 1/h, burst: 5 }, consistency: leased }
 "#;
 
-fn ask(node: &Node, key: &str, stage: &str) -> (u16, Value) {
+fn check_with_key(node: &Node, key: &str, stage: &str) -> (u16, Value) {
     let answer = node
         .check(json!({"api_key": key, "api": "a", "stage": stage, "method": "GET", "path": "/x"}));
     (answer.status, answer.json())
 }
 
 /// What is left of a limit, by name.
-fn left(answer: &Value, limit: &str) -> u64 {
+fn remaining(answer: &Value, limit: &str) -> u64 {
     let limits = answer["limits"].as_array().unwrap();
     let limit = limits.iter().find(|judged| judged["name"] == limit);
     limit.unwrap_or_else(|| panic!("{answer}"))["remaining"].as_u64().unwrap()
@@ -50,21 +50,25 @@ fn a_refused_check_consumes_nothing_of_either_subject() {
     let nodes = [0, 1].map(|_| node_with(SHARED, &cluster, &["--denial-memo", "false"]));
     let stage = "stage:a/small/throttle";
     for (turn, left_of_stage) in [5, 4, 4, 4, 4].into_iter().enumerate() {
-        let (status, answer) = ask(&nodes[turn % 2], "key-a", "small");
+        let (status, answer) = check_with_key(&nodes[turn % 2], "key-a", "small");
         assert_eq!(status, if turn < 2 { 200 } else { 429 }, "{answer}");
         assert_eq!(
-            left(&answer, stage),
+            remaining(&answer, stage),
             left_of_stage,
             "the key refuses, the stage keeps: {answer}"
         );
     }
     for key in ["key-b", "key-b", "key-c", "key-c"] {
-        assert_eq!(ask(&nodes[0], key, "small").0, 200);
+        assert_eq!(check_with_key(&nodes[0], key, "small").0, 200);
     }
     for node in &nodes {
-        let (status, answer) = ask(node, "key-d", "small");
+        let (status, answer) = check_with_key(node, "key-d", "small");
         assert_eq!((status, &answer["violated"]), (429, &json!(stage)), "{answer}");
-        assert_eq!(left(&answer, "two/throttle"), 2, "the stage refuses, the key keeps: {answer}");
+        assert_eq!(
+            remaining(&answer, "two/throttle"),
+            2,
+            "the stage refuses, the key keeps: {answer}"
+        );
     }
     let alone = |_| nodes[0].check(json!({"api_key": "key-d"})).status;
     assert_eq!([0, 1, 2].map(alone), [200, 200, 429]);
@@ -78,7 +82,7 @@ fn a_refused_check_consumes_nothing_of_either_subject() {
 fn methods_that_no_catalog_lists_are_shared_as_well() {
     let cluster = RedisCluster::start(0, 0);
     let nodes = [0, 1].map(|_| node_with(SHARED, &cluster, &["--denial-memo", "false"]));
-    let statuses = [0, 1, 0, 1, 0, 1].map(|turn| ask(&nodes[turn], "key-v", "each").0);
+    let statuses = [0, 1, 0, 1, 0, 1].map(|turn| check_with_key(&nodes[turn], "key-v", "each").0);
     assert_eq!(statuses, [200, 200, 200, 200, 429, 429]);
 }
 
@@ -97,13 +101,13 @@ fn exact_limits_of_two_subjects_cannot_be_asked_for_at_once() {
     // What only watches never refuses, and is charged with what passes.
     let answer = check("tried").json();
     assert_eq!(
-        (left(&answer, "two/throttle"), &answer["limits"][1]["allowed"]),
+        (remaining(&answer, "two/throttle"), &answer["limits"][1]["allowed"]),
         (1, &json!(true)),
         "{answer}"
     );
     let answer = check("tried").json();
     assert_eq!(
-        (left(&answer, "two/throttle"), &answer["limits"][1]["allowed"]),
+        (remaining(&answer, "two/throttle"), &answer["limits"][1]["allowed"]),
         (0, &json!(false)),
         "{answer}"
     );
@@ -117,7 +121,7 @@ fn what_is_shared_stays_within_the_bound_on_two_nodes_and_strands_little() {
     const BURST: f64 = 1000.0;
     const RATE: f64 = 2000.0;
     /// A lease's life in seconds.
-    const LIFE: f64 = 0.2;
+    const LEASE_LIFETIME_SECS: f64 = 0.2;
     let cluster = RedisCluster::start(0, 0);
     let nodes = [0, 1].map(|_| node_with(SHARED, &cluster, &["--min-nodes", "2"]));
     let (asked, admitted, began) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
@@ -135,7 +139,7 @@ fn what_is_shared_stays_within_the_bound_on_two_nodes_and_strands_little() {
                     let admitted = admitted.fetch_add(passed, Ordering::SeqCst) + passed;
                     let took = began.elapsed().as_secs_f64();
                     assert!(
-                        admitted as f64 <= BURST + RATE * (took + LIFE),
+                        admitted as f64 <= BURST + RATE * (took + LEASE_LIFETIME_SECS),
                         "{admitted} in {took} s"
                     );
                 }
@@ -159,10 +163,10 @@ fn a_catalog_that_a_cluster_cannot_keep_is_refused_wherever_it_comes_from() {
     };
     let (good, bad) = (file("good.yaml", SHARED), file("bad.yaml", &exact));
     let refused = |arguments: &[&str]| {
-        let said = Command::new(env!("CARGO_BIN_EXE_tollgate")).args(arguments).output().unwrap();
-        let said = (said.status.code(), String::from_utf8(said.stderr).unwrap());
-        assert!(said.0 == Some(2) && said.1.contains("stage:a/small/throttle"), "{said:?}");
-        said.1
+        let output = Command::new(env!("CARGO_BIN_EXE_tollgate")).args(arguments).output().unwrap();
+        let output = (output.status.code(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.0 == Some(2) && output.1.contains("stage:a/small/throttle"), "{output:?}");
+        output.1
     };
     for why in [
         refused(&["serve", "--listen", "127.0.0.1:0", "--store", &url, "--catalog", &bad]),
@@ -187,10 +191,10 @@ fn a_catalog_that_a_cluster_cannot_keep_is_refused_wherever_it_comes_from() {
     let token = [("TOLLGATE_ADMIN_TOKEN", "admin-token")];
     let flags = ["--store", &url, "--listen-admin", "127.0.0.1:0", "--check-deadline", DEADLINE];
     let node = Node::launch(Some(SHARED), &flags, &token);
-    assert_eq!(ask(&node, "key-a", "small").0, 200);
+    assert_eq!(check_with_key(&node, "key-a", "small").0, 200);
     fs::write(node.catalog_file(), exact).unwrap();
     eventually("the file is refused", || node.log().contains("the catalog was not reloaded"));
-    assert_eq!(ask(&node, "key-a", "small").0, 200, "the one in use stays");
+    assert_eq!(check_with_key(&node, "key-a", "small").0, 200, "the one in use stays");
 
     fs::write(node.catalog_file(), SHARED).unwrap();
     let admin = |method: &str, path: &str, body: Value| {

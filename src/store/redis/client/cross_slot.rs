@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Lane, Routes, Way};
+use super::{RedisClient, Route, ShardRouter};
 use crate::algorithm::{self, Reading, Verdict};
 use crate::limit::{Charge, Charges, Refund};
 use crate::store::Answer;
@@ -19,17 +19,17 @@ use crate::store::redis::Error;
 
 /// Charges of one check that lie together.
 #[derive(Default)]
-struct Share {
+struct SlotShare {
     charges: Charges,
-    /// Their places in the check.
-    places: SmallVec<[usize; 4]>,
+    /// Their positions in the check.
+    positions: SmallVec<[usize; 4]>,
 }
 
-impl Lane {
+impl RedisClient {
     /// Judges one check in a Cluster.
-    pub(super) async fn judge_routed(
+    pub(super) async fn judge_sharded(
         &self,
-        routes: &Arc<Routes>,
+        router: &Arc<ShardRouter>,
         charges: &Charges,
         deadline: Instant,
     ) -> Result<Answer, Error> {
@@ -39,45 +39,45 @@ impl Lane {
             return Ok(Answer { verdict, index: 0, leased: false });
         };
         if charges.iter().all(|charge| charge.subject.lies_with(&first.subject)) {
-            return routes.judge(charges, deadline).await;
+            return router.judge(charges, deadline).await;
         }
         // On its own: what was charged ahead goes back also where nobody waits any more.
-        let (lane, routes, charges) = (self.clone(), Arc::clone(routes), charges.clone());
-        let judged = async move { lane.judge_apart(&routes, &charges, deadline).await };
+        let (client, router, charges) = (self.clone(), Arc::clone(router), charges.clone());
+        let judged = async move { client.judge_across_slots(&router, &charges, deadline).await };
         let ended = |_| Err(Error::Unreachable("the lane has ended".into()));
         tokio::spawn(judged).await.unwrap_or_else(ended)
     }
 
-    async fn judge_apart(
+    async fn judge_across_slots(
         &self,
-        routes: &Routes,
+        router: &ShardRouter,
         charges: &Charges,
         deadline: Instant,
     ) -> Result<Answer, Error> {
-        let (ahead, last) = self.shares(charges);
-        if ahead.iter().any(Share::has_alternatives) {
+        let (ahead, last) = self.split_by_slot(charges);
+        if ahead.iter().any(SlotShare::has_alternatives) {
             let why = "limits of which one with room is enough lie apart in the Redis Cluster";
             return Err(Error::Refused(why.into()));
         }
-        let judged = ahead.iter().map(|share| routes.judge(&share.charges, deadline));
+        let judged = ahead.iter().map(|share| router.judge(&share.charges, deadline));
         let judged = join_all(judged).await;
-        let answer = judge_last(routes, &last, &judged, deadline).await;
+        let answer = judge_last(router, &last, &judged, deadline).await;
         if !answer.as_ref().is_ok_and(|answer| answer.verdict.allowed) {
             let refunds = ahead.iter().zip(&judged).filter_map(|(share, answer)| {
                 // Of what gave no answer nothing goes back: it was perhaps not charged.
                 answer.as_ref().ok().map(|answer| share.refunds(&answer.verdict))
             });
-            let (lane, refunds) = (self.clone(), refunds.flatten().collect());
-            let given = tokio::spawn(async move { lane.give_back(refunds).await });
+            let (client, refunds) = (self.clone(), refunds.flatten().collect());
+            let given = tokio::spawn(async move { client.refund_best_effort(refunds).await });
             let _goes_on_alone = timeout_at(deadline, given).await;
         }
         let mut answer = answer?;
         let mut readings: SmallVec<[(usize, Reading); 4]> = SmallVec::new();
-        readings.extend(last.places.into_iter().zip(answer.verdict.readings));
+        readings.extend(last.positions.into_iter().zip(answer.verdict.readings));
         for (share, judged) in ahead.into_iter().zip(judged) {
-            readings.extend(share.places.into_iter().zip(judged?.verdict.readings));
+            readings.extend(share.positions.into_iter().zip(judged?.verdict.readings));
         }
-        readings.sort_unstable_by_key(|(place, _)| *place);
+        readings.sort_unstable_by_key(|(position, _)| *position);
         answer.verdict.readings = readings.into_iter().map(|(_, reading)| reading).collect();
         Ok(answer)
     }
@@ -85,7 +85,7 @@ impl Lane {
     /// Two charges that cannot be judged as one: both are exact, and their subjects lie apart.
     #[must_use]
     pub fn unjudgeable<'c>(&self, charges: &'c Charges) -> Option<(&'c Charge, &'c Charge)> {
-        let Way::Routed(_) = &self.way else { return None };
+        let Route::Sharded(_) = &self.route else { return None };
         let mut exact = charges.iter().filter(|charge| self.is_exact(charge));
         let first = exact.next()?;
         exact.find(|other| !other.subject.lies_with(&first.subject)).map(|other| (first, other))
@@ -101,24 +101,24 @@ impl Lane {
     /// What is charged ahead, by subject, and what is judged last: the exact charges with all that
     /// lie with them, or those of which one with room is enough; where neither are there, meters,
     /// since what they count need not go back then.
-    fn shares(&self, charges: &Charges) -> (Vec<Share>, Share) {
+    fn split_by_slot(&self, charges: &Charges) -> (Vec<SlotShare>, SlotShare) {
         let alternative = charges.iter().find(|charge| charge.limit.alternative());
         let exact = alternative.or_else(|| charges.iter().find(|charge| self.is_exact(charge)));
         let exact = exact.or_else(|| charges.iter().find(|charge| charge.limit.is_meter()));
-        let mut shares: Vec<Share> = Vec::new();
-        for (place, charge) in charges.iter().enumerate() {
-            let lies_here = |share: &Share| share.charges[0].subject.lies_with(&charge.subject);
+        let mut shares: Vec<SlotShare> = Vec::new();
+        for (position, charge) in charges.iter().enumerate() {
+            let lies_here = |share: &SlotShare| share.charges[0].subject.lies_with(&charge.subject);
             let known = shares.iter().position(lies_here).unwrap_or_else(|| {
-                shares.push(Share::default());
+                shares.push(SlotShare::default());
                 shares.len() - 1
             });
             shares[known].charges.push(charge.clone());
-            shares[known].places.push(place);
+            shares[known].positions.push(position);
         }
-        let is_last = |share: &Share| {
+        let is_last = |share: &SlotShare| {
             exact.is_none_or(|exact| share.charges[0].subject.lies_with(&exact.subject))
         };
-        let last = shares.iter().position(is_last).map(|place| shares.remove(place));
+        let last = shares.iter().position(is_last).map(|position| shares.remove(position));
         (shares, last.unwrap_or_default())
     }
 }
@@ -126,8 +126,8 @@ impl Lane {
 /// Judges the last share. Where one ahead of it is refused the check is: the last is then only
 /// looked at, so that the answer can say how all limits stand.
 async fn judge_last(
-    routes: &Routes,
-    last: &Share,
+    router: &ShardRouter,
+    last: &SlotShare,
     judged: &[Result<Answer, Error>],
     deadline: Instant,
 ) -> Result<Answer, Error> {
@@ -136,16 +136,16 @@ async fn judge_last(
         is_refused |= !answer.as_ref().map_err(Clone::clone)?.verdict.allowed;
     }
     if !is_refused {
-        return routes.judge(&last.charges, deadline).await;
+        return router.judge(&last.charges, deadline).await;
     }
-    let mut looks = last.charges.clone();
-    looks.iter_mut().for_each(|charge| charge.cost = 0);
-    let mut answer = routes.judge(&looks, deadline).await?;
+    let mut peeks = last.charges.clone();
+    peeks.iter_mut().for_each(|charge| charge.cost = 0);
+    let mut answer = router.judge(&peeks, deadline).await?;
     answer.verdict.allowed = false;
     Ok(answer)
 }
 
-impl Share {
+impl SlotShare {
     fn has_alternatives(&self) -> bool {
         self.charges.iter().any(|charge| charge.limit.alternative())
     }

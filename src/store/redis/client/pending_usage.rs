@@ -13,9 +13,9 @@ use crate::time::MAX_EXACT;
 
 /// Charges of meters that are not sent yet, by subject and row.
 #[derive(Default)]
-pub(super) struct Metered(Mutex<HashMap<([u8; 16], u64), Charge>>);
+pub(super) struct PendingUsage(Mutex<HashMap<([u8; 16], u64), Charge>>);
 
-impl Metered {
+impl PendingUsage {
     /// One more charge. There are no more counters than leases.
     pub(super) fn add(&self, charge: &Charge) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,303 @@
+//! Leases: units that this client has already charged in Redis and spends from memory.
+//!
+//! For throttles that the catalog declares `leased`. A lease is an ordinary charge made ahead, so
+//! Redis knows nothing of leases, and a crash loses one at most. It lives [`LEASE_LIFETIME`] from before it was
+//! asked for; what is spent was charged at most that long before, hence the published bound:
+//! `burst + rate * (t + LEASE_LIFETIME)`. What is unspent at its end, or when demand ends, or when the node
+//! stops, goes back as an ordinary refund; what was charged for another revision's limit does not.
+
+#[cfg(all(test, feature = "shuttle"))]
+mod model;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod simulation;
+
+use std::sync::{Arc, PoisonError};
+#[cfg(not(feature = "shuttle"))]
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use foldhash::HashMap;
+#[cfg(feature = "shuttle")]
+use shuttle::sync::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use crate::algorithm::{Reading, token_bucket};
+use crate::limit::{Charge, Limit, Refund, Rule, Start, Subject, Throttle};
+use crate::time::Micros;
+
+/// How long a lease may be spent.
+pub(super) const LEASE_LIFETIME: Duration = Duration::from_millis(200);
+/// Over what time demand is counted, and for what time it is leased ahead.
+const DEMAND_WINDOW: Duration = Duration::from_millis(100);
+/// Below so many units a lease is not worth its call, and a limit's fair part not worth leases.
+const MIN_LEASE_UNITS: u64 = 16;
+/// Counters that are remembered; beyond them, and until idle ones are forgotten, all is exact.
+const MAX_COUNTERS: usize = 10_000;
+
+/// The leases of one client.
+#[derive(Default)]
+pub(super) struct Leases(Mutex<LeaseTable>);
+
+#[derive(Default)]
+struct LeaseTable {
+    by_counter: HashMap<([u8; 16], u64), LeasedCounter>,
+    last_evicted_at: Duration,
+}
+
+/// What is known of one counter.
+struct LeasedCounter {
+    subject: Subject,
+    limit: Arc<Limit>,
+    leases: SmallVec<[Lease; 2]>,
+    /// The level after the last charge that Redis told of, and when that was, by Redis' clock.
+    level: u64,
+    level_at: Micros,
+    current_demand: u64,
+    previous_demand: u64,
+    window_start: Duration,
+    last_used_at: Duration,
+    is_renewing: bool,
+}
+
+/// Units charged together.
+struct Lease {
+    remaining: u64,
+    origin: LeaseOrigin,
+}
+
+/// Where leased units come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct LeaseOrigin {
+    /// When they were charged, by Redis' clock.
+    charged: Micros,
+    /// Until when they may be spent, by the boot clock.
+    expires_at: Duration,
+}
+
+/// What a charge finds.
+pub(super) enum Coverage {
+    /// Taken from a lease; so the limit stood before.
+    Leased(Reading, LeaseOrigin),
+    /// Redis has to judge it.
+    NotLeased,
+}
+
+/// A charge to make ahead, and when it was decided on.
+pub(super) struct Renewal {
+    pub(super) charge: Charge,
+    pub(super) requested_at: Duration,
+}
+
+impl Leases {
+    /// Whether a charge may be covered by a lease at all. A limit that is made for each check cannot:
+    /// each would end what was leased for the one before.
+    pub(super) fn is_leasable(charge: &Charge) -> bool {
+        let limit = &charge.limit;
+        limit.leased() && charge.cost > 0 && !limit.shadow() && limit.is_declared()
+    }
+
+    /// Takes `charge` from a lease if there is one, and notes the demand. `now` is Redis' clock as
+    /// far as known, `clock` the boot clock. The second value is a lease to ask for, so that the
+    /// next one is there in time.
+    pub(super) fn take(
+        &self,
+        charge: &Charge,
+        now: Micros,
+        clock: Duration,
+        holders: u64,
+    ) -> (Coverage, Option<Renewal>) {
+        let Rule::Throttle(throttle) = charge.limit.rule() else {
+            return (Coverage::NotLeased, None);
+        };
+        if !is_worth_leasing(throttle, holders) {
+            return (Coverage::NotLeased, None);
+        }
+        let mut table = self.lock();
+        if !table.has_room_for(counter_key(charge), clock) {
+            return (Coverage::NotLeased, None);
+        }
+        let counter = table
+            .by_counter
+            .entry(counter_key(charge))
+            .or_insert_with(|| LeasedCounter::new(charge, clock));
+        counter.record_demand(charge, clock);
+        let coverage = counter.take(charge.cost, throttle, now, clock);
+        (coverage, counter.next_renewal(charge, throttle, now, holders, clock))
+    }
+
+    /// Puts back what was taken for a check that then was not allowed.
+    pub(super) fn put_back(&self, charge: &Charge, origin: LeaseOrigin) {
+        if let Some(counter) = self.lock().by_counter.get_mut(&counter_key(charge))
+            && Arc::ptr_eq(&counter.limit, &charge.limit)
+        {
+            match counter.leases.iter_mut().find(|lease| lease.origin == origin) {
+                Some(lease) => lease.remaining += charge.cost,
+                None => counter.leases.insert(0, Lease { remaining: charge.cost, origin }),
+            }
+        }
+    }
+
+    /// Takes out what nobody will spend: of leases that have ended, and of counters that nobody
+    /// has asked for within [`DEMAND_WINDOW`]; with `all`, everything.
+    pub(super) fn take_unspent(&self, clock: Duration, all: bool) -> Vec<Refund> {
+        let mut table = self.lock();
+        table
+            .by_counter
+            .values_mut()
+            .filter_map(|counter| counter.take_unspent(clock, all))
+            .collect()
+    }
+
+    /// Learns how a limit stood after Redis judged a charge against it.
+    pub(super) fn observe_level(&self, charge: &Charge, level: u64, at: Micros) {
+        if let Some(counter) = self.lock().by_counter.get_mut(&counter_key(charge)) {
+            (counter.level, counter.level_at) = (level, at);
+        }
+    }
+
+    /// What became of a renewal: when Redis charged it, if it did.
+    pub(super) fn complete_renewal(&self, renewal: &Renewal, charged: Option<Micros>) {
+        let mut table = self.lock();
+        let Some(counter) = table.by_counter.get_mut(&counter_key(&renewal.charge)) else { return };
+        counter.is_renewing = false;
+        if let Some(charged) = charged
+            && Arc::ptr_eq(&counter.limit, &renewal.charge.limit)
+        {
+            let origin = LeaseOrigin { charged, expires_at: renewal.requested_at + LEASE_LIFETIME };
+            counter.leases.push(Lease { remaining: renewal.charge.cost, origin });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LeaseTable> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn counter_key(charge: &Charge) -> ([u8; 16], u64) {
+    (charge.subject.digest(), charge.limit.row().get())
+}
+
+/// Whether each holder's part of what the limit allows within a lease's life is worth a lease.
+fn is_worth_leasing(throttle: &Throttle, holders: u64) -> bool {
+    let life = u64::try_from(LEASE_LIFETIME.as_micros()).unwrap_or(u64::MAX);
+    let in_life = u128::from(throttle.drain()) * u128::from(life) / u128::from(throttle.per());
+    u128::from(throttle.burst()).min(in_life) >= u128::from(MIN_LEASE_UNITS * holders.max(1))
+}
+
+impl LeaseTable {
+    fn has_room_for(&mut self, key: ([u8; 16], u64), clock: Duration) -> bool {
+        if self.by_counter.len() < MAX_COUNTERS || self.by_counter.contains_key(&key) {
+            return true;
+        }
+        if clock < self.last_evicted_at + LEASE_LIFETIME {
+            return false;
+        }
+        self.last_evicted_at = clock;
+        self.by_counter.retain(|_, counter| {
+            counter.is_renewing || clock < counter.window_start + 2 * LEASE_LIFETIME
+        });
+        self.by_counter.len() < MAX_COUNTERS
+    }
+}
+
+impl LeasedCounter {
+    fn new(charge: &Charge, clock: Duration) -> Self {
+        Self {
+            subject: charge.subject,
+            limit: Arc::clone(&charge.limit),
+            leases: SmallVec::new(),
+            level: 0,
+            level_at: Micros::ZERO,
+            current_demand: 0,
+            previous_demand: 0,
+            window_start: clock,
+            last_used_at: clock,
+            is_renewing: false,
+        }
+    }
+
+    /// Counts the demand; a limit of another revision ends all leases.
+    fn record_demand(&mut self, charge: &Charge, clock: Duration) {
+        if !Arc::ptr_eq(&self.limit, &charge.limit) {
+            self.limit = Arc::clone(&charge.limit);
+            self.leases.clear();
+        }
+        self.leases.retain(|lease| lease.remaining > 0);
+        self.last_used_at = clock;
+        let passed = clock.saturating_sub(self.window_start);
+        if passed >= DEMAND_WINDOW {
+            self.previous_demand = if passed < 2 * DEMAND_WINDOW { self.current_demand } else { 0 };
+            (self.current_demand, self.window_start) = (0, clock);
+        }
+        self.current_demand += charge.cost;
+    }
+
+    /// See [`Leases::take_unspent`]. Leases go back as one, from when the first was charged: since then
+    /// time has drained once, not once for each.
+    fn take_unspent(&mut self, clock: Duration, all: bool) -> Option<Refund> {
+        let everything = all || clock >= self.last_used_at + DEMAND_WINDOW;
+        let (mut cost, mut charged) = (0, Micros::MAX);
+        self.leases.retain(|&mut Lease { remaining, origin }| {
+            let kept = !everything && origin.expires_at > clock;
+            if !kept && remaining > 0 {
+                cost += remaining;
+                charged = charged.min(origin.charged);
+            }
+            kept
+        });
+        let charge = Charge { subject: self.subject, limit: Arc::clone(&self.limit), cost };
+        (cost > 0).then_some(Refund { charge, charged, window: Start::new(0) })
+    }
+
+    /// What may still be spent.
+    fn remaining(&self, clock: Duration) -> u64 {
+        let alive = self.leases.iter().filter(|lease| lease.origin.expires_at > clock);
+        alive.map(|lease| lease.remaining).sum()
+    }
+
+    /// The level by now, as far as known.
+    fn level_now(&self, throttle: &Throttle, now: Micros) -> u64 {
+        self.level.saturating_sub(now.since(self.level_at).get().saturating_mul(throttle.drain()))
+    }
+
+    fn take(&mut self, cost: u64, throttle: &Throttle, now: Micros, clock: Duration) -> Coverage {
+        let remaining = self.remaining(clock);
+        let covers =
+            |lease: &&mut Lease| lease.remaining >= cost && lease.origin.expires_at > clock;
+        let Some(lease) = self.leases.iter_mut().find(covers) else {
+            return Coverage::NotLeased;
+        };
+        lease.remaining -= cost;
+        let origin = lease.origin;
+        // To the client the unspent lease is as good as unspent budget.
+        let held =
+            self.level_now(throttle, now).saturating_sub(remaining.saturating_mul(throttle.per()));
+        Coverage::Leased(Reading { held: held.cast_signed(), window: Start::new(0) }, origin)
+    }
+
+    /// The lease to ask for now: the demand of the next moment, but no more than a fair part of
+    /// what is left for all.
+    fn next_renewal(
+        &mut self,
+        charge: &Charge,
+        throttle: &Throttle,
+        now: Micros,
+        holders: u64,
+        clock: Duration,
+    ) -> Option<Renewal> {
+        let (demand, remaining) =
+            (self.current_demand.max(self.previous_demand), self.remaining(clock));
+        if self.is_renewing || self.level_at == Micros::ZERO || remaining * 2 > demand {
+            return None;
+        }
+        let fair_share =
+            token_bucket::remaining(self.level_now(throttle, now), throttle) / (2 * holders.max(1));
+        let size = demand.min(fair_share).min(throttle.burst());
+        if size < MIN_LEASE_UNITS.max(2 * charge.cost) && (remaining > 0 || size < 2 * charge.cost)
+        {
+            return None;
+        }
+        self.is_renewing = true;
+        Some(Renewal { charge: Charge { cost: size, ..charge.clone() }, requested_at: clock })
+    }
+}

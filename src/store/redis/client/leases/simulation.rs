@@ -1,0 +1,265 @@
+//! The published bound of leases, on random histories of several clients: demands, answers that come
+//! late or never, crashes, changes of the limit. Redis is the reference; time is the history's.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::algorithm::{self, Row, Rows};
+use crate::limit::{Charges, Rate, Subject, Unit};
+
+const CLIENTS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum SimulatedEvent {
+    /// So many checks of this cost at a client, one after the other.
+    Checks { client: usize, count: u64, cost: u64 },
+    /// Microseconds pass.
+    Pass(u64),
+    /// A client forgets everything.
+    Crash(usize),
+    /// A client gives back what it will not spend; at the node's end, everything.
+    GiveBack { client: usize, all: bool },
+    /// The answer to a client's oldest renewal arrives, or is lost.
+    Answer { client: usize, arrives: bool },
+    /// The limit becomes another one: a factor of its rate and burst, in quarters.
+    Change(u64),
+}
+
+fn events() -> impl Strategy<Value = Vec<SimulatedEvent>> {
+    let event = prop_oneof![
+        6 => (0..CLIENTS, 1_u64..80, 1_u64..4).prop_map(|(client, count, cost)| SimulatedEvent::Checks { client, count, cost }),
+        5 => (0_u64..60_000).prop_map(SimulatedEvent::Pass),
+        1 => (100_000_u64..400_000).prop_map(SimulatedEvent::Pass),
+        4 => (0..CLIENTS, prop::bool::weighted(0.8)).prop_map(|(client, arrives)| SimulatedEvent::Answer { client, arrives }),
+        3 => (0..CLIENTS, prop::bool::weighted(0.3)).prop_map(|(client, all)| SimulatedEvent::GiveBack { client, all }),
+        1 => (0..CLIENTS).prop_map(SimulatedEvent::Crash),
+        1 => (2_u64..8).prop_map(SimulatedEvent::Change),
+    ];
+    vec(event, 1..150)
+}
+
+#[derive(Default)]
+struct ReferenceStore(HashMap<u64, Row>);
+
+impl Rows for ReferenceStore {
+    fn read(&self, charge: &Charge) -> Option<Row> {
+        self.0.get(&charge.limit.row().get()).copied()
+    }
+
+    fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
+        self.0.insert(charge.limit.row().get(), row);
+    }
+}
+
+/// A client, and its renewals that Redis has judged but that have not been answered.
+#[derive(Default)]
+struct SimulatedClient {
+    leases: Leases,
+    pending_renewals: Vec<(Renewal, Option<Micros>)>,
+}
+
+struct Simulation {
+    redis: ReferenceStore,
+    clients: Vec<SimulatedClient>,
+    now: Micros,
+    limit: Arc<Limit>,
+    admitted: Vec<(u64, u64)>,
+    /// What Redis has charged, and when.
+    charged: Vec<(u64, u64)>,
+    leased: u64,
+}
+
+fn limit(quarters: u64) -> Arc<Limit> {
+    let rate = Rate::new(500 * quarters, Micros::from_secs(1)).unwrap();
+    let throttle = Throttle::new(rate, 250 * quarters).unwrap();
+    Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false).leased_ahead())
+}
+
+impl Simulation {
+    fn new() -> Self {
+        let clients = (0..CLIENTS).map(|_| SimulatedClient::default()).collect();
+        let (redis, now) = (ReferenceStore::default(), Micros::from_secs(1_774_656_000));
+        Self {
+            redis,
+            clients,
+            now,
+            limit: limit(4),
+            admitted: Vec::new(),
+            charged: Vec::new(),
+            leased: 0,
+        }
+    }
+
+    /// Both clocks run together.
+    fn clock(&self) -> Duration {
+        Duration::from_micros(self.now.get())
+    }
+
+    fn judge(&mut self, charge: &Charge) -> (bool, u64) {
+        let charges: Charges = [charge.clone()].into_iter().collect();
+        let verdict = algorithm::judge(&charges, &[None], self.now, &mut self.redis).unwrap();
+        let made = if verdict.allowed { charge.amount() } else { 0 };
+        if verdict.allowed {
+            self.charged.push((self.now.get(), charge.cost));
+        }
+        (verdict.allowed, verdict.readings[0].level() + made)
+    }
+
+    fn check(&mut self, client: usize, cost: u64) {
+        let charge =
+            Charge { subject: Subject::api_key("a"), limit: Arc::clone(&self.limit), cost };
+        let (now, clock) = (self.now, self.clock());
+        let (cover, renewal) =
+            self.clients[client].leases.take(&charge, now, clock, CLIENTS as u64);
+        if let Some(renewal) = renewal {
+            let (granted, level) = self.judge(&renewal.charge);
+            self.clients[client].leases.observe_level(&renewal.charge, level, now);
+            self.clients[client].pending_renewals.push((renewal, granted.then_some(now)));
+        }
+        let allowed = match cover {
+            Coverage::Leased(..) => {
+                self.leased += cost;
+                true
+            }
+            Coverage::NotLeased => {
+                let (allowed, level) = self.judge(&charge);
+                self.clients[client].leases.observe_level(&charge, level, now);
+                allowed
+            }
+        };
+        if allowed {
+            self.admitted.push((now.get(), cost));
+        }
+    }
+
+    fn apply(&mut self, event: &SimulatedEvent) {
+        match *event {
+            SimulatedEvent::Checks { client, count, cost } => {
+                (0..count).for_each(|_| self.check(client, cost))
+            }
+            SimulatedEvent::Pass(time) => self.now = self.now + Micros::new(time),
+            SimulatedEvent::Crash(client) => self.clients[client] = SimulatedClient::default(),
+            SimulatedEvent::Answer { client, arrives } => {
+                let client = &mut self.clients[client];
+                if !client.pending_renewals.is_empty() {
+                    let (renewal, granted) = client.pending_renewals.remove(0);
+                    client.leases.complete_renewal(&renewal, granted.filter(|_| arrives));
+                }
+            }
+            SimulatedEvent::GiveBack { client, all } => {
+                for refund in self.clients[client].leases.take_unspent(self.clock(), all) {
+                    algorithm::refund(&refund, self.now, &mut self.redis);
+                }
+            }
+            SimulatedEvent::Change(quarters) => self.limit = limit(quarters),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_window_admits_more_than_burst_and_rate_over_its_length_and_a_leases_life(events in events()) {
+        let mut simulation = Simulation::new();
+        let mut most = 4;
+        for event in &events {
+            if let SimulatedEvent::Change(quarters) = event {
+                most = most.max(*quarters);
+            }
+            simulation.apply(event);
+        }
+        let (burst, rate) = (250 * most, 500 * most);
+        let life = u64::try_from(LEASE_LIFETIME.as_micros()).unwrap();
+        for (from, &(start, _)) in simulation.admitted.iter().enumerate() {
+            let mut cost = 0;
+            for &(at, more) in &simulation.admitted[from..] {
+                cost += more;
+                let bound = u128::from(burst) * 1_000_000 + u128::from(rate) * u128::from(at - start + life);
+                prop_assert!(u128::from(cost) * 1_000_000 <= bound, "{cost} within {} us", at - start);
+            }
+            // Why that is so: whatever is spent was charged no more than a lease's life before.
+            let charged = simulation.charged.iter().filter(|&&(at, _)| at + life >= start);
+            let charged: u64 = charged.map(|&(_, cost)| cost).sum();
+            prop_assert!(cost <= charged, "{cost} of {charged}");
+        }
+    }
+}
+
+#[test]
+fn a_hot_key_is_spent_from_leases() {
+    let mut simulation = Simulation::new();
+    for _ in 0..200 {
+        simulation.apply(&SimulatedEvent::Checks { client: 0, count: 2, cost: 1 });
+        simulation.apply(&SimulatedEvent::Answer { client: 0, arrives: true });
+        simulation.apply(&SimulatedEvent::Pass(2_000));
+    }
+    let admitted: u64 = simulation.admitted.iter().map(|(_, cost)| cost).sum();
+    assert_eq!(admitted, 400, "the rate is 2,000 a second, and these are 1,000");
+    assert!(simulation.leased > 300, "only {} of them without Redis", simulation.leased);
+}
+
+#[test]
+fn what_goes_back_lives_no_longer_than_it_did() {
+    let leases = Leases::default();
+    let charge = Charge { subject: Subject::api_key("a"), limit: limit(4), cost: 10 };
+    let clock = Duration::from_secs(5);
+    let _ = leases.take(&charge, Micros::from_secs(9), clock, 1);
+    let renewal = Renewal { charge: Charge { cost: 40, ..charge.clone() }, requested_at: clock };
+    leases.complete_renewal(&renewal, None);
+    let (refused, _) = leases.take(&charge, Micros::from_secs(9), clock, 1);
+    assert!(matches!(refused, Coverage::NotLeased), "what Redis refused is not there to spend");
+    leases.complete_renewal(&renewal, Some(Micros::from_secs(9)));
+    let (Coverage::Leased(_, origin), _) = leases.take(&charge, Micros::from_secs(9), clock, 1)
+    else {
+        panic!("the lease covers it");
+    };
+    assert_eq!(origin.expires_at, clock + LEASE_LIFETIME);
+    leases.put_back(&charge, origin);
+    let (late, _) = leases.take(&charge, Micros::from_secs(9), clock + LEASE_LIFETIME, 1);
+    assert!(matches!(late, Coverage::NotLeased), "it has ended");
+    let given: Vec<_> = leases.take_unspent(clock + LEASE_LIFETIME, false);
+    assert_eq!(given.iter().map(|refund| refund.charge.cost).sum::<u64>(), 40, "all goes back");
+    assert!(leases.take_unspent(clock + LEASE_LIFETIME, true).is_empty(), "and once");
+}
+
+#[test]
+fn leases_go_back_as_one_from_when_the_first_was_charged() {
+    let leases = Leases::default();
+    let charge = Charge { subject: Subject::api_key("a"), limit: limit(4), cost: 1 };
+    let clock = Duration::from_secs(5);
+    let _ = leases.take(&charge, Micros::from_secs(9), clock, 1);
+    for second in [9, 8, 10] {
+        let renewal =
+            Renewal { charge: Charge { cost: 20, ..charge.clone() }, requested_at: clock };
+        leases.complete_renewal(&renewal, Some(Micros::from_secs(second)));
+    }
+    let given = leases.take_unspent(clock + LEASE_LIFETIME, false);
+    assert_eq!(given.len(), 1);
+    assert_eq!((given[0].charge.cost, given[0].charged), (60, Micros::from_secs(8)));
+}
+
+#[test]
+fn an_idle_lease_goes_back_before_its_end_and_a_changed_limits_does_not() {
+    let mut simulation = Simulation::new();
+    let spend = |simulation: &mut Simulation| {
+        simulation.apply(&SimulatedEvent::Checks { client: 0, count: 80, cost: 1 });
+        simulation.apply(&SimulatedEvent::Answer { client: 0, arrives: true });
+    };
+    spend(&mut simulation);
+    assert!(
+        simulation.clients[0].leases.take_unspent(simulation.clock(), false).is_empty(),
+        "it is in use"
+    );
+    simulation.apply(&SimulatedEvent::Pass(100_000));
+    assert!(!simulation.clients[0].leases.take_unspent(simulation.clock(), false).is_empty());
+    spend(&mut simulation);
+    simulation.apply(&SimulatedEvent::Change(8));
+    simulation.apply(&SimulatedEvent::Checks { client: 0, count: 1, cost: 1 });
+    assert!(simulation.clients[0].leases.take_unspent(simulation.clock(), true).is_empty());
+}
