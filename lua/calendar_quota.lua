@@ -15,13 +15,13 @@ local function current_window(now, first, second, third, last, name1, name2, nam
 end
 
 -- How long a day that is over can be told, in seconds: 62 days.
-local KEPT_FOR = 62 * 86400
+local USAGE_RETENTION_SECS = 62 * 86400
 
 -- What counts while `current` is the window that the clock shows: units used, and their window;
 -- and true where another one is over.
-local function counting(rows, at, current)
-  if at then
-    local used, window = unpack_from('<i7I5', rows, at + 5)
+local function current_count(rows, offset, current)
+  if offset then
+    local used, window = unpack_from('<i7I5', rows, offset + 5)
     if window >= current then
       return used, window
     end
@@ -35,11 +35,11 @@ local function quota_row(id, used, window)
   return pack('<I5i7I5', id, used, window)
 end
 
--- How much of the count at `at` is left once `amount`, charged in the window `name`, is given back;
+-- How much of the count at `offset` is left once `amount`, charged in the window `name`, is given back;
 -- and its window. nil where another window counts by now. Never does it make more room than there
 -- was before the first charge, or than a grant has made.
-local function after_refund(rows, at, amount, name)
-  local used, window = unpack_from('<i7I5', rows, at + 5)
+local function after_refund(rows, offset, amount, name)
+  local used, window = unpack_from('<i7I5', rows, offset + 5)
   if window == name then
     return math.max(math.min(used, 0), used - amount), window
   end

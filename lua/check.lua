@@ -16,8 +16,8 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local rows_of = values_of(KEYS)
-local limits = limits_of(ARGV[1], now)
+local rows_of = mget_all(KEYS)
+local limits = unpack_limits(ARGV[1], now)
 local checks = ARGV[2]
 local reply, replied = { now }, 1
 
@@ -25,14 +25,14 @@ local reply, replied = { now }, 1
 -- where the check is allowed, or false. Of a quota the window. Of a bucket that the clock has
 -- stepped back behind, the level to write in any case: time runs on from now, also where all
 -- checks are refused.
-local key_of, limit_of, place_of, after_of, window_of, behind_of = {}, {}, {}, {}, {}, {}
-local at
+local key_of, limit_of, place_of, after_of, window_of, resync_level_of = {}, {}, {}, {}, {}, {}
+local check_offset
 
--- Judges the check at `at`: whether its charges are to be written, and whether any bucket is
+-- Judges the check at `check_offset`: whether its charges are to be written, and whether any bucket is
 -- ahead of the clock.
 local function judge()
-  local count, from = byte(checks, at), at + 1
-  local any_behind, any_over = false, false
+  local count, from = byte(checks, check_offset), check_offset + 1
+  local any_resync, any_rollover = false, false
   local verdict_at = replied + 1
   local allowed = 1
   -- Of the alternatives whether one has room; nil where there are none.
@@ -42,8 +42,8 @@ local function judge()
     local key, index, amount
     key, index, amount, from = unpack_from('<I2I2d', checks, from)
     local limit, rows = limits[index], rows_of[key]
-    local place = rows and find(rows, limit[ID])
-    local held, behind, over
+    local place = rows and find_row(rows, limit[ID])
+    local level, stepped_back, rollover
     if limit[QUOTA] then
       local window = limit[WINDOW]
       if not window then
@@ -51,16 +51,16 @@ local function judge()
         replied = verdict_at
         return false
       end
-      held, window, over = counting(rows, place, window)
-      reply[replied + 1], reply[replied + 2] = held, window
+      level, window, rollover = current_count(rows, place, window)
+      reply[replied + 1], reply[replied + 2] = level, window
       replied = replied + 2
       window_of[i] = window
     else
-      held, behind = bucket_level(rows, place, limit[DRAIN], limit[PER], now)
+      level, stepped_back = bucket_level(rows, place, limit[DRAIN], limit[PER], now)
       replied = replied + 1
-      reply[replied] = held
+      reply[replied] = level
     end
-    local after = held + amount
+    local after = level + amount
     if after > limit[SIZE] then
       after = false
       if not (limit[SHADOW] or limit[ALTERNATIVE]) then
@@ -72,20 +72,20 @@ local function judge()
     end
     key_of[i], limit_of[i], place_of[i] = key, limit, place
     after_of[i] = amount > 0 and after
-    behind_of[i] = behind and held
-    any_behind = any_behind or behind
-    any_over = any_over or over and limit[KEPT] and after_of[i]
+    resync_level_of[i] = stepped_back and level
+    any_resync = any_resync or stepped_back
+    any_rollover = any_rollover or rollover and limit[TRACKS_DAYS] and after_of[i]
   end
   if alternatives == false then
     allowed = 0
   end
-  if any_over and allowed == 1 then
+  if any_rollover and allowed == 1 then
     reply[verdict_at] = 3
     replied = verdict_at
     return false
   end
   reply[verdict_at] = allowed
-  return allowed == 1, any_behind
+  return allowed == 1, any_resync
 end
 
 -- Until when each changed subject's rows matter, by key.
@@ -93,7 +93,7 @@ local needed = {}
 
 local function write(count, allowed)
   for i = 1, count do
-    local after = allowed and after_of[i] or behind_of[i]
+    local after = allowed and after_of[i] or resync_level_of[i]
     if after then
       local key, limit = key_of[i], limit_of[i]
       local row, till
@@ -102,7 +102,7 @@ local function write(count, allowed)
       else
         row, till = bucket_row(rows_of[key], place_of[i], limit[ID], after, limit[DRAIN], limit[PER], now)
       end
-      rows_of[key] = put(rows_of[key], place_of[i], row)
+      rows_of[key] = put_row(rows_of[key], place_of[i], row)
       local was = needed[key]
       if not was or was < till then
         needed[key] = till
@@ -114,7 +114,7 @@ end
 -- Writes the counter that gives something back; one whose row is gone has nothing to give.
 local function refund(key, limit, amount, charged)
   local rows = rows_of[key]
-  local place = rows and find(rows, limit[ID])
+  local place = rows and find_row(rows, limit[ID])
   if not place then
     return
   end
@@ -129,7 +129,7 @@ local function refund(key, limit, amount, charged)
     row = level and bucket_row(rows, place, limit[ID], level, drain, per, now)
   end
   if row then
-    rows_of[key] = put(rows, place, row)
+    rows_of[key] = put_row(rows, place, row)
     needed[key] = needed[key] or 0
   end
 end
@@ -144,18 +144,18 @@ do
   end
 end
 
-at = 1
+check_offset = 1
 local len = #checks
-while at <= len do
-  local before, count = replied, byte(checks, at)
-  local ok, allowed, any_behind = pcall(judge)
+while check_offset <= len do
+  local before, count = replied, byte(checks, check_offset)
+  local ok, allowed, any_resync = pcall(judge)
   if not ok then
     replied = before + 1
     reply[replied] = tostring(allowed)
-  elseif allowed or any_behind then
+  elseif allowed or any_resync then
     write(count, allowed)
   end
-  at = at + 1 + 12 * count
+  check_offset = check_offset + 1 + 12 * count
 end
 
 -- A check that failed may have left readings beyond the reply's end.
@@ -164,6 +164,6 @@ for i = #reply, replied + 1, -1 do
 end
 
 for key, till in pairs(needed) do
-  store(KEYS[key], rows_of[key], till, now)
+  store_rows(KEYS[key], rows_of[key], till, now)
 end
 return reply

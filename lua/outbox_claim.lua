@@ -1,6 +1,6 @@
 -- Takes events that are due: nobody else is given them until the claim ends.
 --
--- KEYS[1]  the queue, as lua/outbox_note.lua writes it
+-- KEYS[1]  the queue, as lua/outbox_enqueue.lua writes it
 -- KEYS[2]  the events
 -- ARGV[1]  how long the claim holds, in milliseconds
 -- ARGV[2]  the most events to take
@@ -14,11 +14,11 @@ local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2
 for _, id in ipairs(due) do
   local entry = redis.call('HGET', KEYS[2], id)
   if entry then
-    local attempts, told = string.match(entry, '^(%d+) (.*)$')
+    local attempts, body = string.match(entry, '^(%d+) (.*)$')
     attempts = attempts + 1
-    redis.call('HSET', KEYS[2], id, attempts .. ' ' .. told)
+    redis.call('HSET', KEYS[2], id, attempts .. ' ' .. body)
     redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[1]), id)
-    for _, part in ipairs({ id, attempts, told }) do reply[#reply + 1] = part end
+    for _, part in ipairs({ id, attempts, body }) do reply[#reply + 1] = part end
   else
     redis.call('ZREM', KEYS[1], id)
   end

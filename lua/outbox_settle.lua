@@ -1,6 +1,6 @@
 -- Says what has become of an event that was claimed.
 --
--- KEYS[1]  the queue, as lua/outbox_note.lua writes it
+-- KEYS[1]  the queue, as lua/outbox_enqueue.lua writes it
 -- KEYS[2]  the events
 -- ARGV[1]  the event's id
 -- ARGV[2]  when it is due again, in milliseconds; '' strikes it off

@@ -12,13 +12,13 @@ local byte, sub = string.byte, string.sub
 local floor, ceil = math.floor, math.ceil
 local pack, unpack_from = struct.pack, struct.unpack
 
-local FORMAT = 1
-local HEADER = 5
-local THROTTLE_ROW, QUOTA_ROW = 33, 17
+local FORMAT_VERSION = 1
+local HEADER_SIZE = 5
+local THROTTLE_ROW_SIZE, QUOTA_ROW_SIZE = 33, 17
 
 -- The strings under `keys`, in their order; false where there is none. In slices, since a Lua call
 -- takes no more than some 8,000 arguments.
-local function values_of(keys)
+local function mget_all(keys)
   local count = #keys
   if count == 0 then
     return {}
@@ -34,57 +34,57 @@ local function values_of(keys)
 end
 
 -- Where the row of limit `id` begins in `rows`; nil where there is none.
-local function find(rows, id)
-  if byte(rows) ~= FORMAT then
-    error('this row has format ' .. byte(rows) .. ', and this version knows ' .. FORMAT)
+local function find_row(rows, id)
+  if byte(rows) ~= FORMAT_VERSION then
+    error('this row has format ' .. byte(rows) .. ', and this version knows ' .. FORMAT_VERSION)
   end
-  local at, len = HEADER + 1, #rows
-  while at < len do
-    local other = unpack_from('<I5', rows, at)
+  local offset, len = HEADER_SIZE + 1, #rows
+  while offset < len do
+    local other = unpack_from('<I5', rows, offset)
     if other == id then
-      return at
+      return offset
     end
-    at = at + (other % 2 == 0 and THROTTLE_ROW or QUOTA_ROW)
+    offset = offset + (other % 2 == 0 and THROTTLE_ROW_SIZE or QUOTA_ROW_SIZE)
   end
 end
 
--- `rows` with `row` at `at`, or at the end where it has no place yet. `rows` may be absent.
-local function put(rows, at, row)
+-- `rows` with `row` at `offset`, or at the end where it has no place yet. `rows` may be absent.
+local function put_row(rows, offset, row)
   if not rows then
-    return pack('<BI4', FORMAT, 0) .. row
-  elseif not at then
+    return pack('<BI4', FORMAT_VERSION, 0) .. row
+  elseif not offset then
     return rows .. row
   end
-  return sub(rows, 1, at - 1) .. row .. sub(rows, at + #row)
+  return sub(rows, 1, offset - 1) .. row .. sub(rows, offset + #row)
 end
 
 -- More than any window is long: a leap year and the time zones, in seconds.
-local LONGEST = 368 * 86400
+local MAX_WINDOW_SECS = 368 * 86400
 
 -- `rows` without those that no longer matter: drained buckets, and quotas whose window began so
 -- long ago that it has ended whatever its period.
-local function tidied(rows, now)
-  local kept, at, len = { sub(rows, 1, HEADER) }, HEADER + 1, #rows
-  while at < len do
+local function drop_expired(rows, now)
+  local kept, offset, len = { sub(rows, 1, HEADER_SIZE) }, HEADER_SIZE + 1, #rows
+  while offset < len do
     local size, matters
-    if unpack_from('<I5', rows, at) % 2 == 0 then
-      local _, level, when, _, drain = unpack_from('<I5I7I7I5I5', rows, at)
-      size, matters = THROTTLE_ROW, level > math.max(0, now - when) * drain
+    if unpack_from('<I5', rows, offset) % 2 == 0 then
+      local _, level, when, _, drain = unpack_from('<I5I7I7I5I5', rows, offset)
+      size, matters = THROTTLE_ROW_SIZE, level > math.max(0, now - when) * drain
     else
-      local _, _, window = unpack_from('<I5I7I5', rows, at)
-      size, matters = QUOTA_ROW, (window + LONGEST) * 1000000 >= now
+      local _, _, window = unpack_from('<I5I7I5', rows, offset)
+      size, matters = QUOTA_ROW_SIZE, (window + MAX_WINDOW_SECS) * 1000000 >= now
     end
     if matters then
-      kept[#kept + 1] = sub(rows, at, at + size - 1)
+      kept[#kept + 1] = sub(rows, offset, offset + size - 1)
     end
-    at = at + size
+    offset = offset + size
   end
   return table.concat(kept)
 end
 
 -- Keeps `rows` under `key` at least until `till` (us). The deadline lies on a grid of 64 s, one to
 -- two steps ahead, so that most writes leave it alone: setting it is the dearest part of a write.
-local function store(key, rows, till, now)
+local function store_rows(key, rows, till, now)
   local _, deadline = unpack_from('<BI4', rows)
   till = till / 1000000
   if till < deadline then
@@ -93,9 +93,9 @@ local function store(key, rows, till, now)
   end
   deadline = (floor(till / 64) + 2) * 64
   -- Rows that cannot be walked over stay as they are: whoever meets them fails alone.
-  local readable, kept = pcall(tidied, rows, now)
+  local readable, kept = pcall(drop_expired, rows, now)
   rows = readable and kept or rows
   -- Beyond 2106 the header has no room: it then says less, and the deadline is set more often.
-  local header = pack('<BI4', FORMAT, math.min(deadline, 4294967295))
-  redis.call('SET', key, header .. sub(rows, HEADER + 1), 'PXAT', deadline * 1000)
+  local header = pack('<BI4', FORMAT_VERSION, math.min(deadline, 4294967295))
+  redis.call('SET', key, header .. sub(rows, HEADER_SIZE + 1), 'PXAT', deadline * 1000)
 end

@@ -19,55 +19,55 @@
 -- window that begins on that day and is not over: a quota's own row tells only what is left of it.
 -- Twin of src/algorithm/days.rs.
 
-local DAYS_FORMAT = 1
-local DAY_ROW = 21
+local DAYS_FORMAT_VERSION = 1
+local DAY_ROW_SIZE = 21
 -- What is left where there is no quota.
 local NO_QUOTA = 2 ^ 54
 -- The most that a correction makes of a count, up or down: sums with it stay exact.
-local MOST = 2 ^ 52
+local MAX_CORRECTED_COUNT = 2 ^ 52
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local subjects = #KEYS / 2
-local rows_of, days_of = {}, {}
-for i, rows in ipairs(values_of(KEYS)) do
+local rows_of, days_by_key = {}, {}
+for i, rows in ipairs(mget_all(KEYS)) do
   if i <= subjects then
     rows_of[i] = rows
   else
-    days_of[i - subjects] = rows
+    days_by_key[i - subjects] = rows
   end
 end
-local limits = limits_of(ARGV[1], now)
+local limits = unpack_limits(ARGV[1], now)
 for _, limit in ipairs(limits) do
   if limit[QUOTA] and not limit[WINDOW] then
     return { now, 2 }
   end
 end
 
-local needed, kept = {}, {}
+local needed, changed_days = {}, {}
 
 local function write(key, row, place, till)
-  rows_of[key] = put(rows_of[key], place, row)
+  rows_of[key] = put_row(rows_of[key], place, row)
   needed[key] = math.max(needed[key] or 0, till)
 end
 
--- Calls `seen` with place, id, day, and both numbers of each row of `days`.
-local function each_day(days, seen)
-  if days and byte(days) ~= DAYS_FORMAT then
-    error('these days have format ' .. byte(days) .. ', and this version knows ' .. DAYS_FORMAT)
+-- Calls `visit` with place, id, day, and both numbers of each row of `days`.
+local function each_day(days, visit)
+  if days and byte(days) ~= DAYS_FORMAT_VERSION then
+    error('these days have format ' .. byte(days) .. ', and this version knows ' .. DAYS_FORMAT_VERSION)
   end
-  for at = 2, days and #days or 0, DAY_ROW do
-    seen(at, unpack_from('<I5I2i7i7', days, at))
+  for offset = 2, days and #days or 0, DAY_ROW_SIZE do
+    visit(offset, unpack_from('<I5I2i7i7', days, offset))
   end
 end
 
 -- `days` with one more row, under `id` and of the day `day`, in place of what was granted on
 -- it; without those that are too old to be told on the day `today`.
-local function remembered(days, id, day, row, today)
-  local rows = { string.char(DAYS_FORMAT) }
-  each_day(days, function(at, other, when)
-    if when >= today - KEPT_FOR / 86400 and not (other == id - 1 and when == day) then
-      rows[#rows + 1] = sub(days, at, at + DAY_ROW - 1)
+local function with_day(days, id, day, row, today)
+  local rows = { string.char(DAYS_FORMAT_VERSION) }
+  each_day(days, function(offset, other, when)
+    if when >= today - USAGE_RETENTION_SECS / 86400 and not (other == id - 1 and when == day) then
+      rows[#rows + 1] = sub(days, offset, offset + DAY_ROW_SIZE - 1)
     end
   end)
   rows[#rows + 1] = row
@@ -84,9 +84,9 @@ local function granted(days, id, day)
   return sum
 end
 
-local function keep_day(key, count, quota, id)
+local function close_day(key, count, quota, id)
   local rows = rows_of[key]
-  local place = rows and find(rows, count[ID])
+  local place = rows and find_row(rows, count[ID])
   if not place then
     return
   end
@@ -94,43 +94,43 @@ local function keep_day(key, count, quota, id)
   if window >= count[WINDOW] then
     return
   end
-  local left = NO_QUOTA
+  local remaining = NO_QUOTA
   if quota then
     -- Nobody has charged the quota since that day: they are charged together.
-    local at = find(rows, quota[ID])
-    left = quota[SIZE] - (at and unpack_from('<i7', rows, at + 5) or 0)
+    local offset = find_row(rows, quota[ID])
+    remaining = quota[SIZE] - (offset and unpack_from('<i7', rows, offset + 5) or 0)
   end
   local day = window / 86400
-  local row = pack('<I5I2i7i7', id, day, used + granted(days_of[key], id, day), left)
-  days_of[key] = remembered(days_of[key], id, day, row, count[WINDOW] / 86400)
-  kept[key] = true
+  local row = pack('<I5I2i7i7', id, day, used + granted(days_by_key[key], id, day), remaining)
+  days_by_key[key] = with_day(days_by_key[key], id, day, row, count[WINDOW] / 86400)
+  changed_days[key] = true
   -- Not removed: the window that counts must not begin a second time if the clock steps back.
   write(key, quota_row(count[ID], 0, count[WINDOW]), place, count[ENDS])
 end
 
 -- Remembers that the count's row says so much less than was used in its window.
 local function grant(key, id, day, amount)
-  local row = pack('<I5I2i7i7', id - 1, day, granted(days_of[key], id, day) + amount, 0)
-  days_of[key] = remembered(days_of[key], id, day, row, day)
-  kept[key] = true
+  local row = pack('<I5I2i7i7', id - 1, day, granted(days_by_key[key], id, day) + amount, 0)
+  days_by_key[key] = with_day(days_by_key[key], id, day, row, day)
+  changed_days[key] = true
 end
 
 local function change_quota(what, key, limit, amount, id)
   local rows = rows_of[key]
-  local place = rows and find(rows, limit[ID])
-  local used, window = counting(rows, place, limit[WINDOW])
+  local place = rows and find_row(rows, limit[ID])
+  local used, window = current_count(rows, place, limit[WINDOW])
   local day, after = window / 86400
   if what == 1 then
     after = limit[SIZE] - amount
   elseif what == 2 then
     after = used - amount
   elseif what == 3 then
-    local really = used + granted(days_of[key], id, day)
-    after = used - math.min(amount, math.max(0, really))
+    local actual = used + granted(days_by_key[key], id, day)
+    after = used - math.min(amount, math.max(0, actual))
   else
     after = 0
   end
-  after = math.max(-MOST, math.min(MOST, after))
+  after = math.max(-MAX_CORRECTED_COUNT, math.min(MAX_CORRECTED_COUNT, after))
   if what ~= 3 and after ~= used then
     grant(key, id, day, used - after)
   end
@@ -140,9 +140,9 @@ end
 -- As by another rate: what was charged before gives nothing back any more.
 local function empty_bucket(key, limit)
   local rows = rows_of[key]
-  local place = rows and find(rows, limit[ID])
+  local place = rows and find_row(rows, limit[ID])
   if place then
-    local since = floor(now / TICK) + 1
+    local since = floor(now / TICK_MICROS) + 1
     write(key, pack('<I5I7I7I5I5I4', limit[ID], 0, now, limit[PER], limit[DRAIN], since), place, 0)
   end
 end
@@ -152,7 +152,7 @@ while from <= #ARGV[2] do
   local key, count, quota, id
   key, count, quota, id, from = unpack_from('<I2I2I2I5', ARGV[2], from)
   -- Days that cannot be read stay as they are; the checks that would write over them fail.
-  pcall(keep_day, key, limits[count], limits[quota], id)
+  pcall(close_day, key, limits[count], limits[quota], id)
 end
 
 from = 1
@@ -167,10 +167,10 @@ while from <= #ARGV[3] do
 end
 
 for key, till in pairs(needed) do
-  store(KEYS[key], rows_of[key], till, now)
+  store_rows(KEYS[key], rows_of[key], till, now)
 end
-for key in pairs(kept) do
-  local till = floor(now / 1000000) + KEPT_FOR + 86400
-  redis.call('SET', KEYS[subjects + key], days_of[key], 'PXAT', string.format('%.0f', till * 1000))
+for key in pairs(changed_days) do
+  local till = floor(now / 1000000) + USAGE_RETENTION_SECS + 86400
+  redis.call('SET', KEYS[subjects + key], days_by_key[key], 'PXAT', string.format('%.0f', till * 1000))
 end
 return { now, 1 }

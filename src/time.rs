@@ -127,9 +127,9 @@ impl Clock for ManualClock {
 /// It decides nothing. It chooses which calendar windows to offer to the store, and when a key's
 /// `expires_at` has come, so that a node whose own clock is wrong still does both right.
 #[derive(Debug, Default)]
-pub struct Estimate(AtomicI64);
+pub struct ClockEstimate(AtomicI64);
 
-impl Estimate {
+impl ClockEstimate {
     /// Takes `theirs` as the other clock's reading at this moment.
     pub fn observe(&self, theirs: Micros) {
         let offset = signed(theirs) - signed(SystemClock.now());
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn an_estimate_follows_the_clock_that_it_observed() {
         let hour = Micros::from_secs(3600);
-        let estimate = Estimate::default();
+        let estimate = ClockEstimate::default();
         estimate.observe(SystemClock.now() + hour);
         let ahead = estimate.now().since(SystemClock.now());
         assert!(ahead > Micros::from_secs(3590) && ahead <= hour, "{ahead:?}");

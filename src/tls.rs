@@ -21,7 +21,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::settings::TlsFiles;
 use crate::telemetry::Metrics;
-use crate::watch::{Stamp, stamp, watch};
+use crate::watch::{FileStamp, file_stamp, watch};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,11 +37,11 @@ pub struct ServerTls {
 }
 
 /// What tells changed files from unchanged ones.
-type TlsFileStamps = Vec<Stamp>;
+type TlsFileStamps = Vec<FileStamp>;
 
 fn file_stamps(files: &TlsFiles) -> Option<TlsFileStamps> {
     let all = [&files.cert, &files.key].into_iter().chain(&files.client_ca);
-    all.map(|file| stamp(file)).collect()
+    all.map(|file| file_stamp(file)).collect()
 }
 
 /// Why certificates or keys cannot be used; it names the file, and nothing of what is in it.

@@ -16,12 +16,12 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::error::AdminError;
 use super::{Admin, signature};
-use crate::algorithm::standing;
+use crate::algorithm::limit_status;
 use crate::control::{ChangeOrigin, Editor, UsageLedger};
 use crate::http::{Peer, read_body};
-use crate::limit::{Charge, Charges, Limit, Rule, Subject, Throttle, Unit};
+use crate::limit::{Algorithm, Charge, Charges, Limit, Subject, Throttle, Unit};
 use crate::settings::{AdminCredentials, BearerTokens};
-use crate::store::Memory;
+use crate::store::MemoryStore;
 
 /// The largest body, in bytes; an import may be long.
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
@@ -84,15 +84,16 @@ impl FromRequestParts<Arc<Admin>> for RequestLedger {
 /// Lets requests in or not.
 pub(super) struct Authenticator {
     credentials: AdminCredentials,
-    failures: Memory,
+    failures: MemoryStore,
     limit: Arc<Limit>,
 }
 
 impl Authenticator {
-    pub(super) fn new(credentials: AdminCredentials, failures: Memory) -> Self {
+    pub(super) fn new(credentials: AdminCredentials, failures: MemoryStore) -> Self {
         let throttle = "1/s".parse().ok().and_then(|rate| Throttle::new(rate, 10).ok());
-        let rule = Rule::Throttle(throttle.unwrap_or_else(|| unreachable!("a constant")));
-        let limit = Arc::new(Limit::new("failures", Unit::requests(), rule, false));
+        let algorithm =
+            Algorithm::TokenBucket(throttle.unwrap_or_else(|| unreachable!("a constant")));
+        let limit = Arc::new(Limit::new("failures", Unit::requests(), algorithm, false));
         Self { credentials, failures, limit }
     }
 
@@ -102,7 +103,7 @@ impl Authenticator {
         let charge = Charge { subject, limit: Arc::clone(&self.limit), cost: failures };
         let charges: Charges = std::iter::once(charge).collect();
         let verdict = self.failures.judge(&charges).verdict;
-        standing(&charges[0], verdict.readings[0], false, self.failures.now()).remaining > 0
+        limit_status(&charges[0], verdict.states[0], false, self.failures.now()).remaining > 0
     }
 
     /// Which token a request has, and what it allows; nothing where it is signed.

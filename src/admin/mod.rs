@@ -27,14 +27,14 @@ use axum::routing::{get, patch, post, put};
 
 use crate::control::EditorFactory;
 use crate::settings::AdminCredentials;
-use crate::store::{Counts, Memory};
+use crate::store::{CounterStore, MemoryStore};
 use auth::Authenticator;
 use error::AdminError;
 
 /// What the handlers work with.
 pub struct Admin {
     editors: EditorFactory,
-    counter_store: Counts,
+    counter_store: CounterStore,
     authenticator: Authenticator,
 }
 
@@ -43,9 +43,9 @@ impl Admin {
     #[must_use]
     pub fn new(
         editors: EditorFactory,
-        counter_store: Counts,
+        counter_store: CounterStore,
         credentials: AdminCredentials,
-        failures: Memory,
+        failures: MemoryStore,
     ) -> Self {
         Self { editors, counter_store, authenticator: Authenticator::new(credentials, failures) }
     }

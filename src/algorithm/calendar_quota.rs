@@ -2,7 +2,7 @@
 //!
 //! Which window is current is given, by name; turning instants into windows is `limit::Calendar`.
 
-use crate::limit::Start;
+use crate::limit::WindowStart;
 
 /// How much of a window is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Count {
     /// Units used; below 0 where more than the limit is left.
     pub used: i64,
     /// The window, by its start.
-    pub window: Start,
+    pub window: WindowStart,
 }
 
 /// What counts while `current` is the window that the clock shows.
@@ -18,7 +18,7 @@ pub struct Count {
 /// A window that begins leaves the old count behind. A stored window that is later holds until
 /// the clock reaches it, or a clock that stepped back would open the old window a second time.
 #[must_use]
-pub fn counting(count: Option<Count>, current: Start) -> Count {
+pub fn current_count(count: Option<Count>, current: WindowStart) -> Count {
     match count {
         Some(count) if count.window >= current => count,
         _ => Count { used: 0, window: current },
@@ -30,7 +30,7 @@ pub fn counting(count: Option<Count>, current: Start) -> Count {
 ///
 /// Never does it make more room than there was before the first charge, or than a grant has made.
 #[must_use]
-pub fn after_refund(count: Count, amount: u64, window: Start) -> Option<Count> {
+pub fn after_refund(count: Count, amount: u64, window: WindowStart) -> Option<Count> {
     let used = count.used.saturating_sub_unsigned(amount).max(count.used.min(0));
     (count.window == window).then_some(Count { used, ..count })
 }
@@ -41,11 +41,11 @@ mod tests {
 
     #[test]
     fn a_later_stored_window_holds_until_the_clock_reaches_it() {
-        let [monday, tuesday] = [Start::new(20_000), Start::new(20_001)];
+        let [monday, tuesday] = [WindowStart::new(20_000), WindowStart::new(20_001)];
         let stored = Some(Count { used: 7, window: tuesday });
-        assert_eq!(counting(stored, monday), Count { used: 7, window: tuesday });
-        assert_eq!(counting(stored, tuesday), Count { used: 7, window: tuesday });
-        assert_eq!(counting(stored, Start::new(20_002)).used, 0);
-        assert_eq!(counting(None, monday), Count { used: 0, window: monday });
+        assert_eq!(current_count(stored, monday), Count { used: 7, window: tuesday });
+        assert_eq!(current_count(stored, tuesday), Count { used: 7, window: tuesday });
+        assert_eq!(current_count(stored, WindowStart::new(20_002)).used, 0);
+        assert_eq!(current_count(None, monday), Count { used: 0, window: monday });
     }
 }

@@ -4,13 +4,13 @@
 //! `lua/`. Property tests hold the two equal, bit for bit. Nothing here does I/O or knows a clock.
 
 pub mod calendar_quota;
-pub mod days;
+pub mod usage;
 mod refund;
 pub mod token_bucket;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Charge, Rule, Start, Windows};
+use crate::limit::{Algorithm, Charge, WindowStart, Windows};
 use crate::time::Micros;
 use calendar_quota::Count;
 pub use refund::refund;
@@ -39,19 +39,19 @@ impl Row {
 
 /// How a limit stood just before a check was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct CounterState {
     /// What its counter held: a throttle's level in `1/per` units, a quota's use in units, which is
     /// below 0 where more than the limit is left.
-    pub held: i64,
+    pub level: i64,
     /// The window that counts; always 0 for a throttle.
-    pub window: Start,
+    pub window: WindowStart,
 }
 
-impl Reading {
+impl CounterState {
     /// What a throttle's counter held.
     #[must_use]
-    pub fn level(&self) -> u64 {
-        self.held.unsigned_abs()
+    pub fn unsigned_level(&self) -> u64 {
+        self.level.unsigned_abs()
     }
 }
 
@@ -63,16 +63,16 @@ pub struct Verdict {
     /// Whether all limits that refuse had room; then every charge that fitted was made.
     pub allowed: bool,
     /// How each charge's limit stood before, in the charges' order.
-    pub readings: SmallVec<[Reading; 4]>,
+    pub states: SmallVec<[CounterState; 4]>,
 }
 
 /// Why a check was not judged; nothing was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unjudged {
+pub enum NotJudged {
     /// The store's clock lay outside the windows that were offered.
-    Elsewhere,
-    /// It would be charged over a day that has to be kept first; see [`days`].
-    Over,
+    WindowMiss,
+    /// It would be charged over a day that has to be kept first; see [`usage`].
+    DayRollover,
 }
 
 /// Where rows are kept, under the guard of whoever calls [`judge`].
@@ -85,16 +85,16 @@ pub trait Rows {
 
 /// The windows to offer for each charge, around the time that the store's clock probably shows.
 #[must_use]
-pub fn windows(charges: &[Charge], now: Micros) -> Offer {
-    let windows = |charge: &Charge| match charge.limit.rule() {
-        Rule::Quota(quota) => Some(quota.calendar.windows(now)),
-        Rule::Throttle(_) => None,
+pub fn offered_windows(charges: &[Charge], now: Micros) -> OfferedWindows {
+    let windows = |charge: &Charge| match charge.limit.algorithm() {
+        Algorithm::CalendarQuota(quota) => Some(quota.calendar.windows(now)),
+        Algorithm::TokenBucket(_) => None,
     };
     charges.iter().map(windows).collect()
 }
 
 /// For each charge the windows to choose from, where it is a quota.
-pub type Offer = SmallVec<[Option<Windows>; 4]>;
+pub type OfferedWindows = SmallVec<[Option<Windows>; 4]>;
 
 /// Judges all charges of one check as one: all are made, or none.
 ///
@@ -107,101 +107,101 @@ pub type Offer = SmallVec<[Option<Windows>; 4]>;
 /// written.
 pub fn judge(
     charges: &[Charge],
-    offer: &[Option<Windows>],
+    offered: &[Option<Windows>],
     now: Micros,
     rows: &mut impl Rows,
-) -> Result<Verdict, Unjudged> {
-    let mut verdict = Verdict { now, allowed: true, readings: SmallVec::new() };
-    let mut ahead = SmallVec::<[bool; 4]>::new();
+) -> Result<Verdict, NotJudged> {
+    let mut verdict = Verdict { now, allowed: true, states: SmallVec::new() };
+    let mut ahead_of_clock = SmallVec::<[bool; 4]>::new();
     // Of the alternatives whether one has room; `None` where there are none.
     let mut alternatives = None;
-    let mut over = false;
-    for (charge, windows) in charges.iter().zip(offer) {
+    let mut rolls_over = false;
+    for (charge, windows) in charges.iter().zip(offered) {
         let row = rows.read(charge);
-        let reading = read(charge, windows.as_ref(), now, row)?;
-        let fits = fits(charge, reading);
+        let state = read_state(charge, windows.as_ref(), now, row)?;
+        let fits = fits(charge, state);
         if charge.limit.alternative() {
             alternatives = Some(fits || charge.limit.shadow() || alternatives == Some(true));
         }
         verdict.allowed &= fits || !charge.limit.refuses_alone();
-        over |= fits && charge.cost > 0 && days::is_over(charge, row, reading.window);
-        verdict.readings.push(reading);
-        ahead.push(token_bucket::is_ahead(row.and_then(Row::bucket), now));
+        rolls_over |= fits && charge.cost > 0 && usage::is_rollover(charge, row, state.window);
+        verdict.states.push(state);
+        ahead_of_clock.push(token_bucket::is_ahead(row.and_then(Row::bucket), now));
     }
     verdict.allowed &= alternatives != Some(false);
-    if verdict.allowed && over {
-        return Err(Unjudged::Over);
+    if verdict.allowed && rolls_over {
+        return Err(NotJudged::DayRollover);
     }
-    for (index, (charge, windows)) in charges.iter().zip(offer).enumerate() {
-        let reading = verdict.readings[index];
-        let made = verdict.allowed && charge.cost > 0 && fits(charge, reading);
-        if made || ahead[index] {
-            let held = reading.held + if made { charge.amount().cast_signed() } else { 0 };
+    for (index, (charge, windows)) in charges.iter().zip(offered).enumerate() {
+        let state = verdict.states[index];
+        let made = verdict.allowed && charge.cost > 0 && fits(charge, state);
+        if made || ahead_of_clock[index] {
+            let level = state.level + if made { charge.amount().cast_signed() } else { 0 };
             let before = rows.read(charge);
             let (row, until) =
-                written(charge, before, windows.as_ref(), Reading { held, ..reading }, now);
+                updated_row(charge, before, windows.as_ref(), CounterState { level, ..state }, now);
             rows.write(charge, row, until);
         }
     }
     Ok(verdict)
 }
 
-fn read(
+fn read_state(
     charge: &Charge,
     windows: Option<&Windows>,
     now: Micros,
     row: Option<Row>,
-) -> Result<Reading, Unjudged> {
-    match charge.limit.rule() {
-        Rule::Throttle(throttle) => {
-            let held = token_bucket::level(row.and_then(Row::bucket), throttle, now).cast_signed();
-            Ok(Reading { held, window: Start::new(0) })
+) -> Result<CounterState, NotJudged> {
+    match charge.limit.algorithm() {
+        Algorithm::TokenBucket(throttle) => {
+            let level = token_bucket::level(row.and_then(Row::bucket), throttle, now).cast_signed();
+            Ok(CounterState { level, window: WindowStart::new(0) })
         }
-        Rule::Quota(_) => {
+        Algorithm::CalendarQuota(_) => {
             let (start, _) =
-                windows.and_then(|windows| windows.at(now)).ok_or(Unjudged::Elsewhere)?;
-            let count = calendar_quota::counting(row.and_then(Row::count), start);
-            Ok(Reading { held: count.used, window: count.window })
+                windows.and_then(|windows| windows.window_at(now)).ok_or(NotJudged::WindowMiss)?;
+            let count = calendar_quota::current_count(row.and_then(Row::count), start);
+            Ok(CounterState { level: count.used, window: count.window })
         }
     }
 }
 
 /// Whether a charge fits where its limit stands so.
 #[must_use]
-pub fn fits(charge: &Charge, reading: Reading) -> bool {
+pub fn fits(charge: &Charge, state: CounterState) -> bool {
     // All three are below 2^54.
-    reading.held + charge.amount().cast_signed() <= charge.limit.size().cast_signed()
+    state.level + charge.amount().cast_signed() <= charge.limit.size().cast_signed()
 }
 
-/// The row of a counter that stands at `reading`, and when it ceases to matter.
-fn written(
+/// The row of a counter that stands at `state`, and when it ceases to matter.
+fn updated_row(
     charge: &Charge,
     before: Option<Row>,
     windows: Option<&Windows>,
-    reading: Reading,
+    state: CounterState,
     now: Micros,
 ) -> (Row, Micros) {
-    match charge.limit.rule() {
-        Rule::Throttle(throttle) => {
+    match charge.limit.algorithm() {
+        Algorithm::TokenBucket(throttle) => {
             let before = before.and_then(Row::bucket);
-            let bucket = token_bucket::written(before, reading.level(), throttle, now);
-            (Row::Bucket(bucket), now + token_bucket::until_empty(reading.level(), throttle))
+            let bucket = token_bucket::updated(before, state.unsigned_level(), throttle, now);
+            (Row::Bucket(bucket), now + token_bucket::until_empty(state.unsigned_level(), throttle))
         }
-        Rule::Quota(quota) => {
-            let current = windows.and_then(|windows| windows.at(now));
+        Algorithm::CalendarQuota(quota) => {
+            let current = windows.and_then(|windows| windows.window_at(now));
             let end = match current {
-                Some((start, end)) if start == reading.window => end,
-                _ => quota.calendar.end_of(reading.window),
+                Some((start, end)) if start == state.window => end,
+                _ => quota.calendar.end_of(state.window),
             };
-            let count = Count { used: reading.held, window: reading.window };
-            (Row::Count(count), end + charge.limit.outlives_by())
+            let count = Count { used: state.level, window: state.window };
+            (Row::Count(count), end + charge.limit.retention())
         }
     }
 }
 
 /// What an answer tells of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct LimitStatus {
     /// Whether the charge fitted.
     pub fits: bool,
     /// Whole units left: after the charge where it was made, else as they are.
@@ -216,12 +216,12 @@ pub struct Standing {
 
 /// Works out what an answer tells of one limit; `made` is whether the charge was made.
 #[must_use]
-pub fn standing(charge: &Charge, reading: Reading, made: bool, now: Micros) -> Standing {
-    let fits = fits(charge, reading);
-    let held = reading.held + if made { charge.amount().cast_signed() } else { 0 };
-    let (remaining, reset, wait, next_unit) = match charge.limit.rule() {
-        Rule::Throttle(throttle) => {
-            let (level, before) = (held.unsigned_abs(), reading.level());
+pub fn limit_status(charge: &Charge, state: CounterState, made: bool, now: Micros) -> LimitStatus {
+    let fits = fits(charge, state);
+    let level = state.level + if made { charge.amount().cast_signed() } else { 0 };
+    let (remaining, reset, wait, next_unit) = match charge.limit.algorithm() {
+        Algorithm::TokenBucket(throttle) => {
+            let (level, before) = (level.unsigned_abs(), state.unsigned_level());
             (
                 token_bucket::remaining(level, throttle),
                 token_bucket::until_empty(level, throttle),
@@ -229,16 +229,16 @@ pub fn standing(charge: &Charge, reading: Reading, made: bool, now: Micros) -> S
                 token_bucket::until_next_unit(level, throttle),
             )
         }
-        Rule::Quota(quota) => {
-            let rest = quota.calendar.end_of(reading.window).since(now);
-            let left = quota.limit.cast_signed() - held;
+        Algorithm::CalendarQuota(quota) => {
+            let rest = quota.calendar.end_of(state.window).since(now);
+            let left = quota.limit.cast_signed() - level;
             (u64::try_from(left).unwrap_or(0), rest, rest, rest)
         }
     };
     let retry_after = match () {
         () if fits => Micros::ZERO,
-        () if charge.never_fits() => Micros::MAX,
+        () if charge.exceeds_capacity() => Micros::MAX,
         () => wait,
     };
-    Standing { fits, remaining, reset, retry_after, next_unit }
+    LimitStatus { fits, remaining, reset, retry_after, next_unit }
 }

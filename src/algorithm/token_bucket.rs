@@ -12,46 +12,46 @@ pub struct Bucket {
     /// What was in it, in `1/per` units.
     pub level: u64,
     /// When that was so.
-    pub at: Micros,
+    pub updated_at: Micros,
     /// Into how many parts the level divides one unit.
     pub per: u64,
     /// How many of those parts drain per microsecond.
     pub drain: u64,
-    /// Since when the bucket has been draining so, in [`TICK`]s since 1970.
-    pub since: u64,
+    /// Since when the bucket has been draining so, in [`TICK_MICROS`]s since 1970.
+    pub rate_since: u64,
 }
 
 /// In which a bucket says since when its rate has been what it is: 2^20 µs.
-pub const TICK: u64 = 1 << 20;
+pub const TICK_MICROS: u64 = 1 << 20;
 
 /// What to write over `before` for a bucket that holds `level`.
 #[must_use]
-pub fn written(before: Option<Bucket>, level: u64, throttle: &Throttle, now: Micros) -> Bucket {
-    let (per, drain, tick) = (throttle.per(), throttle.drain(), now.get() / TICK);
-    let since = match before {
+pub fn updated(before: Option<Bucket>, level: u64, throttle: &Throttle, now: Micros) -> Bucket {
+    let (per, drain, tick) = (throttle.per(), throttle.drain(), now.get() / TICK_MICROS);
+    let rate_since = match before {
         // Whatever was charged in this tick was perhaps charged before the rate changed.
         Some(before) if (before.per, before.drain) != (per, drain) => tick + 1,
-        Some(before) => before.since,
+        Some(before) => before.rate_since,
         None => tick,
     };
-    Bucket { level, at: now, per, drain, since }
+    Bucket { level, updated_at: now, per, drain, rate_since }
 }
 
-/// What `bucket` gives back of `amount` that was charged at `charged` and not used: what time has
+/// What `bucket` gives back of `amount` that was charged at `charged_at` and not used: what time has
 /// not drained since. Nothing where another rate has been in force since then.
 #[must_use]
 pub fn refund(
     bucket: Bucket,
     amount: u64,
-    charged: Micros,
+    charged_at: Micros,
     throttle: &Throttle,
     now: Micros,
 ) -> u64 {
     let same_rate = (bucket.per, bucket.drain) == (throttle.per(), throttle.drain());
-    if !same_rate || charged > now || charged.get() / TICK < bucket.since {
+    if !same_rate || charged_at > now || charged_at.get() / TICK_MICROS < bucket.rate_since {
         return 0;
     }
-    amount.saturating_sub(now.since(charged).get().saturating_mul(throttle.drain()))
+    amount.saturating_sub(now.since(charged_at).get().saturating_mul(throttle.drain()))
 }
 
 /// The level at `now`, in the throttle's own `1/per` units.
@@ -60,8 +60,8 @@ pub fn refund(
 #[must_use]
 pub fn level(bucket: Option<Bucket>, throttle: &Throttle, now: Micros) -> u64 {
     let Some(bucket) = bucket else { return 0 };
-    let level = converted(bucket.level, bucket.per, throttle.per());
-    level.saturating_sub(now.since(bucket.at).get().saturating_mul(throttle.drain()))
+    let level = convert_level(bucket.level, bucket.per, throttle.per());
+    level.saturating_sub(now.since(bucket.updated_at).get().saturating_mul(throttle.drain()))
 }
 
 /// Whether the clock has stepped back behind the bucket's last writing.
@@ -70,7 +70,7 @@ pub fn level(bucket: Option<Bucket>, throttle: &Throttle, now: Micros) -> u64 {
 /// there. Left as it is, a full one would stay full until the clock has caught up.
 #[must_use]
 pub fn is_ahead(bucket: Option<Bucket>, now: Micros) -> bool {
-    bucket.is_some_and(|bucket| bucket.at > now)
+    bucket.is_some_and(|bucket| bucket.updated_at > now)
 }
 
 /// How many whole units fit on top of `level`.
@@ -104,7 +104,7 @@ pub fn until_next_unit(level: u64, throttle: &Throttle) -> Micros {
 ///
 /// Written with what Lua has too: exact while the product fits into a double, and otherwise up
 /// to 2^-49 of a unit more, which is never less than exact.
-fn converted(level: u64, from: u64, to: u64) -> u64 {
+fn convert_level(level: u64, from: u64, to: u64) -> u64 {
     if from == to || level == 0 {
         return level;
     }
@@ -113,7 +113,7 @@ fn converted(level: u64, from: u64, to: u64) -> u64 {
     let part = if product <= u128::from(MAX_EXACT) {
         u64::try_from(product.div_ceil(u128::from(from))).unwrap_or(to)
     } else {
-        inexact(rest, from, to).min(to)
+        convert_in_doubles(rest, from, to).min(to)
     };
     whole
         .checked_mul(to)
@@ -128,7 +128,7 @@ fn converted(level: u64, from: u64, to: u64) -> u64 {
     clippy::cast_sign_loss,
     reason = "the same doubles as in Lua, all below 2^53 and above 0"
 )]
-fn inexact(rest: u64, from: u64, to: u64) -> u64 {
+fn convert_in_doubles(rest: u64, from: u64, to: u64) -> u64 {
     (rest as f64 / from as f64 * to as f64 * (1.0 + 0.5_f64.powi(50))).ceil() as u64
 }
 
@@ -146,7 +146,7 @@ mod tests {
     #[rustfmt::skip]
     fn a_bucket_drains_by_the_clock_and_never_freezes() {
         let ten = throttle("10/s", 5); // one unit per 100,000 us
-        let full = written(None, ten.size(), &ten, Micros::from_secs(100));
+        let full = updated(None, ten.size(), &ten, Micros::from_secs(100));
         let cases = [
             // why                                            now                      level         wait for 1
             ("full at once",                                  100_000_000,             ten.size(),   100_000),
@@ -178,9 +178,9 @@ mod tests {
 
     #[test]
     fn whole_units_keep_their_number_when_the_rate_changes() {
-        assert_eq!(converted(3 * 100_000, 100_000, 86_400), 3 * 86_400);
-        assert_eq!(converted(0, 7, 1 << 40), 0);
-        assert_eq!(converted(MAX_EXACT, 1, 2), MAX_EXACT);
+        assert_eq!(convert_level(3 * 100_000, 100_000, 86_400), 3 * 86_400);
+        assert_eq!(convert_level(0, 7, 1 << 40), 0);
+        assert_eq!(convert_level(MAX_EXACT, 1, 2), MAX_EXACT);
     }
 
     proptest! {
@@ -189,7 +189,7 @@ mod tests {
             level in 0..=MAX_EXACT, from in 1_u64..1 << 40, to in 1_u64..1 << 40,
         ) {
             let exact = u128::from(level) * u128::from(to);
-            let got = u128::from(converted(level, from, to));
+            let got = u128::from(convert_level(level, from, to));
             if got < u128::from(MAX_EXACT) {
                 prop_assert!(got * u128::from(from) >= exact);
                 let most = exact.div_ceil(u128::from(from)) + 1 + (u128::from(to) >> 48);

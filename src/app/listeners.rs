@@ -12,7 +12,7 @@ use crate::admin::{self, Admin};
 use crate::grpc::Health;
 use crate::http::{ConnectionWorker, HttpServer, Listener, NodeState, Protocol};
 use crate::settings::TlsFiles;
-use crate::store::Memory;
+use crate::store::MemoryStore;
 use crate::time::SystemClock;
 use crate::tls::ServerTls;
 
@@ -127,7 +127,7 @@ fn open_admin(
     let listener = bind(parts.settings.listen_admin, "--listen-admin")?;
     let mut server =
         HttpServer::new(Protocol::Http1, MAX_ADMIN_CONNECTIONS, Arc::clone(shared), tls);
-    let failures = Memory::new(Arc::new(SystemClock));
+    let failures = MemoryStore::new(Arc::new(SystemClock));
     tokio::spawn(failures.clone().sweep_forever(|_| ()));
     let (editors, counter_store) = (parts.editors.clone(), parts.counter_store.clone());
     let admin = Admin::new(editors, counter_store, parts.settings.admin.clone(), failures);

@@ -21,7 +21,9 @@ use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, Regi
 use crate::engine::{Fallback, Recorder};
 use crate::http::NodeState;
 use crate::settings::Settings;
-use crate::store::{Counts, Embedded, Memory, Redis, RedisOptions, RedisUrl, Registry};
+use crate::store::{
+    CounterStore, EmbeddedRegistry, MemoryStore, Redis, RedisOptions, RedisUrl, Registry,
+};
 use crate::telemetry::{LogThrottle, Metrics};
 use crate::time::SystemClock;
 use crate::tls::{self, ServerTls};
@@ -47,7 +49,7 @@ pub enum StartError {
     Webhooks(#[source] tls::TlsError),
     /// The data directory cannot be used.
     #[error("cannot use the data directory {path}: {why}", path = .0.display(), why = .1)]
-    DataDir(std::path::PathBuf, #[source] crate::store::Unopened),
+    DataDir(std::path::PathBuf, #[source] crate::store::DataDirError),
     /// The record cannot be written.
     #[error("cannot write the record {path}: {why}", path = .0.display(), why = .1)]
     Record(std::path::PathBuf, #[source] std::io::Error),
@@ -68,7 +70,7 @@ struct ServiceParts {
     metrics: Arc<Metrics>,
     recorder: Option<Recorder>,
     settings: Settings,
-    counter_store: Counts,
+    counter_store: CounterStore,
     thresholds: Option<Arc<Thresholds>>,
 }
 
@@ -94,19 +96,18 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         }
     };
     let counter_store = open_counter_store(&settings, &metrics)?;
-    let local = Memory::new(Arc::new(SystemClock));
+    let local = MemoryStore::new(Arc::new(SystemClock));
     let redis = match &counter_store {
-        Counts::Redis(redis) => Some(Arc::clone(redis)),
-        Counts::Memory(_) => None,
+        CounterStore::Redis(redis) => Some(Arc::clone(redis)),
+        CounterStore::Memory(_) => None,
     };
     let fallback = Arc::new(Fallback::new(local.clone(), redis));
     let registry = match &counter_store {
-        Counts::Redis(redis) => Registry::Redis(Arc::clone(redis)),
-        Counts::Memory(_) => Registry::Embedded(Arc::new(match &settings.data_dir {
-            None => Embedded::in_memory(),
-            Some(folder) => {
-                Embedded::open(folder).map_err(|why| StartError::DataDir(folder.clone(), why))?
-            }
+        CounterStore::Redis(redis) => Registry::Redis(Arc::clone(redis)),
+        CounterStore::Memory(_) => Registry::Embedded(Arc::new(match &settings.data_dir {
+            None => EmbeddedRegistry::in_memory(),
+            Some(folder) => EmbeddedRegistry::open(folder)
+                .map_err(|why| StartError::DataDir(folder.clone(), why))?,
         })),
     };
     let directory = Arc::new(KeyDirectory::new(registry.clone()));
@@ -132,7 +133,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         counter_store,
     });
     let result = runtime.block_on(run(&parts, local, webhooks));
-    if let Counts::Memory(memory) = &parts.counter_store
+    if let CounterStore::Memory(memory) = &parts.counter_store
         && let Err(error) = memory.save()
     {
         tracing::error!(%error, "counters were not saved, and are lost");
@@ -155,15 +156,18 @@ pub fn counter_layout(store: &str, records: bool) -> Result<CounterPlacement, St
     Ok(CounterPlacement::PerSubject { leases: !records })
 }
 
-fn open_counter_store(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Counts, StartError> {
+fn open_counter_store(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+) -> Result<CounterStore, StartError> {
     if settings.store.is_memory() {
         let clock = Arc::new(SystemClock);
         let memory = match &settings.data_dir {
-            None => Memory::new(clock),
-            Some(folder) => Memory::open(folder, clock)
+            None => MemoryStore::new(clock),
+            Some(folder) => MemoryStore::open(folder, clock)
                 .map_err(|why| StartError::DataDir(folder.clone(), why))?,
         };
-        return Ok(Counts::Memory(memory));
+        return Ok(CounterStore::Memory(memory));
     }
     let options = RedisOptions {
         url: settings.store.reveal().parse()?,
@@ -173,12 +177,12 @@ fn open_counter_store(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Cou
         // What is charged ahead belongs to no check, so a record could not be replayed.
         leases: settings.record.is_none(),
     };
-    Ok(Counts::Redis(Redis::new(&options, Arc::clone(metrics))?))
+    Ok(CounterStore::Redis(Redis::new(&options, Arc::clone(metrics))?))
 }
 
 async fn run(
     parts: &Arc<ServiceParts>,
-    local: Memory,
+    local: MemoryStore,
     webhooks: Option<Webhooks>,
 ) -> Result<(), StartError> {
     let signals = Signals::install()?;
@@ -217,7 +221,7 @@ async fn run(
         }
     };
     listeners.serve(stop).await;
-    if let Counts::Redis(redis) = &parts.counter_store {
+    if let CounterStore::Redis(redis) = &parts.counter_store {
         redis.leave().await;
     }
     for worker in workers {
@@ -231,15 +235,15 @@ async fn run(
 }
 
 /// Reaches for Redis, and starts what keeps the store in order.
-async fn start_store_tasks(parts: &ServiceParts, local: Memory) {
+async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) {
     let metrics = Arc::clone(&parts.metrics);
     let rows = move |rows| metrics.memory_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     match &parts.counter_store {
-        Counts::Memory(memory) => {
+        CounterStore::Memory(memory) => {
             tokio::spawn(memory.clone().sweep_forever(rows));
             tokio::spawn(memory.clone().save_forever());
         }
-        Counts::Redis(redis) => {
+        CounterStore::Redis(redis) => {
             if let Err(error) = redis.probe_at_startup().await {
                 tracing::warn!(%error, "Redis cannot be reached yet; plans decide by on_store_failure until it is");
             }

@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use super::StartError;
 use crate::settings::Settings;
-use crate::store::{Counts, EmbeddedOutbox, Outbox};
+use crate::store::{CounterStore, EmbeddedOutbox, Outbox};
 use crate::telemetry::Metrics;
 use crate::webhook::Webhooks;
 
 /// Begins to note and deliver; it has to be within a runtime.
 pub(super) fn start(
     settings: &Settings,
-    counter_store: &Counts,
+    counter_store: &CounterStore,
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Webhooks>, StartError> {
     let Some(webhook) = &settings.webhook else { return Ok(None) };
     let outbox = match (counter_store, &settings.data_dir) {
-        (Counts::Redis(redis), _) => Outbox::Redis(Arc::clone(redis)),
-        (Counts::Memory(_), None) => Outbox::Embedded(Arc::new(EmbeddedOutbox::in_memory())),
-        (Counts::Memory(_), Some(folder)) => Outbox::Embedded(Arc::new(
+        (CounterStore::Redis(redis), _) => Outbox::Redis(Arc::clone(redis)),
+        (CounterStore::Memory(_), None) => Outbox::Embedded(Arc::new(EmbeddedOutbox::in_memory())),
+        (CounterStore::Memory(_), Some(folder)) => Outbox::Embedded(Arc::new(
             EmbeddedOutbox::open(folder).map_err(|why| StartError::DataDir(folder.clone(), why))?,
         )),
     };

@@ -7,7 +7,7 @@ use super::ServiceParts;
 use crate::engine::{self, Engine};
 use crate::grpc::{self, EnvoyService, Health};
 use crate::http::{self, ConnectionWorker, NodeState, WorkerState};
-use crate::store::{Counts, Store};
+use crate::store::{CounterStore, Store};
 use crate::telemetry::WorkerMetrics;
 
 /// Starts a worker. With `grpc` it serves Envoy too.
@@ -31,8 +31,8 @@ async fn run(
     shared: Arc<NodeState>,
 ) {
     let store = match &parts.counter_store {
-        Counts::Memory(memory) => Store::Memory(memory.clone()),
-        Counts::Redis(redis) => Store::Redis(redis.open_client().await),
+        CounterStore::Memory(memory) => Store::Memory(memory.clone()),
+        CounterStore::Redis(redis) => Store::Redis(redis.open_client().await),
     };
     let metrics = WorkerMetrics::new(&parts.metrics);
     let engine = Engine::new(engine::EngineParts {

@@ -6,7 +6,7 @@ use jiff::civil::Weekday;
 
 use super::raw::{Consistency, Mode, RawLimit, RawPeriod, RawQuota, RawStart, RawThrottle};
 use super::validation::Report;
-use crate::limit::{Calendar, Limit, Period, Quota, Rate, Rule, Throttle, Unit};
+use crate::limit::{Algorithm, Calendar, Limit, Period, Quota, Rate, Throttle, Unit};
 use crate::time::MAX_EXACT;
 
 /// What holds for limits that do not say otherwise.
@@ -105,25 +105,25 @@ impl<'f> LimitsBuilder<'f> {
         &self,
         name: &str,
         unit: Unit,
-        rule: Rule,
+        rule: Algorithm,
         mode: Option<Mode>,
         consistency: Option<Consistency>,
     ) -> Arc<Limit> {
         let shadow = mode.unwrap_or(self.defaults.mode) == Mode::Shadow;
         // A quota has no rate at which leases would come back: it stays exact.
         let leased = consistency.unwrap_or(self.defaults.consistency) == Consistency::Leased
-            && matches!(rule, Rule::Throttle(_));
+            && matches!(rule, Algorithm::TokenBucket(_));
         let limit = Limit::new(&format!("{}{name}", self.prefix), unit, rule, shadow);
         Arc::new(if leased {
-            limit.leased_ahead()
+            limit.as_leased()
         } else if self.defaults.correctable {
-            limit.given_back()
+            limit.as_refundable()
         } else {
             limit
         })
     }
 
-    fn parse_throttle(&mut self, raw: &RawThrottle, at: &str) -> Option<Rule> {
+    fn parse_throttle(&mut self, raw: &RawThrottle, at: &str) -> Option<Algorithm> {
         let rate: Rate = match raw.rate.0.parse() {
             Ok(rate) => rate,
             Err(error) => {
@@ -138,12 +138,12 @@ impl<'f> LimitsBuilder<'f> {
             }
             Ok(throttle) => {
                 warn_if_slower(rate, &throttle, at, self.report);
-                Some(Rule::Throttle(throttle))
+                Some(Algorithm::TokenBucket(throttle))
             }
         }
     }
 
-    fn parse_quota(&mut self, raw: &RawQuota, at: &str) -> Option<Rule> {
+    fn parse_quota(&mut self, raw: &RawQuota, at: &str) -> Option<Algorithm> {
         check_quota_limit(raw.limit, at, self.report);
         let period = match parse_period(raw.period, raw.starts_on.as_ref()) {
             Ok(period) => period,
@@ -158,7 +158,7 @@ impl<'f> LimitsBuilder<'f> {
             self.report.error(&format!("{at}.time_zone"), format_args!("there is no time zone `{shown}`; write an IANA name such as Europe/Berlin or UTC"));
             return None;
         };
-        Some(Rule::Quota(Quota { limit: raw.limit, calendar: Arc::new(calendar) }))
+        Some(Algorithm::CalendarQuota(Quota { limit: raw.limit, calendar: Arc::new(calendar) }))
     }
 }
 

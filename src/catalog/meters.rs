@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::limit::{Limit, Period, Quota, Rule, Unit};
+use crate::limit::{Algorithm, Limit, Period, Quota, Unit};
 
 /// Has each unit's days kept: by the plan's first enforced quota of the unit if that is one of a
 /// day, else by a meter. A meter's days are the quota's, else those of the plan's first quota.
@@ -22,22 +22,23 @@ pub(super) fn add_meters(plan: &str, limits: &mut Vec<Arc<Limit>>) {
         if let Some(limit) = &first
             && quota(limit).is_some_and(|quota| quota.calendar.period() == Period::Day)
         {
-            first.and_then(Arc::get_mut).into_iter().for_each(|limit| limit.keep_days(plan));
+            first.and_then(Arc::get_mut).into_iter().for_each(|limit| limit.track_days(plan));
             continue;
         }
         let first = first.map(|limit| Arc::clone(limit));
         let zone = first.as_deref().and_then(zone).unwrap_or_else(|| plan_zone.clone());
         let meter = Limit::meter(plan, unit, &zone, first);
         let has_same_row =
-            |meter: &Limit| limits.iter().any(|limit| meter.other_count() == Some(limit.row()));
-        let meter = meter.map(|meter| if has_same_row(&meter) { meter.alone() } else { meter });
+            |meter: &Limit| limits.iter().any(|limit| meter.counterpart_row() == Some(limit.row()));
+        let meter = meter
+            .map(|meter| if has_same_row(&meter) { meter.without_counterpart() } else { meter });
         limits.extend(meter.map(Arc::new));
     }
 }
 
 fn quota(limit: &Limit) -> Option<&Quota> {
-    match limit.rule() {
-        Rule::Quota(quota) => Some(quota),
-        Rule::Throttle(_) => None,
+    match limit.algorithm() {
+        Algorithm::CalendarQuota(quota) => Some(quota),
+        Algorithm::TokenBucket(_) => None,
     }
 }

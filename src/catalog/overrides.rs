@@ -15,8 +15,8 @@ use super::limits::{check_quota_limit, warn_if_slower};
 use super::raw::RawRate;
 use super::validation::Report;
 use super::{ApiKey, Catalog, Plan};
-use crate::limit::{Limit, Quota, Rate, Rule, Throttle};
-use crate::object::{by_name, optional};
+use crate::limit::{Algorithm, Limit, Quota, Rate, Throttle};
+use crate::object::{object_map, optional_object};
 
 /// By plan.
 pub(super) type RawOverrides = BTreeMap<String, RawPlanOverrides>;
@@ -27,16 +27,16 @@ pub(super) struct RawPlanOverrides {
     pub(super) throttle: Option<RawThrottleOverride>,
     pub(super) quota: Option<RawQuotaOverride>,
     /// By the limit's name.
-    #[serde(default, deserialize_with = "by_name")]
+    #[serde(default, deserialize_with = "object_map")]
     pub(super) limits: BTreeMap<String, RawLimitOverride>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLimitOverride {
-    #[serde(default, deserialize_with = "optional")]
+    #[serde(default, deserialize_with = "optional_object")]
     pub(super) throttle: Option<RawThrottleOverride>,
-    #[serde(default, deserialize_with = "optional")]
+    #[serde(default, deserialize_with = "optional_object")]
     pub(super) quota: Option<RawQuotaOverride>,
 }
 
@@ -243,22 +243,25 @@ impl Plan {
             let resized = match limits.iter().position(named) {
                 None => Err(format!("the plan has no limit `{name}`")),
                 Some(place) => {
-                    let rule = size.apply_to(limits[place].rule(), &throttle_at(name, at), report);
-                    rule.map(|rule| (place, rule))
+                    let algorithm =
+                        size.apply_to(limits[place].algorithm(), &throttle_at(name, at), report);
+                    algorithm.map(|algorithm| (place, algorithm))
                 }
             };
             match resized {
-                Ok((place, rule)) => limits[place] = Arc::new(limits[place].resized(rule)),
+                Ok((place, algorithm)) => {
+                    limits[place] = Arc::new(limits[place].resized(algorithm))
+                }
                 Err(why) => report.error(at, why),
             }
         }
         for place in 0..limits.len() {
             let meter = &limits[place];
-            let quota = meter.told_quota().filter(|_| meter.is_meter());
+            let quota = meter.reported_quota().filter(|_| meter.is_meter());
             let position =
                 quota.and_then(|quota| self.limits.iter().position(|own| Arc::ptr_eq(own, quota)));
             if let Some(position) = position {
-                limits[place] = Arc::new(meter.beside(Arc::clone(&limits[position])));
+                limits[place] = Arc::new(meter.with_quota(Arc::clone(&limits[position])));
             }
         }
         limits.into()
@@ -276,22 +279,29 @@ fn throttle_at(name: &str, at: &str) -> String {
 
 impl LimitOverride {
     /// A rule in this size, of the same window.
-    fn apply_to(self, rule: &Rule, at: &str, report: &mut Report) -> Result<Rule, String> {
-        match (self, rule) {
-            (Self::Throttle { rate, burst }, Rule::Throttle(throttle)) => {
+    fn apply_to(
+        self,
+        algorithm: &Algorithm,
+        at: &str,
+        report: &mut Report,
+    ) -> Result<Algorithm, String> {
+        match (self, algorithm) {
+            (Self::Throttle { rate, burst }, Algorithm::TokenBucket(throttle)) => {
                 let rate = rate.unwrap_or_else(|| throttle.rate());
                 let throttle = Throttle::new(rate, burst.unwrap_or_else(|| throttle.burst()));
                 let throttle = throttle.map_err(|error| format!("throttle: {error}"))?;
                 warn_if_slower(rate, &throttle, at, report);
-                Ok(Rule::Throttle(throttle))
+                Ok(Algorithm::TokenBucket(throttle))
             }
-            (Self::Quota { limit }, Rule::Quota(quota)) => {
-                Ok(Rule::Quota(Quota { limit, calendar: Arc::clone(&quota.calendar) }))
+            (Self::Quota { limit }, Algorithm::CalendarQuota(quota)) => {
+                Ok(Algorithm::CalendarQuota(Quota { limit, calendar: Arc::clone(&quota.calendar) }))
             }
-            (_, Rule::Throttle(_)) => {
+            (_, Algorithm::TokenBucket(_)) => {
                 Err("the plan's limit is a throttle: give it a `throttle`".into())
             }
-            (_, Rule::Quota(_)) => Err("the plan's limit is a quota: give it a `quota`".into()),
+            (_, Algorithm::CalendarQuota(_)) => {
+                Err("the plan's limit is a quota: give it a `quota`".into())
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::object::{each, optional};
+use crate::object::{object_list, optional_object};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,7 +110,7 @@ pub(super) struct RawPlan {
     pub(super) alongside: bool,
     pub(super) throttle: Option<RawThrottle>,
     pub(super) quota: Option<RawQuota>,
-    #[serde(default, deserialize_with = "each")]
+    #[serde(default, deserialize_with = "object_list")]
     pub(super) limits: Vec<RawLimit>,
     #[serde(default)]
     pub(super) on_store_failure: super::OnStoreFailure,
@@ -142,9 +142,9 @@ pub(super) struct RawLimit {
     pub(super) name: String,
     #[serde(default = "requests")]
     pub(super) unit: String,
-    #[serde(default, deserialize_with = "optional")]
+    #[serde(default, deserialize_with = "optional_object")]
     pub(super) throttle: Option<RawThrottle>,
-    #[serde(default, deserialize_with = "optional")]
+    #[serde(default, deserialize_with = "optional_object")]
     pub(super) quota: Option<RawQuota>,
     /// Read so that its absence from this version can be explained.
     #[serde(skip_serializing)]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::keys::{key_path, plan_key_path};
 use super::{ControlError, Editor, document};
-use crate::store::{Change, Note, Uncommitted};
+use crate::store::{CommitError, CommitNote, EntryChange};
 
 /// The most resources that one note names.
 const MAX_RESOURCES_PER_NOTE: usize = 100;
@@ -43,13 +43,13 @@ struct AuditEntry {
 }
 
 /// The note of a commit.
-pub(super) fn audit_note(origin: &ChangeOrigin, changes: &[Change]) -> String {
+pub(super) fn audit_note(origin: &ChangeOrigin, changes: &[EntryChange]) -> String {
     let touched = changes.iter().flat_map(changed_resources).take(MAX_RESOURCES_PER_NOTE);
     json!(AuditEntry { origin: origin.clone(), changed: touched.collect() }).to_string()
 }
 
 /// The resources that an entry stands for, as the API calls them.
-fn changed_resources(change: &Change) -> Vec<String> {
+fn changed_resources(change: &EntryChange) -> Vec<String> {
     if change.path == document::ENTRY_PATH {
         return changed_in_document(change.was.as_deref(), change.becomes.as_deref());
     }
@@ -85,8 +85,8 @@ impl Editor {
         let entry = AuditEntry { origin: self.origin.clone(), changed: [changed].into() };
         match self.registry.commit(&[], &json!(entry).to_string()).await {
             // Without a change there is nobody to be in the way.
-            Ok(_) | Err(Uncommitted::Conflict) => Ok(()),
-            Err(Uncommitted::Store(error)) => Err(error.into()),
+            Ok(_) | Err(CommitError::Conflict) => Ok(()),
+            Err(CommitError::Store(error)) => Err(error.into()),
         }
     }
 
@@ -124,12 +124,13 @@ impl Editor {
 }
 
 /// A note as it is told; nothing where it is not of what is asked for.
-fn render_note(note: &Note, under: &str) -> Option<Value> {
+fn render_note(note: &CommitNote, under: &str) -> Option<Value> {
     let entry: AuditEntry = serde_json::from_str(&note.text).ok()?;
     let mut paths = entry.changed.iter().chain([&entry.origin.path]);
     paths.any(|path| path.starts_with(under)).then(|| {
-        let at =
-            i64::try_from(note.at()).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+        let at = i64::try_from(note.unix_millis())
+            .ok()
+            .and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
         let mut rendered = json!(entry);
         rendered["id"] = note.id.clone().into();
         rendered["at"] = at.map(|at| at.to_string()).into();

@@ -9,7 +9,7 @@ use super::audit::{ChangeOrigin, audit_note};
 use super::keys::{plan_key_id, plan_key_path};
 use super::seal::Seal;
 use super::{ControlError, Document, LiveCatalog, RegistrySync, document};
-use crate::store::{Change, Registry, Uncommitted};
+use crate::store::{CommitError, EntryChange, Registry};
 
 /// How often a change is made again before it is refused.
 pub(super) const MAX_COMMIT_ATTEMPTS: usize = 8;
@@ -67,7 +67,7 @@ impl Editor {
             let becomes = serde_json::to_string(&document)
                 .map_err(|error| ControlError::BadRequest(error.to_string()))?;
             let path = document::ENTRY_PATH.to_owned();
-            if self.commit(&[Change { path, was, becomes: Some(becomes) }]).await? {
+            if self.commit(&[EntryChange { path, was, becomes: Some(becomes) }]).await? {
                 return Ok(made);
             }
         }
@@ -139,7 +139,7 @@ impl Editor {
 
     /// Whether it was committed. This node then serves by it already, unless the registry was lost
     /// in between.
-    pub(super) async fn commit(&self, changes: &[Change]) -> Result<bool, ControlError> {
+    pub(super) async fn commit(&self, changes: &[EntryChange]) -> Result<bool, ControlError> {
         let committed = self.commit_without_refresh(changes).await?;
         if committed {
             self.refresh_after_commit().await;
@@ -150,12 +150,12 @@ impl Editor {
     /// Whether it was committed; this node serves by it once it has looked.
     pub(super) async fn commit_without_refresh(
         &self,
-        changes: &[Change],
+        changes: &[EntryChange],
     ) -> Result<bool, ControlError> {
         match self.registry.commit(changes, &audit_note(&self.origin, changes)).await {
             Ok(_) => Ok(true),
-            Err(Uncommitted::Conflict) => Ok(false),
-            Err(Uncommitted::Store(error)) => Err(error.into()),
+            Err(CommitError::Conflict) => Ok(false),
+            Err(CommitError::Store(error)) => Err(error.into()),
         }
     }
 

@@ -17,7 +17,7 @@ use super::keys::{digest_path, key_path};
 use crate::catalog::{
     ApiKey, Catalog, KeyDigest, decode_hex, digest_key, encode_hex, is_valid_name,
 };
-use crate::store::{Error, Registry};
+use crate::store::{Registry, StoreError};
 use crate::time::Micros;
 
 /// How many keys a node remembers.
@@ -156,12 +156,12 @@ impl KeyDirectory {
         &self,
         query: RegistryQuery,
         now: impl Fn() -> Micros,
-    ) -> Result<Option<Arc<ApiKey>>, Error> {
+    ) -> Result<Option<Arc<ApiKey>>, StoreError> {
         // In a flood at once; but keys that a node has not met yet may wait for each other.
         if self.recent_misses.load(Ordering::Relaxed) >= MAX_REGISTRY_MISSES {
-            return Err(Error::Overloaded);
+            return Err(StoreError::Overloaded);
         }
-        let permit = self.registry_permits.acquire().await.map_err(|_| Error::Overloaded)?;
+        let permit = self.registry_permits.acquire().await.map_err(|_| StoreError::Overloaded)?;
         let revision = self.revision.load(Ordering::SeqCst);
         let (digest, owner) = match query {
             RegistryQuery::Id(id) => (None, Some(DigestOwner { id, until: None })),
@@ -175,7 +175,7 @@ impl KeyDirectory {
             Some(owner) => self.registry.get(&key_path(&owner.id)).await?,
         };
         let key = record.map(|text| KeyRecord::parse(&text)?.to_api_key()).transpose();
-        let key = key.map_err(|error| Error::BadRow(error.to_string()))?.map(Arc::new);
+        let key = key.map_err(|error| StoreError::BadRow(error.to_string()))?.map(Arc::new);
         if key.is_none() {
             permit.forget();
             self.recent_misses.fetch_add(1, Ordering::Relaxed);
@@ -256,11 +256,12 @@ impl KeyDirectory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Embedded;
+    use crate::store::EmbeddedRegistry;
 
     #[tokio::test]
     async fn only_so_many_wrong_guesses_are_asked_between_two_looks() {
-        let directory = KeyDirectory::new(Registry::Embedded(Arc::new(Embedded::in_memory())));
+        let directory =
+            KeyDirectory::new(Registry::Embedded(Arc::new(EmbeddedRegistry::in_memory())));
         let mut guess = 0_u32;
         for _ in 0..3 {
             for _ in 0..MAX_REGISTRY_MISSES {
@@ -273,14 +274,15 @@ mod tests {
             }
             let query = RegistryQuery::Digest(digest_key("one more"));
             let refused = directory.query_registry(query, || Micros::new(0)).await;
-            assert!(matches!(refused, Err(Error::Overloaded)));
+            assert!(matches!(refused, Err(StoreError::Overloaded)));
             directory.refill_registry_permits();
         }
     }
 
     #[test]
     fn what_was_asked_before_a_change_is_not_remembered_after_it() {
-        let directory = KeyDirectory::new(Registry::Embedded(Arc::new(Embedded::in_memory())));
+        let directory =
+            KeyDirectory::new(Registry::Embedded(Arc::new(EmbeddedRegistry::in_memory())));
         let catalog = Catalog::example();
         let key = Arc::new(ApiKey::new("k"));
         let asked =

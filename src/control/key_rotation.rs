@@ -10,7 +10,7 @@ use super::key_record::validate_key_value;
 use super::keys::{digest_path, key_path, removal, serialize_record};
 use super::{ControlError, KeyRecord, now_secs, random_alphanumeric};
 use crate::catalog::{digest_key, encode_hex};
-use crate::store::Change;
+use crate::store::EntryChange;
 
 /// The longest overlap in seconds: a year.
 const MAX_OVERLAP_SECS: u64 = 366 * 86_400;
@@ -82,12 +82,12 @@ impl Editor {
             }
             let old = RetiringValue { sha256: record.sha256, until: now_secs() + overlap_seconds };
             let mut changes = vec![
-                Change {
+                EntryChange {
                     path: digest_path(&old.sha256),
                     was: Some(id.into()),
                     becomes: (overlap_seconds > 0).then(|| old.to_digest_entry(id)),
                 },
-                Change { path: digest_path(&sha256), was: None, becomes: Some(id.into()) },
+                EntryChange { path: digest_path(&sha256), was: None, becomes: Some(id.into()) },
             ];
             changes.extend(
                 record
@@ -100,7 +100,7 @@ impl Editor {
             record.sealed = self.seal.seal(id, &value);
             record.touch();
             let becomes = Some(serialize_record(&record)?);
-            changes.push(Change { path: key_path(id), was: Some(was), becomes });
+            changes.push(EntryChange { path: key_path(id), was: Some(was), becomes });
             if self.commit(&changes).await? {
                 return Ok((record, value));
             }

@@ -10,7 +10,7 @@ use super::{ControlError, OverridesSpec};
 use std::sync::Arc;
 
 use crate::catalog::{ApiKey, KeyDigest, digest_key, encode_hex};
-use crate::store::Change;
+use crate::store::EntryChange;
 
 /// The entry of a key.
 pub(super) fn key_path(id: &str) -> String {
@@ -127,7 +127,7 @@ impl Editor {
         &self,
         request: CreateKey,
         plans: Vec<String>,
-    ) -> Result<((KeyRecord, String), Vec<Change>), ControlError> {
+    ) -> Result<((KeyRecord, String), Vec<EntryChange>), ControlError> {
         let (mut record, value) = KeyRecord::new(request)?;
         record.plans = plans;
         record.sealed = self.seal.seal(&record.id, &value);
@@ -138,7 +138,7 @@ impl Editor {
             return Err(already_exists());
         }
         let by_digest = digest_path(&record.sha256);
-        let fresh = |path, becomes| Change { path, was: None, becomes: Some(becomes) };
+        let fresh = |path, becomes| EntryChange { path, was: None, becomes: Some(becomes) };
         let mut changes = vec![
             fresh(key_path(&record.id), serialize_record(&record)?),
             fresh(by_digest, record.id.clone()),
@@ -163,7 +163,7 @@ impl Editor {
             change(&mut record)?;
             self.validate_overrides(&record, &overrides).await?;
             let becomes = Some(serialize_record(&record)?);
-            if self.commit(&[Change { path: key_path(id), was: Some(was), becomes }]).await? {
+            if self.commit(&[EntryChange { path: key_path(id), was: Some(was), becomes }]).await? {
                 return Ok(record);
             }
         }
@@ -212,12 +212,16 @@ impl Editor {
             self.ensure_can_join(plan, &record)?;
             record.plans.push(plan.into());
             let changes = [
-                Change {
+                EntryChange {
                     path: key_path(key),
                     was: Some(was),
                     becomes: Some(serialize_record(&record)?),
                 },
-                Change { path: plan_key_path(plan, key), was: None, becomes: Some(String::new()) },
+                EntryChange {
+                    path: plan_key_path(plan, key),
+                    was: None,
+                    becomes: Some(String::new()),
+                },
             ];
             if self.commit(&changes).await? {
                 return Ok(record);
@@ -238,7 +242,7 @@ impl Editor {
             }
             record.plans.retain(|other| other != plan);
             let changes = [
-                Change {
+                EntryChange {
                     path: key_path(key),
                     was: Some(was),
                     becomes: Some(serialize_record(&record)?),
@@ -320,8 +324,8 @@ pub(super) fn already_exists() -> ControlError {
     ControlError::Conflict("API Key already exists".into())
 }
 
-pub(super) fn removal(path: String, was: String) -> Change {
-    Change { path, was: Some(was), becomes: None }
+pub(super) fn removal(path: String, was: String) -> EntryChange {
+    EntryChange { path, was: Some(was), becomes: None }
 }
 
 pub(super) fn serialize_record(record: &KeyRecord) -> Result<String, ControlError> {

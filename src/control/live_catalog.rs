@@ -14,7 +14,7 @@ use super::{ControlError, Document};
 use crate::catalog::{Catalog, CounterPlacement, ValidationError};
 use crate::telemetry::Metrics;
 use crate::time::{Clock as _, SystemClock};
-use crate::watch::{Stamp, stamp, watch};
+use crate::watch::{FileStamp, file_stamp, watch};
 
 /// The catalog in use.
 pub struct LiveCatalog {
@@ -24,7 +24,7 @@ pub struct LiveCatalog {
     ready: AtomicBool,
     file: Option<PathBuf>,
     /// The file as it was when it was first read.
-    initial_stamp: Option<Stamp>,
+    initial_stamp: Option<FileStamp>,
     counters: CounterPlacement,
     sources: Mutex<Sources>,
     metrics: Arc<Metrics>,
@@ -108,7 +108,7 @@ impl LiveCatalog {
         counters: CounterPlacement,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConfigFileError> {
-        let initial_stamp = file.as_deref().and_then(stamp);
+        let initial_stamp = file.as_deref().and_then(file_stamp);
         let text = file.as_deref().map(read_file).transpose()?;
         let awaits_registry = text.is_none();
         let sources =
@@ -223,6 +223,6 @@ impl LiveCatalog {
     /// Reloads whenever the file has changed. Never returns where there is a file.
     pub async fn watch(self: Arc<Self>) {
         let Some(file) = self.file.clone() else { return };
-        watch(self.initial_stamp, move || stamp(&file), move || self.reload()).await;
+        watch(self.initial_stamp, move || file_stamp(&file), move || self.reload()).await;
     }
 }

@@ -12,10 +12,10 @@ use arc_swap::ArcSwap;
 use super::live_catalog::ConfigFileError;
 use crate::catalog::envoy::Domains;
 use crate::telemetry::Metrics;
-use crate::watch::{Stamp, stamp, watch};
+use crate::watch::{FileStamp, file_stamp, watch};
 
 /// What tells changed files from unchanged ones; a file that is named but not there has no stamp.
-type FileStamps = Vec<(PathBuf, Option<Stamp>)>;
+type FileStamps = Vec<(PathBuf, Option<FileStamp>)>;
 
 /// The configuration in use.
 pub struct LiveDomains {
@@ -48,7 +48,7 @@ pub fn read_domains(path: &Path) -> Result<Domains, ConfigFileError> {
 
 fn stamp_files(path: &Path) -> Option<FileStamps> {
     let (files, _) = list_files(path).ok()?;
-    Some(files.into_iter().map(|file| (file.clone(), stamp(&file))).collect())
+    Some(files.into_iter().map(|file| (file.clone(), file_stamp(&file))).collect())
 }
 
 /// The file itself, or a folder's YAML files by name, and the names of what else is there; hidden

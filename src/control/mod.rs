@@ -63,7 +63,7 @@ pub enum ControlError {
     Conflict(String),
     /// The registry cannot be reached.
     #[error("{0}")]
-    Store(#[from] store::Error),
+    Store(#[from] store::StoreError),
     /// The registry holds what this version cannot read.
     #[error("an entry of the registry cannot be read: {0}")]
     Corrupt(String),

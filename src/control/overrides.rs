@@ -11,20 +11,30 @@ use super::limit_settings::ThrottleSettings;
 use super::patch::{PatchOp, PatchOperation};
 use super::{ControlError, Editor, KeyRecord};
 use crate::catalog;
-use crate::object::{by_name, optional};
+use crate::object::{object_map, optional_object};
 
 /// By plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct OverridesSpec(#[serde(deserialize_with = "by_name")] BTreeMap<String, PlanOverrideSpec>);
+pub struct OverridesSpec(
+    #[serde(deserialize_with = "object_map")] BTreeMap<String, PlanOverrideSpec>,
+);
 
 /// What is not said stays the plan's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PlanOverrideSpec {
-    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     throttle: Option<ThrottleSettings>,
-    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     quota: Option<QuotaSize>,
     /// By the limit's name: its `throttle` or `quota` as the catalog file writes them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

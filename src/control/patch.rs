@@ -6,14 +6,14 @@
 use serde::Deserialize;
 
 use super::ControlError;
-use crate::object::each;
+use crate::object::object_list;
 
 /// What to do to a resource, as sent.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Patch {
     /// In their order.
-    #[serde(default, deserialize_with = "each")]
+    #[serde(default, deserialize_with = "object_list")]
     pub patch_operations: Vec<PatchOperation>,
 }
 

@@ -12,7 +12,7 @@ use super::ControlError;
 use super::limit_settings::{ThrottleSettings, to_catalog_method};
 use super::now_secs;
 use super::patch::{Patch, PatchOp, PatchOperation};
-use crate::object::optional;
+use crate::object::optional_object;
 
 /// A stage of an API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,7 +52,11 @@ pub struct StageSpec {
     #[serde(default)]
     tracing_enabled: bool,
     /// Beyond AWS: all clients of the stage together.
-    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     throttle: Option<ThrottleSettings>,
     /// Beyond AWS.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,16 +12,18 @@ use jiff::civil::Date;
 use super::keys::{plan_key_id, plan_key_path};
 use super::patch::{Patch, PatchOp, PatchOperation};
 use super::{ControlError, Editor};
-use crate::algorithm::days::{Correction, day_of};
+use crate::algorithm::usage::{Correction, day_of};
 use crate::catalog::ApiKey;
-use crate::limit::{Calendar, Charge, KEPT_DAYS, Limit, Rule, Start, Subject};
-use crate::store::{Counts, Usage};
+use crate::limit::{
+    Algorithm, Calendar, Charge, Limit, Subject, USAGE_RETENTION_DAYS, WindowStart,
+};
+use crate::store::{CounterStore, CounterUsage};
 use crate::time::{MAX_EXACT, Micros};
 
 /// Reads and corrects what was counted.
 pub struct UsageLedger {
     editor: Editor,
-    counter_store: Counts,
+    counter_store: CounterStore,
 }
 
 /// Whose usage is wanted, and of which days.
@@ -49,7 +51,7 @@ pub struct ReportedDay {
 impl UsageLedger {
     /// Over the keys and plans that `editor` changes, and what is counted for them.
     #[must_use]
-    pub fn new(editor: Editor, counter_store: Counts) -> Self {
+    pub fn new(editor: Editor, counter_store: CounterStore) -> Self {
         Self { editor, counter_store }
     }
 
@@ -89,7 +91,7 @@ impl UsageLedger {
     ) -> Result<Vec<(String, Vec<ReportedDay>)>, ControlError> {
         let metered = self.metering_limit(&query.plan, &query.unit)?;
         // Without a quota nothing is told that a key could have another size of.
-        let keys = if metered.told_quota().is_some() {
+        let keys = if metered.reported_quota().is_some() {
             self.editor.load_api_keys(&ids).await?
         } else {
             vec![None; ids.len()]
@@ -163,7 +165,7 @@ impl UsageLedger {
             catalog.plan_limits(plan).ok_or_else(|| ControlError::not_found("Usage Plan"))?;
         let metered = limits.iter().find(|limit| meters_unit(limit, unit));
         metered.cloned().ok_or_else(|| {
-            let units = limits.iter().filter(|limit| limit.keeps_days());
+            let units = limits.iter().filter(|limit| limit.tracks_days());
             let units: Vec<&str> = units.map(|limit| limit.unit().as_str()).collect();
             ControlError::BadRequest(format!("unit: the plan counts {}", units.join(", ")))
         })
@@ -207,7 +209,7 @@ impl UsageLedger {
 
 /// Whether a limit is what says how much of a unit was used on a day.
 fn meters_unit(limit: &Limit, unit: &str) -> bool {
-    limit.keeps_days() && limit.unit().as_str() == unit
+    limit.tracks_days() && limit.unit().as_str() == unit
 }
 
 /// A look at a key's counter.
@@ -216,42 +218,44 @@ fn zero_cost_charge(key: &str, limit: &Arc<Limit>) -> Charge {
 }
 
 fn quota_calendar(limit: &Limit) -> Option<&Calendar> {
-    match limit.rule() {
-        Rule::Quota(quota) => Some(&quota.calendar),
-        Rule::Throttle(_) => None,
+    match limit.algorithm() {
+        Algorithm::CalendarQuota(quota) => Some(&quota.calendar),
+        Algorithm::TokenBucket(_) => None,
     }
 }
 
 /// When today began, where the limit counts.
-fn today(metered: &Limit, now: Micros) -> Option<Start> {
-    Some(quota_calendar(metered)?.windows(now).at(now)?.0)
+fn today(metered: &Limit, now: Micros) -> Option<WindowStart> {
+    Some(quota_calendar(metered)?.windows(now).window_at(now)?.0)
 }
 
 /// The days of a count from the first wanted to the last, or to today.
 fn report_days(
     metered: &Arc<Limit>,
-    usage: &Usage,
+    usage: &CounterUsage,
     now: Micros,
     (from, to): (Date, Date),
 ) -> Vec<ReportedDay> {
     let Some(today) = today(metered, now) else { return Vec::new() };
-    let quota = metered.told_quota();
+    let quota = metered.reported_quota();
     let size = quota.map(|quota| quota.size().cast_signed());
     let window_of = |day: u64| {
-        let start = Start::new(day * 86_400);
-        quota.and_then(|quota| quota_calendar(quota)).map(|calendar| calendar.window_of(start))
+        let start = WindowStart::new(day * 86_400);
+        quota
+            .and_then(|quota| quota_calendar(quota))
+            .map(|calendar| calendar.window_containing(start))
     };
     let live = usage.quota.zip(size).map(|(live, size)| (live.window, size - live.used));
     let mut known = BTreeMap::<u64, (i64, Option<i64>)>::new();
-    let oldest = day_of(today).saturating_sub(KEPT_DAYS);
-    for day in usage.days.over.iter().filter(|day| day.day >= oldest) {
+    let oldest = day_of(today).saturating_sub(USAGE_RETENTION_DAYS);
+    for day in usage.days.past.iter().filter(|day| day.day >= oldest) {
         let (used, left) = known.entry(day.day).or_default();
-        (*used, *left) = (*used + day.used, day.left);
+        (*used, *left) = (*used + day.used, day.remaining);
     }
     for count in usage.counts.iter().flatten() {
         let day = day_of(count.window);
         let (used, left) = known.entry(day).or_default();
-        let same = |live: &&(Start, i64)| Some(live.0) == window_of(day);
+        let same = |live: &&(WindowStart, i64)| Some(live.0) == window_of(day);
         (*used, *left) = (*used + count.used, live.as_ref().filter(same).map(|live| live.1));
     }
     if let Some((day, granted)) = usage.days.granted {
@@ -261,7 +265,7 @@ fn report_days(
     let days = std::iter::successors(Some(first), |day| day.checked_add(1.day()).ok());
     days.take_while(|day| *day <= to.min(today.date()))
         .map(|day| {
-            let number = day_of(Start::on(day));
+            let number = day_of(WindowStart::from_date(day));
             let window = window_of(number);
             let used = known.get(&number).map_or(0, |known| known.0);
             // What was left at the end of the last day before that is known, of the same window.
@@ -286,7 +290,7 @@ fn parse_corrections(
     let (what, unit) = match (op, &path[..]) {
         (PatchOp::Set, ["reset"]) => {
             let all = (0..limits.len()).filter(|&place| !limits[place].is_meter());
-            return Ok(all.map(|place| (place, Correction::Afresh)).collect());
+            return Ok(all.map(|place| (place, Correction::Reset)).collect());
         }
         (PatchOp::Set, [what]) => (*what, "requests"),
         (PatchOp::Set, [what, unit]) => (*what, *unit),
@@ -296,20 +300,21 @@ fn parse_corrections(
         Ok(amount) if (least..=MAX_EXACT).contains(&amount) => Ok(amount),
         _ => Err(operation.error("its value is a whole number below 2^53")),
     };
-    let in_unit =
-        |limit: &Limit| limit.unit().as_str() == unit && matches!(limit.rule(), Rule::Quota(_));
+    let in_unit = |limit: &Limit| {
+        limit.unit().as_str() == unit && matches!(limit.algorithm(), Algorithm::CalendarQuota(_))
+    };
     let quota_index = || {
         let metered = limits.iter().find(|limit| meters_unit(limit, unit));
-        let quota = metered.and_then(|metered| metered.told_quota());
+        let quota = metered.and_then(|metered| metered.reported_quota());
         let place =
             quota.and_then(|quota| limits.iter().position(|limit| Arc::ptr_eq(limit, quota)));
         place.ok_or_else(|| operation.error(&format!("the plan has no quota of {unit}")))
     };
     match what {
-        "remaining" => Ok(vec![(quota_index()?, Correction::Left(amount(0)?))]),
-        "grant" => Ok(vec![(quota_index()?, Correction::More(amount(1)?))]),
+        "remaining" => Ok(vec![(quota_index()?, Correction::SetRemaining(amount(0)?))]),
+        "grant" => Ok(vec![(quota_index()?, Correction::Grant(amount(1)?))]),
         "refund" => {
-            let unused = Correction::Unused(amount(1)?);
+            let unused = Correction::Refund(amount(1)?);
             let all: Vec<_> = (0..limits.len()).filter(|&place| in_unit(&limits[place])).collect();
             if all.is_empty() {
                 return Err(operation.error(&format!("the plan does not count {unit}")));

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::limit_settings::{QuotaSettings, ThrottleSettings, to_catalog_method};
 use super::patch::{Patch, PatchOp, PatchOperation};
 use super::{ControlError, new_id};
-use crate::object::{by_name, each, optional};
+use crate::object::{object_list, object_map, optional_object};
 
 /// A usage plan, in the members of AWS' API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,11 +28,19 @@ pub struct PlanSpec {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
-    #[serde(default, deserialize_with = "each")]
+    #[serde(default, deserialize_with = "object_list")]
     api_stages: Vec<ApiStage>,
-    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     throttle: Option<ThrottleSettings>,
-    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     quota: Option<QuotaSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     product_code: Option<String>,
@@ -62,7 +70,7 @@ struct ApiStage {
     api_id: String,
     stage: String,
     /// By path and method, as in `/pets/GET`.
-    #[serde(default, deserialize_with = "by_name", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "object_map", skip_serializing_if = "BTreeMap::is_empty")]
     throttle: BTreeMap<String, ThrottleSettings>,
 }
 

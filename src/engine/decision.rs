@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::algorithm::{self, Standing, Verdict};
+use crate::algorithm::{self, LimitStatus, Verdict};
 use crate::catalog::ApiKey;
 use crate::limit::{Charges, Limit};
 use crate::store::Store;
@@ -67,7 +67,7 @@ pub struct LimitOutcome {
     /// The limit.
     pub limit: Arc<Limit>,
     /// How it stands.
-    pub status: Standing,
+    pub status: LimitStatus,
     /// Whether the check is refused because of this limit.
     pub refuses: bool,
 }
@@ -95,11 +95,11 @@ impl Decision {
     /// What a store's verdict means.
     #[must_use]
     pub fn from_verdict(charges: &Charges, verdict: &Verdict, decided_by: DecidedBy) -> Self {
-        let limited = charges.iter().zip(&verdict.readings);
+        let limited = charges.iter().zip(&verdict.states);
         let limited = limited.filter(|(charge, _)| !charge.limit.is_meter());
-        let outcomes = limited.map(|(charge, &reading)| {
-            let charged = verdict.allowed && algorithm::fits(charge, reading);
-            let status = algorithm::standing(charge, reading, charged, verdict.now);
+        let outcomes = limited.map(|(charge, &state)| {
+            let charged = verdict.allowed && algorithm::fits(charge, state);
+            let status = algorithm::limit_status(charge, state, charged, verdict.now);
             let refuses = !status.fits
                 && (charge.limit.refuses_alone() || charge.limit.alternative() && !verdict.allowed);
             LimitOutcome { limit: Arc::clone(&charge.limit), status, refuses }

@@ -15,8 +15,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
-use crate::algorithm::{self, Reading, Verdict};
-use crate::limit::{Charge, Charges, Limit, Rule};
+use crate::algorithm::{self, CounterState, Verdict};
+use crate::limit::{Algorithm, Charge, Charges, Limit};
 use crate::time::Micros;
 
 /// The most refusals that one worker remembers; about 100 bytes each.
@@ -48,7 +48,7 @@ struct CachedRefusal {
     /// Holds the limit, so that no other can take its address.
     limit: Arc<Limit>,
     cost: u64,
-    reading: Reading,
+    state: CounterState,
     now: Micros,
     made_at: Instant,
     until: Instant,
@@ -87,11 +87,11 @@ impl DenialMemo {
 
     /// Remembers what a verdict refused.
     pub(super) fn remember(&self, charges: &Charges, verdict: &Verdict) {
-        let refuses = |(charge, reading): &(&Charge, &Reading)| {
-            charge.limit.refuses_alone() && !algorithm::fits(charge, **reading)
+        let refuses = |(charge, state): &(&Charge, &CounterState)| {
+            charge.limit.refuses_alone() && !algorithm::fits(charge, **state)
         };
         let refused: SmallVec<[_; 2]> =
-            charges.iter().zip(&verdict.readings).filter(refuses).collect();
+            charges.iter().zip(&verdict.states).filter(refuses).collect();
         // What never comes again would only take room, and without it the others would tell too short a wait.
         if refused.iter().any(|(charge, _)| !charge.limit.is_declared()) {
             return;
@@ -99,21 +99,21 @@ impl DenialMemo {
         let made_at = Instant::now();
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         // All are forgotten as the first is: what one says is the whole truth beside the others only.
-        let ttls = refused.iter().map(|(charge, reading)| self.ttl(charge, **reading, verdict.now));
+        let ttls = refused.iter().map(|(charge, state)| self.ttl(charge, **state, verdict.now));
         let Some(until) = ttls.min().map(|ttl| made_at + ttl) else { return };
-        for (charge, &reading) in refused {
+        for (charge, &state) in refused {
             if refusals.by_counter.len() >= MAX_ENTRIES && !refusals.evict_expired(made_at) {
                 return;
             }
             let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
-            let refused = CachedRefusal { limit, cost, reading, now, made_at, until };
+            let refused = CachedRefusal { limit, cost, state, now, made_at, until };
             refusals.by_counter.insert(counter(charge), refused);
         }
     }
 
     /// For how long what refuses a charge is remembered.
-    fn ttl(&self, charge: &Charge, reading: Reading, now: Micros) -> Duration {
-        let wait = algorithm::standing(charge, reading, false, now).retry_after;
+    fn ttl(&self, charge: &Charge, state: CounterState, now: Micros) -> Duration {
+        let wait = algorithm::limit_status(charge, state, false, now).retry_after;
         let wait = Duration::from_micros(wait.get());
         match &charge.limit {
             limit if limit.leased() => self.leased_ttl(wait, limit),
@@ -125,11 +125,11 @@ impl DenialMemo {
     /// Where a leased key is empty it is left to gather for a moment, whatever the demand, but not
     /// for so long that half its bucket drains unused.
     fn leased_ttl(&self, wait: Duration, limit: &Limit) -> Duration {
-        let half = match limit.rule() {
-            Rule::Throttle(throttle) => {
+        let half = match limit.algorithm() {
+            Algorithm::TokenBucket(throttle) => {
                 algorithm::token_bucket::until_empty(limit.size() / 2, throttle)
             }
-            Rule::Quota(_) => Micros::MAX,
+            Algorithm::CalendarQuota(_) => Micros::MAX,
         };
         wait.max(self.pause.min(Duration::from_micros(half.get()))).min(SHORT_TTL)
     }
@@ -160,15 +160,15 @@ impl CachedRefusal {
             return None;
         }
         let age = Micros::new(u64::try_from((now - self.made_at).as_micros()).unwrap_or(u64::MAX));
-        let held = match charge.limit.rule() {
-            Rule::Throttle(throttle) => {
+        let level = match charge.limit.algorithm() {
+            Algorithm::TokenBucket(throttle) => {
                 let drained = age.get().saturating_mul(throttle.drain());
-                self.reading.level().saturating_sub(drained).cast_signed()
+                self.state.unsigned_level().saturating_sub(drained).cast_signed()
             }
-            Rule::Quota(_) => self.reading.held,
+            Algorithm::CalendarQuota(_) => self.state.level,
         };
-        let reading = Reading { held, ..self.reading };
-        let mut status = algorithm::standing(charge, reading, false, self.now + age);
+        let state = CounterState { level, ..self.state };
+        let mut status = algorithm::limit_status(charge, state, false, self.now + age);
         if charge.limit.leased() {
             let left = u64::try_from((self.until - now).as_micros()).unwrap_or(u64::MAX);
             status.fits = false;
@@ -184,7 +184,7 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::limit::{Start, Subject, Throttle, Unit};
+    use crate::limit::{Subject, Throttle, Unit, WindowStart};
 
     fn charges(limit: &Arc<Limit>, cost: u64) -> Charges {
         [Charge { subject: Subject::api_key("a"), limit: Arc::clone(limit), cost }]
@@ -194,13 +194,13 @@ mod tests {
 
     fn limit() -> Arc<Limit> {
         let throttle = Throttle::new("1/h".parse().unwrap(), 5).unwrap();
-        Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false))
+        Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false))
     }
 
-    fn refusal(held: u64) -> Verdict {
-        let held = held.cast_signed();
-        let readings = smallvec![Reading { held, window: Start::new(0) }];
-        Verdict { now: Micros::from_secs(1_000_000), allowed: false, readings }
+    fn refusal(level: u64) -> Verdict {
+        let level = level.cast_signed();
+        let states = smallvec![CounterState { level, window: WindowStart::new(0) }];
+        Verdict { now: Micros::from_secs(1_000_000), allowed: false, states }
     }
 
     #[test]
@@ -220,18 +220,18 @@ mod tests {
         let memo = DenialMemo::new(1);
         let named = |name: &str, rate: &str| {
             let throttle = Throttle::new(rate.parse().unwrap(), 5).unwrap();
-            Limit::new(name, Unit::requests(), Rule::Throttle(throttle), false)
+            Limit::new(name, Unit::requests(), Algorithm::TokenBucket(throttle), false)
         };
         let (quick, slow) = (Arc::new(named("quick", "1/h")), Arc::new(named("slow", "1/d")));
         let both: Charges =
             [&quick, &slow].map(|limit| charges(limit, 1).remove(0)).into_iter().collect();
-        let full = [&quick, &slow].map(|limit| refusal(limit.size()).readings.remove(0));
-        let verdict = Verdict { readings: full.into_iter().collect(), ..refusal(0) };
+        let full = [&quick, &slow].map(|limit| refusal(limit.size()).states.remove(0));
+        let verdict = Verdict { states: full.into_iter().collect(), ..refusal(0) };
         memo.remember(&both, &verdict);
         let again = memo.lookup(&both).unwrap();
         assert_eq!((again.limits.len(), again.violated.as_deref()), (2, Some("quick")));
         assert!(again.retry_after.get() > 23 * 3_600_000_000, "{:?}", again.retry_after);
-        let given_back = Arc::new(named("slow", "1/d").given_back());
+        let given_back = Arc::new(named("slow", "1/d").as_refundable());
         let both: Charges =
             [&quick, &given_back].map(|limit| charges(limit, 1).remove(0)).into_iter().collect();
         memo.remember(&both, &verdict);
@@ -275,7 +275,8 @@ mod tests {
     fn what_would_fit_by_now_is_asked_again() {
         let memo = DenialMemo::new(1);
         let throttle = Throttle::new("1000000/s".parse().unwrap(), 1).unwrap();
-        let quick = Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false));
+        let quick =
+            Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false));
         memo.remember(&charges(&quick, 1), &refusal(quick.size()));
         std::thread::sleep(std::time::Duration::from_micros(2));
         assert!(memo.lookup(&charges(&quick, 1)).is_none());

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{Decision, Engine, FallbackDecision};
-use crate::algorithm::Reading;
+use crate::algorithm::CounterState;
 use crate::catalog::OnStoreFailure;
 use crate::limit::{Charge, Charges, Refund};
-use crate::store::Error;
+use crate::store::StoreError;
 
 impl Engine {
     /// Judges charges that another configuration than the catalog declares, for a caller with so much
@@ -35,7 +35,7 @@ impl Engine {
         // The store's deadline stays its own: those who share a call are not made to hurry.
         let answer = self.parts.store.judge(charges, started + self.parts.deadline);
         let answer = if client_timeout < self.parts.deadline {
-            timeout(client_timeout, answer).await.unwrap_or(Err(Error::Timeout))
+            timeout(client_timeout, answer).await.unwrap_or(Err(StoreError::Timeout))
         } else {
             answer.await
         };
@@ -53,17 +53,21 @@ impl Engine {
     ///
     /// # Errors
     /// Where the store is lost.
-    pub async fn refund(&self, charges: &Charges, client_timeout: Duration) -> Result<(), Error> {
+    pub async fn refund(
+        &self,
+        charges: &Charges,
+        client_timeout: Duration,
+    ) -> Result<(), StoreError> {
         let deadline = Instant::now() + self.parts.deadline.min(client_timeout);
         // Which windows count, and by which clock, only the store can tell.
         let peeks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
         let verdict = self.parts.store.judge(&peeks, deadline).await?.verdict;
-        let refund = |(charge, reading): (&Charge, &Reading)| Refund {
+        let refund = |(charge, state): (&Charge, &CounterState)| Refund {
             charge: charge.clone(),
-            charged: verdict.now,
-            window: reading.window,
+            charged_at: verdict.now,
+            window: state.window,
         };
-        let refunds = charges.iter().zip(&verdict.readings).map(refund).collect();
+        let refunds = charges.iter().zip(&verdict.states).map(refund).collect();
         self.parts.store.refund(refunds, deadline).await
     }
 }

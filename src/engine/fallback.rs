@@ -8,12 +8,12 @@ use std::sync::Arc;
 use super::decision::{Decision, DecisionStatus};
 use crate::catalog::OnStoreFailure;
 use crate::limit::{Charge, Charges, Limit};
-use crate::store::{Memory, Redis};
+use crate::store::{MemoryStore, Redis};
 use crate::telemetry::DecisionOutcome;
 
 /// What decides where the store does not.
 pub struct Fallback {
-    shares: Memory,
+    shares: MemoryStore,
     redis: Option<Arc<Redis>>,
 }
 
@@ -30,7 +30,7 @@ pub struct FallbackDecision {
 impl Fallback {
     /// Shares are kept in `shares`, and `redis` knows how many nodes there are to share with.
     #[must_use]
-    pub fn new(shares: Memory, redis: Option<Arc<Redis>>) -> Self {
+    pub fn new(shares: MemoryStore, redis: Option<Arc<Redis>>) -> Self {
         Self { shares, redis }
     }
 
@@ -49,7 +49,7 @@ impl Fallback {
     fn decide_locally(&self, charges: &Charges) -> FallbackDecision {
         let nodes = self.redis.as_ref().map_or(1, |redis| redis.live_nodes());
         let to_share = |charge: &Charge| {
-            let limit = Arc::new(charge.limit.shared_by(nodes));
+            let limit = Arc::new(charge.limit.per_node_share(nodes));
             Charge { limit, ..*charge }
         };
         // What is decided here is no usage: it was not decided in the store.
@@ -57,7 +57,7 @@ impl Fallback {
         let shares: Charges = charges().map(to_share).collect();
         // What fits into the whole limit, but not into a share.
         let exceeds_share = |(share, whole): &(&Charge, &Charge)| {
-            share.never_fits() && !whole.never_fits() && whole.limit.refuses_alone()
+            share.exceeds_capacity() && !whole.exceeds_capacity() && whole.limit.refuses_alone()
         };
         if let Some((charge, _)) = shares.iter().zip(charges()).find(exceeds_share) {
             let closed =

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Engine;
 use crate::catalog::{ApiKey, CheckError};
 use crate::control::{ClientKey, Lookup, RegistryQuery};
-use crate::store::Error;
+use crate::store::StoreError;
 
 impl Engine {
     /// Whether it has a catalog to decide by.
@@ -47,7 +47,7 @@ impl Engine {
     ) -> Result<Option<Arc<ApiKey>>, CheckError> {
         let answer = self.parts.directory.query_registry(query, || self.parts.store.now());
         let answer = tokio::time::timeout_at(started + self.parts.deadline, answer).await;
-        answer.unwrap_or(Err(Error::Timeout)).map_err(|error| {
+        answer.unwrap_or(Err(StoreError::Timeout)).map_err(|error| {
             tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");
             CheckError::LookupUnavailable
         })

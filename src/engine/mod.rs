@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, OnStoreFailure, ResolvedLimits};
 use crate::control::{ClientKey, KeyDirectory, LiveCatalog};
 use crate::limit::Charges;
-use crate::store::{Answer, Error, MAX_CHARGES, Store};
+use crate::store::{MAX_CHARGES, Store, StoreError, StoreVerdict};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
 use crate::webhook::Thresholds;
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
@@ -177,7 +177,7 @@ impl Engine {
         }
         let context = PlanContext { key, plan, label, on_store_failure };
         let never_fitting =
-            charges.iter().find(|charge| charge.never_fits() && !charge.limit.shadow());
+            charges.iter().find(|charge| charge.exceeds_capacity() && !charge.limit.shadow());
         if let Some(charge) = never_fitting {
             self.count(&context, Some(charge.limit.label()), DecisionOutcome::TooLarge);
             let violated = Arc::clone(charge.limit.name());
@@ -205,7 +205,7 @@ impl Engine {
         &self,
         context: PlanContext,
         charges: &Charges,
-        answer: Result<Answer, Error>,
+        answer: Result<StoreVerdict, StoreError>,
     ) -> Decision {
         let answer = match answer {
             Ok(answer) => answer,
@@ -229,7 +229,7 @@ impl Engine {
     }
 
     /// What the store's answer means; it is recorded, and remembered where it refuses.
-    fn apply_verdict(&self, charges: &Charges, answer: &Answer) -> Decision {
+    fn apply_verdict(&self, charges: &Charges, answer: &StoreVerdict) -> Decision {
         if let Some(recorder) = &self.parts.recorder {
             recorder.record(charges, answer);
         }
@@ -245,7 +245,7 @@ impl Engine {
         &self,
         charges: &Charges,
         policy: OnStoreFailure,
-        error: &Error,
+        error: &StoreError,
     ) -> FallbackDecision {
         tracing::debug!(kind = error.kind(), %error, "a check is decided without the store");
         self.parts.fallback.decide(charges, policy)
@@ -255,7 +255,7 @@ impl Engine {
         &self,
         context: PlanContext,
         charges: &Charges,
-        error: &Error,
+        error: &StoreError,
     ) -> Decision {
         let fallback = self.decide_by_fallback(charges, context.on_store_failure, error);
         self.count(&context, fallback.limit.as_ref(), fallback.outcome);

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::algorithm::{self, Row, Rows};
 use crate::limit::{
-    Calendar, Charge, Charges, Limit, Period, Quota, Rate, Rule, Subject, Throttle, Unit,
+    Algorithm, Calendar, Charge, Charges, Limit, Period, Quota, Rate, Subject, Throttle, Unit,
 };
-use crate::store::Answer;
+use crate::store::StoreVerdict;
 use crate::time::Micros;
 
 /// One decision of a store.
@@ -73,27 +73,27 @@ enum RecordedPeriod {
 }
 
 impl RecordedDecision {
-    fn new(charges: &Charges, answer: &Answer) -> Self {
+    fn new(charges: &Charges, answer: &StoreVerdict) -> Self {
         let verdict = &answer.verdict;
         Self {
             now_us: verdict.now.get(),
             index: answer.index,
             charges: charges.iter().map(RecordedCharge::new).collect(),
             allowed: verdict.allowed,
-            readings: verdict.readings.iter().map(|read| (read.held, read.window.get())).collect(),
+            readings: verdict.states.iter().map(|read| (read.level, read.window.get())).collect(),
         }
     }
 }
 
 impl RecordedCharge {
     fn new(charge: &Charge) -> Self {
-        let algorithm = match charge.limit.rule() {
-            Rule::Throttle(throttle) => RecordedAlgorithm::Throttle {
+        let algorithm = match charge.limit.algorithm() {
+            Algorithm::TokenBucket(throttle) => RecordedAlgorithm::Throttle {
                 burst: throttle.burst(),
                 drain: throttle.drain(),
                 per: throttle.per(),
             },
-            Rule::Quota(quota) => {
+            Algorithm::CalendarQuota(quota) => {
                 let (period, starts_on) = match quota.calendar.period() {
                     Period::Seconds(seconds) => (RecordedPeriod::Seconds, seconds.get()),
                     Period::Day => (RecordedPeriod::Day, 0),
@@ -116,7 +116,7 @@ impl RecordedCharge {
             cost: charge.cost,
             shadow: charge.limit.shadow(),
             alternative: charge.limit.alternative(),
-            meter_of: charge.limit.meters_plan().map(str::to_owned),
+            meter_of: charge.limit.metered_plan().map(str::to_owned),
             algorithm,
         }
     }
@@ -124,9 +124,9 @@ impl RecordedCharge {
     /// The charge again. Its subject is another one, but as different from all others as before.
     fn to_charge(&self) -> Option<Charge> {
         let algorithm = match &self.algorithm {
-            RecordedAlgorithm::Throttle { burst, drain, per } => {
-                Rule::Throttle(Throttle::new(Rate::new(*drain, Micros::new(*per))?, *burst).ok()?)
-            }
+            RecordedAlgorithm::Throttle { burst, drain, per } => Algorithm::TokenBucket(
+                Throttle::new(Rate::new(*drain, Micros::new(*per))?, *burst).ok()?,
+            ),
             RecordedAlgorithm::Quota { limit, period, starts_on, time_zone } => {
                 let day = i8::try_from(*starts_on);
                 let period = match period {
@@ -138,17 +138,17 @@ impl RecordedCharge {
                     RecordedPeriod::Month => Period::Month(day.ok()?),
                 };
                 let calendar = Arc::new(Calendar::new(period, time_zone)?);
-                Rule::Quota(Quota { limit: *limit, calendar })
+                Algorithm::CalendarQuota(Quota { limit: *limit, calendar })
             }
         };
         let unit = Unit::new(&self.unit);
         let limit = match (&self.meter_of, &algorithm) {
-            (Some(plan), Rule::Quota(quota)) => {
+            (Some(plan), Algorithm::CalendarQuota(quota)) => {
                 Limit::meter(plan, unit, quota.calendar.zone_name(), None)?.without_days()
             }
             _ => Limit::new(&self.limit, unit, algorithm, self.shadow),
         };
-        let limit = Arc::new(if self.alternative { limit.one_of_many() } else { limit });
+        let limit = Arc::new(if self.alternative { limit.as_alternative() } else { limit });
         Some(Charge { subject: Subject::policy("replay", &self.subject), limit, cost: self.cost })
     }
 }
@@ -157,7 +157,7 @@ impl RecordedCharge {
 ///
 /// Nothing is dropped: where the disk is slower than the checks, the checks wait.
 #[derive(Clone)]
-pub struct Recorder(mpsc::SyncSender<(Charges, Answer)>);
+pub struct Recorder(mpsc::SyncSender<(Charges, StoreVerdict)>);
 
 impl Recorder {
     /// Appends to `path`. The thread ends once every clone of the recorder is gone.
@@ -173,14 +173,14 @@ impl Recorder {
         Ok((Self(sender), thread))
     }
 
-    pub(super) fn record(&self, charges: &Charges, answer: &Answer) {
+    pub(super) fn record(&self, charges: &Charges, answer: &StoreVerdict) {
         let _writer_failed = self.0.send((charges.clone(), answer.clone()));
     }
 }
 
 fn write_decisions(
     mut file: BufWriter<std::fs::File>,
-    decisions: &mpsc::Receiver<(Charges, Answer)>,
+    decisions: &mpsc::Receiver<(Charges, StoreVerdict)>,
 ) {
     let mut write = || -> std::io::Result<()> {
         while let Ok(first) = decisions.recv() {
@@ -231,10 +231,10 @@ pub fn replay(lines: &str) -> Result<usize, ReplayError> {
             recorded.charges.iter().map(RecordedCharge::to_charge).collect();
         let now = Micros::new(recorded.now_us);
         let verdict = charges.map(|charges| {
-            algorithm::judge(&charges, &algorithm::windows(&charges, now), now, &mut rows)
+            algorithm::judge(&charges, &algorithm::offered_windows(&charges, now), now, &mut rows)
         });
         let matches = matches!(&verdict, Some(Ok(verdict)) if verdict.allowed == recorded.allowed
-            && verdict.readings.iter().map(|read| (read.held, read.window.get())).eq(recorded.readings.iter().copied()));
+            && verdict.states.iter().map(|read| (read.level, read.window.get())).eq(recorded.readings.iter().copied()));
         if !matches {
             let reference = format!("{verdict:?}");
             return Err(ReplayError::Mismatch { recorded: Box::new(recorded.clone()), reference });

@@ -120,24 +120,24 @@ mod tests {
     use sfv::{BareItem, List, ListEntry, Parser};
 
     use super::*;
-    use crate::algorithm::{Reading, Verdict};
+    use crate::algorithm::{CounterState, Verdict};
     use crate::engine::DecidedBy;
-    use crate::limit::{Charge, Charges, Limit, Rate, Rule, Start, Subject, Throttle};
+    use crate::limit::{Algorithm, Charge, Charges, Limit, Rate, Subject, Throttle, WindowStart};
     use crate::time::Micros;
 
     fn decision(limits: &[(String, bool)], allowed: bool) -> Decision {
         let charge = |(name, in_tokens): &(String, bool)| {
             let throttle = Throttle::new(Rate::new(7, Micros::from_secs(60)).unwrap(), 9).unwrap();
             let unit = if *in_tokens { Unit::new("total_tokens") } else { Unit::requests() };
-            let limit = Limit::new(name, unit, Rule::Throttle(throttle), false);
+            let limit = Limit::new(name, unit, Algorithm::TokenBucket(throttle), false);
             Charge { subject: Subject::policy("p", name), limit: Arc::new(limit), cost: 1 }
         };
         let charges: Charges = limits.iter().map(charge).collect();
         // Full where it is not allowed.
-        let held = if allowed { 0 } else { 9 * 60_000_000 };
-        let reading = Reading { held, window: Start::new(0) };
-        let readings = limits.iter().map(|_| reading).collect();
-        let verdict = Verdict { now: Micros::from_secs(1), allowed, readings };
+        let level = if allowed { 0 } else { 9 * 60_000_000 };
+        let state = CounterState { level, window: WindowStart::new(0) };
+        let states = limits.iter().map(|_| state).collect();
+        let verdict = Verdict { now: Micros::from_secs(1), allowed, states };
         Decision::from_verdict(&charges, &verdict, DecidedBy::Memory)
     }
 

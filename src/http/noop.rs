@@ -10,20 +10,25 @@ use axum::response::{IntoResponse, Response};
 
 use super::request::CheckBody;
 use super::{Problem, WorkerState, body, check, count_response};
-use crate::algorithm::{Reading, Verdict};
+use crate::algorithm::{CounterState, Verdict};
 use crate::engine::{DecidedBy, Decision};
-use crate::limit::{Charge, Charges, Limit, Rate, Rule, Start, Subject, Throttle, Unit};
+use crate::limit::{Algorithm, Charge, Charges, Limit, Rate, Subject, Throttle, Unit, WindowStart};
 use crate::time::Micros;
 
 static FIXED_DECISION: LazyLock<Option<Decision>> = LazyLock::new(|| {
     let throttle = Throttle::new(Rate::new(20, Micros::from_secs(1))?, 1_000_000).ok()?;
-    let limit =
-        Limit::new("policy:bench/throttle", Unit::requests(), Rule::Throttle(throttle), false);
+    let limit = Limit::new(
+        "policy:bench/throttle",
+        Unit::requests(),
+        Algorithm::TokenBucket(throttle),
+        false,
+    );
     let charge =
         Charge { subject: Subject::policy("bench", "noop"), limit: Arc::new(limit), cost: 1 };
     let charges: Charges = [charge].into_iter().collect();
-    let readings = [Reading { held: 12_345_678, window: Start::new(0) }].into_iter().collect();
-    let verdict = Verdict { now: Micros::ZERO, allowed: true, readings };
+    let states =
+        [CounterState { level: 12_345_678, window: WindowStart::new(0) }].into_iter().collect();
+    let verdict = Verdict { now: Micros::ZERO, allowed: true, states };
     Some(Decision::from_verdict(&charges, &verdict, DecidedBy::Memory))
 });
 

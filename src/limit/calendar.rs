@@ -13,14 +13,14 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::Start;
+use super::WindowStart;
 use crate::time::Micros;
 
 /// Three neighbouring windows, the middle one expected to be current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
     /// Their names.
-    pub starts: [Start; 3],
+    pub starts: [WindowStart; 3],
     /// Where the first starts, the second, the third, and where the third ends; never falling.
     pub bounds: [Micros; 4],
 }
@@ -28,7 +28,7 @@ pub struct Windows {
 impl Windows {
     /// The window that holds `now` with the instant at which it ends; `None` outside all three.
     #[must_use]
-    pub fn at(&self, now: Micros) -> Option<(Start, Micros)> {
+    pub fn window_at(&self, now: Micros) -> Option<(WindowStart, Micros)> {
         let [first, second, third, end] = self.bounds;
         match () {
             () if now < first || now >= end => None,
@@ -59,24 +59,26 @@ impl Period {
             Self::Seconds(_) | Self::Day => day,
             Self::Week(start) => day.saturating_sub(i64::from(start.until(day.weekday())).days()),
             Self::Month(start) => {
-                let this = in_month(day, start);
-                if day >= this { this } else { in_month(day.saturating_sub(1.month()), start) }
+                let this = day_in_month(day, start);
+                if day >= this { this } else { day_in_month(day.saturating_sub(1.month()), start) }
             }
         }
     }
 
     /// The first day of the window after the one that starts on `first`.
-    fn next(self, first: Date) -> Date {
+    fn next_first_day(self, first: Date) -> Date {
         match self {
             Self::Seconds(_) | Self::Day => first.saturating_add(1.day()),
             Self::Week(_) => first.saturating_add(7.days()),
-            Self::Month(start) => in_month(first.first_of_month().saturating_add(1.month()), start),
+            Self::Month(start) => {
+                day_in_month(first.first_of_month().saturating_add(1.month()), start)
+            }
         }
     }
 }
 
 /// The `start`th of the month of `day`, or the month's last day.
-fn in_month(day: Date, start: i8) -> Date {
+fn day_in_month(day: Date, start: i8) -> Date {
     let last = day.last_of_month();
     last.with().day(start).build().unwrap_or(last)
 }
@@ -86,7 +88,7 @@ pub struct Calendar {
     period: Period,
     zone: TimeZone,
     zone_name: Arc<str>,
-    latest: ArcSwapOption<Windows>,
+    cached: ArcSwapOption<Windows>,
 }
 
 impl Calendar {
@@ -96,7 +98,7 @@ impl Calendar {
     pub fn new(period: Period, zone_name: &str) -> Option<Self> {
         let zone = TimeZone::get(zone_name).ok()?;
         let zone_name = zone.iana_name().unwrap_or(zone_name).into();
-        Some(Self { period, zone, zone_name, latest: ArcSwapOption::empty() })
+        Some(Self { period, zone, zone_name, cached: ArcSwapOption::empty() })
     }
 
     /// The length of a window and its first day.
@@ -114,17 +116,17 @@ impl Calendar {
     /// The window in which `now` lies, with its neighbours.
     #[must_use]
     pub fn windows(&self, now: Micros) -> Windows {
-        if let Some(known) = self.latest.load().as_deref()
-            && known.bounds[1] <= now
-            && now < known.bounds[2]
+        if let Some(cached) = self.cached.load().as_deref()
+            && cached.bounds[1] <= now
+            && now < cached.bounds[2]
         {
-            return *known;
+            return *cached;
         }
         let windows = match self.period {
-            Period::Seconds(length) => every(u64::from(length.get()), now),
+            Period::Seconds(length) => fixed_windows(u64::from(length.get()), now),
             _ => self.civil_windows(now),
         };
-        self.latest.store(Some(Arc::new(windows)));
+        self.cached.store(Some(Arc::new(windows)));
         windows
     }
 
@@ -133,47 +135,47 @@ impl Calendar {
         let instant = Timestamp::from_microsecond(microsecond).unwrap_or(Timestamp::UNIX_EPOCH);
         let current = self.period.first_day(instant.to_zoned_datetime(self.zone.clone()).date());
         let previous = self.period.first_day(current.saturating_sub(1.day()));
-        let next = self.period.next(current);
-        let starts = [previous, current, next, self.period.next(next)];
+        let next = self.period.next_first_day(current);
+        let starts = [previous, current, next, self.period.next_first_day(next)];
         Windows {
-            starts: [previous, current, next].map(Start::on),
-            bounds: starts.map(|day| self.start_of(day)),
+            starts: [previous, current, next].map(WindowStart::from_date),
+            bounds: starts.map(|day| self.start_of_day(day)),
         }
     }
 
     /// The name of the window in which a civil day begins.
     #[must_use]
-    pub fn window_of(&self, day: Start) -> Start {
+    pub fn window_containing(&self, day: WindowStart) -> WindowStart {
         match self.period {
             Period::Seconds(length) => {
                 let length = u64::from(length.get());
-                Start::new(day.get() / length * length)
+                WindowStart::new(day.get() / length * length)
             }
-            _ => Start::on(self.period.first_day(day.date())),
+            _ => WindowStart::from_date(self.period.first_day(day.date())),
         }
     }
 
     /// The instant at which the window of this name begins.
     #[must_use]
-    pub fn beginning_of(&self, start: Start) -> Micros {
+    pub fn start_of(&self, start: WindowStart) -> Micros {
         match self.period {
             Period::Seconds(_) => Micros::from_secs(start.get()),
-            _ => self.start_of(start.date()),
+            _ => self.start_of_day(start.date()),
         }
     }
 
     /// The instant at which the window of this name ends.
     #[must_use]
-    pub fn end_of(&self, start: Start) -> Micros {
+    pub fn end_of(&self, start: WindowStart) -> Micros {
         match self.period {
             Period::Seconds(length) => Micros::from_secs(start.get() + u64::from(length.get())),
-            _ => self.start_of(self.period.next(start.date())),
+            _ => self.start_of_day(self.period.next_first_day(start.date())),
         }
     }
 
     /// The first instant of a civil day: 01:00 where DST begins at midnight, and the next day's
     /// where the zone skipped the day.
-    fn start_of(&self, day: Date) -> Micros {
+    fn start_of_day(&self, day: Date) -> Micros {
         let start = day.to_zoned_datetime(self.zone.clone()).and_then(|there| there.start_of_day());
         start.map_or(Micros::MAX, |start| {
             Micros::new(u64::try_from(start.timestamp().as_microsecond()).unwrap_or(0))
@@ -182,11 +184,11 @@ impl Calendar {
 }
 
 /// The windows of `length` seconds around `now`.
-fn every(length: u64, now: Micros) -> Windows {
+fn fixed_windows(length: u64, now: Micros) -> Windows {
     let current = now.get() / 1_000_000 / length * length;
     let starts = [current.saturating_sub(length), current, current + length, current + 2 * length];
     Windows {
-        starts: [starts[0], starts[1], starts[2]].map(Start::new),
+        starts: [starts[0], starts[1], starts[2]].map(WindowStart::new),
         bounds: starts.map(Micros::from_secs),
     }
 }
@@ -202,13 +204,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn at(written: &str) -> Micros {
-        Micros::new(written.parse::<Timestamp>().unwrap().as_microsecond().try_into().unwrap())
+    fn at(text: &str) -> Micros {
+        Micros::new(text.parse::<Timestamp>().unwrap().as_microsecond().try_into().unwrap())
     }
 
     fn current(period: Period, zone: &str, now: &str) -> (String, String, String) {
         let windows = Calendar::new(period, zone).unwrap().windows(at(now));
-        let (name, end) = windows.at(at(now)).unwrap();
+        let (name, end) = windows.window_at(at(now)).unwrap();
         let show = |time: Micros| {
             Timestamp::from_microsecond(time.get().cast_signed()).unwrap().to_string()
         };
@@ -264,9 +266,9 @@ mod tests {
             let (now, calendar) = (Micros::from_secs(secs), Calendar::new(period, zone).unwrap());
             let windows = calendar.windows(now);
             prop_assert!(windows.bounds.is_sorted() && windows.starts.is_sorted());
-            let (name, end) = windows.at(now).unwrap();
+            let (name, end) = windows.window_at(now).unwrap();
             prop_assert_eq!(calendar.end_of(name), end);
-            prop_assert!(calendar.beginning_of(name) <= now && windows.bounds.contains(&calendar.beginning_of(name)));
+            prop_assert!(calendar.start_of(name) <= now && windows.bounds.contains(&calendar.start_of(name)));
             // The neighbour's own windows agree about where the seam is.
             let after = calendar.windows(end);
             prop_assert!(after.bounds.contains(&end));

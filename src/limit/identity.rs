@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
-use super::{Period, Rule, Unit};
+use super::{Algorithm, Period, Unit};
 
 /// The first 128 bits of the SHA-256 over `parts`, each behind its length.
 fn digest(parts: &[&[u8]]) -> [u8; 16] {
@@ -38,19 +38,19 @@ impl Subject {
     /// The API key with this id (never its secret value).
     #[must_use]
     pub fn api_key(id: &str) -> Self {
-        Self::whole(&[b"key", id.as_bytes()])
+        Self::from_parts(&[b"key", id.as_bytes()])
     }
 
     /// A stage of an API, all clients together.
     #[must_use]
     pub fn stage(api: &str, stage: &str) -> Self {
-        Self::whole(&[b"stage", api.as_bytes(), stage.as_bytes()])
+        Self::from_parts(&[b"stage", api.as_bytes(), stage.as_bytes()])
     }
 
     /// What the caller named under a policy.
     #[must_use]
     pub fn policy(policy: &str, key: &str) -> Self {
-        Self::whole(&[b"policy", policy.as_bytes(), key.as_bytes()])
+        Self::from_parts(&[b"policy", policy.as_bytes(), key.as_bytes()])
     }
 
     /// A descriptor that Envoy names, entry by entry; with an entry goes the pattern under which all
@@ -68,10 +68,10 @@ impl Subject {
             };
             parts.extend_from_slice(&[key.as_bytes(), kind, value.as_bytes()]);
         }
-        Self::whole(&parts)
+        Self::from_parts(&parts)
     }
 
-    fn whole(parts: &[&[u8]]) -> Self {
+    fn from_parts(parts: &[&[u8]]) -> Self {
         Self { tag: digest(parts), part: None }
     }
 
@@ -89,14 +89,14 @@ impl Subject {
     #[must_use]
     pub fn hash_tag(&self) -> [u8; TAG_DIGITS] {
         let mut digits = [0; TAG_DIGITS];
-        let written = URL_SAFE_NO_PAD.encode_slice(self.tag, &mut digits);
-        debug_assert_eq!(written, Ok(TAG_DIGITS));
+        let encoded_len = URL_SAFE_NO_PAD.encode_slice(self.tag, &mut digits);
+        debug_assert_eq!(encoded_len, Ok(TAG_DIGITS));
         digits
     }
 
     /// Whether both have the same hash tag.
     #[must_use]
-    pub fn lies_with(&self, other: &Self) -> bool {
+    pub fn has_same_hash_tag(&self, other: &Self) -> bool {
         self.tag == other.tag
     }
 
@@ -147,11 +147,11 @@ impl fmt::Debug for Subject {
 pub struct RowId(u64);
 
 impl RowId {
-    pub(super) fn of(name: &str, unit: &Unit, rule: &Rule) -> Self {
+    pub(super) fn for_limit(name: &str, unit: &Unit, algorithm: &Algorithm) -> Self {
         let (name, unit) = (name.as_bytes(), unit.as_str().as_bytes());
-        let (bytes, quota) = match rule {
-            Rule::Throttle(_) => (digest(&[b"throttle", name, unit]), 0),
-            Rule::Quota(quota) => {
+        let (bytes, quota) = match algorithm {
+            Algorithm::TokenBucket(_) => (digest(&[b"throttle", name, unit]), 0),
+            Algorithm::CalendarQuota(quota) => {
                 let [a, b, c, d];
                 let period: &[u8] = match quota.calendar.period() {
                     Period::Seconds(seconds) => {
@@ -166,16 +166,16 @@ impl RowId {
                 (digest(&[b"quota", name, unit, period, zone]), 1)
             }
         };
-        Self::short(bytes, quota)
+        Self::from_digest(bytes, quota)
     }
 
     /// The row of a plan's meter; its time zone is no part of it.
-    pub(super) fn meter(plan: &str, unit: &Unit) -> Self {
+    pub(super) fn for_meter(plan: &str, unit: &Unit) -> Self {
         let bytes = digest(&[b"meter", plan.as_bytes(), unit.as_str().as_bytes()]);
-        Self::short(bytes, 1)
+        Self::from_digest(bytes, 1)
     }
 
-    fn short(digest: [u8; 16], quota: u64) -> Self {
+    fn from_digest(digest: [u8; 16], quota: u64) -> Self {
         let mut short = [0; 8];
         short[..5].copy_from_slice(&digest[..5]);
         Self(u64::from_le_bytes(short) & !1 | quota)
@@ -216,10 +216,10 @@ mod tests {
 
     #[test]
     fn a_pattern_that_counts_all_its_values_is_not_the_value_that_reads_like_it() {
-        let of = |pattern| Subject::descriptor("d", std::iter::once((("key", "a*"), pattern)));
-        assert_ne!(of(None), of(Some("a*")));
+        let subject = |pattern| Subject::descriptor("d", std::iter::once((("key", "a*"), pattern)));
+        assert_ne!(subject(None), subject(Some("a*")));
         assert_eq!(
-            of(Some("a*")),
+            subject(Some("a*")),
             Subject::descriptor("d", [(("key", "ab"), Some("a*"))].into_iter())
         );
     }
@@ -229,7 +229,9 @@ mod tests {
         let subject = Subject::api_key("demo");
         let part = subject.method("GET /");
         assert!(part.redis_key().starts_with(&format!("{}:", subject.redis_key())));
-        assert!(part.lies_with(&subject) && !part.lies_with(&Subject::api_key("other")));
+        assert!(
+            part.has_same_hash_tag(&subject) && !part.has_same_hash_tag(&Subject::api_key("other"))
+        );
         let tag = String::from_utf8(part.hash_tag().to_vec()).unwrap();
         assert_eq!(format!("tg:{{{tag}}}"), subject.redis_key());
     }

@@ -4,23 +4,23 @@
 //! or decides: deciding is `algorithm`.
 
 mod calendar;
-mod declared;
+mod definition;
 mod identity;
 mod rate;
-mod start;
-mod tally;
+mod window_start;
+mod daily_usage;
 mod throttle;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use calendar::{Calendar, Period, Windows};
-pub use declared::Limit;
+pub use daily_usage::{DailyUsage, USAGE_RETENTION_DAYS};
+pub use definition::Limit;
 pub use identity::{RowId, Subject};
 pub use rate::{InvalidRate, Rate};
-pub use start::Start;
-pub use tally::{KEPT_DAYS, Tally};
 pub use throttle::{InvalidThrottle, Throttle};
+pub use window_start::WindowStart;
 
 use smallvec::SmallVec;
 
@@ -74,11 +74,11 @@ pub struct Quota {
 
 /// How a limit limits.
 #[derive(Clone, Debug)]
-pub enum Rule {
+pub enum Algorithm {
     /// A token bucket.
-    Throttle(Throttle),
+    TokenBucket(Throttle),
     /// A number per calendar window.
-    Quota(Quota),
+    CalendarQuota(Quota),
 }
 
 /// All charges of one check; two on the stack, since most checks meet a throttle and a quota.
@@ -98,7 +98,7 @@ pub struct Charge {
 impl Charge {
     /// Whether this could not pass even if the subject had used nothing.
     #[must_use]
-    pub fn never_fits(&self) -> bool {
+    pub fn exceeds_capacity(&self) -> bool {
         self.cost > self.limit.capacity()
     }
 
@@ -115,7 +115,7 @@ pub struct Refund {
     /// What is given back, as a charge of so much.
     pub charge: Charge,
     /// The store's clock when it was charged.
-    pub charged: Micros,
+    pub charged_at: Micros,
     /// The window it was charged in; 0 for a throttle.
-    pub window: Start,
+    pub window: WindowStart,
 }

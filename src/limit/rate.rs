@@ -31,29 +31,29 @@ impl Rate {
     }
 
     /// The fraction, in units per microsecond.
-    pub(crate) fn parts(self) -> (u128, u128) {
+    pub(crate) fn fraction(self) -> (u128, u128) {
         (self.numerator, self.denominator)
     }
 
     /// What one of `nodes` equal sharers gets of this rate.
-    pub(crate) fn shared_by(self, nodes: u64) -> Self {
+    pub(crate) fn per_node_share(self, nodes: u64) -> Self {
         let denominator = self.denominator.saturating_mul(u128::from(nodes.max(1)));
         Self::reduced(self.numerator, denominator).unwrap_or(self)
     }
 
     /// The largest fraction that does not exceed this rate and whose denominator is at most
-    /// `most`; `None` where that is zero.
+    /// `max_denominator`; `None` where that is zero.
     ///
     /// The convergents of a continued fraction lie below and above its value by turns, and each
     /// is the best on its side; see Khinchin, "Continued Fractions", sections 2 and 6.
-    pub(crate) fn rounded_down(self, most: u64) -> Option<Self> {
-        let most = u128::from(most.max(1));
+    pub(crate) fn round_down(self, max_denominator: u64) -> Option<Self> {
+        let max_denominator = u128::from(max_denominator.max(1));
         let (mut n, mut d) = (self.numerator, self.denominator);
         let (mut before, mut last) = ((0, 1), (1, 0));
         let mut below = true;
         while d != 0 {
             let term = n / d;
-            let room = (most - before.1).checked_div(last.1).unwrap_or(term);
+            let room = (max_denominator - before.1).checked_div(last.1).unwrap_or(term);
             let steps = term.min(room);
             let next = (before.0 + steps * last.0, before.1 + steps * last.1);
             if steps < term {
@@ -92,10 +92,10 @@ fn gcd(mut a: u128, mut b: u128) -> u128 {
 /// A rate that cannot be read, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{written}` is not a rate: {why}; write a number above 0, a slash and s, min, h or d, as in 10/s or 0.5/min"
+    "`{input}` is not a rate: {why}; write a number above 0, a slash and s, min, h or d, as in 10/s or 0.5/min"
 )]
 pub struct InvalidRate {
-    written: String,
+    input: String,
     why: &'static str,
 }
 
@@ -104,9 +104,9 @@ impl FromStr for Rate {
 
     /// Reads `NUMBER/UNIT`, the number decimal with at most 15 digits before and 9 after the
     /// point, the unit one of `s`, `min`, `h`, `d`.
-    fn from_str(written: &str) -> Result<Self, InvalidRate> {
-        let fail = |why| InvalidRate { written: written.chars().take(40).collect(), why };
-        let (number, unit) = written.split_once('/').ok_or_else(|| fail("it has no slash"))?;
+    fn from_str(input: &str) -> Result<Self, InvalidRate> {
+        let fail = |why| InvalidRate { input: input.chars().take(40).collect(), why };
+        let (number, unit) = input.split_once('/').ok_or_else(|| fail("it has no slash"))?;
         let period = match unit.trim() {
             "s" => 1,
             "min" => 60,
@@ -115,8 +115,8 @@ impl FromStr for Rate {
             _ => return Err(fail("its unit is none of s, min, h, d")),
         };
         let (whole, fraction) = number.trim().split_once('.').unwrap_or((number.trim(), "0"));
-        let digits = |text: &str, most| {
-            (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+        let digits = |text: &str, max_len| {
+            (1..=max_len).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
         };
         if !digits(whole, 15) || !digits(fraction, 9) {
             return Err(fail("its number has other than 1-15 digits, a point and 1-9 digits"));
@@ -159,8 +159,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn fraction(written: &str) -> (u128, u128) {
-        written.parse::<Rate>().unwrap().parts()
+    fn fraction(input: &str) -> (u128, u128) {
+        input.parse::<Rate>().unwrap().fraction()
     }
 
     #[test]
@@ -187,28 +187,28 @@ mod tests {
             ("NaN/s", "digits"),
             ("/s", "digits"),
         ];
-        for (written, why) in cases {
-            let error = written.parse::<Rate>().unwrap_err().to_string();
-            assert!(error.contains(why) && error.contains("10/s"), "{written}: {error}");
+        for (input, why) in cases {
+            let error = input.parse::<Rate>().unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains("10/s"), "{input}: {error}");
         }
     }
 
     #[test]
     fn a_rate_is_shown_as_people_write_it() {
-        for written in ["10/s", "1/min", "7/h", "1234567/d", "0.123456789/s", "0.333333333/min"] {
-            let rate: Rate = written.parse().unwrap();
+        for input in ["10/s", "1/min", "7/h", "1234567/d", "0.123456789/s", "0.333333333/min"] {
+            let rate: Rate = input.parse().unwrap();
             let again: Rate = rate.to_string().parse().unwrap();
             assert!((again.per_second() / rate.per_second() - 1.0).abs() < 1e-6, "{rate}");
         }
-        for written in ["10/s", "1/min", "7/h", "1234567/d", "0.123456789/s"] {
-            assert_eq!(written.parse::<Rate>().unwrap().to_string(), written);
+        for input in ["10/s", "1/min", "7/h", "1234567/d", "0.123456789/s"] {
+            assert_eq!(input.parse::<Rate>().unwrap().to_string(), input);
         }
     }
 
     #[test]
     fn however_little_a_rate_is_more_it_is_not_nothing() {
         let rate: Rate = "0.123456789/s".parse().unwrap();
-        let less = rate.rounded_down(1 << 53).unwrap();
+        let less = rate.round_down(1 << 53).unwrap();
         assert!(rate == less || rate.excess_over(less) > 0.0);
         let [more, less] = [(3_u128, 1_u128), (2_999_999_999_999_999, 1_000_000_000_000_000)]
             .map(|(n, d)| Rate::reduced(n, d).unwrap());
@@ -217,13 +217,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rounding_down_finds_the_best_fraction_below(n in 1_u128..500, d in 1_u128..500, most in 1_u64..60) {
+        fn rounding_down_finds_the_best_fraction_below(n in 1_u128..500, d in 1_u128..500, max_denominator in 1_u64..60) {
             let rate = Rate::reduced(n, d).unwrap();
-            let best = (1..=u128::from(most))
+            let best = (1..=u128::from(max_denominator))
                 .map(|q| (n * q / d, q))
                 .max_by(|a, b| (a.0 * b.1).cmp(&(b.0 * a.1)))
                 .and_then(|(p, q)| Rate::reduced(p, q));
-            prop_assert_eq!(rate.rounded_down(most), best);
+            prop_assert_eq!(rate.round_down(max_denominator), best);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::time::{MAX_EXACT, Micros};
 /// The largest part of a rate's fraction that a stored row has room for (five bytes).
 ///
 /// Every whole number per second, minute, hour or day below a million per second stays exact.
-const MAX_PART: u64 = (1 << 40) - 1;
+const MAX_FRACTION_PART: u64 = (1 << 40) - 1;
 
 /// A token bucket's size and speed.
 ///
@@ -55,14 +55,15 @@ impl Throttle {
         if burst > MAX_EXACT {
             return Err(InvalidThrottle::HugeBurst);
         }
-        let (n, d) = rate.parts();
+        let (n, d) = rate.fraction();
         if n > d * 1_000_000 {
             return Err(InvalidThrottle::TooFast);
         }
         let speed = n.div_ceil(d);
-        let fits_drain = u64::try_from(u128::from(MAX_PART) / speed).unwrap_or(MAX_PART);
-        let most = MAX_PART.min(MAX_EXACT / burst).min(fits_drain);
-        let (n, d) = rate.rounded_down(most).ok_or(InvalidThrottle::TooSlow)?.parts();
+        let fits_drain =
+            u64::try_from(u128::from(MAX_FRACTION_PART) / speed).unwrap_or(MAX_FRACTION_PART);
+        let max_per = MAX_FRACTION_PART.min(MAX_EXACT / burst).min(fits_drain);
+        let (n, d) = rate.round_down(max_per).ok_or(InvalidThrottle::TooSlow)?.fraction();
         match (u64::try_from(n), u64::try_from(d)) {
             (Ok(drain), Ok(per)) => Ok(Self { burst, drain, per }),
             _ => Err(InvalidThrottle::TooFast),
@@ -114,10 +115,10 @@ impl Throttle {
 
     /// The throttle of one of `nodes` equal sharers: never less than one unit at once.
     #[must_use]
-    pub fn shared_by(&self, nodes: u64) -> Self {
+    pub fn per_node_share(&self, nodes: u64) -> Self {
         let burst = (self.burst / nodes.max(1)).max(1);
         // So slow a share that it cannot be kept beside its burst: a smaller burst makes room.
-        let share = self.rate().shared_by(nodes);
+        let share = self.rate().per_node_share(nodes);
         Self::new(share, burst)
             .or_else(|_| Self::new(share, 1))
             .unwrap_or(Self { burst: 1, ..*self })

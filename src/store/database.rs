@@ -7,11 +7,11 @@ use std::path::Path;
 use redb::Database;
 use redb::backends::InMemoryBackend;
 
-use super::Error;
+use super::StoreError;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Unopened {
+pub enum DataDirError {
     /// The folder cannot be made.
     #[error("{0}")]
     Folder(#[from] std::io::Error),
@@ -20,7 +20,7 @@ pub enum Unopened {
     Database(#[from] redb::DatabaseError),
     /// What is in it cannot be read.
     #[error("{0}")]
-    Unreadable(#[from] Error),
+    Unreadable(#[from] StoreError),
 }
 
 /// A database that a restart forgets.
@@ -33,7 +33,7 @@ pub(super) fn in_memory() -> Database {
 ///
 /// # Errors
 /// Where the folder or the file cannot be used.
-pub(super) fn open(folder: &Path, file: &str) -> Result<Database, Unopened> {
+pub(super) fn open(folder: &Path, file: &str) -> Result<Database, DataDirError> {
     std::fs::create_dir_all(folder)?;
     Ok(Database::create(folder.join(file))?)
 }

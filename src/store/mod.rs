@@ -3,7 +3,7 @@
 //! A store judges charges and nothing else; it knows no plan, no HTTP, and no way out when it is
 //! lost. Whoever asks gives a deadline and decides what a failure means.
 
-mod counts;
+mod counter_store;
 mod database;
 mod memory;
 mod outbox;
@@ -15,19 +15,21 @@ use tokio::time::Instant;
 use crate::algorithm::Verdict;
 use crate::limit::{Charge, Charges, Refund};
 use crate::time::Micros;
-pub use counts::{Counts, Usage};
-pub use database::Unopened;
-pub use memory::Memory;
-pub use outbox::{Due, EmbeddedOutbox, Event, Outbox};
+pub use counter_store::{CounterStore, CounterUsage};
+pub use database::DataDirError;
+pub use memory::MemoryStore;
+pub use outbox::{DueEvent, EmbeddedOutbox, Outbox, OutboxEvent};
 pub use redis::{CHECK_SCRIPT_SOURCE, InvalidUrl, Redis, RedisClient, RedisOptions, RedisUrl};
-pub use registry::{Change, Changes, Embedded, Note, Registry, Uncommitted};
+pub use registry::{
+    ChangesSince, CommitError, CommitNote, EmbeddedRegistry, EntryChange, Registry,
+};
 
 /// The most charges that one check can have.
 pub const MAX_CHARGES: usize = u8::MAX as usize;
 
 /// Why a store did not judge.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
+pub enum StoreError {
     /// There is no connection, or it broke: the check was perhaps charged, if it was on its way.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
@@ -54,7 +56,7 @@ pub enum Error {
     BadReply(String),
 }
 
-impl Error {
+impl StoreError {
     /// One of `telemetry::STORE_ERROR_KINDS`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -73,7 +75,7 @@ impl Error {
 
 /// What a store decided, and its place in the store's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct StoreVerdict {
     /// The verdict; its `now` orders decisions.
     pub verdict: Verdict,
     /// The order among decisions of the same `now`: the place in its call, or a running number.
@@ -86,7 +88,7 @@ pub struct Answer {
 #[derive(Clone)]
 pub enum Store {
     /// This process's memory.
-    Memory(Memory),
+    Memory(MemoryStore),
     /// A connection to Redis.
     Redis(RedisClient),
 }
@@ -95,8 +97,12 @@ impl Store {
     /// Judges one check, in memory at once, in Redis by `deadline`.
     ///
     /// # Errors
-    /// Where the store did not judge; see [`Error`] for what may have happened.
-    pub async fn judge(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
+    /// Where the store did not judge; see [`StoreError`] for what may have happened.
+    pub async fn judge(
+        &self,
+        charges: &Charges,
+        deadline: Instant,
+    ) -> Result<StoreVerdict, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.judge(charges)),
             Self::Redis(client) => client.judge(charges, deadline).await,
@@ -108,7 +114,7 @@ impl Store {
         &self,
         checks: &[Charges],
         deadline: Instant,
-    ) -> Vec<Result<Answer, Error>> {
+    ) -> Vec<Result<StoreVerdict, StoreError>> {
         match self {
             Self::Memory(memory) => {
                 checks.iter().map(|charges| Ok(memory.judge(charges))).collect()
@@ -121,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the store perhaps did not; it must not be asked again.
-    pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), Error> {
+    pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => {
                 memory.refund(&refunds);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::endpoint::WebhookEndpoint;
 use super::event::threshold_events;
 use super::thresholds::ThresholdReached;
-use crate::store::{Due, Error, Event, Outbox};
+use crate::store::{DueEvent, Outbox, OutboxEvent, StoreError};
 use crate::telemetry::{DeliveryOutcome, Metrics};
 use crate::time::Micros;
 
@@ -56,7 +56,7 @@ impl Dispatcher {
         mut found: mpsc::Receiver<ThresholdReached>,
         mut shutdown: ShutdownSignal,
     ) {
-        let mut waiting: Vec<Event> = Vec::new();
+        let mut waiting: Vec<OutboxEvent> = Vec::new();
         loop {
             let reached = tokio::select! {
                 reached = found.recv(), if waiting.is_empty() => reached,
@@ -90,8 +90,8 @@ impl Dispatcher {
     }
 
     /// Whether the outbox has taken all.
-    async fn try_record(&self, waiting: &mut Vec<Event>) -> bool {
-        match self.outbox.note(waiting).await {
+    async fn try_record(&self, waiting: &mut Vec<OutboxEvent>) -> bool {
+        match self.outbox.enqueue(waiting).await {
             Ok(taken) => drop(waiting.drain(..taken.min(waiting.len()))),
             Err(error) => {
                 tracing::warn!(%error, "thresholds that were reached wait to be noted");
@@ -118,7 +118,7 @@ impl Dispatcher {
         }
     }
 
-    async fn deliver_batch(&self) -> Result<usize, Error> {
+    async fn deliver_batch(&self) -> Result<usize, StoreError> {
         let claim = self.outbox.claim(MAX_DELIVERY_BATCH).await?;
         self.metrics.webhooks.waiting.set(i64::try_from(claim.waiting).unwrap_or(i64::MAX));
         let claimed = claim.due.len();
@@ -130,8 +130,8 @@ impl Dispatcher {
     }
 
     /// One attempt, and what follows from it; whether the event is struck off.
-    async fn attempt(&self, due: Due, now: Micros) -> bool {
-        let Due { id, body, attempt } = due;
+    async fn attempt(&self, due: DueEvent, now: Micros) -> bool {
+        let DueEvent { id, body, attempt } = due;
         let began = Instant::now();
         let answer = self.endpoint.post(&id, now.get() / 1_000_000, body).await;
         let why = match &answer {
@@ -152,18 +152,18 @@ impl Dispatcher {
         tracing::warn!(id, attempt, why, ?wait, "a webhook was not delivered and is tried again");
         self.metrics.webhooks.record_attempt(DeliveryOutcome::Failed);
         let wait = u64::try_from((began.elapsed() + wait).as_micros()).unwrap_or(u64::MAX);
-        was_recorded(&self.outbox.put_off(id, now + Micros::new(wait)).await);
+        was_recorded(&self.outbox.reschedule(id, now + Micros::new(wait)).await);
         false
     }
 
     async fn acknowledge(&self, id: String, outcome: DeliveryOutcome) -> bool {
         self.metrics.webhooks.record_attempt(outcome);
-        was_recorded(&self.outbox.strike(id).await)
+        was_recorded(&self.outbox.remove(id).await)
     }
 }
 
 /// Takes more of what is found, as long as it can be noted at once.
-fn drain_found(found: &mut mpsc::Receiver<ThresholdReached>, waiting: &mut Vec<Event>) {
+fn drain_found(found: &mut mpsc::Receiver<ThresholdReached>, waiting: &mut Vec<OutboxEvent>) {
     while waiting.len() < MAX_RECORD_BATCH
         && let Ok(reached) = found.try_recv()
     {
@@ -172,7 +172,7 @@ fn drain_found(found: &mut mpsc::Receiver<ThresholdReached>, waiting: &mut Vec<E
 }
 
 /// Whether the outbox knows what became of an event; the log does in any case.
-fn was_recorded(result: &Result<(), Error>) -> bool {
+fn was_recorded(result: &Result<(), StoreError>) -> bool {
     if let Err(error) = result {
         tracing::warn!(%error, "what became of a webhook was not noted; it is sent once more");
     }

@@ -10,8 +10,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::thresholds::ThresholdReached;
-use crate::limit::{Period, Rule};
-use crate::store::Event;
+use crate::limit::{Algorithm, Period};
+use crate::store::OutboxEvent;
 use crate::time::Micros;
 
 /// How long after a window's end it is remembered what was told of it: a clock that steps back opens
@@ -42,12 +42,12 @@ struct ThresholdData<'a> {
 }
 
 /// An event for each threshold that was reached.
-pub(super) fn threshold_events(reached: &ThresholdReached) -> impl Iterator<Item = Event> {
+pub(super) fn threshold_events(reached: &ThresholdReached) -> impl Iterator<Item = OutboxEvent> {
     reached.thresholds.iter().filter_map(|&threshold| threshold_event(reached, threshold))
 }
 
-fn threshold_event(reached: &ThresholdReached, threshold: u8) -> Option<Event> {
-    let Rule::Quota(quota) = reached.limit.rule() else { return None };
+fn threshold_event(reached: &ThresholdReached, threshold: u8) -> Option<OutboxEvent> {
+    let Algorithm::CalendarQuota(quota) = reached.limit.algorithm() else { return None };
     let end = quota.calendar.end_of(reached.window);
     let data = ThresholdData {
         key: &reached.key.id,
@@ -64,14 +64,14 @@ fn threshold_event(reached: &ThresholdReached, threshold: u8) -> Option<Event> {
         threshold,
         used: reached.used,
         quota: quota.limit,
-        period_start: to_rfc3339(quota.calendar.beginning_of(reached.window)),
+        period_start: to_rfc3339(quota.calendar.start_of(reached.window)),
         period_end: to_rfc3339(end),
     };
     let body = EventBody { r#type: "quota.threshold", timestamp: to_rfc3339(reached.at), data };
-    Some(Event {
+    Some(OutboxEvent {
         id: event_id(reached, quota.limit, threshold),
         body: serde_json::to_string(&body).ok()?,
-        remembered: end + EVENT_RETENTION,
+        remember_until: end + EVENT_RETENTION,
     })
 }
 
@@ -101,16 +101,16 @@ mod tests {
 
     use super::*;
     use crate::catalog::ApiKey;
-    use crate::limit::{Calendar, Limit, Quota, Start, Unit};
+    use crate::limit::{Calendar, Limit, Quota, Unit, WindowStart};
 
     fn reached(key: &str, quota: u64, day: u64) -> ThresholdReached {
         let calendar = Arc::new(Calendar::new(Period::Day, "Europe/Berlin").unwrap());
-        let rule = Rule::Quota(Quota { limit: quota, calendar });
+        let algorithm = Algorithm::CalendarQuota(Quota { limit: quota, calendar });
         ThresholdReached {
             key: Arc::new(ApiKey::new(key)),
             plan: "free".into(),
-            limit: Arc::new(Limit::new("free/quota", Unit::requests(), rule, false)),
-            window: Start::new(day * 86_400),
+            limit: Arc::new(Limit::new("free/quota", Unit::requests(), algorithm, false)),
+            window: WindowStart::new(day * 86_400),
             used: 95,
             at: Micros::new(1_795_600_000_250_000),
             thresholds: vec![80, 90],
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_event_says_which_key_has_used_how_much_of_what() {
-        let found: Vec<Event> = threshold_events(&reached("acme", 100, 20_781)).collect();
+        let found: Vec<OutboxEvent> = threshold_events(&reached("acme", 100, 20_781)).collect();
         assert_eq!(found.len(), 2);
         assert_eq!(
             found[0].body,

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::algorithm::Verdict;
 use crate::catalog::ApiKey;
-use crate::limit::{Charge, Charges, Limit, Rule, Start};
+use crate::limit::{Algorithm, Charge, Charges, Limit, WindowStart};
 use crate::time::Micros;
 
 /// The most quotas of keys that a node remembers; a forgotten one is noted again, which changes nothing.
@@ -25,7 +25,7 @@ pub(super) struct ThresholdReached {
     pub(super) key: Arc<ApiKey>,
     pub(super) plan: Arc<str>,
     pub(super) limit: Arc<Limit>,
-    pub(super) window: Start,
+    pub(super) window: WindowStart,
     pub(super) used: u64,
     /// The store's clock.
     pub(super) at: Micros,
@@ -43,7 +43,7 @@ pub struct Thresholds {
 /// What of a quota is told already: so many thresholds of a window, when the quota was so large.
 #[derive(Clone, Copy)]
 struct Notified {
-    window: Start,
+    window: WindowStart,
     quota: u64,
     thresholds: usize,
 }
@@ -58,29 +58,28 @@ impl Thresholds {
     /// Looks at what a key's check has found of its plan's enforced quotas, whether it passed, was
     /// refused, or only looked. Shadow limits are only tried, and nobody is told of them.
     pub fn observe(&self, key: &Arc<ApiKey>, charges: &Charges, verdict: &Verdict) {
-        for (charge, reading) in charges.iter().zip(&verdict.readings) {
-            let Rule::Quota(quota) = charge.limit.rule() else { continue };
+        for (charge, state) in charges.iter().zip(&verdict.states) {
+            let Algorithm::CalendarQuota(quota) = charge.limit.algorithm() else { continue };
             if !charge.limit.refuses_alone() || charge.subject != key.subject {
                 continue;
             }
             // What passes has been charged to every limit that refuses.
             let added = if verdict.allowed { charge.amount() } else { 0 };
             // Less than nothing is held where more was granted than used.
-            let used = reading.held.saturating_add_unsigned(added);
+            let used = state.level.saturating_add_unsigned(added);
             let Ok(used) = u64::try_from(used) else { continue };
             let has_reached = |&percent: &u8| used * 100 >= u64::from(percent) * quota.limit;
             let reached = self.percents.partition_point(has_reached);
             if reached == 0 {
                 continue;
             }
-            let state =
-                Notified { window: reading.window, quota: quota.limit, thresholds: reached };
+            let state = Notified { window: state.window, quota: quota.limit, thresholds: reached };
             self.notify(charge, state, |thresholds| ThresholdReached {
                 key: Arc::clone(key),
                 // Not the one that the answer names: others may stand alongside.
                 plan: charge.limit.label().split('/').next().unwrap_or_default().into(),
                 limit: Arc::clone(&charge.limit),
-                window: reading.window,
+                window: state.window,
                 used,
                 at: verdict.now,
                 thresholds,
@@ -110,14 +109,14 @@ impl Thresholds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::algorithm::Reading;
+    use crate::algorithm::CounterState;
     use crate::limit::{Calendar, Period, Quota, Subject, Unit};
     use smallvec::smallvec;
 
     fn quota(limit: u64, shadow: bool) -> Arc<Limit> {
         let calendar = Arc::new(Calendar::new(Period::Day, "UTC").unwrap());
-        let rule = Rule::Quota(Quota { limit, calendar });
-        Arc::new(Limit::new("p/quota", Unit::requests(), rule, shadow))
+        let algorithm = Algorithm::CalendarQuota(Quota { limit, calendar });
+        Arc::new(Limit::new("p/quota", Unit::requests(), algorithm, shadow))
     }
 
     struct Watched(Thresholds, mpsc::Receiver<ThresholdReached>);
@@ -129,22 +128,22 @@ mod tests {
         }
 
         /// The thresholds that a check tells which costs so much where so much was used.
-        fn notifies(&mut self, limit: &Arc<Limit>, held: i64, cost: u64, day: u64) -> Vec<u8> {
-            self.notifies_of(Subject::api_key("k"), limit, held, cost, day)
+        fn notifies(&mut self, limit: &Arc<Limit>, level: i64, cost: u64, day: u64) -> Vec<u8> {
+            self.notifies_of(Subject::api_key("k"), limit, level, cost, day)
         }
 
         fn notifies_of(
             &mut self,
             subject: Subject,
             limit: &Arc<Limit>,
-            held: i64,
+            level: i64,
             cost: u64,
             day: u64,
         ) -> Vec<u8> {
             let charge = Charge { subject, limit: Arc::clone(limit), cost };
-            let reading = Reading { held, window: Start::new(day * 86_400) };
-            let allowed = crate::algorithm::fits(&charge, reading);
-            let verdict = Verdict { now: Micros::ZERO, allowed, readings: smallvec![reading] };
+            let state = CounterState { level, window: WindowStart::new(day * 86_400) };
+            let allowed = crate::algorithm::fits(&charge, state);
+            let verdict = Verdict { now: Micros::ZERO, allowed, states: smallvec![state] };
             let charges = [charge].into_iter().collect();
             self.0.observe(&Arc::new(ApiKey::new("k")), &charges, &verdict);
             let Ok(reached) = self.1.try_recv() else { return Vec::new() };
@@ -158,7 +157,7 @@ mod tests {
     fn a_threshold_is_told_once_when_what_was_used_has_reached_it() {
         let (mut watched, limit) = (Watched::new(), quota(10, false));
         let steps = [
-            // why                                        held cost day told
+            // why                                        level cost day told
             ("one below the lowest",                      6,   1,   1,  vec![]),
             ("less than nothing is used after a grant",   -5,  1,   1,  vec![]),
             ("and what is charged then fills that first", -5,  9,   1,  vec![]),
@@ -170,8 +169,8 @@ mod tests {
             ("less is used after a grant, and once more", 8,   1,   1,  vec![]),
             ("a new day begins anew, all at once",        0,   10,  2,  vec![80, 90, 100]),
         ];
-        for (why, held, cost, day, told) in steps {
-            assert_eq!(watched.notifies(&limit, held, cost, day), told, "{why}");
+        for (why, level, cost, day, told) in steps {
+            assert_eq!(watched.notifies(&limit, level, cost, day), told, "{why}");
         }
         assert_eq!(watched.notifies(&quota(8, false), 7, 0, 2), [80], "another size is another quota");
     }
@@ -194,9 +193,8 @@ mod tests {
         let observe = |number: usize| {
             let key = Arc::new(ApiKey::new(&number.to_string()));
             let charge = Charge { subject: key.subject, limit: Arc::clone(&limit), cost: 0 };
-            let reading = Reading { held: 1, window: Start::new(0) };
-            let verdict =
-                Verdict { now: Micros::ZERO, allowed: true, readings: smallvec![reading] };
+            let state = CounterState { level: 1, window: WindowStart::new(0) };
+            let verdict = Verdict { now: Micros::ZERO, allowed: true, states: smallvec![state] };
             thresholds.observe(&key, &[charge].into_iter().collect(), &verdict);
         };
         (0..=QUEUE_CAPACITY).for_each(observe);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tollgate::algorithm::{self, Row, Rows};
-use tollgate::limit::{Charge, Charges, Limit, Rule, Subject, Throttle, Unit};
+use tollgate::limit::{Algorithm, Charge, Charges, Limit, Subject, Throttle, Unit};
 use tollgate::time::Micros;
 
 const RATES: [&str; 7] =
@@ -69,11 +69,11 @@ proptest! {
             if let Some((rate, burst)) = step.change {
                 current = throttle(rate, burst);
             }
-            let limit = Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(current), false));
+            let limit = Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(current), false));
             let charge = Charge { subject: Subject::api_key("a"), limit, cost: step.cost };
             let charges: Charges = [charge].into_iter().collect();
-            let offer = algorithm::windows(&charges, Micros::new(now));
-            if algorithm::judge(&charges, &offer, Micros::new(now), &mut rows).unwrap().allowed {
+            let offered = algorithm::offered_windows(&charges, Micros::new(now));
+            if algorithm::judge(&charges, &offered, Micros::new(now), &mut rows).unwrap().allowed {
                 admitted.push((now, step.cost, current));
             }
         }
@@ -99,7 +99,7 @@ proptest! {
     fn a_patient_client_gets_the_whole_rate(rate in 0..RATES.len(), burst in 1_u64..40) {
         // The other side of the bound: coming back when Retry-After says so is always in time.
         let throttle = throttle(rate, burst);
-        let limit = Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false));
+        let limit = Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false));
         let charge = Charge { subject: Subject::api_key("a"), limit, cost: 1 };
         let charges: Charges = [charge.clone()].into_iter().collect();
         let (mut rows, mut now, mut passed) = (Table::default(), 1_774_656_000_000_000_u64, 0);
@@ -109,10 +109,10 @@ proptest! {
             if verdict.allowed {
                 passed += 1;
             } else {
-                let standing = algorithm::standing(&charge, verdict.readings[0], false, Micros::new(now));
-                let early = algorithm::judge(&charges, &[None], Micros::new(now + standing.retry_after.get() - 1), &mut rows);
+                let status = algorithm::limit_status(&charge, verdict.states[0], false, Micros::new(now));
+                let early = algorithm::judge(&charges, &[None], Micros::new(now + status.retry_after.get() - 1), &mut rows);
                 prop_assert!(!early.unwrap().allowed, "a microsecond earlier it did not fit");
-                now += standing.retry_after.get();
+                now += status.retry_after.get();
                 let then = algorithm::judge(&charges, &[None], Micros::new(now), &mut rows).unwrap();
                 prop_assert!(then.allowed, "Retry-After was not true");
                 passed += 1;

@@ -7,9 +7,9 @@ use futures_util::FutureExt as _;
 use rustix::process::Signal;
 use tokio::time::Instant;
 use tollgate::limit::{
-    Calendar, Charge, Charges, Limit, Period, Quota, Rule, Subject, Throttle, Unit,
+    Algorithm, Calendar, Charge, Charges, Limit, Period, Quota, Subject, Throttle, Unit,
 };
-use tollgate::store::{Error, Redis, RedisClient, RedisOptions};
+use tollgate::store::{Redis, RedisClient, RedisOptions, StoreError};
 use tollgate::telemetry::Metrics;
 
 use crate::support::redis::RedisServer;
@@ -17,7 +17,7 @@ use crate::twins::options;
 
 fn limit(name: &str, rate: &str, burst: u64) -> Arc<Limit> {
     let throttle = Throttle::new(rate.parse().unwrap(), burst).unwrap();
-    Arc::new(Limit::new(name, Unit::requests(), Rule::Throttle(throttle), false))
+    Arc::new(Limit::new(name, Unit::requests(), Algorithm::TokenBucket(throttle), false))
 }
 
 fn one(key: &str, limit: &Arc<Limit>, cost: u64) -> Charges {
@@ -82,13 +82,13 @@ fn one_bad_row_fails_only_its_own_check() {
         let answers = client.judge_all(&checks, soon()).await;
         assert!(answers[0].as_ref().unwrap().verdict.allowed);
         assert!(
-            matches!(answers[1], Err(Error::BadRow(_)))
-                && matches!(answers[2], Err(Error::BadRow(_)))
+            matches!(answers[1], Err(StoreError::BadRow(_)))
+                && matches!(answers[2], Err(StoreError::BadRow(_)))
         );
         let last = answers[3].as_ref().unwrap();
         assert!(last.verdict.allowed);
         assert_eq!(
-            last.verdict.readings[0].held, 3_600_000_000,
+            last.verdict.states[0].level, 3_600_000_000,
             "one unit: the mixed check charged nothing"
         );
         assert!(!client.is_degraded(), "a bad row is no reason to leave Redis");
@@ -112,7 +112,7 @@ fn garbage_behind_a_row_fails_no_check_that_does_not_meet_it() {
         // What lies behind the garbage cannot be found; that is this check's alone, too.
         let checks = [one("a", &limit, 1), one("torn", &unknown, 1)];
         let [whole, torn] = &client.judge_all(&checks, soon()).await[..] else { unreachable!() };
-        assert!(whole.is_ok() && matches!(torn, Err(Error::BadRow(_))), "{torn:?}");
+        assert!(whole.is_ok() && matches!(torn, Err(StoreError::BadRow(_))), "{torn:?}");
     });
 }
 
@@ -121,9 +121,9 @@ fn a_check_whose_time_is_up_is_withdrawn_and_not_charged() {
     with_client(|server, client| async move {
         let limit = limit("l", "1/h", 5);
         let late = client.judge(&one("a", &limit, 3), Instant::now()).await;
-        assert!(matches!(late, Err(Error::Timeout)), "{late:?}");
+        assert!(matches!(late, Err(StoreError::Timeout)), "{late:?}");
         let peek = client.judge(&one("a", &limit, 0), soon()).await.unwrap();
-        assert_eq!(peek.verdict.readings[0].held, 0);
+        assert_eq!(peek.verdict.states[0].level, 0);
         assert!(server.script_calls() > 0);
     });
 }
@@ -147,12 +147,15 @@ fn a_redis_that_hangs_is_given_up_however_little_time_each_call_has() {
                     asked.spawn(async move { client.judge_all(&full, Instant::now() + DEADLINE).await });
                 }
                 Some(answers) = asked.join_next() => match answers.unwrap().remove(0) {
-                    Err(Error::Timeout) if unanswered < 100 => unanswered += 1,
+                    Err(StoreError::Timeout) if unanswered < 100 => unanswered += 1,
                     other => break other,
                 }
             }
         };
-        assert!(matches!(given_up, Err(Error::Unreachable(_))), "{given_up:?} after {unanswered}");
+        assert!(
+            matches!(given_up, Err(StoreError::Unreachable(_))),
+            "{given_up:?} after {unanswered}"
+        );
         server.signal(Signal::CONT);
     });
 }
@@ -162,7 +165,8 @@ fn a_subject_takes_little_memory() {
     with_client(|server, client| async move {
         let quota =
             Quota { limit: 1000, calendar: Arc::new(Calendar::new(Period::Day, "UTC").unwrap()) };
-        let quota = Arc::new(Limit::new("q", Unit::requests(), Rule::Quota(quota), false));
+        let quota =
+            Arc::new(Limit::new("q", Unit::requests(), Algorithm::CalendarQuota(quota), false));
         let [a, b] = [limit("a", "1/h", 5), limit("b", "1/min", 5)];
         let subject = |limits: &[&Arc<Limit>], key: &str| -> Charges {
             limits.iter().flat_map(|limit| one(key, limit, 1)).collect()
@@ -210,10 +214,10 @@ fn as_many_subjects_as_a_call_can_have_are_judged_and_see_their_own_writes() {
             let before = if check % 2 == 0 { 0 } else { limit.amount(1).cast_signed() };
             assert!(
                 verdict
-                    .readings
+                    .states
                     .iter()
-                    .all(|reading| (before - 1_000_000..=before).contains(&reading.held)
-                        && (reading.held > 0) == (before > 0)),
+                    .all(|state| (before - 1_000_000..=before).contains(&state.level)
+                        && (state.level > 0) == (before > 0)),
                 "{check}"
             );
         }
@@ -225,8 +229,9 @@ fn what_a_lease_gave_for_a_check_that_nobody_waits_for_any_more_goes_back() {
     with_client(|server, client| async move {
         // Full again in a moment, and never as much as a thousand checks would take.
         let throttle = Throttle::new("100000/s".parse().unwrap(), 2_000).unwrap();
-        let leased = Limit::new("leased", Unit::requests(), Rule::Throttle(throttle), false);
-        let leased = Arc::new(leased.leased_ahead());
+        let leased =
+            Limit::new("leased", Unit::requests(), Algorithm::TokenBucket(throttle), false);
+        let leased = Arc::new(leased.as_leased());
         let (one_unit, twenty) = (one("a", &leased, 1), one("a", &leased, 20));
         let both: Charges =
             twenty.iter().cloned().chain(one("b", &limit("l", "1/h", 5), 0)).collect();

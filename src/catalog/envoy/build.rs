@@ -10,7 +10,9 @@ use super::raw::{RawAlgorithm, RawDescriptor, RawDomain, RawRateLimit};
 use super::tree::{DescriptorNode, DescriptorTree};
 use super::{DescriptorRule, Domains, EnvoyDomain, TimeUnit};
 use crate::catalog::validation::{Report, ValidationError};
-use crate::limit::{Calendar, Limit, Period, Quota, Rate, Rule as LimitRule, Throttle, Unit};
+use crate::limit::{
+    Algorithm as LimitAlgorithm, Calendar, Limit, Period, Quota, Rate, Throttle, Unit,
+};
 use crate::time::Micros;
 
 /// A window is no longer than a leap year: what stored rows are kept for.
@@ -166,8 +168,8 @@ impl DomainBuilder<'_> {
             let rule = self.build_algorithm(raw, unit, &at)?;
             let name = format!("envoy:{}/{path}", self.domain);
             let limit = Limit::new(&name, Unit::requests(), rule, descriptor.shadow_mode);
-            let limit = if descriptor.quota_mode { limit.one_of_many() } else { limit };
-            Some(Arc::new(limit.given_back()))
+            let limit = if descriptor.quota_mode { limit.as_alternative() } else { limit };
+            Some(Arc::new(limit.as_refundable()))
         };
         Some(DescriptorRule {
             limit,
@@ -212,7 +214,7 @@ impl DomainBuilder<'_> {
         raw: &RawRateLimit,
         unit: TimeUnit,
         at: &str,
-    ) -> Option<LimitRule> {
+    ) -> Option<LimitAlgorithm> {
         let limit = u64::from(raw.requests_per_unit.unwrap_or(0));
         let times = raw.unit_multiplier.unwrap_or(1);
         let times = NonZeroU32::new(times).filter(|times| {
@@ -231,7 +233,8 @@ impl DomainBuilder<'_> {
                 None => unit.windows(times),
                 Some(zone) => self.parse_calendar(unit, times, zone, &format!("{at}.time_zone")),
             };
-            return calendar.map(|calendar| LimitRule::Quota(Quota { limit, calendar }));
+            return calendar
+                .map(|calendar| LimitAlgorithm::CalendarQuota(Quota { limit, calendar }));
         }
         if raw.time_zone.is_some() {
             let why = "is for windows; a token bucket refills all the time";
@@ -241,10 +244,11 @@ impl DomainBuilder<'_> {
         // What lets nothing pass needs no bucket.
         let Some(rate) = Rate::new(limit, period) else {
             let calendar = unit.windows(times);
-            return calendar.map(|calendar| LimitRule::Quota(Quota { limit: 0, calendar }));
+            return calendar
+                .map(|calendar| LimitAlgorithm::CalendarQuota(Quota { limit: 0, calendar }));
         };
         let bucket = Throttle::new(rate, raw.burst.unwrap_or(limit));
-        bucket.map(LimitRule::Throttle).map_err(|why| self.error(at, why)).ok()
+        bucket.map(LimitAlgorithm::TokenBucket).map_err(|why| self.error(at, why)).ok()
     }
 
     /// The windows of a calendar that people use.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Calendar, Limit, Period, Quota, Rule as LimitRule, Subject, Unit};
+use crate::limit::{Algorithm as LimitAlgorithm, Calendar, Limit, Period, Quota, Subject, Unit};
 use labels::MetricLabels;
 use tree::DescriptorTree;
 
@@ -153,8 +153,8 @@ impl Domains {
         let quota = Quota { limit: requests_per_unit.into(), calendar };
         let rule = overridden.and_then(|rule| rule.limit.as_ref());
         let name = rule.map_or("envoy:override", |limit| limit.name());
-        let limit = Limit::new(name, Unit::requests(), LimitRule::Quota(quota), false);
-        Some(Arc::new(limit.given_back()))
+        let limit = Limit::new(name, Unit::requests(), LimitAlgorithm::CalendarQuota(quota), false);
+        Some(Arc::new(limit.as_refundable()))
     }
 
     /// What metrics call limits that requests bring along.

@@ -8,8 +8,8 @@ use std::path::Path;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::row::{PackedRow, RowKey};
-use crate::algorithm::days::Days;
-use crate::store::{Error, Unopened, database};
+use crate::algorithm::usage::UsageDays;
+use crate::store::{DataDirError, StoreError, database};
 
 /// Rows as they are in memory. Another packing gets another name.
 const ROWS: TableDefinition<'_, [u8; 16], [u8; 28]> = TableDefinition::new("rows 1");
@@ -20,26 +20,26 @@ const DAYS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("days 1"
 pub(super) struct Disk(Database);
 
 /// What has become of a counter since it was written last.
-pub(super) struct Changed {
+pub(super) struct DirtyRow {
     pub(super) key: RowKey,
     /// `None` where it is forgotten.
     pub(super) row: Option<PackedRow>,
     /// `None` where there are none.
-    pub(super) days: Option<Days>,
+    pub(super) days: Option<UsageDays>,
 }
 
 impl Disk {
     /// Opens the file in `folder`, which is made where it is missing.
-    pub(super) fn open(folder: &Path) -> Result<Self, Unopened> {
+    pub(super) fn open(folder: &Path) -> Result<Self, DataDirError> {
         Ok(Self(database::open(folder, "counts.redb")?))
     }
 
     /// Tells all that was written.
-    pub(super) fn read(
+    pub(super) fn load(
         &self,
-        mut row: impl FnMut(RowKey, PackedRow),
-        mut days: impl FnMut(RowKey, Days),
-    ) -> Result<(), Error> {
+        mut restore_row: impl FnMut(RowKey, PackedRow),
+        mut restore_days: impl FnMut(RowKey, UsageDays),
+    ) -> Result<(), StoreError> {
         let mut read = || -> Result<(), redb::Error> {
             let transaction = self.0.begin_read()?;
             match transaction.open_table(ROWS) {
@@ -47,30 +47,33 @@ impl Disk {
                 table => {
                     for entry in table?.iter()? {
                         let (key, value) = entry?;
-                        row(RowKey::from_bytes(&key.value()), PackedRow::from_bytes(value.value()));
+                        restore_row(
+                            RowKey::from_bytes(&key.value()),
+                            PackedRow::from_bytes(value.value()),
+                        );
                     }
                 }
             }
             for entry in transaction.open_table(DAYS)?.iter()? {
                 let (key, value) = entry?;
                 match serde_json::from_slice(value.value()) {
-                    Ok(read) => days(RowKey::from_bytes(&key.value()), read),
+                    Ok(days) => restore_days(RowKey::from_bytes(&key.value()), days),
                     Err(error) => tracing::error!(%error, "days that were kept cannot be read"),
                 }
             }
             Ok(())
         };
-        read().map_err(|error| failed(&error))
+        read().map_err(|error| disk_error(&error))
     }
 
     /// Writes all of it, or nothing; it is on the disk when this returns.
-    pub(super) fn write(&self, changes: &[Changed]) -> Result<(), Error> {
+    pub(super) fn write(&self, dirty: &[DirtyRow]) -> Result<(), StoreError> {
         let write = || -> Result<(), redb::Error> {
             let transaction = self.0.begin_write()?;
             {
                 let (mut rows, mut days) =
                     (transaction.open_table(ROWS)?, transaction.open_table(DAYS)?);
-                for Changed { key, row, days: kept } in changes {
+                for DirtyRow { key, row, days: kept } in dirty {
                     let key = key.to_bytes();
                     match row {
                         Some(row) => drop(rows.insert(key, row.to_bytes())?),
@@ -88,10 +91,10 @@ impl Disk {
             transaction.commit()?;
             Ok(())
         };
-        write().map_err(|error| failed(&error))
+        write().map_err(|error| disk_error(&error))
     }
 }
 
-fn failed(error: &redb::Error) -> Error {
-    Error::Disk(error.to_string())
+fn disk_error(error: &redb::Error) -> StoreError {
+    StoreError::Disk(error.to_string())
 }

@@ -4,7 +4,7 @@
 //! decisions is the order of their times. Without a data directory nothing outlives the process.
 
 mod disk;
-mod held;
+mod locked_rows;
 mod row;
 mod shard;
 #[cfg(test)]
@@ -15,57 +15,57 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Answer, Error, Unopened, Usage};
-use crate::algorithm::days::{self, Correction, Diary as _};
-use crate::algorithm::{self, Row, Unjudged};
+use super::{CounterUsage, DataDirError, StoreError, StoreVerdict};
+use crate::algorithm::usage::{self, Correction, UsageRows as _};
+use crate::algorithm::{self, NotJudged, Row};
 use crate::limit::{Charge, Refund, RowId};
 use crate::time::{Clock, Micros};
-use disk::{Changed, Disk};
-use held::Held;
+use disk::{DirtyRow, Disk};
+use locked_rows::LockedRows;
 use row::RowKey;
 use shard::Shard;
 
 /// Enough that two cores seldom meet, and that growing one moves little.
-const SHARDS: usize = 256;
+const SHARD_COUNT: usize = 256;
 /// How often what has changed goes to the disk.
-const SAVE: Duration = Duration::from_secs(1);
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the sweep takes for all shards.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_PERIOD: Duration = Duration::from_secs(10);
 
 /// Counters in memory; cheap to clone, and all clones are one.
 #[derive(Clone)]
-pub struct Memory(Arc<Inner>);
+pub struct MemoryStore(Arc<Inner>);
 
 struct Inner {
     shards: Vec<Mutex<Shard>>,
     clock: Arc<dyn Clock>,
-    judged: AtomicU64,
+    judged_count: AtomicU64,
     /// Mixed into the choice of shard and bucket: whoever chooses subjects must not choose those.
     seed: u64,
     disk: Option<Disk>,
 }
 
-impl Memory {
+impl MemoryStore {
     /// No counters yet; `clock` decides.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self::on(None, clock)
+        Self::with_disk(None, clock)
     }
 
     /// The counters in `folder`, which is made where it is missing. They are written there by
-    /// [`Memory::save`] only.
+    /// [`MemoryStore::save`] only.
     ///
     /// # Errors
     /// Where the folder or its file cannot be used.
-    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, Unopened> {
-        let memory = Self::on(Some(Disk::open(folder)?), clock);
-        let shard = |key: RowKey| lock(&memory.0.shards[memory.0.place(key)]);
+    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, DataDirError> {
+        let memory = Self::with_disk(Some(Disk::open(folder)?), clock);
+        let shard = |key: RowKey| lock(&memory.0.shards[memory.0.shard_index(key)]);
         let now = memory.now();
         if let Some(disk) = &memory.0.disk {
-            disk.read(
+            disk.load(
                 |key, row| {
-                    if row.is_spent(now) {
-                        shard(key).mark(key);
+                    if row.is_expired(now) {
+                        shard(key).mark_dirty(key);
                     } else {
                         shard(key).restore(key, row);
                     }
@@ -76,27 +76,28 @@ impl Memory {
         Ok(memory)
     }
 
-    fn on(disk: Option<Disk>, clock: Arc<dyn Clock>) -> Self {
+    fn with_disk(disk: Option<Disk>, clock: Arc<dyn Clock>) -> Self {
         use std::hash::{BuildHasher as _, RandomState};
         let seed = RandomState::new().hash_one("shards") | 1;
-        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(seed, disk.is_some()))).collect();
-        Self(Arc::new(Inner { shards, clock, judged: AtomicU64::new(0), seed, disk }))
+        let shards =
+            (0..SHARD_COUNT).map(|_| Mutex::new(Shard::new(seed, disk.is_some()))).collect();
+        Self(Arc::new(Inner { shards, clock, judged_count: AtomicU64::new(0), seed, disk }))
     }
 
     /// Writes what has changed since the last time to the disk, where there is one.
     ///
     /// # Errors
     /// Where it cannot be written; it is then written the next time.
-    pub fn save(&self) -> Result<(), Error> {
+    pub fn save(&self) -> Result<(), StoreError> {
         let Some(disk) = &self.0.disk else { return Ok(()) };
-        let changes = self.0.shards.iter().map(|shard| lock(shard).changes());
-        let changes: Vec<Changed> = changes.flatten().collect();
-        if changes.is_empty() {
+        let dirty = self.0.shards.iter().map(|shard| lock(shard).take_dirty());
+        let dirty: Vec<DirtyRow> = dirty.flatten().collect();
+        if dirty.is_empty() {
             return Ok(());
         }
-        disk.write(&changes).inspect_err(|_| {
-            for Changed { key, .. } in &changes {
-                lock(&self.0.shards[self.0.place(*key)]).mark(*key);
+        disk.write(&dirty).inspect_err(|_| {
+            for DirtyRow { key, .. } in &dirty {
+                lock(&self.0.shards[self.0.shard_index(*key)]).mark_dirty(*key);
             }
         })
     }
@@ -104,7 +105,7 @@ impl Memory {
     /// Saves once a second, for ever.
     pub async fn save_forever(self) {
         loop {
-            tokio::time::sleep(SAVE).await;
+            tokio::time::sleep(SAVE_INTERVAL).await;
             let memory = self.clone();
             let saved = tokio::task::spawn_blocking(move || memory.save()).await;
             if let Ok(Err(error)) = saved {
@@ -115,65 +116,73 @@ impl Memory {
 
     /// Judges one check.
     #[must_use]
-    pub fn judge(&self, charges: &[Charge]) -> Answer {
-        match self.judge_in(charges, Held::rows(&self.0, charges), false) {
-            Err(Unjudged::Over) => self.judge_in(charges, Held::diaries(&self.0, charges), true),
+    pub fn judge(&self, charges: &[Charge]) -> StoreVerdict {
+        match self.judge_locked(charges, LockedRows::lock_rows(&self.0, charges), false) {
+            Err(NotJudged::DayRollover) => {
+                self.judge_locked(charges, LockedRows::lock_usage(&self.0, charges), true)
+            }
             judged => judged,
         }
         .unwrap_or_else(|why| unreachable!("the windows are offered and all days kept: {why:?}"))
     }
 
-    fn judge_in(
+    fn judge_locked(
         &self,
         charges: &[Charge],
-        mut held: Held<'_>,
-        days: bool,
-    ) -> Result<Answer, Unjudged> {
+        mut locked: LockedRows<'_>,
+        close_days: bool,
+    ) -> Result<StoreVerdict, NotJudged> {
         let now = self.0.clock.now();
-        if days {
-            held.keep_days(charges, now);
+        if close_days {
+            locked.close_days(charges, now);
         }
-        let verdict = algorithm::judge(charges, &algorithm::windows(charges, now), now, &mut held)?;
-        let index = self.0.judged.fetch_add(1, Ordering::Relaxed);
-        Ok(Answer { verdict, index, leased: false })
+        let verdict =
+            algorithm::judge(charges, &algorithm::offered_windows(charges, now), now, &mut locked)?;
+        let index = self.0.judged_count.fetch_add(1, Ordering::Relaxed);
+        Ok(StoreVerdict { verdict, index, leased: false })
     }
 
     /// Gives back what was charged and not used.
     pub fn refund(&self, refunds: &[Refund]) {
         for refund in refunds {
-            let mut held = Held::rows(&self.0, std::slice::from_ref(&refund.charge));
-            algorithm::refund(refund, self.0.clock.now(), &mut held);
+            let mut locked = LockedRows::lock_rows(&self.0, std::slice::from_ref(&refund.charge));
+            algorithm::refund(refund, self.0.clock.now(), &mut locked);
         }
     }
 
     /// What is known of counters whose days are kept.
     #[must_use]
-    pub fn usage(&self, of: &[Charge]) -> (Micros, Vec<Usage>) {
+    pub fn usage(&self, charges: &[Charge]) -> (Micros, Vec<CounterUsage>) {
         let usage = |charge: &Charge| {
-            let held = Held::diaries(&self.0, std::slice::from_ref(charge));
+            let locked = LockedRows::lock_usage(&self.0, std::slice::from_ref(charge));
             let limit = &charge.limit;
             let rows = [
                 Some(limit.row()),
-                limit.other_count(),
-                limit.told_quota().map(|quota| quota.row()),
+                limit.counterpart_row(),
+                limit.reported_quota().map(|quota| quota.row()),
             ];
             let count =
-                |row: RowId| held.row(RowKey::new(charge.subject, row)).and_then(Row::count);
+                |row: RowId| locked.row(RowKey::new(charge.subject, row)).and_then(Row::count);
             let [count, other, quota] = rows.map(|row| row.and_then(count));
-            Usage { counts: [count, other], quota, days: held.days(charge) }
+            CounterUsage { counts: [count, other], quota, days: locked.days(charge) }
         };
-        (self.0.clock.now(), of.iter().map(usage).collect())
+        (self.0.clock.now(), charges.iter().map(usage).collect())
     }
 
     /// Keeps the days of `charges` that are over, then corrects counters among them, as one.
     pub fn correct(&self, charges: &[Charge], corrections: &[(usize, Correction)]) {
-        let mut held = Held::diaries(&self.0, charges);
+        let mut locked = LockedRows::lock_usage(&self.0, charges);
         let now = self.0.clock.now();
-        held.keep_days(charges, now);
-        let offer = algorithm::windows(charges, now);
+        locked.close_days(charges, now);
+        let offered = algorithm::offered_windows(charges, now);
         for &(place, correction) in corrections {
-            let done =
-                days::correct(&charges[place], correction, offer[place].as_ref(), now, &mut held);
+            let done = usage::apply_correction(
+                &charges[place],
+                correction,
+                offered[place].as_ref(),
+                now,
+                &mut locked,
+            );
             done.unwrap_or_else(|why| unreachable!("windows around {now:?}: {why:?}"));
         }
     }
@@ -186,13 +195,13 @@ impl Memory {
 
     /// How many counters there are, drained ones among them until they are swept away.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub fn row_count(&self) -> usize {
         self.0.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
     /// The bytes that the tables of counters take.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub fn table_bytes(&self) -> usize {
         self.0.shards.iter().map(|shard| lock(shard).bytes()).sum()
     }
 
@@ -208,10 +217,10 @@ impl Memory {
     pub async fn sweep_forever(self, rows: impl Fn(usize)) {
         loop {
             for shard in &self.0.shards {
-                tokio::time::sleep(SWEEP / u32::try_from(SHARDS).unwrap_or(1)).await;
+                tokio::time::sleep(SWEEP_PERIOD / u32::try_from(SHARD_COUNT).unwrap_or(1)).await;
                 lock(shard).sweep(self.0.clock.now());
             }
-            rows(self.rows());
+            rows(self.row_count());
         }
     }
 }
@@ -222,7 +231,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Inner {
-    fn place(&self, key: RowKey) -> usize {
-        (key.mixed(self.seed) >> 32) as usize % SHARDS
+    fn shard_index(&self, key: RowKey) -> usize {
+        (key.mixed(self.seed) >> 32) as usize % SHARD_COUNT
     }
 }

@@ -3,7 +3,7 @@
 use crate::algorithm::Row;
 use crate::algorithm::calendar_quota::Count;
 use crate::algorithm::token_bucket::Bucket;
-use crate::limit::{Charge, RowId, Start, Subject};
+use crate::limit::{Charge, RowId, Subject, WindowStart};
 use crate::time::Micros;
 
 /// Which counter: the subject's 128 bits, with the limit's 40 folded in.
@@ -14,7 +14,7 @@ use crate::time::Micros;
 pub(super) struct RowKey([u8; 16]);
 
 impl RowKey {
-    pub(super) fn of(charge: &Charge) -> Self {
+    pub(super) fn from_charge(charge: &Charge) -> Self {
         Self::new(charge.subject, charge.limit.row())
     }
 
@@ -53,7 +53,7 @@ impl RowKey {
 #[derive(Clone, Copy)]
 pub(super) struct PackedRow([u8; 28]);
 
-const SIZES: [usize; 5] = [7, 7, 5, 5, 4];
+const FIELD_SIZES: [usize; 5] = [7, 7, 5, 5, 4];
 
 impl PackedRow {
     pub(super) fn from_bytes(bytes: [u8; 28]) -> Self {
@@ -66,8 +66,8 @@ impl PackedRow {
 
     pub(super) fn new(row: Row, until: Micros) -> Self {
         match row {
-            Row::Bucket(Bucket { level, at, per, drain, since }) => {
-                Self::pack([level, at.get(), per, drain, since])
+            Row::Bucket(Bucket { level, updated_at, per, drain, rate_since }) => {
+                Self::pack([level, updated_at.get(), per, drain, rate_since])
             }
             Row::Count(Count { used, window }) => {
                 Self::pack([used.cast_unsigned(), window.get(), until.as_secs_ceil(), 0, 0])
@@ -78,7 +78,7 @@ impl PackedRow {
     fn pack(numbers: [u64; 5]) -> Self {
         let mut bytes = [0; 28];
         let mut at = 0;
-        for (number, size) in numbers.iter().zip(SIZES) {
+        for (number, size) in numbers.iter().zip(FIELD_SIZES) {
             bytes[at..at + size].copy_from_slice(&number.to_le_bytes()[..size]);
             at += size;
         }
@@ -87,7 +87,7 @@ impl PackedRow {
 
     fn numbers(&self) -> [u64; 5] {
         let mut at = 0;
-        SIZES.map(|size| {
+        FIELD_SIZES.map(|size| {
             let bytes = &self.0[at..at + size];
             at += size;
             bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
@@ -99,20 +99,24 @@ impl PackedRow {
             [used, window, _, 0, _] => {
                 // Its 56 bits, with the highest of them for all above.
                 let used = (used << 8).cast_signed() >> 8;
-                Row::Count(Count { used, window: Start::new(window) })
+                Row::Count(Count { used, window: WindowStart::new(window) })
             }
-            [level, at, per, drain, since] => {
-                Row::Bucket(Bucket { level, at: Micros::new(at), per, drain, since })
-            }
+            [level, updated_at, per, drain, rate_since] => Row::Bucket(Bucket {
+                level,
+                updated_at: Micros::new(updated_at),
+                per,
+                drain,
+                rate_since,
+            }),
         }
     }
 
     /// Whether the row says nothing any more: an absent one would be the same.
-    pub(super) fn is_spent(&self, now: Micros) -> bool {
+    pub(super) fn is_expired(&self, now: Micros) -> bool {
         match self.numbers() {
             [_, _, end, 0, _] => Micros::from_secs(end) <= now,
-            [level, at, _, drain, _] => {
-                level <= now.since(Micros::new(at)).get().saturating_mul(drain)
+            [level, updated_at, _, drain, _] => {
+                level <= now.since(Micros::new(updated_at)).get().saturating_mul(drain)
             }
         }
     }

@@ -3,29 +3,29 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use super::disk::Changed;
+use super::disk::DirtyRow;
 use super::row::{PackedRow, RowKey};
 use crate::algorithm::Row;
-use crate::algorithm::days::Days;
+use crate::algorithm::usage::UsageDays;
 use crate::time::Micros;
 
 /// Below this a table is not worth shrinking.
-const SMALL: usize = 64;
+const MIN_SHRINK_CAPACITY: usize = 64;
 
 /// The counters whose keys fall here, and the days of those that have any.
 pub(super) struct Shard {
-    rows: HashMap<RowKey, PackedRow, Mixer>,
-    days: HashMap<RowKey, Days, Mixer>,
+    rows: HashMap<RowKey, PackedRow, SeedHasher>,
+    days: HashMap<RowKey, UsageDays, SeedHasher>,
     /// What is not on the disk yet, where there is one.
-    changed: Option<HashSet<RowKey, Mixer>>,
+    dirty: Option<HashSet<RowKey, SeedHasher>>,
 }
 
 impl Shard {
     pub(super) fn new(seed: u64, on_disk: bool) -> Self {
-        let mixer = || Mixer { seed, hash: 0 };
-        let changed = on_disk.then(|| HashSet::with_hasher(mixer()));
-        let (rows, days) = (HashMap::with_hasher(mixer()), HashMap::with_hasher(mixer()));
-        Self { rows, days, changed }
+        let hasher = || SeedHasher { seed, hash: 0 };
+        let dirty = on_disk.then(|| HashSet::with_hasher(hasher()));
+        let (rows, days) = (HashMap::with_hasher(hasher()), HashMap::with_hasher(hasher()));
+        Self { rows, days, dirty }
     }
 
     /// A row as it was on the disk.
@@ -34,25 +34,25 @@ impl Shard {
     }
 
     /// Days as they were on the disk.
-    pub(super) fn restore_days(&mut self, key: RowKey, days: Days) {
+    pub(super) fn restore_days(&mut self, key: RowKey, days: UsageDays) {
         self.days.insert(key, days);
     }
 
     /// Takes out what is not on the disk yet.
-    pub(super) fn changes(&mut self) -> Vec<Changed> {
-        let changed: Vec<RowKey> = self.changed.iter_mut().flat_map(HashSet::drain).collect();
-        let changed = changed.into_iter().map(|key| Changed {
+    pub(super) fn take_dirty(&mut self) -> Vec<DirtyRow> {
+        let dirty: Vec<RowKey> = self.dirty.iter_mut().flat_map(HashSet::drain).collect();
+        let dirty = dirty.into_iter().map(|key| DirtyRow {
             key,
             row: self.rows.get(&key).copied(),
             days: self.days.get(&key).cloned(),
         });
-        changed.collect()
+        dirty.collect()
     }
 
     /// That a key is not on the disk as it is.
-    pub(super) fn mark(&mut self, key: RowKey) {
-        if let Some(changed) = &mut self.changed {
-            changed.insert(key);
+    pub(super) fn mark_dirty(&mut self, key: RowKey) {
+        if let Some(dirty) = &mut self.dirty {
+            dirty.insert(key);
         }
     }
 
@@ -71,28 +71,29 @@ impl Shard {
 
     pub(super) fn write(&mut self, key: RowKey, row: Row, until: Micros) {
         self.rows.insert(key, PackedRow::new(row, until));
-        self.mark(key);
+        self.mark_dirty(key);
     }
 
-    pub(super) fn days(&self, key: RowKey) -> Days {
+    pub(super) fn days(&self, key: RowKey) -> UsageDays {
         self.days.get(&key).cloned().unwrap_or_default()
     }
 
-    pub(super) fn write_days(&mut self, key: RowKey, days: Days) {
+    pub(super) fn write_days(&mut self, key: RowKey, days: UsageDays) {
         self.days.insert(key, days);
-        self.mark(key);
+        self.mark_dirty(key);
     }
 
     pub(super) fn sweep(&mut self, now: Micros) {
-        let mut note = |key: &RowKey, kept: bool| {
-            if let (Some(changed), false) = (&mut self.changed, kept) {
-                changed.insert(*key);
+        let mut mark_removed = |key: &RowKey, kept: bool| {
+            if let (Some(dirty), false) = (&mut self.dirty, kept) {
+                dirty.insert(*key);
             }
             kept
         };
-        self.days.retain(|key, days| note(key, days.matter(now)));
-        self.rows.retain(|key, row| note(key, !row.is_spent(now)));
-        if self.rows.capacity() > SMALL && self.rows.len() < self.rows.capacity() / 4 {
+        self.days.retain(|key, days| mark_removed(key, days.is_reportable(now)));
+        self.rows.retain(|key, row| mark_removed(key, !row.is_expired(now)));
+        if self.rows.capacity() > MIN_SHRINK_CAPACITY && self.rows.len() < self.rows.capacity() / 4
+        {
             self.rows.shrink_to(self.rows.len() * 2);
         }
     }
@@ -106,12 +107,12 @@ impl Hash for RowKey {
 
 /// The keys are digests already: they only need mixing with the seed.
 #[derive(Clone)]
-struct Mixer {
+struct SeedHasher {
     seed: u64,
     hash: u64,
 }
 
-impl BuildHasher for Mixer {
+impl BuildHasher for SeedHasher {
     type Hasher = Self;
 
     fn build_hasher(&self) -> Self {
@@ -119,7 +120,7 @@ impl BuildHasher for Mixer {
     }
 }
 
-impl Hasher for Mixer {
+impl Hasher for SeedHasher {
     fn write(&mut self, bytes: &[u8]) {
         self.hash = RowKey::from_bytes(bytes).mixed(self.seed);
     }

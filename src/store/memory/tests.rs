@@ -1,12 +1,13 @@
 //! Counters in memory: together or not at all, within bounds, and there again after a restart.
 
 use super::*;
-use crate::limit::{Charges, Limit, Rule, Subject, Throttle, Unit};
+use crate::limit::{Algorithm, Charges, Limit, Subject, Throttle, Unit};
 use crate::time::ManualClock;
 
 fn charges(keys: &[u64], cost: u64) -> Charges {
     let throttle = Throttle::new("1/s".parse().unwrap(), 10).unwrap();
-    let limit = Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false));
+    let limit =
+        Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false));
     let charge = |key: &u64| Charge {
         subject: Subject::policy("p", &key.to_string()),
         limit: Arc::clone(&limit),
@@ -15,10 +16,10 @@ fn charges(keys: &[u64], cost: u64) -> Charges {
     keys.iter().map(charge).collect()
 }
 
-fn memory() -> (Arc<ManualClock>, Memory) {
+fn memory() -> (Arc<ManualClock>, MemoryStore) {
     let clock = Arc::new(ManualClock::default());
     clock.set(Micros::from_secs(1_000_000));
-    (Arc::clone(&clock), Memory::new(clock))
+    (Arc::clone(&clock), MemoryStore::new(clock))
 }
 
 #[test]
@@ -26,7 +27,7 @@ fn subjects_of_one_check_are_charged_together_or_not_at_all() {
     let (_, memory) = memory();
     assert!(memory.judge(&charges(&[1], 8)).verdict.allowed);
     assert!(!memory.judge(&charges(&[1, 2], 5)).verdict.allowed);
-    assert_eq!(memory.judge(&charges(&[2], 0)).verdict.readings[0].held, 0);
+    assert_eq!(memory.judge(&charges(&[2], 0)).verdict.states[0].level, 0);
     assert!(memory.judge(&charges(&[1, 2], 2)).verdict.allowed);
 }
 
@@ -37,22 +38,23 @@ fn keys_that_come_and_go_leave_no_memory_behind() {
     for key in 0..keys {
         assert!(memory.judge(&charges(&[key], 1)).verdict.allowed);
     }
-    let full = memory.bytes();
+    let full = memory.table_bytes();
     assert!(full <= 96 * 100_000, "{full} bytes");
     memory.sweep();
-    assert_eq!(memory.rows(), 100_000);
+    assert_eq!(memory.row_count(), 100_000);
     clock.set(Micros::from_secs(1_000_010));
     memory.sweep();
-    assert_eq!(memory.rows(), 0);
-    assert!(memory.bytes() * 20 < full, "{} of {full} bytes are left", memory.bytes());
+    assert_eq!(memory.row_count(), 0);
+    assert!(memory.table_bytes() * 20 < full, "{} of {full} bytes are left", memory.table_bytes());
 }
 
 #[test]
 fn what_was_saved_is_there_again_and_what_drained_is_not() {
     let (clock, folder) = (Arc::new(ManualClock::default()), tempfile::tempdir().unwrap());
     clock.set(Micros::from_secs(1_000_000));
-    let open = || Memory::open(folder.path(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
-    let held = |memory: &Memory, key| memory.judge(&charges(&[key], 0)).verdict.readings[0].held;
+    let open = || MemoryStore::open(folder.path(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let level =
+        |memory: &MemoryStore, key| memory.judge(&charges(&[key], 0)).verdict.states[0].level;
     let memory = open();
     let one = memory.judge(&charges(&[1, 2], 3)).verdict;
     assert!(one.allowed);
@@ -62,15 +64,15 @@ fn what_was_saved_is_there_again_and_what_drained_is_not() {
     drop(memory);
     let memory = open();
     let full = charges(&[1], 3)[0].amount().cast_signed();
-    assert_eq!((held(&memory, 1), held(&memory, 2)), (full, full));
+    assert_eq!((level(&memory, 1), level(&memory, 2)), (full, full));
     clock.set(Micros::from_secs(1_000_100));
     drop(memory);
     let memory = open();
-    assert_eq!(memory.rows(), 0);
+    assert_eq!(memory.row_count(), 0);
     memory.save().unwrap();
     drop(memory);
     clock.set(Micros::from_secs(1_000_000));
-    assert_eq!(open().rows(), 0, "what has drained is gone from the disk too");
+    assert_eq!(open().row_count(), 0, "what has drained is gone from the disk too");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use redb::{
     TableDefinition,
 };
 
-use super::{Claim, Due, Event, HELD, MOST};
-use crate::store::{Unopened, database};
+use super::{CLAIM_DURATION, Claim, DueEvent, MAX_EVENTS, OutboxEvent};
+use crate::store::{DataDirError, database};
 use crate::time::{Clock as _, Micros, SystemClock};
 
 /// By id: when it is due in microseconds, the attempts made, and what is told.
@@ -34,48 +34,50 @@ impl EmbeddedOutbox {
     ///
     /// # Errors
     /// Where the folder or its file cannot be used.
-    pub fn open(folder: &Path) -> Result<Self, Unopened> {
+    pub fn open(folder: &Path) -> Result<Self, DataDirError> {
         Ok(Self(database::open(folder, "outbox.redb")?))
     }
 
-    pub(super) fn note(&self, events: &[Event]) -> Result<usize, redb::Error> {
+    pub(super) fn enqueue(&self, events: &[OutboxEvent]) -> Result<usize, redb::Error> {
         let now = SystemClock.now().get();
         let transaction = self.0.begin_write()?;
-        let dealt_with = {
+        let accepted = {
             let mut noted = transaction.open_table(NOTED)?;
             let (mut entries, mut queue) =
                 (transaction.open_table(EVENTS)?, transaction.open_table(QUEUE)?);
             while noted.first()?.is_some_and(|(key, _)| key.value().0 <= now) {
                 noted.pop_first()?;
             }
-            let mut dealt_with = 0;
-            for Event { id, body, remembered } in events {
-                let place = (remembered.get(), &**id);
+            let mut accepted = 0;
+            for OutboxEvent { id, body, remember_until } in events {
+                let place = (remember_until.get(), &**id);
                 if noted.get(place)?.is_none() {
-                    if entries.len()? >= MOST {
+                    if entries.len()? >= MAX_EVENTS {
                         break;
                     }
                     noted.insert(place, ())?;
                     entries.insert(&**id, (now, 0, &**body))?;
                     queue.insert((now, &**id), ())?;
                 }
-                dealt_with += 1;
+                accepted += 1;
             }
-            dealt_with
+            accepted
         };
         transaction.commit()?;
-        Ok(dealt_with)
+        Ok(accepted)
     }
 
-    pub(super) fn claim(&self, most: usize) -> Result<Claim, redb::Error> {
+    pub(super) fn claim(&self, max_events: usize) -> Result<Claim, redb::Error> {
         let now = SystemClock.now();
-        let (ids, waiting) = self.due(now, most)?;
+        let (ids, waiting) = self.due(now, max_events)?;
         let mut due = Vec::with_capacity(ids.len());
         if !ids.is_empty() {
             let transaction = self.0.begin_write()?;
             for id in ids {
-                if let Some((body, attempt)) = moved(&transaction, &id, now + HELD, 1)? {
-                    due.push(Due { id, body, attempt });
+                if let Some((body, attempt)) =
+                    reschedule_entry(&transaction, &id, now + CLAIM_DURATION, 1)?
+                {
+                    due.push(DueEvent { id, body, attempt });
                 }
             }
             transaction.commit()?;
@@ -84,17 +86,17 @@ impl EmbeddedOutbox {
     }
 
     /// Which are due, and how many there are; it writes nothing, since mostly there are none.
-    fn due(&self, now: Micros, most: usize) -> Result<(Vec<String>, u64), redb::Error> {
+    fn due(&self, now: Micros, max_events: usize) -> Result<(Vec<String>, u64), redb::Error> {
         let queue = match self.0.begin_read()?.open_table(QUEUE) {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Vec::new(), 0)),
             queue => queue?,
         };
-        let due = queue.range(..(now.get() + 1, ""))?.take(most);
+        let due = queue.range(..(now.get() + 1, ""))?.take(max_events);
         let ids = due.map(|entry| Ok(entry?.0.value().1.to_owned()));
         Ok((ids.collect::<Result<_, redb::Error>>()?, queue.len()?))
     }
 
-    pub(super) fn strike(&self, id: &str) -> Result<(), redb::Error> {
+    pub(super) fn remove(&self, id: &str) -> Result<(), redb::Error> {
         let transaction = self.0.begin_write()?;
         if let Some(entry) = transaction.open_table(EVENTS)?.remove(id)? {
             transaction.open_table(QUEUE)?.remove((entry.value().0, id))?;
@@ -102,16 +104,16 @@ impl EmbeddedOutbox {
         Ok(transaction.commit()?)
     }
 
-    pub(super) fn put_off(&self, id: &str, until: Micros) -> Result<(), redb::Error> {
+    pub(super) fn reschedule(&self, id: &str, until: Micros) -> Result<(), redb::Error> {
         let transaction = self.0.begin_write()?;
-        moved(&transaction, id, until, 0)?;
+        reschedule_entry(&transaction, id, until, 0)?;
         Ok(transaction.commit()?)
     }
 }
 
 /// Has an event due at another time, after so many attempts more; what it tells, and how many they
 /// are. Nothing where it is struck off.
-fn moved(
+fn reschedule_entry(
     transaction: &redb::WriteTransaction,
     id: &str,
     until: Micros,

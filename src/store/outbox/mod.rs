@@ -7,14 +7,14 @@ mod embedded;
 
 use std::sync::Arc;
 
-use super::{Error, Redis};
+use super::{Redis, StoreError};
 use crate::time::Micros;
 pub use embedded::EmbeddedOutbox;
 
 /// The most events that wait; more are not taken until there is room.
-pub(super) const MOST: u64 = 100_000;
+pub(super) const MAX_EVENTS: u64 = 100_000;
 /// How long a claimed event is left to whoever has claimed it: longer than a delivery may take.
-pub(super) const HELD: Micros = Micros::from_secs(30);
+pub(super) const CLAIM_DURATION: Micros = Micros::from_secs(30);
 
 /// What waits to be delivered, in this process or in Redis for all nodes.
 #[derive(Clone)]
@@ -27,18 +27,18 @@ pub enum Outbox {
 
 /// Something to be told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct OutboxEvent {
     /// What makes it that event: letters, digits, `-` and `_`.
     pub id: String,
     /// What is told: one line.
     pub body: String,
     /// Until when it is remembered that it was noted; the same for the same id.
-    pub remembered: Micros,
+    pub remember_until: Micros,
 }
 
 /// An event to be delivered now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
+pub struct DueEvent {
     /// Its id.
     pub id: String,
     /// What is told.
@@ -55,7 +55,7 @@ pub struct Claim {
     /// How many events there are, the claimed ones among them.
     pub waiting: u64,
     /// Those to be delivered.
-    pub due: Vec<Due>,
+    pub due: Vec<DueEvent>,
 }
 
 impl Outbox {
@@ -64,24 +64,26 @@ impl Outbox {
     ///
     /// # Errors
     /// Where the store is lost.
-    pub async fn note(&self, events: &[Event]) -> Result<usize, Error> {
+    pub async fn enqueue(&self, events: &[OutboxEvent]) -> Result<usize, StoreError> {
         match self {
             Self::Embedded(embedded) => {
                 let events = events.to_vec();
-                apart(embedded, move |embedded| embedded.note(&events)).await
+                run_blocking(embedded, move |embedded| embedded.enqueue(&events)).await
             }
             Self::Redis(redis) => redis.outbox_note(events).await,
         }
     }
 
-    /// Takes up to `most` events that are due: nobody else is given them for 30 s.
+    /// Takes up to `max_events` events that are due: nobody else is given them for 30 s.
     ///
     /// # Errors
     /// Where the store is lost; what was claimed is then free again after that time.
-    pub async fn claim(&self, most: usize) -> Result<Claim, Error> {
+    pub async fn claim(&self, max_events: usize) -> Result<Claim, StoreError> {
         match self {
-            Self::Embedded(embedded) => apart(embedded, move |outbox| outbox.claim(most)).await,
-            Self::Redis(redis) => redis.outbox_claim(most).await,
+            Self::Embedded(embedded) => {
+                run_blocking(embedded, move |outbox| outbox.claim(max_events)).await
+            }
+            Self::Redis(redis) => redis.outbox_claim(max_events).await,
         }
     }
 
@@ -89,9 +91,11 @@ impl Outbox {
     ///
     /// # Errors
     /// Where the store is lost; it will then be delivered again.
-    pub async fn strike(&self, id: String) -> Result<(), Error> {
+    pub async fn remove(&self, id: String) -> Result<(), StoreError> {
         match self {
-            Self::Embedded(embedded) => apart(embedded, move |outbox| outbox.strike(&id)).await,
+            Self::Embedded(embedded) => {
+                run_blocking(embedded, move |outbox| outbox.remove(&id)).await
+            }
             Self::Redis(redis) => redis.outbox_strike(&id).await,
         }
     }
@@ -100,10 +104,10 @@ impl Outbox {
     ///
     /// # Errors
     /// Where the store is lost; it is then due when the claim ends.
-    pub async fn put_off(&self, id: String, until: Micros) -> Result<(), Error> {
+    pub async fn reschedule(&self, id: String, until: Micros) -> Result<(), StoreError> {
         match self {
             Self::Embedded(embedded) => {
-                apart(embedded, move |outbox| outbox.put_off(&id, until)).await
+                run_blocking(embedded, move |outbox| outbox.reschedule(&id, until)).await
             }
             Self::Redis(redis) => redis.outbox_put_off(&id, until).await,
         }
@@ -111,12 +115,12 @@ impl Outbox {
 }
 
 /// Where waiting for a disk holds nobody up.
-async fn apart<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     outbox: &Arc<EmbeddedOutbox>,
     work: impl FnOnce(&EmbeddedOutbox) -> Result<T, redb::Error> + Send + 'static,
-) -> Result<T, Error> {
+) -> Result<T, StoreError> {
     let outbox = Arc::clone(outbox);
     let done = tokio::task::spawn_blocking(move || work(&outbox)).await;
-    let lost = |why: &dyn std::fmt::Display| Error::Disk(format!("the outbox: {why}"));
-    done.map_err(|error| lost(&error))?.map_err(|error| lost(&error))
+    let disk_error = |why: &dyn std::fmt::Display| StoreError::Disk(format!("the outbox: {why}"));
+    done.map_err(|error| disk_error(&error))?.map_err(|error| disk_error(&error))
 }

@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::script::ScriptArgs;
-use crate::limit::{Charge, Limit, Refund, Rule, Subject};
+use crate::limit::{Algorithm, Charge, Limit, Refund, Subject};
 use crate::time::Micros;
 
 /// The arguments of one call that judges checks.
@@ -82,10 +82,10 @@ impl CheckCall {
 
     /// Something to give back, before all checks.
     pub(super) fn add_refund(&mut self, refund: &Refund, now: Micros) {
-        let Refund { charge, charged, window } = refund;
-        let when = match charge.limit.rule() {
-            Rule::Throttle(_) => charged.get(),
-            Rule::Quota(_) => window.get(),
+        let Refund { charge, charged_at, window } = refund;
+        let when = match charge.limit.algorithm() {
+            Algorithm::TokenBucket(_) => charged_at.get(),
+            Algorithm::CalendarQuota(_) => window.get(),
         };
         let [key, limit] = self.tables.intern(charge.subject, &charge.limit, now);
         self.refunds.extend_from_slice(&key.to_le_bytes());
@@ -129,19 +129,19 @@ pub(super) fn encode_double(number: u64) -> [u8; 8] {
 }
 
 fn encode_limit(out: &mut Vec<u8>, limit: &Limit, now: Micros) {
-    let kind = u8::from(matches!(limit.rule(), Rule::Quota(_)))
+    let kind = u8::from(matches!(limit.algorithm(), Algorithm::CalendarQuota(_)))
         | u8::from(limit.shadow()) << 1
         | u8::from(limit.alternative()) << 2
-        | u8::from(limit.keeps_days()) << 3;
+        | u8::from(limit.tracks_days()) << 3;
     out.push(kind);
     out.extend_from_slice(&limit.row().get().to_le_bytes()[..5]);
-    match limit.rule() {
-        Rule::Throttle(throttle) => {
+    match limit.algorithm() {
+        Algorithm::TokenBucket(throttle) => {
             for number in [throttle.drain(), throttle.per(), throttle.size()] {
                 out.extend_from_slice(&encode_double(number));
             }
         }
-        Rule::Quota(quota) => {
+        Algorithm::CalendarQuota(quota) => {
             let windows = quota.calendar.windows(now);
             out.extend_from_slice(&encode_double(quota.limit));
             for bound in windows.bounds {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::cluster::slot;
 use super::errors::wrong_scheme_error;
-use super::{Error, Redis, Servers};
+use super::{Redis, Servers, StoreError};
 
 /// The longest that a slot on its way is waited for.
 const REDIRECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -20,7 +20,7 @@ impl Redis {
         &self,
         key: &str,
         command: &Cmd,
-    ) -> Result<T, Error> {
+    ) -> Result<T, StoreError> {
         let topology = match &self.servers {
             Servers::Cluster(topology) => topology,
             Servers::Single(server) => {

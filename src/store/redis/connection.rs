@@ -11,8 +11,8 @@ use super::call::CheckCall;
 use super::cluster::Redirect;
 use super::errors::{classify, wrong_scheme_error};
 use super::instance::{RedisInstance, connection_config};
-use super::{Error, Redis, ReplyDecoder, Servers, script};
-use crate::limit::{Charge, Limit, Rate, Rule, Subject, Throttle, Unit};
+use super::{Redis, ReplyDecoder, Servers, StoreError, script};
+use crate::limit::{Algorithm, Charge, Limit, Rate, Subject, Throttle, Unit};
 use crate::time::Micros;
 
 /// A connection that belongs to whoever made it.
@@ -41,13 +41,13 @@ impl Redis {
         &self,
         server: &RedisInstance,
         time_limit: Duration,
-    ) -> Result<LiveConnection, Error> {
+    ) -> Result<LiveConnection, StoreError> {
         let (push_sender, pushes) = mpsc::unbounded_channel();
         let config = connection_config(time_limit).set_push_sender(push_sender);
         let connect = server.client.get_multiplexed_async_connection_with_config(&config);
         let mut connection = timeout(time_limit, connect)
             .await
-            .map_err(|_| Error::Timeout)?
+            .map_err(|_| StoreError::Timeout)?
             .map_err(|error| classify(&error))?;
         self.probe(server, &mut connection, time_limit).await?;
         Ok(LiveConnection { connection, pushes })
@@ -62,7 +62,7 @@ impl Redis {
         server: &RedisInstance,
         connection: &mut MultiplexedConnection,
         time_limit: Duration,
-    ) -> Result<(), Error> {
+    ) -> Result<(), StoreError> {
         let subject = match &self.servers {
             Servers::Single(_) => Some(Subject::policy("", "probe")),
             Servers::Cluster(topology) => topology.probe_subject(server),
@@ -70,13 +70,13 @@ impl Redis {
         let Some(subject) = subject else {
             let ping = redis::cmd("PING");
             let answer = timeout(time_limit, connection.send_packed_command(&ping)).await;
-            let answer = answer.map_err(|_| Error::Timeout)?;
+            let answer = answer.map_err(|_| StoreError::Timeout)?;
             return answer.map(drop).map_err(|error| classify(&error));
         };
         let mut probe = CheckCall::default();
         probe.add_check(&[probe_charge(subject)], Micros::ZERO);
         let reply = timeout(time_limit, script::CHECK_SCRIPT.run(&probe, connection)).await;
-        match reply.map_err(|_| Error::Timeout)?.map_err(|error| classify(&error))? {
+        match reply.map_err(|_| StoreError::Timeout)?.map_err(|error| classify(&error))? {
             Ok(reply) => self.clock.observe(ReplyDecoder::new(reply)?.now),
             Err(error) => match (Redirect::from_error(&error, server.host()), &self.servers) {
                 (Some(_), Servers::Single(_)) => return Err(wrong_scheme_error()),
@@ -93,7 +93,7 @@ impl Redis {
 fn probe_charge(subject: Subject) -> Charge {
     let rate = Rate::new(1_000_000, Micros::new(1));
     let throttle = rate.and_then(|rate| Throttle::new(rate, 1_000_000_000).ok());
-    let rule = Rule::Throttle(throttle.unwrap_or_else(|| unreachable!("a constant")));
-    let limit = Limit::new("probe", Unit::requests(), rule, false);
+    let algorithm = Algorithm::TokenBucket(throttle.unwrap_or_else(|| unreachable!("a constant")));
+    let limit = Limit::new("probe", Unit::requests(), algorithm, false);
     Charge { subject, limit: limit.into(), cost: 1 }
 }

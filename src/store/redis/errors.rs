@@ -3,10 +3,10 @@
 
 use redis::{ErrorKind, RedisError};
 
-use super::Error;
+use super::StoreError;
 
 /// What a client's error means for the checks that it befell.
-pub(super) fn classify(error: &RedisError) -> Error {
+pub(super) fn classify(error: &RedisError) -> StoreError {
     /// Words of a server that is there but does not write. Before Redis 7 some are wrapped in an ERR.
     const REFUSAL_CODES: [&str; 10] = [
         "OOM",
@@ -21,22 +21,22 @@ pub(super) fn classify(error: &RedisError) -> Error {
         "NOAUTH",
     ];
     if error.is_timeout() {
-        return Error::Timeout;
+        return StoreError::Timeout;
     }
     if error.is_io_error() || error.is_connection_dropped() || error.is_connection_refusal() {
-        return Error::Unreachable(error.to_string());
+        return StoreError::Unreachable(error.to_string());
     }
     let text = error.to_string();
     let code = error.code().unwrap_or_default();
     if REFUSAL_CODES.iter().any(|word| code == *word || text.contains(word))
         || error.kind() == ErrorKind::AuthenticationFailed
     {
-        return Error::Refused(text);
+        return StoreError::Refused(text);
     }
-    Error::Script(text)
+    StoreError::Script(text)
 }
 
 /// That a server which was named as the only one is a Cluster's.
-pub(super) fn wrong_scheme_error() -> Error {
-    Error::Refused("it is a server of a Redis Cluster; write --store redis+cluster://…".into())
+pub(super) fn wrong_scheme_error() -> StoreError {
+    StoreError::Refused("it is a server of a Redis Cluster; write --store redis+cluster://…".into())
 }

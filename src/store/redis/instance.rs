@@ -10,7 +10,7 @@ use deadpool_redis::{Manager, Pool, Runtime};
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue};
 use tokio::sync::watch;
 
-use super::Error;
+use super::StoreError;
 use super::cluster::Redirect;
 use super::errors::classify;
 use super::url::{Connector, InvalidUrl};
@@ -71,9 +71,10 @@ impl RedisInstance {
         &self,
         command: &Cmd,
         is_asking: bool,
-    ) -> Result<Result<T, Redirect>, Error> {
+    ) -> Result<Result<T, Redirect>, StoreError> {
         let connection = self.pool.get().await;
-        let mut connection = connection.map_err(|error| Error::Unreachable(error.to_string()))?;
+        let mut connection =
+            connection.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         let answer = if is_asking {
             let mut both = redis::pipe();
             both.cmd("ASKING").ignore().add_command(command.clone());

@@ -25,9 +25,9 @@ use std::time::Duration;
 
 use self::cluster::Topology;
 use self::instance::RedisInstance;
-use super::Error;
+use super::StoreError;
 use crate::telemetry::Metrics;
-use crate::time::Estimate;
+use crate::time::ClockEstimate;
 pub use client::RedisClient;
 use reply::ReplyDecoder;
 pub use script::CHECK_SCRIPT_SOURCE;
@@ -54,7 +54,7 @@ pub struct Redis {
     deadline: Duration,
     metrics: Arc<Metrics>,
     /// Redis' clock, as the last answer showed it.
-    clock: Estimate,
+    clock: ClockEstimate,
     /// Whether limits that are declared so are spent from leases.
     leases: bool,
     /// How many clients there are, each of which may hold leases.
@@ -91,7 +91,7 @@ impl Redis {
             servers,
             deadline: options.deadline,
             metrics,
-            clock: Estimate::default(),
+            clock: ClockEstimate::default(),
             leases: options.leases,
             clients: AtomicU64::new(0),
             open_breakers: AtomicUsize::new(0),

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
-use super::{Error, Redis, Servers, errors, instance::RedisInstance};
+use super::{Redis, Servers, StoreError, errors, instance::RedisInstance};
 
 /// The nodes by the time of their last heartbeat.
 const NODES_KEY: &str = "tg:{nodes}";
@@ -59,7 +59,7 @@ impl Redis {
     ///
     /// # Errors
     /// Where it cannot be reached now; of a Cluster, none of it.
-    pub async fn probe_at_startup(&self) -> Result<(), Error> {
+    pub async fn probe_at_startup(&self) -> Result<(), StoreError> {
         match &self.servers {
             Servers::Single(server) => {
                 let mut connection = self.connect_and_check(server, &EXPECTED_SETTINGS).await?;
@@ -86,7 +86,7 @@ impl Redis {
         &self,
         server: &RedisInstance,
         expected: &[ExpectedSetting],
-    ) -> Result<MultiplexedConnection, Error> {
+    ) -> Result<MultiplexedConnection, StoreError> {
         let mut connection = self.connect(server, Duration::from_millis(500)).await?.connection;
         if let Err(error) = warn_of_unsafe_settings(server, &mut connection, expected).await {
             let server = &*server.address;

@@ -6,8 +6,10 @@
 
 use redis::{FromRedisValue, Value};
 
-use super::{Error, Redis};
-use crate::store::registry::{Change, Changes, NOTES, Note, REMEMBERED, Uncommitted};
+use super::{Redis, StoreError};
+use crate::store::registry::{
+    ChangesSince, CommitError, CommitNote, EntryChange, MAX_NOTES, MAX_TRACKED_REVISIONS,
+};
 
 const ENTRIES_KEY: &str = "tg:{registry}";
 const PATHS_KEY: &str = "tg:{registry}:paths";
@@ -19,14 +21,17 @@ const COMMIT_SCRIPT: &str = include_str!("../../../lua/registry_commit.lua");
 const CHANGES_SCRIPT: &str = include_str!("../../../lua/registry_changes.lua");
 
 impl Redis {
-    pub(in crate::store) async fn registry_get(&self, path: &str) -> Result<Option<String>, Error> {
+    pub(in crate::store) async fn registry_get(
+        &self,
+        path: &str,
+    ) -> Result<Option<String>, StoreError> {
         self.run_command(ENTRIES_KEY, redis::cmd("HGET").arg(ENTRIES_KEY).arg(path)).await
     }
 
     pub(in crate::store) async fn registry_get_all(
         &self,
         paths: &[String],
-    ) -> Result<Vec<Option<String>>, Error> {
+    ) -> Result<Vec<Option<String>>, StoreError> {
         let mut values = Vec::with_capacity(paths.len());
         // In parts, so that nobody else is kept waiting for long.
         for chunk in paths.chunks(1_000) {
@@ -43,7 +48,7 @@ impl Redis {
         prefix: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<(String, String)>, Error> {
+    ) -> Result<Vec<(String, String)>, StoreError> {
         let from = after.map_or_else(|| format!("[{prefix}"), |after| format!("({after}"));
         // No path has a byte of 255: it is no UTF-8.
         let to = [b"(", prefix.as_bytes(), b"\xff"].concat();
@@ -57,12 +62,12 @@ impl Redis {
 
     pub(in crate::store) async fn registry_commit(
         &self,
-        changes: &[Change],
+        changes: &[EntryChange],
         note: &str,
-    ) -> Result<u64, Uncommitted> {
+    ) -> Result<u64, CommitError> {
         let changes: Vec<_> = changes
             .iter()
-            .map(|Change { path, was, becomes }| {
+            .map(|EntryChange { path, was, becomes }| {
                 serde_json::json!({ "path": path, "was": was, "becomes": becomes })
             })
             .collect();
@@ -75,10 +80,10 @@ impl Redis {
             .arg(TOUCHED_KEY)
             .arg(REVISION_KEY)
             .arg(NOTES_KEY);
-        commit.arg(REMEMBERED).arg(serde_json::Value::from(changes).to_string());
-        commit.arg(NOTES).arg(note);
+        commit.arg(MAX_TRACKED_REVISIONS).arg(serde_json::Value::from(changes).to_string());
+        commit.arg(MAX_NOTES).arg(note);
         match self.run_command(ENTRIES_KEY, &commit).await? {
-            0 => Err(Uncommitted::Conflict),
+            0 => Err(CommitError::Conflict),
             revision => Ok(revision),
         }
     }
@@ -87,15 +92,18 @@ impl Redis {
         &self,
         before: Option<(u64, u64)>,
         limit: usize,
-    ) -> Result<Vec<Note>, Error> {
+    ) -> Result<Vec<CommitNote>, StoreError> {
         let before = before.map_or("+".to_owned(), |(at, number)| format!("({at}-{number}"));
         let mut range = redis::cmd("XREVRANGE");
         range.arg(NOTES_KEY).arg(before).arg("-").arg("COUNT").arg(limit);
         let notes: Vec<(String, (String, String))> = self.run_command(NOTES_KEY, &range).await?;
-        Ok(notes.into_iter().map(|(id, (_, text))| Note { id, text }).collect())
+        Ok(notes.into_iter().map(|(id, (_, text))| CommitNote { id, text }).collect())
     }
 
-    pub(in crate::store) async fn registry_changes(&self, since: u64) -> Result<Changes, Error> {
+    pub(in crate::store) async fn registry_changes(
+        &self,
+        since: u64,
+    ) -> Result<ChangesSince, StoreError> {
         let mut command = redis::cmd("EVAL");
         command
             .arg(CHANGES_SCRIPT)
@@ -103,19 +111,19 @@ impl Redis {
             .arg(TOUCHED_KEY)
             .arg(REVISION_KEY)
             .arg(since)
-            .arg(REMEMBERED);
+            .arg(MAX_TRACKED_REVISIONS);
         let reply: Vec<Value> = self.run_command(REVISION_KEY, &command).await?;
         let mut reply = reply.into_iter();
         let (revision, known): (u64, u64) =
             (decode_value(reply.next())?, decode_value(reply.next())?);
         let paths = reply.map(|path| decode_value(Some(path)));
         let paths = (known == 1).then(|| paths.collect::<Result<_, _>>()).transpose()?;
-        Ok(Changes { revision, paths })
+        Ok(ChangesSince { revision, paths })
     }
 }
 
 /// The next value of a reply.
-pub(super) fn decode_value<T: FromRedisValue>(value: Option<Value>) -> Result<T, Error> {
-    let value = value.ok_or_else(|| Error::BadReply("the answer is too short".into()))?;
-    T::from_redis_value(value).map_err(|error| Error::BadReply(error.to_string()))
+pub(super) fn decode_value<T: FromRedisValue>(value: Option<Value>) -> Result<T, StoreError> {
+    let value = value.ok_or_else(|| StoreError::BadReply("the answer is too short".into()))?;
+    T::from_redis_value(value).map_err(|error| StoreError::BadReply(error.to_string()))
 }

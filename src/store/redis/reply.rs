@@ -3,9 +3,9 @@
 use redis::Value;
 use smallvec::SmallVec;
 
-use super::Error;
-use crate::algorithm::{Reading, Verdict};
-use crate::limit::{Charge, Rule, Start};
+use super::StoreError;
+use crate::algorithm::{CounterState, Verdict};
+use crate::limit::{Algorithm, Charge, WindowStart};
 use crate::time::Micros;
 
 /// What became of one check.
@@ -28,9 +28,9 @@ pub(super) struct ReplyDecoder {
 }
 
 impl ReplyDecoder {
-    pub(super) fn new(value: Value) -> Result<Self, Error> {
+    pub(super) fn new(value: Value) -> Result<Self, StoreError> {
         let Value::Array(values) = value else {
-            return Err(Error::BadReply(format!("it is no array but {value:?}")));
+            return Err(StoreError::BadReply(format!("it is no array but {value:?}")));
         };
         let mut reply = Self { values: values.into_iter(), now: Micros::ZERO };
         reply.now = Micros::new(reply.next_number()?);
@@ -38,7 +38,7 @@ impl ReplyDecoder {
     }
 
     /// What became of the next check, which had these charges.
-    pub(super) fn next_check(&mut self, charges: &[Charge]) -> Result<CheckReply, Error> {
+    pub(super) fn next_check(&mut self, charges: &[Charge]) -> Result<CheckReply, StoreError> {
         let allowed = match self.values.next() {
             Some(Value::Int(1)) => true,
             Some(Value::Int(0)) => false,
@@ -47,29 +47,29 @@ impl ReplyDecoder {
             Some(Value::BulkString(text)) => {
                 return Ok(CheckReply::BadRow(String::from_utf8_lossy(&text).into_owned()));
             }
-            other => return Err(Error::BadReply(format!("a verdict is {other:?}"))),
+            other => return Err(StoreError::BadReply(format!("a verdict is {other:?}"))),
         };
-        let mut readings = SmallVec::new();
+        let mut states = SmallVec::new();
         for charge in charges {
-            let held = self.next_signed()?;
-            let window = match charge.limit.rule() {
-                Rule::Throttle(_) => 0,
-                Rule::Quota(_) => self.next_number()?,
+            let level = self.next_signed()?;
+            let window = match charge.limit.algorithm() {
+                Algorithm::TokenBucket(_) => 0,
+                Algorithm::CalendarQuota(_) => self.next_number()?,
             };
-            readings.push(Reading { held, window: Start::new(window) });
+            states.push(CounterState { level, window: WindowStart::new(window) });
         }
-        Ok(CheckReply::Verdict(Verdict { now: self.now, allowed, readings }))
+        Ok(CheckReply::Verdict(Verdict { now: self.now, allowed, states }))
     }
 
-    pub(super) fn next_number(&mut self) -> Result<u64, Error> {
+    pub(super) fn next_number(&mut self) -> Result<u64, StoreError> {
         let number = self.next_signed()?;
-        u64::try_from(number).map_err(|_| Error::BadReply(format!("a number is {number}")))
+        u64::try_from(number).map_err(|_| StoreError::BadReply(format!("a number is {number}")))
     }
 
-    fn next_signed(&mut self) -> Result<i64, Error> {
+    fn next_signed(&mut self) -> Result<i64, StoreError> {
         match self.values.next() {
             Some(Value::Int(number)) => Ok(number),
-            other => Err(Error::BadReply(format!("a number is {other:?}"))),
+            other => Err(StoreError::BadReply(format!("a number is {other:?}"))),
         }
     }
 }

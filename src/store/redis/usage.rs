@@ -8,11 +8,11 @@ use super::call::{ArgumentTables, encode_double};
 use super::instance::POOL_SIZE;
 use super::reply::ReplyDecoder;
 use super::script::{ScriptArgs, USAGE_SCRIPT};
-use super::{Error, Redis, Servers};
+use super::{Redis, Servers, StoreError};
 use crate::algorithm::calendar_quota::Count;
-use crate::algorithm::days::{Correction, Day, Days};
-use crate::limit::{Charge, Charges, RowId, Start, Subject};
-use crate::store::Usage;
+use crate::algorithm::usage::{Correction, UsageDay, UsageDays};
+use crate::limit::{Charge, Charges, RowId, Subject, WindowStart};
+use crate::store::CounterUsage;
 use crate::time::Micros;
 
 /// What is left where there is no quota.
@@ -54,10 +54,12 @@ impl UsageCall {
     }
 
     fn add_day_rollover(&mut self, charges: &[Charge], now: Micros) {
-        for charge in charges.iter().filter(|charge| charge.limit.keeps_days()) {
+        for charge in charges.iter().filter(|charge| charge.limit.tracks_days()) {
             let [subject, limit] = self.tables.intern(charge.subject, &charge.limit, now);
-            let quota =
-                charge.limit.told_quota().map_or(0, |quota| self.tables.intern_limit(quota, now));
+            let quota = charge
+                .limit
+                .reported_quota()
+                .map_or(0, |quota| self.tables.intern_limit(quota, now));
             for index in [subject, limit, quota] {
                 self.days.extend_from_slice(&index.to_le_bytes());
             }
@@ -67,10 +69,10 @@ impl UsageCall {
 
     fn add_correction(&mut self, charge: &Charge, correction: Correction, now: Micros) {
         let (opcode, amount) = match correction {
-            Correction::Left(left) => (1, left),
-            Correction::More(more) => (2, more),
-            Correction::Unused(unused) => (3, unused),
-            Correction::Afresh => (4, 0),
+            Correction::SetRemaining(left) => (1, left),
+            Correction::Grant(more) => (2, more),
+            Correction::Refund(unused) => (3, unused),
+            Correction::Reset => (4, 0),
         };
         let [subject, limit] = self.tables.intern(charge.subject, &charge.limit, now);
         self.corrections.push(opcode);
@@ -85,13 +87,13 @@ impl Redis {
     pub(in crate::store) async fn usage(
         &self,
         charges: &[Charge],
-    ) -> Result<(Micros, Vec<Usage>), Error> {
+    ) -> Result<(Micros, Vec<CounterUsage>), StoreError> {
         let Some(first) = charges.first() else { return Ok((self.clock.now(), Vec::new())) };
         let key = first.subject.redis_key();
         let (seconds, micros): (u64, u64) = self.run_command(&key, &redis::cmd("TIME")).await?;
         let is_single = matches!(self.servers, Servers::Single(_));
         let groups =
-            charges.chunk_by(|one, next| is_single || one.subject.lies_with(&next.subject));
+            charges.chunk_by(|one, next| is_single || one.subject.has_same_hash_tag(&next.subject));
         let groups: Vec<&[Charge]> = groups.collect();
         let mut usages = Vec::with_capacity(charges.len());
         // No more at a time than a pool has connections.
@@ -104,7 +106,7 @@ impl Redis {
     }
 
     /// One look at rows and days, so that no day is seen twice or missed while it is taken out.
-    async fn fetch_usage(&self, group: &[Charge]) -> Result<Vec<Usage>, Error> {
+    async fn fetch_usage(&self, group: &[Charge]) -> Result<Vec<CounterUsage>, StoreError> {
         let (mut mget, mut name) = (redis::cmd("MGET"), String::new());
         for charge in group {
             name.clear();
@@ -124,7 +126,7 @@ impl Redis {
         &self,
         charges: &[Charge],
         corrections: &[(usize, Correction)],
-    ) -> Result<(), Error> {
+    ) -> Result<(), StoreError> {
         let Some(first) = charges.first() else { return Ok(()) };
         let key = first.subject.redis_key();
         // The second time Redis' clock has been read.
@@ -142,36 +144,40 @@ impl Redis {
                 return Ok(());
             }
         }
-        Err(Error::BadReply("Redis' clock moved away twice within one correction".into()))
+        Err(StoreError::BadReply("Redis' clock moved away twice within one correction".into()))
     }
 }
 
 /// What a subject's rows and its days say of a count.
-fn decode_usage(charge: &Charge, strings: &[Option<Vec<u8>>; 2]) -> Result<Usage, Error> {
+fn decode_usage(
+    charge: &Charge,
+    strings: &[Option<Vec<u8>>; 2],
+) -> Result<CounterUsage, StoreError> {
     let [rows, days] = strings.each_ref().map(|text| text.as_deref().unwrap_or_default());
     let count = |row: Option<RowId>| row.map_or(Ok(None), |row| find_count(rows, row.get()));
     let limit = &charge.limit;
-    let days = limit.days_row().map_or(Ok(Days::default()), |row| decode_days(days, row.get()))?;
-    Ok(Usage {
-        counts: [count(Some(limit.row()))?, count(limit.other_count())?],
-        quota: count(limit.told_quota().map(|quota| quota.row()))?,
+    let days =
+        limit.usage_row().map_or(Ok(UsageDays::default()), |row| decode_days(days, row.get()))?;
+    Ok(CounterUsage {
+        counts: [count(Some(limit.row()))?, count(limit.counterpart_row())?],
+        quota: count(limit.reported_quota().map(|quota| quota.row()))?,
         days,
     })
 }
 
 /// The count under `id` among a subject's rows; `lua/subject.lua` says how they are packed.
-fn find_count(rows: &[u8], id: u64) -> Result<Option<Count>, Error> {
+fn find_count(rows: &[u8], id: u64) -> Result<Option<Count>, StoreError> {
     const SIZES: [usize; 2] = [33, 17];
     let Some((&format, _)) = rows.split_first() else { return Ok(None) };
     let mut rest = rows.get(5..).unwrap_or_default();
     if format != 1 {
-        return Err(Error::BadRow(format!("a subject has format {format}")));
+        return Err(StoreError::BadRow(format!("a subject has format {format}")));
     }
     while !rest.is_empty() {
         let row = decode_uint(rest, 0, 5);
         let size = SIZES[usize::from(row % 2 == 1)];
         if row == id {
-            let (used, window) = (decode_int(rest, 5), Start::new(decode_uint(rest, 12, 5)));
+            let (used, window) = (decode_int(rest, 5), WindowStart::new(decode_uint(rest, 12, 5)));
             return Ok(Some(Count { used, window }));
         }
         rest = rest.get(size..).unwrap_or_default();
@@ -180,17 +186,17 @@ fn find_count(rows: &[u8], id: u64) -> Result<Option<Count>, Error> {
 }
 
 /// The days of the count under `id`; `lua/usage.lua` says how they are packed.
-fn decode_days(days: &[u8], id: u64) -> Result<Days, Error> {
-    let mut found = Days::default();
+fn decode_days(days: &[u8], id: u64) -> Result<UsageDays, StoreError> {
+    let mut found = UsageDays::default();
     let Some((&format, rows)) = days.split_first() else { return Ok(found) };
     if format != 1 {
-        return Err(Error::BadRow(format!("a subject's days have format {format}")));
+        return Err(StoreError::BadRow(format!("a subject's days have format {format}")));
     }
     for row in rows.chunks_exact(21) {
         let (row_id, day) = (decode_uint(row, 0, 5), decode_uint(row, 5, 2));
         let (used, left) = (decode_int(row, 7), decode_int(row, 14));
         if row_id == id {
-            found.over.push(Day { day, used, left: (left != NO_QUOTA).then_some(left) });
+            found.past.push(UsageDay { day, used, remaining: (left != NO_QUOTA).then_some(left) });
         } else if row_id == id - 1 {
             found.granted = Some((day, used));
         }

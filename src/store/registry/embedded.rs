@@ -8,8 +8,8 @@ use std::path::Path;
 use redb::TableDefinition;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 
-use super::{Change, Changes, NOTES, Note, REMEMBERED, Uncommitted};
-use crate::store::{Error, Unopened, database};
+use super::{ChangesSince, CommitError, CommitNote, EntryChange, MAX_NOTES, MAX_TRACKED_REVISIONS};
+use crate::store::{DataDirError, StoreError, database};
 use crate::time::{Clock as _, SystemClock};
 
 const ENTRIES: TableDefinition<'_, &str, &str> = TableDefinition::new("entries");
@@ -19,9 +19,9 @@ const TOUCHED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("tou
 const NOTED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("noted");
 
 /// The registry of one process.
-pub struct Embedded(Database);
+pub struct EmbeddedRegistry(Database);
 
-impl Embedded {
+impl EmbeddedRegistry {
     /// Entries that a restart forgets.
     #[must_use]
     pub fn in_memory() -> Self {
@@ -32,18 +32,18 @@ impl Embedded {
     ///
     /// # Errors
     /// Where the folder or its database cannot be used.
-    pub fn open(folder: &Path) -> Result<Self, Unopened> {
+    pub fn open(folder: &Path) -> Result<Self, DataDirError> {
         Ok(Self(database::open(folder, "tollgate.redb")?))
     }
 
-    pub(super) fn get(&self, path: &str) -> Result<Option<String>, Error> {
+    pub(super) fn get(&self, path: &str) -> Result<Option<String>, StoreError> {
         let get = || -> Result<_, redb::Error> {
             match self.0.begin_read()?.open_table(ENTRIES) {
                 Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
                 table => Ok(table?.get(path)?.map(|value| value.value().to_owned())),
             }
         };
-        get().map_err(|error| failed(&error))
+        get().map_err(|error| disk_error(&error))
     }
 
     pub(super) fn page(
@@ -51,7 +51,7 @@ impl Embedded {
         prefix: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<(String, String)>, Error> {
+    ) -> Result<Vec<(String, String)>, StoreError> {
         let page = || -> Result<_, redb::Error> {
             let table = match self.0.begin_read()?.open_table(ENTRIES) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -69,15 +69,17 @@ impl Embedded {
             }
             Ok(page)
         };
-        page().map_err(|error| failed(&error))
+        page().map_err(|error| disk_error(&error))
     }
 
-    pub(super) fn commit(&self, changes: &[Change], note: &str) -> Result<u64, Uncommitted> {
-        self.try_commit(changes, note).map_err(|error| failed(&error))?.ok_or(Uncommitted::Conflict)
+    pub(super) fn commit(&self, changes: &[EntryChange], note: &str) -> Result<u64, CommitError> {
+        self.try_commit(changes, note)
+            .map_err(|error| disk_error(&error))?
+            .ok_or(CommitError::Conflict)
     }
 
     /// The new revision, or none where somebody was faster.
-    fn try_commit(&self, changes: &[Change], note: &str) -> Result<Option<u64>, redb::Error> {
+    fn try_commit(&self, changes: &[EntryChange], note: &str) -> Result<Option<u64>, redb::Error> {
         let transaction = self.0.begin_write()?;
         let revision = {
             let mut entries = transaction.open_table(ENTRIES)?;
@@ -97,14 +99,15 @@ impl Embedded {
                 }
                 touched.insert((revision, place as u64), &*change.path)?;
             }
-            touched.retain_in(..(revision.saturating_sub(REMEMBERED), 0), |_, _| false)?;
+            touched
+                .retain_in(..(revision.saturating_sub(MAX_TRACKED_REVISIONS), 0), |_, _| false)?;
             let mut noted = transaction.open_table(NOTED)?;
             let last = noted.last()?.map(|(place, _)| place.value());
             // Later than the last also where the clock has stepped back.
             let now = (SystemClock.now().get() / 1000, 0);
             let place = last.map_or(now, |(at, number)| now.max((at, number + 1)));
             noted.insert(place, note)?;
-            while noted.len()? > NOTES {
+            while noted.len()? > MAX_NOTES {
                 noted.pop_first()?;
             }
             revision
@@ -117,7 +120,7 @@ impl Embedded {
         &self,
         before: Option<(u64, u64)>,
         limit: usize,
-    ) -> Result<Vec<Note>, Error> {
+    ) -> Result<Vec<CommitNote>, StoreError> {
         let notes = || -> Result<_, redb::Error> {
             let table = match self.0.begin_read()?.open_table(NOTED) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -128,18 +131,18 @@ impl Embedded {
                 let (place, text) = entry?;
                 let (at, number): (u64, u64) = place.value();
                 let text: &str = text.value();
-                Ok(Note { id: format!("{at}-{number}"), text: text.into() })
+                Ok(CommitNote { id: format!("{at}-{number}"), text: text.into() })
             };
             noted.map(note).collect()
         };
-        notes().map_err(|error| failed(&error))
+        notes().map_err(|error| disk_error(&error))
     }
 
-    pub(super) fn changes(&self, since: u64) -> Result<Changes, Error> {
+    pub(super) fn changes(&self, since: u64) -> Result<ChangesSince, StoreError> {
         let changes = || -> Result<_, redb::Error> {
             let table = match self.0.begin_read()?.open_table(TOUCHED) {
                 Err(redb::TableError::TableDoesNotExist(_)) => {
-                    return Ok(Changes { revision: 0, paths: Some(Vec::new()) });
+                    return Ok(ChangesSince { revision: 0, paths: Some(Vec::new()) });
                 }
                 table => table?,
             };
@@ -149,12 +152,12 @@ impl Embedded {
             let touched = table.range((since + 1, 0)..)?;
             let paths = touched.map(|entry| Ok(entry?.1.value().to_owned()));
             let paths = known.then(|| paths.collect::<Result<_, redb::Error>>()).transpose()?;
-            Ok(Changes { revision, paths })
+            Ok(ChangesSince { revision, paths })
         };
-        changes().map_err(|error| failed(&error))
+        changes().map_err(|error| disk_error(&error))
     }
 }
 
-fn failed(error: &redb::Error) -> Error {
-    Error::Disk(error.to_string())
+fn disk_error(error: &redb::Error) -> StoreError {
+    StoreError::Disk(error.to_string())
 }

@@ -9,26 +9,26 @@ mod embedded;
 
 use std::sync::Arc;
 
-use super::{Error, Redis};
-pub use embedded::Embedded;
+use super::{Redis, StoreError};
+pub use embedded::EmbeddedRegistry;
 
 /// How many commits back the touched paths are known.
-pub(super) const REMEMBERED: u64 = 10_000;
+pub(super) const MAX_TRACKED_REVISIONS: u64 = 10_000;
 /// How many notes are kept, the newest.
-pub(super) const NOTES: u64 = 100_000;
+pub(super) const MAX_NOTES: u64 = 100_000;
 
 /// Entries by path, in this process or in Redis for all nodes.
 #[derive(Clone)]
 pub enum Registry {
     /// In a file of this process, or in its memory.
-    Embedded(Arc<Embedded>),
+    Embedded(Arc<EmbeddedRegistry>),
     /// Shared by all nodes.
     Redis(Arc<Redis>),
 }
 
 /// One entry of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct EntryChange {
     /// Which entry.
     pub path: String,
     /// What it must still be; `None` where there must be none.
@@ -39,41 +39,41 @@ pub struct Change {
 
 /// Why nothing was committed.
 #[derive(Debug, thiserror::Error)]
-pub enum Uncommitted {
+pub enum CommitError {
     /// An entry is not what the commit expects: somebody was faster.
     #[error("somebody else changed the same thing at the same time")]
     Conflict,
     /// The store; where it gave no answer, the commit may have happened.
     #[error("{0}")]
-    Store(#[from] Error),
+    Store(#[from] StoreError),
 }
 
 /// What was noted with a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
+pub struct CommitNote {
     /// Its place: the store's clock in milliseconds since 1970, a dash, and a number among equals.
     pub id: String,
     /// What it says.
     pub text: String,
 }
 
-impl Note {
+impl CommitNote {
     /// The two numbers of an id; nothing where it is none.
-    pub(super) fn place(id: &str) -> Option<(u64, u64)> {
+    pub(super) fn parse_id(id: &str) -> Option<(u64, u64)> {
         let (at, number) = id.split_once('-')?;
         Some((at.parse().ok()?, number.parse().ok()?))
     }
 
     /// When it was noted, in milliseconds since 1970.
     #[must_use]
-    pub fn at(&self) -> u64 {
-        Self::place(&self.id).map_or(0, |(at, _)| at)
+    pub fn unix_millis(&self) -> u64 {
+        Self::parse_id(&self.id).map_or(0, |(at, _)| at)
     }
 }
 
 /// What happened since a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changes {
+pub struct ChangesSince {
     /// The newest revision.
     pub revision: u64,
     /// The paths touched since; `None` where that is not known any more, so that all may be.
@@ -85,7 +85,7 @@ impl Registry {
     ///
     /// # Errors
     /// Where the store is lost.
-    pub async fn get(&self, path: &str) -> Result<Option<String>, Error> {
+    pub async fn get(&self, path: &str) -> Result<Option<String>, StoreError> {
         match self {
             Self::Embedded(embedded) => embedded.get(path),
             Self::Redis(redis) => redis.registry_get(path).await,
@@ -96,7 +96,7 @@ impl Registry {
     ///
     /// # Errors
     /// Where the store is lost.
-    pub async fn get_all(&self, paths: &[String]) -> Result<Vec<Option<String>>, Error> {
+    pub async fn get_all(&self, paths: &[String]) -> Result<Vec<Option<String>>, StoreError> {
         match self {
             Self::Embedded(embedded) => paths.iter().map(|path| embedded.get(path)).collect(),
             Self::Redis(redis) => redis.registry_get_all(paths).await,
@@ -113,7 +113,7 @@ impl Registry {
         prefix: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<(String, String)>, Error> {
+    ) -> Result<Vec<(String, String)>, StoreError> {
         match self {
             Self::Embedded(embedded) => embedded.page(prefix, after, limit),
             Self::Redis(redis) => redis.registry_page(prefix, after, limit).await,
@@ -124,7 +124,7 @@ impl Registry {
     ///
     /// # Errors
     /// Where an entry is not what it should be, or the store is lost.
-    pub async fn commit(&self, changes: &[Change], note: &str) -> Result<u64, Uncommitted> {
+    pub async fn commit(&self, changes: &[EntryChange], note: &str) -> Result<u64, CommitError> {
         match self {
             Self::Embedded(embedded) => embedded.commit(changes, note),
             Self::Redis(redis) => redis.registry_commit(changes, note).await,
@@ -136,8 +136,12 @@ impl Registry {
     ///
     /// # Errors
     /// Where the store is lost.
-    pub async fn notes(&self, before: Option<&str>, limit: usize) -> Result<Vec<Note>, Error> {
-        let before = match before.map(Note::place) {
+    pub async fn notes(
+        &self,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<CommitNote>, StoreError> {
+        let before = match before.map(CommitNote::parse_id) {
             None => None,
             Some(None) => return Ok(Vec::new()),
             Some(place) => place,
@@ -152,7 +156,7 @@ impl Registry {
     ///
     /// # Errors
     /// Where the store is lost.
-    pub async fn changes(&self, since: u64) -> Result<Changes, Error> {
+    pub async fn changes(&self, since: u64) -> Result<ChangesSince, StoreError> {
         match self {
             Self::Embedded(embedded) => embedded.changes(since),
             Self::Redis(redis) => redis.registry_changes(since).await,

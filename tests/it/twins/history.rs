@@ -7,9 +7,10 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tollgate::algorithm::Verdict;
-use tollgate::algorithm::days::Correction;
+use tollgate::algorithm::usage::Correction;
 use tollgate::limit::{
-    Calendar, Charge, Charges, Limit, Period, Quota, Refund, Rule, Start, Subject, Throttle, Unit,
+    Algorithm, Calendar, Charge, Charges, Limit, Period, Quota, Refund, Subject, Throttle, Unit,
+    WindowStart,
 };
 use tollgate::time::Micros;
 
@@ -40,7 +41,7 @@ const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kath
 
 /// How the clock moves before a step.
 #[derive(Clone, Debug)]
-pub enum Move {
+pub enum ClockMove {
     /// By so many microseconds.
     By(i64),
     /// By whole times what one unit of a throttle takes to drain, and a bit.
@@ -52,14 +53,14 @@ type Mode = (bool, bool);
 
 /// A limit as a slot may have it.
 #[derive(Clone, Debug)]
-pub enum Spec {
+pub enum LimitSpec {
     Throttle { rate: usize, burst: usize, mode: Mode },
     Quota { limit: usize, period: u8, zone: usize, mode: Mode },
 }
 
 /// One charge: which subject, which slot, and a cost of the limit's size.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct ChargeSpec {
     subject: usize,
     slot: usize,
     cost: CostSpec,
@@ -77,19 +78,19 @@ enum CostSpec {
 /// One call to the store.
 #[derive(Clone, Debug)]
 pub struct HistoryStep {
-    clock: Move,
-    change: Option<(usize, Spec)>,
+    clock: ClockMove,
+    change: Option<(usize, LimitSpec)>,
     /// Which of the last charges, and how many 64ths of it.
     refunds: Vec<(usize, u64)>,
     /// Of which subject by which version of the plan, and for each which limit.
     corrections: (usize, usize, Vec<(usize, Correction)>),
-    checks: Vec<Vec<Ask>>,
+    checks: Vec<Vec<ChargeSpec>>,
 }
 
 const SLOTS: usize = 4;
 const SUBJECTS: usize = 3;
 /// Charges that are remembered, to be given back.
-const LAST: usize = 12;
+const RECENT_CHARGES: usize = 12;
 
 pub fn histories(steps: usize) -> impl Strategy<Value = Vec<HistoryStep>> {
     vec(step(), 1..=steps)
@@ -97,18 +98,18 @@ pub fn histories(steps: usize) -> impl Strategy<Value = Vec<HistoryStep>> {
 
 fn step() -> impl Strategy<Value = HistoryStep> {
     let clock = prop_oneof![
-        4 => (0_i64..50).prop_map(Move::By),
-        3 => (0..SLOTS, 0_u32..6, -1_i64..=1).prop_map(|(slot, times, off)| Move::Drains { slot, times, off }),
-        2 => (0_i64..3_000_000).prop_map(Move::By),
-        1 => (0_i64..200_000_000_000).prop_map(Move::By),
-        1 => (-3_000_000_i64..0).prop_map(Move::By),
-        1 => (-400_000_000_000_i64..0).prop_map(Move::By),
+        4 => (0_i64..50).prop_map(ClockMove::By),
+        3 => (0..SLOTS, 0_u32..6, -1_i64..=1).prop_map(|(slot, times, off)| ClockMove::Drains { slot, times, off }),
+        2 => (0_i64..3_000_000).prop_map(ClockMove::By),
+        1 => (0_i64..200_000_000_000).prop_map(ClockMove::By),
+        1 => (-3_000_000_i64..0).prop_map(ClockMove::By),
+        1 => (-400_000_000_000_i64..0).prop_map(ClockMove::By),
     ];
-    let change = prop_oneof![4 => Just(None), 1 => (0..SLOTS, spec()).prop_map(Some)];
-    let refunds = vec((0..LAST, 1_u64..=64), 0..3);
+    let change = prop_oneof![4 => Just(None), 1 => (0..SLOTS, limit_spec()).prop_map(Some)];
+    let refunds = vec((0..RECENT_CHARGES, 1_u64..=64), 0..3);
     let corrections = (0..SUBJECTS, 0..VERSIONS, vec((0_usize..3, correction()), 0..3));
     let corrections = prop_oneof![3 => Just((0, 0, Vec::new())), 1 => corrections];
-    (clock, change, refunds, corrections, vec(vec(ask(), 1..4), 1..4)).prop_map(
+    (clock, change, refunds, corrections, vec(vec(charge_spec(), 1..4), 1..4)).prop_map(
         |(clock, change, refunds, corrections, checks)| HistoryStep {
             clock,
             change,
@@ -119,17 +120,17 @@ fn step() -> impl Strategy<Value = HistoryStep> {
     )
 }
 
-fn spec() -> impl Strategy<Value = Spec> {
+fn limit_spec() -> impl Strategy<Value = LimitSpec> {
     let mode = || (prop::bool::weighted(0.15), prop::bool::weighted(0.3));
     prop_oneof![
         3 => (0..RATES.len(), 0..BURSTS.len(), mode())
-            .prop_map(|(rate, burst, mode)| Spec::Throttle { rate, burst, mode }),
+            .prop_map(|(rate, burst, mode)| LimitSpec::Throttle { rate, burst, mode }),
         1 => (0..QUOTAS.len(), 0_u8..7, 0..ZONES.len(), mode())
-            .prop_map(|(limit, period, zone, mode)| Spec::Quota { limit, period, zone, mode }),
+            .prop_map(|(limit, period, zone, mode)| LimitSpec::Quota { limit, period, zone, mode }),
     ]
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn charge_spec() -> impl Strategy<Value = ChargeSpec> {
     let cost = prop_oneof![
         1 => Just(CostSpec::Units(0)),
         6 => (1_u64..4).prop_map(CostSpec::Units),
@@ -137,7 +138,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         2 => (-1_i64..=1).prop_map(CostSpec::Capacity),
         2 => (1_u64..64).prop_map(CostSpec::Part),
     ];
-    (0..SUBJECTS, 0..SLOTS + VERSIONS, cost).prop_map(|(subject, slot, cost)| Ask {
+    (0..SUBJECTS, 0..SLOTS + VERSIONS, cost).prop_map(|(subject, slot, cost)| ChargeSpec {
         subject,
         slot,
         cost,
@@ -155,10 +156,10 @@ pub struct World {
 impl Default for World {
     fn default() -> Self {
         let first = [
-            Spec::Throttle { rate: 1, burst: 2, mode: (false, false) },
-            Spec::Quota { limit: 2, period: 0, zone: 1, mode: (false, false) },
-            Spec::Throttle { rate: 4, burst: 3, mode: (false, false) },
-            Spec::Throttle { rate: 2, burst: 1, mode: (true, false) },
+            LimitSpec::Throttle { rate: 1, burst: 2, mode: (false, false) },
+            LimitSpec::Quota { limit: 2, period: 0, zone: 1, mode: (false, false) },
+            LimitSpec::Throttle { rate: 4, burst: 3, mode: (false, false) },
+            LimitSpec::Throttle { rate: 2, burst: 1, mode: (true, false) },
         ];
         let slots = first.iter().enumerate().filter_map(|(slot, spec)| limit(slot, spec)).collect();
         Self { now: START, slots, versions: versions(), charged: VecDeque::new() }
@@ -176,14 +177,14 @@ impl World {
     /// Moves the clock and changes limits as `step` says.
     pub fn advance(&mut self, step: &HistoryStep) -> Micros {
         let by = match step.clock {
-            Move::By(by) => by,
-            Move::Drains { slot, times, off } => match self.slots[slot].rule() {
-                Rule::Throttle(throttle) => {
+            ClockMove::By(by) => by,
+            ClockMove::Drains { slot, times, off } => match self.slots[slot].algorithm() {
+                Algorithm::TokenBucket(throttle) => {
                     (throttle.per() / throttle.drain()).min(1 << 40).cast_signed()
                         * i64::from(times)
                         + off
                 }
-                Rule::Quota(_) => off,
+                Algorithm::CalendarQuota(_) => off,
             },
         };
         let earliest = START.get().cast_signed() - 1_000_000_000_000;
@@ -198,12 +199,12 @@ impl World {
     }
 
     /// Remembers what an allowed check has charged.
-    pub fn note(&mut self, charges: &Charges, verdict: &Verdict) {
-        for (charge, reading) in charges.iter().zip(&verdict.readings) {
-            let (charge, window): (_, Start) = (charge.clone(), reading.window);
-            self.charged.push_front(Refund { charge, charged: verdict.now, window });
+    pub fn record(&mut self, charges: &Charges, verdict: &Verdict) {
+        for (charge, state) in charges.iter().zip(&verdict.states) {
+            let (charge, window): (_, WindowStart) = (charge.clone(), state.window);
+            self.charged.push_front(Refund { charge, charged_at: verdict.now, window });
         }
-        self.charged.truncate(LAST);
+        self.charged.truncate(RECENT_CHARGES);
     }
 
     /// What the step gives back: also of charges under other limits, and more than once.
@@ -219,22 +220,22 @@ impl World {
     /// What the step corrects. Of a meter nothing is ever granted.
     pub fn corrections(&self, step: &HistoryStep) -> (Vec<Charge>, Vec<(usize, Correction)>) {
         let (subject, version, corrections) = &step.corrections;
-        let charges = self.looks(*subject, *version);
+        let charges = self.peeks(*subject, *version);
         let places = corrections.iter().map(|(place, what)| (place % charges.len(), *what));
-        let sound = |(place, what): &(usize, Correction)| {
-            matches!(what, Correction::Unused(_)) || !charges[*place].limit.is_meter()
+        let valid = |(place, what): &(usize, Correction)| {
+            matches!(what, Correction::Refund(_)) || !charges[*place].limit.is_meter()
         };
-        let sound = places.filter(sound).collect();
-        (charges, sound)
+        let valid = places.filter(valid).collect();
+        (charges, valid)
     }
 
     /// Looks at all counters whose days are kept.
-    pub fn kept(&self) -> Vec<Charge> {
-        let of = |subject| (0..VERSIONS).flat_map(move |version| self.looks(subject, version));
-        (0..SUBJECTS).flat_map(of).filter(|charge| charge.limit.keeps_days()).collect()
+    pub fn tracked(&self) -> Vec<Charge> {
+        let peeks = |subject| (0..VERSIONS).flat_map(move |version| self.peeks(subject, version));
+        (0..SUBJECTS).flat_map(peeks).filter(|charge| charge.limit.tracks_days()).collect()
     }
 
-    fn looks(&self, subject: usize, version: usize) -> Vec<Charge> {
+    fn peeks(&self, subject: usize, version: usize) -> Vec<Charge> {
         let subject = Self::subjects().nth(subject).unwrap();
         let look = |limit: &Arc<Limit>| Charge { subject, limit: Arc::clone(limit), cost: 0 };
         self.versions[version].iter().map(look).collect()
@@ -243,15 +244,15 @@ impl World {
     /// The step's checks; none charges a counter twice.
     pub fn checks(&self, step: &HistoryStep) -> Vec<Charges> {
         let subjects: Vec<Subject> = Self::subjects().collect();
-        let check = |asks: &Vec<Ask>| {
+        let check = |specs: &Vec<ChargeSpec>| {
             let mut charges = Charges::new();
-            for ask in asks {
-                let limits = match ask.slot.checked_sub(SLOTS) {
-                    None => std::slice::from_ref(&self.slots[ask.slot]),
+            for charge_spec in specs {
+                let limits = match charge_spec.slot.checked_sub(SLOTS) {
+                    None => std::slice::from_ref(&self.slots[charge_spec.slot]),
                     Some(version) => &self.versions[version],
                 };
-                let cost = cost(ask.cost, limits[0].capacity());
-                let subject = subjects[ask.subject];
+                let cost = cost(charge_spec.cost, limits[0].capacity());
+                let subject = subjects[charge_spec.subject];
                 for limit in limits {
                     let twice = |other: &Charge| {
                         other.subject == subject && other.limit.row() == limit.row()
@@ -276,12 +277,15 @@ fn cost(spec: CostSpec, capacity: u64) -> u64 {
 }
 
 /// A slot's limit; a throttle keeps its name through all changes of rate and burst.
-fn limit(slot: usize, spec: &Spec) -> Option<Arc<Limit>> {
-    let (rule, (shadow, alternative)) = match *spec {
-        Spec::Throttle { rate, burst, mode } => {
-            (Rule::Throttle(Throttle::new(RATES[rate].parse().unwrap(), BURSTS[burst]).ok()?), mode)
-        }
-        Spec::Quota { limit, period, zone, mode } => {
+fn limit(slot: usize, spec: &LimitSpec) -> Option<Arc<Limit>> {
+    let (algorithm, (shadow, alternative)) = match *spec {
+        LimitSpec::Throttle { rate, burst, mode } => (
+            Algorithm::TokenBucket(
+                Throttle::new(RATES[rate].parse().unwrap(), BURSTS[burst]).ok()?,
+            ),
+            mode,
+        ),
+        LimitSpec::Quota { limit, period, zone, mode } => {
             let period = match period {
                 0 => Period::Day,
                 1 => Period::Week(jiff::civil::Weekday::Monday),
@@ -292,9 +296,9 @@ fn limit(slot: usize, spec: &Spec) -> Option<Arc<Limit>> {
                 _ => Period::Seconds(NonZeroU32::new(3600).unwrap()),
             };
             let calendar = Arc::new(Calendar::new(period, ZONES[zone]).unwrap());
-            (Rule::Quota(Quota { limit: QUOTAS[limit], calendar }), mode)
+            (Algorithm::CalendarQuota(Quota { limit: QUOTAS[limit], calendar }), mode)
         }
     };
-    let limit = Limit::new(&format!("slot{slot}"), Unit::requests(), rule, shadow);
-    Some(Arc::new(if alternative { limit.one_of_many() } else { limit }))
+    let limit = Limit::new(&format!("slot{slot}"), Unit::requests(), algorithm, shadow);
+    Some(Arc::new(if alternative { limit.as_alternative() } else { limit }))
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tokio::time::Instant;
-use tollgate::limit::{Charges, KEPT_DAYS};
-use tollgate::store::{Counts, Redis, RedisClient, RedisOptions, Usage};
+use tollgate::limit::{Charges, USAGE_RETENTION_DAYS};
+use tollgate::store::{CounterStore, CounterUsage, Redis, RedisClient, RedisOptions};
 use tollgate::telemetry::Metrics;
 use tollgate::time::Micros;
 
@@ -43,7 +43,7 @@ fn rust_and_lua_decide_alike_on_random_histories() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new())).unwrap();
     let client = runtime.block_on(redis.open_client());
-    let counts = Counts::Redis(redis);
+    let counters = CounterStore::Redis(redis);
     let mut runner = TestRunner::new(Config {
         cases: HISTORIES,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
@@ -55,7 +55,7 @@ fn rust_and_lua_decide_alike_on_random_histories() {
     let result = runner.run(&histories(STEPS), |steps| {
         steps_done.set(steps_done.get() + steps.len());
         let _guard = runtime.enter();
-        runtime.block_on(replay(&server, &client, &counts, &steps))
+        runtime.block_on(replay(&server, &client, &counters, &steps))
     });
     if let Err(failure) = result {
         panic!("{failure}");
@@ -64,22 +64,22 @@ fn rust_and_lua_decide_alike_on_random_histories() {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn failed(error: tollgate::store::Error) -> TestCaseError {
+fn store_failure(error: tollgate::store::StoreError) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
 
 /// Without days that nobody is told any more. The script forgets them with whatever is written beside
 /// them, the reference with what is written of the same count.
-fn told(mut usage: Usage, newest: Micros) -> Usage {
-    let oldest = (newest.get() / 86_400_000_000 + 1).saturating_sub(KEPT_DAYS);
-    usage.days.over.retain(|day| day.day >= oldest);
+fn without_expired_days(mut usage: CounterUsage, newest: Micros) -> CounterUsage {
+    let oldest = (newest.get() / 86_400_000_000 + 1).saturating_sub(USAGE_RETENTION_DAYS);
+    usage.days.past.retain(|day| day.day >= oldest);
     usage
 }
 
 async fn replay(
     server: &RedisServer,
     client: &RedisClient,
-    counts: &Counts,
+    counters: &CounterStore,
     steps: &[HistoryStep],
 ) -> Result<(), TestCaseError> {
     let mut connection = server.connection();
@@ -98,17 +98,17 @@ async fn replay(
         model.expire(now);
         let deadline = Instant::now() + Duration::from_secs(10);
         // The node learns where the clock is: a check that has to be asked twice is judged later.
-        let _: u64 = client.judge(&Charges::new(), deadline).await.map_err(failed)?.index;
+        let _: u64 = client.judge(&Charges::new(), deadline).await.map_err(store_failure)?.index;
         let refunds = world.refunds(step);
         for refund in &refunds {
             model.refund(refund, now);
         }
-        client.refund(refunds, deadline).await.map_err(failed)?;
+        client.refund(refunds, deadline).await.map_err(store_failure)?;
         model.end_of_call(now);
         let (looks, corrections) = world.corrections(step);
         if !corrections.is_empty() {
             model.correct(&looks, &corrections, now);
-            counts.correct(&looks, &corrections).await.map_err(failed)?;
+            counters.correct(&looks, &corrections).await.map_err(store_failure)?;
         }
         let checks = world.checks(step);
         let answers = client.judge_all(&checks, deadline).await;
@@ -116,7 +116,7 @@ async fn replay(
         for (index, ((charges, answer), reference)) in
             checks.iter().zip(answers).zip(references).enumerate()
         {
-            let lua = answer.map_err(failed)?;
+            let lua = answer.map_err(store_failure)?;
             if lua.verdict != reference {
                 let why = format!(
                     "step {number}, check {index}: {charges:#?}\nRust: {reference:?}\nLua:  {:?}",
@@ -125,14 +125,17 @@ async fn replay(
                 return Err(TestCaseError::fail(why));
             }
             if reference.allowed {
-                world.note(charges, &reference);
+                world.record(charges, &reference);
             }
         }
         newest = newest.max(now);
-        let kept = world.kept();
-        let (_, usage) = counts.usage(&kept).await.map_err(failed)?;
+        let kept = world.tracked();
+        let (_, usage) = counters.usage(&kept).await.map_err(store_failure)?;
         for (look, usage) in kept.iter().zip(usage) {
-            let (usage, reference) = (told(usage, newest), told(model.usage(look), newest));
+            let (usage, reference) = (
+                without_expired_days(usage, newest),
+                without_expired_days(model.usage(look), newest),
+            );
             if usage != reference {
                 let why = format!("step {number}: {look:#?}\nRust: {reference:?}\nLua:  {usage:?}");
                 return Err(TestCaseError::fail(why));

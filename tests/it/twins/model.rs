@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use tollgate::algorithm::days::{self, Correction, Days, Diary};
+use tollgate::algorithm::usage::{self, Correction, UsageDays, UsageRows};
 use tollgate::algorithm::{self, Row, Rows, Verdict};
-use tollgate::limit::{Charge, Charges, KEPT_DAYS, Refund, RowId, Rule, Subject};
-use tollgate::store::Usage;
+use tollgate::limit::{Algorithm, Charge, Charges, Refund, RowId, Subject, USAGE_RETENTION_DAYS};
+use tollgate::store::CounterUsage;
 use tollgate::time::Micros;
 
 /// One subject's string.
 #[derive(Default)]
-struct Subjects {
+struct SubjectRows {
     rows: HashMap<u64, (Row, Charge)>,
     /// In seconds since 1970.
     deadline: f64,
@@ -20,8 +20,8 @@ struct Subjects {
 
 /// One subject's string of days.
 #[derive(Default)]
-struct Kept {
-    days: HashMap<u64, Days>,
+struct SubjectDays {
+    days: HashMap<u64, UsageDays>,
     /// In seconds since 1970.
     deadline: u64,
     changed: bool,
@@ -29,8 +29,8 @@ struct Kept {
 
 #[derive(Default)]
 pub struct Model {
-    subjects: HashMap<Subject, Subjects>,
-    kept: HashMap<Subject, Kept>,
+    subjects: HashMap<Subject, SubjectRows>,
+    kept: HashMap<Subject, SubjectDays>,
     now: Micros,
 }
 
@@ -40,7 +40,7 @@ impl Model {
     pub fn judge_all(&mut self, checks: &[Charges], now: Micros) -> Vec<Verdict> {
         self.now = now;
         let judge = |model: &mut Self, charges: &Charges| {
-            algorithm::judge(charges, &algorithm::windows(charges, now), now, model)
+            algorithm::judge(charges, &algorithm::offered_windows(charges, now), now, model)
         };
         let first: Vec<_> = checks.iter().map(|charges| judge(self, charges)).collect();
         self.end_of_call(now);
@@ -51,7 +51,7 @@ impl Model {
             .map(|(charges, _)| charges)
             .collect();
         for charges in again {
-            self.keep_days(charges, now);
+            self.close_days(charges, now);
         }
         self.end_of_call(now);
         let verdicts = checks
@@ -63,10 +63,10 @@ impl Model {
         verdicts
     }
 
-    fn keep_days(&mut self, charges: &[Charge], now: Micros) {
-        for charge in charges.iter().filter(|charge| charge.limit.keeps_days()) {
-            let Rule::Quota(quota) = charge.limit.rule() else { unreachable!() };
-            days::keep(charge, &quota.calendar.windows(now), now, self).unwrap();
+    fn close_days(&mut self, charges: &[Charge], now: Micros) {
+        for charge in charges.iter().filter(|charge| charge.limit.tracks_days()) {
+            let Algorithm::CalendarQuota(quota) = charge.limit.algorithm() else { unreachable!() };
+            usage::close_day(charge, &quota.calendar.windows(now), now, self).unwrap();
         }
     }
 
@@ -78,25 +78,25 @@ impl Model {
         now: Micros,
     ) {
         self.now = now;
-        self.keep_days(charges, now);
-        let offer = algorithm::windows(charges, now);
+        self.close_days(charges, now);
+        let offered = algorithm::offered_windows(charges, now);
         for &(place, correction) in corrections {
-            let windows = offer[place].as_ref();
-            days::correct(&charges[place], correction, windows, now, self).unwrap();
+            let windows = offered[place].as_ref();
+            usage::apply_correction(&charges[place], correction, windows, now, self).unwrap();
         }
         self.end_of_call(now);
     }
 
     /// What is known of a counter whose days are kept.
-    pub fn usage(&self, charge: &Charge) -> Usage {
+    pub fn usage(&self, charge: &Charge) -> CounterUsage {
         let read = |limit: RowId| {
             let row = self.subjects.get(&charge.subject)?.rows.get(&limit.get())?;
             row.0.count()
         };
         let limit = &charge.limit;
-        let counts = [read(limit.row()), limit.other_count().and_then(read)];
-        let quota = limit.told_quota().and_then(|quota| read(quota.row()));
-        Usage { counts, quota, days: self.days(charge) }
+        let counts = [read(limit.row()), limit.counterpart_row().and_then(read)];
+        let quota = limit.reported_quota().and_then(|quota| read(quota.row()));
+        CounterUsage { counts, quota, days: self.days(charge) }
     }
 
     /// Gives back by the reference.
@@ -115,7 +115,7 @@ impl Model {
         self.subjects.retain(|_, subject| {
             let expired = subject.deadline <= seconds(now);
             if expired {
-                subject.rows.values().for_each(|(row, charge)| assert_spent(*row, charge, now));
+                subject.rows.values().for_each(|(row, charge)| assert_expired(*row, charge, now));
             }
             !expired
         });
@@ -130,7 +130,7 @@ impl Model {
                 subject.rows.retain(|_, (row, charge)| {
                     let kept = matters(*row, now);
                     if !kept {
-                        assert_spent(*row, charge, now);
+                        assert_expired(*row, charge, now);
                     }
                     kept
                 });
@@ -138,26 +138,26 @@ impl Model {
             subject.needed = 0.0;
         }
         for kept in self.kept.values_mut().filter(|kept| kept.changed) {
-            kept.deadline = now.get() / 1_000_000 + (KEPT_DAYS + 1) * 86_400;
+            kept.deadline = now.get() / 1_000_000 + (USAGE_RETENTION_DAYS + 1) * 86_400;
             kept.changed = false;
         }
     }
 }
 
-impl Diary for Model {
-    fn days(&self, charge: &Charge) -> Days {
+impl UsageRows for Model {
+    fn days(&self, charge: &Charge) -> UsageDays {
         let days = self.kept.get(&charge.subject).map(|kept| &kept.days);
-        days.and_then(|days| days.get(&days_row(charge))).cloned().unwrap_or_default()
+        days.and_then(|days| days.get(&row_id_of_days(charge))).cloned().unwrap_or_default()
     }
 
-    fn write_days(&mut self, charge: &Charge, days: Days) {
+    fn write_days(&mut self, charge: &Charge, days: UsageDays) {
         let kept = self.kept.entry(charge.subject).or_default();
         kept.changed = true;
-        kept.days.insert(days_row(charge), days);
+        kept.days.insert(row_id_of_days(charge), days);
     }
 }
 
-fn days_row(charge: &Charge) -> u64 {
+fn row_id_of_days(charge: &Charge) -> u64 {
     charge.limit.grants_row().get()
 }
 
@@ -165,7 +165,7 @@ fn days_row(charge: &Charge) -> u64 {
 fn matters(row: Row, now: Micros) -> bool {
     match row {
         Row::Bucket(bucket) => {
-            bucket.level > now.since(bucket.at).get().saturating_mul(bucket.drain)
+            bucket.level > now.since(bucket.updated_at).get().saturating_mul(bucket.drain)
         }
         // A leap year and the time zones: more than any window is long.
         Row::Count(count) => (count.window.get() + 368 * 86_400) * 1_000_000 >= now.get(),
@@ -173,13 +173,13 @@ fn matters(row: Row, now: Micros) -> bool {
 }
 
 /// Forgetting it must change nothing.
-fn assert_spent(row: Row, charge: &Charge, now: Micros) {
-    let drained = match (row, charge.limit.rule()) {
-        (Row::Bucket(bucket), Rule::Throttle(throttle)) => {
+fn assert_expired(row: Row, charge: &Charge, now: Micros) {
+    let drained = match (row, charge.limit.algorithm()) {
+        (Row::Bucket(bucket), Algorithm::TokenBucket(throttle)) => {
             algorithm::token_bucket::level(Some(bucket), throttle, now) == 0
         }
-        (Row::Count(count), Rule::Quota(quota)) => {
-            quota.calendar.end_of(count.window) + charge.limit.outlives_by() <= now
+        (Row::Count(count), Algorithm::CalendarQuota(quota)) => {
+            quota.calendar.end_of(count.window) + charge.limit.retention() <= now
         }
         _ => false,
     };
@@ -193,16 +193,16 @@ impl Rows for Model {
 
     fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
         let subject = self.subjects.entry(charge.subject).or_default();
-        let needed = match (row, charge.limit.rule()) {
-            (Row::Bucket(bucket), Rule::Throttle(throttle)) => {
+        let needed = match (row, charge.limit.algorithm()) {
+            (Row::Bucket(bucket), Algorithm::TokenBucket(throttle)) => {
                 let time =
                     micros(Micros::new(bucket.level)) / micros(Micros::new(throttle.drain()));
-                micros(bucket.at) + time
+                micros(bucket.updated_at) + time
             }
-            (Row::Count(_), Rule::Quota(quota)) => {
+            (Row::Count(_), Algorithm::CalendarQuota(quota)) => {
                 // The script knows the current window's end only. A later one has set its own.
-                let (_, end) = quota.calendar.windows(self.now).at(self.now).unwrap();
-                micros(end + charge.limit.outlives_by())
+                let (_, end) = quota.calendar.windows(self.now).window_at(self.now).unwrap();
+                micros(end + charge.limit.retention())
             }
             _ => unreachable!(),
         };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tollgate::algorithm::days::Correction;
-use tollgate::limit::{Calendar, Limit, Period, Quota, Rule, Throttle, Unit};
+use tollgate::algorithm::usage::Correction;
+use tollgate::limit::{Algorithm, Calendar, Limit, Period, Quota, Throttle, Unit};
 
 /// How the plan may be: a slot beyond the others charges all of its limits.
 pub const VERSIONS: usize = 3;
@@ -12,10 +12,10 @@ pub const VERSIONS: usize = 3;
 pub fn correction() -> impl Strategy<Value = Correction> {
     let amount = || prop_oneof![4 => 0_u64..20, 1 => any::<u64>().prop_map(|any| any >> 11)];
     prop_oneof![
-        amount().prop_map(Correction::Left),
-        amount().prop_map(Correction::More),
-        amount().prop_map(Correction::Unused),
-        Just(Correction::Afresh),
+        amount().prop_map(Correction::SetRemaining),
+        amount().prop_map(Correction::Grant),
+        amount().prop_map(Correction::Refund),
+        Just(Correction::Reset),
     ]
 }
 
@@ -23,16 +23,17 @@ pub fn correction() -> impl Strategy<Value = Correction> {
 pub fn versions() -> [Vec<Arc<Limit>>; VERSIONS] {
     let quota = |limit, period, zone| {
         let calendar = Arc::new(Calendar::new(period, zone).unwrap());
-        let rule = Rule::Quota(Quota { limit, calendar });
-        Limit::new("plan/quota", Unit::requests(), rule, false)
+        let algorithm = Algorithm::CalendarQuota(Quota { limit, calendar });
+        Limit::new("plan/quota", Unit::requests(), algorithm, false)
     };
     let meter = |zone, quota| Limit::meter("plan", Unit::requests(), zone, quota).unwrap();
     let mut day = quota(10, Period::Day, "UTC");
-    day.keep_days("plan");
+    day.track_days("plan");
     let month = Arc::new(quota(40, Period::Month(1), "UTC"));
     let beside = meter("UTC", Some(Arc::clone(&month)));
     let throttle = Throttle::new("2/s".parse().unwrap(), 100).unwrap();
-    let throttle = Limit::new("plan/throttle", Unit::requests(), Rule::Throttle(throttle), false);
+    let throttle =
+        Limit::new("plan/throttle", Unit::requests(), Algorithm::TokenBucket(throttle), false);
     [
         vec![Arc::new(day)],
         vec![month, Arc::new(beside)],

@@ -9,16 +9,16 @@ use tokio::time::{Instant, timeout_at};
 
 use super::grouping::CallGroup;
 use super::queue::{CallError, Job, JobResults};
-use crate::store::Answer;
+use crate::store::StoreVerdict;
 use crate::store::redis::call::CheckCall;
 use crate::store::redis::cluster::Redirect;
 use crate::store::redis::reply::{CheckReply, ReplyDecoder};
 use crate::store::redis::script::{self, Script, ScriptArgs, ScriptReply};
 use crate::store::redis::usage::UsageCall;
-use crate::store::redis::{Error, Redis, errors, instance::RedisInstance};
+use crate::store::redis::{Redis, StoreError, errors, instance::RedisInstance};
 
 /// What became of one script call: of each of its checks, or of none.
-pub(super) type GroupOutcome = Result<Vec<Result<Answer, NoVerdict>>, CallError>;
+pub(super) type GroupOutcome = Result<Vec<Result<StoreVerdict, NoVerdict>>, CallError>;
 
 /// What became of all groups.
 pub(super) struct CommitOutcome {
@@ -86,13 +86,13 @@ pub(super) async fn run(
 impl CommitOutcome {
     /// Whether a call had no answer in time.
     pub(super) fn has_timed_out(&self) -> bool {
-        self.failures.iter().any(|why| matches!(why, CallError::Failed(Error::Timeout)))
+        self.failures.iter().any(|why| matches!(why, CallError::Failed(StoreError::Timeout)))
     }
 
     /// The outcomes of so many groups; remembers why any of them failed.
     fn record(
         &mut self,
-        outcomes: Result<Vec<GroupOutcome>, Error>,
+        outcomes: Result<Vec<GroupOutcome>, StoreError>,
         groups: usize,
     ) -> Vec<GroupOutcome> {
         match outcomes {
@@ -117,7 +117,7 @@ async fn retry_unjudged(
     groups: Vec<CallGroup<'_>>,
     deadline: Instant,
     connection: &mut MultiplexedConnection,
-) -> Result<Vec<GroupOutcome>, Error> {
+) -> Result<Vec<GroupOutcome>, StoreError> {
     let rollover_errors = roll_over_days(redis, server, &groups, deadline, connection).await?;
     let rolled_over = groups.into_iter().zip(&rollover_errors).filter(|(_, why)| why.is_none());
     let rolled_over: Vec<CallGroup<'_>> = rolled_over.map(|(group, _)| group).collect();
@@ -140,7 +140,7 @@ async fn roll_over_days(
     groups: &[CallGroup<'_>],
     deadline: Instant,
     connection: &mut MultiplexedConnection,
-) -> Result<Vec<Option<CallError>>, Error> {
+) -> Result<Vec<Option<CallError>>, StoreError> {
     let now = redis.clock.now();
     let (mut calls, mut positions) = (Vec::new(), Vec::new());
     for (position, group) in groups.iter().enumerate() {
@@ -166,11 +166,12 @@ async fn call_script<A: ScriptArgs>(
     calls: &[(A, bool)],
     deadline: Instant,
     connection: &mut MultiplexedConnection,
-) -> Result<Vec<ScriptReply>, Error> {
+) -> Result<Vec<ScriptReply>, StoreError> {
     let replies = timeout_at(deadline, script.run_pipelined(calls, connection)).await;
-    let replies = replies.map_err(|_| Error::Timeout)?.map_err(|error| errors::classify(&error))?;
+    let replies =
+        replies.map_err(|_| StoreError::Timeout)?.map_err(|error| errors::classify(&error))?;
     if replies.len() != calls.len() {
-        return Err(Error::BadReply("there are not as many answers as calls".into()));
+        return Err(StoreError::BadReply("there are not as many answers as calls".into()));
     }
     Ok(replies)
 }
@@ -181,7 +182,7 @@ async fn call_check_script(
     groups: &[CallGroup<'_>],
     deadline: Instant,
     connection: &mut MultiplexedConnection,
-) -> Result<Vec<GroupOutcome>, Error> {
+) -> Result<Vec<GroupOutcome>, StoreError> {
     let offered_for = redis.clock.now();
     let calls: Vec<(CheckCall, bool)> = groups
         .iter()
@@ -217,13 +218,13 @@ fn decode_reply(
     let mut results = Vec::with_capacity(group.checks.len());
     for (index, charges) in (0..).zip(&group.checks) {
         results.push(match decoder.next_check(charges).map_err(CallError::Failed)? {
-            CheckReply::Verdict(verdict) => Ok(Answer { verdict, index, leased: false }),
+            CheckReply::Verdict(verdict) => Ok(StoreVerdict { verdict, index, leased: false }),
             CheckReply::WindowMiss => Err(NoVerdict::WindowMiss),
             CheckReply::DayRollover => Err(NoVerdict::DayRollover),
             CheckReply::BadRow(why) => {
                 redis.metrics.record_store_error("bad_row");
                 tracing::error!(why, "a stored row cannot be read");
-                Err(NoVerdict::Failed(CallError::Failed(Error::BadRow(why))))
+                Err(NoVerdict::Failed(CallError::Failed(StoreError::BadRow(why))))
             }
         });
     }
@@ -239,7 +240,7 @@ fn call_error(server: &RedisInstance, error: &RedisError) -> CallError {
 }
 
 fn missing_reply() -> CallError {
-    CallError::Failed(Error::BadReply("a check has no answer".into()))
+    CallError::Failed(StoreError::BadReply("a check has no answer".into()))
 }
 
 /// Answers every job. What was judged is handed out in the order in which `grouping::group_calls` met it.
@@ -267,14 +268,14 @@ pub(super) fn send_results(jobs: Vec<Job>, outcomes: Vec<GroupOutcome>, position
     }
 }
 
-fn final_result(result: Result<Answer, NoVerdict>) -> Result<Answer, CallError> {
+fn final_result(result: Result<StoreVerdict, NoVerdict>) -> Result<StoreVerdict, CallError> {
     result.map_err(|reason| match reason {
         NoVerdict::Failed(error) => error,
-        NoVerdict::WindowMiss => CallError::Failed(Error::BadReply(
+        NoVerdict::WindowMiss => CallError::Failed(StoreError::BadReply(
             "Redis' clock moved away twice within one check".into(),
         )),
         NoVerdict::DayRollover => {
-            CallError::Failed(Error::BadRow("the days before this one cannot be kept".into()))
+            CallError::Failed(StoreError::BadRow("the days before this one cannot be kept".into()))
         }
     })
 }

@@ -17,7 +17,7 @@ use super::grouping::group_calls;
 use super::queue::{CallError, Job, Queue};
 use crate::store::redis::cluster::Redirect;
 use crate::store::redis::connection::LiveConnection;
-use crate::store::redis::{Error, Redis, Servers, instance::RedisInstance};
+use crate::store::redis::{Redis, Servers, StoreError, instance::RedisInstance};
 
 /// For how many deadlines calls may go unanswered, one after the other, until a connection is given
 /// up: TCP alone would wait for minutes on a peer that is gone without a word. Time is what counts,
@@ -117,7 +117,7 @@ impl ConnectionTask {
         let mut next = Some(first);
         while let Some(job) = next {
             if job.results.is_closed() || job.deadline <= Instant::now() {
-                job.fail(&Error::Timeout);
+                job.fail(&StoreError::Timeout);
             } else {
                 checks += job.work.checks.len() + job.work.refunds.len();
                 jobs.push(job);
@@ -132,7 +132,7 @@ impl ConnectionTask {
         &mut self,
         jobs: Vec<Job>,
         connection: &mut MultiplexedConnection,
-    ) -> Result<(), Error> {
+    ) -> Result<(), StoreError> {
         // All are answered by the earliest deadline. They came within one call's time of each other.
         let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return Ok(()) };
         let began = Instant::now();
@@ -151,7 +151,7 @@ impl ConnectionTask {
 
     /// What a call that came to nothing says of the connection. A slot that is elsewhere says nothing
     /// of the others.
-    fn on_failure(&self, why: &CallError) -> Result<(), Error> {
+    fn on_failure(&self, why: &CallError) -> Result<(), StoreError> {
         match why {
             CallError::Failed(error) if self.is_usable_after(error) => Ok(()),
             CallError::Failed(error) => Err(error.clone()),
@@ -166,18 +166,18 @@ impl ConnectionTask {
     }
 
     /// Counts a failed call, and says whether the connection can be used again.
-    fn is_usable_after(&self, error: &Error) -> bool {
+    fn is_usable_after(&self, error: &StoreError) -> bool {
         self.redis.metrics.record_store_error(error.kind());
         match error {
-            Error::Timeout => {
+            StoreError::Timeout => {
                 self.unanswered_for < self.redis.deadline.mul_f64(MAX_UNANSWERED_DEADLINES)
             }
-            Error::Unreachable(_) | Error::Refused(_) | Error::BadReply(_) => false,
-            Error::Script(why) => {
+            StoreError::Unreachable(_) | StoreError::Refused(_) | StoreError::BadReply(_) => false,
+            StoreError::Script(why) => {
                 tracing::error!(why, "the script failed");
                 true
             }
-            Error::Overloaded | Error::BadRow(_) | Error::Disk(_) => true,
+            StoreError::Overloaded | StoreError::BadRow(_) | StoreError::Disk(_) => true,
         }
     }
 
@@ -198,7 +198,7 @@ impl ConnectionTask {
         }
     }
 
-    fn open_breaker(&mut self, error: &Error) {
+    fn open_breaker(&mut self, error: &StoreError) {
         let (kind, server) = (error.kind(), &*self.server.address);
         tracing::warn!(%error, kind, server, "Redis is given up for now; plans decide by on_store_failure");
         self.redis.metrics.breaker_opened.inc();
@@ -223,7 +223,7 @@ impl ConnectionTask {
     }
 
     /// One attempt.
-    async fn connect(&mut self, connect_timeout: Duration) -> Result<(), Error> {
+    async fn connect(&mut self, connect_timeout: Duration) -> Result<(), StoreError> {
         // Trouble so far is no news for a new connection; what comes from now on is.
         self.probe_signal.mark_unchanged();
         match self.redis.connect(&self.server, connect_timeout).await {
@@ -248,7 +248,7 @@ impl ConnectionTask {
         loop {
             // Those who asked before the connection was given up are not made to wait for it.
             while let Ok(job) = self.jobs.try_recv() {
-                job.fail(&Error::Unreachable("the connection is given up".into()));
+                job.fail(&StoreError::Unreachable("the connection is given up".into()));
             }
             if self.jobs.is_closed() {
                 return false;

@@ -12,10 +12,10 @@ use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
 use super::{RedisClient, Route, ShardRouter};
-use crate::algorithm::{self, Reading, Verdict};
+use crate::algorithm::{self, CounterState, Verdict};
 use crate::limit::{Charge, Charges, Refund};
-use crate::store::Answer;
-use crate::store::redis::Error;
+use crate::store::StoreVerdict;
+use crate::store::redis::StoreError;
 
 /// Charges of one check that lie together.
 #[derive(Default)]
@@ -32,19 +32,19 @@ impl RedisClient {
         router: &Arc<ShardRouter>,
         charges: &Charges,
         deadline: Instant,
-    ) -> Result<Answer, Error> {
+    ) -> Result<StoreVerdict, StoreError> {
         let Some(first) = charges.first() else {
             // A plan may limit nothing.
-            let verdict = Verdict { now: self.now(), allowed: true, readings: SmallVec::new() };
-            return Ok(Answer { verdict, index: 0, leased: false });
+            let verdict = Verdict { now: self.now(), allowed: true, states: SmallVec::new() };
+            return Ok(StoreVerdict { verdict, index: 0, leased: false });
         };
-        if charges.iter().all(|charge| charge.subject.lies_with(&first.subject)) {
+        if charges.iter().all(|charge| charge.subject.has_same_hash_tag(&first.subject)) {
             return router.judge(charges, deadline).await;
         }
         // On its own: what was charged ahead goes back also where nobody waits any more.
         let (client, router, charges) = (self.clone(), Arc::clone(router), charges.clone());
         let judged = async move { client.judge_across_slots(&router, &charges, deadline).await };
-        let ended = |_| Err(Error::Unreachable("the lane has ended".into()));
+        let ended = |_| Err(StoreError::Unreachable("the lane has ended".into()));
         tokio::spawn(judged).await.unwrap_or_else(ended)
     }
 
@@ -53,11 +53,11 @@ impl RedisClient {
         router: &ShardRouter,
         charges: &Charges,
         deadline: Instant,
-    ) -> Result<Answer, Error> {
+    ) -> Result<StoreVerdict, StoreError> {
         let (ahead, last) = self.split_by_slot(charges);
         if ahead.iter().any(SlotShare::has_alternatives) {
             let why = "limits of which one with room is enough lie apart in the Redis Cluster";
-            return Err(Error::Refused(why.into()));
+            return Err(StoreError::Refused(why.into()));
         }
         let judged = ahead.iter().map(|share| router.judge(&share.charges, deadline));
         let judged = join_all(judged).await;
@@ -72,13 +72,13 @@ impl RedisClient {
             let _goes_on_alone = timeout_at(deadline, given).await;
         }
         let mut answer = answer?;
-        let mut readings: SmallVec<[(usize, Reading); 4]> = SmallVec::new();
-        readings.extend(last.positions.into_iter().zip(answer.verdict.readings));
+        let mut states: SmallVec<[(usize, CounterState); 4]> = SmallVec::new();
+        states.extend(last.positions.into_iter().zip(answer.verdict.states));
         for (share, judged) in ahead.into_iter().zip(judged) {
-            readings.extend(share.positions.into_iter().zip(judged?.verdict.readings));
+            states.extend(share.positions.into_iter().zip(judged?.verdict.states));
         }
-        readings.sort_unstable_by_key(|(position, _)| *position);
-        answer.verdict.readings = readings.into_iter().map(|(_, reading)| reading).collect();
+        states.sort_unstable_by_key(|(position, _)| *position);
+        answer.verdict.states = states.into_iter().map(|(_, state)| state).collect();
         Ok(answer)
     }
 
@@ -88,7 +88,9 @@ impl RedisClient {
         let Route::Sharded(_) = &self.route else { return None };
         let mut exact = charges.iter().filter(|charge| self.is_exact(charge));
         let first = exact.next()?;
-        exact.find(|other| !other.subject.lies_with(&first.subject)).map(|other| (first, other))
+        exact
+            .find(|other| !other.subject.has_same_hash_tag(&first.subject))
+            .map(|other| (first, other))
     }
 
     /// Whether the charge must be judged together with all others of its check. What a meter has
@@ -107,7 +109,8 @@ impl RedisClient {
         let exact = exact.or_else(|| charges.iter().find(|charge| charge.limit.is_meter()));
         let mut shares: Vec<SlotShare> = Vec::new();
         for (position, charge) in charges.iter().enumerate() {
-            let lies_here = |share: &SlotShare| share.charges[0].subject.lies_with(&charge.subject);
+            let lies_here =
+                |share: &SlotShare| share.charges[0].subject.has_same_hash_tag(&charge.subject);
             let known = shares.iter().position(lies_here).unwrap_or_else(|| {
                 shares.push(SlotShare::default());
                 shares.len() - 1
@@ -116,7 +119,7 @@ impl RedisClient {
             shares[known].positions.push(position);
         }
         let is_last = |share: &SlotShare| {
-            exact.is_none_or(|exact| share.charges[0].subject.lies_with(&exact.subject))
+            exact.is_none_or(|exact| share.charges[0].subject.has_same_hash_tag(&exact.subject))
         };
         let last = shares.iter().position(is_last).map(|position| shares.remove(position));
         (shares, last.unwrap_or_default())
@@ -128,9 +131,9 @@ impl RedisClient {
 async fn judge_last(
     router: &ShardRouter,
     last: &SlotShare,
-    judged: &[Result<Answer, Error>],
+    judged: &[Result<StoreVerdict, StoreError>],
     deadline: Instant,
-) -> Result<Answer, Error> {
+) -> Result<StoreVerdict, StoreError> {
     let mut is_refused = false;
     for answer in judged {
         is_refused |= !answer.as_ref().map_err(Clone::clone)?.verdict.allowed;
@@ -155,12 +158,12 @@ impl SlotShare {
         if !verdict.allowed {
             return Vec::new();
         }
-        let made = self.charges.iter().zip(&verdict.readings);
-        made.filter(|(charge, reading)| charge.cost > 0 && algorithm::fits(charge, **reading))
-            .map(|(charge, reading)| Refund {
+        let made = self.charges.iter().zip(&verdict.states);
+        made.filter(|(charge, state)| charge.cost > 0 && algorithm::fits(charge, **state))
+            .map(|(charge, state)| Refund {
                 charge: charge.clone(),
-                charged: verdict.now,
-                window: reading.window,
+                charged_at: verdict.now,
+                window: state.window,
             })
             .collect()
     }

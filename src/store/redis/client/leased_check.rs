@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::RedisClient;
 use super::leases::{Coverage, Leases, Renewal};
-use crate::algorithm::{Reading, Verdict};
-use crate::limit::{Charges, Start};
-use crate::store::Answer;
-use crate::store::redis::Error;
+use crate::algorithm::{CounterState, Verdict};
+use crate::limit::{Charges, WindowStart};
+use crate::store::StoreVerdict;
+use crate::store::redis::StoreError;
 use crate::time::{Micros, boot_clock};
 
 /// A check of which leases cover some.
@@ -32,13 +32,16 @@ impl LeasedCheck {
             && self.uncovered.iter().all(|charge| charge.limit.is_meter())
     }
 
-    /// The readings of all charges in their order, with those of the rest among them.
-    fn readings(&self, mut uncovered: impl Iterator<Item = Reading>) -> SmallVec<[Reading; 4]> {
-        let reading = |coverage: &Coverage| match coverage {
-            Coverage::Leased(reading, _) => Some(*reading),
+    /// The states of all charges in their order, with those of the rest among them.
+    fn states(
+        &self,
+        mut uncovered: impl Iterator<Item = CounterState>,
+    ) -> SmallVec<[CounterState; 4]> {
+        let state = |coverage: &Coverage| match coverage {
+            Coverage::Leased(state, _) => Some(*state),
             Coverage::NotLeased => uncovered.next(),
         };
-        self.coverages.iter().filter_map(reading).collect()
+        self.coverages.iter().filter_map(state).collect()
     }
 }
 
@@ -68,12 +71,12 @@ impl RedisClient {
     }
 
     /// Allows a check that leases cover but for its meters, which are counted later.
-    pub(super) fn allow_from_leases(&self, check: &LeasedCheck) -> Answer {
+    pub(super) fn allow_from_leases(&self, check: &LeasedCheck) -> StoreVerdict {
         check.uncovered.iter().for_each(|charge| self.pending_usage.add(charge));
-        let unknown = Reading { held: 0, window: Start::new(0) };
-        let readings = check.readings(std::iter::repeat(unknown));
-        Answer {
-            verdict: Verdict { now: check.now, allowed: true, readings },
+        let unknown = CounterState { level: 0, window: WindowStart::new(0) };
+        let states = check.states(std::iter::repeat(unknown));
+        StoreVerdict {
+            verdict: Verdict { now: check.now, allowed: true, states },
             index: 0,
             leased: true,
         }
@@ -85,7 +88,7 @@ impl RedisClient {
         charges: &Charges,
         check: LeasedCheck,
         deadline: Instant,
-    ) -> Result<Answer, Error> {
+    ) -> Result<StoreVerdict, StoreError> {
         let mut guard =
             PutBackGuard { client: self, charges, coverages: &check.coverages, is_spent: false };
         let judged = self.judge_without_leases(&check.uncovered, deadline).await;
@@ -93,8 +96,8 @@ impl RedisClient {
         drop(guard);
         let mut answer = judged?;
         self.observe_levels(&check.uncovered, &answer.verdict);
-        answer.verdict.readings =
-            check.readings(std::mem::take(&mut answer.verdict.readings).into_iter());
+        answer.verdict.states =
+            check.states(std::mem::take(&mut answer.verdict.states).into_iter());
         Ok(answer)
     }
 
@@ -113,10 +116,10 @@ impl RedisClient {
     }
 
     fn observe_levels(&self, charges: &Charges, verdict: &Verdict) {
-        for (charge, reading) in charges.iter().zip(&verdict.readings) {
+        for (charge, state) in charges.iter().zip(&verdict.states) {
             if Leases::is_leasable(charge) {
                 let more = if verdict.allowed { charge.amount() } else { 0 };
-                self.leases.observe_level(charge, reading.level() + more, verdict.now);
+                self.leases.observe_level(charge, state.unsigned_level() + more, verdict.now);
             }
         }
     }

@@ -24,9 +24,9 @@ use futures_util::future::join_all;
 use smallvec::smallvec;
 use tokio::time::Instant;
 
-use super::{Error, Redis, Servers};
+use super::{Redis, Servers, StoreError};
 use crate::limit::{Charges, Refund};
-use crate::store::Answer;
+use crate::store::StoreVerdict;
 use crate::time::{Micros, boot_clock};
 use connection_task::ConnectionTask;
 use leases::Leases;
@@ -94,7 +94,11 @@ impl RedisClient {
     ///
     /// # Errors
     /// Where Redis did not judge it in time, or at all.
-    pub async fn judge(&self, charges: &Charges, deadline: Instant) -> Result<Answer, Error> {
+    pub async fn judge(
+        &self,
+        charges: &Charges,
+        deadline: Instant,
+    ) -> Result<StoreVerdict, StoreError> {
         if !self.redis.leases || !charges.iter().any(Leases::is_leasable) {
             return self.judge_without_leases(charges, deadline).await;
         }
@@ -110,7 +114,7 @@ impl RedisClient {
         &self,
         charges: &Charges,
         deadline: Instant,
-    ) -> Result<Answer, Error> {
+    ) -> Result<StoreVerdict, StoreError> {
         #[cfg(feature = "bench")]
         if let Some(unbatched) = &self.unbatched {
             return Box::pin(unbatched.judge(&self.redis, charges)).await;
@@ -119,7 +123,7 @@ impl RedisClient {
             Route::Direct(queue) => {
                 let work = Work { checks: smallvec![charges.clone()], ..Work::default() };
                 let answers = receive_results(queue.send(work, deadline)?, 1).await;
-                answers.into_iter().next().map_or(Err(Error::Timeout), into_store_result)
+                answers.into_iter().next().map_or(Err(StoreError::Timeout), into_store_result)
             }
             Route::Sharded(router) => Box::pin(self.judge_sharded(router, charges, deadline)).await,
         }
@@ -163,7 +167,7 @@ impl RedisClient {
         &self,
         checks: &[Charges],
         deadline: Instant,
-    ) -> Vec<Result<Answer, Error>> {
+    ) -> Vec<Result<StoreVerdict, StoreError>> {
         let Route::Direct(queue) = &self.route else {
             // Each to its slot. Those of one subject stay in order; they go together all the same.
             return join_all(checks.iter().map(|check| self.judge(check, deadline))).await;
@@ -188,7 +192,7 @@ impl RedisClient {
     ///
     /// # Errors
     /// Where Redis perhaps did not do so.
-    pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), Error> {
+    pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), StoreError> {
         let queue = match &self.route {
             Route::Direct(queue) => queue,
             Route::Sharded(router) => return router.refund(refunds, deadline).await,
@@ -225,7 +229,7 @@ impl RedisClient {
 }
 
 /// An answer of a server that is the only one.
-fn into_store_result(answer: Result<Answer, CallError>) -> Result<Answer, Error> {
+fn into_store_result(answer: Result<StoreVerdict, CallError>) -> Result<StoreVerdict, StoreError> {
     answer.map_err(|error| match error {
         CallError::Failed(error) => error,
         CallError::Redirected(_) => super::errors::wrong_scheme_error(),

@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::limit::{Charges, Refund};
-use crate::store::Answer;
+use crate::store::StoreVerdict;
 use crate::store::redis::cluster::Redirect;
-use crate::store::redis::{Error, Redis};
+use crate::store::redis::{Redis, StoreError};
 
 /// Jobs that may wait.
 const QUEUE_CAPACITY: usize = 4096;
@@ -36,21 +36,21 @@ pub(super) struct Work {
 #[derive(Clone, Debug)]
 pub(super) enum CallError {
     /// It failed.
-    Failed(Error),
+    Failed(StoreError),
     /// It has not run: a Cluster has its keys elsewhere.
     Redirected(Redirect),
 }
 
 impl Job {
     /// Answers all checks with the same error.
-    pub(super) fn fail(self, error: &Error) {
+    pub(super) fn fail(self, error: &StoreError) {
         let failed = Err(CallError::Failed(error.clone()));
         let _nobody_waits = self.results.send(smallvec![failed; self.work.checks.len().max(1)]);
     }
 }
 
 /// For each check of a job; for refunds something only where they failed.
-pub(super) type JobResults = SmallVec<[Result<Answer, CallError>; 1]>;
+pub(super) type JobResults = SmallVec<[Result<StoreVerdict, CallError>; 1]>;
 
 /// A client's way to one server; cheap to clone, and all clones are one.
 #[derive(Clone)]
@@ -80,14 +80,14 @@ impl Queue {
         &self,
         work: Work,
         deadline: Instant,
-    ) -> Result<oneshot::Receiver<JobResults>, Error> {
+    ) -> Result<oneshot::Receiver<JobResults>, StoreError> {
         if self.is_breaker_open() {
-            return Err(Error::Unreachable("the connection is given up for now".into()));
+            return Err(StoreError::Unreachable("the connection is given up for now".into()));
         }
         let (results, receiver) = oneshot::channel();
         self.jobs.try_send(Job { work, deadline, results }).map_err(|_| {
-            self.redis.metrics.record_store_error(Error::Overloaded.kind());
-            Error::Overloaded
+            self.redis.metrics.record_store_error(StoreError::Overloaded.kind());
+            StoreError::Overloaded
         })?;
         Ok(receiver)
     }
@@ -99,7 +99,7 @@ pub(super) async fn receive_results(
     count: usize,
 ) -> JobResults {
     let ended = || {
-        let ended = Error::Unreachable("the lane has ended".into());
+        let ended = StoreError::Unreachable("the lane has ended".into());
         smallvec![Err(CallError::Failed(ended)); count.max(1)]
     };
     results.await.unwrap_or_else(|_| ended())

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::connection_task::ConnectionTask;
 use super::queue::{CallError, Queue, Work, receive_results};
 use crate::limit::{Charges, Refund, Subject};
-use crate::store::Answer;
+use crate::store::StoreVerdict;
 use crate::store::redis::cluster::{SlotMap, Topology, slot};
-use crate::store::redis::{Error, Redis, instance::RedisInstance};
+use crate::store::redis::{Redis, StoreError, instance::RedisInstance};
 
 /// The queues of one client.
 pub(super) struct ShardRouter {
@@ -99,10 +99,10 @@ impl ShardRouter {
     }
 
     /// The queue to the holder of a slot.
-    fn queue_for_slot(&self, slot: u16) -> Result<Queue, Error> {
+    fn queue_for_slot(&self, slot: u16) -> Result<Queue, StoreError> {
         let table = self.table.load();
         let queue = table.map.primary_index(slot).and_then(|index| table.queues.get(index));
-        let unassigned = || Error::Unreachable("no server is known to have this slot".into());
+        let unassigned = || StoreError::Unreachable("no server is known to have this slot".into());
         queue.cloned().ok_or_else(unassigned)
     }
 
@@ -126,11 +126,11 @@ impl ShardRouter {
         &self,
         charges: &Charges,
         deadline: Instant,
-    ) -> Result<Answer, Error> {
-        let Some(first) = charges.first() else { return Err(Error::Timeout) };
+    ) -> Result<StoreVerdict, StoreError> {
+        let Some(first) = charges.first() else { return Err(StoreError::Timeout) };
         let work = Work { checks: smallvec![charges.clone()], ..Work::default() };
         let answer = self.send(first.subject, work, deadline).await?;
-        answer.ok_or(Error::Timeout)
+        answer.ok_or(StoreError::Timeout)
     }
 
     /// Gives back, each to its slot.
@@ -138,7 +138,7 @@ impl ShardRouter {
         &self,
         refunds: Vec<Refund>,
         deadline: Instant,
-    ) -> Result<(), Error> {
+    ) -> Result<(), StoreError> {
         let sent = refunds.into_iter().map(|refund| {
             let subject = refund.charge.subject;
             self.send(subject, Work { refunds: vec![refund], ..Work::default() }, deadline)
@@ -152,7 +152,7 @@ impl ShardRouter {
         subject: Subject,
         mut work: Work,
         deadline: Instant,
-    ) -> Result<Option<Answer>, Error> {
+    ) -> Result<Option<StoreVerdict>, StoreError> {
         let slot = slot::of_subject(subject);
         let mut redirected_to = None;
         loop {

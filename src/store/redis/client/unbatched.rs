@@ -4,11 +4,11 @@
 use tokio::sync::OnceCell;
 
 use crate::limit::Charges;
-use crate::store::Answer;
+use crate::store::StoreVerdict;
 use crate::store::redis::call::CheckCall;
 use crate::store::redis::connection::LiveConnection;
 use crate::store::redis::reply::{CheckReply, ReplyDecoder};
-use crate::store::redis::{Error, Redis, Servers, errors, script};
+use crate::store::redis::{Redis, Servers, StoreError, errors, script};
 
 /// A client's connection, where `BENCH_SINGLE` asks for it.
 pub(super) struct Unbatched(OnceCell<LiveConnection>);
@@ -18,9 +18,13 @@ impl Unbatched {
         std::env::var_os("BENCH_SINGLE").map(|_| Self(OnceCell::new()))
     }
 
-    pub(super) async fn judge(&self, redis: &Redis, charges: &Charges) -> Result<Answer, Error> {
+    pub(super) async fn judge(
+        &self,
+        redis: &Redis,
+        charges: &Charges,
+    ) -> Result<StoreVerdict, StoreError> {
         let Servers::Single(server) = &redis.servers else {
-            return Err(Error::Unreachable("this is for one primary only".into()));
+            return Err(StoreError::Unreachable("this is for one primary only".into()));
         };
         let connect = async || redis.connect(server, redis.deadline).await;
         let shared = self.0.get_or_try_init(connect).await?;
@@ -32,9 +36,9 @@ impl Unbatched {
             .and_then(|said| said)
             .map_err(|error| errors::classify(&error))?;
         match ReplyDecoder::new(value)?.next_check(charges)? {
-            CheckReply::Verdict(verdict) => Ok(Answer { verdict, index: 0, leased: false }),
+            CheckReply::Verdict(verdict) => Ok(StoreVerdict { verdict, index: 0, leased: false }),
             CheckReply::WindowMiss | CheckReply::DayRollover | CheckReply::BadRow(_) => {
-                Err(Error::BadReply("no verdict".into()))
+                Err(StoreError::BadReply("no verdict".into()))
             }
         }
     }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::slot_map::{NodeAddress, SlotTable};
 use super::url::{Connector, InvalidUrl};
-use super::{Error, instance::RedisInstance};
+use super::{StoreError, instance::RedisInstance};
 use crate::limit::Subject;
 pub(super) use redirect::Redirect;
 pub(super) use slot_map::SlotMap;
@@ -88,7 +88,7 @@ impl Topology {
     }
 
     /// The server that holds the slot.
-    pub(super) fn primary_of(&self, slot: u16) -> Result<Arc<RedisInstance>, Error> {
+    pub(super) fn primary_of(&self, slot: u16) -> Result<Arc<RedisInstance>, StoreError> {
         self.map().primary(slot).cloned().ok_or_else(unassigned_slot)
     }
 
@@ -115,7 +115,7 @@ impl Topology {
     }
 
     /// Asks who holds which slots: the primaries, and where they do not answer all others known.
-    pub(super) async fn refresh(&self) -> Result<(), Error> {
+    pub(super) async fn refresh(&self) -> Result<(), StoreError> {
         let map = self.map.load_full();
         let mut replicas = BTreeSet::new();
         let mut tables = fetch_slot_tables(&map.primaries, &mut replicas).await;
@@ -127,12 +127,12 @@ impl Topology {
         }
         let votes = |table: &&SlotTable| tables.iter().filter(|other| other == table).count();
         let Some(majority) = tables.iter().rev().max_by_key(votes) else {
-            return Err(Error::Unreachable("no server of the cluster answers".into()));
+            return Err(StoreError::Unreachable("no server of the cluster answers".into()));
         };
         self.apply(majority, &replicas)
     }
 
-    fn apply(&self, table: &SlotTable, replicas: &BTreeSet<NodeAddress>) -> Result<(), Error> {
+    fn apply(&self, table: &SlotTable, replicas: &BTreeSet<NodeAddress>) -> Result<(), StoreError> {
         let mut map = SlotMap::empty();
         for (first, last, address) in &table.ranges {
             map.assign(usize::from(*first)..=usize::from(*last), &self.server_at(address)?);
@@ -155,12 +155,12 @@ impl Topology {
     }
 
     /// The server at an address: the same one each time.
-    fn server_at(&self, address: &NodeAddress) -> Result<Arc<RedisInstance>, Error> {
+    fn server_at(&self, address: &NodeAddress) -> Result<Arc<RedisInstance>, StoreError> {
         if let Some(known) = self.lock_known_nodes().by_address.get(address) {
             return Ok(Arc::clone(known));
         }
         let server = RedisInstance::new(&self.connector, &address.0, address.1)
-            .map_err(|error| Error::Unreachable(error.to_string()))?;
+            .map_err(|error| StoreError::Unreachable(error.to_string()))?;
         Ok(Arc::clone(self.lock_known_nodes().by_address.entry(address.clone()).or_insert(server)))
     }
 
@@ -171,9 +171,9 @@ impl Topology {
         redirect: Redirect,
         slot: u16,
         deadline: Instant,
-    ) -> Result<Option<Arc<RedisInstance>>, Error> {
+    ) -> Result<Option<Arc<RedisInstance>>, StoreError> {
         if Instant::now() >= deadline {
-            return Err(Error::Timeout);
+            return Err(StoreError::Timeout);
         }
         match redirect {
             Redirect::Moved(host, port) => {
@@ -203,8 +203,8 @@ impl Topology {
     }
 }
 
-fn unassigned_slot() -> Error {
-    Error::Refused("no server of the cluster has this slot now".into())
+fn unassigned_slot() -> StoreError {
+    StoreError::Refused("no server of the cluster has this slot now".into())
 }
 
 /// What those say who answer in time; of the others, those who have connections to them learn.
@@ -226,8 +226,8 @@ async fn fetch_slot_tables(
     tables
 }
 
-async fn fetch_slots(server: &RedisInstance) -> Result<Value, Error> {
+async fn fetch_slots(server: &RedisInstance) -> Result<Value, StoreError> {
     let mut command = redis::cmd("CLUSTER");
     let answer = timeout(REFRESH_TIMEOUT, server.run_command(command.arg("SLOTS"), false)).await;
-    answer.unwrap_or(Err(Error::Timeout))?.map_err(|_| unassigned_slot())
+    answer.unwrap_or(Err(StoreError::Timeout))?.map_err(|_| unassigned_slot())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::slot::SLOT_COUNT;
-use crate::store::redis::{Error, instance::RedisInstance};
+use crate::store::redis::{StoreError, instance::RedisInstance};
 
 /// No server holds the slot.
 const UNASSIGNED: u16 = u16::MAX;
@@ -94,8 +94,8 @@ impl SlotTable {
         answer: &Value,
         host: &str,
         replicas: &mut BTreeSet<NodeAddress>,
-    ) -> Result<Self, Error> {
-        let malformed = || Error::BadReply("this is no answer to CLUSTER SLOTS".into());
+    ) -> Result<Self, StoreError> {
+        let malformed = || StoreError::BadReply("this is no answer to CLUSTER SLOTS".into());
         let Value::Array(answer) = answer else { return Err(malformed()) };
         let mut ranges = Vec::new();
         for range in answer {

@@ -21,8 +21,8 @@ use foldhash::HashMap;
 use shuttle::sync::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use crate::algorithm::{Reading, token_bucket};
-use crate::limit::{Charge, Limit, Refund, Rule, Start, Subject, Throttle};
+use crate::algorithm::{CounterState, token_bucket};
+use crate::limit::{Algorithm, Charge, Limit, Refund, Subject, Throttle, WindowStart};
 use crate::time::Micros;
 
 /// How long a lease may be spent.
@@ -69,7 +69,7 @@ struct Lease {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct LeaseOrigin {
     /// When they were charged, by Redis' clock.
-    charged: Micros,
+    charged_at: Micros,
     /// Until when they may be spent, by the boot clock.
     expires_at: Duration,
 }
@@ -77,7 +77,7 @@ pub(super) struct LeaseOrigin {
 /// What a charge finds.
 pub(super) enum Coverage {
     /// Taken from a lease; so the limit stood before.
-    Leased(Reading, LeaseOrigin),
+    Leased(CounterState, LeaseOrigin),
     /// Redis has to judge it.
     NotLeased,
 }
@@ -106,7 +106,7 @@ impl Leases {
         clock: Duration,
         holders: u64,
     ) -> (Coverage, Option<Renewal>) {
-        let Rule::Throttle(throttle) = charge.limit.rule() else {
+        let Algorithm::TokenBucket(throttle) = charge.limit.algorithm() else {
             return (Coverage::NotLeased, None);
         };
         if !is_worth_leasing(throttle, holders) {
@@ -156,14 +156,15 @@ impl Leases {
     }
 
     /// What became of a renewal: when Redis charged it, if it did.
-    pub(super) fn complete_renewal(&self, renewal: &Renewal, charged: Option<Micros>) {
+    pub(super) fn complete_renewal(&self, renewal: &Renewal, charged_at: Option<Micros>) {
         let mut table = self.lock();
         let Some(counter) = table.by_counter.get_mut(&counter_key(&renewal.charge)) else { return };
         counter.is_renewing = false;
-        if let Some(charged) = charged
+        if let Some(charged_at) = charged_at
             && Arc::ptr_eq(&counter.limit, &renewal.charge.limit)
         {
-            let origin = LeaseOrigin { charged, expires_at: renewal.requested_at + LEASE_LIFETIME };
+            let origin =
+                LeaseOrigin { charged_at, expires_at: renewal.requested_at + LEASE_LIFETIME };
             counter.leases.push(Lease { remaining: renewal.charge.cost, origin });
         }
     }
@@ -236,17 +237,17 @@ impl LeasedCounter {
     /// time has drained once, not once for each.
     fn take_unspent(&mut self, clock: Duration, all: bool) -> Option<Refund> {
         let everything = all || clock >= self.last_used_at + DEMAND_WINDOW;
-        let (mut cost, mut charged) = (0, Micros::MAX);
+        let (mut cost, mut charged_at) = (0, Micros::MAX);
         self.leases.retain(|&mut Lease { remaining, origin }| {
             let kept = !everything && origin.expires_at > clock;
             if !kept && remaining > 0 {
                 cost += remaining;
-                charged = charged.min(origin.charged);
+                charged_at = charged_at.min(origin.charged_at);
             }
             kept
         });
         let charge = Charge { subject: self.subject, limit: Arc::clone(&self.limit), cost };
-        (cost > 0).then_some(Refund { charge, charged, window: Start::new(0) })
+        (cost > 0).then_some(Refund { charge, charged_at, window: WindowStart::new(0) })
     }
 
     /// What may still be spent.
@@ -270,9 +271,12 @@ impl LeasedCounter {
         lease.remaining -= cost;
         let origin = lease.origin;
         // To the client the unspent lease is as good as unspent budget.
-        let held =
+        let level =
             self.level_now(throttle, now).saturating_sub(remaining.saturating_mul(throttle.per()));
-        Coverage::Leased(Reading { held: held.cast_signed(), window: Start::new(0) }, origin)
+        Coverage::Leased(
+            CounterState { level: level.cast_signed(), window: WindowStart::new(0) },
+            origin,
+        )
     }
 
     /// The lease to ask for now: the demand of the next moment, but no more than a fair part of

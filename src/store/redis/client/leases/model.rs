@@ -16,7 +16,7 @@ const GRANT: u64 = 20;
 
 fn limit() -> Arc<Limit> {
     let throttle = Throttle::new(Rate::new(1_000, Micros::from_secs(1)).unwrap(), 500).unwrap();
-    Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false).leased_ahead())
+    Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false).as_leased())
 }
 
 #[derive(Default)]

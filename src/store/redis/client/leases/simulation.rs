@@ -25,7 +25,7 @@ enum SimulatedEvent {
     /// A client gives back what it will not spend; at the node's end, everything.
     GiveBack { client: usize, all: bool },
     /// The answer to a client's oldest renewal arrives, or is lost.
-    Answer { client: usize, arrives: bool },
+    StoreVerdict { client: usize, arrives: bool },
     /// The limit becomes another one: a factor of its rate and burst, in quarters.
     Change(u64),
 }
@@ -77,7 +77,7 @@ struct Simulation {
 fn limit(quarters: u64) -> Arc<Limit> {
     let rate = Rate::new(500 * quarters, Micros::from_secs(1)).unwrap();
     let throttle = Throttle::new(rate, 250 * quarters).unwrap();
-    Arc::new(Limit::new("t", Unit::requests(), Rule::Throttle(throttle), false).leased_ahead())
+    Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false).as_leased())
 }
 
 impl Simulation {
@@ -107,7 +107,7 @@ impl Simulation {
         if verdict.allowed {
             self.charged.push((self.now.get(), charge.cost));
         }
-        (verdict.allowed, verdict.readings[0].level() + made)
+        (verdict.allowed, verdict.states[0].unsigned_level() + made)
     }
 
     fn check(&mut self, client: usize, cost: u64) {
@@ -241,7 +241,7 @@ fn leases_go_back_as_one_from_when_the_first_was_charged() {
     }
     let given = leases.take_unspent(clock + LEASE_LIFETIME, false);
     assert_eq!(given.len(), 1);
-    assert_eq!((given[0].charge.cost, given[0].charged), (60, Micros::from_secs(8)));
+    assert_eq!((given[0].charge.cost, given[0].charged_at), (60, Micros::from_secs(8)));
 }
 
 #[test]

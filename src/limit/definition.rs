@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Period, RowId, Rule, Tally, Unit};
+use super::{Algorithm, DailyUsage, Period, RowId, Unit};
 use crate::time::Micros;
 
 /// Whether something may come back to a counter before time gives it back.
@@ -13,7 +13,7 @@ pub(super) enum Refunds {
     /// Never: a refusal stays true until its Retry-After.
     Never,
     /// At any time.
-    Any,
+    AnyTime,
     /// What a node has charged ahead and not spent.
     Leased,
 }
@@ -24,48 +24,48 @@ pub struct Limit {
     pub(super) name: Arc<str>,
     pub(super) label: Arc<str>,
     pub(super) unit: Unit,
-    pub(super) rule: Rule,
+    pub(super) algorithm: Algorithm,
     pub(super) shadow: bool,
     pub(super) alternative: bool,
     pub(super) refunds: Refunds,
-    pub(super) tally: Tally,
+    pub(super) daily_usage: DailyUsage,
     pub(super) row: RowId,
 }
 
 impl Limit {
     /// A limit that refuses, or with `shadow` one that only reports.
     #[must_use]
-    pub fn new(name: &str, unit: Unit, rule: Rule, shadow: bool) -> Self {
-        let row = RowId::of(name, &unit, &rule);
+    pub fn new(name: &str, unit: Unit, algorithm: Algorithm, shadow: bool) -> Self {
+        let row = RowId::for_limit(name, &unit, &algorithm);
         let name = Arc::<str>::from(name);
         Self {
             label: Arc::clone(&name),
             name,
             unit,
-            rule,
+            algorithm,
             shadow,
             alternative: false,
             refunds: Refunds::Never,
-            tally: Tally::None,
+            daily_usage: DailyUsage::Untracked,
             row,
         }
     }
 
     /// The same, to refuse only where all alternatives of a check do.
     #[must_use]
-    pub fn one_of_many(self) -> Self {
+    pub fn as_alternative(self) -> Self {
         Self { alternative: true, ..self }
     }
 
     /// The same, whose counter may be given something back at any time.
     #[must_use]
-    pub fn given_back(self) -> Self {
-        Self { refunds: Refunds::Any, ..self }
+    pub fn as_refundable(self) -> Self {
+        Self { refunds: Refunds::AnyTime, ..self }
     }
 
     /// The same, to be spent from leases where the store can.
     #[must_use]
-    pub fn leased_ahead(self) -> Self {
+    pub fn as_leased(self) -> Self {
         Self { refunds: Refunds::Leased, ..self }
     }
 
@@ -78,21 +78,21 @@ impl Limit {
             name: name.into(),
             label: Arc::clone(&self.label),
             unit: self.unit.clone(),
-            rule: self.rule.clone(),
-            tally: Tally::None,
+            algorithm: self.algorithm.clone(),
+            daily_usage: DailyUsage::Untracked,
             ..*self
         }
     }
 
-    /// The same limit and counter in another size; `rule` is of its kind, unit and window.
+    /// The same limit and counter in another size; `algorithm` is of its kind, unit and window.
     #[must_use]
-    pub fn resized(&self, rule: Rule) -> Self {
+    pub fn resized(&self, algorithm: Algorithm) -> Self {
         Self {
             name: Arc::clone(&self.name),
             label: Arc::clone(&self.label),
             unit: self.unit.clone(),
-            rule,
-            tally: self.tally.clone(),
+            algorithm,
+            daily_usage: self.daily_usage.clone(),
             ..*self
         }
     }
@@ -100,11 +100,11 @@ impl Limit {
     /// The part of this limit that one of `nodes` equal sharers may use alone: never less than 1
     /// where there is anything to share.
     #[must_use]
-    pub fn shared_by(&self, nodes: u64) -> Self {
+    pub fn per_node_share(&self, nodes: u64) -> Self {
         let mut share = self.renamed(&self.name);
-        match &mut share.rule {
-            Rule::Throttle(throttle) => *throttle = throttle.shared_by(nodes),
-            Rule::Quota(quota) => {
+        match &mut share.algorithm {
+            Algorithm::TokenBucket(throttle) => *throttle = throttle.per_node_share(nodes),
+            Algorithm::CalendarQuota(quota) => {
                 quota.limit = (quota.limit / nodes.max(1)).max(quota.limit.min(1));
             }
         }
@@ -138,8 +138,8 @@ impl Limit {
 
     /// How it limits.
     #[must_use]
-    pub fn rule(&self) -> &Rule {
-        &self.rule
+    pub fn algorithm(&self) -> &Algorithm {
+        &self.algorithm
     }
 
     /// Whether it only reports what it would have refused.
@@ -182,27 +182,27 @@ impl Limit {
     /// The most that fits at once: the burst, or the quota's limit. In units.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        match &self.rule {
-            Rule::Throttle(throttle) => throttle.burst(),
-            Rule::Quota(quota) => quota.limit,
+        match &self.algorithm {
+            Algorithm::TokenBucket(throttle) => throttle.burst(),
+            Algorithm::CalendarQuota(quota) => quota.limit,
         }
     }
 
     /// What its counter may hold: the full bucket in `1/per` units, or the quota's limit.
     #[must_use]
     pub fn size(&self) -> u64 {
-        match &self.rule {
-            Rule::Throttle(throttle) => throttle.size(),
-            Rule::Quota(quota) => quota.limit,
+        match &self.algorithm {
+            Algorithm::TokenBucket(throttle) => throttle.size(),
+            Algorithm::CalendarQuota(quota) => quota.limit,
         }
     }
 
     /// What `cost` units add to the counter: the throttle's `1/per` units, or the quota's units.
     #[must_use]
     pub fn amount(&self, cost: u64) -> u64 {
-        match &self.rule {
-            Rule::Throttle(throttle) => throttle.amount(cost),
-            Rule::Quota(quota) => cost.min(quota.limit + 1),
+        match &self.algorithm {
+            Algorithm::TokenBucket(throttle) => throttle.amount(cost),
+            Algorithm::CalendarQuota(quota) => cost.min(quota.limit + 1),
         }
     }
 
@@ -211,9 +211,9 @@ impl Limit {
     /// A quota's is its nominal length: a month's is 30 days.
     #[must_use]
     pub fn window(&self) -> Micros {
-        match &self.rule {
-            Rule::Throttle(throttle) => throttle.window(),
-            Rule::Quota(quota) => Micros::from_secs(match quota.calendar.period() {
+        match &self.algorithm {
+            Algorithm::TokenBucket(throttle) => throttle.window(),
+            Algorithm::CalendarQuota(quota) => Micros::from_secs(match quota.calendar.period() {
                 Period::Seconds(seconds) => u64::from(seconds.get()),
                 Period::Day => 86_400,
                 Period::Week(_) => 7 * 86_400,

@@ -12,10 +12,10 @@ local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local room = ARGV[1] - redis.call('ZCARD', KEYS[1])
 for i = 1, #KEYS - 2 do
-  local id, told, forget = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
+  local id, body, forget = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
   if not redis.call('GET', KEYS[2 + i]) then
     if room <= 0 then return i - 1 end
-    redis.call('HSET', KEYS[2], id, '0 ' .. told)
+    redis.call('HSET', KEYS[2], id, '0 ' .. body)
     redis.call('ZADD', KEYS[1], now, id)
     -- Last: where Redis refuses one of the others, it is not noted.
     redis.call('SET', KEYS[2 + i], '', 'EXAT', forget)

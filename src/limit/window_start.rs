@@ -8,9 +8,9 @@ use jiff::civil::{Date, date};
 /// Windows are named by the calendar and not by instant, so that two nodes with different time
 /// zone data count into the same window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Start(u64);
+pub struct WindowStart(u64);
 
-impl Start {
+impl WindowStart {
     /// So many seconds after 1970-01-01 00:00, at most 2^40 - 1 (five bytes in a row).
     #[must_use]
     pub const fn new(seconds: u64) -> Self {
@@ -25,18 +25,18 @@ impl Start {
 
     /// The midnight with which a day begins.
     #[must_use]
-    pub fn on(date: Date) -> Self {
+    pub fn from_date(date: Date) -> Self {
         Self::new(u64::try_from(date.duration_since(EPOCH).as_secs()).unwrap_or(0))
     }
 
     /// The day in which it lies.
     #[must_use]
     pub fn date(self) -> Date {
-        EPOCH.saturating_add((self.0 / DAY).cast_signed().days())
+        EPOCH.saturating_add((self.0 / DAY_SECS).cast_signed().days())
     }
 }
 
 /// A day's nominal length in seconds.
-const DAY: u64 = 86_400;
+const DAY_SECS: u64 = 86_400;
 
 const EPOCH: Date = date(1970, 1, 1);

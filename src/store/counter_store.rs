@@ -2,42 +2,45 @@
 
 use std::sync::Arc;
 
-use super::{Error, Memory, Redis};
+use super::{MemoryStore, Redis, StoreError};
 use crate::algorithm::calendar_quota::Count;
-use crate::algorithm::days::{Correction, Days};
+use crate::algorithm::usage::{Correction, UsageDays};
 use crate::limit::Charge;
 use crate::time::Micros;
 
 /// This process's memory, or Redis for all nodes.
 #[derive(Clone)]
-pub enum Counts {
+pub enum CounterStore {
     /// This process's memory.
-    Memory(Memory),
+    Memory(MemoryStore),
     /// Redis.
     Redis(Arc<Redis>),
 }
 
 /// What is known of a counter whose days are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct CounterUsage {
     /// The day that was charged last; and what the plan's other count says, which may have counted
     /// before the plan was changed.
     pub counts: [Option<Count>; 2],
     /// The quota that is told with it.
     pub quota: Option<Count>,
     /// The days before.
-    pub days: Days,
+    pub days: UsageDays,
 }
 
-impl Counts {
+impl CounterStore {
     /// What is known of counters whose days are kept, and the store's time.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn usage(&self, of: &[Charge]) -> Result<(Micros, Vec<Usage>), Error> {
+    pub async fn usage(
+        &self,
+        charges: &[Charge],
+    ) -> Result<(Micros, Vec<CounterUsage>), StoreError> {
         match self {
-            Self::Memory(memory) => Ok(memory.usage(of)),
-            Self::Redis(redis) => redis.usage(of).await,
+            Self::Memory(memory) => Ok(memory.usage(charges)),
+            Self::Redis(redis) => redis.usage(charges).await,
         }
     }
 
@@ -50,7 +53,7 @@ impl Counts {
         &self,
         charges: &[Charge],
         corrections: &[(usize, Correction)],
-    ) -> Result<(), Error> {
+    ) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => {
                 memory.correct(charges, corrections);
