@@ -54,6 +54,27 @@ impl Admin {
 /// All endpoints.
 pub fn router(admin: Admin) -> Router {
     let admin = Arc::new(admin);
+    api_routes()
+        .merge(plan_routes())
+        .route("/tags/{arn}", get(tags::get).put(tags::put).delete(tags::remove))
+        .route("/openapi.json", get(openapi::document))
+        .route("/audit", get(audit::list))
+        .method_not_allowed_fallback(|| async {
+            let why = "this path is served with another method";
+            AdminError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedException", why)
+        })
+        .fallback(|request: Request| async move {
+            let path: String = request.uri().path().chars().take(100).collect();
+            AdminError::not_found(format!("the admin API has nothing at {path}"))
+        })
+        // The guard has read it by then, and knows its own limit.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(Arc::clone(&admin), auth::authenticate))
+        .with_state(admin)
+}
+
+/// `RestApi`s with their resources, methods, integrations, deployments and stages.
+fn api_routes() -> Router<Arc<Admin>> {
     let api = "/restapis/{id}";
     let resource = format!("{api}/resources/{{at}}");
     let method = format!("{resource}/methods/{{method}}");
@@ -90,6 +111,11 @@ pub fn router(admin: Admin) -> Router {
             &format!("{api}/stages/{{name}}"),
             get(stages::get).patch(stages::patch).delete(stages::delete),
         )
+}
+
+/// `ApiKey`s and `UsagePlan`s with the keys and the usage on them.
+fn plan_routes() -> Router<Arc<Admin>> {
+    Router::new()
         .route("/apikeys", get(api_keys::list).post(api_keys::create))
         .route("/apikeys/{id}", get(api_keys::get).patch(api_keys::patch).delete(api_keys::delete))
         .route("/apikeys/{id}/rotate", post(api_keys::rotate))
@@ -105,19 +131,4 @@ pub fn router(admin: Admin) -> Router {
         )
         .route("/usageplans/{id}/keys/{key}/usage", patch(usage::patch))
         .route("/usageplans/{id}/usage", get(usage::get))
-        .route("/tags/{arn}", get(tags::get).put(tags::put).delete(tags::remove))
-        .route("/openapi.json", get(openapi::document))
-        .route("/audit", get(audit::list))
-        .method_not_allowed_fallback(|| async {
-            let why = "this path is served with another method";
-            AdminError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedException", why)
-        })
-        .fallback(|request: Request| async move {
-            let path: String = request.uri().path().chars().take(100).collect();
-            AdminError::not_found(format!("the admin API has nothing at {path}"))
-        })
-        // The guard has read it by then, and knows its own limit.
-        .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(Arc::clone(&admin), auth::authenticate))
-        .with_state(admin)
 }

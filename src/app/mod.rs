@@ -102,14 +102,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         CounterStore::Memory(_) => None,
     };
     let fallback = Arc::new(Fallback::new(local.clone(), redis));
-    let registry = match &counter_store {
-        CounterStore::Redis(redis) => Registry::Redis(Arc::clone(redis)),
-        CounterStore::Memory(_) => Registry::Embedded(Arc::new(match &settings.data_dir {
-            None => EmbeddedRegistry::in_memory(),
-            Some(folder) => EmbeddedRegistry::open(folder)
-                .map_err(|why| StartError::DataDir(folder.clone(), why))?,
-        })),
-    };
+    let registry = open_registry(&settings, &counter_store)?;
     let directory = Arc::new(KeyDirectory::new(registry.clone()));
     let sync =
         Arc::new(RegistrySync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));
@@ -143,6 +136,19 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         let _panicked = thread.join();
     }
     result
+}
+
+/// The registry beside the counters: in Redis, in the data directory, or in memory.
+fn open_registry(settings: &Settings, counters: &CounterStore) -> Result<Registry, StartError> {
+    if let CounterStore::Redis(redis) = counters {
+        return Ok(Registry::Redis(Arc::clone(redis)));
+    }
+    let registry = match &settings.data_dir {
+        None => EmbeddedRegistry::in_memory(),
+        Some(folder) => EmbeddedRegistry::open(folder)
+            .map_err(|why| StartError::DataDir(folder.clone(), why))?,
+    };
+    Ok(Registry::Embedded(Arc::new(registry)))
 }
 
 /// How a store keeps counters, by its address; with a record nothing is leased.

@@ -250,7 +250,7 @@ impl Plan {
             };
             match resized {
                 Ok((place, algorithm)) => {
-                    limits[place] = Arc::new(limits[place].resized(algorithm))
+                    limits[place] = Arc::new(limits[place].resized(algorithm));
                 }
                 Err(why) => report.error(at, why),
             }

@@ -248,11 +248,11 @@ impl KeyRecord {
         match (op, &*path.join("/")) {
             (PatchOp::Set, "name") => attributes.name = Some(operation.value()?.into()),
             (PatchOp::Set, "description") => {
-                attributes.description = Some(operation.value()?.into())
+                attributes.description = Some(operation.value()?.into());
             }
             (PatchOp::Set, "enabled") => attributes.enabled = operation.parse_value()?,
             (PatchOp::Set, "customerId") => {
-                attributes.customer_id = Some(operation.value()?.into())
+                attributes.customer_id = Some(operation.value()?.into());
             }
             (PatchOp::Set, "expiresAt") => attributes.expires_at = Some(operation.value()?.into()),
             (PatchOp::Remove, "expiresAt") => attributes.expires_at = None,

@@ -182,7 +182,7 @@ impl Stage {
             (PatchOp::Set, ["description"]) => stage.description = Some(operation.value()?.into()),
             (PatchOp::Set, ["deploymentId"]) => stage.deployment_id = operation.value()?.into(),
             (PatchOp::Set, ["tracingEnabled"]) => {
-                stage.tracing_enabled = operation.parse_value()?
+                stage.tracing_enabled = operation.parse_value()?;
             }
             (PatchOp::Set, ["cacheClusterEnabled"]) => {
                 stage.cache_cluster_enabled = operation.parse_value()?;

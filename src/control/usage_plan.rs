@@ -164,7 +164,7 @@ impl UsagePlan {
                 return Err(ControlError::NotFound(format!("The plan does not serve {value}")));
             }
             PatchOp::Remove => {
-                stages.retain(|served| served.api_id != api || served.stage != stage)
+                stages.retain(|served| served.api_id != api || served.stage != stage);
             }
         }
         Ok(())

@@ -98,8 +98,8 @@ impl Decision {
         let limited = charges.iter().zip(&verdict.states);
         let limited = limited.filter(|(charge, _)| !charge.limit.is_meter());
         let outcomes = limited.map(|(charge, &state)| {
-            let charged = verdict.allowed && algorithm::fits(charge, state);
-            let status = algorithm::limit_status(charge, state, charged, verdict.now);
+            let is_made = verdict.allowed && algorithm::fits(charge, state);
+            let status = algorithm::limit_status(charge, state, is_made, verdict.now);
             let refuses = !status.fits
                 && (charge.limit.refuses_alone() || charge.limit.alternative() && !verdict.allowed);
             LimitOutcome { limit: Arc::clone(&charge.limit), status, refuses }

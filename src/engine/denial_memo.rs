@@ -87,27 +87,27 @@ impl DenialMemo {
 
     /// Remembers what a verdict refused.
     pub(super) fn remember(&self, charges: &Charges, verdict: &Verdict) {
-        let refuses = |(charge, state): &(&Charge, &CounterState)| {
+        let has_refused = |(charge, state): &(&Charge, &CounterState)| {
             charge.limit.refuses_alone() && !algorithm::fits(charge, **state)
         };
-        let refused: SmallVec<[_; 2]> =
-            charges.iter().zip(&verdict.states).filter(refuses).collect();
+        let violations: SmallVec<[_; 2]> =
+            charges.iter().zip(&verdict.states).filter(has_refused).collect();
         // What never comes again would only take room, and without it the others would tell too short a wait.
-        if refused.iter().any(|(charge, _)| !charge.limit.is_declared()) {
+        if violations.iter().any(|(charge, _)| !charge.limit.is_declared()) {
             return;
         }
         let made_at = Instant::now();
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         // All are forgotten as the first is: what one says is the whole truth beside the others only.
-        let ttls = refused.iter().map(|(charge, state)| self.ttl(charge, **state, verdict.now));
+        let ttls = violations.iter().map(|(charge, state)| self.ttl(charge, **state, verdict.now));
         let Some(until) = ttls.min().map(|ttl| made_at + ttl) else { return };
-        for (charge, &state) in refused {
+        for (charge, &state) in violations {
             if refusals.by_counter.len() >= MAX_ENTRIES && !refusals.evict_expired(made_at) {
                 return;
             }
             let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
-            let refused = CachedRefusal { limit, cost, state, now, made_at, until };
-            refusals.by_counter.insert(counter(charge), refused);
+            let entry = CachedRefusal { limit, cost, state, now, made_at, until };
+            refusals.by_counter.insert(counter(charge), entry);
         }
     }
 

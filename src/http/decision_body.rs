@@ -53,7 +53,6 @@ struct KeyBody<'a> {
 }
 
 #[derive(Serialize)]
-#[expect(clippy::struct_field_names, reason = "the name in the answer")]
 struct LimitBody<'a> {
     name: &'a str,
     unit: &'a str,

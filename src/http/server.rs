@@ -219,7 +219,7 @@ impl ConnectionWorker {
                     match tls {
                         None => {
                             serve_connection(stream, peer, protocol, router, shutdown, &shared)
-                                .await
+                                .await;
                         }
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {

@@ -142,12 +142,12 @@ async fn send_correction<'c>(
     }
     let patch = json!({ "patchOperations": [operation] });
     let CorrectionTarget { plan, key } = target;
-    let path = format!(
+    let target_path = format!(
         "/usageplans/{}/keys/{}/usage",
         encode_path_segment(plan),
         encode_path_segment(key)
     );
-    admin.call(Method::PATCH, &path, Some(patch)).await?;
+    admin.call(Method::PATCH, &target_path, Some(patch)).await?;
     Ok((target, amount.map_or("requests", |amount| &amount.unit)))
 }
 
