@@ -20,3 +20,4 @@ pub mod http;
 pub mod grpc;
 pub mod admin;
 pub mod app;
+pub mod commands;

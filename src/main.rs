@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tollgate::app::{self, client, import};
+use tollgate::app;
+use tollgate::commands::{self, import};
 use tollgate::settings::{Flags, Settings, SettingsSources};
 use tollgate::telemetry::init_logs;
 use tollgate::{control, engine};
@@ -55,29 +56,29 @@ enum Command {
         store: String,
     },
     /// Asks a running service for one check; exits with 0 where allowed, 1 where not
-    Check(Box<client::check::CheckArgs>),
+    Check(Box<commands::check::CheckArgs>),
     /// Asks a running service whether it is ready; exits with 0 where it is, 1 where not
     Ready {
         /// The service to ask
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
         url: String,
         #[command(flatten)]
-        tls_options: client::TlsOptions,
+        tls_options: commands::TlsOptions,
     },
     /// Imports limits that another service was configured with
     Import(import::ImportArgs),
     /// API keys of a running service: list, show, create, enable, disable, delete
-    Keys(client::keys::KeysArgs),
+    Keys(commands::keys::KeysArgs),
     /// Usage plans of a running service: list, show
-    Plans(client::plans::PlansArgs),
+    Plans(commands::plans::PlansArgs),
     /// Compares a catalog file with what a running service declares; exits with 1 where they differ
-    Diff(client::apply::DiffArgs),
+    Diff(commands::apply::DiffArgs),
     /// Makes a running service declare what a catalog file does
-    Apply(client::apply::ApplyArgs),
+    Apply(commands::apply::ApplyArgs),
     /// Writes what a running service's admin API declares as a catalog file
-    Export(client::export::ExportArgs),
+    Export(commands::export::ExportArgs),
     /// What keys of a running service have used by day, and corrections of it
-    Usage(client::usage::UsageArgs),
+    Usage(commands::usage::UsageArgs),
     /// Judges decisions written with --record again, by the reference; of all nodes together
     Replay {
         /// The records
@@ -95,15 +96,15 @@ fn main() -> ExitCode {
             let envoy = || envoy_config.as_deref().map_or(Ok(()), validate_envoy);
             catalog.and_then(|()| envoy()).map(|()| true)
         }
-        Command::Check(args) => block_on(client::check::check(&args)),
-        Command::Ready { url, tls_options } => block_on(client::check::ready(&url, &tls_options)),
+        Command::Check(args) => block_on(commands::check::check(&args)),
+        Command::Ready { url, tls_options } => block_on(commands::check::ready(&url, &tls_options)),
         Command::Import(args) => import::run(&args).map_err(Into::into),
-        Command::Keys(keys) => block_on(client::keys::run(&keys)),
-        Command::Plans(plans) => block_on(client::plans::run(&plans)),
-        Command::Diff(diff) => block_on(client::apply::diff(&diff)),
-        Command::Apply(apply) => block_on(client::apply::apply(&apply)),
-        Command::Export(export) => block_on(client::export::run(&export)),
-        Command::Usage(usage) => block_on(client::usage::run(&usage)),
+        Command::Keys(keys) => block_on(commands::keys::run(&keys)),
+        Command::Plans(plans) => block_on(commands::plans::run(&plans)),
+        Command::Diff(diff) => block_on(commands::apply::diff(&diff)),
+        Command::Apply(apply) => block_on(commands::apply::apply(&apply)),
+        Command::Export(export) => block_on(commands::export::run(&export)),
+        Command::Usage(usage) => block_on(commands::usage::run(&usage)),
         Command::Replay { files } => replay(&files).map(|()| true),
     };
     match result {

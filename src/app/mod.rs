@@ -3,8 +3,6 @@
 //! Nothing is decided here; this is where the parts meet.
 
 mod banner;
-pub mod client;
-pub mod import;
 mod listeners;
 mod signals;
 mod webhooks;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::repository;
 
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "time",
     "object",
     "watch",
@@ -24,6 +24,7 @@ const ORDER: [&str; 17] = [
     "grpc",
     "admin",
     "app",
+    "commands",
 ];
 
 fn files(under: &str, extension: &str) -> Vec<PathBuf> {

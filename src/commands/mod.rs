@@ -6,6 +6,7 @@ mod changes;
 pub mod check;
 mod desired;
 pub mod export;
+pub mod import;
 pub mod keys;
 pub mod plans;
 mod table;
