@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod settings;
 pub mod telemetry;
 pub mod tls;
+pub mod transport;
 pub mod store;
 pub mod control;
 pub mod webhook;

@@ -18,10 +18,10 @@ use super::error::AdminError;
 use super::{Admin, signature};
 use crate::algorithm::limit_status;
 use crate::control::{ChangeOrigin, Editor, UsageLedger};
-use crate::http::{Peer, read_body};
 use crate::limit::{Algorithm, Charge, Charges, Limit, Subject, Throttle, Unit};
 use crate::settings::{AdminCredentials, BearerTokens};
 use crate::store::MemoryStore;
+use crate::transport::{Peer, read_body};
 
 /// The largest body, in bytes; an import may be long.
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::control::ControlError;
-use crate::http::Problem;
+use crate::transport::Problem;
 
 /// A request that was not done.
 #[derive(Debug)]

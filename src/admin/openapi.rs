@@ -3,13 +3,12 @@
 use std::sync::LazyLock;
 
 use axum::response::Response;
-use bytes::Bytes;
 
-use crate::http::openapi;
+use crate::transport::OpenApiDocument;
 
-static DOCUMENT: LazyLock<Bytes> =
-    LazyLock::new(|| openapi::yaml_to_json(include_str!("openapi.yaml")));
+static DOCUMENT: LazyLock<OpenApiDocument> =
+    LazyLock::new(|| OpenApiDocument::from_yaml(include_str!("openapi.yaml")));
 
 pub(super) async fn document() -> Response {
-    openapi::document_response(&DOCUMENT)
+    DOCUMENT.response()
 }

@@ -10,11 +10,11 @@ use super::banner::ListenAddresses;
 use super::{ServiceParts, StartError};
 use crate::admin::{self, Admin};
 use crate::grpc::Health;
-use crate::http::{ConnectionWorker, HttpServer, Listener, NodeState, Protocol};
 use crate::settings::TlsFiles;
 use crate::store::MemoryStore;
 use crate::time::SystemClock;
 use crate::tls::ServerTls;
+use crate::transport::{ConnectionWorker, DrainFlag, HttpServer, Listener, Protocol};
 
 /// Connections of the admin API open at the same time.
 const MAX_ADMIN_CONNECTIONS: usize = 256;
@@ -32,13 +32,13 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Opens those that have something to serve.
-    pub(super) fn open(parts: &ServiceParts, shared: &Arc<NodeState>) -> Result<Self, StartError> {
+    pub(super) fn open(parts: &ServiceParts, draining: &DrainFlag) -> Result<Self, StartError> {
         let max_connections = parts.settings.max_connections;
         let open = |address, flag, protocol, tls| {
             let tls = load_tls(tls, protocol, parts)?;
             Ok::<_, StartError>((
                 bind(address, flag)?,
-                HttpServer::new(protocol, max_connections, Arc::clone(shared), tls),
+                http_server(protocol, max_connections, tls, parts, draining),
             ))
         };
         let settings = &parts.settings;
@@ -46,7 +46,7 @@ impl Listeners {
         let grpc = parts.domains.is_some().then(|| {
             open(settings.listen_grpc, "--listen-grpc", Protocol::Http2, settings.tls.as_ref())
         });
-        let (grpc, admin) = (grpc.transpose()?, open_admin(parts, shared)?);
+        let (grpc, admin) = (grpc.transpose()?, open_admin(parts, draining)?);
         Ok(Self { http, grpc, admin, health: Health::default() })
     }
 
@@ -103,6 +103,17 @@ fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, StartError>
     Listener::bind(address).map_err(|why| StartError::Listen(address, why, flag))
 }
 
+fn http_server(
+    protocol: Protocol,
+    max_connections: usize,
+    tls: Option<Arc<ServerTls>>,
+    parts: &ServiceParts,
+    draining: &DrainFlag,
+) -> HttpServer {
+    let metrics = Arc::clone(&parts.metrics);
+    HttpServer::new(protocol, max_connections, tls, metrics, draining.clone())
+}
+
 fn load_tls(
     files: Option<&TlsFiles>,
     protocol: Protocol,
@@ -117,7 +128,7 @@ fn load_tls(
 /// ask, and none of them waits for a check.
 fn open_admin(
     parts: &ServiceParts,
-    shared: &Arc<NodeState>,
+    draining: &DrainFlag,
 ) -> Result<Option<BoundServer>, StartError> {
     // Also where nobody may ask yet: files that cannot be used are said at once.
     let tls = load_tls(parts.settings.admin_tls.as_ref(), Protocol::Http1, parts)?;
@@ -125,8 +136,7 @@ fn open_admin(
         return Ok(None);
     }
     let listener = bind(parts.settings.listen_admin, "--listen-admin")?;
-    let mut server =
-        HttpServer::new(Protocol::Http1, MAX_ADMIN_CONNECTIONS, Arc::clone(shared), tls);
+    let mut server = http_server(Protocol::Http1, MAX_ADMIN_CONNECTIONS, tls, parts, draining);
     let failures = MemoryStore::new(Arc::new(SystemClock));
     tokio::spawn(failures.clone().sweep_forever(|_| ()));
     let (editors, counter_store) = (parts.editors.clone(), parts.counter_store.clone());

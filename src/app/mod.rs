@@ -9,7 +9,6 @@ mod webhooks;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use listeners::Listeners;
 use signals::Signals;
@@ -25,6 +24,7 @@ use crate::store::{
 use crate::telemetry::{LogThrottle, Metrics};
 use crate::time::SystemClock;
 use crate::tls::{self, ServerTls};
+use crate::transport::{CallerAccess, DrainFlag};
 use crate::webhook::{Thresholds, Webhooks};
 
 /// Why the service does not start.
@@ -192,15 +192,19 @@ async fn run(
     let signals = Signals::install()?;
     raise_open_file_limit();
     start_store_tasks(parts, local).await;
-    let shared = Arc::new(NodeState {
+    let draining = DrainFlag::default();
+    let access = CallerAccess {
         check_token: parts.settings.check_token.clone(),
         trusted_peers: parts.settings.trusted_peers.clone(),
+    };
+    let shared = Arc::new(NodeState {
+        access: Arc::new(access),
         forwarded_headers: parts.settings.forwarded_headers,
         metrics: Arc::clone(&parts.metrics),
         gateway_warning: LogThrottle::default(),
-        draining: AtomicBool::new(false),
+        draining: draining.clone(),
     });
-    let mut listeners = Listeners::open(parts, &shared)?;
+    let mut listeners = Listeners::open(parts, &draining)?;
     let workers = (0..parts.settings.workers)
         .map(|number| {
             let (worker, grpc) = listeners.worker();
@@ -217,7 +221,7 @@ async fn run(
     health.set_serving(true).await;
     let stop = async {
         let urgent = signals.wait_for_stop(reload).await;
-        shared.draining.store(true, Ordering::Relaxed);
+        draining.set();
         health.set_serving(false).await;
         if !urgent {
             tracing::info!("draining: not ready, and stopping in {:?}", parts.settings.drain_delay);

@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 use super::ServiceParts;
 use crate::engine::{self, Engine};
 use crate::grpc::{self, EnvoyService, Health};
-use crate::http::{self, ConnectionWorker, NodeState, WorkerState};
+use crate::http::{self, NodeState, WorkerState};
 use crate::store::{CounterStore, Store};
 use crate::telemetry::WorkerMetrics;
+use crate::transport::ConnectionWorker;
 
 /// Starts a worker. With `grpc` it serves Envoy too.
 pub(super) fn start(
@@ -35,7 +36,7 @@ async fn run(
         CounterStore::Redis(redis) => Store::Redis(redis.open_client().await),
     };
     let metrics = WorkerMetrics::new(&parts.metrics);
-    let engine = Engine::new(engine::EngineParts {
+    let engine = Arc::new(Engine::new(engine::EngineParts {
         live: Arc::clone(&parts.live),
         directory: Arc::clone(&parts.directory),
         store: store.clone(),
@@ -45,17 +46,20 @@ async fn run(
         deadline: parts.settings.check_deadline,
         thresholds: parts.thresholds.clone(),
         denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
-    });
-    let state = Arc::new(WorkerState { engine, metrics, shared });
-    let mut router = http::router(Arc::clone(&state));
+    }));
     let envoy = parts.domains.as_ref().map(|domains| {
         Arc::new(EnvoyService {
-            state,
+            engine: Arc::clone(&engine),
+            worker_metrics: Arc::clone(&metrics),
+            metrics: Arc::clone(&parts.metrics),
+            access: Arc::clone(&shared.access),
+            draining: shared.draining.clone(),
             domains: Arc::clone(domains),
             on_store_failure: parts.settings.envoy_on_store_failure,
         })
     });
     drop(parts);
+    let mut router = http::router(Arc::new(WorkerState { engine, metrics, shared }));
     if let Some(envoy) = &envoy {
         router = router.merge(grpc::http_router(Arc::clone(envoy)));
     }

@@ -11,19 +11,19 @@ use axum::response::{IntoResponse as _, Response};
 use super::proto::RateLimitRequest;
 use super::proto::rate_limit_response::Code;
 use super::{EnvoyService, MAX_MESSAGE_BYTES};
-use crate::http::{BODY_TIMEOUT, Problem, authenticate_caller, read_body};
+use crate::transport::{BODY_TIMEOUT, Problem, read_body};
 
 pub(super) async fn json(State(envoy): State<Arc<EnvoyService>>, request: Request) -> Response {
     let response = match read_request(&envoy, request).await {
         Ok(request) => respond(&envoy, &request).await,
         Err(problem) => problem.into_response(),
     };
-    envoy.state.metrics.record_response("json", response.status().as_u16());
+    envoy.worker_metrics.record_response("json", response.status().as_u16());
     response
 }
 
 async fn read_request(envoy: &EnvoyService, request: Request) -> Result<RateLimitRequest, Problem> {
-    authenticate_caller(&envoy.state.shared, &request)?;
+    envoy.access.authenticate(request.headers(), request.extensions())?;
     let body = read_body(request.into_body(), MAX_MESSAGE_BYTES, BODY_TIMEOUT).await?;
     serde_json::from_slice(&body).map_err(|error| {
         let why = format!("is no RateLimitRequest in JSON: {error}");
@@ -49,7 +49,7 @@ async fn respond(envoy: &EnvoyService, request: &RateLimitRequest) -> Response {
 
 /// 200 `OK`, or 500 while the node is on its way out.
 pub(super) async fn healthcheck(State(envoy): State<Arc<EnvoyService>>) -> Response {
-    if envoy.state.shared.is_draining() {
+    if envoy.draining.is_set() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     "OK".into_response()

@@ -20,7 +20,9 @@ use tonic_health::server::HealthReporter;
 
 use crate::catalog::OnStoreFailure;
 use crate::control::LiveDomains;
-use crate::http::WorkerState;
+use crate::engine::Engine;
+use crate::telemetry::{Metrics, WorkerMetrics};
+use crate::transport::{CallerAccess, DrainFlag};
 use proto::rate_limit_service_server::RateLimitServiceServer;
 
 /// The largest message in bytes: room for ten thousand short descriptors.
@@ -29,13 +31,21 @@ const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// The path of the one method; under any other of the service's, tonic answers UNIMPLEMENTED.
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-/// What the service of one worker works with.
+/// The rate limit service of one worker.
 pub struct EnvoyService {
-    /// What decides and counts.
-    pub state: Arc<WorkerState>,
-    /// The limits.
+    /// The worker's engine.
+    pub engine: Arc<Engine>,
+    /// The worker's metrics.
+    pub worker_metrics: Arc<WorkerMetrics>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// Authenticates callers.
+    pub access: Arc<CallerAccess>,
+    /// Set while the node stops.
+    pub draining: DrainFlag,
+    /// The domains with their limits.
     pub domains: Arc<LiveDomains>,
-    /// What is told where the store is lost.
+    /// The failure policy of all domains.
     pub on_store_failure: OnStoreFailure,
 }
 

@@ -26,8 +26,7 @@ impl RateLimitService for EnvoyService {
             Err(status) => Err(status),
         };
         let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        self.state
-            .metrics
+        self.worker_metrics
             .record_response("grpc", u16::try_from(i32::from(code)).unwrap_or_default());
         result.map(Response::new)
     }
@@ -35,12 +34,7 @@ impl RateLimitService for EnvoyService {
 
 impl EnvoyService {
     fn authenticate(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        let Some(token) = &self.state.shared.check_token else { return Ok(()) };
-        let sent = metadata.get("authorization").and_then(|sent| {
-            let (scheme, sent) = sent.as_bytes().split_at_checked(7)?;
-            scheme.eq_ignore_ascii_case(b"bearer ").then_some(sent)
-        });
-        if sent.is_some_and(|sent| token.accepts(sent)) {
+        if self.access.accepts_bearer(metadata.as_ref()) {
             return Ok(());
         }
         let why = "send the metadata `authorization: Bearer …` with the token of --check-token";
@@ -56,13 +50,13 @@ impl EnvoyService {
         let domains = self.domains.domains();
         let resolved = descriptors::resolve_request(&domains, request)?;
         let Some(domain) = resolved.domain else {
-            self.state.shared.metrics.unknown_domains.inc();
+            self.metrics.unknown_domains.inc();
             return Ok(response::unjudged_response(&resolved, None));
         };
         if resolved.charges.is_empty() {
             return Ok(response::unjudged_response(&resolved, None));
         }
-        let engine = &self.state.engine;
+        let engine = &self.engine;
         match engine.check_charges(&resolved.charges, client_timeout, self.on_store_failure).await {
             Ok(decision) => {
                 let refunds = resolved.refund_charges();
@@ -72,11 +66,11 @@ impl EnvoyService {
                 {
                     tracing::warn!(kind = error.kind(), %error, "hits were perhaps not given back");
                 }
-                Ok(response::judged_response(request, &resolved, &decision, &self.state.metrics))
+                Ok(response::judged_response(request, &resolved, &decision, &self.worker_metrics))
             }
             Err(fallback) => {
                 let (limit, outcome) = (fallback.limit.as_ref(), fallback.outcome);
-                self.state.metrics.record_decision(domain.label(), limit, outcome);
+                self.worker_metrics.record_decision(domain.label(), limit, outcome);
                 match outcome {
                     DecisionOutcome::FailedClosed => {
                         Err(Status::unavailable("the limits cannot be judged at the moment"))

@@ -16,10 +16,11 @@ use smallvec::smallvec;
 
 use super::request::{MAX_KEY_BYTES, MAX_PATH_BYTES};
 use super::values::text_error;
-use super::{NodeState, Peer, Problem, WorkerState, check, count_response};
+use super::{WorkerState, check, count_response};
 use crate::catalog::{CheckRequest, Cost, PolicyKey};
 use crate::control::ClientKey;
 use crate::engine::Decision;
+use crate::transport::{Problem, bearer_token};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,7 +66,8 @@ async fn decide(
     request: &Parts,
 ) -> Result<Decision, AuthzError> {
     let (shared, headers) = (&state.shared, &request.headers);
-    let trusted = authenticate_gateway(shared, request)?;
+    let trusted = shared.access.authenticate_gateway(headers, &request.extensions);
+    let trusted = trusted.map_err(AuthzError::Gateway)?;
     if query.deny_status.is_some_and(|status| status != 403) {
         return Err(AuthzError::Gateway(Problem::bad_request("deny_status", "may only be 403")));
     }
@@ -119,17 +121,6 @@ async fn decide(
     })
 }
 
-/// Lets a gateway in or not, and says whether its word is taken.
-fn authenticate_gateway(shared: &NodeState, request: &Parts) -> Result<bool, AuthzError> {
-    if let Some(token) = &shared.check_token {
-        let sent = check::tollgate_token(&request.headers);
-        let valid = sent.is_some_and(|sent| token.accepts(sent));
-        return if valid { Ok(true) } else { Err(AuthzError::Gateway(Problem::unauthorized())) };
-    }
-    let peer = request.extensions.get::<Peer>();
-    Ok(peer.is_some_and(|&Peer(peer)| shared.trusted_peers.contains(peer)))
-}
-
 fn missing_key(detail: impl Into<Cow<'static, str>>) -> AuthzError {
     AuthzError::Client(Problem::forbidden(detail))
 }
@@ -140,7 +131,7 @@ fn api_key(headers: &HeaderMap) -> Result<&str, AuthzError> {
     let key = match single_header(headers, "x-api-key")?.filter(|key| !key.is_empty()) {
         Some(key) => key,
         None => single_header(headers, "authorization")?
-            .and_then(|_| check::bearer_token(headers))
+            .and_then(|_| bearer_token(headers))
             .and_then(|token| std::str::from_utf8(token).ok())
             .ok_or_else(|| {
                 missing_key("there is no API key: send X-API-Key or Authorization: Bearer")

@@ -10,9 +10,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::request::{CheckBody, parse_problem};
-use super::{Problem, WorkerState, body, check, count_response, decision_body};
+use super::{WorkerState, count_response, decision_body};
 use crate::engine::Decision;
 use crate::object::Object;
+use crate::transport::{BODY_TIMEOUT, Problem, read_body};
 
 /// The largest body in bytes: room for [`MAX_CHECKS`] checks of one KiB.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -38,8 +39,9 @@ async fn decide(
     state: &WorkerState,
     request: Request,
 ) -> Result<Vec<Result<Decision, Problem>>, Problem> {
-    let key_id_allowed = check::authenticate_caller(&state.shared, &request)?;
-    let body = body::read_body(request.into_body(), MAX_BODY_BYTES, body::BODY_TIMEOUT).await?;
+    let access = &state.shared.access;
+    let key_id_allowed = access.authenticate(request.headers(), request.extensions())?;
+    let body = read_body(request.into_body(), MAX_BODY_BYTES, BODY_TIMEOUT).await?;
     let Object(batch) = serde_json::from_slice::<Object<BatchBody<'_>>>(&body)
         .map_err(|_| parse_problem::<Object<BatchBody<'_>>>(&body))?;
     if batch.checks.len() > MAX_CHECKS {

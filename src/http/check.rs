@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use super::request::CheckBody;
-use super::{NodeState, Peer, Problem, WorkerState, body, count_response, decision_body, headers};
+use super::{WorkerState, count_response, decision_body, headers};
 use crate::engine::{Decision, DecisionStatus};
+use crate::transport::{BODY_TIMEOUT, Problem, read_body};
 
 /// The most headers of an answer.
 const MAX_RESPONSE_HEADERS: usize = 7;
@@ -21,7 +22,7 @@ pub(super) fn check(
     State(state): State<Arc<WorkerState>>,
     request: Request,
 ) -> impl Future<Output = Response> {
-    let authenticated = authenticate_caller(&state.shared, &request);
+    let authenticated = state.shared.access.authenticate(request.headers(), request.extensions());
     let body = request.into_body();
     async move {
         let response = match decide(&state, authenticated, body).await {
@@ -38,38 +39,10 @@ async fn decide(
     body: Body,
 ) -> Result<Decision, Problem> {
     let key_id_allowed = authenticated?;
-    let body = body::read_body(body, MAX_BODY_BYTES, body::BODY_TIMEOUT).await?;
+    let body = read_body(body, MAX_BODY_BYTES, BODY_TIMEOUT).await?;
     let body = CheckBody::parse(&body)?;
     let (client, request) = body.to_check_request(key_id_allowed)?;
     Ok(state.engine.check(client, &request).await?)
-}
-
-/// Lets a caller in or not, and says whether it may speak for a key by `key_id`.
-///
-/// # Errors
-/// Where the caller's token is missing or wrong.
-pub fn authenticate_caller(shared: &NodeState, request: &Request) -> Result<bool, Problem> {
-    if let Some(token) = &shared.check_token {
-        let sent = bearer_token(request.headers()).or_else(|| tollgate_token(request.headers()));
-        return if sent.is_some_and(|sent| token.accepts(sent)) {
-            Ok(true)
-        } else {
-            Err(Problem::unauthorized())
-        };
-    }
-    let peer = request.extensions().get::<Peer>();
-    Ok(peer.is_some_and(|&Peer(peer)| shared.trusted_peers.contains(peer)))
-}
-
-/// What stands behind `Authorization: Bearer`.
-pub(super) fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
-}
-
-/// The caller's token where `Authorization` belongs to somebody else.
-pub(super) fn tollgate_token(headers: &HeaderMap) -> Option<&[u8]> {
-    headers.get("x-tollgate-token").map(HeaderValue::as_bytes)
 }
 
 /// The answer to a check.

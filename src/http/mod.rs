@@ -5,22 +5,17 @@
 mod decision_body;
 mod authz;
 mod batch;
-mod body;
 mod check;
 mod headers;
-mod listener;
 #[cfg(feature = "bench")]
 mod noop;
-pub(crate) mod openapi;
+mod openapi;
 mod ops;
 mod problem;
 mod request;
-mod server;
 mod values;
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::Request;
@@ -28,51 +23,33 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 
 use crate::engine::Engine;
-use crate::settings::{BearerTokens, ForwardedHeaders, TrustedPeers};
+use crate::settings::ForwardedHeaders;
 use crate::telemetry::{LogThrottle, Metrics, WorkerMetrics};
-pub use body::{BODY_TIMEOUT, read_body};
-pub use check::authenticate_caller;
-pub use listener::Listener;
-pub use problem::Problem;
-pub use server::{ConnectionWorker, HttpServer, Protocol};
+use crate::transport::{CallerAccess, DrainFlag, Problem};
 
-/// What the handlers of one worker work with.
+/// The state of one worker's handlers.
 pub struct WorkerState {
-    /// Decides.
-    pub engine: Engine,
-    /// What this worker counts.
+    /// The worker's engine.
+    pub engine: Arc<Engine>,
+    /// The worker's metrics.
     pub metrics: Arc<WorkerMetrics>,
-    /// What all workers share.
+    /// The state that all workers share.
     pub shared: Arc<NodeState>,
 }
 
-/// What the handlers of all workers share.
+/// The state that the handlers of all workers share.
 pub struct NodeState {
-    /// What callers must send.
-    pub check_token: Option<BearerTokens>,
-    /// Whose word is taken.
-    pub trusted_peers: TrustedPeers,
-    /// Which headers carry the original request on `/authz`.
+    /// Authenticates callers.
+    pub access: Arc<CallerAccess>,
+    /// The headers that carry the original request on `/authz`.
     pub forwarded_headers: ForwardedHeaders,
-    /// Metrics of the node.
+    /// The node's metrics.
     pub metrics: Arc<Metrics>,
-    /// When it was last logged that a gateway asks wrongly.
+    /// Limits the log's warnings about misconfigured gateways.
     pub gateway_warning: LogThrottle,
-    /// Whether the node is on its way out.
-    pub draining: AtomicBool,
+    /// Set while the node stops.
+    pub draining: DrainFlag,
 }
-
-impl NodeState {
-    /// Whether the node is on its way out.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-}
-
-/// Who sent a request: the other end of its connection.
-#[derive(Clone, Copy)]
-pub struct Peer(pub IpAddr);
 
 /// All endpoints.
 pub fn router(state: Arc<WorkerState>) -> Router {

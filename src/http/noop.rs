@@ -9,11 +9,12 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 
 use super::request::CheckBody;
-use super::{Problem, WorkerState, body, check, count_response};
+use super::{WorkerState, check, count_response};
 use crate::algorithm::{CounterState, Verdict};
 use crate::engine::{DecidedBy, Decision};
 use crate::limit::{Algorithm, Charge, Charges, Limit, Rate, Subject, Throttle, Unit, WindowStart};
 use crate::time::Micros;
+use crate::transport::{BODY_TIMEOUT, Problem, read_body};
 
 static FIXED_DECISION: LazyLock<Option<Decision>> = LazyLock::new(|| {
     let throttle = Throttle::new(Rate::new(20, Micros::from_secs(1))?, 1_000_000).ok()?;
@@ -36,7 +37,7 @@ pub(super) fn noop(
     State(state): State<Arc<WorkerState>>,
     request: Request,
 ) -> impl Future<Output = Response> {
-    let authenticated = check::authenticate_caller(&state.shared, &request);
+    let authenticated = state.shared.access.authenticate(request.headers(), request.extensions());
     let body = request.into_body();
     async move {
         let response = match read_check(authenticated, body).await {
@@ -51,6 +52,6 @@ pub(super) fn noop(
 
 async fn read_check(authenticated: Result<bool, Problem>, body: Body) -> Result<(), Problem> {
     let key_id_allowed = authenticated?;
-    let body = body::read_body(body, 64 * 1024, body::BODY_TIMEOUT).await?;
+    let body = read_body(body, 64 * 1024, BODY_TIMEOUT).await?;
     CheckBody::parse(&body)?.to_check_request(key_id_allowed).map(drop)
 }

@@ -25,7 +25,7 @@ pub(super) async fn healthz() -> Response {
 /// each still answers by its plans' `on_store_failure`. One that does not know its plans yet has none.
 pub(super) async fn readyz(State(state): State<Arc<WorkerState>>) -> Response {
     match () {
-        () if state.shared.is_draining() => status(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        () if state.shared.draining.is_set() => status(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         () if !state.engine.is_ready() => status(StatusCode::SERVICE_UNAVAILABLE, "starting"),
         () if state.engine.store().is_degraded() => status(StatusCode::OK, "degraded"),
         () => status(StatusCode::OK, "ok"),

@@ -5,11 +5,11 @@
 use serde::Deserialize;
 use smallvec::SmallVec;
 
-use super::Problem;
 use super::values::{CostBody, Text};
 use crate::catalog::{CheckRequest, PolicyKey};
 use crate::control::ClientKey;
 use crate::object::Object;
+use crate::transport::Problem;
 
 /// The longest key in bytes.
 pub(super) const MAX_KEY_BYTES: usize = 1024;

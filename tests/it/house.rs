@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::repository;
 
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "time",
     "object",
     "watch",
@@ -16,6 +16,7 @@ const ORDER: [&str; 18] = [
     "settings",
     "telemetry",
     "tls",
+    "transport",
     "store",
     "control",
     "webhook",

@@ -1,10 +1,10 @@
-//! A bound address.
+//! Bound addresses to accept connections from.
 
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-/// Connections that the kernel holds until they are accepted.
+/// The number of connections that the kernel queues until they are accepted.
 const BACKLOG: u32 = 4096;
 
 /// A bound listener.
@@ -14,10 +14,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `address`; port 0 takes a free one.
+    /// Binds `address`; port 0 selects a free port.
     ///
     /// # Errors
-    /// Where the address cannot be bound.
+    /// If the address cannot be bound.
     pub fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let kind = socket2::Type::STREAM;
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), kind, None)?;
@@ -30,13 +30,13 @@ impl Listener {
         Ok(Self { listener, address })
     }
 
-    /// Where it listens.
+    /// The bound address, with its actual port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What connections are accepted from.
+    /// The socket that connections are accepted from.
     pub(super) fn socket(&self) -> &TcpListener {
         &self.listener
     }

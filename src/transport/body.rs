@@ -1,4 +1,4 @@
-//! Reading a request's body, with an end to its size and to its time.
+//! Request bodies, read whole within a size limit and a timeout.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use http_body_util::BodyExt as _;
 
 use super::Problem;
 
-/// How long the body of a check may take to arrive.
+/// The timeout for reading the body of a check.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The whole body, of at most `limit` bytes, if it arrives in time.
+/// Reads a whole body of at most `limit` bytes within `timeout`.
 ///
-/// Up to twice as much is read before the refusal: a client that is still sending would otherwise
-/// see its connection reset in place of the answer.
+/// Up to twice `limit` is read before the body is rejected: a client that is still sending would
+/// otherwise see its connection reset instead of the response.
 ///
 /// # Errors
-/// 408, 413, or 400 where it breaks off.
+/// 408 after the timeout, 413 over the limit, 400 if the body ends early.
 pub async fn read_body(body: Body, limit: usize, timeout: Duration) -> Result<Bytes, Problem> {
     tokio::time::timeout(timeout, collect_body(body, limit))
         .await

@@ -1,12 +1,12 @@
-//! Connections: one acceptor deals them to workers, each a runtime of one thread.
+//! The HTTP server: one acceptor distributes connections to workers, each a single-threaded runtime.
 //!
-//! A runtime per core costs no locks between cores, and a worker's checks share its connection to
-//! the store. `axum::serve` is not used: it sets no timer, so a slow sender could hold a
-//! connection for ever. What the connections carry is the router's, how they are encrypted is `tls`'.
+//! A runtime per core needs no locks between cores, and the checks of a worker share its connection
+//! to the store. `axum::serve` is not used: it sets no timeouts, so a slow client could hold a
+//! connection forever. Requests are handled by the router, encryption by `tls`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,37 +22,41 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service as _;
 
+use super::access::Peer;
 use super::listener::Listener;
-use super::{NodeState, Peer};
+use crate::telemetry::Metrics;
 use crate::tls::ServerTls;
 
-/// How long a request's head may take, and how long a connection may lie idle.
+/// The timeout for reading a request head, and the longest time that a connection may be idle.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest head in bytes; more is answered with 431.
+/// The largest request head in bytes; a larger one gets a 431 response.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// The same of an HTTP/2 request.
+/// The largest header list of an HTTP/2 request, in bytes.
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
-/// The most header lines; more is answered with 431.
+/// The most header lines; a request with more gets a 431 response.
 const MAX_HEADERS: usize = 100;
-/// How long requests in flight may take once the listener is closed.
+/// The timeout for requests in flight once the listener is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most requests that one HTTP/2 connection may have under way.
+/// The most concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1_024;
-/// How long an HTTP/2 peer may be silent until it is asked whether it lives, and how long it may
-/// take to say so.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// The idle time after which an HTTP/2 peer is sent a keep-alive ping.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// The timeout for the response to a keep-alive ping.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The pause after a failed accept: at once it would fail again, usually for lack of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// What a server's connections speak.
+/// The protocol of a server's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2 from the first byte, as gRPC does.
+    /// HTTP/2 with prior knowledge, as gRPC uses it.
     Http2,
 }
 
 impl Protocol {
-    /// Its name in TLS' negotiation (ALPN).
+    /// The protocol's ALPN name, for the TLS handshake.
     #[must_use]
     pub const fn alpn_name(self) -> &'static str {
         match self {
@@ -69,17 +73,17 @@ impl Protocol {
             .header_read_timeout(HEADER_READ_TIMEOUT)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
-            // An answer is short: its head and body are copied into one buffer.
+            // Responses are short: head and body are copied into one buffer.
             .writev(false);
         builder
             .http2()
             .timer(TokioTimer::new())
-            // gRPC has no use for the time of day.
+            // gRPC clients do not use the date.
             .auto_date_header(false)
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADER_LIST_BYTES)
-            .keep_alive_interval(KEEP_ALIVE.0)
-            .keep_alive_timeout(KEEP_ALIVE.1);
+            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         match self {
             Self::Http1 => builder.http1_only(),
             Self::Http2 => builder.http2_only(),
@@ -87,40 +91,65 @@ impl Protocol {
     }
 }
 
-/// A connection and its place among those allowed.
+/// An accepted connection and its permit under the connection limit.
 struct AcceptedConnection {
     stream: std::net::TcpStream,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
 }
 
-/// The acceptor's end of a worker.
+/// The acceptor's handle to a worker.
 struct WorkerHandle {
     queue: mpsc::UnboundedSender<AcceptedConnection>,
     load: Arc<AtomicUsize>,
 }
 
-/// Deals connections to workers.
+/// A flag that is set when the node stops; HTTP/1.1 connections are closed after their next response.
+#[derive(Clone, Default)]
+pub struct DrainFlag(Arc<AtomicBool>);
+
+impl DrainFlag {
+    /// Begins to drain.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true once the node is draining.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The configuration that all connections of a server share.
+#[derive(Clone)]
+struct ConnectionConfig {
+    protocol: Protocol,
+    tls: Option<Arc<ServerTls>>,
+    metrics: Arc<Metrics>,
+    draining: DrainFlag,
+}
+
+/// Accepts connections and distributes them to workers.
 pub struct HttpServer {
     workers: Vec<WorkerHandle>,
     permits: Arc<Semaphore>,
     max_connections: usize,
     shutdown: watch::Sender<bool>,
-    protocol: Protocol,
-    shared: Arc<NodeState>,
-    tls: Option<Arc<ServerTls>>,
+    config: ConnectionConfig,
     next_worker: AtomicUsize,
 }
 
 impl HttpServer {
-    /// A server of at most `max_connections` at a time, encrypted where there is `tls`; without
-    /// workers yet.
+    /// A server without workers, for at most `max_connections` concurrent connections; they are
+    /// encrypted if `tls` is given.
     #[must_use]
     pub fn new(
         protocol: Protocol,
         max_connections: usize,
-        shared: Arc<NodeState>,
         tls: Option<Arc<ServerTls>>,
+        metrics: Arc<Metrics>,
+        draining: DrainFlag,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(max_connections));
         Self {
@@ -128,31 +157,29 @@ impl HttpServer {
             permits,
             max_connections,
             shutdown: watch::Sender::new(false),
-            protocol,
-            shared,
-            tls,
+            config: ConnectionConfig { protocol, tls, metrics, draining },
             next_worker: AtomicUsize::new(0),
         }
     }
 
-    /// What encrypts its connections.
+    /// The TLS configuration of the server's connections.
     #[must_use]
     pub fn tls(&self) -> Option<&Arc<ServerTls>> {
-        self.tls.as_ref()
+        self.config.tls.as_ref()
     }
 
-    /// One more worker, to be run on a runtime of its own.
+    /// Adds a worker, to be run on a runtime of its own.
     pub fn add_worker(&mut self) -> ConnectionWorker {
         let (queue, accepted) = mpsc::unbounded_channel();
         let load = Arc::new(AtomicUsize::new(0));
         self.workers.push(WorkerHandle { queue, load: Arc::clone(&load) });
-        let (shutdown, shared) = (self.shutdown.subscribe(), Arc::clone(&self.shared));
-        let (protocol, tls) = (self.protocol, self.tls.clone());
-        ConnectionWorker { accepted, load, shutdown, protocol, shared, tls }
+        let shutdown = self.shutdown.subscribe();
+        // A copy of the worker's own: its reference count is not shared between cores.
+        let config = Arc::new(self.config.clone());
+        ConnectionWorker { accepted, load, shutdown, config }
     }
 
-    /// Accepts until `stop` resolves, then closes the listener and lets the workers finish what
-    /// is in flight.
+    /// Accepts until `stop` resolves, then closes the listener and waits for the requests in flight.
     pub async fn run(self, listener: Listener, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
@@ -172,7 +199,7 @@ impl HttpServer {
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
         match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
-                // Among equals each in turn.
+                // Of equally loaded workers each gets a connection in turn.
                 let start =
                     self.next_worker.fetch_add(1, Ordering::Relaxed) % self.workers.len().max(1);
                 let (before, after) = self.workers.split_at(start);
@@ -185,51 +212,43 @@ impl HttpServer {
                 }
             }
             Err(error) => {
-                // Most often the process is out of file descriptors; at once it would fail again.
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
 }
 
-/// The worker's end of its desk.
+/// Serves the connections that the acceptor assigns to one worker.
 pub struct ConnectionWorker {
     accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
     load: Arc<AtomicUsize>,
     shutdown: watch::Receiver<bool>,
-    protocol: Protocol,
-    shared: Arc<NodeState>,
-    tls: Option<Arc<ServerTls>>,
+    config: Arc<ConnectionConfig>,
 }
 
 impl ConnectionWorker {
-    /// Serves connections until the server has closed and all of them have ended, or have had time
-    /// enough to.
+    /// Serves connections until the server has closed and all of them have ended, or until
+    /// [`DRAIN_TIMEOUT`] after it.
     pub async fn run(mut self, router: Router) {
         let mut connections = tokio::task::JoinSet::new();
         while let Some(AcceptedConnection { stream, peer, permit }) = self.accepted.recv().await {
             let (router, shutdown) = (router.clone(), self.shutdown.clone());
-            let (load, shared) = (Arc::clone(&self.load), Arc::clone(&self.shared));
-            let (protocol, tls) = (self.protocol, self.tls.clone());
+            let (load, config) = (Arc::clone(&self.load), Arc::clone(&self.config));
             connections.spawn(async move {
-                shared.metrics.connections.inc();
+                config.metrics.connections.inc();
                 if let Ok(stream) = TcpStream::from_std(stream) {
                     let _slower_without = stream.set_nodelay(true);
-                    match tls {
-                        None => {
-                            serve_connection(stream, peer, protocol, router, shutdown, &shared)
-                                .await;
-                        }
+                    match &config.tls {
+                        None => serve_connection(stream, peer, &config, router, shutdown).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve_connection(stream, peer, protocol, router, shutdown, &shared)
-                                    .await;
+                                serve_connection(stream, peer, &config, router, shutdown).await;
                             }
                         }
                     }
                 }
-                shared.metrics.connections.dec();
+                config.metrics.connections.dec();
                 load.fetch_sub(1, Ordering::Relaxed);
                 drop(permit);
             });
@@ -238,7 +257,7 @@ impl ConnectionWorker {
         let ended = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_TIMEOUT, ended).await.is_err() {
             tracing::warn!(
-                "some connections were still open after {DRAIN_TIMEOUT:?} and are cut off"
+                "some connections were still open after {DRAIN_TIMEOUT:?} and are closed"
             );
         }
     }
@@ -247,20 +266,19 @@ impl ConnectionWorker {
 async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     peer: SocketAddr,
-    protocol: Protocol,
+    config: &Arc<ConnectionConfig>,
     router: Router,
     mut shutdown: watch::Receiver<bool>,
-    shared: &Arc<NodeState>,
 ) {
     let peer = Peer(peer.ip().to_canonical());
     let service = service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
-        let (response, shared) = (router.clone().call(request), Arc::clone(shared));
+        let (response, config) = (router.clone().call(request), Arc::clone(config));
         async move {
             let mut response = response.await?;
-            // HTTP/2 says so once, for the whole connection.
-            if shared.is_draining() && protocol == Protocol::Http1 {
+            // HTTP/2 announces it once, for the whole connection.
+            if config.protocol == Protocol::Http1 && config.draining.is_set() {
                 response
                     .headers_mut()
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -268,7 +286,7 @@ async fn serve_connection(
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    let builder = protocol.connection_builder();
+    let builder = config.protocol.connection_builder();
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {
@@ -283,7 +301,7 @@ async fn serve_connection(
     }
 }
 
-/// Resolves once the server closes.
+/// Resolves when the server closes.
 async fn shutdown_requested(shutdown: &mut watch::Receiver<bool>) {
     let _shutdown_or_gone = shutdown.wait_for(|shutdown| *shutdown).await;
 }
