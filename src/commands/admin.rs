@@ -8,7 +8,8 @@ use http_body_util::BodyExt as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::{CommandError, TlsOptions, send, start_request, unreachable_error};
+use super::CommandError;
+use super::client::{TlsOptions, send, start_request, unreachable_error};
 
 /// Which admin API, and how to show what it says.
 #[derive(Clone, clap::Args)]

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 
-use super::{CommandError, TlsOptions, send, unreachable_error};
+use super::CommandError;
+use super::client::{TlsOptions, send, unreachable_error};
 
 /// What `tollgate check` asks.
 #[derive(Clone, clap::Args)]

@@ -26,7 +26,7 @@ use crate::webhook::Thresholds;
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use denial_memo::DenialMemo;
 pub use fallback::{Fallback, FallbackDecision};
-pub use record::{RecordedDecision, Recorder, replay};
+pub use record::{RecordedDecision, Recorder, ReplayError, replay};
 
 /// Decides the checks of one worker.
 pub struct Engine {

@@ -1,0 +1,53 @@
+//! `tollgate validate`: reads a catalog file, or limits for Envoy, and reports what is wrong with it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::CommandError;
+use crate::{app, control};
+
+/// Arguments of `tollgate validate`.
+#[derive(Clone, clap::Args)]
+pub struct ValidateArgs {
+    /// The catalog
+    #[arg(value_name = "FILE", required_unless_present = "envoy_config")]
+    file: Option<PathBuf>,
+    /// envoyproxy/ratelimit's YAML: a file, or a folder of *.yaml
+    #[arg(long, value_name = "FILE|FOLDER")]
+    envoy_config: Option<PathBuf>,
+    /// The --store it is meant for: not all that one primary judges can a Cluster
+    #[arg(
+        long,
+        value_name = "STORE",
+        default_value = "memory",
+        env = "TOLLGATE_STORE",
+        hide_env_values = true
+    )]
+    store: String,
+}
+
+/// Validates the given files, and prints warnings and a summary of each.
+///
+/// # Errors
+/// If a file cannot be read or is not valid, or if the store's address is not valid.
+pub fn run(args: &ValidateArgs) -> Result<(), CommandError> {
+    if let Some(file) = &args.file {
+        let layout = app::counter_layout(&args.store, false)?;
+        let catalog = control::read_catalog(file, layout)?;
+        let summary = format!("revision {}: {}", catalog.revision(), catalog.summary());
+        print_result(file, catalog.warnings(), &format!("valid, {summary}"))?;
+    }
+    if let Some(path) = &args.envoy_config {
+        let domains = control::read_domains(path)?;
+        print_result(path, domains.warnings(), &format!("valid: {}", domains.summary()))?;
+    }
+    Ok(())
+}
+
+fn print_result(path: &Path, warnings: &[String], result: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    for warning in warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    writeln!(out, "{}: {result}", path.display())
+}
