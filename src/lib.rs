@@ -6,10 +6,12 @@
 pub mod time;
 pub mod object;
 pub mod watch;
+pub mod digest;
+pub mod failure_policy;
+pub mod settings;
 pub mod limit;
 pub mod algorithm;
 pub mod catalog;
-pub mod settings;
 pub mod telemetry;
 pub mod tls;
 pub mod transport;

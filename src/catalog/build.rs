@@ -12,9 +12,10 @@ use super::limits::{Defaults, LimitsBuilder};
 use super::raw::{RawApi, RawApiStage, RawCatalog, RawMethods, RawPlan, RawPolicy, RawStage};
 use super::validation::{Report, ValidationError};
 use super::{
-    ByStage, Catalog, FileOwned, MethodLimits, OnStoreFailure, Plan, Policy, StageLimits,
-    WildcardLimit, keys, meters, route::RoutePattern,
+    ByStage, Catalog, FileOwned, MethodLimits, Plan, Policy, StageLimits, WildcardLimit, keys,
+    meters, route::RoutePattern,
 };
+use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Subject, Unit};
 
 impl Catalog {

@@ -2,21 +2,11 @@
 
 use std::sync::Arc;
 
-use sha2::Sha256;
-
 use super::raw::RawKey;
 use super::validation::Report;
 use super::{ApiKey, Catalog, LimitOverrides};
+use crate::digest::{KeyDigest, decode_hex, digest_key};
 use crate::time::Micros;
-
-/// The SHA-256 of a secret: all that is kept of it.
-pub type KeyDigest = [u8; 32];
-
-/// The digest of a secret.
-#[must_use]
-pub fn digest_key(secret: &str) -> KeyDigest {
-    <Sha256 as sha2::Digest>::digest(secret).into()
-}
 
 /// The longest value in bytes.
 const MAX_VALUE_BYTES: usize = 1024;
@@ -90,29 +80,6 @@ fn parse_digest(raw: &RawKey, at: &str, report: &mut Report) -> Option<KeyDigest
             None
         }
     }
-}
-
-/// A digest from its 64 hexadecimal digits.
-#[must_use]
-pub fn decode_hex(hex: &str) -> Option<KeyDigest> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(hex.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(bytes)
-}
-
-/// A digest in 64 hexadecimal digits.
-#[must_use]
-pub fn encode_hex(digest: &KeyDigest) -> String {
-    use std::fmt::Write as _;
-    digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _infallible = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 /// A time written with its zone (RFC 3339), since 1970.

@@ -22,10 +22,12 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
+use crate::digest::KeyDigest;
+use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Limit, Subject};
 use crate::time::Micros;
 pub use file_owned::FileOwned;
-pub use keys::{KeyDigest, decode_hex, digest_key, encode_hex, parse_rfc3339};
+pub use keys::parse_rfc3339;
 pub use overrides::LimitOverrides;
 pub use placement::CounterPlacement;
 pub use request::{CheckRequest, Cost, PolicyKey};
@@ -142,30 +144,6 @@ impl ApiKey {
             subject: Subject::api_key(id),
         }
     }
-}
-
-/// What a plan wants where the store is lost. Where several apply, the greatest does.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    serde::Deserialize,
-    serde::Serialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum OnStoreFailure {
-    /// Everything passes.
-    #[default]
-    Open,
-    /// Each node lets its share pass.
-    Local,
-    /// Nothing passes.
-    Closed,
 }
 
 impl Catalog {

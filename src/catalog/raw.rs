@@ -8,6 +8,7 @@ use std::fmt;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::failure_policy::OnStoreFailure;
 use crate::object::{object_list, optional_object};
 
 #[derive(Deserialize)]
@@ -113,7 +114,7 @@ pub(super) struct RawPlan {
     #[serde(default, deserialize_with = "object_list")]
     pub(super) limits: Vec<RawLimit>,
     #[serde(default)]
-    pub(super) on_store_failure: super::OnStoreFailure,
+    pub(super) on_store_failure: OnStoreFailure,
     #[serde(default)]
     pub(super) consistency: Consistency,
     #[serde(default)]
@@ -129,7 +130,7 @@ pub(super) struct RawPolicy {
     #[serde(default)]
     pub(super) limits: Vec<RawLimit>,
     #[serde(default)]
-    pub(super) on_store_failure: super::OnStoreFailure,
+    pub(super) on_store_failure: OnStoreFailure,
     #[serde(default)]
     pub(super) consistency: Consistency,
     #[serde(default)]

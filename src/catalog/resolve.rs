@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 
 use super::request::{CheckRequest, Cost, PolicyKey};
 use super::route::{HttpRoute, normalize_method, normalize_path};
-use super::{ApiKey, Catalog, MethodLimits, OnStoreFailure, Plan, StageLimits};
+use super::{ApiKey, Catalog, MethodLimits, Plan, StageLimits};
+use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Charge, Charges, Limit, Subject};
 use crate::time::Micros;
 

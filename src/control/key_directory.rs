@@ -14,9 +14,8 @@ use tokio::sync::Semaphore;
 use super::key_record::KeyRecord;
 use super::key_rotation::parse_digest_entry;
 use super::keys::{digest_path, key_path};
-use crate::catalog::{
-    ApiKey, Catalog, KeyDigest, decode_hex, digest_key, encode_hex, is_valid_name,
-};
+use crate::catalog::{ApiKey, Catalog, is_valid_name};
+use crate::digest::{KeyDigest, decode_hex, digest_key, encode_hex};
 use crate::store::{Registry, StoreError};
 use crate::time::Micros;
 

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use super::key_record::{CreateKey, KeyRecord};
 use super::keys::already_exists;
 use super::{ControlError, Editor};
-use crate::catalog::{Catalog, digest_key, encode_hex};
+use crate::catalog::Catalog;
+use crate::digest::{digest_key, encode_hex};
 
 /// Keys that one commit makes: no more than its note can name.
 const KEYS_PER_COMMIT: usize = 25;

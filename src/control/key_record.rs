@@ -11,6 +11,7 @@ use super::key_rotation::RetiringValue;
 use super::patch::{Patch, PatchOp, PatchOperation};
 use super::{ControlError, OverridesSpec, new_id, now_secs, random_alphanumeric};
 use crate::catalog;
+use crate::digest::{digest_key, encode_hex};
 use crate::time::Micros;
 
 /// How long a value is at least, as in AWS; a shorter one could be guessed.
@@ -134,7 +135,7 @@ impl KeyRecord {
         attributes.validate()?;
         let now = now_secs();
         let id = new_id(&attributes.tags)?;
-        let sha256 = catalog::encode_hex(&catalog::digest_key(&value));
+        let sha256 = encode_hex(&digest_key(&value));
         let record = Self {
             id,
             created_date: now,

@@ -9,7 +9,7 @@ use super::editor::{Editor, MAX_COMMIT_ATTEMPTS, too_many_conflicts};
 use super::key_record::validate_key_value;
 use super::keys::{digest_path, key_path, removal, serialize_record};
 use super::{ControlError, KeyRecord, now_secs, random_alphanumeric};
-use crate::catalog::{digest_key, encode_hex};
+use crate::digest::{digest_key, encode_hex};
 use crate::store::EntryChange;
 
 /// The longest overlap in seconds: a year.

@@ -9,7 +9,8 @@ use super::key_rotation::parse_digest_entry;
 use super::{ControlError, OverridesSpec};
 use std::sync::Arc;
 
-use crate::catalog::{ApiKey, KeyDigest, digest_key, encode_hex};
+use crate::catalog::ApiKey;
+use crate::digest::{KeyDigest, digest_key, encode_hex};
 use crate::store::EntryChange;
 
 /// The entry of a key.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Decision, Engine, FallbackDecision};
 use crate::algorithm::CounterState;
-use crate::catalog::OnStoreFailure;
+use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Charge, Charges, Refund};
 use crate::store::StoreError;
 

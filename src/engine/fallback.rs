@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::decision::{Decision, DecisionStatus};
-use crate::catalog::OnStoreFailure;
+use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Charge, Charges, Limit};
 use crate::store::{MemoryStore, Redis};
 use crate::telemetry::DecisionOutcome;

@@ -17,8 +17,9 @@ use arc_swap::Guard;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, OnStoreFailure, ResolvedLimits};
+use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, ResolvedLimits};
 use crate::control::{ClientKey, KeyDirectory, LiveCatalog};
+use crate::failure_policy::OnStoreFailure;
 use crate::limit::Charges;
 use crate::store::{MAX_CHARGES, Store, StoreError, StoreVerdict};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};

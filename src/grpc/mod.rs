@@ -18,9 +18,9 @@ use axum::routing::{get, post};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-use crate::catalog::OnStoreFailure;
 use crate::control::LiveDomains;
 use crate::engine::Engine;
+use crate::failure_policy::OnStoreFailure;
 use crate::telemetry::{Metrics, WorkerMetrics};
 use crate::transport::{CallerAccess, DrainFlag};
 use proto::rate_limit_service_server::RateLimitServiceServer;

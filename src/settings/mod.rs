@@ -22,7 +22,7 @@ pub use secret::{AccessKey, AdminCredentials, BearerTokens, EncryptionKeys, Stor
 pub use tls::TlsFiles;
 pub use webhook::{Webhook, WebhookSecrets, WebhookUrl};
 
-use crate::catalog::OnStoreFailure;
+use crate::failure_policy::OnStoreFailure;
 
 /// Everything that an operator can choose, checked.
 #[derive(Clone, Debug)]
@@ -230,6 +230,7 @@ mod tests {
     #[test]
     #[rustfmt::skip]
     fn a_bad_setting_is_named_with_what_to_write() {
+        let signed = format!("sha256:{}", "+f".repeat(32));
         let cases = [
             (("TOLLGATE_LISTEN", "8080"),             "listen",         "127.0.0.1:8080"),
             (("TOLLGATE_CHECK_DEADLINE", "fast"),     "check_deadline", "50ms"),
@@ -239,6 +240,7 @@ mod tests {
             (("TOLLGATE_LOG_FORMAT", "xml"),          "log_format",     ""),
             (("TOLLGATE_KEY_ENCRYPTION_KEY", "c2hvcnQ="), "key_encryption_key", "openssl"),
             (("TOLLGATE_CHECK_TOKEN", "one,sha256:12"), "check_token", "sha256sum"),
+            (("TOLLGATE_ADMIN_TOKEN", &*signed),      "admin_token",    "sha256sum"),
             (("TOLLGATE_LISTN", "127.0.0.1:1"),       "TOLLGATE_LISTN", "no setting"),
         ];
         for (var, named, hint) in cases {
@@ -276,7 +278,7 @@ mod tests {
 
     #[test]
     fn tokens_are_several_in_the_clear_or_as_digests() {
-        let digest = crate::catalog::encode_hex(&crate::catalog::digest_key("second"));
+        let digest = crate::digest::encode_hex(&crate::digest::digest_key("second"));
         let text = format!("first, sha256:{digest},SHA256:x");
         let token = BearerTokens::new(&text).unwrap().unwrap();
         assert_eq!(

@@ -6,7 +6,7 @@ use config::{Config, File, FileFormat, Value, ValueKind};
 use serde::Deserialize;
 
 use super::{ForwardedHeaders, LogFormat, SettingsError};
-use crate::catalog::OnStoreFailure;
+use crate::failure_policy::OnStoreFailure;
 
 const DEFAULTS: &str = include_str!("default.toml");
 const ENV_PREFIX: &str = "TOLLGATE_";

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use crate::catalog::decode_hex;
+use crate::digest::decode_hex;
 
 /// Where limits are counted, as written: it may hold a password, so it does not print itself.
 #[derive(Clone)]

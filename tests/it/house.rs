@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 
 use crate::support::repository;
 
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 21] = [
     "time",
     "object",
     "watch",
+    "digest",
+    "failure_policy",
+    "settings",
     "limit",
     "algorithm",
     "catalog",
-    "settings",
     "telemetry",
     "tls",
     "transport",

@@ -121,7 +121,7 @@ fn the_log_is_told_in_pages_and_by_paths() {
 
 #[test]
 fn of_several_tokens_each_is_told_apart_and_may_be_given_as_its_digest() {
-    let second = tollgate::catalog::encode_hex(&tollgate::catalog::digest_key("the-second"));
+    let second = tollgate::digest::encode_hex(&tollgate::digest::digest_key("the-second"));
     let tokens = format!("{TOKEN},sha256:{second}");
     let check = [("TOLLGATE_CHECK_TOKEN", &*tokens), ("TOLLGATE_ADMIN_TOKEN", &tokens)];
     let node = Node::launch(None, &["--listen-admin", "127.0.0.1:0"], &check);

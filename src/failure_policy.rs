@@ -1,0 +1,27 @@
+//! The failure policy: the decision of a check when the store cannot judge it.
+//!
+//! It is only named here. Plans, policies and settings choose one, and the engine carries it out.
+
+/// The decision when the store cannot be reached in time. If several apply, the greatest wins.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Deserialize,
+    serde::Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStoreFailure {
+    /// Every request is admitted.
+    #[default]
+    Open,
+    /// Each node admits its own share of the limits, counted in its memory.
+    Local,
+    /// Every request is refused.
+    Closed,
+}
