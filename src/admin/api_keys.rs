@@ -44,11 +44,11 @@ fn wants_values(flag: Option<&str>, caller: &Caller) -> Result<bool, AdminError>
 /// A key as it is shown, with what is ignored of it; with its value where that is wanted and kept.
 fn render_key(editor: &Editor, key: &KeyRecord, with_value: bool) -> Value {
     let mut response = key.to_aws_json();
-    let ignored = editor.ignored_overrides(key);
+    let ignored = editor.keys().ignored_overrides(key);
     if !ignored.is_empty() {
         response["ignoredOverrides"] = ignored.into();
     }
-    if let Some(value) = with_value.then(|| editor.reveal_value(key)).flatten() {
+    if let Some(value) = with_value.then(|| editor.keys().reveal_value(key)).flatten() {
         response["value"] = value.into();
     }
     response
@@ -72,10 +72,10 @@ pub(super) async fn create(
             return Err(AdminError::bad_request("only mode=import&format=csv is served"));
         }
         let fail = query.failonwarnings.is_some_and(|fail| fail.eq_ignore_ascii_case("true"));
-        let ImportResult { ids, warnings } = editor.import(&body, fail).await?;
+        let ImportResult { ids, warnings } = editor.key_importer().import(&body, fail).await?;
         return Ok(created_response(&json!({ "ids": ids, "warnings": warnings })));
     }
-    let (record, value) = editor.create_key(parse_body(&body)?).await?;
+    let (record, value) = editor.keys().create(parse_body(&body)?).await?;
     let mut response = record.to_aws_json();
     response["value"] = value.into();
     Ok(created_response(&response))
@@ -94,7 +94,7 @@ pub(super) async fn list(
     let is_filtered = query.name.is_some() || query.customer_id.is_some();
     let batch = if is_filtered { MAX_PAGE_ENTRIES + 1 } else { limit + 1 };
     loop {
-        let keys = editor.list_keys(position.as_deref(), batch).await?;
+        let keys = editor.keys().list(position.as_deref(), batch).await?;
         let last = keys.len() < batch;
         for key in keys {
             let name_matches = query
@@ -124,7 +124,7 @@ pub(super) async fn get(
     Query(query): Query<GetKeyQuery>,
 ) -> AdminResult {
     let with_value = wants_values(query.include_value.as_deref(), &caller)?;
-    Ok(ok_response(&render_key(&editor, &editor.get_key(&id).await?, with_value)))
+    Ok(ok_response(&render_key(&editor, &editor.keys().get(&id).await?, with_value)))
 }
 
 pub(super) async fn patch(
@@ -133,7 +133,7 @@ pub(super) async fn patch(
     body: Bytes,
 ) -> AdminResult {
     let patch = parse_body(&body)?;
-    let record = editor.edit_key(&id, |record| record.patch(&patch)).await?;
+    let record = editor.keys().edit(&id, |record| record.patch(&patch)).await?;
     Ok(ok_response(&render_key(&editor, &record, false)))
 }
 
@@ -143,7 +143,7 @@ pub(super) async fn rotate(
     Path(id): Path<String>,
     body: Bytes,
 ) -> AdminResult {
-    let (record, value) = editor.rotate_key(&id, parse_body(&body)?).await?;
+    let (record, value) = editor.key_rotator().rotate(&id, parse_body(&body)?).await?;
     let mut response = record.to_aws_json();
     response["value"] = value.into();
     Ok(created_response(&response))
@@ -153,6 +153,6 @@ pub(super) async fn delete(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
 ) -> AdminResult {
-    editor.delete_key(&id).await?;
+    editor.keys().delete(&id).await?;
     Ok(accepted_response())
 }

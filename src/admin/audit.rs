@@ -20,6 +20,6 @@ pub(super) async fn list(
 ) -> AdminResult {
     let (position, limit) = query.page.parse()?;
     let under = query.path.as_deref().unwrap_or_default();
-    let (page, next) = editor.audit_page(position, limit, under).await?;
+    let (page, next) = editor.audit_log().page(position, limit, under).await?;
     Ok(list_response(&page, next))
 }

@@ -255,16 +255,19 @@ fn with_request_id(mut response: Response, id: &str) -> Response {
     response
 }
 
-/// Thirty-two random hexadecimal digits, grouped as AWS groups them.
+/// A random request id: 32 hexadecimal digits, in groups as AWS has them.
 fn request_id() -> String {
-    use std::hash::{BuildHasher as _, RandomState};
-    let [a, b]: [u64; 2] = std::array::from_fn(|place| RandomState::new().hash_one(place));
+    let mut random = [0; 16];
+    if let Err(error) = getrandom::fill(&mut random) {
+        tracing::error!(%error, "the request id is not random");
+    }
+    let id = u128::from_be_bytes(random);
     format!(
         "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        a >> 32,
-        a >> 16 & 0xffff,
-        a & 0xffff,
-        b >> 48,
-        b & 0xffff_ffff_ffff
+        id >> 96,
+        id >> 80 & 0xffff,
+        id >> 64 & 0xffff,
+        id >> 48 & 0xffff,
+        id & 0xffff_ffff_ffff
     )
 }

@@ -24,7 +24,8 @@ struct CreateResource {
 
 pub(super) async fn create(RequestEditor(editor): RequestEditor, body: Bytes) -> AdminResult {
     let api = RestApi::new(parse_body::<ApiSpec>(&body)?)?;
-    let insert = editor.edit_api(&api.id, |document| {
+    let apis = editor.apis();
+    let insert = apis.edit(&api.id, |document| {
         if document.rest_apis.insert(api.id.clone(), api.clone()).is_some() {
             return Err(ControlError::Conflict(format!("The API {} exists already", api.id)));
         }
@@ -38,9 +39,7 @@ pub(super) async fn list(
     RequestEditor(editor): RequestEditor,
     Query(page): Query<PageQuery>,
 ) -> AdminResult {
-    let document = editor.document().await?;
-    let mut apis = editor.file_apis();
-    apis.extend(document.rest_apis.iter().map(|(id, api)| (id.clone(), api.to_aws_json())));
+    let apis = editor.apis().list().await?;
     page.paginate(apis.iter().map(|(id, api)| (&**id, api.clone())))
 }
 
@@ -48,10 +47,7 @@ pub(super) async fn get(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
 ) -> AdminResult {
-    if let Some(from_file) = editor.file_apis().get(&id) {
-        return Ok(ok_response(from_file));
-    }
-    Ok(ok_response(&editor.document().await?.api(&id)?.to_aws_json()))
+    Ok(ok_response(&editor.apis().get(&id).await?))
 }
 
 pub(super) async fn patch(
@@ -60,7 +56,8 @@ pub(super) async fn patch(
     body: Bytes,
 ) -> AdminResult {
     let patch = parse_body(&body)?;
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         let api = document.api_mut(&id)?;
         api.patch(&patch)?;
         Ok(api.to_aws_json())
@@ -72,7 +69,8 @@ pub(super) async fn delete(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
 ) -> AdminResult {
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         document.ensure_unreferenced(&id, None)?;
         document.rest_apis.remove(&id).map(drop).ok_or_else(|| ControlError::not_found("API"))
     });
@@ -100,7 +98,7 @@ pub(super) async fn list_resources(
     Query(page): Query<PageQuery>,
     Query(query): Query<HashMap<String, String>>,
 ) -> AdminResult {
-    let document = editor.document().await?;
+    let document = editor.apis().document().await?;
     let resources = document.api(&id)?.resources.iter();
     page.paginate(resources.map(|(id, it)| (&**id, render_resource(it, &query))))
 }
@@ -111,7 +109,7 @@ pub(super) async fn get_resource(
     Query(query): Query<HashMap<String, String>>,
 ) -> AdminResult {
     Ok(ok_response(&render_resource(
-        editor.document().await?.api(&id)?.resource(&resource_id)?,
+        editor.apis().document().await?.api(&id)?.resource(&resource_id)?,
         &query,
     )))
 }
@@ -122,7 +120,8 @@ pub(super) async fn create_resource(
     body: Bytes,
 ) -> AdminResult {
     let request: CreateResource = parse_body(&body)?;
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         Ok(json!(document.api_mut(&id)?.add_resource(&parent, &request.path_part)?))
     });
     Ok(created_response(&edit.await?))
@@ -132,7 +131,10 @@ pub(super) async fn delete_resource(
     RequestEditor(editor): RequestEditor,
     Path((id, resource_id)): Path<(String, String)>,
 ) -> AdminResult {
-    editor.edit_api(&id, |document| document.api_mut(&id)?.remove_resource(&resource_id)).await?;
+    editor
+        .apis()
+        .edit(&id, |document| document.api_mut(&id)?.remove_resource(&resource_id))
+        .await?;
     Ok(accepted_response())
 }
 
@@ -167,7 +169,8 @@ pub(super) async fn put_method(
     request.insert("httpMethod".into(), method.clone().into());
     request.entry("apiKeyRequired").or_insert(Value::Bool(false));
     let request = Value::from(request);
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         let methods = methods_mut(document, &id, &resource_id)?;
         if methods.insert(method.clone(), request.clone()).is_some() {
             return Err(ControlError::Conflict("Method already exists for this resource".into()));
@@ -182,7 +185,7 @@ pub(super) async fn get_method(
     RequestEditor(editor): RequestEditor,
     Path((id, resource_id, method)): MethodPath,
 ) -> AdminResult {
-    let document = editor.document().await?;
+    let document = editor.apis().document().await?;
     let methods = &document.api(&id)?.resource(&resource_id)?.resource_methods;
     Ok(ok_response(methods.get(&method).ok_or_else(no_method)?))
 }
@@ -191,7 +194,8 @@ pub(super) async fn delete_method(
     RequestEditor(editor): RequestEditor,
     Path((id, resource_id, method)): MethodPath,
 ) -> AdminResult {
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         let methods = methods_mut(document, &id, &resource_id)?;
         methods.remove(&method).map(drop).ok_or_else(no_method)
     });
@@ -209,7 +213,8 @@ pub(super) async fn put_integration(
     if !request.get("type").is_some_and(Value::is_string) {
         return Err(AdminError::bad_request("an integration needs a type, such as HTTP_PROXY"));
     }
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         let methods = methods_mut(document, &id, &resource_id)?;
         let method = methods.get_mut(&method).ok_or_else(no_method)?;
         method["methodIntegration"] = request.clone().into();
@@ -223,7 +228,7 @@ pub(super) async fn get_integration(
     RequestEditor(editor): RequestEditor,
     Path((id, resource_id, method)): MethodPath,
 ) -> AdminResult {
-    let document = editor.document().await?;
+    let document = editor.apis().document().await?;
     let methods = &document.api(&id)?.resource(&resource_id)?.resource_methods;
     let integration = methods.get(&method).and_then(|method| method.get("methodIntegration"));
     Ok(ok_response(integration.ok_or_else(|| ControlError::not_found("Integration"))?))

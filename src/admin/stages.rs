@@ -28,7 +28,8 @@ pub(super) async fn create_deployment(
     body: Bytes,
 ) -> AdminResult {
     let request: CreateDeployment = parse_body(&body)?;
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         let api = document.api_mut(&id)?;
         let deployment = api.deploy(request.description.clone());
         if let Some(name) = request.stage_name.clone().filter(|name| !name.is_empty()) {
@@ -46,7 +47,7 @@ pub(super) async fn list_deployments(
     Path(id): Path<String>,
     Query(page): Query<PageQuery>,
 ) -> AdminResult {
-    let document = editor.document().await?;
+    let document = editor.apis().document().await?;
     page.paginate(document.api(&id)?.deployments.iter().map(|(id, it)| (&**id, json!(it))))
 }
 
@@ -58,7 +59,7 @@ pub(super) async fn get_deployment(
     RequestEditor(editor): RequestEditor,
     Path((id, deployment_id)): ChildPath,
 ) -> AdminResult {
-    let document = editor.document().await?;
+    let document = editor.apis().document().await?;
     Ok(ok_response(&json!(
         document.api(&id)?.deployments.get(&deployment_id).ok_or_else(no_deployment)?
     )))
@@ -70,7 +71,8 @@ pub(super) async fn patch_deployment(
     body: Bytes,
 ) -> AdminResult {
     let patch: Patch = parse_body(&body)?;
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         let deployment =
             document.api_mut(&id)?.deployments.get_mut(&deployment_id).ok_or_else(no_deployment)?;
         deployment.patch(&patch)?;
@@ -83,7 +85,8 @@ pub(super) async fn delete_deployment(
     RequestEditor(editor): RequestEditor,
     Path((id, deployment_id)): ChildPath,
 ) -> AdminResult {
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         let api = document.api_mut(&id)?;
         if api.stages.values().any(|stage| stage.deployment() == deployment_id) {
             let why = "Active stages pointing to this deployment must be moved or deleted";
@@ -101,7 +104,8 @@ pub(super) async fn create(
     body: Bytes,
 ) -> AdminResult {
     let request: StageSpec = parse_body(&body)?;
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         let api = document.api_mut(&id)?;
         if !api.deployments.contains_key(&request.deployment_id) {
             return Err(no_deployment());
@@ -121,12 +125,7 @@ pub(super) async fn list(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
 ) -> AdminResult {
-    let from_file = editor.file_stages(&id);
-    if editor.file_apis().contains_key(&id) {
-        return Ok(ok_response(&json!({ "item": from_file.into_values().collect::<Vec<_>>() })));
-    }
-    let document = editor.document().await?;
-    let stages: Vec<Value> = document.api(&id)?.stages.values().map(|stage| json!(stage)).collect();
+    let stages: Vec<Value> = editor.apis().stages(&id).await?.into_values().collect();
     Ok(ok_response(&json!({ "item": stages })))
 }
 
@@ -134,10 +133,8 @@ pub(super) async fn get(
     RequestEditor(editor): RequestEditor,
     Path((id, name)): ChildPath,
 ) -> AdminResult {
-    if let Some(from_file) = editor.file_stages(&id).get(&name) {
-        return Ok(ok_response(from_file));
-    }
-    Ok(ok_response(&json!(editor.document().await?.api(&id)?.stage(&name)?)))
+    let stage = editor.apis().stages(&id).await?.remove(&name);
+    Ok(ok_response(&stage.ok_or_else(|| ControlError::not_found("stage"))?))
 }
 
 pub(super) async fn patch(
@@ -146,7 +143,8 @@ pub(super) async fn patch(
     body: Bytes,
 ) -> AdminResult {
     let patch: Patch = parse_body(&body)?;
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         let api = document.api_mut(&id)?;
         let mut stage = api.stage(&name)?.clone();
         stage.patch(&patch)?;
@@ -164,7 +162,8 @@ pub(super) async fn delete(
     RequestEditor(editor): RequestEditor,
     Path((id, name)): ChildPath,
 ) -> AdminResult {
-    let edit = editor.edit_api(&id, |document| {
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
         document.ensure_unreferenced(&id, Some(&name))?;
         let removed = document.api_mut(&id)?.stages.remove(&name);
         removed.map(drop).ok_or_else(|| ControlError::not_found("stage"))

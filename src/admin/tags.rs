@@ -67,10 +67,12 @@ async fn edit_tags(editor: &Editor, arn: &str, change: impl Fn(&mut Tags)) -> Ad
                 change(record.tags());
                 Ok(())
             };
-            editor.edit_key(id, change).await?;
+            editor.keys().edit(id, change).await?;
         }
-        TaggedResource::Api(id) | TaggedResource::Stage(id, _) => editor.edit_api(id, edit).await?,
-        TaggedResource::Plan(id) => editor.edit_plan(id, edit).await?,
+        TaggedResource::Api(id) | TaggedResource::Stage(id, _) => {
+            editor.apis().edit(id, edit).await?;
+        }
+        TaggedResource::Plan(id) => editor.plans().edit(id, edit).await?,
     }
     Ok(no_content())
 }
@@ -108,8 +110,8 @@ pub(super) async fn get(
     Path(arn): Path<String>,
 ) -> AdminResult {
     let tags = match TaggedResource::parse_arn(&arn)? {
-        TaggedResource::Key(id) => editor.get_key(&id).await?.tags().clone(),
-        tagged => tagged.tags_in(&mut editor.document().await?)?.clone(),
+        TaggedResource::Key(id) => editor.keys().get(&id).await?.tags().clone(),
+        tagged => tagged.tags_in(&mut editor.apis().document().await?)?.clone(),
     };
     Ok(ok_response(&json!({ "tags": tags })))
 }

@@ -22,7 +22,8 @@ struct AddPlanKey {
 
 pub(super) async fn create(RequestEditor(editor): RequestEditor, body: Bytes) -> AdminResult {
     let plan = UsagePlan::new(parse_body::<PlanSpec>(&body)?)?;
-    let insert = editor.edit_plan(&plan.id, |document| {
+    let plans = editor.plans();
+    let insert = plans.edit(&plan.id, |document| {
         if document.usage_plans.insert(plan.id.clone(), plan.clone()).is_some() {
             return Err(ControlError::Conflict(format!(
                 "The usage plan {} exists already",
@@ -39,9 +40,7 @@ pub(super) async fn list(
     RequestEditor(editor): RequestEditor,
     Query(page): Query<PageQuery>,
 ) -> AdminResult {
-    let document = editor.document().await?;
-    let mut plans = editor.file_plans();
-    plans.extend(document.usage_plans.iter().map(|(id, plan)| (id.clone(), json!(plan))));
+    let plans = editor.plans().list().await?;
     page.paginate(plans.iter().map(|(id, plan)| (&**id, plan.clone())))
 }
 
@@ -49,10 +48,7 @@ pub(super) async fn get(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
 ) -> AdminResult {
-    if let Some(from_file) = editor.file_plans().get(&id) {
-        return Ok(ok_response(from_file));
-    }
-    Ok(ok_response(&json!(editor.document().await?.plan(&id)?)))
+    Ok(ok_response(&editor.plans().get(&id).await?))
 }
 
 pub(super) async fn patch(
@@ -61,7 +57,8 @@ pub(super) async fn patch(
     body: Bytes,
 ) -> AdminResult {
     let patch = parse_body(&body)?;
-    let edit = editor.edit_plan(&id, |document| {
+    let plans = editor.plans();
+    let edit = plans.edit(&id, |document| {
         let plan = document.plan_mut(&id)?;
         plan.patch(&patch)?;
         Ok(json!(plan))
@@ -73,7 +70,7 @@ pub(super) async fn delete(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
 ) -> AdminResult {
-    editor.delete_plan(&id).await?;
+    editor.plans().delete(&id).await?;
     Ok(accepted_response())
 }
 
@@ -86,7 +83,7 @@ pub(super) async fn add_key(
     if request.key_type != "API_KEY" {
         return Err(AdminError::bad_request("keyType must be API_KEY"));
     }
-    Ok(created_response(&render_plan_key(&editor.add_key_to_plan(&id, &request.key_id).await?)))
+    Ok(created_response(&render_plan_key(&editor.plan_keys().add(&id, &request.key_id).await?)))
 }
 
 pub(super) async fn list_keys(
@@ -95,7 +92,7 @@ pub(super) async fn list_keys(
     Query(page): Query<PageQuery>,
 ) -> AdminResult {
     let (position, limit) = page.parse()?;
-    let keys = editor.list_plan_keys(&id, position, limit + 1).await?;
+    let keys = editor.plan_keys().list(&id, position, limit + 1).await?;
     Ok(page_response(keys.iter().map(|key| (&*key.id, render_plan_key(key))).collect(), limit))
 }
 
@@ -103,7 +100,7 @@ pub(super) async fn get_key(
     RequestEditor(editor): RequestEditor,
     Path((id, key)): Path<(String, String)>,
 ) -> AdminResult {
-    let record = editor.get_key(&key).await?;
+    let record = editor.keys().get(&key).await?;
     if !record.is_on(&id) {
         return Err(ControlError::not_found("Usage Plan Key").into());
     }
@@ -114,7 +111,7 @@ pub(super) async fn remove_key(
     RequestEditor(editor): RequestEditor,
     Path((id, key)): Path<(String, String)>,
 ) -> AdminResult {
-    editor.remove_key_from_plan(&id, &key).await?;
+    editor.plan_keys().remove(&id, &key).await?;
     Ok(accepted_response())
 }
 

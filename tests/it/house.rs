@@ -30,6 +30,9 @@ const ORDER: [&str; 21] = [
     "commands",
 ];
 
+/// The rooms inside `control`, in their order.
+const CONTROL_ORDER: [&str; 3] = ["model", "serving", "editing"];
+
 fn files(under: &str, extension: &str) -> Vec<PathBuf> {
     fn walk(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -61,6 +64,22 @@ fn modules_use_those_before_them_and_never_those_after() {
                 "{} uses {later}",
                 file.display()
             );
+        }
+    }
+}
+
+#[test]
+fn rooms_of_control_use_those_before_them_and_never_those_after() {
+    for (place, room) in CONTROL_ORDER.iter().enumerate() {
+        for file in files(&format!("src/control/{room}"), "rs") {
+            let text = fs::read_to_string(&file).unwrap();
+            for later in &CONTROL_ORDER[place + 1..] {
+                let uses = text.contains(&format!("control::{later}::"));
+                assert!(!uses, "{} uses {later}", file.display());
+            }
+            // A path through the exports of `control` itself would hide the room.
+            assert!(!text.contains("control::{"), "{} does not name the room", file.display());
+            assert!(!text.contains("super::super"), "{} does not name the room", file.display());
         }
     }
 }

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::error::ControlError;
+use super::ids::{new_id, now_secs, random_alphanumeric};
 use super::patch::{Patch, PatchOp, PatchOperation};
 use super::stage::Stage;
-use super::{ControlError, new_id, now_secs, random_alphanumeric};
 
 /// A REST API with everything under it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::document;
-use super::{ControlError, KeyDirectory, LiveCatalog};
+use super::key_directory::KeyDirectory;
+use super::live_catalog::LiveCatalog;
+use crate::control::model::{ControlError, EntryPath};
 use crate::store::Registry;
 
 /// How often a node asks.
@@ -54,8 +55,9 @@ impl RegistrySync {
             None => self.directory.invalidate_all(),
         }
         let paths = changes.paths.as_deref().filter(|_| seen.is_some());
-        if paths.is_none_or(|paths| paths.iter().any(|path| path == document::ENTRY_PATH)) {
-            let text = self.registry.get(document::ENTRY_PATH).await?;
+        let document = EntryPath::Document.to_string();
+        if paths.is_none_or(|paths| paths.contains(&document)) {
+            let text = self.registry.get(&document).await?;
             self.live.apply_document(text.as_deref());
         }
         *seen = Some(changes.revision);

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::ControlError;
+use super::error::ControlError;
+use super::ids::now_secs;
 use super::limit_settings::{ThrottleSettings, to_catalog_method};
-use super::now_secs;
 use super::patch::{Patch, PatchOp, PatchOperation};
 use crate::object::optional_object;
 

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 
-use super::keys::{plan_key_id, plan_key_path};
-use super::patch::{Patch, PatchOp, PatchOperation};
-use super::{ControlError, Editor};
+use super::editor::Editor;
 use crate::algorithm::usage::{Correction, day_of};
 use crate::catalog::ApiKey;
+use crate::control::model::{ControlError, Patch, PatchOp, PatchOperation};
 use crate::limit::{
     Algorithm, Calendar, Charge, Limit, Subject, USAGE_RETENTION_DAYS, WindowStart,
 };
@@ -92,7 +91,7 @@ impl UsageLedger {
         let metered = self.metering_limit(&query.plan, &query.unit)?;
         // Without a quota nothing is told that a key could have another size of.
         let keys = if metered.reported_quota().is_some() {
-            self.editor.load_api_keys(&ids).await?
+            self.editor.keys().load_api_keys(&ids).await?
         } else {
             vec![None; ids.len()]
         };
@@ -125,7 +124,7 @@ impl UsageLedger {
         if !api_key.plans.iter().any(|other| **other == *plan) {
             return Err(ControlError::not_found("Usage Plan Key"));
         }
-        limits.extend(self.editor.live.catalog().method_limits(plan).cloned());
+        limits.extend(self.editor.session().live.catalog().method_limits(plan).cloned());
         let mut corrections = Vec::new();
         for operation in &patch.patch_operations {
             corrections.extend(parse_corrections(operation, &limits)?);
@@ -134,7 +133,8 @@ impl UsageLedger {
             limits.iter().map(|limit| zero_cost_charge(key, limit)).collect();
         if !corrections.is_empty() {
             // Noted before it is done, since it is no commit of the registry: none can be missed.
-            self.editor.record_audit_note(format!("/usageplans/{plan}/keys/{key}/usage")).await?;
+            let resource = format!("/usageplans/{plan}/keys/{key}/usage");
+            self.editor.audit_log().record(resource).await?;
             self.counter_store.correct(&charges, &corrections).await?;
         }
         let requests = limits.iter().position(|limit| meters_unit(limit, "requests"));
@@ -160,7 +160,7 @@ impl UsageLedger {
 
     /// The limit of the plan that says how much of a unit was used on a day.
     fn metering_limit(&self, plan: &str, unit: &str) -> Result<Arc<Limit>, ControlError> {
-        let catalog = self.editor.live.catalog();
+        let catalog = self.editor.session().live.catalog();
         let limits =
             catalog.plan_limits(plan).ok_or_else(|| ControlError::not_found("Usage Plan"))?;
         let metered = limits.iter().find(|limit| meters_unit(limit, unit));
@@ -173,14 +173,14 @@ impl UsageLedger {
 
     /// The plan's limits as they are for a key, as this node knows them now.
     fn limits_for_key(&self, plan: &str, key: &ApiKey) -> Result<Vec<Arc<Limit>>, ControlError> {
-        let limits = self.editor.live.catalog().plan_limits_for_key(plan, key);
+        let limits = self.editor.session().live.catalog().plan_limits_for_key(plan, key);
         limits.map(|limits| limits.to_vec()).ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
     /// A key of the API or the file.
     async fn find_key(&self, id: &str) -> Result<Arc<ApiKey>, ControlError> {
-        self.editor.sync.refresh().await?;
-        let keys = self.editor.load_api_keys(&[id.to_owned()]).await?;
+        self.editor.session().sync.refresh().await?;
+        let keys = self.editor.keys().load_api_keys(&[id.to_owned()]).await?;
         keys.into_iter().next().flatten().ok_or_else(|| ControlError::not_found("API Key"))
     }
 
@@ -191,13 +191,9 @@ impl UsageLedger {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, ControlError> {
-        self.editor.sync.refresh().await?;
-        let path = after.map(|key| plan_key_path(plan, key));
-        let links =
-            self.editor.registry.page(&plan_key_path(plan, ""), path.as_deref(), limit).await?;
-        let mut ids: Vec<String> =
-            links.iter().map(|(path, _)| plan_key_id(path).to_owned()).collect();
-        let catalog = self.editor.live.catalog();
+        self.editor.session().sync.refresh().await?;
+        let mut ids = self.editor.plan_keys().registry_ids(plan, after, limit).await?;
+        let catalog = self.editor.session().live.catalog();
         let from_file = catalog.keys_on_plan(plan).map(|key| &*key.id);
         ids.extend(from_file.filter(|id| after.is_none_or(|after| *id > after)).map(str::to_owned));
         ids.sort_unstable();

@@ -1,19 +1,20 @@
-//! Importing API keys from AWS' CSV: `Name` and `Key`, and if wanted `Description`, `Enabled` and
+//! Imports API keys from AWS' CSV format: `Name` and `Key`, optionally `Description`, `Enabled` and
 //! `UsagePlanIds`.
 //!
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/api-key-file-format.html>. Headers
-//! in any case and order; columns that mean nothing are passed over; a value that is known already
-//! changes its key. A key without `Enabled` is enabled. Messages never quote a value.
+//! in any case and order; unknown columns are ignored; a line with the value of an existing key
+//! changes that key. A key without `Enabled` is enabled. Messages never quote a value.
 
 use std::collections::HashMap;
 
-use super::key_record::{CreateKey, KeyRecord};
-use super::keys::already_exists;
-use super::{ControlError, Editor};
+use super::keys::KeyEditor;
+use super::plan_keys::PlanKeyEditor;
+use super::session::EditSession;
 use crate::catalog::Catalog;
+use crate::control::model::{ControlError, CreateKey, KeyRecord};
 use crate::digest::{digest_key, encode_hex};
 
-/// Keys that one commit makes: no more than its note can name.
+/// Keys per commit: no more than its audit entry can name.
 const KEYS_PER_COMMIT: usize = 25;
 
 /// One line of the file.
@@ -24,28 +25,39 @@ struct ImportRow {
     plans: Vec<String>,
 }
 
-/// What an import did.
+/// The result of an import.
 pub struct ImportResult {
-    /// The keys made or changed, in the file's order.
+    /// The ids of the keys that were created or changed, in the file's order.
     pub ids: Vec<String>,
-    /// Lines that were passed over, and why.
+    /// The lines that were skipped, each with the reason.
     pub warnings: Vec<String>,
 }
 
-impl Editor {
-    /// Imports keys; with `fail_on_warnings` all lines or none.
+/// Imports API keys.
+pub struct KeyImporter<'e> {
+    session: &'e EditSession,
+    keys: KeyEditor<'e>,
+    plan_keys: PlanKeyEditor<'e>,
+}
+
+impl<'e> KeyImporter<'e> {
+    pub(super) fn new(session: &'e EditSession) -> Self {
+        Self { session, keys: KeyEditor::new(session), plan_keys: PlanKeyEditor::new(session) }
+    }
+
+    /// Imports the keys of a file; with `fail_on_warnings` all lines or none.
     ///
     /// # Errors
-    /// Where the file is no such CSV, a line cannot be used and that was to fail, or the registry
-    /// is lost: what was imported until then stays.
+    /// If the file is no such CSV, a line cannot be used and `fail_on_warnings` is set, or the
+    /// registry is unreachable: the keys imported until then stay.
     pub async fn import(
         &self,
         csv: &[u8],
         fail_on_warnings: bool,
     ) -> Result<ImportResult, ControlError> {
-        self.sync.refresh().await?;
-        let (rows, mut warnings) = parse_csv(csv, &self.live.catalog())?;
-        let known = self.key_ids_by_digest(rows.iter().map(|row| digest_key(&row.value))).await?;
+        self.session.sync.refresh().await?;
+        let (rows, mut warnings) = parse_csv(csv, &self.session.live.catalog())?;
+        let known = self.keys.ids_by_digest(rows.iter().map(|row| digest_key(&row.value))).await?;
         let mut usable = Vec::with_capacity(rows.len());
         for (row, known) in rows.into_iter().zip(known) {
             match self.find_conflict(&row, known.as_deref()).await? {
@@ -72,64 +84,65 @@ impl Editor {
                 }
             }
         }
-        self.refresh_after_commit().await;
+        self.session.refresh_after_commit().await;
         Ok(ImportResult { ids, warnings })
     }
 
-    /// Why a line cannot be imported beside what there is, where a key may have its value.
+    /// The reason why a line conflicts with an existing key, if it does; `known` is the id of the
+    /// registry's key with its value.
     async fn find_conflict(
         &self,
         row: &ImportRow,
         known: Option<&str>,
     ) -> Result<Option<String>, ControlError> {
-        if let Some(key) = self.live.catalog().key_by_digest(&digest_key(&row.value)) {
+        if let Some(key) = self.session.live.catalog().key_by_digest(&digest_key(&row.value)) {
             return Ok(Some(ControlError::owned_by_file("API key", &key.id).to_string()));
         }
         let Some(id) = known else { return Ok(None) };
-        let record = self.get_key(id).await?;
+        let record = self.keys.get(id).await?;
         let mut new = row.plans.iter().filter(|plan| !record.is_on(plan));
-        let refused = new.find_map(|plan| self.ensure_can_join(plan, &record).err());
+        let refused = new.find_map(|plan| self.plan_keys.ensure_can_join(plan, &record).err());
         Ok(refused.map(|error| error.to_string()))
     }
 
-    /// The ids of keys made by one commit; nothing is made where one of them is known, cannot be, or
-    /// has been made in the meantime.
+    /// Creates keys in one commit, and returns their ids. `None` if one of the keys exists, is
+    /// invalid, or is created by another request at the same time: then none is created.
     async fn create_batch(
         &self,
         rows: &[(ImportRow, bool)],
     ) -> Result<Option<Vec<String>>, ControlError> {
         let (mut ids, mut all) = (Vec::with_capacity(rows.len()), Vec::new());
         for (row, known) in rows {
-            let new = self.prepare_key(row.spec.clone(), row.plans.clone());
+            let new = self.keys.prepare(row.spec.clone(), row.plans.clone());
             let Some(((record, _), changes)) = new.ok().filter(|_| !known) else { return Ok(None) };
             ids.push(record.id);
             all.extend(changes);
         }
-        Ok(self.commit_without_refresh(&all).await?.then_some(ids))
+        Ok(self.session.commit_without_refresh(&all).await?.then_some(ids))
     }
 
-    /// Makes the key, or changes the one that has this value.
+    /// Creates the key, or changes the one that has this value.
     async fn import_row(&self, row: &ImportRow) -> Result<String, ControlError> {
         let ImportRow { value, spec, plans, .. } = row;
-        let Some(id) = self.key_id_by_digest(digest_key(value)).await? else {
-            let ((record, _), changes) = self.prepare_key(spec.clone(), plans.clone())?;
-            let made = self.commit_without_refresh(&changes).await?;
-            return if made { Ok(record.id) } else { Err(already_exists()) };
+        let Some(id) = self.keys.id_by_digest(digest_key(value)).await? else {
+            let ((record, _), changes) = self.keys.prepare(spec.clone(), plans.clone())?;
+            let made = self.session.commit_without_refresh(&changes).await?;
+            return if made { Ok(record.id) } else { Err(ControlError::key_exists()) };
         };
         let sha256 = encode_hex(&digest_key(value));
         let change = |record: &mut KeyRecord| {
             record.update_from_import(spec);
-            // It may be the value before.
+            // The line may have the value that a rotation has replaced.
             if record.sha256 == sha256 {
-                let sealed = self.seal.seal(&record.id, value);
+                let sealed = self.session.seal.seal(&record.id, value);
                 record.sealed = sealed.or(record.sealed.take());
             }
             Ok(())
         };
-        self.edit_key(&id, change).await?;
+        self.keys.edit(&id, change).await?;
         for plan in plans {
-            match self.add_key_to_plan(plan, &id).await {
-                Err(ControlError::Conflict(_)) if self.get_key(&id).await?.is_on(plan) => {}
+            match self.plan_keys.add(plan, &id).await {
+                Err(ControlError::Conflict(_)) if self.keys.get(&id).await?.is_on(plan) => {}
                 linked => drop(linked?),
             }
         }
@@ -137,7 +150,7 @@ impl Editor {
     }
 }
 
-/// All lines of use, and what is wrong with the others.
+/// The usable lines, and a warning for each of the others.
 fn parse_csv(csv: &[u8], catalog: &Catalog) -> Result<(Vec<ImportRow>, Vec<String>), ControlError> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(csv);
     let unreadable = |_| ControlError::BadRequest("the file is no CSV in UTF-8".into());

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 use serde_json::Value;
 
-use super::{ControlError, Document};
 use crate::catalog::{Catalog, CounterPlacement, ValidationError};
+use crate::control::model::{ControlError, Document};
 use crate::telemetry::Metrics;
 use crate::time::{Clock as _, SystemClock};
 use crate::watch::{FileStamp, file_stamp, watch};
@@ -135,7 +135,7 @@ impl LiveCatalog {
     }
 
     /// The catalog in use, where there is a file that it is made from.
-    pub(super) fn file_backed_catalog(&self) -> Option<Guard<Arc<Catalog>>> {
+    pub(in crate::control) fn file_backed_catalog(&self) -> Option<Guard<Arc<Catalog>>> {
         self.file.is_some().then(|| self.catalog())
     }
 
@@ -158,7 +158,7 @@ impl LiveCatalog {
     ///
     /// Where it makes no catalog with the file, the one in use stays until either of them changes. A
     /// node that has never served by it does not know then who its clients are: it is not ready.
-    pub(super) fn apply_document(&self, document: Option<&str>) {
+    pub(in crate::control) fn apply_document(&self, document: Option<&str>) {
         let declared =
             document.map(|text| Document::parse(Some(text))?.to_catalog_json()).transpose();
         let applied = declared.map_err(|error| error.to_string()).and_then(|declared| {
@@ -183,7 +183,7 @@ impl LiveCatalog {
     ///
     /// # Errors
     /// Where it makes no catalog.
-    pub(super) fn validate(&self, document: &Document) -> Result<(), ControlError> {
+    pub(in crate::control) fn validate(&self, document: &Document) -> Result<(), ControlError> {
         let declared = Some(document.to_catalog_json()?);
         let candidate = Sources { declared, ..self.sources().clone() };
         let refused = candidate.compose(self.file.as_deref(), self.counters).err();

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::error::ControlError;
 use super::limit_settings::ThrottleSettings;
 use super::patch::{PatchOp, PatchOperation};
-use super::{ControlError, Editor, KeyRecord};
 use crate::catalog;
 use crate::object::{object_map, optional_object};
 
@@ -55,7 +55,7 @@ impl OverridesSpec {
     }
 
     /// The plans of which these say something else than `others`.
-    pub(super) fn plans_that_differ_from<'s>(
+    pub(in crate::control) fn plans_that_differ_from<'s>(
         &'s self,
         others: &'s Self,
     ) -> impl Iterator<Item = &'s str> {
@@ -77,7 +77,9 @@ impl OverridesSpec {
     ///
     /// # Errors
     /// Where they say what cannot be.
-    pub(super) fn to_catalog_overrides(&self) -> Result<catalog::LimitOverrides, ControlError> {
+    pub(in crate::control) fn to_catalog_overrides(
+        &self,
+    ) -> Result<catalog::LimitOverrides, ControlError> {
         let overrides = catalog::LimitOverrides::from_json(&self.to_catalog_json()?);
         overrides.map_err(|faults| ControlError::BadRequest(faults.join("; ")))
     }
@@ -133,37 +135,6 @@ impl OverridesSpec {
             }
         }
         Ok(())
-    }
-}
-
-impl Editor {
-    /// That a key's overrides fit its plans, as far as they are not those that it had.
-    pub(super) async fn validate_overrides(
-        &self,
-        record: &KeyRecord,
-        had: &OverridesSpec,
-    ) -> Result<(), ControlError> {
-        let mut new = record.overrides().plans_that_differ_from(had).peekable();
-        if new.peek().is_none() {
-            return Ok(());
-        }
-        self.sync.refresh().await?;
-        let new: Vec<&str> = new.collect();
-        let overrides = record.overrides().to_catalog_overrides()?;
-        let mismatches = overrides.mismatches(&self.live.catalog()).into_iter();
-        let mismatches = mismatches.filter(|(plan, _)| new.contains(plan));
-        let faults: Vec<String> = mismatches.flat_map(|(_, faults)| faults).collect();
-        if faults.is_empty() { Ok(()) } else { Err(ControlError::BadRequest(faults.join("; "))) }
-    }
-
-    /// Which of a key's overrides are ignored because its plans have changed since: each with its
-    /// place, and why.
-    #[must_use]
-    pub fn ignored_overrides(&self, record: &KeyRecord) -> Vec<String> {
-        // What the registry holds was sound when it was written; where it is not, checks say so.
-        let overrides = record.overrides().to_catalog_overrides().unwrap_or_default();
-        let mismatches = overrides.mismatches(&self.live.catalog());
-        mismatches.into_iter().flat_map(|(_, faults)| faults).collect()
     }
 }
 

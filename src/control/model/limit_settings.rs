@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::ControlError;
+use super::error::ControlError;
 use super::patch::PatchOperation;
 
 /// Requests per second, and how many at once.

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::key_rotation::RetiringValue;
+use super::digest_entry::DigestEntry;
+use super::error::ControlError;
+use super::ids::{new_id, now_secs, random_alphanumeric};
+use super::overrides::OverridesSpec;
 use super::patch::{Patch, PatchOp, PatchOperation};
-use super::{ControlError, OverridesSpec, new_id, now_secs, random_alphanumeric};
 use crate::catalog;
 use crate::digest::{digest_key, encode_hex};
 use crate::time::Micros;
@@ -28,21 +30,31 @@ pub struct KeyRecord {
     created_date: u64,
     last_updated_date: u64,
     /// The SHA-256 of its value, in hexadecimal digits.
-    pub(super) sha256: String,
+    pub(in crate::control) sha256: String,
     /// The value before, as long as it is taken still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) retiring: Option<RetiringValue>,
+    retiring: Option<RetiringValue>,
     /// Its value, sealed; absent where nothing seals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) sealed: Option<String>,
+    pub(in crate::control) sealed: Option<String>,
     /// The plans that it is on.
     #[serde(default)]
-    pub(super) plans: Vec<String>,
+    pub(in crate::control) plans: Vec<String>,
     /// Whether it is the catalog file's: to be shown only.
     #[serde(skip)]
-    pub(super) from_file: bool,
+    pub(in crate::control) from_file: bool,
     #[serde(flatten)]
     attributes: KeyAttributes,
+}
+
+/// A value that a rotation has replaced, and that is still accepted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RetiringValue {
+    /// Its SHA-256, in hexadecimal digits.
+    sha256: String,
+    /// The end of the overlap, in seconds since 1970.
+    until: u64,
 }
 
 /// What a client says of a key that it wants.
@@ -64,7 +76,7 @@ pub struct CreateKey {
 /// What can be said of a key besides its value.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct KeyAttributes {
+pub(in crate::control) struct KeyAttributes {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -87,7 +99,12 @@ pub(super) struct KeyAttributes {
 
 impl CreateKey {
     /// A key of a file.
-    pub(super) fn new(name: &str, description: Option<&str>, value: &str, enabled: bool) -> Self {
+    pub(in crate::control) fn new(
+        name: &str,
+        description: Option<&str>,
+        value: &str,
+        enabled: bool,
+    ) -> Self {
         let attributes = KeyAttributes {
             name: Some(name.into()),
             description: description.map(Into::into),
@@ -99,13 +116,24 @@ impl CreateKey {
     }
 
     /// That it could be made.
-    pub(super) fn validate(&self) -> Result<(), ControlError> {
+    pub(in crate::control) fn validate(&self) -> Result<(), ControlError> {
         self.value.as_deref().map_or(Ok(()), validate_key_value)?;
         self.attributes.validate()
     }
 }
 
-pub(super) fn validate_key_value(value: &str) -> Result<(), ControlError> {
+/// The value of a new key: the requested one, or a random one.
+///
+/// # Errors
+/// If the requested value cannot be one.
+pub(in crate::control) fn new_key_value(requested: Option<String>) -> Result<String, ControlError> {
+    let requested = requested.filter(|value| !value.is_empty());
+    let value = requested.unwrap_or_else(|| random_alphanumeric(40));
+    validate_key_value(&value)?;
+    Ok(value)
+}
+
+fn validate_key_value(value: &str) -> Result<(), ControlError> {
     if value.len() < MIN_VALUE_BYTES {
         return Err(ControlError::BadRequest(
             "API Key value should be at least 20 characters".into(),
@@ -129,9 +157,7 @@ impl KeyRecord {
             let why = "stageKeys are AWS' old way to allow a stage; put the key on a usage plan of the stage";
             return Err(ControlError::BadRequest(why.into()));
         }
-        let value =
-            value.filter(|value| !value.is_empty()).unwrap_or_else(|| random_alphanumeric(40));
-        validate_key_value(&value)?;
+        let value = new_key_value(value)?;
         attributes.validate()?;
         let now = now_secs();
         let id = new_id(&attributes.tags)?;
@@ -154,8 +180,34 @@ impl KeyRecord {
     ///
     /// # Errors
     /// Where it was written by something else.
-    pub(super) fn parse(text: &str) -> Result<Self, ControlError> {
+    pub(in crate::control) fn parse(text: &str) -> Result<Self, ControlError> {
         serde_json::from_str(text).map_err(|error| ControlError::Corrupt(error.to_string()))
+    }
+
+    /// The text of its entry in the registry.
+    ///
+    /// # Errors
+    /// If it cannot be serialized.
+    pub(in crate::control) fn to_entry(&self) -> Result<String, ControlError> {
+        serde_json::to_string(self).map_err(|error| ControlError::BadRequest(error.to_string()))
+    }
+
+    /// The digests of the values that are accepted, each with its entry in the registry.
+    pub(in crate::control) fn digest_entries(
+        &self,
+    ) -> impl Iterator<Item = (&str, DigestEntry<'_>)> {
+        let entry = |until| DigestEntry { id: &self.id, until };
+        let retiring = self.retiring.as_ref();
+        let retiring = retiring.map(move |old| (&*old.sha256, entry(Some(old.until))));
+        std::iter::once((&*self.sha256, entry(None))).chain(retiring)
+    }
+
+    /// Gives it a new value. The old one is accepted for the overlap.
+    pub(in crate::control) fn replace_value(&mut self, value: &str, overlap_secs: u64) {
+        let sha256 = std::mem::replace(&mut self.sha256, encode_hex(&digest_key(value)));
+        let until = now_secs() + overlap_secs;
+        self.retiring = (overlap_secs > 0).then_some(RetiringValue { sha256, until });
+        self.touch();
     }
 
     /// The key as AWS shows it: never its value, nor the digest.
@@ -207,7 +259,7 @@ impl KeyRecord {
     }
 
     /// What it has instead of its plans' sizes.
-    pub(super) fn overrides(&self) -> &OverridesSpec {
+    pub(in crate::control) fn overrides(&self) -> &OverridesSpec {
         &self.attributes.overrides
     }
 
@@ -216,13 +268,12 @@ impl KeyRecord {
         &mut self.attributes.tags
     }
 
-    /// It has changed now.
-    pub(super) fn touch(&mut self) {
+    fn touch(&mut self) {
         self.last_updated_date = now_secs();
     }
 
     /// Takes over what an imported line says of it.
-    pub(super) fn update_from_import(&mut self, request: &CreateKey) {
+    pub(in crate::control) fn update_from_import(&mut self, request: &CreateKey) {
         self.attributes.name.clone_from(&request.attributes.name);
         self.attributes.description.clone_from(&request.attributes.description);
         self.attributes.enabled = request.attributes.enabled;

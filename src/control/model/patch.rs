@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::ControlError;
+use super::error::ControlError;
 use crate::object::object_list;
 
 /// What to do to a resource, as sent.
@@ -31,7 +31,7 @@ pub struct PatchOperation {
 
 /// What an operation does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum PatchOp {
+pub(in crate::control) enum PatchOp {
     /// `add` and `replace`: sets what is named.
     Set,
     /// `remove`: takes it away.
@@ -40,7 +40,7 @@ pub(super) enum PatchOp {
 
 impl PatchOperation {
     /// What it does, and the segments of its path with `~1` and `~0` resolved.
-    pub(super) fn op_and_path(&self) -> Result<(PatchOp, Vec<String>), ControlError> {
+    pub(in crate::control) fn op_and_path(&self) -> Result<(PatchOp, Vec<String>), ControlError> {
         let op = match &*self.op {
             "add" | "replace" => PatchOp::Set,
             "remove" => PatchOp::Remove,
@@ -53,23 +53,23 @@ impl PatchOperation {
     }
 
     /// Its value; required.
-    pub(super) fn value(&self) -> Result<&str, ControlError> {
+    pub(in crate::control) fn value(&self) -> Result<&str, ControlError> {
         self.value.as_deref().ok_or_else(|| self.error("it needs a value"))
     }
 
     /// Its value as another type, such as a number.
-    pub(super) fn parse_value<T: std::str::FromStr>(&self) -> Result<T, ControlError> {
+    pub(in crate::control) fn parse_value<T: std::str::FromStr>(&self) -> Result<T, ControlError> {
         let value = self.value()?;
         value.trim().parse().map_err(|_| self.error(&format!("`{value}` is no value for it")))
     }
 
     /// The error that it has no such path.
-    pub(super) fn unknown_path(&self) -> ControlError {
+    pub(in crate::control) fn unknown_path(&self) -> ControlError {
         self.error("this resource has no such path for this operation")
     }
 
     /// An error that names the operation.
-    pub(super) fn error(&self, why: &str) -> ControlError {
+    pub(in crate::control) fn error(&self, why: &str) -> ControlError {
         let path = self.path.as_deref().unwrap_or_default();
         ControlError::BadRequest(format!("Invalid patch: {} {path}: {why}", self.op))
     }

@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{ControlError, RestApi, UsagePlan};
-
-/// The registry's entry.
-pub(super) const ENTRY_PATH: &str = "document";
+use super::error::ControlError;
+use super::rest_api::RestApi;
+use super::usage_plan::UsagePlan;
 
 /// APIs and plans, by their ids.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -28,7 +27,7 @@ impl Document {
     ///
     /// # Errors
     /// Where it was written by something else.
-    pub(super) fn parse(text: Option<&str>) -> Result<Self, ControlError> {
+    pub(in crate::control) fn parse(text: Option<&str>) -> Result<Self, ControlError> {
         text.map_or_else(
             || Ok(Self::default()),
             |text| {

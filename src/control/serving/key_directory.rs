@@ -11,10 +11,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
-use super::key_record::KeyRecord;
-use super::key_rotation::parse_digest_entry;
-use super::keys::{digest_path, key_path};
 use crate::catalog::{ApiKey, Catalog, is_valid_name};
+use crate::control::model::{DigestEntry, EntryPath, KeyRecord};
 use crate::digest::{KeyDigest, decode_hex, digest_key, encode_hex};
 use crate::store::{Registry, StoreError};
 use crate::time::Micros;
@@ -63,7 +61,7 @@ struct DigestOwner {
 
 impl DigestOwner {
     fn parse(entry: &str) -> Self {
-        let (id, until) = parse_digest_entry(entry);
+        let DigestEntry { id, until } = DigestEntry::parse(entry);
         Self { id: id.into(), until: until.map(Micros::from_secs) }
     }
 
@@ -165,13 +163,16 @@ impl KeyDirectory {
         let (digest, owner) = match query {
             RegistryQuery::Id(id) => (None, Some(DigestOwner { id, until: None })),
             RegistryQuery::Digest(digest) => {
-                let entry = self.registry.get(&digest_path(&encode_hex(&digest))).await?;
+                let entry = {
+                    let hex = encode_hex(&digest);
+                    self.registry.get(&EntryPath::Digest(&hex).to_string()).await?
+                };
                 (Some(digest), entry.as_deref().map(DigestOwner::parse))
             }
         };
         let record = match &owner {
             None => None,
-            Some(owner) => self.registry.get(&key_path(&owner.id)).await?,
+            Some(owner) => self.registry.get(&EntryPath::Key(&owner.id).to_string()).await?,
         };
         let key = record.map(|text| KeyRecord::parse(&text)?.to_api_key()).transpose();
         let key = key.map_err(|error| StoreError::BadRow(error.to_string()))?.map(Arc::new);
@@ -226,10 +227,14 @@ impl KeyDirectory {
 
     /// Forgets what one entry of the registry said.
     pub(super) fn invalidate(&self, path: &str) {
-        if let Some(id) = path.strip_prefix(&*key_path("")) {
-            self.invalidate_id(id);
-        } else if let Some(digest) = path.strip_prefix(&*digest_path("")).and_then(decode_hex) {
-            self.invalidate_digest(&digest);
+        match EntryPath::parse(path) {
+            Some(EntryPath::Key(id)) => self.invalidate_id(id),
+            Some(EntryPath::Digest(hex)) => {
+                if let Some(digest) = decode_hex(hex) {
+                    self.invalidate_digest(&digest);
+                }
+            }
+            Some(EntryPath::Document | EntryPath::PlanKey { .. }) | None => {}
         }
     }
 
@@ -319,7 +324,7 @@ mod tests {
         assert!(matches!(by_id(), Lookup::Miss));
         let no_id = directory.lookup(&catalog, ClientKey::Id("a secret?"), || Micros::new(9));
         assert!(matches!(no_id, Lookup::Miss), "an id that no key can have is not asked for");
-        directory.invalidate(&key_path("late"));
+        directory.invalidate(&EntryPath::Key("late").to_string());
         assert!(matches!(by_id(), Lookup::AskRegistry(_)));
     }
 }

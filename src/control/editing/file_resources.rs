@@ -1,35 +1,55 @@
-//! What the catalog file declares, in the members of AWS' resources, marked as the file's.
+//! The resources of the catalog file in AWS' members, marked as the file's.
 //!
-//! To be shown only: the file is where it is changed. Rates are rendered per second, to the nearest number.
+//! The admin API shows them and never changes them. Rates are rendered per second, to the nearest number.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Editor, KeyRecord, PLAN_MEMBERS};
 use crate::catalog::{ApiKey, FileOwned};
+use crate::control::model::{KeyRecord, PLAN_MEMBERS};
+use crate::control::serving::LiveCatalog;
 use crate::limit::Rate;
 
-impl Editor {
-    /// The usage plans of the catalog file, by their ids.
-    #[must_use]
-    pub fn file_plans(&self) -> BTreeMap<String, Value> {
-        self.read_file_owned(|owned| {
+/// The catalog file's resources; there are none without a file.
+pub(super) struct FileResources<'e> {
+    live: &'e LiveCatalog,
+}
+
+impl<'e> FileResources<'e> {
+    pub(super) fn new(live: &'e LiveCatalog) -> Self {
+        Self { live }
+    }
+
+    pub(super) fn has_plan(&self, id: &str) -> bool {
+        self.read(|owned| owned.plans.contains_key(id))
+    }
+
+    pub(super) fn has_api(&self, id: &str) -> bool {
+        self.read(|owned| owned.apis.contains_key(id))
+    }
+
+    /// Usage plans by their ids.
+    pub(super) fn plans(&self) -> BTreeMap<String, Value> {
+        self.read(|owned| {
             owned.plans.iter().map(|(id, plan)| (id.clone(), plan_to_aws(id, plan))).collect()
         })
     }
 
-    /// The APIs of the catalog file, by their ids.
-    #[must_use]
-    pub fn file_apis(&self) -> BTreeMap<String, Value> {
-        let api = |id: &String| (id.clone(), json!({ "id": id, "name": id, "owner": "file" }));
-        self.read_file_owned(|owned| owned.apis.keys().map(api).collect())
+    /// The usage plan with this id.
+    pub(super) fn plan(&self, id: &str) -> Option<Value> {
+        self.read(|owned| owned.plans.get(id).map(|plan| plan_to_aws(id, plan)))
     }
 
-    /// The stages of an API of the catalog file, by their names.
-    #[must_use]
-    pub fn file_stages(&self, api: &str) -> BTreeMap<String, Value> {
-        self.read_file_owned(|owned| {
+    /// APIs by their ids.
+    pub(super) fn apis(&self) -> BTreeMap<String, Value> {
+        let api = |id: &String| (id.clone(), json!({ "id": id, "name": id, "owner": "file" }));
+        self.read(|owned| owned.apis.keys().map(api).collect())
+    }
+
+    /// The stages of an API by their names.
+    pub(super) fn stages(&self, api: &str) -> BTreeMap<String, Value> {
+        self.read(|owned| {
             let stages = owned.apis.get(api).and_then(|api| api["stages"].as_array());
             stages
                 .into_iter()
@@ -39,41 +59,40 @@ impl Editor {
         })
     }
 
-    /// The keys of the catalog file that are asked for, as they are shown.
-    pub(super) fn file_keys(&self, is_selected: impl Fn(&ApiKey) -> bool) -> Vec<KeyRecord> {
+    /// The keys that `is_selected` accepts.
+    pub(super) fn keys(&self, is_selected: impl Fn(&ApiKey) -> bool) -> Vec<KeyRecord> {
         let Some(catalog) = self.live.file_backed_catalog() else { return Vec::new() };
         let overrides = &catalog.file_owned().overrides;
         let keys = catalog.keys().filter(|key| is_selected(key));
         keys.filter_map(|key| key_to_record(key, overrides.get(&*key.id))).collect()
     }
 
-    /// The key of the catalog file with this id, as it is shown.
-    pub(super) fn file_key(&self, id: &str) -> Option<KeyRecord> {
+    /// The key with this id.
+    pub(super) fn key(&self, id: &str) -> Option<KeyRecord> {
         let catalog = self.live.file_backed_catalog()?;
         key_to_record(catalog.key_by_id(id)?, catalog.file_owned().overrides.get(id))
     }
 
-    /// A page of the API's keys with those of the file among them; of equal ids the file's counts.
-    pub(super) fn merge_file_keys(
-        &self,
-        api_keys: Vec<KeyRecord>,
-        limit: usize,
-        is_selected: impl Fn(&ApiKey) -> bool,
-    ) -> Vec<KeyRecord> {
-        let mut page = self.file_keys(is_selected);
-        page.extend(api_keys);
-        page.sort_by(|one, other| one.id.cmp(&other.id));
-        page.dedup_by(|one, other| one.id == other.id);
-        page.truncate(limit);
-        page
-    }
-
-    /// What is rendered of the file's entries; of none where there is no file.
-    pub(super) fn read_file_owned<T: Default>(&self, read: impl Fn(&FileOwned) -> T) -> T {
+    fn read<T: Default>(&self, read: impl Fn(&FileOwned) -> T) -> T {
         self.live
             .file_backed_catalog()
             .map_or_else(T::default, |catalog| read(catalog.file_owned()))
     }
+}
+
+/// A page of keys of the file and of the registry, by their ids. If both have a key with the same
+/// id, the file's counts.
+pub(super) fn merge_keys(
+    from_file: Vec<KeyRecord>,
+    from_registry: Vec<KeyRecord>,
+    limit: usize,
+) -> Vec<KeyRecord> {
+    let mut page = from_file;
+    page.extend(from_registry);
+    page.sort_by(|one, other| one.id.cmp(&other.id));
+    page.dedup_by(|one, other| one.id == other.id);
+    page.truncate(limit);
+    page
 }
 
 fn text_of(value: &Value) -> String {

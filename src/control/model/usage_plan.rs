@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::error::ControlError;
+use super::ids::new_id;
 use super::limit_settings::{QuotaSettings, ThrottleSettings, to_catalog_method};
 use super::patch::{Patch, PatchOp, PatchOperation};
-use super::{ControlError, new_id};
 use crate::object::{object_list, object_map, optional_object};
 
 /// A usage plan, in the members of AWS' API.

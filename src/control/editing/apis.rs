@@ -1,0 +1,83 @@
+//! Edits APIs, with their resources, deployments and stages.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::file_resources::FileResources;
+use super::session::EditSession;
+use crate::control::model::{ControlError, Document};
+
+/// Reads and changes APIs.
+pub struct ApiEditor<'e> {
+    session: &'e EditSession,
+}
+
+impl<'e> ApiEditor<'e> {
+    pub(super) fn new(session: &'e EditSession) -> Self {
+        Self { session }
+    }
+
+    /// The registry's APIs and plans as they are now.
+    ///
+    /// # Errors
+    /// If the registry cannot be read.
+    pub async fn document(&self) -> Result<Document, ControlError> {
+        self.session.document().await
+    }
+
+    /// Creates or changes an API, or a part of one.
+    ///
+    /// # Errors
+    /// If the API is the catalog file's, `change` fails, the result makes no valid catalog, or the
+    /// registry is unreachable.
+    pub async fn edit<T>(
+        &self,
+        id: &str,
+        change: impl Fn(&mut Document) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        if self.files().has_api(id) {
+            return Err(ControlError::owned_by_file("API", id));
+        }
+        self.session.edit_document(change).await
+    }
+
+    /// All APIs by their ids, of the registry and of the catalog file, as the admin API shows them.
+    ///
+    /// # Errors
+    /// If the registry cannot be read.
+    pub async fn list(&self) -> Result<BTreeMap<String, Value>, ControlError> {
+        let document = self.document().await?;
+        let mut apis = self.files().apis();
+        apis.extend(document.rest_apis.iter().map(|(id, api)| (id.clone(), api.to_aws_json())));
+        Ok(apis)
+    }
+
+    /// The API with this id, as the admin API shows it.
+    ///
+    /// # Errors
+    /// If there is none, or the registry cannot be read.
+    pub async fn get(&self, id: &str) -> Result<Value, ControlError> {
+        match self.files().apis().remove(id) {
+            Some(from_file) => Ok(from_file),
+            None => Ok(self.document().await?.api(id)?.to_aws_json()),
+        }
+    }
+
+    /// The stages of an API by their names, as the admin API shows them.
+    ///
+    /// # Errors
+    /// If there is no such API, or the registry cannot be read.
+    pub async fn stages(&self, api: &str) -> Result<BTreeMap<String, Value>, ControlError> {
+        if self.files().has_api(api) {
+            return Ok(self.files().stages(api));
+        }
+        let document = self.document().await?;
+        let stages = document.api(api)?.stages.iter();
+        Ok(stages.map(|(name, stage)| (name.clone(), serde_json::json!(stage))).collect())
+    }
+
+    fn files(&self) -> FileResources<'e> {
+        FileResources::new(&self.session.live)
+    }
+}

@@ -1,0 +1,91 @@
+//! The editors of one request.
+
+use std::sync::Arc;
+
+use super::apis::ApiEditor;
+use super::audit_log::AuditLog;
+use super::key_import::KeyImporter;
+use super::key_rotation::KeyRotator;
+use super::keys::KeyEditor;
+use super::plan_keys::PlanKeyEditor;
+use super::plans::PlanEditor;
+use super::seal::Seal;
+use super::session::EditSession;
+use crate::control::model::ChangeOrigin;
+use crate::control::serving::{LiveCatalog, RegistrySync};
+use crate::store::Registry;
+
+/// Makes an editor for each request.
+#[derive(Clone)]
+pub struct EditorFactory {
+    /// The registry that is edited.
+    pub registry: Registry,
+    /// The catalog in use on this node.
+    pub live: Arc<LiveCatalog>,
+    /// Keeps this node up to date with the registry.
+    pub sync: Arc<RegistrySync>,
+    /// Encrypts the values of keys.
+    pub seal: Arc<Seal>,
+}
+
+impl EditorFactory {
+    /// An editor for one request.
+    #[must_use]
+    pub fn editor(&self, origin: ChangeOrigin) -> Editor {
+        let Self { registry, live, sync, seal } = self.clone();
+        Editor { session: EditSession { registry, live, sync, seal, origin } }
+    }
+}
+
+/// The editors of one request. The audit log names this request with each of their changes.
+pub struct Editor {
+    session: EditSession,
+}
+
+impl Editor {
+    pub(super) fn session(&self) -> &EditSession {
+        &self.session
+    }
+
+    /// APIs with their resources, deployments and stages.
+    #[must_use]
+    pub fn apis(&self) -> ApiEditor<'_> {
+        ApiEditor::new(&self.session)
+    }
+
+    /// Usage plans.
+    #[must_use]
+    pub fn plans(&self) -> PlanEditor<'_> {
+        PlanEditor::new(&self.session)
+    }
+
+    /// The keys on a plan.
+    #[must_use]
+    pub fn plan_keys(&self) -> PlanKeyEditor<'_> {
+        PlanKeyEditor::new(&self.session)
+    }
+
+    /// API keys.
+    #[must_use]
+    pub fn keys(&self) -> KeyEditor<'_> {
+        KeyEditor::new(&self.session)
+    }
+
+    /// New values for API keys.
+    #[must_use]
+    pub fn key_rotator(&self) -> KeyRotator<'_> {
+        KeyRotator::new(&self.session)
+    }
+
+    /// API keys from a CSV file.
+    #[must_use]
+    pub fn key_importer(&self) -> KeyImporter<'_> {
+        KeyImporter::new(&self.session)
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit_log(&self) -> AuditLog<'_> {
+        AuditLog::new(&self.session)
+    }
+}

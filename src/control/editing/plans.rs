@@ -1,0 +1,82 @@
+//! Edits usage plans; the keys on them are edited in `plan_keys`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::file_resources::FileResources;
+use super::plan_keys::PlanKeyEditor;
+use super::session::EditSession;
+use crate::control::model::{ControlError, Document};
+
+/// Reads and changes usage plans.
+pub struct PlanEditor<'e> {
+    session: &'e EditSession,
+}
+
+impl<'e> PlanEditor<'e> {
+    pub(super) fn new(session: &'e EditSession) -> Self {
+        Self { session }
+    }
+
+    /// Creates or changes a plan.
+    ///
+    /// # Errors
+    /// If the plan is the catalog file's, `change` fails, the result makes no valid catalog, or the
+    /// registry is unreachable.
+    pub async fn edit<T>(
+        &self,
+        id: &str,
+        change: impl Fn(&mut Document) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        if self.files().has_plan(id) {
+            return Err(ControlError::owned_by_file("usage plan", id));
+        }
+        self.session.edit_document(change).await
+    }
+
+    /// All plans by their ids, of the registry and of the catalog file, as the admin API shows them.
+    ///
+    /// # Errors
+    /// If the registry cannot be read.
+    pub async fn list(&self) -> Result<BTreeMap<String, Value>, ControlError> {
+        let document = self.session.document().await?;
+        let mut plans = self.files().plans();
+        plans.extend(document.usage_plans.iter().map(|(id, plan)| (id.clone(), json!(plan))));
+        Ok(plans)
+    }
+
+    /// The plan with this id, as the admin API shows it.
+    ///
+    /// # Errors
+    /// If there is none, or the registry cannot be read.
+    pub async fn get(&self, id: &str) -> Result<Value, ControlError> {
+        match self.files().plan(id) {
+            Some(from_file) => Ok(from_file),
+            None => Ok(json!(self.session.document().await?.plan(id)?)),
+        }
+    }
+
+    /// Deletes a plan, and removes all keys from it.
+    ///
+    /// # Errors
+    /// If there is none, it is the catalog file's, or the registry is unreachable.
+    pub async fn delete(&self, plan: &str) -> Result<(), ControlError> {
+        let removed = self.edit(plan, |document| {
+            let removed = document.usage_plans.remove(plan);
+            removed.map(drop).ok_or_else(|| ControlError::not_found("Usage Plan"))
+        });
+        // A client whose deletion was interrupted among the keys sends it again: a later plan with
+        // this id must not find them.
+        let removed = match removed.await {
+            Err(error @ ControlError::NotFound(_)) => Err(error),
+            removed => Ok(removed?),
+        };
+        let had_keys = PlanKeyEditor::new(self.session).remove_all(plan).await?;
+        if had_keys { Ok(()) } else { removed }
+    }
+
+    fn files(&self) -> FileResources<'e> {
+        FileResources::new(&self.session.live)
+    }
+}

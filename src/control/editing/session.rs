@@ -1,0 +1,97 @@
+//! One request's access to the registry: it reads entries and commits changes as that request's.
+//!
+//! A change applies to the entries as they were read, and is committed only if they still are; after
+//! a conflict it is made again to the new entries. Concurrent changes therefore never overwrite each
+//! other. The resources themselves are edited by the other files of this room.
+
+use std::sync::Arc;
+
+use super::seal::Seal;
+use crate::control::model::{AuditEntry, ChangeOrigin, ControlError, Document, EntryPath};
+use crate::control::serving::{LiveCatalog, RegistrySync};
+use crate::store::{CommitError, EntryChange, Registry};
+
+/// The number of attempts at a change that conflicts with others.
+pub(super) const MAX_COMMIT_ATTEMPTS: usize = 8;
+
+/// Everything that an edit needs, for one request.
+pub(super) struct EditSession {
+    pub(super) registry: Registry,
+    pub(super) live: Arc<LiveCatalog>,
+    pub(super) sync: Arc<RegistrySync>,
+    pub(super) seal: Arc<Seal>,
+    pub(super) origin: ChangeOrigin,
+}
+
+impl EditSession {
+    /// APIs and plans as they are now.
+    pub(super) async fn document(&self) -> Result<Document, ControlError> {
+        Document::parse(self.registry.get(&EntryPath::Document.to_string()).await?.as_deref())
+    }
+
+    /// Changes APIs and plans. A document that makes no valid catalog is refused.
+    pub(super) async fn edit_document<T>(
+        &self,
+        change: impl Fn(&mut Document) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        let path = EntryPath::Document.to_string();
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
+            let was = self.registry.get(&path).await?;
+            let mut document = Document::parse(was.as_deref())?;
+            let made = change(&mut document)?;
+            self.live.validate(&document)?;
+            let becomes = serde_json::to_string(&document)
+                .map_err(|error| ControlError::BadRequest(error.to_string()))?;
+            let change = EntryChange { path: path.clone(), was, becomes: Some(becomes) };
+            if self.commit(&[change]).await? {
+                return Ok(made);
+            }
+        }
+        Err(ControlError::too_many_conflicts())
+    }
+
+    /// Commits changes; false after a conflict. On success this node serves by them already, unless
+    /// the registry has become unreachable in between.
+    pub(super) async fn commit(&self, changes: &[EntryChange]) -> Result<bool, ControlError> {
+        let committed = self.commit_without_refresh(changes).await?;
+        if committed {
+            self.refresh_after_commit().await;
+        }
+        Ok(committed)
+    }
+
+    /// Commits changes; false after a conflict. This node serves by them after its next refresh.
+    pub(super) async fn commit_without_refresh(
+        &self,
+        changes: &[EntryChange],
+    ) -> Result<bool, ControlError> {
+        let entry = AuditEntry::of_commit(&self.origin, changes);
+        match self.registry.commit(changes, &entry.to_note()).await {
+            Ok(_) => Ok(true),
+            Err(CommitError::Conflict) => Ok(false),
+            Err(CommitError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Puts committed changes in use on this node, unless the registry is unreachable now.
+    pub(super) async fn refresh_after_commit(&self) {
+        if let Err(error) = self.sync.refresh().await {
+            tracing::debug!(%error, "a committed change is not in use on this node yet");
+        }
+    }
+}
+
+/// The change that creates an entry.
+pub(super) fn creation(path: EntryPath<'_>, becomes: String) -> EntryChange {
+    EntryChange { path: path.into(), was: None, becomes: Some(becomes) }
+}
+
+/// The change that replaces an entry.
+pub(super) fn replacement(path: EntryPath<'_>, was: String, becomes: String) -> EntryChange {
+    EntryChange { path: path.into(), was: Some(was), becomes: Some(becomes) }
+}
+
+/// The change that deletes an entry.
+pub(super) fn removal(path: EntryPath<'_>, was: String) -> EntryChange {
+    EntryChange { path: path.into(), was: Some(was), becomes: None }
+}

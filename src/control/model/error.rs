@@ -1,0 +1,52 @@
+//! Errors of the control plane, with the sentences that clients of the admin API read.
+//!
+//! HTTP statuses and AWS' names of errors are the admin API's to choose.
+
+use crate::store;
+
+/// The reason why a resource was not read or changed. A failed change has changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The request is invalid.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The resource does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The resource exists already, is in use, belongs to the catalog file, or is changed by too
+    /// many requests at the same time.
+    #[error("{0}")]
+    Conflict(String),
+    /// The registry cannot be reached.
+    #[error("{0}")]
+    Store(#[from] store::StoreError),
+    /// The registry holds an entry that this version cannot read.
+    #[error("an entry of the registry cannot be read: {0}")]
+    Corrupt(String),
+}
+
+impl ControlError {
+    /// The error that a resource belongs to the catalog file, so the API does not change it.
+    #[must_use]
+    pub fn owned_by_file(kind: &str, id: &str) -> Self {
+        Self::Conflict(format!("the {kind} {id} is declared in the catalog file: change it there"))
+    }
+
+    /// The error that a resource does not exist, in AWS' words.
+    #[must_use]
+    pub fn not_found(kind: &str) -> Self {
+        Self::NotFound(format!("Invalid {kind} identifier specified"))
+    }
+
+    /// The error that another key has this id or value, in AWS' words.
+    #[must_use]
+    pub fn key_exists() -> Self {
+        Self::Conflict("API Key already exists".into())
+    }
+
+    /// The error that a change was overtaken by other changes on every attempt.
+    #[must_use]
+    pub fn too_many_conflicts() -> Self {
+        Self::Conflict("too many others change the same thing at the same time; try again".into())
+    }
+}

@@ -1,0 +1,32 @@
+//! The declared resources in the members of AWS API Gateway, and the entries that hold them.
+//!
+//! A resource is read, patched and checked here. Nothing here reads or writes the registry.
+
+mod error;
+mod ids;
+mod patch;
+mod limit_settings;
+mod overrides;
+mod entry_path;
+mod digest_entry;
+mod audit_entry;
+mod key_record;
+mod stage;
+mod rest_api;
+mod usage_plan;
+mod document;
+
+pub(super) use audit_entry::AuditEntry;
+pub use audit_entry::ChangeOrigin;
+pub(super) use digest_entry::DigestEntry;
+pub use document::Document;
+pub(super) use entry_path::EntryPath;
+pub use error::ControlError;
+pub(super) use key_record::new_key_value;
+pub use key_record::{CreateKey, KeyRecord};
+pub use overrides::OverridesSpec;
+pub use patch::Patch;
+pub(super) use patch::{PatchOp, PatchOperation};
+pub use rest_api::{ApiSpec, Deployment, Resource, RestApi};
+pub use stage::{Stage, StageSpec};
+pub use usage_plan::{PLAN_MEMBERS, PlanSpec, UsagePlan};
