@@ -4,12 +4,11 @@ use std::io::{ErrorKind, Write as _};
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::BodyExt as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::CommandError;
-use super::client::{TlsOptions, send, start_request, unreachable_error};
+use super::client::{MAX_RESPONSE_BYTES, TlsOptions, send, start_request, unreachable_error};
 
 /// Which admin API, and how to show what it says.
 #[derive(Clone, clap::Args)]
@@ -74,18 +73,16 @@ impl AdminClient {
     /// Copies a file to standard output while it arrives: it may be larger than memory.
     pub(super) async fn download(&self, path: &str) -> Result<(), CommandError> {
         let request = self.build_request(Method::GET, path, String::new())?;
-        let (head, mut body) =
-            start_request(&self.url, &self.tls_options, request).await?.into_parts();
+        let (head, mut body) = start_request(&self.url, &self.tls_options, request).await?;
+        let unreadable = |error| unreachable_error(&self.url, &error);
         if !head.status.is_success() {
-            let response =
-                body.collect().await.map_err(|error| unreachable_error(&self.url, &error))?;
-            let response: Value = serde_json::from_slice(&response.to_bytes()).unwrap_or_default();
+            let response = body.read(MAX_RESPONSE_BYTES).await.map_err(unreadable)?;
+            let response: Value = serde_json::from_slice(&response).unwrap_or_default();
             return Err(rejection(head.status, &response));
         }
         let mut out = std::io::stdout().lock();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| unreachable_error(&self.url, &error))?;
-            match frame.data_ref().map_or(Ok(()), |chunk| out.write_all(chunk)) {
+        while let Some(chunk) = body.next_chunk().await.map_err(unreadable)? {
+            match out.write_all(&chunk) {
                 // Whoever reads has had enough.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
                 written => written?,

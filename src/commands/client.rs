@@ -1,4 +1,4 @@
-//! The HTTP client of the commands: one connection for one request.
+//! Requests of the commands to a running service, by its URL.
 //!
 //! It follows no redirect and sends nothing a second time.
 
@@ -6,16 +6,15 @@ use std::path::PathBuf;
 
 use axum::body::Body;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode, header, response};
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::CommandError;
 use crate::tls;
+use crate::transport::{ResponseBody, send_request};
+
+/// The largest response that is read into memory, in bytes; exports are copied as they arrive.
+pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Whom the client trusts, and who it is, where the service has TLS.
 #[derive(Clone, clap::Args)]
@@ -37,46 +36,34 @@ pub(super) async fn send(
     tls_options: &TlsOptions,
     request: Request<Body>,
 ) -> Result<(StatusCode, HeaderMap, Bytes), CommandError> {
-    let (head, body) = start_request(url, tls_options, request).await?.into_parts();
-    let body = body.collect().await.map_err(|error| unreachable_error(url, &error))?;
-    Ok((head.status, head.headers, body.to_bytes()))
+    let (head, body) = start_request(url, tls_options, request).await?;
+    let body = body.read(MAX_RESPONSE_BYTES).await;
+    Ok((head.status, head.headers, body.map_err(|error| unreachable_error(url, &error))?))
 }
 
-/// An answer whose body is still to come.
+/// Sends a request and returns when the head of the response has arrived.
 pub(super) async fn start_request(
     url: &str,
     tls_options: &TlsOptions,
     mut request: Request<Body>,
-) -> Result<Response<Incoming>, CommandError> {
+) -> Result<(response::Parts, ResponseBody), CommandError> {
     let invalid = || CommandError::InvalidUrl(url.into());
     let (scheme, host) = url.split_once("://").ok_or_else(invalid)?;
     let host: Authority = host.trim_end_matches('/').parse().map_err(|_| invalid())?;
     request.headers_mut().insert(header::HOST, host.as_str().parse().map_err(|_| invalid())?);
-    let stream =
-        TcpStream::connect(host.as_str()).await.map_err(|error| unreachable_error(url, &error))?;
-    let response = match scheme {
-        "http" => send_over(stream, request).await,
+    let tls = match scheme {
+        "http" => None,
         "https" => {
             let ca = tls_options.ca.as_deref().ok_or(CommandError::MissingCa)?;
             let identity =
                 tls_options.client_cert.as_deref().zip(tls_options.client_key.as_deref());
-            let name = host.host().trim_matches(['[', ']']).to_owned();
-            let stream = tls::ClientTls::new(Some(ca), identity)?.connect(stream, name).await;
-            send_over(stream.map_err(|error| unreachable_error(url, &error))?, request).await
+            Some(tls::ClientTls::new(Some(ca), identity)?)
         }
         _ => return Err(invalid()),
     };
+    let name = host.host().trim_matches(['[', ']']);
+    let response = send_request(host.as_str(), tls.as_ref().map(|tls| (tls, name)), request).await;
     response.map_err(|error| unreachable_error(url, &error))
-}
-
-async fn send_over(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Body>,
-) -> hyper::Result<Response<Incoming>> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    sender.send_request(request).await
 }
 
 pub(super) fn unreachable_error(url: &str, error: &dyn std::fmt::Display) -> CommandError {

@@ -10,13 +10,11 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper_util::rt::TokioIo;
 use ring::hmac;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use crate::settings::{Webhook, WebhookSecrets, WebhookUrl};
 use crate::tls;
+use crate::transport::{ClientError, send_request};
 
 /// How long an attempt may take in all.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,10 +30,8 @@ pub(super) struct WebhookEndpoint {
 /// Why an attempt has no answer. It does not repeat the address: its path may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AttemptError {
-    #[error("no connection: {0}")]
-    Unreachable(#[from] std::io::Error),
-    #[error("no answer: {0}")]
-    Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error("no answer in {ATTEMPT_TIMEOUT:?}")]
     Timeout,
     #[error("no request can be made of it: {0}")]
@@ -74,31 +70,11 @@ impl WebhookEndpoint {
             .header("webhook-timestamp", now)
             .header("webhook-signature", signatures(&self.keys, id, now, &body))
             .body(Body::from(body))?;
-        let stream = TcpStream::connect((self.url.host(), self.url.port())).await?;
-        match &self.tls {
-            None => send(stream, request).await,
-            Some(tls) => {
-                let name = self.url.host().to_owned();
-                send(tls.connect(stream, name).await?, request).await
-            }
-        }
-    }
-}
-
-async fn send(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Body>,
-) -> Result<StatusCode, AttemptError> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let response = sender.send_request(request);
-    tokio::pin!(response);
-    // Both end here: whatever else the receiver would say, nobody waits for it.
-    tokio::select! {
-        biased;
-        answer = &mut response => Ok(answer?.status()),
-        // Then the answer has come, or never will.
-        _ended = connection => Ok(response.await?.status()),
+        let address = (self.url.host(), self.url.port());
+        let tls = self.tls.as_ref().map(|tls| (tls, self.url.host()));
+        // The body of the response is not read.
+        let (head, _body) = send_request(address, tls, request).await?;
+        Ok(head.status)
     }
 }
 
