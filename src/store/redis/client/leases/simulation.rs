@@ -25,7 +25,7 @@ enum SimulatedEvent {
     /// A client gives back what it will not spend; at the node's end, everything.
     GiveBack { client: usize, all: bool },
     /// The answer to a client's oldest renewal arrives, or is lost.
-    Answer { client: usize, arrives: bool },
+    StoreVerdict { client: usize, arrives: bool },
     /// The limit becomes another one: a factor of its rate and burst, in quarters.
     Change(u64),
 }
