@@ -1,31 +1,41 @@
-# One recipe per verb. `make test` on a fresh Debian machine with Rust is the whole set-up.
+# One target per task. `make test` on a fresh Debian machine with Rust is the complete setup.
 
-.PHONY: help run test contract lint deny bench tools
+.PHONY: help run fast test contract lint deny bench tools
 
-help: ## Says what there is to make
+# The integration tests that need no program but the compiler, by module. tests/it/house.rs holds the
+# list. libtest matches anywhere in a name, so modules within these names are skipped again.
+FAST = asking:: bound:: commands:: control::bad_input:: control::override_parts:: control::restart:: docs:: envoy::bad_input:: house:: import:: labels:: tls::
+NOT_FAST = commands::usage:: control::import::
+
+help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-run: ## Serves on 127.0.0.1:8080, limits in memory, built-in example catalog
+run: ## Serves on 127.0.0.1:8080, counts in memory, with the built-in example catalog
 	cargo run --release --locked
 
-test: tools ## Installs what the tests need and lacks, and runs them all
+fast: ## Runs the unit tests, the examples in the documentation, and the integration tests that need only Rust
+	cargo test --locked --lib
+	cargo test --locked --doc
+	cargo test --locked --test it -- $(FAST) $(NOT_FAST:%=--skip %)
+
+test: tools ## Installs the programs that the tests need, and runs all tests
 	cargo test --locked
 	cargo test --locked --lib --features shuttle leases::model
 
-contract: tools ## Lets schemathesis try 2,000 cases of every operation; takes long
+contract: tools ## Runs schemathesis with 2,000 cases for each operation; takes long
 	CONTRACT_CASES=2000 cargo test --locked --test it contract -- --nocapture
 
-lint: ## Formatting and clippy, as CI has them
+lint: ## Checks formatting and clippy, as CI does
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 
-deny: ## Licences, advisories and sources of all dependencies; needs cargo-deny
-	cargo deny --locked check
+deny: ## Checks licenses, sources, duplicates and advisories of all dependencies
+	.ci/deny
 
 bench: tools ## Measures this machine and writes bench/results
 	cargo build --release --locked --features bench
 	python3 bench/run.py
 	python3 bench/grpc.py
 
-tools: ## Installs what tests and benchmarks need, from Debian and PyPI
+tools: ## Installs the programs of the tests and benchmarks, from Debian and PyPI
 	@deploy/tools.sh

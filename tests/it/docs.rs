@@ -1,4 +1,4 @@
-//! What the documents say, held against the program.
+//! The documents: links, paths, examples and metrics in them are those of the repository and the program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,23 +13,24 @@ fn document(path: &str) -> String {
     fs::read_to_string(repository(path)).unwrap()
 }
 
-/// All documents of the repository, by their paths.
-fn documents() -> Vec<String> {
-    let told = Command::new("git").args(["ls-files", "*.md"]).current_dir(repository("")).output();
-    let told = String::from_utf8(told.unwrap().stdout).unwrap();
-    told.lines().map(str::to_owned).collect()
+/// The paths of all files of the repository that match `pattern`.
+fn tracked(pattern: &str) -> Vec<String> {
+    let listed =
+        Command::new("git").args(["ls-files", pattern]).current_dir(repository("")).output();
+    let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+    listed.lines().map(str::to_owned).collect()
 }
 
-/// The first block of YAML behind a heading.
+/// The first YAML block after the heading "Your own limits".
 fn catalog_of_the_readme() -> String {
     let readme = document("README.md");
-    let behind = readme.split_once("## Your own limits").unwrap().1;
-    behind.split_once("```yaml\n").unwrap().1.split_once("```").unwrap().0.to_owned()
+    let section = readme.split_once("## Your own limits").unwrap().1;
+    section.split_once("```yaml\n").unwrap().1.split_once("```").unwrap().0.to_owned()
 }
 
 #[test]
-fn every_link_between_documents_leads_somewhere() {
-    let all = documents();
+fn every_link_between_documents_leads_to_a_file() {
+    let all = tracked("*.md");
     assert!(all.len() > 10, "{all:?}");
     for path in all {
         let text = document(&path);
@@ -42,8 +43,39 @@ fn every_link_between_documents_leads_somewhere() {
     }
 }
 
+/// Words in backticks that look like paths of the repository, or of `src` as ARCHITECTURE.md writes them.
+fn paths_in(text: &str, folders: &BTreeSet<String>) -> Vec<String> {
+    // Blocks of code between ``` hold commands, not paths.
+    let prose = text.split("```").step_by(2);
+    let words = prose.flat_map(|part| part.split('`').skip(1).step_by(2));
+    let is_path = |word: &&str| {
+        let first = word.split('/').next().unwrap();
+        let is_plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        is_plain && word.contains('/') && folders.contains(first)
+    };
+    words.filter(is_path).map(str::to_owned).collect()
+}
+
 #[test]
-fn the_guide_names_every_metric_and_no_other() {
+fn every_path_in_a_document_leads_to_a_file() {
+    let all = tracked("*");
+    let folder = |path: &String| path.split_once('/').map(|(folder, _)| folder.to_owned());
+    let inside = |path: &String| path.strip_prefix("src/").map(str::to_owned);
+    let mut folders: BTreeSet<String> = all.iter().filter_map(folder).collect();
+    folders.extend(all.iter().filter_map(inside).filter_map(|path| folder(&path)));
+    let mut found = 0;
+    for document in tracked("*.md") {
+        for path in paths_in(&self::document(&document), &folders) {
+            let places = ["", "src/"].map(|root| repository(&format!("{root}{path}")));
+            assert!(places.iter().any(|place| place.exists()), "{document}: {path}");
+            found += 1;
+        }
+    }
+    assert!(found > 20, "only {found} paths in all documents");
+}
+
+#[test]
+fn the_guide_lists_every_metric_and_no_other() {
     let node = Node::start(&[]);
     node.check(json!({"api_key": "demo-key"}));
     let exposed = node.get("/metrics").body;
@@ -54,11 +86,12 @@ fn the_guide_names_every_metric_and_no_other() {
     let guide = document("docs/production.md");
     let rows = guide.lines().filter(|line| line.starts_with("| `tollgate_"));
     let names = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(", "));
-    let told: BTreeSet<&str> = names.map(|name| name.trim().trim_matches('`')).collect();
-    let missing: Vec<_> = exposed.difference(&told).collect();
+    let listed: BTreeSet<&str> = names.map(|name| name.trim().trim_matches('`')).collect();
+    let missing: Vec<_> = exposed.difference(&listed).collect();
     assert!(missing.is_empty(), "not in the guide: {missing:?}");
-    // Webhooks' are there where there is a receiver.
-    let more: Vec<_> = told.difference(&exposed).filter(|name| !name.contains("webhook")).collect();
+    // The metrics of webhooks exist only with a receiver.
+    let more: Vec<_> =
+        listed.difference(&exposed).filter(|name| !name.contains("webhook")).collect();
     assert!(more.is_empty(), "in the guide only: {more:?}");
 }
 
@@ -70,15 +103,15 @@ fn the_readmes_catalog_serves_as_the_readme_says_and_fits_a_cluster() {
     fs::write(&file, &catalog).unwrap();
     for store in ["memory", "redis+cluster://127.0.0.1:1"] {
         let mut validate = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        let told = validate.args(["validate", "--store", store]).arg(&file).output().unwrap();
-        assert!(told.status.success(), "{store}: {}", String::from_utf8_lossy(&told.stderr));
+        let output = validate.args(["validate", "--store", store]).arg(&file).output().unwrap();
+        assert!(output.status.success(), "{store}: {}", String::from_utf8_lossy(&output.stderr));
     }
     let node = Node::with_catalog(&catalog, &[]);
-    let asked = json!({
+    let check = json!({
         "api_key": "alice", "api": "inference", "stage": "prod", "method": "POST",
         "path": "/v1/chat/completions", "cost": {"requests": 1, "total_tokens": 350},
     });
-    let names: Vec<_> = node.check(asked).json()["limits"].as_array().unwrap().clone();
+    let names: Vec<_> = node.check(check).json()["limits"].as_array().unwrap().clone();
     let names: Vec<_> = names.iter().map(|limit| limit["name"].as_str().unwrap()).collect();
     let expected = [
         "free/throttle",

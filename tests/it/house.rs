@@ -1,4 +1,5 @@
-//! The house: dependencies point one way, and files stay small and say what they are.
+//! The structure of the repository: the order of modules, the size and header of files, and the lists
+//! that have to name all files of a kind. Behaviour is not tested here.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::support::repository;
 
-const ORDER: [&str; 21] = [
+/// The modules of the library; each uses those before it and never those after it.
+const ORDER: &[&str] = &[
     "time",
     "object",
     "watch",
@@ -30,9 +32,10 @@ const ORDER: [&str; 21] = [
     "commands",
 ];
 
-/// The rooms inside `control`, in their order.
-const CONTROL_ORDER: [&str; 3] = ["model", "serving", "editing"];
+/// The modules inside `control`, in their order.
+const CONTROL_ORDER: &[&str] = &["model", "serving", "editing"];
 
+/// All files below a folder of the repository with this extension.
 fn files(under: &str, extension: &str) -> Vec<PathBuf> {
     fn walk(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -51,12 +54,15 @@ fn files(under: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn modules_use_those_before_them_and_never_those_after() {
+fn modules_use_those_before_them_and_never_those_after_them() {
     let root = repository("src");
     for file in files("src", "rs") {
         let own = file.strip_prefix(&root).unwrap().components().next().unwrap();
         let own = own.as_os_str().to_str().unwrap().trim_end_matches(".rs");
-        let Some(place) = ORDER.iter().position(|module| *module == own) else { continue };
+        let Some(place) = ORDER.iter().position(|module| *module == own) else {
+            assert!(["lib", "main"].contains(&own), "{own} has no place in the order");
+            continue;
+        };
         let text = fs::read_to_string(&file).unwrap();
         for later in &ORDER[place + 1..] {
             assert!(
@@ -69,35 +75,36 @@ fn modules_use_those_before_them_and_never_those_after() {
 }
 
 #[test]
-fn rooms_of_control_use_those_before_them_and_never_those_after() {
-    for (place, room) in CONTROL_ORDER.iter().enumerate() {
-        for file in files(&format!("src/control/{room}"), "rs") {
+fn modules_of_control_use_those_before_them_and_never_those_after_them() {
+    for (place, module) in CONTROL_ORDER.iter().enumerate() {
+        for file in files(&format!("src/control/{module}"), "rs") {
             let text = fs::read_to_string(&file).unwrap();
             for later in &CONTROL_ORDER[place + 1..] {
                 let uses = text.contains(&format!("control::{later}::"));
                 assert!(!uses, "{} uses {later}", file.display());
             }
-            // A path through the exports of `control` itself would hide the room.
-            assert!(!text.contains("control::{"), "{} does not name the room", file.display());
-            assert!(!text.contains("super::super"), "{} does not name the room", file.display());
+            // A path through the exports of `control` itself would hide the module.
+            assert!(!text.contains("control::{"), "{} does not name the module", file.display());
+            assert!(!text.contains("super::super"), "{} does not name the module", file.display());
         }
     }
 }
 
 #[test]
-fn every_file_says_what_it_is_and_is_short() {
-    let of = [("src", "rs", "//!"), ("tests", "rs", "//!"), ("lua", "lua", "--")];
-    for (folder, extension, header) in of {
+fn every_file_begins_with_its_purpose_and_has_at_most_400_lines() {
+    let folders = [("src", "rs", "//!"), ("tests", "rs", "//!"), ("lua", "lua", "--")];
+    for (folder, extension, header) in folders {
         for file in files(folder, extension) {
             let text = fs::read_to_string(&file).unwrap();
-            assert!(text.starts_with(header), "{} does not say what it is", file.display());
+            assert!(text.starts_with(header), "{} does not begin with its purpose", file.display());
             let lines = text.lines().count();
             assert!(lines <= 400, "{} has {lines} lines", file.display());
         }
     }
 }
 
-/// Words in quotes that are paths from `folder`: to which entries of the repository they lead.
+/// Adds the top-level entries of the repository that quoted words in `file` lead to, as paths relative
+/// to it.
 fn quoted_paths(file: &Path, found: &mut BTreeSet<String>) {
     let root = repository("");
     let text = fs::read_to_string(file).unwrap();
@@ -113,7 +120,7 @@ fn quoted_paths(file: &Path, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_image_is_built_from_all_that_the_build_reads() {
+fn the_image_is_built_from_all_files_that_the_build_reads() {
     let mut read: BTreeSet<String> =
         ["Cargo.toml", "Cargo.lock", "build.rs", "src"].map(str::to_owned).into();
     quoted_paths(&repository("build.rs"), &mut read);
@@ -129,4 +136,43 @@ fn the_image_is_built_from_all_that_the_build_reads() {
     let sent: BTreeSet<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
     let read: BTreeSet<&str> = read.iter().map(String::as_str).collect();
     assert_eq!((copied, sent), (read.clone(), read));
+}
+
+/// The words of a variable of the Makefile.
+fn words_of_the_makefile(variable: &str) -> Vec<String> {
+    let makefile = fs::read_to_string(repository("Makefile")).unwrap();
+    let start = format!("{variable} = ");
+    let line = makefile.lines().find_map(|line| line.strip_prefix(start.as_str())).unwrap();
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn make_fast_runs_the_integration_tests_whose_files_need_no_other_program() {
+    // Divided, so that this file does not contain them.
+    let programs = [
+        concat!("support::", "redis"),
+        concat!("Redis", "Cluster"),
+        concat!("support::", "gateway"),
+        concat!("boto3", "_runs"),
+        concat!("target/", "python"),
+        concat!("\"prom", "tool\""),
+    ];
+    let (fast, not_fast) = (words_of_the_makefile("FAST"), words_of_the_makefile("NOT_FAST"));
+    let root = repository("tests/it");
+    for file in files("tests/it", "rs") {
+        let text = fs::read_to_string(&file).unwrap();
+        let path = file.strip_prefix(&root).unwrap().with_extension("");
+        let path = path.to_str().unwrap().replace('/', "::");
+        let module = format!("{}::", path.trim_end_matches("::mod"));
+        if !text.contains("#[test]") {
+            continue;
+        }
+        let matches = |words: &[String]| words.iter().any(|word| module.starts_with(word.as_str()));
+        let runs = matches(&fast) && !matches(&not_fast);
+        let needs_a_program = programs.iter().any(|program| text.contains(program));
+        // The name of a folder's own module would select all modules in the folder.
+        let is_folder = path.ends_with("::mod");
+        assert!(!(runs && needs_a_program), "FAST in the Makefile runs {module}");
+        assert!(runs || needs_a_program || is_folder, "FAST in the Makefile lacks {module}");
+    }
 }
