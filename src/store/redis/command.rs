@@ -5,9 +5,8 @@ use std::time::Duration;
 use redis::{Cmd, FromRedisValue};
 use tokio::time::Instant;
 
-use super::cluster::slot;
-use super::errors::wrong_scheme_error;
-use super::{Redis, Servers, StoreError};
+use super::topology::slot;
+use super::{Redis, StoreError};
 
 /// The longest that a slot on its way is waited for.
 const REDIRECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -21,12 +20,7 @@ impl Redis {
         key: &str,
         command: &Cmd,
     ) -> Result<T, StoreError> {
-        let topology = match &self.servers {
-            Servers::Cluster(topology) => topology,
-            Servers::Single(server) => {
-                return server.run_command(command, false).await?.map_err(|_| wrong_scheme_error());
-            }
-        };
+        let topology = &self.topology;
         let (slot, deadline) = (slot::of_key(key), Instant::now() + REDIRECT_TIMEOUT);
         let mut redirected_to = None;
         loop {

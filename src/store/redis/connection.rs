@@ -8,10 +8,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::call::CheckCall;
-use super::cluster::Redirect;
 use super::errors::{classify, wrong_scheme_error};
 use super::instance::{RedisInstance, connection_config};
-use super::{Redis, ReplyDecoder, Servers, StoreError, script};
+use super::redirect::Redirect;
+use super::reply::ReplyDecoder;
+use super::{Redis, StoreError, script};
 use crate::limit::{Algorithm, Charge, Limit, Rate, Subject, Throttle, Unit};
 use crate::time::Micros;
 
@@ -63,11 +64,7 @@ impl Redis {
         connection: &mut MultiplexedConnection,
         time_limit: Duration,
     ) -> Result<(), StoreError> {
-        let subject = match &self.servers {
-            Servers::Single(_) => Some(Subject::policy("", "probe")),
-            Servers::Cluster(topology) => topology.probe_subject(server),
-        };
-        let Some(subject) = subject else {
+        let Some(subject) = self.topology.probe_subject(server) else {
             let ping = redis::cmd("PING");
             let answer = timeout(time_limit, connection.send_packed_command(&ping)).await;
             let answer = answer.map_err(|_| StoreError::Timeout)?;
@@ -78,11 +75,11 @@ impl Redis {
         let reply = timeout(time_limit, script::CHECK_SCRIPT.run(&probe, connection)).await;
         match reply.map_err(|_| StoreError::Timeout)?.map_err(|error| classify(&error))? {
             Ok(reply) => self.clock.observe(ReplyDecoder::new(reply)?.now),
-            Err(error) => match (Redirect::from_error(&error, server.host()), &self.servers) {
-                (Some(_), Servers::Single(_)) => return Err(wrong_scheme_error()),
-                (Some(Redirect::ClusterDown) | None, _) => return Err(classify(&error)),
-                // Who knows that the slot has just gone elsewhere is alive.
-                (Some(_), Servers::Cluster(_)) => {}
+            Err(error) => match Redirect::from_error(&error, server.host()) {
+                Some(_) if !self.topology.is_sharded() => return Err(wrong_scheme_error()),
+                Some(Redirect::ClusterDown) | None => return Err(classify(&error)),
+                // A server that redirects is alive: the slot has just moved.
+                Some(_) => {}
             },
         }
         Ok(())

@@ -1,5 +1,5 @@
 //! What Redis' errors mean for those who asked. That a Cluster has not run a command is no error, and is
-//! for `cluster::Redirect`.
+//! for `redirect::Redirect`.
 
 use redis::{ErrorKind, RedisError};
 

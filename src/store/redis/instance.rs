@@ -11,8 +11,8 @@ use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue};
 use tokio::sync::watch;
 
 use super::StoreError;
-use super::cluster::Redirect;
 use super::errors::classify;
+use super::redirect::Redirect;
 use super::url::{Connector, InvalidUrl};
 
 /// The longest that anything apart from the hot path waits for.
@@ -36,7 +36,7 @@ pub(super) struct RedisInstance {
     /// Serves the rest.
     pub(super) pool: Pool,
     /// Changes whenever somebody gives a connection up: the others then try theirs.
-    pub(super) probe_signal: watch::Sender<()>,
+    probe_signal: watch::Sender<()>,
 }
 
 impl RedisInstance {
@@ -59,6 +59,16 @@ impl RedisInstance {
         })?;
         let address = format!("{host}:{port}").into();
         Ok(Arc::new(Self { address, client, pool, probe_signal: watch::Sender::new(()) }))
+    }
+
+    /// A receiver of the requests of [`RedisInstance::request_probes`].
+    pub(super) fn probe_requests(&self) -> watch::Receiver<()> {
+        self.probe_signal.subscribe()
+    }
+
+    /// Has every client probe its connection to this server.
+    pub(super) fn request_probes(&self) {
+        self.probe_signal.send_replace(());
     }
 
     /// The host in its address.

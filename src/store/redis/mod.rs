@@ -6,16 +6,17 @@
 
 mod call;
 mod client;
-mod cluster;
 mod command;
 mod connection;
 mod errors;
 mod instance;
 mod nodes;
 mod outbox;
+mod redirect;
 mod registry;
 mod reply;
 mod script;
+mod topology;
 mod url;
 mod usage;
 
@@ -23,13 +24,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use self::cluster::Topology;
-use self::instance::RedisInstance;
+use self::topology::Topology;
 use super::StoreError;
 use crate::telemetry::Metrics;
 use crate::time::ClockEstimate;
 pub use client::RedisClient;
-use reply::ReplyDecoder;
 pub use script::CHECK_SCRIPT_SOURCE;
 pub use url::{InvalidUrl, RedisUrl};
 
@@ -50,7 +49,7 @@ pub struct RedisOptions {
 
 /// What the clients of one node share.
 pub struct Redis {
-    servers: Servers,
+    topology: Topology,
     deadline: Duration,
     metrics: Arc<Metrics>,
     /// Redis' clock, as the last answer showed it.
@@ -66,29 +65,16 @@ pub struct Redis {
     node_id: String,
 }
 
-/// Where the counters lie.
-enum Servers {
-    /// All on one primary.
-    Single(Arc<RedisInstance>),
-    /// Each subject's in its slot.
-    Cluster(Arc<Topology>),
-}
-
 impl Redis {
     /// Connects to nothing yet.
     ///
     /// # Errors
-    /// Where the address or the certificates cannot be used.
+    /// If the address or the certificates cannot be used, or the system has no random numbers.
     pub fn new(options: &RedisOptions, metrics: Arc<Metrics>) -> Result<Arc<Self>, InvalidUrl> {
-        let connector = options.url.connector(options.ca_file.as_deref())?;
-        let servers = match &options.url.servers()[..] {
-            [(host, port)] if !options.url.is_cluster() => {
-                Servers::Single(RedisInstance::new(&connector, host, *port)?)
-            }
-            seeds => Servers::Cluster(Arc::new(Topology::new(connector, seeds)?)),
-        };
+        let topology = Topology::new(&options.url, options.ca_file.as_deref())?;
+        let node_id = nodes::random_id().map_err(|error| InvalidUrl::new(&error))?;
         Ok(Arc::new(Self {
-            servers,
+            topology,
             deadline: options.deadline,
             metrics,
             clock: ClockEstimate::default(),
@@ -97,7 +83,7 @@ impl Redis {
             open_breakers: AtomicUsize::new(0),
             nodes: AtomicU64::new(0),
             min_nodes: options.min_nodes,
-            node_id: nodes::random_id(),
+            node_id,
         }))
     }
 }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
-use super::{Redis, Servers, StoreError, errors, instance::RedisInstance};
+use super::{Redis, StoreError, errors, instance::RedisInstance};
 
 /// The nodes by the time of their last heartbeat.
 const NODES_KEY: &str = "tg:{nodes}";
@@ -37,10 +37,10 @@ return redis.call('ZCARD', KEYS[1])
 ";
 
 /// A name that no other node has.
-pub(super) fn random_id() -> String {
-    use std::hash::{BuildHasher as _, RandomState};
-    let random: [u64; 2] = std::array::from_fn(|index| RandomState::new().hash_one(index));
-    URL_SAFE_NO_PAD.encode(random.map(u64::to_le_bytes).concat())
+pub(super) fn random_id() -> Result<String, getrandom::Error> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)?;
+    Ok(URL_SAFE_NO_PAD.encode(random))
 }
 
 impl Redis {
@@ -60,21 +60,17 @@ impl Redis {
     /// # Errors
     /// Where it cannot be reached now; of a Cluster, none of it.
     pub async fn probe_at_startup(&self) -> Result<(), StoreError> {
-        match &self.servers {
-            Servers::Single(server) => {
-                let mut connection = self.connect_and_check(server, &EXPECTED_SETTINGS).await?;
-                let mode = read_info(&mut connection, "server", "redis_mode").await.ok().flatten();
-                if mode.as_deref() == Some("cluster") {
-                    tracing::warn!("{}", errors::wrong_scheme_error());
-                }
-            }
-            Servers::Cluster(topology) => {
-                topology.refresh().await?;
-                let expected = [&EXPECTED_SETTINGS[..], &EXPECTED_IN_CLUSTER].concat();
-                for server in &topology.map().primaries {
-                    if let Err(error) = self.connect_and_check(server, &expected).await {
-                        tracing::warn!(%error, server = &*server.address, "a primary of the cluster cannot be reached yet");
-                    }
+        self.topology.refresh().await?;
+        let is_sharded = self.topology.is_sharded();
+        let in_cluster = if is_sharded { &EXPECTED_IN_CLUSTER[..] } else { &[] };
+        let expected = [&EXPECTED_SETTINGS[..], in_cluster].concat();
+        for server in self.topology.primaries() {
+            match self.connect_and_check(&server, &expected).await {
+                Ok(mut connection) if !is_sharded => warn_if_cluster(&mut connection).await,
+                Ok(_) => {}
+                Err(error) if !is_sharded => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, server = &*server.address, "a primary of the cluster cannot be reached yet");
                 }
             }
         }
@@ -106,17 +102,10 @@ impl Redis {
                 self.heartbeat().await;
             }
         };
-        match &self.servers {
-            Servers::Single(_) => heartbeats.await,
-            Servers::Cluster(topology) => {
-                tokio::join!(heartbeats, topology.run_refresh());
-            }
-        }
+        tokio::join!(heartbeats, self.topology.run_refresh());
     }
 
-    /// A heartbeat that is not answered leaves the last number as it was, and has the clients try
-    /// their connections: one that is idle would not notice that Redis is gone. In a Cluster, whose
-    /// primaries are more than one, the topology sees to that.
+    /// A heartbeat that is not answered leaves the last number as it was.
     async fn heartbeat(&self) {
         let mut command = redis::cmd("EVAL");
         command
@@ -132,9 +121,7 @@ impl Redis {
             }
             Err(error) => {
                 tracing::debug!(%error, "a heartbeat was not answered");
-                if let Servers::Single(server) = &self.servers {
-                    server.probe_signal.send_replace(());
-                }
+                self.topology.on_missed_heartbeat();
             }
         }
     }
@@ -146,6 +133,14 @@ impl Redis {
         if let Err(error) = self.run_command::<u64>(NODES_KEY, &command).await {
             tracing::debug!(%error, "the others will notice in a moment that this node has left");
         }
+    }
+}
+
+/// Warns if a server that is addressed on its own belongs to a Cluster.
+async fn warn_if_cluster(connection: &mut MultiplexedConnection) {
+    let mode = read_info(connection, "server", "redis_mode").await.ok().flatten();
+    if mode.as_deref() == Some("cluster") {
+        tracing::warn!("{}", errors::wrong_scheme_error());
     }
 }
 

@@ -8,7 +8,7 @@ use super::call::{ArgumentTables, encode_double};
 use super::instance::POOL_SIZE;
 use super::reply::ReplyDecoder;
 use super::script::{ScriptArgs, USAGE_SCRIPT};
-use super::{Redis, Servers, StoreError};
+use super::{Redis, StoreError};
 use crate::algorithm::calendar_quota::Count;
 use crate::algorithm::usage::{Correction, UsageDay, UsageDays};
 use crate::limit::{Charge, Charges, RowId, Subject, WindowStart};
@@ -91,7 +91,7 @@ impl Redis {
         let Some(first) = charges.first() else { return Ok((self.clock.now(), Vec::new())) };
         let key = first.subject.redis_key();
         let (seconds, micros): (u64, u64) = self.run_command(&key, &redis::cmd("TIME")).await?;
-        let is_single = matches!(self.servers, Servers::Single(_));
+        let is_single = !self.topology.is_sharded();
         let groups =
             charges.chunk_by(|one, next| is_single || one.subject.has_same_hash_tag(&next.subject));
         let groups: Vec<&[Charge]> = groups.collect();

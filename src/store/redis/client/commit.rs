@@ -8,10 +8,10 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, timeout_at};
 
 use super::grouping::CallGroup;
-use super::queue::{CallError, Job, JobResults};
+use super::job::{CallError, Job, JobResults};
 use crate::store::StoreVerdict;
 use crate::store::redis::call::CheckCall;
-use crate::store::redis::cluster::Redirect;
+use crate::store::redis::redirect::Redirect;
 use crate::store::redis::reply::{CheckReply, ReplyDecoder};
 use crate::store::redis::script::{self, Script, ScriptArgs, ScriptReply};
 use crate::store::redis::usage::UsageCall;

@@ -1,23 +1,28 @@
-//! The task behind a client: gathers, calls, answers; gives a connection up and makes a new one.
+//! The task that owns one connection, and the queue to it: jobs are gathered, sent and answered.
 //!
-//! Its state is the circuit breaker. While it has no connection every check fails at once, and
-//! this task alone asks for Redis.
+//! While the task has no connection, its circuit breaker is open: every check fails at once, and only
+//! this task tries to reach Redis. A failover gives it another server, not another task.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::MAX_BATCH;
+use super::breaker::Breaker;
 use super::commit;
 use super::grouping::group_calls;
-use super::queue::{CallError, Job, Queue};
-use crate::store::redis::cluster::Redirect;
+use super::job::{CallError, Job, JobResults, Work};
 use crate::store::redis::connection::LiveConnection;
-use crate::store::redis::{Redis, Servers, StoreError, instance::RedisInstance};
+use crate::store::redis::instance::RedisInstance;
+use crate::store::redis::redirect::Redirect;
+use crate::store::redis::topology::PrimaryWatch;
+use crate::store::redis::{Redis, StoreError};
+
+/// Jobs that may wait for one connection.
+const QUEUE_CAPACITY: usize = 4096;
 
 /// For how many deadlines calls may go unanswered, one after the other, until a connection is given
 /// up: TCP alone would wait for minutes on a peer that is gone without a word. Time is what counts,
@@ -29,35 +34,71 @@ const RECONNECT_BACKOFF: (Duration, Duration) =
 /// The longest that an attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The way to one primary; cheap to clone, and all clones are one queue.
+#[derive(Clone)]
+pub(super) struct Queue {
+    jobs: mpsc::Sender<Job>,
+    redis: Arc<Redis>,
+    breaker: Arc<Breaker>,
+}
+
+/// The owner of one connection.
 pub(super) struct ConnectionTask {
     redis: Arc<Redis>,
+    primary: PrimaryWatch,
+    /// The primary that `live` leads to, or that the last attempt to connect was made to.
     server: Arc<RedisInstance>,
+    probe_requests: watch::Receiver<()>,
     jobs: mpsc::Receiver<Job>,
-    breaker_open: Arc<AtomicBool>,
+    breaker: Arc<Breaker>,
     live: Option<LiveConnection>,
-    /// How long calls have been waited for since the last that was answered.
+    /// The time spent waiting for replies since the last reply.
     unanswered_for: Duration,
-    probe_signal: watch::Receiver<()>,
+}
+
+impl Queue {
+    /// Has work done by `deadline`.
+    pub(super) fn send(
+        &self,
+        work: Work,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<JobResults>, StoreError> {
+        if self.breaker.is_open() {
+            return Err(StoreError::Unreachable("the connection is given up for now".into()));
+        }
+        let (results, receiver) = oneshot::channel();
+        self.jobs.try_send(Job { work, deadline, results }).map_err(|_| {
+            self.redis.metrics.record_store_error(StoreError::Overloaded.kind());
+            StoreError::Overloaded
+        })?;
+        Ok(receiver)
+    }
 }
 
 impl ConnectionTask {
-    /// A queue to a server, and what drives it; not connected yet.
-    pub(super) fn with_queue(redis: &Arc<Redis>, server: &Arc<RedisInstance>) -> (Queue, Self) {
-        let (redis, server) = (Arc::clone(redis), Arc::clone(server));
-        let (breaker_open, probe_signal) =
-            (Arc::<AtomicBool>::default(), server.probe_signal.subscribe());
-        let (queue, jobs) = Queue::new(Arc::clone(&redis), Arc::clone(&breaker_open));
-        let unanswered_for = Duration::ZERO;
-        (
-            queue,
-            Self { redis, server, jobs, breaker_open, live: None, unanswered_for, probe_signal },
-        )
+    /// A task that connects as it starts to run, and the queue to it.
+    pub(super) fn with_queue(redis: &Arc<Redis>, mut primary: PrimaryWatch) -> (Queue, Self) {
+        let (sender, jobs) = mpsc::channel(QUEUE_CAPACITY);
+        let breaker = Arc::new(Breaker::new(redis));
+        let queue = Queue { jobs: sender, redis: Arc::clone(redis), breaker: Arc::clone(&breaker) };
+        let server = primary.current();
+        let task = Self {
+            redis: Arc::clone(redis),
+            primary,
+            probe_requests: server.probe_requests(),
+            server,
+            jobs,
+            breaker,
+            live: None,
+            unanswered_for: Duration::ZERO,
+        };
+        (queue, task)
     }
 
     /// Runs until every handle of the client is gone.
     pub(super) async fn run(mut self) {
         // Checks wait for a first connection, but no longer than they may.
-        if self.live.is_none() && !self.is_breaker_open() {
+        if self.live.is_none() && !self.breaker.is_open() {
             let _tried_again_below = self.connect(self.redis.deadline).await;
         }
         loop {
@@ -71,10 +112,15 @@ impl ConnectionTask {
                 biased;
                 () = live.closed() => {
                     drop(live);
-                    self.replace_connection().await;
+                    self.replace_connection("an idle connection had ended; there is another one").await;
                     continue;
                 }
-                _ = self.probe_signal.changed() => {
+                () = self.primary.changed() => {
+                    drop(live);
+                    self.replace_connection("another server is the primary now").await;
+                    continue;
+                }
+                _ = self.probe_requests.changed() => {
                     // Checks that come meanwhile wait no longer than they may.
                     let connection = &mut live.connection;
                     self.redis.probe(&self.server, connection, self.redis.deadline).await
@@ -92,17 +138,14 @@ impl ConnectionTask {
                 Err(error) => self.open_breaker(&error),
             }
         }
-        self.set_breaker_open(false);
+        self.breaker.set_open(false);
     }
 
-    /// Makes a new connection in the place of one that has ended while nothing was under way: a restart,
-    /// or Redis' own `timeout`. Checks that come meanwhile wait no longer than they may.
-    async fn replace_connection(&mut self) {
-        let server = Arc::clone(&self.server.address);
+    /// Makes a new connection in the place of one that has ended while nothing was under way, or whose
+    /// server is the primary no more. Checks that come meanwhile wait no longer than they may.
+    async fn replace_connection(&mut self, reason: &str) {
         match self.connect(self.redis.deadline).await {
-            Ok(()) => {
-                tracing::debug!(%server, "an idle connection had ended; there is another one");
-            }
+            Ok(()) => tracing::debug!(server = &*self.server.address, "{reason}"),
             Err(error) => {
                 self.redis.metrics.record_store_error(error.kind());
                 self.open_breaker(&error);
@@ -136,8 +179,7 @@ impl ConnectionTask {
         // All are answered by the earliest deadline. They came within one call's time of each other.
         let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return Ok(()) };
         let began = Instant::now();
-        let in_cluster = matches!(self.redis.servers, Servers::Cluster(_));
-        let (groups, positions) = group_calls(&jobs, in_cluster);
+        let (groups, positions) = group_calls(&jobs, self.redis.topology.is_sharded());
         let committed = commit::run(&self.redis, &self.server, &groups, deadline, connection).await;
         if committed.has_timed_out() {
             self.unanswered_for += began.elapsed();
@@ -156,8 +198,8 @@ impl ConnectionTask {
             CallError::Failed(error) if self.is_usable_after(error) => Ok(()),
             CallError::Failed(error) => Err(error.clone()),
             CallError::Redirected(redirect) => {
-                let in_cluster = matches!(self.redis.servers, Servers::Cluster(_));
-                if *redirect == Redirect::ClusterDown || !in_cluster {
+                let is_sharded = self.redis.topology.is_sharded();
+                if *redirect == Redirect::ClusterDown || !is_sharded {
                     self.redis.metrics.record_store_error("refused");
                 }
                 Ok(())
@@ -181,37 +223,13 @@ impl ConnectionTask {
         }
     }
 
-    fn is_breaker_open(&self) -> bool {
-        self.breaker_open.load(Ordering::Relaxed)
-    }
-
-    fn set_breaker_open(&self, breaker_open: bool) {
-        if self.breaker_open.swap(breaker_open, Ordering::Relaxed) == breaker_open {
-            return;
-        }
-        if breaker_open {
-            self.redis.metrics.breaker_open.inc();
-            self.redis.open_breakers.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.redis.metrics.breaker_open.dec();
-            self.redis.open_breakers.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
     fn open_breaker(&mut self, error: &StoreError) {
         let (kind, server) = (error.kind(), &*self.server.address);
         tracing::warn!(%error, kind, server, "Redis is given up for now; plans decide by on_store_failure");
         self.redis.metrics.breaker_opened.inc();
-        self.set_breaker_open(true);
-        self.server.probe_signal.send_replace(());
-        self.request_refresh();
-    }
-
-    /// In a Cluster somebody else may have its slots by now.
-    fn request_refresh(&self) {
-        if let Servers::Cluster(topology) = &self.redis.servers {
-            topology.request_refresh();
-        }
+        self.breaker.set_open(true);
+        self.server.request_probes();
+        self.redis.topology.request_refresh();
     }
 
     /// One attempt, as the client is made.
@@ -222,21 +240,22 @@ impl ConnectionTask {
         let _tried_again = self.connect(connect_timeout).await;
     }
 
-    /// One attempt.
+    /// One attempt to connect to the server that is the primary now.
     async fn connect(&mut self, connect_timeout: Duration) -> Result<(), StoreError> {
+        self.server = self.primary.current();
         // Trouble so far is no news for a new connection; what comes from now on is.
-        self.probe_signal.mark_unchanged();
+        self.probe_requests = self.server.probe_requests();
         match self.redis.connect(&self.server, connect_timeout).await {
             Ok(live) => {
                 self.live = Some(live);
                 self.unanswered_for = Duration::ZERO;
-                self.set_breaker_open(false);
+                self.breaker.set_open(false);
                 Ok(())
             }
             Err(error) => {
                 tracing::debug!(%error, server = &*self.server.address, "no connection yet");
-                self.set_breaker_open(true);
-                self.request_refresh();
+                self.breaker.set_open(true);
+                self.redis.topology.request_refresh();
                 Err(error)
             }
         }
@@ -258,15 +277,16 @@ impl ConnectionTask {
                 tracing::info!(server = &*self.server.address, "Redis is back");
                 return true;
             }
-            tokio::time::sleep(jittered(wait)).await;
-            wait = (wait * 2).min(RECONNECT_BACKOFF.1);
+            tokio::select! {
+                () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(RECONNECT_BACKOFF.1),
+                () = self.primary.changed() => wait = RECONNECT_BACKOFF.0,
+            }
         }
     }
 }
 
 /// Between half of `wait` and all of it, so that nodes do not come back in step.
 fn jittered(wait: Duration) -> Duration {
-    use std::hash::{BuildHasher as _, RandomState};
-    let part = RandomState::new().hash_one(wait) % 512;
-    wait.mul_f64(0.5 + f64::from(u32::try_from(part).unwrap_or(0)) / 1024.0)
+    let part = getrandom::u32().unwrap_or_default() % 512;
+    wait.mul_f64(0.5 + f64::from(part) / 1024.0)
 }

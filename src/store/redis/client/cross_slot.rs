@@ -5,13 +5,12 @@
 //! they were charged where the check is refused; for a throttle that is a lease of just this cost,
 //! for no longer than the check may take. Nothing is admitted that has not been charged.
 
-use std::sync::Arc;
-
 use futures_util::future::join_all;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
-use super::{RedisClient, Route, ShardRouter};
+use super::RedisClient;
+use super::router::Router;
 use crate::algorithm::{self, CounterState, Verdict};
 use crate::limit::{Charge, Charges, Refund};
 use crate::store::StoreVerdict;
@@ -29,7 +28,6 @@ impl RedisClient {
     /// Judges one check in a Cluster.
     pub(super) async fn judge_sharded(
         &self,
-        router: &Arc<ShardRouter>,
         charges: &Charges,
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
@@ -39,18 +37,17 @@ impl RedisClient {
             return Ok(StoreVerdict { verdict, index: 0, leased: false });
         };
         if charges.iter().all(|charge| charge.subject.has_same_hash_tag(&first.subject)) {
-            return router.judge(charges, deadline).await;
+            return self.router.judge(charges, deadline).await;
         }
         // On its own: what was charged ahead goes back also where nobody waits any more.
-        let (client, router, charges) = (self.clone(), Arc::clone(router), charges.clone());
-        let judged = async move { client.judge_across_slots(&router, &charges, deadline).await };
+        let (client, charges) = (self.clone(), charges.clone());
+        let judged = async move { client.judge_across_slots(&charges, deadline).await };
         let ended = |_| Err(StoreError::Unreachable("the lane has ended".into()));
         tokio::spawn(judged).await.unwrap_or_else(ended)
     }
 
     async fn judge_across_slots(
         &self,
-        router: &ShardRouter,
         charges: &Charges,
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
@@ -59,9 +56,9 @@ impl RedisClient {
             let why = "limits of which one with room is enough lie apart in the Redis Cluster";
             return Err(StoreError::Refused(why.into()));
         }
-        let judged = ahead.iter().map(|share| router.judge(&share.charges, deadline));
+        let judged = ahead.iter().map(|share| self.router.judge(&share.charges, deadline));
         let judged = join_all(judged).await;
-        let answer = judge_last(router, &last, &judged, deadline).await;
+        let answer = judge_last(&self.router, &last, &judged, deadline).await;
         if !answer.as_ref().is_ok_and(|answer| answer.verdict.allowed) {
             let refunds = ahead.iter().zip(&judged).filter_map(|(share, answer)| {
                 // Of what gave no answer nothing goes back: it was perhaps not charged.
@@ -85,7 +82,9 @@ impl RedisClient {
     /// Two charges that cannot be judged as one: both are exact, and their subjects lie apart.
     #[must_use]
     pub fn unjudgeable<'c>(&self, charges: &'c Charges) -> Option<(&'c Charge, &'c Charge)> {
-        let Route::Sharded(_) = &self.route else { return None };
+        if !self.redis.topology.is_sharded() {
+            return None;
+        }
         let mut exact = charges.iter().filter(|charge| self.is_exact(charge));
         let first = exact.next()?;
         exact
@@ -129,7 +128,7 @@ impl RedisClient {
 /// Judges the last share. Where one ahead of it is refused the check is: the last is then only
 /// looked at, so that the answer can say how all limits stand.
 async fn judge_last(
-    router: &ShardRouter,
+    router: &Router,
     last: &SlotShare,
     judged: &[Result<StoreVerdict, StoreError>],
     deadline: Instant,

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::queue::Job;
+use super::job::Job;
 use crate::limit::{Charges, Refund, Subject};
 
 /// What one script call carries.

@@ -4,15 +4,18 @@
 //! lone check goes at once. A check is sent once or not at all. What a failure means for a request
 //! is for the engine to say.
 
+mod breaker;
 mod commit;
 mod connection_task;
 mod cross_slot;
 mod grouping;
+mod job;
 mod leased_check;
 mod leases;
 mod pending_usage;
-mod queue;
-mod shard_router;
+#[cfg(test)]
+mod repointing;
+mod router;
 #[cfg(feature = "bench")]
 mod unbatched;
 
@@ -21,18 +24,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use smallvec::smallvec;
 use tokio::time::Instant;
 
-use super::{Redis, Servers, StoreError};
+use super::{Redis, StoreError};
 use crate::limit::{Charges, Refund};
 use crate::store::StoreVerdict;
 use crate::time::{Micros, boot_clock};
-use connection_task::ConnectionTask;
+use job::Work;
 use leases::Leases;
 use pending_usage::PendingUsage;
-use queue::{CallError, Queue, Work, receive_results};
-use shard_router::ShardRouter;
+use router::Router;
 
 /// Checks that one call carries at most, and one job has at most.
 const MAX_BATCH: usize = 128;
@@ -42,7 +43,7 @@ const LEASE_SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 /// A worker's way to Redis; cheap to clone, and all clones are one.
 #[derive(Clone)]
 pub struct RedisClient {
-    route: Route,
+    router: Router,
     redis: Arc<Redis>,
     leases: Arc<Leases>,
     pending_usage: Arc<PendingUsage>,
@@ -50,32 +51,13 @@ pub struct RedisClient {
     unbatched: Option<Arc<unbatched::Unbatched>>,
 }
 
-/// Where checks go.
-#[derive(Clone)]
-enum Route {
-    /// To the one primary.
-    Direct(Queue),
-    /// To whichever primary has the slot.
-    Sharded(Arc<ShardRouter>),
-}
-
 impl Redis {
     /// A client on the current runtime, connected if Redis can be reached now.
     pub async fn open_client(self: &Arc<Self>) -> RedisClient {
-        let route = match &self.servers {
-            Servers::Single(server) => {
-                let (queue, mut task) = ConnectionTask::with_queue(self, server);
-                task.connect_once().await;
-                tokio::spawn(task.run());
-                Route::Direct(queue)
-            }
-            Servers::Cluster(topology) => {
-                Route::Sharded(ShardRouter::connect(self, topology).await)
-            }
-        };
+        let router = Router::connect(self).await;
         self.clients.fetch_add(1, Ordering::Relaxed);
         let client = RedisClient {
-            route,
+            router,
             redis: Arc::clone(self),
             leases: Arc::default(),
             pending_usage: Arc::default(),
@@ -119,14 +101,10 @@ impl RedisClient {
         if let Some(unbatched) = &self.unbatched {
             return Box::pin(unbatched.judge(&self.redis, charges)).await;
         }
-        match &self.route {
-            Route::Direct(queue) => {
-                let work = Work { checks: smallvec![charges.clone()], ..Work::default() };
-                let answers = receive_results(queue.send(work, deadline)?, 1).await;
-                answers.into_iter().next().map_or(Err(StoreError::Timeout), into_store_result)
-            }
-            Route::Sharded(router) => Box::pin(self.judge_sharded(router, charges, deadline)).await,
+        if self.redis.topology.is_sharded() {
+            return Box::pin(self.judge_sharded(charges, deadline)).await;
         }
+        self.router.judge(charges, deadline).await
     }
 
     /// Gives unspent leases back for as long as anybody else has this client.
@@ -168,24 +146,13 @@ impl RedisClient {
         checks: &[Charges],
         deadline: Instant,
     ) -> Vec<Result<StoreVerdict, StoreError>> {
-        let Route::Direct(queue) = &self.route else {
+        if self.redis.topology.is_sharded() {
             // Each to its slot. Those of one subject stay in order; they go together all the same.
             return join_all(checks.iter().map(|check| self.judge(check, deadline))).await;
-        };
-        let work = |chunk: &[Charges]| Work { checks: chunk.into(), ..Work::default() };
-        let sent: Vec<_> = checks
-            .chunks(MAX_BATCH)
-            .map(|chunk| (chunk.len(), queue.send(work(chunk), deadline)))
-            .collect();
-        let mut answers = Vec::with_capacity(checks.len());
-        for (count, sent) in sent {
-            match sent {
-                Ok(chunk) => answers
-                    .extend(receive_results(chunk, count).await.into_iter().map(into_store_result)),
-                Err(error) => answers.extend(std::iter::repeat_n(Err(error), count)),
-            }
         }
-        answers
+        let work = |chunk: &[Charges]| Work { checks: chunk.into(), ..Work::default() };
+        let sent = checks.chunks(MAX_BATCH).map(|chunk| self.router.send(work(chunk), deadline));
+        join_all(sent).await.into_iter().flatten().collect()
     }
 
     /// Gives back what was charged and not used, together with whatever checks are on their way.
@@ -193,26 +160,11 @@ impl RedisClient {
     /// # Errors
     /// Where Redis perhaps did not do so.
     pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), StoreError> {
-        let queue = match &self.route {
-            Route::Direct(queue) => queue,
-            Route::Sharded(router) => return router.refund(refunds, deadline).await,
-        };
+        // If subjects may lie on different servers, each refund goes to its own slot.
+        let together = if self.redis.topology.is_sharded() { 1 } else { MAX_BATCH };
         let work = |chunk: &[Refund]| Work { refunds: chunk.into(), ..Work::default() };
-        let sent: Vec<_> =
-            refunds.chunks(MAX_BATCH).map(|chunk| queue.send(work(chunk), deadline)).collect();
-        let mut done = Ok(());
-        for sent in sent {
-            // An answer comes only where it failed.
-            let result = match sent {
-                Ok(chunk) => receive_results(chunk, 0)
-                    .await
-                    .pop()
-                    .map_or(Ok(()), |why| into_store_result(why).map(drop)),
-                Err(error) => Err(error),
-            };
-            done = done.and(result);
-        }
-        done
+        let sent = refunds.chunks(together).map(|chunk| self.router.send(work(chunk), deadline));
+        join_all(sent).await.into_iter().flatten().try_for_each(|result| result.map(drop))
     }
 
     /// What Redis' clock shows, as far as known.
@@ -226,12 +178,4 @@ impl RedisClient {
     pub fn is_degraded(&self) -> bool {
         self.redis.open_breakers.load(Ordering::Relaxed) > 0
     }
-}
-
-/// An answer of a server that is the only one.
-fn into_store_result(answer: Result<StoreVerdict, CallError>) -> Result<StoreVerdict, StoreError> {
-    answer.map_err(|error| match error {
-        CallError::Failed(error) => error,
-        CallError::Redirected(_) => super::errors::wrong_scheme_error(),
-    })
 }

@@ -8,7 +8,7 @@ use crate::store::StoreVerdict;
 use crate::store::redis::call::CheckCall;
 use crate::store::redis::connection::LiveConnection;
 use crate::store::redis::reply::{CheckReply, ReplyDecoder};
-use crate::store::redis::{Redis, Servers, StoreError, errors, script};
+use crate::store::redis::{Redis, StoreError, errors, script};
 
 /// A client's connection, where `BENCH_SINGLE` asks for it.
 pub(super) struct Unbatched(OnceCell<LiveConnection>);
@@ -23,10 +23,10 @@ impl Unbatched {
         redis: &Redis,
         charges: &Charges,
     ) -> Result<StoreVerdict, StoreError> {
-        let Servers::Single(server) = &redis.servers else {
+        if redis.topology.is_sharded() {
             return Err(StoreError::Unreachable("this is for one primary only".into()));
-        };
-        let connect = async || redis.connect(server, redis.deadline).await;
+        }
+        let connect = async || redis.connect(&*redis.topology.primary_of(0)?, redis.deadline).await;
         let shared = self.0.get_or_try_init(connect).await?;
         let mut call = CheckCall::default();
         call.add_check(charges, redis.clock.now());

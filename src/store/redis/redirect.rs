@@ -6,7 +6,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// Why a server of a Cluster has not run a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::store::redis) enum Redirect {
+pub(super) enum Redirect {
     /// Another server has the slot, from now on.
     Moved(String, u16),
     /// The slot is on its way to another server, and this key is there already.
@@ -19,10 +19,7 @@ pub(in crate::store::redis) enum Redirect {
 
 impl Redirect {
     /// What an error of the server at `asked_host` says, if it is one of these.
-    pub(in crate::store::redis) fn from_error(
-        error: &RedisError,
-        asked_host: &str,
-    ) -> Option<Self> {
+    pub(super) fn from_error(error: &RedisError, asked_host: &str) -> Option<Self> {
         let ErrorKind::Server(kind) = error.kind() else { return None };
         let to = || {
             let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;

@@ -4,10 +4,6 @@
 //! trouble or says MOVED. What the majority of them says counts: one that was cut off remembers how
 //! things were. Nothing is counted here, and no command of others is sent.
 
-mod redirect;
-pub(super) mod slot;
-mod slot_map;
-
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,12 +14,13 @@ use redis::Value;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use self::slot_map::{NodeAddress, SlotTable};
-use super::url::{Connector, InvalidUrl};
-use super::{StoreError, instance::RedisInstance};
+use super::slot;
+use super::slot_map::{NodeAddress, SlotMap, SlotTable};
 use crate::limit::Subject;
-pub(super) use redirect::Redirect;
-pub(super) use slot_map::SlotMap;
+use crate::store::redis::StoreError;
+use crate::store::redis::instance::RedisInstance;
+use crate::store::redis::redirect::Redirect;
+use crate::store::redis::url::{Connector, InvalidUrl};
 
 /// How often the slots are asked for while all is well.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
@@ -37,7 +34,7 @@ const TRY_AGAIN_DELAY: Duration = Duration::from_millis(2);
 const MAX_PROBE_SUBJECTS: u64 = 4_096;
 
 /// The servers of a Cluster and who of them holds what.
-pub(super) struct Topology {
+pub(in crate::store::redis) struct ClusterTopology {
     connector: Connector,
     /// Those that the operator named.
     seeds: Vec<Arc<RedisInstance>>,
@@ -57,7 +54,7 @@ struct KnownNodes {
     replicas: Vec<Arc<RedisInstance>>,
 }
 
-impl Topology {
+impl ClusterTopology {
     /// Knows the seeds only.
     pub(super) fn new(connector: Connector, seeds: &[NodeAddress]) -> Result<Self, InvalidUrl> {
         let made = seeds.iter().map(|(host, port)| RedisInstance::new(&connector, host, *port));
@@ -73,17 +70,17 @@ impl Topology {
     }
 
     /// The map at this moment.
-    pub(super) fn map(&self) -> Guard<Arc<SlotMap>> {
+    pub(in crate::store::redis) fn map(&self) -> Guard<Arc<SlotMap>> {
         self.map.load()
     }
 
     /// Tells of every map to come.
-    pub(super) fn subscribe(&self) -> watch::Receiver<()> {
+    pub(in crate::store::redis) fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
     /// Has the slots asked for soon.
-    pub(super) fn request_refresh(&self) {
+    pub(in crate::store::redis) fn request_refresh(&self) {
         self.refresh_requested.notify_one();
     }
 
@@ -94,10 +91,9 @@ impl Topology {
 
     /// A subject of nobody's whose slot this server holds; none where it holds few.
     pub(super) fn probe_subject(&self, server: &RedisInstance) -> Option<Subject> {
-        use std::hash::{BuildHasher as _, RandomState};
         let map = self.map();
         // Another one each time: a slot that is on its way to elsewhere proves nothing.
-        let from = RandomState::new().hash_one(&server.address);
+        let from = getrandom::u64().unwrap_or_default();
         let subjects = (0..MAX_PROBE_SUBJECTS)
             .map(|number| Subject::policy("", &format!("probe{}", from.wrapping_add(number))));
         subjects.into_iter().find(|subject| map.is_primary_of(server, slot::of_subject(*subject)))
@@ -115,7 +111,7 @@ impl Topology {
     }
 
     /// Asks who holds which slots: the primaries, and where they do not answer all others known.
-    pub(super) async fn refresh(&self) -> Result<(), StoreError> {
+    pub(in crate::store::redis) async fn refresh(&self) -> Result<(), StoreError> {
         let map = self.map.load_full();
         let mut replicas = BTreeSet::new();
         let mut tables = fetch_slot_tables(&map.primaries, &mut replicas).await;
@@ -166,7 +162,7 @@ impl Topology {
 
     /// Whom to ask next for what has not run: somebody in particular, who has to be told ASKING, or
     /// whoever holds the slot by then.
-    pub(super) async fn follow_redirect(
+    pub(in crate::store::redis) async fn follow_redirect(
         &self,
         redirect: Redirect,
         slot: u16,
@@ -219,7 +215,7 @@ async fn fetch_slot_tables(
             Ok(answer) => tables.push(answer),
             Err(error) => {
                 tracing::debug!(%error, server = &*server.address, "CLUSTER SLOTS was not answered");
-                server.probe_signal.send_replace(());
+                server.request_probes();
             }
         }
     }
