@@ -1,14 +1,14 @@
 //! One commit: what a task sends together, and what becomes of each check in it.
 //!
 //! All groups go in one pipeline, and what was not judged for want of a window or of a kept day goes
-//! once more. Which checks make a group is for `grouping` to say.
+//! once more. Checks are put into groups, and results given to jobs, in `grouping`.
 
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, timeout_at};
 
-use super::grouping::CallGroup;
-use super::job::{CallError, Job, JobResults};
+use super::grouping::{CallGroup, GroupOutcome, missing_reply};
+use super::job::CallError;
 use crate::store::StoreVerdict;
 use crate::store::redis::call::CheckCall;
 use crate::store::redis::redirect::Redirect;
@@ -17,17 +17,17 @@ use crate::store::redis::script::{self, Script, ScriptArgs, ScriptReply};
 use crate::store::redis::usage::UsageCall;
 use crate::store::redis::{Redis, StoreError, errors, instance::RedisInstance};
 
-/// What became of one script call: of each of its checks, or of none.
-pub(super) type GroupOutcome = Result<Vec<Result<StoreVerdict, NoVerdict>>, CallError>;
-
-/// What became of all groups.
+/// The outcomes of all groups.
 pub(super) struct CommitOutcome {
-    /// Of each.
+    /// The outcome of each group, in their order.
     pub(super) outcomes: Vec<GroupOutcome>,
-    /// Why calls came to nothing: all of one pipeline for the same reason where the connection is of
-    /// no more use, or too slow.
+    /// The errors of calls that failed as a whole. If the connection is of no more use or too slow,
+    /// all calls of its pipeline have the same error.
     pub(super) failures: Vec<CallError>,
 }
+
+/// The outcome of one script call before [`retry_unjudged`] and after it.
+type CallOutcome = Result<Vec<Result<StoreVerdict, NoVerdict>>, CallError>;
 
 /// Why a check of a call that succeeded has no verdict.
 pub(super) enum NoVerdict {
@@ -48,11 +48,11 @@ pub(super) async fn run(
     deadline: Instant,
     connection: &mut MultiplexedConnection,
 ) -> CommitOutcome {
-    let mut committed = CommitOutcome { outcomes: Vec::new(), failures: Vec::new() };
+    let mut failures = Vec::new();
     let called = call_check_script(redis, server, groups, deadline, connection).await;
-    committed.outcomes = committed.record(called, groups.len());
+    let mut outcomes = record_failures(called, groups.len(), &mut failures);
     let (mut again, mut positions) = (Vec::new(), Vec::new());
-    for (position, (group, outcome)) in groups.iter().zip(&committed.outcomes).enumerate() {
+    for (position, (group, outcome)) in groups.iter().zip(&outcomes).enumerate() {
         let Ok(results) = outcome else { continue };
         let open = |index: &usize| {
             matches!(results[*index], Err(NoVerdict::WindowMiss | NoVerdict::DayRollover))
@@ -64,48 +64,46 @@ pub(super) async fn run(
             positions.push((position, within));
         }
     }
-    if again.is_empty() {
-        return committed;
-    }
-    let later = retry_unjudged(redis, server, again, deadline, connection).await;
-    let later = committed.record(later, positions.len());
-    for ((position, within), later) in positions.into_iter().zip(later) {
-        let Ok(results) = &mut committed.outcomes[position] else { continue };
-        // What was judged the first time stays judged, whatever became of these.
-        let mut later = later.map(Vec::into_iter);
-        for index in within {
-            results[index] = match &mut later {
-                Ok(later) => later.next().unwrap_or(Err(NoVerdict::WindowMiss)),
-                Err(error) => Err(NoVerdict::Failed(error.clone())),
-            };
+    if !again.is_empty() {
+        let later = retry_unjudged(redis, server, again, deadline, connection).await;
+        let later = record_failures(later, positions.len(), &mut failures);
+        for ((position, within), later) in positions.into_iter().zip(later) {
+            let Ok(results) = &mut outcomes[position] else { continue };
+            // What was judged the first time stays judged, whatever became of these.
+            let mut later = later.map(Vec::into_iter);
+            for index in within {
+                results[index] = match &mut later {
+                    Ok(later) => later.next().unwrap_or(Err(NoVerdict::WindowMiss)),
+                    Err(error) => Err(NoVerdict::Failed(error.clone())),
+                };
+            }
         }
     }
-    committed
+    CommitOutcome { outcomes: outcomes.into_iter().map(final_outcome).collect(), failures }
 }
 
 impl CommitOutcome {
-    /// Whether a call had no answer in time.
+    /// True if a call had no reply in time.
     pub(super) fn has_timed_out(&self) -> bool {
         self.failures.iter().any(|why| matches!(why, CallError::Failed(StoreError::Timeout)))
     }
+}
 
-    /// The outcomes of so many groups; remembers why any of them failed.
-    fn record(
-        &mut self,
-        outcomes: Result<Vec<GroupOutcome>, StoreError>,
-        groups: usize,
-    ) -> Vec<GroupOutcome> {
-        match outcomes {
-            Ok(outcomes) => {
-                let failed = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-                self.failures.extend(failed.cloned());
-                outcomes
-            }
-            Err(error) => {
-                let failed = CallError::Failed(error);
-                self.failures.push(failed.clone());
-                (0..groups).map(|_| Err(failed.clone())).collect()
-            }
+/// The outcomes of `groups` calls. Adds the errors of those that failed to `failures`.
+fn record_failures(
+    outcomes: Result<Vec<CallOutcome>, StoreError>,
+    groups: usize,
+    failures: &mut Vec<CallError>,
+) -> Vec<CallOutcome> {
+    match outcomes {
+        Ok(outcomes) => {
+            failures.extend(outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).cloned());
+            outcomes
+        }
+        Err(error) => {
+            let failed = CallError::Failed(error);
+            failures.push(failed.clone());
+            (0..groups).map(|_| Err(failed.clone())).collect()
         }
     }
 }
@@ -117,7 +115,7 @@ async fn retry_unjudged(
     groups: Vec<CallGroup<'_>>,
     deadline: Instant,
     connection: &mut MultiplexedConnection,
-) -> Result<Vec<GroupOutcome>, StoreError> {
+) -> Result<Vec<CallOutcome>, StoreError> {
     let rollover_errors = roll_over_days(redis, server, &groups, deadline, connection).await?;
     let rolled_over = groups.into_iter().zip(&rollover_errors).filter(|(_, why)| why.is_none());
     let rolled_over: Vec<CallGroup<'_>> = rolled_over.map(|(group, _)| group).collect();
@@ -182,7 +180,7 @@ async fn call_check_script(
     groups: &[CallGroup<'_>],
     deadline: Instant,
     connection: &mut MultiplexedConnection,
-) -> Result<Vec<GroupOutcome>, StoreError> {
+) -> Result<Vec<CallOutcome>, StoreError> {
     let offered_for = redis.clock.now();
     let calls: Vec<(CheckCall, bool)> = groups
         .iter()
@@ -211,7 +209,7 @@ fn decode_reply(
     server: &RedisInstance,
     group: &CallGroup<'_>,
     reply: ScriptReply,
-) -> GroupOutcome {
+) -> CallOutcome {
     let value = reply.map_err(|error| call_error(server, &error))?;
     let mut decoder = ReplyDecoder::new(value).map_err(CallError::Failed)?;
     redis.clock.observe(decoder.now);
@@ -239,33 +237,9 @@ fn call_error(server: &RedisInstance, error: &RedisError) -> CallError {
     }
 }
 
-fn missing_reply() -> CallError {
-    CallError::Failed(StoreError::BadReply("a check has no answer".into()))
-}
-
-/// Answers every job. What was judged is handed out in the order in which `grouping::group_calls` met it.
-pub(super) fn send_results(jobs: Vec<Job>, outcomes: Vec<GroupOutcome>, positions: &[usize]) {
-    let mut outcomes: Vec<_> =
-        outcomes.into_iter().map(|outcome| outcome.map(Vec::into_iter)).collect();
-    let mut positions = positions.iter().copied();
-    for job in jobs {
-        let mut answers = JobResults::new();
-        for _ in &job.work.checks {
-            answers.push(match outcomes.get_mut(positions.next().unwrap_or(0)) {
-                Some(Ok(results)) => {
-                    results.next().ok_or_else(missing_reply).and_then(final_result)
-                }
-                Some(Err(error)) => Err(error.clone()),
-                None => Err(missing_reply()),
-            });
-        }
-        if !job.work.refunds.is_empty()
-            && let Some(Err(error)) = outcomes.get(positions.next().unwrap_or(0))
-        {
-            answers.push(Err(error.clone()));
-        }
-        let _nobody_waits = job.results.send(answers);
-    }
+/// The outcome that jobs are answered with: nothing is tried again after this.
+fn final_outcome(outcome: CallOutcome) -> GroupOutcome {
+    outcome.map(|results| results.into_iter().map(final_result).collect())
 }
 
 fn final_result(result: Result<StoreVerdict, NoVerdict>) -> Result<StoreVerdict, CallError> {

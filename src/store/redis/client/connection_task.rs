@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::MAX_BATCH;
 use super::breaker::Breaker;
 use super::commit;
-use super::grouping::group_calls;
+use super::grouping::{group_calls, send_results};
 use super::job::{CallError, Job, JobResults, Work};
 use crate::store::redis::connection::LiveConnection;
 use crate::store::redis::instance::RedisInstance;
@@ -187,7 +187,7 @@ impl ConnectionTask {
             self.unanswered_for = Duration::ZERO;
         }
         let usable = committed.failures.iter().try_for_each(|why| self.on_failure(why));
-        commit::send_results(jobs, committed.outcomes, &positions);
+        send_results(jobs, committed.outcomes, &positions);
         usable
     }
 

@@ -1,4 +1,4 @@
-//! Which checks of a commit go in one script call.
+//! The checks of jobs in groups, one for each script call, and the groups' results back to the jobs.
 //!
 //! One script call carries all that one primary judges. In a Cluster a call's keys must lie in one
 //! slot: there each hash tag has a call of its own, and all of them go in one pipeline. A hash tag
@@ -7,8 +7,10 @@
 
 use std::collections::HashMap;
 
-use super::job::Job;
+use super::job::{CallError, Job, JobResults};
 use crate::limit::{Charges, Refund, Subject};
+use crate::store::StoreVerdict;
+use crate::store::redis::StoreError;
 
 /// What one script call carries.
 #[derive(Default)]
@@ -17,6 +19,9 @@ pub(super) struct CallGroup<'j> {
     pub(super) refunds: Vec<&'j Refund>,
     pub(super) is_asking: bool,
 }
+
+/// The outcome of one script call: the result of each of its checks, or an error of the whole call.
+pub(super) type GroupOutcome = Result<Vec<Result<StoreVerdict, CallError>>, CallError>;
 
 /// The groups of all jobs, and for each check and each job's refunds, in order, which group has them;
 /// on one primary that is always the first.
@@ -59,4 +64,32 @@ impl<'j> Grouping<'j> {
         self.positions.push(position);
         &mut self.groups[position]
     }
+}
+
+/// Answers every job with the outcomes of the groups and the positions from [`group_calls`].
+pub(super) fn send_results(jobs: Vec<Job>, outcomes: Vec<GroupOutcome>, positions: &[usize]) {
+    let mut outcomes: Vec<_> =
+        outcomes.into_iter().map(|outcome| outcome.map(Vec::into_iter)).collect();
+    let mut positions = positions.iter().copied();
+    for job in jobs {
+        let mut answers = JobResults::new();
+        for _ in &job.work.checks {
+            answers.push(match outcomes.get_mut(positions.next().unwrap_or(0)) {
+                Some(Ok(results)) => results.next().unwrap_or_else(|| Err(missing_reply())),
+                Some(Err(error)) => Err(error.clone()),
+                None => Err(missing_reply()),
+            });
+        }
+        if !job.work.refunds.is_empty()
+            && let Some(Err(error)) = outcomes.get(positions.next().unwrap_or(0))
+        {
+            answers.push(Err(error.clone()));
+        }
+        let _nobody_waits = job.results.send(answers);
+    }
+}
+
+/// The error of a check that the reply does not reach to.
+pub(super) fn missing_reply() -> CallError {
+    CallError::Failed(StoreError::BadReply("a check has no answer".into()))
 }
