@@ -1,4 +1,6 @@
-//! Where limits are counted, for those who look at counters and correct them: not for checks.
+//! The store of counters as the admin API uses it: to read usage and to correct counters.
+//!
+//! Checks do not come this way: they use `Store`.
 
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use crate::algorithm::usage::{Correction, UsageDays};
 use crate::limit::Charge;
 use crate::time::Micros;
 
-/// This process's memory, or Redis for all nodes.
+/// The store of counters: this process's memory, or Redis for all nodes.
 #[derive(Clone)]
 pub enum CounterStore {
     /// This process's memory.
@@ -17,23 +19,23 @@ pub enum CounterStore {
     Redis(Arc<Redis>),
 }
 
-/// What is known of a counter whose days are kept.
+/// The stored usage of one counter that tracks days.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CounterUsage {
-    /// The day that was charged last; and what the plan's other count says, which may have counted
-    /// before the plan was changed.
+    /// The count of the day that was charged last, and the same of the plan's counterpart counter,
+    /// which was charged instead if the plan has changed since.
     pub counts: [Option<Count>; 2],
-    /// The quota that is told with it.
+    /// The count of the quota whose remaining amount is reported with this usage.
     pub quota: Option<Count>,
     /// The days before.
     pub days: UsageDays,
 }
 
 impl CounterStore {
-    /// What is known of counters whose days are kept, and the store's time.
+    /// Returns the store's time, and the stored usage of the counter of each charge.
     ///
     /// # Errors
-    /// Where the store cannot be read.
+    /// If the store cannot be read.
     pub async fn usage(
         &self,
         charges: &[Charge],
@@ -44,11 +46,11 @@ impl CounterStore {
         }
     }
 
-    /// Corrects counters, each by its place among `charges`, all or none. Days that are over are
-    /// kept first; therefore `charges` are all those of one subject and plan.
+    /// Makes all corrections or none. Each names its counter by an index into `charges`, which must
+    /// be all charges of one subject and plan: days that are over are stored first.
     ///
     /// # Errors
-    /// Where the store perhaps did not; a grant must then not simply be made again.
+    /// If a correction failed or may have failed. A grant must not simply be sent again.
     pub async fn correct(
         &self,
         charges: &[Charge],

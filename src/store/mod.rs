@@ -1,7 +1,7 @@
-//! Where limits are counted: in this process's memory, or in Redis for all nodes.
+//! Stores of counters: the memory of this process, or Redis for all nodes.
 //!
-//! A store judges charges and nothing else; it knows no plan, no HTTP, and no way out when it is
-//! lost. Whoever asks gives a deadline and decides what a failure means.
+//! A store judges charges and nothing else. It knows no plans and no HTTP, and it has no failure
+//! policy: the caller gives a deadline and decides about a request whose check failed.
 
 mod counter_store;
 mod database;
@@ -24,40 +24,42 @@ pub use registry::{
     ChangesSince, CommitError, CommitNote, EmbeddedRegistry, EntryChange, Registry,
 };
 
-/// The most charges that one check can have.
+/// The most charges in one check.
 pub const MAX_CHARGES: usize = u8::MAX as usize;
 
-/// Why a store did not judge.
+/// The reason why a store did not judge a check.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no connection, or it broke: the check was perhaps charged, if it was on its way.
+    /// There is no connection, or it broke. A check that was already sent **may have been
+    /// charged**.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
     /// The data directory cannot be read or written.
     #[error("the data directory cannot be used (is there room, and the right to write?): {0}")]
     Disk(String),
-    /// No answer in time. The check **may have been charged**: it must not be sent again.
-    #[error("the store gave no answer in time")]
+    /// No reply before the deadline. The check **may have been charged**: it must not be sent
+    /// again.
+    #[error("the store gave no reply in time")]
     Timeout,
-    /// More checks wait than the store can take; this one was not sent.
+    /// The queue to the store is full. The check was not sent.
     #[error("too many checks wait for the store")]
     Overloaded,
-    /// The server is there but does not write: out of memory, a replica, loading.
+    /// The server replies but does not write: it is out of memory, a replica, or loading.
     #[error("the store refuses: {0}")]
     Refused(String),
-    /// The script failed as a whole; nothing was charged.
+    /// The script failed as a whole. Nothing was charged.
     #[error("the script failed: {0}")]
     Script(String),
-    /// This check met a row that cannot be read; nothing of it was charged.
+    /// A stored row of this check cannot be read. Nothing was charged.
     #[error("a stored row cannot be read: {0}")]
     BadRow(String),
-    /// The answer is not what the script returns.
-    #[error("the store's answer makes no sense: {0}")]
+    /// The reply is not one that the script returns.
+    #[error("the store's reply is malformed: {0}")]
     BadReply(String),
 }
 
 impl StoreError {
-    /// One of `telemetry::STORE_ERROR_KINDS`.
+    /// The metric label of this error: one of `telemetry::STORE_ERROR_KINDS`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -73,18 +75,19 @@ impl StoreError {
     }
 }
 
-/// What a store decided, and its place in the store's order.
+/// A store's decision about one check, with its position among all decisions of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreVerdict {
-    /// The verdict; its `now` orders decisions.
+    /// The verdict. Decisions are ordered by its `now`.
     pub verdict: Verdict,
-    /// The order among decisions of the same `now`: the place in its call, or a running number.
+    /// The order among decisions with the same `now`: the position in the call, or a running
+    /// number.
     pub index: u64,
-    /// Whether it was decided from leases alone, without a call.
+    /// True if the check was allowed from leases alone, without a call.
     pub leased: bool,
 }
 
-/// One worker's way to the store; cheap to clone.
+/// One worker's handle to the store; cheap to clone.
 #[derive(Clone)]
 pub enum Store {
     /// This process's memory.
@@ -94,10 +97,11 @@ pub enum Store {
 }
 
 impl Store {
-    /// Judges one check, in memory at once, in Redis by `deadline`.
+    /// Judges one check: in memory at once, in Redis by `deadline`.
     ///
     /// # Errors
-    /// Where the store did not judge; see [`StoreError`] for what may have happened.
+    /// If the store did not judge the check. Some variants of [`StoreError`] leave open whether it
+    /// was charged.
     pub async fn judge(
         &self,
         charges: &Charges,
@@ -109,7 +113,7 @@ impl Store {
         }
     }
 
-    /// Judges many checks, each on its own, in their order.
+    /// Judges many checks, each on its own, in order.
     pub async fn judge_all(
         &self,
         checks: &[Charges],
@@ -123,10 +127,10 @@ impl Store {
         }
     }
 
-    /// Gives back what was charged and not used, as far as time has not done so already.
+    /// Refunds charges, less what has drained since they were made.
     ///
     /// # Errors
-    /// Where the store perhaps did not; it must not be asked again.
+    /// If a refund failed or may have failed. It must not be sent again.
     pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => {
@@ -137,8 +141,8 @@ impl Store {
         }
     }
 
-    /// Two charges that this store cannot judge as one: both are exact, and a Redis Cluster may
-    /// have their subjects on different primaries.
+    /// Returns two charges that this store cannot judge together, if there are any: both are exact,
+    /// and their subjects may lie on different primaries of a Redis Cluster.
     #[must_use]
     pub fn unjudgeable<'c>(&self, charges: &'c Charges) -> Option<(&'c Charge, &'c Charge)> {
         match self {
@@ -147,14 +151,14 @@ impl Store {
         }
     }
 
-    /// Gives back what is held ahead of time, before the node stops.
+    /// Refunds all leases, before the node stops.
     pub async fn retire(&self) {
         if let Self::Redis(client) = self {
             client.retire().await;
         }
     }
 
-    /// What the store's clock shows, as far as this node knows.
+    /// The store's time, as this node estimates it.
     #[must_use]
     pub fn now(&self) -> Micros {
         match self {
@@ -163,7 +167,7 @@ impl Store {
         }
     }
 
-    /// Whether some of the node's checks are decided without the store for now.
+    /// True while some connection to the store is down, so that the failure policy decides checks.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         match self {

@@ -1,6 +1,6 @@
 //! The outbox of one process: a redb file beside the registry's, or the same in memory.
 //!
-//! Each call is one transaction, on the disk when it returns.
+//! Each call is one transaction, and blocks until it is on disk.
 
 use std::path::Path;
 
@@ -13,27 +13,27 @@ use super::{CLAIM_DURATION, Claim, DueEvent, MAX_EVENTS, OutboxEvent};
 use crate::store::{DataDirError, database};
 use crate::time::{Clock as _, Micros, SystemClock};
 
-/// By id: when it is due in microseconds, the attempts made, and what is told.
+/// By id: the time when the event is due in microseconds, the attempts made, and the body.
 const EVENTS: TableDefinition<'_, &str, (u64, u64, &str)> = TableDefinition::new("events");
-/// The order in which they are due.
+/// The events in the order in which they are due.
 const QUEUE: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("queue");
-/// What was noted, by when that may be forgotten.
+/// The ids of all events that were enqueued, by the time until which they are remembered.
 const NOTED: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("noted");
 
 /// The outbox of one process.
 pub struct EmbeddedOutbox(Database);
 
 impl EmbeddedOutbox {
-    /// Events that a restart forgets.
+    /// An outbox in memory, which is lost with the process.
     #[must_use]
     pub fn in_memory() -> Self {
         Self(database::in_memory())
     }
 
-    /// Events in `folder`, which is made where it is missing.
+    /// The outbox in `folder`, which is created if it is missing.
     ///
     /// # Errors
-    /// Where the folder or its file cannot be used.
+    /// If the folder or its file cannot be used.
     pub fn open(folder: &Path) -> Result<Self, DataDirError> {
         Ok(Self(database::open(folder, "outbox.redb")?))
     }
@@ -85,7 +85,8 @@ impl EmbeddedOutbox {
         Ok(Claim { now, waiting, due })
     }
 
-    /// Which are due, and how many there are; it writes nothing, since mostly there are none.
+    /// The ids of the events that are due, and the number of all events. It only reads, because
+    /// most claims find nothing due and need no write transaction.
     fn due(&self, now: Micros, max_events: usize) -> Result<(Vec<String>, u64), redb::Error> {
         let queue = match self.0.begin_read()?.open_table(QUEUE) {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Vec::new(), 0)),
@@ -111,8 +112,8 @@ impl EmbeddedOutbox {
     }
 }
 
-/// Has an event due at another time, after so many attempts more; what it tells, and how many they
-/// are. Nothing where it is struck off.
+/// Sets the time when an event is due and adds to its attempts. Returns its body and all attempts,
+/// or `None` if the event was removed.
 fn reschedule_entry(
     transaction: &redb::WriteTransaction,
     id: &str,

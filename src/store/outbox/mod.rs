@@ -1,7 +1,9 @@
-//! Events on their way to a receiver: each is noted once, and waits here until it is delivered or given up.
+//! The outbox: webhook events that wait until they are delivered or given up. Each is enqueued
+//! once.
 //!
-//! Whoever claims an event has it for a while to itself; whoever then says nothing of it, because it
-//! died, leaves it to the next. What an event says, and who receives it, is not known here.
+//! A node claims an event before it sends the request to the receiver. If the node stops before it
+//! removes or reschedules the event, the claim expires and another node claims it. The content of
+//! events and their receivers are not known here.
 
 mod embedded;
 
@@ -11,73 +13,74 @@ use super::{Redis, StoreError};
 use crate::time::Micros;
 pub use embedded::EmbeddedOutbox;
 
-/// The most events that wait; more are not taken until there is room.
+/// The most events that wait. More are not accepted until there is room.
 pub(super) const MAX_EVENTS: u64 = 100_000;
-/// How long a claimed event is left to whoever has claimed it: longer than a delivery may take.
+/// The time until a claim expires: longer than the timeout of a delivery.
 pub(super) const CLAIM_DURATION: Micros = Micros::from_secs(30);
 
-/// What waits to be delivered, in this process or in Redis for all nodes.
+/// The events that wait to be delivered, in this process or in Redis for all nodes.
 #[derive(Clone)]
 pub enum Outbox {
-    /// In a file of this process, or in its memory.
+    /// A file of this process, or its memory.
     Embedded(Arc<EmbeddedOutbox>),
-    /// Shared by all nodes.
+    /// Redis, shared by all nodes.
     Redis(Arc<Redis>),
 }
 
-/// Something to be told once.
+/// An event to enqueue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxEvent {
-    /// What makes it that event: letters, digits, `-` and `_`.
+    /// The identity of the event: letters, digits, `-` and `_`. A second event of this id is
+    /// ignored.
     pub id: String,
-    /// What is told: one line.
+    /// The body of the webhook request: one line.
     pub body: String,
-    /// Until when it is remembered that it was noted; the same for the same id.
+    /// The time until which the id is remembered. It is the same for the same id.
     pub remember_until: Micros,
 }
 
-/// An event to be delivered now.
+/// An event to deliver now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueEvent {
-    /// Its id.
+    /// The id.
     pub id: String,
-    /// What is told.
+    /// The body of the webhook request.
     pub body: String,
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub attempt: usize,
 }
 
-/// What was claimed.
+/// The result of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The store's clock.
     pub now: Micros,
-    /// How many events there are, the claimed ones among them.
+    /// The number of events in the outbox, including the claimed ones.
     pub waiting: u64,
-    /// Those to be delivered.
+    /// The claimed events.
     pub due: Vec<DueEvent>,
 }
 
 impl Outbox {
-    /// Notes events, those of them that never were, and says how many are dealt with, from the first
-    /// on; for the rest there is no room now. Noting again changes nothing.
+    /// Enqueues the events whose ids are new. Returns how many of `events`, from the first on, need
+    /// not be enqueued again; for the rest there is no room now.
     ///
     /// # Errors
-    /// Where the store is lost.
+    /// If the store failed.
     pub async fn enqueue(&self, events: &[OutboxEvent]) -> Result<usize, StoreError> {
         match self {
             Self::Embedded(embedded) => {
                 let events = events.to_vec();
                 run_blocking(embedded, move |embedded| embedded.enqueue(&events)).await
             }
-            Self::Redis(redis) => redis.outbox_note(events).await,
+            Self::Redis(redis) => redis.outbox_enqueue(events).await,
         }
     }
 
-    /// Takes up to `max_events` events that are due: nobody else is given them for 30 s.
+    /// Claims up to `max_events` events that are due. No other node can claim them for 30 s.
     ///
     /// # Errors
-    /// Where the store is lost; what was claimed is then free again after that time.
+    /// If the store failed. Events that were claimed all the same are due again after 30 s.
     pub async fn claim(&self, max_events: usize) -> Result<Claim, StoreError> {
         match self {
             Self::Embedded(embedded) => {
@@ -87,34 +90,34 @@ impl Outbox {
         }
     }
 
-    /// Strikes an event off: it was delivered, or never will be.
+    /// Removes an event that was delivered or given up.
     ///
     /// # Errors
-    /// Where the store is lost; it will then be delivered again.
+    /// If the store failed. The event is then delivered again.
     pub async fn remove(&self, id: String) -> Result<(), StoreError> {
         match self {
             Self::Embedded(embedded) => {
                 run_blocking(embedded, move |outbox| outbox.remove(&id)).await
             }
-            Self::Redis(redis) => redis.outbox_strike(&id).await,
+            Self::Redis(redis) => redis.outbox_remove(&id).await,
         }
     }
 
-    /// Has a claimed event due at this time instead.
+    /// Sets the time of the next attempt of a claimed event.
     ///
     /// # Errors
-    /// Where the store is lost; it is then due when the claim ends.
+    /// If the store failed. The event is then due when the claim expires.
     pub async fn reschedule(&self, id: String, until: Micros) -> Result<(), StoreError> {
         match self {
             Self::Embedded(embedded) => {
                 run_blocking(embedded, move |outbox| outbox.reschedule(&id, until)).await
             }
-            Self::Redis(redis) => redis.outbox_put_off(&id, until).await,
+            Self::Redis(redis) => redis.outbox_reschedule(&id, until).await,
         }
     }
 }
 
-/// Where waiting for a disk holds nobody up.
+/// Runs a transaction on a thread where waiting for the disk delays no request.
 async fn run_blocking<T: Send + 'static>(
     outbox: &Arc<EmbeddedOutbox>,
     work: impl FnOnce(&EmbeddedOutbox) -> Result<T, redb::Error> + Send + 'static,

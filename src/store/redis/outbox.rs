@@ -1,7 +1,8 @@
-//! The outbox that all nodes share: a queue by Redis' clock, the events, and what was noted already.
+//! The outbox in Redis, shared by all nodes: a queue by Redis' clock, the events, and the ids of
+//! all events that were ever enqueued.
 //!
-//! All of it lies in one slot. That an event was noted is a key of its own, so that Redis forgets it by
-//! itself once its window is over.
+//! All keys lie in one slot. Each id is a key of its own, so that Redis expires it after the
+//! event's window.
 
 use redis::{Cmd, Value};
 
@@ -11,32 +12,35 @@ use crate::time::Micros;
 
 const QUEUE_KEY: &str = "tg:{webhooks}";
 const EVENTS_KEY: &str = "tg:{webhooks}:events";
-/// What stands before an event's id in the key that remembers it.
-const NOTED_KEY_PREFIX: &str = "tg:{webhooks}:noted:";
+/// The prefix of the key that remembers an event's id.
+const ENQUEUED_KEY_PREFIX: &str = "tg:{webhooks}:noted:";
 
-const NOTE_SCRIPT: &str = include_str!("../../../lua/outbox_enqueue.lua");
+const ENQUEUE_SCRIPT: &str = include_str!("../../../lua/outbox_enqueue.lua");
 const CLAIM_SCRIPT: &str = include_str!("../../../lua/outbox_claim.lua");
 const SETTLE_SCRIPT: &str = include_str!("../../../lua/outbox_settle.lua");
 
 impl Redis {
-    pub(in crate::store) async fn outbox_note(
+    pub(in crate::store) async fn outbox_enqueue(
         &self,
         events: &[OutboxEvent],
     ) -> Result<usize, StoreError> {
-        let mut note = eval_command(NOTE_SCRIPT, 2 + events.len());
+        let mut enqueue = eval_command(ENQUEUE_SCRIPT, 2 + events.len());
         for event in events {
-            note.arg(format!("{NOTED_KEY_PREFIX}{}", event.id));
+            enqueue.arg(format!("{ENQUEUED_KEY_PREFIX}{}", event.id));
         }
-        note.arg(MAX_EVENTS);
+        enqueue.arg(MAX_EVENTS);
         for OutboxEvent { id, body, remember_until } in events {
-            note.arg(id).arg(body).arg(remember_until.as_secs_ceil());
+            enqueue.arg(id).arg(body).arg(remember_until.as_secs_ceil());
         }
-        self.run_command(QUEUE_KEY, &note).await
+        self.run_command(QUEUE_KEY, &enqueue).await
     }
 
-    pub(in crate::store) async fn outbox_claim(&self, most: usize) -> Result<Claim, StoreError> {
+    pub(in crate::store) async fn outbox_claim(
+        &self,
+        max_events: usize,
+    ) -> Result<Claim, StoreError> {
         let mut claim = eval_command(CLAIM_SCRIPT, 2);
-        claim.arg(CLAIM_DURATION.as_millis_ceil()).arg(most);
+        claim.arg(CLAIM_DURATION.as_millis_ceil()).arg(max_events);
         let mut reply = self.run_command::<Vec<Value>>(QUEUE_KEY, &claim).await?.into_iter();
         let now = Micros::new(decode_value::<u64>(reply.next())?.saturating_mul(1_000));
         let waiting = decode_value(reply.next())?;
@@ -52,11 +56,11 @@ impl Redis {
         Ok(Claim { now, waiting, due })
     }
 
-    pub(in crate::store) async fn outbox_strike(&self, id: &str) -> Result<(), StoreError> {
+    pub(in crate::store) async fn outbox_remove(&self, id: &str) -> Result<(), StoreError> {
         self.run_command(QUEUE_KEY, eval_command(SETTLE_SCRIPT, 2).arg(id).arg("")).await
     }
 
-    pub(in crate::store) async fn outbox_put_off(
+    pub(in crate::store) async fn outbox_reschedule(
         &self,
         id: &str,
         until: Micros,
@@ -69,7 +73,7 @@ impl Redis {
     }
 }
 
-/// A script that touches the queue, the events, and what follows them among its keys.
+/// An EVAL of a script whose first two keys are the queue and the events.
 fn eval_command(script: &str, keys: usize) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(script).arg(keys).arg(QUEUE_KEY).arg(EVENTS_KEY);

@@ -1,8 +1,8 @@
-//! The registry that all nodes share: a hash of entries, their order, what each revision touched, and
-//! the notes.
+//! The registry in Redis, shared by all nodes: a hash of entries, a sorted set of their paths, the
+//! paths that each revision touched, and the notes.
 //!
-//! All of it lies in one slot. Nodes ask for changes a few times a second rather than listen: a
-//! message can be missed, a question cannot.
+//! All keys lie in one slot. Nodes poll for changes a few times a second instead of subscribing: a
+//! message can be lost, and a poll that fails is repeated.
 
 use redis::{FromRedisValue, Value};
 
@@ -33,7 +33,7 @@ impl Redis {
         paths: &[String],
     ) -> Result<Vec<Option<String>>, StoreError> {
         let mut values = Vec::with_capacity(paths.len());
-        // In parts, so that nobody else is kept waiting for long.
+        // In chunks, so that no single command delays other requests for long.
         for chunk in paths.chunks(1_000) {
             let chunk_values: Vec<Option<String>> = self
                 .run_command(ENTRIES_KEY, redis::cmd("HMGET").arg(ENTRIES_KEY).arg(chunk))
@@ -50,13 +50,13 @@ impl Redis {
         limit: usize,
     ) -> Result<Vec<(String, String)>, StoreError> {
         let from = after.map_or_else(|| format!("[{prefix}"), |after| format!("({after}"));
-        // No path has a byte of 255: it is no UTF-8.
+        // Paths are UTF-8, in which no byte is 255.
         let to = [b"(", prefix.as_bytes(), b"\xff"].concat();
         let mut range = redis::cmd("ZRANGEBYLEX");
         range.arg(PATHS_KEY).arg(from).arg(to).arg("LIMIT").arg(0).arg(limit);
         let paths: Vec<String> = self.run_command(PATHS_KEY, &range).await?;
         let values = self.registry_get_all(&paths).await?;
-        // What was removed in between is not there any more.
+        // A path that was removed between the two commands has no value.
         Ok(paths.into_iter().zip(values).filter_map(|(path, value)| Some((path, value?))).collect())
     }
 
@@ -122,8 +122,8 @@ impl Redis {
     }
 }
 
-/// The next value of a reply.
+/// Decodes the next value of a reply.
 pub(super) fn decode_value<T: FromRedisValue>(value: Option<Value>) -> Result<T, StoreError> {
-    let value = value.ok_or_else(|| StoreError::BadReply("the answer is too short".into()))?;
+    let value = value.ok_or_else(|| StoreError::BadReply("the reply is too short".into()))?;
     T::from_redis_value(value).map_err(|error| StoreError::BadReply(error.to_string()))
 }

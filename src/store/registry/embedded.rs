@@ -1,7 +1,7 @@
 //! The registry of one process: a redb file, or the same in memory.
 //!
-//! A commit is on the disk when it returns: it blocks for that write, and only the control plane
-//! commits. Checks read, which blocks for no writer.
+//! A commit blocks until it is on disk; only the control plane commits. Checks only read, and a
+//! read does not wait for a commit.
 
 use std::path::Path;
 
@@ -13,25 +13,25 @@ use crate::store::{DataDirError, StoreError, database};
 use crate::time::{Clock as _, SystemClock};
 
 const ENTRIES: TableDefinition<'_, &str, &str> = TableDefinition::new("entries");
-/// Touched paths by revision and place in the commit.
+/// Touched paths by revision and position in the commit.
 const TOUCHED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("touched");
-/// Notes by their time in milliseconds and a number among equals.
+/// Notes by their time in milliseconds and a running number within the millisecond.
 const NOTED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("noted");
 
 /// The registry of one process.
 pub struct EmbeddedRegistry(Database);
 
 impl EmbeddedRegistry {
-    /// Entries that a restart forgets.
+    /// A registry in memory, which is lost with the process.
     #[must_use]
     pub fn in_memory() -> Self {
         Self(database::in_memory())
     }
 
-    /// Entries in `folder`, which is made where it is missing.
+    /// The registry in `folder`, which is created if it is missing.
     ///
     /// # Errors
-    /// Where the folder or its database cannot be used.
+    /// If the folder or its database cannot be used.
     pub fn open(folder: &Path) -> Result<Self, DataDirError> {
         Ok(Self(database::open(folder, "tollgate.redb")?))
     }
@@ -78,7 +78,7 @@ impl EmbeddedRegistry {
             .ok_or(CommitError::Conflict)
     }
 
-    /// The new revision, or none where somebody was faster.
+    /// Returns the new revision, or `None` if an entry does not have its expected value.
     fn try_commit(&self, changes: &[EntryChange], note: &str) -> Result<Option<u64>, redb::Error> {
         let transaction = self.0.begin_write()?;
         let revision = {
@@ -103,7 +103,7 @@ impl EmbeddedRegistry {
                 .retain_in(..(revision.saturating_sub(MAX_TRACKED_REVISIONS), 0), |_, _| false)?;
             let mut noted = transaction.open_table(NOTED)?;
             let last = noted.last()?.map(|(place, _)| place.value());
-            // Later than the last also where the clock has stepped back.
+            // Later than the last note, even if the clock was set back.
             let now = (SystemClock.now().get() / 1000, 0);
             let place = last.map_or(now, |(at, number)| now.max((at, number + 1)));
             noted.insert(place, note)?;

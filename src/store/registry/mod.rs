@@ -1,9 +1,11 @@
-//! What is declared while the service runs: entries by path, changed together or not at all.
+//! The registry: the entries that the admin API declares, by path. A commit is made whole or not at
+//! all.
 //!
-//! A change names what each entry was, so two editors never overwrite each other unseen. Each
-//! commit has the next revision, and lists which entries it touched, so that whoever missed a
-//! commit, or a hundred, learns what to look at. With each commit goes a note, kept in the order of the
-//! commits: a change cannot be made without it. What entries and notes mean is not known here.
+//! Each change of a commit contains the entry's expected value, so that concurrent editors never
+//! overwrite each other unseen. A commit increments the revision and records the paths that it
+//! touched, so that a node that missed commits can ask for the paths changed since its revision.
+//! Each commit also stores a note, in the order of the commits. The meaning of entries and notes is
+//! not known here.
 
 mod embedded;
 
@@ -12,79 +14,82 @@ use std::sync::Arc;
 use super::{Redis, StoreError};
 pub use embedded::EmbeddedRegistry;
 
-/// How many commits back the touched paths are known.
+/// The number of newest commits whose touched paths are stored.
 pub(super) const MAX_TRACKED_REVISIONS: u64 = 10_000;
-/// How many notes are kept, the newest.
+/// The number of newest notes that are stored.
 pub(super) const MAX_NOTES: u64 = 100_000;
 
 /// Entries by path, in this process or in Redis for all nodes.
 #[derive(Clone)]
 pub enum Registry {
-    /// In a file of this process, or in its memory.
+    /// A file of this process, or its memory.
     Embedded(Arc<EmbeddedRegistry>),
-    /// Shared by all nodes.
+    /// Redis, shared by all nodes.
     Redis(Arc<Redis>),
 }
 
-/// One entry of a commit.
+/// The change of one entry in a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryChange {
-    /// Which entry.
+    /// The path of the entry.
     pub path: String,
-    /// What it must still be; `None` where there must be none.
+    /// The value that the entry must still have. `None` if it must not exist.
     pub was: Option<String>,
-    /// What it becomes; `None` removes it. The same as before only demands that nobody changed it.
+    /// The new value. `None` removes the entry. If it equals `was`, the change only guards the
+    /// commit against a concurrent change of the entry.
     pub becomes: Option<String>,
 }
 
-/// Why nothing was committed.
+/// The reason why a commit failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// An entry is not what the commit expects: somebody was faster.
-    #[error("somebody else changed the same thing at the same time")]
+    /// An entry does not have the expected value: another commit changed it first. Nothing was
+    /// changed.
+    #[error("another client changed the same entry at the same time")]
     Conflict,
-    /// The store; where it gave no answer, the commit may have happened.
+    /// The store failed. If it gave no reply, the commit may have been made.
     #[error("{0}")]
     Store(#[from] StoreError),
 }
 
-/// What was noted with a commit.
+/// The note of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitNote {
-    /// Its place: the store's clock in milliseconds since 1970, a dash, and a number among equals.
+    /// The position: the store's clock in milliseconds since 1970, a dash, and a running number
+    /// among notes of the same millisecond.
     pub id: String,
-    /// What it says.
+    /// The text, as the caller gave it.
     pub text: String,
 }
 
 impl CommitNote {
-    /// The two numbers of an id; nothing where it is none.
+    /// The two numbers of an id, or `None` if `id` is malformed.
     pub(super) fn parse_id(id: &str) -> Option<(u64, u64)> {
         let (at, number) = id.split_once('-')?;
         Some((at.parse().ok()?, number.parse().ok()?))
     }
 
-    /// When it was noted, in milliseconds since 1970.
+    /// The time of the commit, in milliseconds since 1970.
     #[must_use]
     pub fn unix_millis(&self) -> u64 {
         Self::parse_id(&self.id).map_or(0, |(at, _)| at)
     }
 }
 
-/// What happened since a revision.
+/// The changes since a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangesSince {
     /// The newest revision.
     pub revision: u64,
-    /// The paths touched since; `None` where that is not known any more, so that all may be.
+    /// The paths touched since. `None` if the revision is too old: any path may have changed.
     pub paths: Option<Vec<String>>,
 }
 
 impl Registry {
-    /// What an entry says.
+    /// Returns the value of an entry, if it exists.
     ///
     /// # Errors
-    /// Where the store is lost.
+    /// If the store cannot be read.
     pub async fn get(&self, path: &str) -> Result<Option<String>, StoreError> {
         match self {
             Self::Embedded(embedded) => embedded.get(path),
@@ -92,10 +97,10 @@ impl Registry {
         }
     }
 
-    /// What several entries say, in order.
+    /// Returns the values of several entries, in the order of `paths`.
     ///
     /// # Errors
-    /// Where the store is lost.
+    /// If the store cannot be read.
     pub async fn get_all(&self, paths: &[String]) -> Result<Vec<Option<String>>, StoreError> {
         match self {
             Self::Embedded(embedded) => paths.iter().map(|path| embedded.get(path)).collect(),
@@ -103,11 +108,11 @@ impl Registry {
         }
     }
 
-    /// Up to `limit` entries whose paths begin with `prefix` and come after `after`, in order of
-    /// their paths.
+    /// Returns up to `limit` entries whose paths begin with `prefix` and come after `after`, in
+    /// order of their paths.
     ///
     /// # Errors
-    /// Where the store is lost.
+    /// If the store cannot be read.
     pub async fn page(
         &self,
         prefix: &str,
@@ -120,10 +125,10 @@ impl Registry {
         }
     }
 
-    /// Makes all changes and keeps the note, or none of it.
+    /// Makes all changes and stores the note, or neither, and returns the new revision.
     ///
     /// # Errors
-    /// Where an entry is not what it should be, or the store is lost.
+    /// If an entry does not have its expected value, or the store failed.
     pub async fn commit(&self, changes: &[EntryChange], note: &str) -> Result<u64, CommitError> {
         match self {
             Self::Embedded(embedded) => embedded.commit(changes, note),
@@ -131,11 +136,11 @@ impl Registry {
         }
     }
 
-    /// Up to `limit` notes from before the one with the id `before`, the newest first. Before what is
-    /// no id there are none.
+    /// Returns up to `limit` notes that are older than the note with the id `before`, newest first.
+    /// A malformed id yields no notes.
     ///
     /// # Errors
-    /// Where the store is lost.
+    /// If the store cannot be read.
     pub async fn notes(
         &self,
         before: Option<&str>,
@@ -152,10 +157,10 @@ impl Registry {
         }
     }
 
-    /// What was touched since a revision.
+    /// Returns the newest revision and the paths touched since the revision `since`.
     ///
     /// # Errors
-    /// Where the store is lost.
+    /// If the store cannot be read.
     pub async fn changes(&self, since: u64) -> Result<ChangesSince, StoreError> {
         match self {
             Self::Embedded(embedded) => embedded.changes(since),
