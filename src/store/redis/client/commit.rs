@@ -1,7 +1,8 @@
-//! One commit: what a task sends together, and what becomes of each check in it.
+//! One commit: the script calls that a connection task sends together, and their outcomes.
 //!
-//! All groups go in one pipeline, and what was not judged for want of a window or of a kept day goes
-//! once more. Checks are put into groups, and results given to jobs, in `grouping`.
+//! All calls go in one pipeline. Checks that were not judged because of a window miss or a day
+//! rollover are sent once more. Checks are divided into calls, and results sent to jobs, in
+//! `grouping`.
 
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
@@ -19,28 +20,28 @@ use crate::store::redis::{Redis, StoreError, errors, instance::RedisInstance};
 
 /// The outcomes of all groups.
 pub(super) struct CommitOutcome {
-    /// The outcome of each group, in their order.
+    /// The outcome of each group, in order.
     pub(super) outcomes: Vec<GroupOutcome>,
-    /// The errors of calls that failed as a whole. If the connection is of no more use or too slow,
-    /// all calls of its pipeline have the same error.
+    /// The errors of calls that failed as a whole. If the connection broke or timed out, all calls
+    /// of its pipeline have the same error.
     pub(super) failures: Vec<CallError>,
 }
 
-/// The outcome of one script call before [`retry_unjudged`] and after it.
+/// The outcome of one script call, in which some checks may have to be sent again.
 type CallOutcome = Result<Vec<Result<StoreVerdict, NoVerdict>>, CallError>;
 
-/// Why a check of a call that succeeded has no verdict.
+/// The reason why a check has no verdict although its call succeeded.
 pub(super) enum NoVerdict {
-    /// Redis' clock lies outside the windows that were offered.
+    /// Redis' clock lies outside the calendar windows that were sent.
     WindowMiss,
-    /// It would write over a day that has to be kept first.
+    /// A day's usage must be stored before the check overwrites its counter.
     DayRollover,
-    /// It has its own reason.
+    /// The check itself failed.
     Failed(CallError),
 }
 
-/// Sends all groups together and, once, those checks again whose windows did not hold Redis' clock,
-/// which has been read then, or that met days to be kept first.
+/// Sends all groups together, and then once more those checks that had a window miss or a day
+/// rollover. Redis' clock is known by then, and the days have been stored.
 pub(super) async fn run(
     redis: &Redis,
     server: &RedisInstance,
@@ -69,7 +70,7 @@ pub(super) async fn run(
         let later = record_failures(later, positions.len(), &mut failures);
         for ((position, within), later) in positions.into_iter().zip(later) {
             let Ok(results) = &mut outcomes[position] else { continue };
-            // What was judged the first time stays judged, whatever became of these.
+            // Verdicts of the first call stay, even if the second call fails.
             let mut later = later.map(Vec::into_iter);
             for index in within {
                 results[index] = match &mut later {
@@ -108,7 +109,8 @@ fn record_failures(
     }
 }
 
-/// Keeps the days that are over, then asks once more. Where they cannot be kept nothing is asked.
+/// Stores the days that are over and sends the checks again. Groups whose days cannot be stored are
+/// not sent.
 async fn retry_unjudged(
     redis: &Redis,
     server: &RedisInstance,
@@ -131,7 +133,7 @@ async fn retry_unjudged(
     Ok(rollover_errors.into_iter().map(outcome).collect())
 }
 
-/// Keeps what is over of all days that the groups count; of each why that did not happen.
+/// Stores the usage of days that are over. Returns for each group the error, if that failed.
 async fn roll_over_days(
     redis: &Redis,
     server: &RedisInstance,
@@ -158,7 +160,7 @@ async fn roll_over_days(
     Ok(rollover_errors)
 }
 
-/// What the server says to each call of a script.
+/// Runs a script once for each of `calls`, in one pipeline, and returns a reply for each.
 async fn call_script<A: ScriptArgs>(
     script: &Script,
     calls: &[(A, bool)],
@@ -169,7 +171,7 @@ async fn call_script<A: ScriptArgs>(
     let replies =
         replies.map_err(|_| StoreError::Timeout)?.map_err(|error| errors::classify(&error))?;
     if replies.len() != calls.len() {
-        return Err(StoreError::BadReply("there are not as many answers as calls".into()));
+        return Err(StoreError::BadReply("there are not as many replies as calls".into()));
     }
     Ok(replies)
 }
@@ -229,7 +231,7 @@ fn decode_reply(
     Ok(results)
 }
 
-/// Why a server did not do what a call asked.
+/// The call error for an error reply of `server`.
 fn call_error(server: &RedisInstance, error: &RedisError) -> CallError {
     match Redirect::from_error(error, server.host()) {
         Some(redirect) => CallError::Redirected(redirect),
@@ -237,7 +239,7 @@ fn call_error(server: &RedisInstance, error: &RedisError) -> CallError {
     }
 }
 
-/// The outcome that jobs are answered with: nothing is tried again after this.
+/// The outcome to send to jobs, after the last retry.
 fn final_outcome(outcome: CallOutcome) -> GroupOutcome {
     outcome.map(|results| results.into_iter().map(final_result).collect())
 }
@@ -246,10 +248,10 @@ fn final_result(result: Result<StoreVerdict, NoVerdict>) -> Result<StoreVerdict,
     result.map_err(|reason| match reason {
         NoVerdict::Failed(error) => error,
         NoVerdict::WindowMiss => CallError::Failed(StoreError::BadReply(
-            "Redis' clock moved away twice within one check".into(),
+            "Redis' clock left the calendar windows twice during one check".into(),
         )),
         NoVerdict::DayRollover => {
-            CallError::Failed(StoreError::BadRow("the days before this one cannot be kept".into()))
+            CallError::Failed(StoreError::BadRow("the usage of past days cannot be stored".into()))
         }
     })
 }

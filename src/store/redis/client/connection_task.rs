@@ -1,7 +1,7 @@
-//! The task that owns one connection, and the queue to it: jobs are gathered, sent and answered.
+//! The task that owns one connection, and the queue of jobs to it.
 //!
-//! While the task has no connection, its circuit breaker is open: every check fails at once, and only
-//! this task tries to reach Redis. A failover gives it another server, not another task.
+//! While the task has no connection its circuit breaker is open: every check fails at once, and
+//! only this task tries to reconnect. After a failover the same task connects to the new primary.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,20 +21,21 @@ use crate::store::redis::redirect::Redirect;
 use crate::store::redis::topology::PrimaryWatch;
 use crate::store::redis::{Redis, StoreError};
 
-/// Jobs that may wait for one connection.
+/// The most jobs that wait for one connection.
 const QUEUE_CAPACITY: usize = 4096;
 
-/// For how many deadlines calls may go unanswered, one after the other, until a connection is given
-/// up: TCP alone would wait for minutes on a peer that is gone without a word. Time is what counts,
-/// not calls: under load a call has less than a deadline, since its checks waited for the one before.
+/// The time without any reply until the circuit breaker opens, as a multiple of the deadline. TCP
+/// alone takes minutes to notice that a peer is gone. It is a time and not a number of calls,
+/// because under load a call has only part of a deadline: its checks have waited for the call
+/// before.
 const MAX_UNANSWERED_DEADLINES: f64 = 2.5;
-/// The shortest and the longest wait between attempts to connect; recovery takes less than 1 s.
+/// The shortest and the longest backoff between attempts to connect. Recovery takes less than 1 s.
 const RECONNECT_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(10), Duration::from_millis(250));
-/// The longest that an attempt to connect may take.
+/// The longest timeout of an attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The way to one primary; cheap to clone, and all clones are one queue.
+/// The queue of jobs to one primary. Clones are cheap and share the queue.
 #[derive(Clone)]
 pub(super) struct Queue {
     jobs: mpsc::Sender<Job>,
@@ -46,7 +47,7 @@ pub(super) struct Queue {
 pub(super) struct ConnectionTask {
     redis: Arc<Redis>,
     primary: PrimaryWatch,
-    /// The primary that `live` leads to, or that the last attempt to connect was made to.
+    /// The server of the `live` connection, or of the last attempt to connect.
     server: Arc<RedisInstance>,
     probe_requests: watch::Receiver<()>,
     jobs: mpsc::Receiver<Job>,
@@ -57,14 +58,14 @@ pub(super) struct ConnectionTask {
 }
 
 impl Queue {
-    /// Has work done by `deadline`.
+    /// Enqueues work whose results are needed by `deadline`.
     pub(super) fn send(
         &self,
         work: Work,
         deadline: Instant,
     ) -> Result<oneshot::Receiver<JobResults>, StoreError> {
         if self.breaker.is_open() {
-            return Err(StoreError::Unreachable("the connection is given up for now".into()));
+            return Err(StoreError::Unreachable("the circuit breaker is open".into()));
         }
         let (results, receiver) = oneshot::channel();
         self.jobs.try_send(Job { work, deadline, results }).map_err(|_| {
@@ -76,7 +77,7 @@ impl Queue {
 }
 
 impl ConnectionTask {
-    /// A task that connects as it starts to run, and the queue to it.
+    /// A task that connects when it is run, and the queue to it.
     pub(super) fn with_queue(redis: &Arc<Redis>, mut primary: PrimaryWatch) -> (Queue, Self) {
         let (sender, jobs) = mpsc::channel(QUEUE_CAPACITY);
         let breaker = Arc::new(Breaker::new(redis));
@@ -95,9 +96,9 @@ impl ConnectionTask {
         (queue, task)
     }
 
-    /// Runs until every handle of the client is gone.
+    /// Runs until every clone of the queue is dropped.
     pub(super) async fn run(mut self) {
-        // Checks wait for a first connection, but no longer than they may.
+        // Checks wait for the first connection, but not beyond their deadline.
         if self.live.is_none() && !self.breaker.is_open() {
             let _tried_again_below = self.connect(self.redis.deadline).await;
         }
@@ -121,7 +122,7 @@ impl ConnectionTask {
                     continue;
                 }
                 _ = self.probe_requests.changed() => {
-                    // Checks that come meanwhile wait no longer than they may.
+                    // Checks that arrive during the probe do not wait beyond their deadline.
                     let connection = &mut live.connection;
                     self.redis.probe(&self.server, connection, self.redis.deadline).await
                 }
@@ -141,8 +142,8 @@ impl ConnectionTask {
         self.breaker.set_open(false);
     }
 
-    /// Makes a new connection in the place of one that has ended while nothing was under way, or whose
-    /// server is the primary no more. Checks that come meanwhile wait no longer than they may.
+    /// Opens a new connection after the last one was closed while it was idle, or after a failover.
+    /// Checks that arrive meanwhile do not wait beyond their deadline.
     async fn replace_connection(&mut self, reason: &str) {
         match self.connect(self.redis.deadline).await {
             Ok(()) => tracing::debug!(server = &*self.server.address, "{reason}"),
@@ -153,7 +154,8 @@ impl ConnectionTask {
         }
     }
 
-    /// The first job and others that wait, up to a call's worth, without those nobody waits for.
+    /// The first job and further jobs from the queue, up to [`MAX_BATCH`] checks. Jobs whose caller
+    /// no longer waits or whose deadline has passed are dropped.
     fn gather_jobs(&mut self, first: Job) -> Vec<Job> {
         let mut jobs = Vec::with_capacity(self.jobs.len().min(MAX_BATCH) + 1);
         let mut checks = 0;
@@ -170,13 +172,13 @@ impl ConnectionTask {
         jobs
     }
 
-    /// One commit of all jobs. An error means that the connection is of no more use.
+    /// Commits all jobs together. An error means that the connection must not be used again.
     async fn commit_jobs(
         &mut self,
         jobs: Vec<Job>,
         connection: &mut MultiplexedConnection,
     ) -> Result<(), StoreError> {
-        // All are answered by the earliest deadline. They came within one call's time of each other.
+        // The earliest deadline counts for all. The deadlines differ by one call's time at most.
         let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return Ok(()) };
         let began = Instant::now();
         let (groups, positions) = group_calls(&jobs, self.redis.topology.is_sharded());
@@ -191,8 +193,8 @@ impl ConnectionTask {
         usable
     }
 
-    /// What a call that came to nothing says of the connection. A slot that is elsewhere says nothing
-    /// of the others.
+    /// Counts a failed call. An error means that the connection must not be used again; after a
+    /// redirect it can be, because other slots are not affected.
     fn on_failure(&self, why: &CallError) -> Result<(), StoreError> {
         match why {
             CallError::Failed(error) if self.is_usable_after(error) => Ok(()),
@@ -207,7 +209,7 @@ impl ConnectionTask {
         }
     }
 
-    /// Counts a failed call, and says whether the connection can be used again.
+    /// Counts an error and returns true if the connection can be used again.
     fn is_usable_after(&self, error: &StoreError) -> bool {
         self.redis.metrics.record_store_error(error.kind());
         match error {
@@ -225,25 +227,25 @@ impl ConnectionTask {
 
     fn open_breaker(&mut self, error: &StoreError) {
         let (kind, server) = (error.kind(), &*self.server.address);
-        tracing::warn!(%error, kind, server, "Redis is given up for now; plans decide by on_store_failure");
+        tracing::warn!(%error, kind, server, "lost the connection to Redis; plans decide by on_store_failure until it is back");
         self.redis.metrics.breaker_opened.inc();
         self.breaker.set_open(true);
         self.server.request_probes();
         self.redis.topology.request_refresh();
     }
 
-    /// One attempt, as the client is made.
+    /// Makes one attempt to connect, and logs its failure.
     pub(super) async fn connect_once(&mut self) {
-        // Some checks' time. The error is of no interest where another attempt follows.
+        // The time of a few checks. The caller needs no error, because `run` tries again.
         let connect_timeout =
             CONNECT_TIMEOUT.min(self.redis.deadline.max(Duration::from_millis(50)) * 4);
         let _tried_again = self.connect(connect_timeout).await;
     }
 
-    /// One attempt to connect to the server that is the primary now.
+    /// Makes one attempt to connect to the current primary.
     async fn connect(&mut self, connect_timeout: Duration) -> Result<(), StoreError> {
         self.server = self.primary.current();
-        // Trouble so far is no news for a new connection; what comes from now on is.
+        // A new connection need not be probed because of failures before it.
         self.probe_requests = self.server.probe_requests();
         match self.redis.connect(&self.server, connect_timeout).await {
             Ok(live) => {
@@ -253,7 +255,7 @@ impl ConnectionTask {
                 Ok(())
             }
             Err(error) => {
-                tracing::debug!(%error, server = &*self.server.address, "no connection yet");
+                tracing::debug!(%error, server = &*self.server.address, "an attempt to connect failed");
                 self.breaker.set_open(true);
                 self.redis.topology.request_refresh();
                 Err(error)
@@ -261,13 +263,13 @@ impl ConnectionTask {
         }
     }
 
-    /// Attempts until there is a connection; false where nobody needs one any more.
+    /// Tries to connect until it succeeds. Returns false if every clone of the queue was dropped.
     async fn reconnect(&mut self) -> bool {
         let mut wait = RECONNECT_BACKOFF.0;
         loop {
-            // Those who asked before the connection was given up are not made to wait for it.
+            // Jobs that were enqueued before the circuit breaker opened fail at once as well.
             while let Ok(job) = self.jobs.try_recv() {
-                job.fail(&StoreError::Unreachable("the connection is given up".into()));
+                job.fail(&StoreError::Unreachable("the connection was lost".into()));
             }
             if self.jobs.is_closed() {
                 return false;
@@ -285,7 +287,7 @@ impl ConnectionTask {
     }
 }
 
-/// Between half of `wait` and all of it, so that nodes do not come back in step.
+/// A random time between half of `wait` and all of it, so that nodes do not reconnect in step.
 fn jittered(wait: Duration) -> Duration {
     let part = getrandom::u32().unwrap_or_default() % 512;
     wait.mul_f64(0.5 + f64::from(part) / 1024.0)

@@ -1,9 +1,9 @@
-//! Checks whose subjects lie on different primaries of a Cluster.
+//! Checks whose subjects lie in different slots of a Cluster.
 //!
-//! No script judges them as one. One subject is judged last: of what the catalog declares, the one
-//! with exact limits. The others are charged ahead, each by a call of its own, and get back what
-//! they were charged where the check is refused; for a throttle that is a lease of just this cost,
-//! for no longer than the check may take. Nothing is admitted that has not been charged.
+//! No script call can judge them together. The subject with exact limits is judged last. All others
+//! are charged in advance, each by a call of its own, and are refunded if the check is refused. For
+//! a token bucket such a charge is a lease of exactly the check's cost, which lasts no longer than
+//! the check's deadline. No request is admitted that has not been charged.
 
 use futures_util::future::join_all;
 use smallvec::SmallVec;
@@ -16,7 +16,7 @@ use crate::limit::{Charge, Charges, Refund};
 use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
 
-/// Charges of one check that lie together.
+/// The charges of one check whose subjects have the same hash tag.
 #[derive(Default)]
 struct SlotShare {
     charges: Charges,
@@ -32,17 +32,17 @@ impl RedisClient {
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
         let Some(first) = charges.first() else {
-            // A plan may limit nothing.
+            // A plan without limits has no charges.
             let verdict = Verdict { now: self.now(), allowed: true, states: SmallVec::new() };
             return Ok(StoreVerdict { verdict, index: 0, leased: false });
         };
         if charges.iter().all(|charge| charge.subject.has_same_hash_tag(&first.subject)) {
             return self.router.judge(charges, deadline).await;
         }
-        // On its own: what was charged ahead goes back also where nobody waits any more.
+        // A task of its own, so that advance charges are refunded even if the caller is dropped.
         let (client, charges) = (self.clone(), charges.clone());
         let judged = async move { client.judge_across_slots(&charges, deadline).await };
-        let ended = |_| Err(StoreError::Unreachable("the lane has ended".into()));
+        let ended = |_| Err(StoreError::Unreachable("the client's runtime has ended".into()));
         tokio::spawn(judged).await.unwrap_or_else(ended)
     }
 
@@ -53,7 +53,7 @@ impl RedisClient {
     ) -> Result<StoreVerdict, StoreError> {
         let (ahead, last) = self.split_by_slot(charges);
         if ahead.iter().any(SlotShare::has_alternatives) {
-            let why = "limits of which one with room is enough lie apart in the Redis Cluster";
+            let why = "alternative limits lie in different slots of the Redis Cluster";
             return Err(StoreError::Refused(why.into()));
         }
         let judged = ahead.iter().map(|share| self.router.judge(&share.charges, deadline));
@@ -61,7 +61,7 @@ impl RedisClient {
         let answer = judge_last(&self.router, &last, &judged, deadline).await;
         if !answer.as_ref().is_ok_and(|answer| answer.verdict.allowed) {
             let refunds = ahead.iter().zip(&judged).filter_map(|(share, answer)| {
-                // Of what gave no answer nothing goes back: it was perhaps not charged.
+                // A call without a reply is not refunded: it may not have charged anything.
                 answer.as_ref().ok().map(|answer| share.refunds(&answer.verdict))
             });
             let (client, refunds) = (self.clone(), refunds.flatten().collect());
@@ -79,7 +79,8 @@ impl RedisClient {
         Ok(answer)
     }
 
-    /// Two charges that cannot be judged as one: both are exact, and their subjects lie apart.
+    /// Returns two charges that cannot be judged together, if there are any: both are exact, and
+    /// their subjects lie in different slots.
     #[must_use]
     pub fn unjudgeable<'c>(&self, charges: &'c Charges) -> Option<(&'c Charge, &'c Charge)> {
         if !self.redis.topology.is_sharded() {
@@ -92,16 +93,16 @@ impl RedisClient {
             .map(|other| (first, other))
     }
 
-    /// Whether the charge must be judged together with all others of its check. What a meter has
-    /// counted of a refused check can go back like a lease.
+    /// True if the charge must be judged together with all others of its check. A charge to a lease
+    /// or a meter need not be: it can be refunded if the check is refused.
     fn is_exact(&self, charge: &Charge) -> bool {
         let leased = self.redis.leases && charge.limit.leased();
         !(leased || charge.limit.is_meter()) || charge.limit.alternative()
     }
 
-    /// What is charged ahead, by subject, and what is judged last: the exact charges with all that
-    /// lie with them, or those of which one with room is enough; where neither are there, meters,
-    /// since what they count need not go back then.
+    /// Divides charges by slot into those to charge in advance and those to judge last. Judged last
+    /// are alternatives, else exact charges, else meters (which then need no refund), each with all
+    /// other charges of the same hash tag.
     fn split_by_slot(&self, charges: &Charges) -> (Vec<SlotShare>, SlotShare) {
         let alternative = charges.iter().find(|charge| charge.limit.alternative());
         let exact = alternative.or_else(|| charges.iter().find(|charge| self.is_exact(charge)));
@@ -125,8 +126,8 @@ impl RedisClient {
     }
 }
 
-/// Judges the last share. Where one ahead of it is refused the check is: the last is then only
-/// looked at, so that the answer can say how all limits stand.
+/// Judges the last share. If a charge in advance was refused, the check is refused, and the last
+/// share is only read, with a cost of 0, so that the response can report the status of all limits.
 async fn judge_last(
     router: &Router,
     last: &SlotShare,
@@ -152,7 +153,7 @@ impl SlotShare {
         self.charges.iter().any(|charge| charge.limit.alternative())
     }
 
-    /// What goes back where the check is refused: what this share's verdict charged.
+    /// The refunds of everything that this share's verdict charged, for a check that is refused.
     fn refunds(&self, verdict: &Verdict) -> Vec<Refund> {
         if !verdict.allowed {
             return Vec::new();

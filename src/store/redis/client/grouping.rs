@@ -1,9 +1,10 @@
-//! The checks of jobs in groups, one for each script call, and the groups' results back to the jobs.
+//! Jobs to script calls and back: jobs are divided into groups, one for each script call, and the
+//! groups' results are sent to the jobs.
 //!
-//! One script call carries all that one primary judges. In a Cluster a call's keys must lie in one
-//! slot: there each hash tag has a call of its own, and all of them go in one pipeline. A hash tag
-//! rather than a slot, because a call for several subjects would stand still for as long as their
-//! slot is on its way to another primary.
+//! On a single server one script call carries all jobs. In a Cluster the keys of a call must lie in
+//! one slot, so there is a call for each hash tag, and one pipeline carries all calls. Calls are
+//! not grouped by slot, because a call for several hash tags would fail for as long as their slot
+//! is being moved.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,7 @@ use crate::limit::{Charges, Refund, Subject};
 use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
 
-/// What one script call carries.
+/// The checks and refunds of one script call.
 #[derive(Default)]
 pub(super) struct CallGroup<'j> {
     pub(super) checks: Vec<&'j Charges>,
@@ -23,8 +24,8 @@ pub(super) struct CallGroup<'j> {
 /// The outcome of one script call: the result of each of its checks, or an error of the whole call.
 pub(super) type GroupOutcome = Result<Vec<Result<StoreVerdict, CallError>>, CallError>;
 
-/// The groups of all jobs, and for each check and each job's refunds, in order, which group has them;
-/// on one primary that is always the first.
+/// Divides jobs into groups. Also returns, for each check and for each job's refunds, in order, the
+/// index of its group; without `by_hash_tag` there is one group and no indices.
 pub(super) fn group_calls(jobs: &[Job], by_hash_tag: bool) -> (Vec<CallGroup<'_>>, Vec<usize>) {
     if !by_hash_tag {
         let checks = jobs.iter().flat_map(|job| &job.work.checks).collect();
@@ -45,7 +46,7 @@ pub(super) fn group_calls(jobs: &[Job], by_hash_tag: bool) -> (Vec<CallGroup<'_>
     (grouping.groups, grouping.positions)
 }
 
-/// See [`group_calls`].
+/// The groups while [`group_calls`] fills them.
 #[derive(Default)]
 struct Grouping<'j> {
     groups: Vec<CallGroup<'j>>,
@@ -54,7 +55,7 @@ struct Grouping<'j> {
 }
 
 impl<'j> Grouping<'j> {
-    /// The group that the next check or refund belongs to.
+    /// The group of the next check or of the next job's refunds.
     fn group_for(&mut self, subject: Option<Subject>, is_asking: bool) -> &mut CallGroup<'j> {
         let tag = subject.map(|subject| subject.hash_tag());
         let position = *self.by_tag.entry((tag, is_asking)).or_insert_with(|| {
@@ -66,7 +67,8 @@ impl<'j> Grouping<'j> {
     }
 }
 
-/// Answers every job with the outcomes of the groups and the positions from [`group_calls`].
+/// Sends every job its results, from the outcomes of the groups and the positions of
+/// [`group_calls`].
 pub(super) fn send_results(jobs: Vec<Job>, outcomes: Vec<GroupOutcome>, positions: &[usize]) {
     let mut outcomes: Vec<_> =
         outcomes.into_iter().map(|outcome| outcome.map(Vec::into_iter)).collect();
@@ -89,7 +91,7 @@ pub(super) fn send_results(jobs: Vec<Job>, outcomes: Vec<GroupOutcome>, position
     }
 }
 
-/// The error of a check that the reply does not reach to.
+/// The error of a check for which the reply has no result.
 pub(super) fn missing_reply() -> CallError {
-    CallError::Failed(StoreError::BadReply("a check has no answer".into()))
+    CallError::Failed(StoreError::BadReply("a check has no result".into()))
 }

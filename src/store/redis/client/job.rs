@@ -1,6 +1,6 @@
-//! A job of a connection: checks or refunds that one caller has sent, and the way back for results.
+//! A job: the checks or refunds of one caller, and the channel for their results.
 //!
-//! Queues carry jobs and commits do them; neither is here.
+//! `connection_task` queues jobs, and `commit` sends them to Redis.
 
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
@@ -11,29 +11,29 @@ use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
 use crate::store::redis::redirect::Redirect;
 
-/// Checks that were asked together, or refunds, and where the results go. The refunds of one job
-/// are of subjects that lie together.
+/// The checks or refunds of one caller, and the channel for their results. In a Cluster all refunds
+/// of one job have the same hash tag.
 pub(super) struct Job {
     pub(super) work: Work,
     pub(super) deadline: Instant,
     pub(super) results: oneshot::Sender<JobResults>,
 }
 
-/// What is to be done.
+/// The checks and refunds to send.
 #[derive(Clone, Default)]
 pub(super) struct Work {
     pub(super) checks: SmallVec<[Charges; 1]>,
     pub(super) refunds: Vec<Refund>,
-    /// Whether the slot is on its way to the server: it has to be told.
+    /// True if the slot is being moved to the server: an ASKING must come before the call.
     pub(super) is_asking: bool,
 }
 
-/// Why a check has no verdict.
+/// The reason why a check has no verdict.
 #[derive(Clone, Debug)]
 pub(super) enum CallError {
-    /// It failed.
+    /// The call failed.
     Failed(StoreError),
-    /// It has not run: a Cluster has its keys elsewhere.
+    /// The call has not run: another server of the Cluster has its keys.
     Redirected(Redirect),
 }
 
@@ -47,23 +47,24 @@ impl Work {
 }
 
 impl Job {
-    /// Answers all checks with the same error.
+    /// Sends the same error as the result of all checks.
     pub(super) fn fail(self, error: &StoreError) {
         let failed = Err(CallError::Failed(error.clone()));
         let _nobody_waits = self.results.send(smallvec![failed; self.work.checks.len().max(1)]);
     }
 }
 
-/// For each check of a job; for refunds something only where they failed.
+/// The results of a job: one for each check, and for refunds only an error if they failed.
 pub(super) type JobResults = SmallVec<[Result<StoreVerdict, CallError>; 1]>;
 
-/// The task answers every job by its deadline; no timer is needed here.
+/// Waits for the results of `count` checks. No timeout is needed here, because the connection task
+/// sends results by the job's deadline.
 pub(super) async fn receive_results(
     results: oneshot::Receiver<JobResults>,
     count: usize,
 ) -> JobResults {
     let ended = || {
-        let ended = StoreError::Unreachable("the lane has ended".into());
+        let ended = StoreError::Unreachable("the connection task has ended".into());
         smallvec![Err(CallError::Failed(ended)); count.max(1)]
     };
     results.await.unwrap_or_else(|_| ended())

@@ -1,8 +1,8 @@
-//! Checks that leases cover, whole or in part.
+//! Checks that are charged to leases, wholly or in part.
 //!
-//! What leases cover is taken from them first; Redis judges the rest. Where it refuses, what was
-//! taken goes back: so the check is still charged as one, or not at all. How leases are kept is
-//! `leases`'.
+//! Charges that leases cover are taken from them first, and Redis judges the others. If it refuses
+//! them, the leases get their units back: the check is charged as a whole or not at all. The leases
+//! themselves are in `leases`.
 
 use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
@@ -15,24 +15,25 @@ use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
 use crate::time::{Micros, boot_clock};
 
-/// A check of which leases cover some.
+/// A check with at least one charge that may be leased.
 pub(super) struct LeasedCheck {
-    /// Redis' clock, as far as known.
+    /// Redis' time, estimated from the last reply.
     now: Micros,
-    /// For each charge.
+    /// The coverage of each charge.
     coverages: SmallVec<[Coverage; 4]>,
-    /// What they do not cover.
+    /// The charges that no lease covers.
     uncovered: Charges,
 }
 
 impl LeasedCheck {
-    /// Whether leases cover all that can refuse: what is left, if anything, only counts.
+    /// True if leases cover every charge that could be refused, so that only meters are uncovered.
     pub(super) fn is_fully_leased(&self) -> bool {
         self.uncovered.len() < self.coverages.len()
             && self.uncovered.iter().all(|charge| charge.limit.is_meter())
     }
 
-    /// The states of all charges in their order, with those of the rest among them.
+    /// The counter states of all charges, in order. Those of uncovered charges come from
+    /// `uncovered`.
     fn states(
         &self,
         mut uncovered: impl Iterator<Item = CounterState>,
@@ -46,7 +47,8 @@ impl LeasedCheck {
 }
 
 impl RedisClient {
-    /// Takes from leases what they cover.
+    /// Takes the charges that leases cover from them, and starts renewals of leases in the
+    /// background.
     pub(super) fn take_leases(&self, charges: &Charges) -> LeasedCheck {
         let (now, clock, holders) = (self.now(), boot_clock(), self.redis.lease_holders());
         let mut coverages = SmallVec::new();
@@ -70,7 +72,7 @@ impl RedisClient {
         LeasedCheck { now, coverages, uncovered }
     }
 
-    /// Allows a check that leases cover but for its meters, which are counted later.
+    /// Allows a fully leased check. Its meters are charged later.
     pub(super) fn allow_from_leases(&self, check: &LeasedCheck) -> StoreVerdict {
         check.uncovered.iter().for_each(|charge| self.pending_usage.add(charge));
         let unknown = CounterState { level: 0, window: WindowStart::new(0) };
@@ -82,7 +84,7 @@ impl RedisClient {
         }
     }
 
-    /// Has Redis judge what leases do not cover.
+    /// Judges the charges that leases do not cover in Redis.
     pub(super) async fn judge_uncovered(
         &self,
         charges: &Charges,
@@ -101,11 +103,11 @@ impl RedisClient {
         Ok(answer)
     }
 
-    /// Charges a lease in the background.
+    /// Charges a new lease in Redis.
     async fn renew(self, renewal: Renewal) {
         let charges: Charges = smallvec![renewal.charge.clone()];
-        // As long as a check: those that share its call are not made to hurry, nor those behind it to
-        // wait. What comes too late to be spent goes back.
+        // The deadline of a check, because checks share the script call and its deadline. A lease
+        // that is granted too late is refunded unspent.
         let deadline = Instant::now() + self.redis.deadline;
         let judged = self.judge_without_leases(&charges, deadline).await;
         if let Ok(answer) = &judged {
@@ -125,8 +127,8 @@ impl RedisClient {
     }
 }
 
-/// What leases gave for a check; it goes back unless the check is allowed, also where nobody waits for
-/// the answer any more.
+/// The units that a check has taken from leases. They are put back when this guard is dropped,
+/// unless the check was allowed; so they are even if the caller stops waiting.
 struct PutBackGuard<'c> {
     client: &'c RedisClient,
     charges: &'c Charges,

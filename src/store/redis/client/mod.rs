@@ -1,8 +1,8 @@
-//! A worker's way to Redis: group commit over a connection of its own.
+//! A worker's Redis client: group commit over a connection of its own.
 //!
-//! While a call is in flight, checks gather; the next call carries them all. There is no timer: a
-//! lone check goes at once. A check is sent once or not at all. What a failure means for a request
-//! is for the engine to say.
+//! While a script call is in flight, further checks wait in a queue, and the next call carries all
+//! of them. There is no timer: a lone check is sent at once. A check is sent once or not at all.
+//! The failure policy for a request whose check fails is in `engine`.
 
 mod breaker;
 mod commit;
@@ -35,12 +35,12 @@ use leases::Leases;
 use pending_usage::PendingUsage;
 use router::Router;
 
-/// Checks that one call carries at most, and one job has at most.
+/// The most checks in one script call, and in one job.
 const MAX_BATCH: usize = 128;
-/// How often unspent leases are given back.
+/// The interval at which unspent leases are refunded.
 const LEASE_SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A worker's way to Redis; cheap to clone, and all clones are one.
+/// A worker's Redis client. Clones are cheap and share connections and leases.
 #[derive(Clone)]
 pub struct RedisClient {
     router: Router,
@@ -52,7 +52,7 @@ pub struct RedisClient {
 }
 
 impl Redis {
-    /// A client on the current runtime, connected if Redis can be reached now.
+    /// Opens a client on the current runtime, connected if Redis can be reached now.
     pub async fn open_client(self: &Arc<Self>) -> RedisClient {
         let router = Router::connect(self).await;
         self.clients.fetch_add(1, Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl RedisClient {
     /// Judges one check by `deadline`.
     ///
     /// # Errors
-    /// Where Redis did not judge it in time, or at all.
+    /// If Redis did not judge the check, or not in time.
     pub async fn judge(
         &self,
         charges: &Charges,
@@ -88,7 +88,7 @@ impl RedisClient {
         if check.is_fully_leased() {
             return Ok(self.allow_from_leases(&check));
         }
-        // Apart: so the futures of checks that need no such call stay small.
+        // Boxed, so that the futures of checks without leases stay small.
         Box::pin(self.judge_uncovered(charges, check, deadline)).await
     }
 
@@ -107,7 +107,7 @@ impl RedisClient {
         self.router.judge(charges, deadline).await
     }
 
-    /// Gives unspent leases back for as long as anybody else has this client.
+    /// Refunds unspent leases at intervals, until every other clone of this client is dropped.
     async fn sweep_leases(self) {
         while Arc::strong_count(&self.leases) > 1 {
             tokio::time::sleep(LEASE_SWEEP_INTERVAL).await;
@@ -116,23 +116,23 @@ impl RedisClient {
         }
     }
 
-    /// Counts what checks that leases covered have used.
+    /// Charges the usage of requests that were allowed from leases.
     async fn flush_usage(&self) {
         let deadline = Instant::now() + self.redis.deadline;
         for counted in self.judge_all(&self.pending_usage.take(), deadline).await {
             if let Err(error) = counted {
-                tracing::debug!(%error, "usage that leases covered is lost");
+                tracing::debug!(%error, "the usage of requests that leases allowed is lost");
             }
         }
     }
 
-    /// Gives all leases back, before the node stops.
+    /// Refunds all leases, before the node stops.
     pub async fn retire(&self) {
         self.refund_best_effort(self.leases.take_unspent(boot_clock(), true)).await;
         self.flush_usage().await;
     }
 
-    /// What is lost here was charged for nothing: that admits less, never more.
+    /// Refunds, and only logs a failure: after it fewer requests are admitted, never more.
     async fn refund_best_effort(&self, refunds: Vec<Refund>) {
         let deadline = Instant::now() + self.redis.deadline;
         if let Err(error) = self.refund(refunds, deadline).await {
@@ -147,7 +147,8 @@ impl RedisClient {
         deadline: Instant,
     ) -> Vec<Result<StoreVerdict, StoreError>> {
         if self.redis.topology.is_sharded() {
-            // Each to its slot. Those of one subject stay in order; they go together all the same.
+            // Each check goes to its own slot. Checks of one subject stay in order, and the
+            // connection task sends them together.
             return join_all(checks.iter().map(|check| self.judge(check, deadline))).await;
         }
         let work = |chunk: &[Charges]| Work { checks: chunk.into(), ..Work::default() };
@@ -155,10 +156,10 @@ impl RedisClient {
         join_all(sent).await.into_iter().flatten().collect()
     }
 
-    /// Gives back what was charged and not used, together with whatever checks are on their way.
+    /// Refunds charges, in the same script calls as checks that wait.
     ///
     /// # Errors
-    /// Where Redis perhaps did not do so.
+    /// If a refund failed or may have failed.
     pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), StoreError> {
         // If subjects may lie on different servers, each refund goes to its own slot.
         let together = if self.redis.topology.is_sharded() { 1 } else { MAX_BATCH };
@@ -167,13 +168,13 @@ impl RedisClient {
         join_all(sent).await.into_iter().flatten().try_for_each(|result| result.map(drop))
     }
 
-    /// What Redis' clock shows, as far as known.
+    /// Redis' time, estimated from the last reply.
     #[must_use]
     pub fn now(&self) -> Micros {
         self.redis.clock.now()
     }
 
-    /// Whether any of the node's connections is given up for now.
+    /// True while the circuit breaker of any of the node's connections is open.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         self.redis.open_breakers.load(Ordering::Relaxed) > 0

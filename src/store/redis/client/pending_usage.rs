@@ -1,7 +1,7 @@
-//! What checks that leases covered have used: counted a moment later, since no call was made.
+//! The usage of requests that were allowed from leases alone, charged to meters a moment later.
 //!
-//! Such usage is as exact as leases are: a crash loses what was not sent yet, and so does a call
-//! without an answer, which may have counted and is not made again.
+//! Such usage is as exact as leases are: a crash loses what was not sent yet. A call without a
+//! reply may have been counted, so it is not sent again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,12 +11,12 @@ use smallvec::smallvec;
 use crate::limit::{Charge, Charges};
 use crate::time::MAX_EXACT;
 
-/// Charges of meters that are not sent yet, by subject and row.
+/// The charges to meters that are not sent yet, by counter.
 #[derive(Default)]
 pub(super) struct PendingUsage(Mutex<HashMap<([u8; 16], u64), Charge>>);
 
 impl PendingUsage {
-    /// One more charge. There are no more counters than leases.
+    /// Adds a charge. There are no more counters here than leases, so the map needs no bound.
     pub(super) fn add(&self, charge: &Charge) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counter = (charge.subject.digest(), charge.limit.row().get());
@@ -24,7 +24,7 @@ impl PendingUsage {
         sum.cost = sum.cost.saturating_add(charge.cost).min(MAX_EXACT);
     }
 
-    /// All of it, each as a check.
+    /// Takes all charges out, each as a check of its own.
     pub(super) fn take(&self) -> Vec<Charges> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *waiting).into_values().map(|charge| smallvec![charge]).collect()

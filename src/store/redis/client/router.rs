@@ -1,8 +1,8 @@
-//! A client's queues: for each subject the one to its primary.
+//! The router of one client: it sends work to the queue of its subject's primary.
 //!
-//! If all subjects share a primary there is one queue, which follows that primary through failovers.
-//! In a Cluster there is a queue to each primary: it is made when the primary first appears, and ends
-//! when the primary has no slots any more. Work that did not run is sent on to where the Cluster says;
+//! If all subjects share a primary there is one queue, which follows that primary through
+//! failovers. In a Cluster there is a queue to each primary, opened when the primary first appears
+//! and closed when it has no more slots. Work that was redirected has not run and is sent again;
 //! work that may have run is not.
 
 use std::collections::HashMap;
@@ -23,20 +23,20 @@ use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::topology::{ClusterTopology, Placement, PrimaryWatch, SlotMap, slot};
 use crate::store::redis::{Redis, StoreError};
 
-/// The queues of one client; cheap to clone, and all clones are one.
+/// The queues of one client. Clones are cheap and share the queues.
 #[derive(Clone)]
 pub(super) enum Router {
-    /// One queue takes all subjects.
+    /// One queue for all subjects.
     Single(Queue),
-    /// A subject's slot says which queue takes it.
+    /// A queue to each primary, chosen by a subject's slot.
     BySlot(Arc<SlotQueues>),
 }
 
-/// For each check of some work its result; for refunds an error, if they failed.
+/// The results of some work: one for each check, and for refunds only an error if they failed.
 type WorkResults = SmallVec<[Result<StoreVerdict, StoreError>; 1]>;
 
 impl Router {
-    /// Queues to all primaries, connected to those that can be reached now.
+    /// Opens queues to all primaries, connected to those that can be reached now.
     pub(super) async fn connect(redis: &Arc<Redis>) -> Self {
         match redis.topology.placement() {
             Placement::Together(primary) => Self::Single(connect_queue(redis, primary).await),
@@ -44,7 +44,7 @@ impl Router {
         }
     }
 
-    /// Judges one check whose subjects lie together.
+    /// Judges one check whose subjects have the same primary.
     pub(super) async fn judge(
         &self,
         charges: &Charges,
@@ -54,8 +54,8 @@ impl Router {
         self.send(work, deadline).await.pop().unwrap_or(Err(StoreError::Timeout))
     }
 
-    /// Has work done by the primary of its subjects. If subjects may lie on different servers, work is
-    /// one check or refunds of one slot.
+    /// Sends work to the primary of its subjects. In a Cluster the work must be a single check or
+    /// refunds of a single slot.
     pub(super) async fn send(&self, work: Work, deadline: Instant) -> WorkResults {
         match self {
             Self::Single(queue) => {
@@ -68,7 +68,7 @@ impl Router {
                     Err(error) => smallvec![Err(error); checks.max(1)],
                 }
             }
-            // Boxed: the futures of checks that go to a single primary stay small.
+            // Boxed, so that the futures of checks that go to a single primary stay small.
             Self::BySlot(queues) => match Box::pin(queues.send(work, deadline)).await {
                 Ok(verdict) => verdict.into_iter().map(Ok).collect(),
                 Err(error) => smallvec![Err(error)],
@@ -77,7 +77,7 @@ impl Router {
     }
 }
 
-/// A result of a server that has all subjects.
+/// The result of a server that is not part of a Cluster, where a redirect is an error.
 fn into_store_result(result: Result<StoreVerdict, CallError>) -> Result<StoreVerdict, StoreError> {
     result.map_err(|error| match error {
         CallError::Failed(error) => error,
@@ -85,7 +85,7 @@ fn into_store_result(result: Result<StoreVerdict, CallError>) -> Result<StoreVer
     })
 }
 
-/// A queue to a primary, connected if the primary can be reached now.
+/// Opens a queue to a primary, connected if the primary can be reached now.
 async fn connect_queue(redis: &Arc<Redis>, primary: PrimaryWatch) -> Queue {
     let (queue, mut task) = ConnectionTask::with_queue(redis, primary);
     task.connect_once().await;
@@ -98,7 +98,7 @@ pub(super) struct SlotQueues {
     redis: Arc<Redis>,
     topology: Arc<ClusterTopology>,
     table: ArcSwap<RoutingTable>,
-    /// Held while a new table is made: of two made at once, one would open its queues for nothing.
+    /// Held while a table is rebuilt, so that no two rebuilds open queues to the same primary.
     rebuild_lock: Mutex<()>,
 }
 
@@ -107,7 +107,7 @@ struct RoutingTable {
     map: Arc<SlotMap>,
     /// In the order of the map's primaries.
     queues: Vec<Queue>,
-    /// By address; also those to servers which hold nothing yet, but are about to.
+    /// The same by address, and also the queues to servers to which a first slot is being moved.
     by_address: HashMap<Arc<str>, Queue>,
 }
 
@@ -134,7 +134,7 @@ impl SlotQueues {
         slot_queues
     }
 
-    /// Follows the map for as long as there is a client, also while nobody asks.
+    /// Rebuilds the table after each change of the slot map, until the client is dropped.
     async fn follow_topology(slot_queues: Weak<Self>, mut changes: watch::Receiver<()>) {
         while changes.changed().await.is_ok() {
             let Some(slot_queues) = slot_queues.upgrade() else { return };
@@ -142,7 +142,7 @@ impl SlotQueues {
         }
     }
 
-    /// Has a queue to each primary of the map at this moment, and to no others.
+    /// Opens a queue to each new primary of the slot map and drops the queues to all others.
     fn rebuild_table(&self) {
         let _rebuild_lock = self.rebuild_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let (map, before) = (Arc::clone(&self.topology.map()), self.table.load());
@@ -159,7 +159,7 @@ impl SlotQueues {
         self.table.store(Arc::new(RoutingTable { map, queues, by_address }));
     }
 
-    /// A queue that connects as its first work comes.
+    /// Opens a queue without waiting for its connection.
     fn spawn_queue(&self, server: &Arc<RedisInstance>) -> Queue {
         let (queue, task) = ConnectionTask::with_queue(&self.redis, PrimaryWatch::fixed(server));
         tokio::spawn(task.run());
@@ -174,7 +174,7 @@ impl SlotQueues {
         queue.cloned().ok_or_else(unassigned)
     }
 
-    /// The queue to a server to which a slot is on its way.
+    /// The queue to a server to which a slot is being moved.
     fn queue_for_server(&self, server: &Arc<RedisInstance>) -> Queue {
         let _rebuild_lock = self.rebuild_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.table.load();
@@ -189,8 +189,7 @@ impl SlotQueues {
         queue
     }
 
-    /// Has one check or refunds of one slot done by the slot's primary, and again by another server
-    /// if a redirect says that they have not run.
+    /// Sends one check or the refunds of one slot to the slot's primary, and follows redirects.
     async fn send(
         &self,
         mut work: Work,

@@ -1,5 +1,5 @@
-//! One EVALSHA for each check over a shared connection, for benchmarks only: what group commit is
-//! compared with. It neither gives up nor asks twice.
+//! One EVALSHA for each check over a shared connection: the baseline that benchmarks compare group
+//! commit with. It has no circuit breaker and no retry.
 
 use tokio::sync::OnceCell;
 
@@ -10,7 +10,7 @@ use crate::store::redis::connection::LiveConnection;
 use crate::store::redis::reply::{CheckReply, ReplyDecoder};
 use crate::store::redis::{Redis, StoreError, errors, script};
 
-/// A client's connection, where `BENCH_SINGLE` asks for it.
+/// A connection that is used if the environment has `BENCH_SINGLE`.
 pub(super) struct Unbatched(OnceCell<LiveConnection>);
 
 impl Unbatched {

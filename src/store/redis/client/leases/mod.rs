@@ -1,10 +1,11 @@
 //! Leases: units that this client has already charged in Redis and spends from memory.
 //!
 //! For throttles that the catalog declares `leased`. A lease is an ordinary charge made ahead, so
-//! Redis knows nothing of leases, and a crash loses one at most. It lives [`LEASE_LIFETIME`] from before it was
-//! asked for; what is spent was charged at most that long before, hence the published bound:
-//! `burst + rate * (t + LEASE_LIFETIME)`. What is unspent at its end, or when demand ends, or when the node
-//! stops, goes back as an ordinary refund; what was charged for another revision's limit does not.
+//! Redis knows nothing of leases, and a crash loses one at most. It lives [`LEASE_LIFETIME`] from
+//! before it was asked for; what is spent was charged at most that long before, hence the published
+//! bound: `burst + rate * (t + LEASE_LIFETIME)`. What is unspent at its end, or when demand ends,
+//! or when the node stops, goes back as an ordinary refund; what was charged for another revision's
+//! limit does not.
 
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
@@ -89,8 +90,8 @@ pub(super) struct Renewal {
 }
 
 impl Leases {
-    /// Whether a charge may be covered by a lease at all. A limit that is made for each check cannot:
-    /// each would end what was leased for the one before.
+    /// Whether a charge may be covered by a lease at all. A limit that is made for each check
+    /// cannot: each would end what was leased for the one before.
     pub(super) fn is_leasable(charge: &Charge) -> bool {
         let limit = &charge.limit;
         limit.leased() && charge.cost > 0 && !limit.shadow() && limit.is_declared()
@@ -233,8 +234,8 @@ impl LeasedCounter {
         self.current_demand += charge.cost;
     }
 
-    /// See [`Leases::take_unspent`]. Leases go back as one, from when the first was charged: since then
-    /// time has drained once, not once for each.
+    /// See [`Leases::take_unspent`]. Leases go back as one, from when the first was charged: since
+    /// then time has drained once, not once for each.
     fn take_unspent(&mut self, clock: Duration, all: bool) -> Option<Refund> {
         let everything = all || clock >= self.last_used_at + DEMAND_WINDOW;
         let (mut cost, mut charged_at) = (0, Micros::MAX);

@@ -1,5 +1,6 @@
-//! The published bound of leases, on random histories of several clients: demands, answers that come
-//! late or never, crashes, changes of the limit. Redis is the reference; time is the history's.
+//! The published bound of leases, on random histories of several clients: demands, answers that
+//! come late or never, crashes, changes of the limit. Redis is the reference; time is the
+//! history's.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
