@@ -263,7 +263,7 @@ fn bad_arguments_are_answered_with_what_to_write() {
     for (arguments, told) in [
         (vec!["--listen", "8080"], "127.0.0.1:8080"),
         (vec!["--store", "localhost"], "redis://"),
-        (vec!["--store", "redis+sentinel://h/m"], "not served yet"),
+        (vec!["--store", "redis+sentinel://h/m"], "not supported yet"),
         (vec!["--catalog", "/does/not/exist"], "/does/not/exist"),
         (vec!["--lisen", "x"], "--listen"),
         (vec!["--max-connections", "9223372036854775807"], "between 1 and 10000000"),

@@ -1,4 +1,4 @@
-//! One command apart from the hot path, to whichever server has its keys.
+//! Single commands off the hot path, sent to the primary of their keys.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use super::topology::slot;
 use super::{Redis, StoreError};
 
-/// The longest that a slot on its way is waited for.
+/// The longest time to follow redirects while a slot is being moved.
 const REDIRECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Redis {
-    /// One command, whose keys all have the hash tag of `key`.
+    /// Runs one command whose keys all have the hash tag of `key`.
     ///
-    /// Sent again only where a Cluster says that it has not run.
+    /// The command is sent again only after a redirect, which means that it has not run.
     pub(super) async fn run_command<T: FromRedisValue>(
         &self,
         key: &str,

@@ -1,4 +1,6 @@
-//! One connection to Redis: how it is made and tried.
+//! One connection to Redis: connecting, probing, and noticing its end.
+//!
+//! When to do so is decided in `client::connection_task`.
 
 use std::time::Duration;
 
@@ -16,17 +18,17 @@ use super::{Redis, StoreError, script};
 use crate::limit::{Algorithm, Charge, Limit, Rate, Subject, Throttle, Unit};
 use crate::time::Micros;
 
-/// A connection that belongs to whoever made it.
+/// A connection of one owner, outside the pool.
 pub(super) struct LiveConnection {
     pub(super) connection: MultiplexedConnection,
     pushes: mpsc::UnboundedReceiver<PushInfo>,
 }
 
 impl LiveConnection {
-    /// Waits until the connection has ended, at whichever side. Cancel safe.
+    /// Waits until either side has closed the connection. Cancel safe.
     ///
-    /// Only who is told can know: an error of a command that finds it ended does not say whether the
-    /// command was sent.
+    /// An idle connection that was closed is replaced before a check uses it. The error of a check
+    /// would come too late: it does not say whether the command was sent.
     pub(super) async fn closed(&mut self) {
         while let Some(push) = self.pushes.recv().await {
             if push.kind == PushKind::Disconnection {
@@ -37,7 +39,7 @@ impl LiveConnection {
 }
 
 impl Redis {
-    /// A new connection that has just done a check's work.
+    /// Opens a connection and probes it.
     pub(super) async fn connect(
         &self,
         server: &RedisInstance,
@@ -54,10 +56,10 @@ impl Redis {
         Ok(LiveConnection { connection, pushes })
     }
 
-    /// A check's work on a connection: finds the script, reads and writes.
+    /// Probes a connection with a check: the server runs the script, reads and writes.
     ///
-    /// A PING would not do: a full, loading or demoted server answers it. Only where a Cluster's
-    /// server holds next to nothing is it all that can be asked.
+    /// A PING proves less: a server that is full, loading or demoted replies to it. It is sent only
+    /// to a Cluster's server that holds too few slots for a check.
     pub(super) async fn probe(
         &self,
         server: &RedisInstance,
@@ -86,7 +88,7 @@ impl Redis {
     }
 }
 
-/// A charge that always fits, so that it is always written.
+/// A charge that always fits, so that the probe always writes.
 fn probe_charge(subject: Subject) -> Charge {
     let rate = Rate::new(1_000_000, Micros::new(1));
     let throttle = rate.and_then(|rate| Throttle::new(rate, 1_000_000_000).ok());

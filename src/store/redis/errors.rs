@@ -1,13 +1,15 @@
-//! What Redis' errors mean for those who asked. That a Cluster has not run a command is no error, and is
-//! for `redirect::Redirect`.
+//! Errors of the Redis client library as errors of the store.
+//!
+//! The redirects of a Cluster are not among them: they are `redirect::Redirect`.
 
 use redis::{ErrorKind, RedisError};
 
 use super::StoreError;
 
-/// What a client's error means for the checks that it befell.
+/// The store error for an error of the client library.
 pub(super) fn classify(error: &RedisError) -> StoreError {
-    /// Words of a server that is there but does not write. Before Redis 7 some are wrapped in an ERR.
+    /// Error codes of a server that replies but does not write. Before Redis 7 some of them stand
+    /// within the text of an ERR.
     const REFUSAL_CODES: [&str; 10] = [
         "OOM",
         "READONLY",
@@ -36,7 +38,7 @@ pub(super) fn classify(error: &RedisError) -> StoreError {
     StoreError::Script(text)
 }
 
-/// That a server which was named as the only one is a Cluster's.
+/// The error for a Cluster's server that the operator configured as a single server.
 pub(super) fn wrong_scheme_error() -> StoreError {
     StoreError::Refused("it is a server of a Redis Cluster; write --store redis+cluster://…".into())
 }

@@ -1,6 +1,6 @@
-//! One Redis server: where it is, and who is to be told that it is in trouble.
+//! One Redis server: its address, its connection pool, and the signal to probe connections to it.
 //!
-//! Which slots it has is for the topology to know, whether it is lost for each client's driver.
+//! Its slots are known to `topology`, and its failures to each client's connection task.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,32 +15,32 @@ use super::errors::classify;
 use super::redirect::Redirect;
 use super::url::{Connector, InvalidUrl};
 
-/// The longest that anything apart from the hot path waits for.
+/// The timeout of everything off the hot path: connecting, waiting for the pool, and replies.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
-/// The most connections of its pool.
+/// The most connections in one server's pool.
 pub(super) const POOL_SIZE: usize = 8;
 
-/// Settings of every connection. Answers are waited for by deadline, so they have no timeout here.
+/// The config of every connection. Replies have no timeout here, since each caller has a deadline.
 pub(super) fn connection_config(connect_timeout: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(connect_timeout))
         .set_response_timeout(None)
 }
 
-/// A server, of which nothing but its address is known.
+/// A server at an address, which may or may not be a primary now.
 pub(super) struct RedisInstance {
     /// `HOST:PORT`.
     pub(super) address: Arc<str>,
-    /// Makes the hot path's connections.
+    /// Opens the connections of the hot path.
     pub(super) client: Client,
-    /// Serves the rest.
+    /// The connections for everything else.
     pub(super) pool: Pool,
-    /// Changes whenever somebody gives a connection up: the others then try theirs.
+    /// Notified when a connection to this server fails, so that clients probe theirs.
     probe_signal: watch::Sender<()>,
 }
 
 impl RedisInstance {
-    /// Connects to nothing yet.
+    /// A server at `host` and `port`. Connects to nothing yet.
     pub(super) fn new(
         connector: &Connector,
         host: &str,
@@ -61,22 +61,23 @@ impl RedisInstance {
         Ok(Arc::new(Self { address, client, pool, probe_signal: watch::Sender::new(()) }))
     }
 
-    /// A receiver of the requests of [`RedisInstance::request_probes`].
+    /// A receiver that is notified by [`RedisInstance::request_probes`].
     pub(super) fn probe_requests(&self) -> watch::Receiver<()> {
         self.probe_signal.subscribe()
     }
 
-    /// Has every client probe its connection to this server.
+    /// Requests that every client probes its connection to this server.
     pub(super) fn request_probes(&self) {
         self.probe_signal.send_replace(());
     }
 
-    /// The host in its address.
+    /// The host part of the address.
     pub(super) fn host(&self) -> &str {
         self.address.rsplit_once(':').map_or(&self.address, |(host, _)| host)
     }
 
-    /// One command on a connection of the pool; one that failed does not go back.
+    /// Runs one command on a pooled connection. A connection that fails is not returned to the
+    /// pool.
     pub(super) async fn run_command<T: FromRedisValue>(
         &self,
         command: &Cmd,

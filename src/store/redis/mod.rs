@@ -1,8 +1,8 @@
-//! Redis as the store of all nodes: what workers share.
+//! Redis as the store of all nodes: the state that the workers of one node share.
 //!
-//! The hot path is the clients': each worker has a connection of its own to each primary and sends one
-//! call at a time. Pools serve the rest: the heartbeat, what is declared through the API, usage,
-//! and the questions at start-up.
+//! Checks go through `client`: each worker has a connection of its own to each primary and sends
+//! one script call at a time. Everything else uses connection pools: the heartbeat, the registry,
+//! the outbox, usage, and the probe at startup.
 
 mod call;
 mod client;
@@ -32,33 +32,34 @@ pub use client::RedisClient;
 pub use script::CHECK_SCRIPT_SOURCE;
 pub use url::{InvalidUrl, RedisUrl};
 
-/// How Redis is reached.
+/// The settings of the Redis store.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
-    /// Where, and as whom.
+    /// The address and the credentials.
     pub url: RedisUrl,
-    /// PEM file with the authorities that may have signed the server's certificate.
+    /// A PEM file with the certificate authorities that the server's certificate is checked
+    /// against.
     pub ca_file: Option<std::path::PathBuf>,
-    /// The longest that a check may take.
+    /// The longest time that a check may take.
     pub deadline: Duration,
-    /// How many nodes there are at least.
+    /// The lowest number of nodes to assume when leases are sized.
     pub min_nodes: u64,
-    /// Whether limits that are declared so are spent from leases.
+    /// True if limits that are declared `leased` are spent from leases.
     pub leases: bool,
 }
 
-/// What the clients of one node share.
+/// The connection to Redis that all workers of one node share.
 pub struct Redis {
     topology: Topology,
     deadline: Duration,
     metrics: Arc<Metrics>,
-    /// Redis' clock, as the last answer showed it.
+    /// Redis' clock, from the last reply.
     clock: ClockEstimate,
-    /// Whether limits that are declared so are spent from leases.
+    /// True if limits that are declared `leased` are spent from leases.
     leases: bool,
-    /// How many clients there are, each of which may hold leases.
+    /// The number of clients, each of which may hold leases.
     clients: AtomicU64,
-    /// How many of the clients' connections are given up.
+    /// The number of connections whose circuit breaker is open.
     open_breakers: AtomicUsize,
     nodes: AtomicU64,
     min_nodes: u64,
@@ -66,7 +67,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects to nothing yet.
+    /// The store at `options.url`. Connects to nothing yet.
     ///
     /// # Errors
     /// If the address or the certificates cannot be used, or the system has no random numbers.

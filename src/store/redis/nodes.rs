@@ -1,4 +1,4 @@
-//! Which nodes share this Redis: a heartbeat each second, and the first contact.
+//! The nodes that share this Redis: a heartbeat each second, and the probe at startup.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,12 +11,12 @@ use redis::aio::MultiplexedConnection;
 
 use super::{Redis, StoreError, errors, instance::RedisInstance};
 
-/// The nodes by the time of their last heartbeat.
+/// A sorted set: the nodes by the time of their last heartbeat.
 const NODES_KEY: &str = "tg:{nodes}";
-/// A node that has been silent for longer does not share any more, in seconds.
+/// The time in seconds without a heartbeat after which a node no longer counts.
 const NODE_TIMEOUT_SECS: u64 = 3;
 
-/// A setting of Redis, what it should be, and what may happen where it is not.
+/// The name of a Redis setting, its safe value, and the risk of any other value.
 type ExpectedSetting = (&'static str, &'static str, &'static str);
 const EXPECTED_SETTINGS: [ExpectedSetting; 2] = [
     ("maxmemory-policy", "noeviction", "Redis may drop counters when its memory is full"),
@@ -25,8 +25,8 @@ const EXPECTED_SETTINGS: [ExpectedSetting; 2] = [
 const EXPECTED_IN_CLUSTER: [ExpectedSetting; 1] =
     [("cluster-require-full-coverage", "no", "a lost primary stops all others too")];
 
-/// Enters a node and returns how many there are. KEYS[1] the nodes; ARGV[1] this node's id, ARGV[2]
-/// the silence in seconds. By Redis' clock.
+/// Records a node's heartbeat by Redis' clock and returns the number of nodes. KEYS[1] is the
+/// sorted set of nodes, ARGV[1] this node's id, ARGV[2] the node timeout in seconds.
 const HEARTBEAT_SCRIPT: &str = r"
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
@@ -36,7 +36,7 @@ redis.call('EXPIRE', KEYS[1], 60)
 return redis.call('ZCARD', KEYS[1])
 ";
 
-/// A name that no other node has.
+/// A node id that no other node has: 128 random bits.
 pub(super) fn random_id() -> Result<String, getrandom::Error> {
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;
@@ -44,21 +44,21 @@ pub(super) fn random_id() -> Result<String, getrandom::Error> {
 }
 
 impl Redis {
-    /// How many nodes share this Redis, by the last heartbeat that was answered.
+    /// The number of nodes that share this Redis, from the last heartbeat with a reply.
     #[must_use]
     pub fn live_nodes(&self) -> u64 {
         self.nodes.load(Ordering::Relaxed).max(self.min_nodes)
     }
 
-    /// How many may hold leases: the clients of all nodes, taken to be like this one.
+    /// The number of clients that may hold leases, if every node has as many clients as this one.
     pub(super) fn lease_holders(&self) -> u64 {
         self.live_nodes() * self.clients.load(Ordering::Relaxed).max(1)
     }
 
-    /// Tries to reach Redis, and logs which of its settings endanger limits.
+    /// Connects to each primary and logs a warning for each of its settings that is unsafe.
     ///
     /// # Errors
-    /// Where it cannot be reached now; of a Cluster, none of it.
+    /// If Redis cannot be reached now. In a Cluster, if no server can be reached.
     pub async fn probe_at_startup(&self) -> Result<(), StoreError> {
         self.topology.refresh().await?;
         let is_sharded = self.topology.is_sharded();
@@ -70,7 +70,7 @@ impl Redis {
                 Ok(_) => {}
                 Err(error) if !is_sharded => return Err(error),
                 Err(error) => {
-                    tracing::warn!(%error, server = &*server.address, "a primary of the cluster cannot be reached yet");
+                    tracing::warn!(%error, server = &*server.address, "cannot connect to a primary of the cluster yet");
                 }
             }
         }
@@ -86,13 +86,12 @@ impl Redis {
         let mut connection = self.connect(server, Duration::from_millis(500)).await?.connection;
         if let Err(error) = warn_of_unsafe_settings(server, &mut connection, expected).await {
             let server = &*server.address;
-            tracing::warn!(%error, server, "whether its settings endanger limits cannot be seen; allow this user +config|get +info");
+            tracing::warn!(%error, server, "cannot read the settings of Redis to check that they are safe; allow this user +config|get +info");
         }
         Ok(connection)
     }
 
-    /// Says each second that this node lives, and learns how many do; follows a Cluster as its slots
-    /// move. Never returns.
+    /// Sends a heartbeat each second and follows the topology as it changes. Never returns.
     pub async fn run(self: Arc<Self>) {
         let heartbeats = async {
             let mut interval = tokio::time::interval(Duration::from_secs(1));
@@ -105,7 +104,7 @@ impl Redis {
         tokio::join!(heartbeats, self.topology.run_refresh());
     }
 
-    /// A heartbeat that is not answered leaves the last number as it was.
+    /// Sends one heartbeat. Without a reply the number of nodes stays as it was.
     async fn heartbeat(&self) {
         let mut command = redis::cmd("EVAL");
         command
@@ -120,18 +119,18 @@ impl Redis {
                 self.metrics.live_nodes.set(nodes.try_into().unwrap_or(i64::MAX));
             }
             Err(error) => {
-                tracing::debug!(%error, "a heartbeat was not answered");
+                tracing::debug!(%error, "no reply to the heartbeat");
                 self.topology.on_missed_heartbeat();
             }
         }
     }
 
-    /// Takes this node off the list.
+    /// Removes this node from the list of nodes.
     pub async fn leave(&self) {
         let mut command = redis::cmd("ZREM");
         command.arg(NODES_KEY).arg(&self.node_id);
         if let Err(error) = self.run_command::<u64>(NODES_KEY, &command).await {
-            tracing::debug!(%error, "the others will notice in a moment that this node has left");
+            tracing::debug!(%error, "this node stays on the list of nodes until its heartbeat expires");
         }
     }
 }
@@ -155,7 +154,8 @@ async fn warn_of_unsafe_settings(
             tracing::warn!(server, "{danger}: its {name} is {value}, and should be {safe}");
         }
     }
-    // With replicas, a primary that goes on alone admits what the promoted one admits again.
+    // A primary that is cut off from its replicas goes on admitting requests, and the replica that
+    // is promoted admits as many again.
     let replicas = read_info(connection, "replication", "connected_slaves").await?;
     let min_replicas = read_setting(connection, "min-replicas-to-write").await?;
     if replicas.is_some_and(|count| count != "0")
@@ -163,13 +163,13 @@ async fn warn_of_unsafe_settings(
     {
         tracing::warn!(
             server,
-            "a primary cut off from its replicas goes on counting alone: its min-replicas-to-write is 0, and should be 1"
+            "a primary that is cut off from its replicas goes on admitting requests: its min-replicas-to-write is 0, and should be 1"
         );
     }
     Ok(())
 }
 
-/// What a server says that one of its settings is.
+/// The value of a setting, if the server has one of that name.
 async fn read_setting(
     connection: &mut MultiplexedConnection,
     name: &str,
@@ -180,7 +180,7 @@ async fn read_setting(
     Ok(answer.into_iter().next().map(|(_, value)| value))
 }
 
-/// What a server says of itself under a name in one section.
+/// The value of a field in one section of INFO.
 async fn read_info(
     connection: &mut MultiplexedConnection,
     section: &str,

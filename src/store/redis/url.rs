@@ -1,4 +1,4 @@
-//! Redis' address as operators write it.
+//! The Redis URL that an operator configures, parsed and validated.
 
 use std::fmt;
 use std::path::Path;
@@ -11,16 +11,17 @@ use redis::{
     TlsCertificates,
 };
 
-/// Where Redis is and as whom to speak to it. It holds a password, so it does not print itself.
+/// The address of Redis and the credentials to use. It holds a password, so `Debug` prints only the
+/// address.
 #[derive(Clone)]
 pub struct RedisUrl {
-    /// The first server, and what holds for all.
+    /// The connection settings: the address of the first server, and the rest for all servers.
     first: ConnectionInfo,
-    /// Servers of a Cluster to ask for the others; empty where there is one primary.
+    /// The servers of a Cluster to connect to first. Empty if the URL names a single server.
     seeds: Vec<(String, u16)>,
 }
 
-/// An address that cannot be used, and what to write instead.
+/// The reason why a Redis URL cannot be used, with an example of a valid one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidUrl(String);
@@ -31,13 +32,13 @@ impl InvalidUrl {
     }
 }
 
-/// What the schemes of a Cluster end with.
+/// The suffix of the schemes of a Cluster.
 const CLUSTER_SUFFIX: &str = "+cluster";
 
 impl FromStr for RedisUrl {
     type Err = InvalidUrl;
 
-    /// Reads `redis://[user[:password]@]host[:port][/db]`, or `redis+cluster://` with several
+    /// Parses `redis://[user[:password]@]host[:port][/db]`, or `redis+cluster://` with several
     /// `host[:port]`, or the same with `rediss`.
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
@@ -47,7 +48,7 @@ impl FromStr for RedisUrl {
                 Self::parse_cluster(scheme.trim_end_matches(CLUSTER_SUFFIX), rest)
             }
             "redis+sentinel" => Err(InvalidUrl(
-                "Sentinel is not served yet; name one primary with redis:// or rediss://".into(),
+                "Sentinel is not supported yet; name one primary with redis:// or rediss://".into(),
             )),
             _ => Err(InvalidUrl(
                 "write memory, redis://host:6379, rediss://user:password@host:6379/0 or redis+cluster://host:6379,host:6379".into(),
@@ -57,9 +58,9 @@ impl FromStr for RedisUrl {
 }
 
 fn parse_connection_info(text: &str) -> Result<ConnectionInfo, InvalidUrl> {
-    // The client's own message may repeat the address, and with it the password.
+    // The client library's own message may repeat the URL and its password.
     let info = text.into_connection_info().map_err(|_| {
-        InvalidUrl("this is no address of a Redis; write redis://user:password@host:6379/0".into())
+        InvalidUrl("not a Redis URL; write redis://user:password@host:6379/0".into())
     })?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(5))
@@ -68,7 +69,7 @@ fn parse_connection_info(text: &str) -> Result<ConnectionInfo, InvalidUrl> {
         .set_nodelay(true)
         .set_keepalive(keepalive)
         .set_user_timeout(Duration::from_secs(2));
-    // The client tells that an idle connection has ended with this protocol only.
+    // Only with RESP3 does the client library report the end of an idle connection.
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
 }
@@ -77,7 +78,7 @@ impl RedisUrl {
     fn parse_cluster(scheme: &str, rest: &str) -> Result<Self, InvalidUrl> {
         let invalid = |_| {
             let write = "redis+cluster://user:password@host:6379,host:6379";
-            InvalidUrl(format!("this is no address of a Redis Cluster; write {write}"))
+            InvalidUrl(format!("not a URL of a Redis Cluster; write {write}"))
         };
         let (user, hosts) = rest.split_at(rest.rfind('@').map_or(0, |index| index + 1));
         let hosts = hosts.trim_end_matches('/').split(',');
@@ -87,7 +88,7 @@ impl RedisUrl {
         let infos = infos.collect::<Result<Vec<_>, _>>()?;
         if infos.iter().any(|info| info.redis_settings().db() != 0) {
             return Err(InvalidUrl(
-                "a Redis Cluster has one database only; leave its number out".into(),
+                "a Redis Cluster has only database 0; remove the number from the URL".into(),
             ));
         }
         let seeds = infos.iter().filter_map(|info| host_and_port(info.addr())).collect();
@@ -98,13 +99,13 @@ impl RedisUrl {
             .ok_or_else(|| invalid(InvalidUrl(String::new())))
     }
 
-    /// Whether it names a Cluster.
+    /// True if the URL is that of a Cluster.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         !self.seeds.is_empty()
     }
 
-    /// The servers that it names, as host and port.
+    /// The host and port of each server in the URL.
     pub(super) fn servers(&self) -> Vec<(String, u16)> {
         if self.is_cluster() {
             self.seeds.clone()
@@ -113,11 +114,11 @@ impl RedisUrl {
         }
     }
 
-    /// What makes clients, with the authorities of `ca_file` where there is TLS.
+    /// The connector for all servers. With TLS it trusts the certificate authorities in `ca_file`.
     pub(super) fn connector(&self, ca_file: Option<&Path>) -> Result<Connector, InvalidUrl> {
         let is_tls = matches!(self.first.addr(), ConnectionAddr::TcpTls { .. });
         let certificates = is_tls.then(|| {
-            // Whoever installed a provider before us has chosen another one on purpose.
+            // A provider that is already installed was chosen on purpose and stays.
             let _already_installed = rustls::crypto::ring::default_provider().install_default();
             let root_cert = ca_file.map(std::fs::read).transpose().map_err(|error| {
                 InvalidUrl(format!("cannot read the certificates of --redis-ca: {error}"))
@@ -137,14 +138,14 @@ fn host_and_port(address: &ConnectionAddr) -> Option<(String, u16)> {
     }
 }
 
-/// Makes clients of servers that are all spoken to in the same way.
+/// Makes clients for servers that share credentials and TLS settings.
 pub(super) struct Connector {
     info: ConnectionInfo,
     certificates: Option<TlsCertificates>,
 }
 
 impl Connector {
-    /// A client, which connects to nothing yet.
+    /// A client for one server. Connects to nothing yet.
     pub(super) fn client(&self, host: &str, port: u16) -> Result<Client, InvalidUrl> {
         let (info, host) = (self.info.clone(), host.to_owned());
         let made = match &self.certificates {
@@ -170,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_address_is_answered_with_a_right_one_and_without_its_password() {
+    fn the_error_for_an_invalid_url_shows_a_valid_one_and_no_password() {
         for text in [
             "localhost",
             "http://h",
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_has_one_user_and_several_servers() {
+    fn the_url_of_a_cluster_has_one_user_and_several_servers() {
         let url: RedisUrl = "rediss+cluster://u:p%40,w@a:7000,b".parse().unwrap();
         assert!(url.is_cluster());
         assert_eq!(url.servers(), [("a".to_owned(), 7000), ("b".to_owned(), 6379)]);

@@ -1,8 +1,8 @@
-//! A Redis Cluster: which primary holds which slot, followed as it changes.
+//! The slots of a Redis Cluster and their primaries, followed as they change.
 //!
-//! Asked of the primaries themselves every two seconds, and at once where one of them is in
-//! trouble or says MOVED. What the majority of them says counts: one that was cut off remembers how
-//! things were. Nothing is counted here, and no command of others is sent.
+//! The primaries are asked with CLUSTER SLOTS every two seconds, and at once if a connection to one
+//! fails or a server replies MOVED. The majority's reply counts, because a primary that was cut off
+//! still reports old slots. This file sends no other commands and counts nothing.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,40 +22,40 @@ use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::redirect::Redirect;
 use crate::store::redis::url::{Connector, InvalidUrl};
 
-/// How often the slots are asked for while all is well.
+/// The time between two refreshes while no connection fails.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
-/// How long after an answer the next question may be, so that a storm of trouble is one question.
+/// The shortest pause between two refreshes, so that many requests at once cause one refresh.
 const MIN_REFRESH_PAUSE: Duration = Duration::from_millis(50);
-/// The longest that a server is waited for.
+/// The timeout for one server's reply.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(300);
-/// How long to wait where a slot is on its way.
+/// The delay before a retry while a slot is being moved.
 const TRY_AGAIN_DELAY: Duration = Duration::from_millis(2);
-/// How many subjects are tried in search of one whose slot a server holds.
+/// The most subjects to try in search of one whose slot a server holds.
 const MAX_PROBE_SUBJECTS: u64 = 4_096;
 
-/// The servers of a Cluster and who of them holds what.
+/// The servers of a Cluster and the slots that they hold.
 pub(in crate::store::redis) struct ClusterTopology {
     connector: Connector,
-    /// Those that the operator named.
+    /// The servers in the operator's URL.
     seeds: Vec<Arc<RedisInstance>>,
     known_nodes: Mutex<KnownNodes>,
     map: ArcSwap<SlotMap>,
-    /// Changes with the map.
+    /// Notified after each change of the map.
     changed: watch::Sender<()>,
-    /// Somebody has found the map wrong.
+    /// Notified when a connection error or a redirect shows that the map may be out of date.
     refresh_requested: Notify,
 }
 
-/// Servers that were named by others.
+/// Servers learned from replies to CLUSTER SLOTS and from redirects.
 #[derive(Default)]
 struct KnownNodes {
     by_address: HashMap<NodeAddress, Arc<RedisInstance>>,
-    /// They know the slots as well, and are asked where the primaries do not answer.
+    /// Asked for the slots as well if the primaries do not reply.
     replicas: Vec<Arc<RedisInstance>>,
 }
 
 impl ClusterTopology {
-    /// Knows the seeds only.
+    /// A Cluster of which only the seeds are known. Connects to nothing yet.
     pub(super) fn new(connector: Connector, seeds: &[NodeAddress]) -> Result<Self, InvalidUrl> {
         let made = seeds.iter().map(|(host, port)| RedisInstance::new(&connector, host, *port));
         let seeds = made.collect::<Result<_, _>>()?;
@@ -69,48 +69,50 @@ impl ClusterTopology {
         })
     }
 
-    /// The map at this moment.
+    /// The current slot map.
     pub(in crate::store::redis) fn map(&self) -> Guard<Arc<SlotMap>> {
         self.map.load()
     }
 
-    /// Tells of every map to come.
+    /// A receiver that is notified after each change of the slot map.
     pub(in crate::store::redis) fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Has the slots asked for soon.
+    /// Requests a refresh of the slot map soon.
     pub(in crate::store::redis) fn request_refresh(&self) {
         self.refresh_requested.notify_one();
     }
 
-    /// The server that holds the slot.
+    /// The primary that holds the slot.
     pub(super) fn primary_of(&self, slot: u16) -> Result<Arc<RedisInstance>, StoreError> {
         self.map().primary(slot).cloned().ok_or_else(unassigned_slot)
     }
 
-    /// A subject of nobody's whose slot this server holds; none where it holds few.
+    /// A subject that belongs to no client and whose slot this server holds. `None` if the server
+    /// holds so few slots that none is found.
     pub(super) fn probe_subject(&self, server: &RedisInstance) -> Option<Subject> {
         let map = self.map();
-        // Another one each time: a slot that is on its way to elsewhere proves nothing.
+        // A random start: if the slot of one probe is being moved, the next probe has another slot.
         let from = getrandom::u64().unwrap_or_default();
         let subjects = (0..MAX_PROBE_SUBJECTS)
             .map(|number| Subject::policy("", &format!("probe{}", from.wrapping_add(number))));
         subjects.into_iter().find(|subject| map.is_primary_of(server, slot::of_subject(*subject)))
     }
 
-    /// Keeps the map true, for ever.
+    /// Refreshes the map at intervals and on request. Never returns.
     pub(super) async fn run_refresh(&self) {
         loop {
             let _at_the_latest = timeout(REFRESH_INTERVAL, self.refresh_requested.notified()).await;
             if let Err(error) = self.refresh().await {
-                tracing::debug!(%error, "the cluster's slots are not known anew");
+                tracing::debug!(%error, "the slots of the cluster could not be refreshed");
             }
             sleep(MIN_REFRESH_PAUSE).await;
         }
     }
 
-    /// Asks who holds which slots: the primaries, and where they do not answer all others known.
+    /// Refreshes the map from the primaries' replies. If half of them or more do not reply, all
+    /// other known servers are asked too.
     pub(in crate::store::redis) async fn refresh(&self) -> Result<(), StoreError> {
         let map = self.map.load_full();
         let mut replicas = BTreeSet::new();
@@ -123,7 +125,7 @@ impl ClusterTopology {
         }
         let votes = |table: &&SlotTable| tables.iter().filter(|other| other == table).count();
         let Some(majority) = tables.iter().rev().max_by_key(votes) else {
-            return Err(StoreError::Unreachable("no server of the cluster answers".into()));
+            return Err(StoreError::Unreachable("no server of the cluster replies".into()));
         };
         self.apply(majority, &replicas)
     }
@@ -150,7 +152,7 @@ impl ClusterTopology {
         Ok(())
     }
 
-    /// The server at an address: the same one each time.
+    /// The server at an address. Each call with the same address returns the same instance.
     fn server_at(&self, address: &NodeAddress) -> Result<Arc<RedisInstance>, StoreError> {
         if let Some(known) = self.lock_known_nodes().by_address.get(address) {
             return Ok(Arc::clone(known));
@@ -160,8 +162,8 @@ impl ClusterTopology {
         Ok(Arc::clone(self.lock_known_nodes().by_address.entry(address.clone()).or_insert(server)))
     }
 
-    /// Whom to ask next for what has not run: somebody in particular, who has to be told ASKING, or
-    /// whoever holds the slot by then.
+    /// The server to send a redirected command to: a specific node after ASKING, or `None` for the
+    /// slot's current primary.
     pub(in crate::store::redis) async fn follow_redirect(
         &self,
         redirect: Redirect,
@@ -193,17 +195,18 @@ impl ClusterTopology {
         }
     }
 
-    /// A panic elsewhere leaves this whole.
+    /// A poisoned lock is used all the same: no method leaves the nodes half changed.
     fn lock_known_nodes(&self) -> MutexGuard<'_, KnownNodes> {
         self.known_nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn unassigned_slot() -> StoreError {
-    StoreError::Refused("no server of the cluster has this slot now".into())
+    StoreError::Refused("no server of the cluster holds this slot now".into())
 }
 
-/// What those say who answer in time; of the others, those who have connections to them learn.
+/// The slot tables of the servers that reply in time. Clients probe their connections to the
+/// others.
 async fn fetch_slot_tables(
     servers: &[Arc<RedisInstance>],
     replicas: &mut BTreeSet<NodeAddress>,
@@ -214,7 +217,7 @@ async fn fetch_slot_tables(
         match answer.and_then(|answer| SlotTable::parse(&answer, server.host(), replicas)) {
             Ok(answer) => tables.push(answer),
             Err(error) => {
-                tracing::debug!(%error, server = &*server.address, "CLUSTER SLOTS was not answered");
+                tracing::debug!(%error, server = &*server.address, "no reply to CLUSTER SLOTS");
                 server.request_probes();
             }
         }

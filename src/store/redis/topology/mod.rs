@@ -106,8 +106,8 @@ impl Topology {
         }
     }
 
-    /// A subject that belongs to no client and that `server` holds, to probe the server with. `None`
-    /// if the server holds too few slots for one to be found.
+    /// A subject that belongs to no client and that `server` holds, to probe the server with.
+    /// `None` if the server holds too few slots for one to be found.
     pub(super) fn probe_subject(&self, server: &RedisInstance) -> Option<Subject> {
         match self {
             Self::Fixed(_) => Some(Subject::policy("", "probe")),
@@ -142,8 +142,9 @@ impl Topology {
         }
     }
 
-    /// Has all clients probe their connections after a heartbeat without a reply: an idle connection
-    /// would not notice that its peer is gone. In a Cluster the refresh of the slots does so.
+    /// Has all clients probe their connections after a heartbeat without a reply: an idle
+    /// connection would not notice that its peer is gone. In a Cluster the refresh of the slots
+    /// does so.
     pub(super) fn on_missed_heartbeat(&self) {
         match self {
             Self::Fixed(server) => server.request_probes(),

@@ -1,11 +1,11 @@
-//! Which of a Cluster's 16,384 slots a key lies in, as Redis works it out.
+//! The slot of a key: one of a Redis Cluster's 16,384, by the same hash function as in Redis.
 
 use crate::limit::Subject;
 
-/// How many slots a Cluster has.
+/// The number of slots in every Redis Cluster.
 pub(in crate::store::redis) const SLOT_COUNT: usize = 16_384;
 
-/// CRC16 of XMODEM for each byte: polynomial 0x1021, no reflection.
+/// CRC16/XMODEM of each byte: polynomial 0x1021, no reflection.
 const CRC16_TABLE: [u16; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -23,7 +23,7 @@ const CRC16_TABLE: [u16; 256] = {
     table
 };
 
-/// The slot of whatever has this hash tag.
+/// The slot of all keys with this hash tag.
 pub(in crate::store::redis) fn of_tag(tag: &[u8]) -> u16 {
     let crc = tag.iter().fold(0_u16, |crc, &byte| {
         crc << 8 ^ CRC16_TABLE[usize::from((crc >> 8) ^ u16::from(byte))]
@@ -31,7 +31,7 @@ pub(in crate::store::redis) fn of_tag(tag: &[u8]) -> u16 {
     crc % 16_384
 }
 
-/// The slot of a key of ours, which all have a hash tag.
+/// The slot of a key. All keys of Tollgate have a hash tag.
 pub(in crate::store::redis) fn of_key(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
     of_tag(tag.map_or(key, |(tag, _)| tag).as_bytes())
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_the_cluster_specification() {
-        // The specification's own check value, and what CLUSTER KEYSLOT says of the others.
+        // The first is the specification's check value, the next two are from CLUSTER KEYSLOT.
         for (key, slot) in [
             ("123456789", 0x31c3),
             ("foo", 12_182),

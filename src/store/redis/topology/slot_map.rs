@@ -1,6 +1,6 @@
-//! Which server holds which slots, as one answer to CLUSTER SLOTS has it.
+//! The map from slots to primaries, and the reply to CLUSTER SLOTS that it is made from.
 //!
-//! A map is a value: what has become of it is for the topology.
+//! A map is an immutable snapshot: `cluster` fetches it and replaces it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use redis::Value;
 use super::slot::SLOT_COUNT;
 use crate::store::redis::{StoreError, instance::RedisInstance};
 
-/// No server holds the slot.
+/// The index of a slot that no server holds.
 const UNASSIGNED: u16 = u16::MAX;
 
-/// Which server holds which slot.
+/// A snapshot of the primaries of all slots.
 pub(in crate::store::redis) struct SlotMap {
     /// The servers that hold slots.
     pub(in crate::store::redis) primaries: Vec<Arc<RedisInstance>>,
-    /// For each slot the index of its primary.
+    /// The index of each slot's primary.
     slots: Vec<u16>,
 }
 
 impl SlotMap {
-    /// Nobody holds anything.
+    /// A map in which no server holds a slot.
     pub(super) fn empty() -> Self {
         Self { primaries: Vec::new(), slots: vec![UNASSIGNED; SLOT_COUNT] }
     }
 
-    /// Place of the server that holds `slot`, if any does.
+    /// The index of the server that holds `slot`, if one does.
     pub(in crate::store::redis) fn primary_index(&self, slot: u16) -> Option<usize> {
         self.slots
             .get(usize::from(slot))
@@ -35,23 +35,24 @@ impl SlotMap {
             .map(|index| usize::from(*index))
     }
 
-    /// The server that holds `slot`, if any does.
+    /// The server that holds `slot`, if one does.
     pub(super) fn primary(&self, slot: u16) -> Option<&Arc<RedisInstance>> {
         self.primaries.get(self.primary_index(slot)?)
     }
 
-    /// Whether this server holds `slot`.
+    /// True if this server holds `slot`.
     pub(super) fn is_primary_of(&self, server: &RedisInstance, slot: u16) -> bool {
         self.primary(slot).is_some_and(|primary| primary.address == server.address)
     }
 
-    /// The same but for one slot, which `server` holds.
+    /// A copy of the map in which `server` holds `slot`.
     pub(super) fn with_slot(&self, slot: u16, server: &Arc<RedisInstance>) -> Self {
         let mut map = Self { primaries: self.primaries.clone(), slots: self.slots.clone() };
         map.assign(usize::from(slot)..=usize::from(slot), server);
         map
     }
 
+    /// Assigns a range of slots to `server`.
     pub(super) fn assign(
         &mut self,
         slots: std::ops::RangeInclusive<usize>,
@@ -68,7 +69,7 @@ impl SlotMap {
         }
     }
 
-    /// Whether the other says the same, of the same servers.
+    /// True if both maps assign every slot to the same server instance.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         self.primaries.len() == other.primaries.len()
             && (0..=u16::MAX).take(SLOT_COUNT).all(|slot| {
@@ -78,24 +79,24 @@ impl SlotMap {
     }
 }
 
-/// A server as a Cluster names it.
+/// A host and port as a Cluster reports it.
 pub(super) type NodeAddress = (String, u16);
 
-/// What one server says of the slots.
+/// The slots and primaries in one server's reply to CLUSTER SLOTS.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct SlotTable {
-    /// Ranges of slots from the lowest, and who holds each.
+    /// First slot, last slot and primary of each range, in ascending order.
     pub(super) ranges: Vec<(u16, u16, NodeAddress)>,
 }
 
 impl SlotTable {
-    /// Reads the answer to CLUSTER SLOTS of the server at `host`, and which replicas it names.
+    /// Parses the reply of the server at `host` and adds its replicas to `replicas`.
     pub(super) fn parse(
         answer: &Value,
         host: &str,
         replicas: &mut BTreeSet<NodeAddress>,
     ) -> Result<Self, StoreError> {
-        let malformed = || StoreError::BadReply("this is no answer to CLUSTER SLOTS".into());
+        let malformed = || StoreError::BadReply("the reply to CLUSTER SLOTS is malformed".into());
         let Value::Array(answer) = answer else { return Err(malformed()) };
         let mut ranges = Vec::new();
         for range in answer {
@@ -113,7 +114,8 @@ impl SlotTable {
     }
 }
 
-/// A server's host and port; one whose host is not known to itself is where it was asked.
+/// A server's host and port. A server that does not know its own host reports an empty one: it then
+/// has the host that the request was sent to.
 fn parse_address(node: &Value, asked_host: &str) -> Option<NodeAddress> {
     let Value::Array(node) = node else { return None };
     let [host, Value::Int(port), ..] = &node[..] else { return None };
