@@ -26,7 +26,7 @@ enum SimulatedEvent {
     /// A client gives back what it will not spend; at the node's end, everything.
     GiveBack { client: usize, all: bool },
     /// The answer to a client's oldest renewal arrives, or is lost.
-    StoreVerdict { client: usize, arrives: bool },
+    RenewalReply { client: usize, arrives: bool },
     /// The limit becomes another one: a factor of its rate and burst, in quarters.
     Change(u64),
 }
@@ -36,7 +36,7 @@ fn events() -> impl Strategy<Value = Vec<SimulatedEvent>> {
         6 => (0..CLIENTS, 1_u64..80, 1_u64..4).prop_map(|(client, count, cost)| SimulatedEvent::Checks { client, count, cost }),
         5 => (0_u64..60_000).prop_map(SimulatedEvent::Pass),
         1 => (100_000_u64..400_000).prop_map(SimulatedEvent::Pass),
-        4 => (0..CLIENTS, prop::bool::weighted(0.8)).prop_map(|(client, arrives)| SimulatedEvent::StoreVerdict { client, arrives }),
+        4 => (0..CLIENTS, prop::bool::weighted(0.8)).prop_map(|(client, arrives)| SimulatedEvent::RenewalReply { client, arrives }),
         3 => (0..CLIENTS, prop::bool::weighted(0.3)).prop_map(|(client, all)| SimulatedEvent::GiveBack { client, all }),
         1 => (0..CLIENTS).prop_map(SimulatedEvent::Crash),
         1 => (2_u64..8).prop_map(SimulatedEvent::Change),
@@ -145,7 +145,7 @@ impl Simulation {
             }
             SimulatedEvent::Pass(time) => self.now = self.now + Micros::new(time),
             SimulatedEvent::Crash(client) => self.clients[client] = SimulatedClient::default(),
-            SimulatedEvent::StoreVerdict { client, arrives } => {
+            SimulatedEvent::RenewalReply { client, arrives } => {
                 let client = &mut self.clients[client];
                 if !client.pending_renewals.is_empty() {
                     let (renewal, granted) = client.pending_renewals.remove(0);
@@ -197,7 +197,7 @@ fn a_hot_key_is_spent_from_leases() {
     let mut simulation = Simulation::new();
     for _ in 0..200 {
         simulation.apply(&SimulatedEvent::Checks { client: 0, count: 2, cost: 1 });
-        simulation.apply(&SimulatedEvent::StoreVerdict { client: 0, arrives: true });
+        simulation.apply(&SimulatedEvent::RenewalReply { client: 0, arrives: true });
         simulation.apply(&SimulatedEvent::Pass(2_000));
     }
     let admitted: u64 = simulation.admitted.iter().map(|(_, cost)| cost).sum();
@@ -250,7 +250,7 @@ fn an_idle_lease_goes_back_before_its_end_and_a_changed_limits_does_not() {
     let mut simulation = Simulation::new();
     let spend = |simulation: &mut Simulation| {
         simulation.apply(&SimulatedEvent::Checks { client: 0, count: 80, cost: 1 });
-        simulation.apply(&SimulatedEvent::StoreVerdict { client: 0, arrives: true });
+        simulation.apply(&SimulatedEvent::RenewalReply { client: 0, arrives: true });
     };
     spend(&mut simulation);
     assert!(
