@@ -6,6 +6,7 @@
 pub mod time;
 pub mod object;
 pub mod watch;
+pub mod syntax;
 pub mod digest;
 pub mod failure_policy;
 pub mod settings;

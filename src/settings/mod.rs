@@ -15,14 +15,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use config::ConfigError;
 pub use peers::{ForwardedHeaders, TrustedPeers};
 use raw::RawSettings;
 pub use raw::{Flags, SettingsSources};
 pub use secret::{AccessKey, AdminCredentials, BearerTokens, EncryptionKeys, StoreAddress};
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
 pub use tls::TlsFiles;
 pub use webhook::{Webhook, WebhookSecrets, WebhookUrl};
 
 use crate::failure_policy::OnStoreFailure;
+use crate::syntax::{Expected, plain_message};
 
 /// Everything that an operator can choose, checked.
 #[derive(Clone, Debug)]
@@ -90,12 +93,30 @@ pub enum SettingsError {
         /// What is wrong and what to write instead.
         why: String,
     },
-    /// The sources could not be read together.
-    #[error("{0}")]
+    /// The file cannot be read, or a source holds a value of another type.
+    #[error("{message}", message = plain_config_error(.0))]
     Sources(#[from] config::ConfigError),
     /// An environment variable that means nothing.
     #[error("the environment variable {0} is no setting of Tollgate; see `tollgate serve --help`")]
     UnknownVariable(String),
+}
+
+/// An error of the sources without the names of Rust types, and without the value.
+fn plain_config_error(error: &ConfigError) -> String {
+    match error {
+        ConfigError::Type { origin, expected, key, .. } => {
+            // Every number among the settings is unsigned.
+            let expected = if *expected == "an integer" { "u64" } else { expected };
+            let key = key.as_deref().unwrap_or_default();
+            let origin = origin.as_deref().map_or_else(String::new, |it| format!(" in {it}"));
+            format!("setting `{key}`{origin}: expected {}", Expected(expected))
+        }
+        ConfigError::At { error, key: Some(key), .. } => {
+            format!("setting `{key}`: {}", plain_config_error(error))
+        }
+        ConfigError::Message(message) => plain_message(message),
+        other => other.to_string(),
+    }
 }
 
 impl Settings {
@@ -117,14 +138,10 @@ impl TryFrom<RawSettings> for Settings {
             let why = format!("`{text}` is not ADDRESS:PORT, such as 127.0.0.1:8080");
             text.parse().map_err(|_| invalid(key, why))
         };
-        let duration_of = |key, text: &str| {
-            duration::parse(text).map_err(|why| invalid(key, format!("`{text}` {why}")))
-        };
-        let check_deadline = duration_of("check_deadline", &raw.check_deadline)?;
+        let check_deadline = parse_duration("check_deadline", &raw.check_deadline)?;
         if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&check_deadline) {
             return Err(invalid("check_deadline", "must lie between 1ms and 10s".into()));
         }
-        let drain_delay = duration_of("drain_delay", &raw.drain_delay)?;
         if !(1..=10_000_000).contains(&raw.max_connections) {
             return Err(invalid("max_connections", "must lie between 1 and 10000000".into()));
         }
@@ -149,7 +166,10 @@ impl TryFrom<RawSettings> for Settings {
             listen: address("listen", &raw.listen)?,
             listen_admin: address("listen_admin", &raw.listen_admin)?,
             listen_grpc: address("listen_grpc", &raw.listen_grpc)?,
-            envoy_on_store_failure: raw.envoy_on_store_failure,
+            envoy_on_store_failure: parse_choice(
+                "envoy_on_store_failure",
+                &raw.envoy_on_store_failure,
+            )?,
             admin: access::admin_credentials(&raw)?,
             envoy_config: optional_path(raw.envoy_config),
             store: StoreAddress::new(raw.store),
@@ -160,11 +180,11 @@ impl TryFrom<RawSettings> for Settings {
             check_token: access::parse_tokens("check_token", &raw.check_token)?,
             trusted_peers: TrustedPeers::parse(&raw.trusted_peers)
                 .map_err(|why| invalid("trusted_peers", why))?,
-            forwarded_headers: raw.forwarded_headers,
+            forwarded_headers: parse_choice("forwarded_headers", &raw.forwarded_headers)?,
             min_nodes: raw.min_nodes,
-            drain_delay,
+            drain_delay: parse_duration("drain_delay", &raw.drain_delay)?,
             denial_memo: raw.denial_memo,
-            log_format: raw.log_format,
+            log_format: parse_choice("log_format", &raw.log_format)?,
             record: optional_path(raw.record),
             workers,
             max_connections: raw.max_connections,
@@ -174,12 +194,24 @@ impl TryFrom<RawSettings> for Settings {
     }
 }
 
+fn parse_duration(key: &'static str, text: &str) -> Result<Duration, SettingsError> {
+    duration::parse(text)
+        .map_err(|why| SettingsError::Value { key, why: format!("`{text}` {why}") })
+}
+
+/// Reads a setting that is one of a few words; the error lists them.
+fn parse_choice<T: DeserializeOwned>(key: &'static str, text: &str) -> Result<T, SettingsError> {
+    T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| {
+        SettingsError::Value { key, why: plain_message(error) }
+    })
+}
+
 fn optional_path(text: String) -> Option<PathBuf> {
     (!text.is_empty()).then(|| text.into())
 }
 
 /// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One line of text per event.
@@ -236,8 +268,11 @@ mod tests {
             (("TOLLGATE_CHECK_DEADLINE", "fast"),     "check_deadline", "50ms"),
             (("TOLLGATE_CHECK_DEADLINE", "0ms"),      "check_deadline", "between"),
             (("TOLLGATE_TRUSTED_PEERS", "10.0.0/8"),  "trusted_peers",  "10.0.0.0/8"),
-            (("TOLLGATE_MIN_NODES", "-1"),            "min_nodes",      ""),
-            (("TOLLGATE_LOG_FORMAT", "xml"),          "log_format",     ""),
+            (("TOLLGATE_MIN_NODES", "-1"),            "min_nodes",      "expected a whole number, 0 or more"),
+            (("TOLLGATE_DENIAL_MEMO", "perhaps"),     "denial_memo",    "expected true or false"),
+            (("TOLLGATE_LOG_FORMAT", "xml"),          "log_format",     "expected one of text, json"),
+            (("TOLLGATE_FORWARDED_HEADERS", "x"),     "forwarded_headers", "expected one of x-forwarded, x-original"),
+            (("TOLLGATE_ENVOY_ON_STORE_FAILURE", ""), "envoy_on_store_failure", "expected one of open, local, closed"),
             (("TOLLGATE_KEY_ENCRYPTION_KEY", "c2hvcnQ="), "key_encryption_key", "openssl"),
             (("TOLLGATE_CHECK_TOKEN", "one,sha256:12"), "check_token", "sha256sum"),
             (("TOLLGATE_ADMIN_TOKEN", &*signed),      "admin_token",    "sha256sum"),

@@ -27,7 +27,7 @@ impl TrustedPeers {
 }
 
 /// Which headers carry the original request's method and path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeaders {
     /// `X-Forwarded-Method` and `X-Forwarded-Uri`.

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use config::{Config, File, FileFormat, Value, ValueKind};
 use serde::Deserialize;
 
-use super::{ForwardedHeaders, LogFormat, SettingsError};
-use crate::failure_policy::OnStoreFailure;
+use super::SettingsError;
 
 const DEFAULTS: &str = include_str!("default.toml");
 const ENV_PREFIX: &str = "TOLLGATE_";
@@ -19,7 +18,7 @@ pub(super) struct RawSettings {
     pub(super) listen_admin: String,
     pub(super) listen_grpc: String,
     pub(super) envoy_config: String,
-    pub(super) envoy_on_store_failure: OnStoreFailure,
+    pub(super) envoy_on_store_failure: String,
     pub(super) admin_token: String,
     pub(super) admin_read_token: String,
     pub(super) admin_allow_plaintext: bool,
@@ -39,11 +38,11 @@ pub(super) struct RawSettings {
     pub(super) check_deadline: String,
     pub(super) check_token: String,
     pub(super) trusted_peers: String,
-    pub(super) forwarded_headers: ForwardedHeaders,
+    pub(super) forwarded_headers: String,
     pub(super) min_nodes: u64,
     pub(super) drain_delay: String,
     pub(super) denial_memo: bool,
-    pub(super) log_format: LogFormat,
+    pub(super) log_format: String,
     pub(super) record: String,
     pub(super) workers: usize,
     pub(super) max_connections: usize,

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::raw::RawSettings;
-use super::{SettingsError, duration};
+use super::{SettingsError, parse_duration};
 
 /// A receiver of webhooks, and what it is told of.
 #[derive(Clone, Debug)]
@@ -124,9 +124,7 @@ pub(super) fn from_raw(raw: &RawSettings) -> Result<Option<Webhook>, SettingsErr
         let why = "write whole percents from 1 to 100, rising, such as 80, 90, 100";
         invalid("webhook_thresholds", why.into())
     })?;
-    let text = &raw.webhook_retry_after;
-    let retry_after = duration::parse(text)
-        .map_err(|why| invalid("webhook_retry_after", format!("`{text}` {why}")))?;
+    let retry_after = parse_duration("webhook_retry_after", &raw.webhook_retry_after)?;
     if !(Duration::from_millis(1)..=Duration::from_mins(1)).contains(&retry_after) {
         return Err(invalid("webhook_retry_after", "must lie between 1ms and 1min".into()));
     }

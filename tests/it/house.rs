@@ -12,6 +12,7 @@ const ORDER: &[&str] = &[
     "time",
     "object",
     "watch",
+    "syntax",
     "digest",
     "failure_policy",
     "settings",

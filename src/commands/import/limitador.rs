@@ -11,6 +11,7 @@ use serde_saphyr::Spanned;
 
 use super::cel;
 use super::envoy::{ImportedDomain, ImportedEntry, ImportedRule, MARKER_KEY, quoted};
+use crate::syntax;
 
 /// The longest window there, in seconds: 366 days.
 const MAX_WINDOW_SECS: u32 = 366 * 86_400;
@@ -59,9 +60,8 @@ impl fmt::Display for SkippedLimit {
 ///
 /// # Errors
 /// Where it is no list of limits.
-pub(super) fn parse_limits(text: &str) -> Result<Vec<TranslatedNamespace>, serde_saphyr::Error> {
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-    let limits: Vec<Spanned<LimitadorLimit>> = serde_saphyr::from_str_with_options(text, options)?;
+pub(super) fn parse_limits(text: &str) -> Result<Vec<TranslatedNamespace>, String> {
+    let limits: Vec<Spanned<LimitadorLimit>> = syntax::from_yaml(text, true)?;
     let mut namespaces: Vec<TranslatedNamespace> = Vec::new();
     let mut first_lines = BTreeMap::new();
     for (number, Spanned { value: limit, referenced, .. }) in (1..).zip(limits) {

@@ -78,9 +78,8 @@ const FILE_NAME_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-')
 pub fn run(args: &ImportArgs) -> Result<bool, ImportError> {
     let ImportSource::Limitador(LimitadorArgs { file, output }) = &args.source;
     let text = std::fs::read_to_string(file).map_err(|why| ImportError::Read(file.clone(), why))?;
-    let not_a_list =
-        |why: serde_saphyr::Error| ImportError::NotALimitList(file.clone(), why.to_string());
-    let namespaces = limitador::parse_limits(&text).map_err(not_a_list)?;
+    let namespaces = limitador::parse_limits(&text)
+        .map_err(|why| ImportError::NotALimitList(file.clone(), why))?;
     let folder = output.as_deref().filter(|output| output.is_dir());
     if namespaces.len() > 1 && folder.is_none() {
         return Err(ImportError::SeveralDomains(namespaces.len()));

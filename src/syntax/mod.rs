@@ -1,0 +1,154 @@
+//! Reading of YAML and JSON that people write, with errors in their words.
+//!
+//! An error has the path of the value and, in YAML, its line. It names no type of this program and
+//! quotes no value: API keys stand in catalogs in the clear.
+
+mod message;
+
+use message::PlainMessages;
+pub use message::{Expected, plain_message};
+use serde::de::DeserializeOwned;
+
+/// Reads a value from YAML. With `strict_booleans` only `true` and `false` are booleans; without
+/// it, `yes`, `no`, `on` and `off` are as well (YAML 1.1).
+///
+/// # Errors
+/// If the text is not YAML, or is not of the value's form.
+pub fn from_yaml<T: DeserializeOwned>(text: &str, strict_booleans: bool) -> Result<T, String> {
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: strict_booleans };
+    let mut path = String::new();
+    let read = |yaml: serde_saphyr::Deserializer<'_, '_>| {
+        serde_path_to_error::deserialize(yaml).map_err(|error| {
+            path = error.path().to_string();
+            error.into_inner()
+        })
+    };
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, read);
+    read.map_err(|error| {
+        let message = error.without_snippet().render_with_formatter(&PlainMessages);
+        at_path(&path, &message)
+    })
+}
+
+/// Reads a value from JSON that has been parsed.
+///
+/// # Errors
+/// If the JSON is not of the value's form.
+pub fn from_json<T: DeserializeOwned>(json: &serde_json::Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(json)
+        .map_err(|error| at_path(&error.path().to_string(), &plain_message(error.inner())))
+}
+
+/// The message with the path before it, unless that is the whole document.
+fn at_path(path: &str, message: &str) -> String {
+    if path.is_empty() || path == "." { message.into() } else { format!("{path}: {message}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Form {
+        #[serde(rename = "id")]
+        _id: String,
+        #[serde(rename = "count")]
+        _count: Option<u64>,
+        #[serde(rename = "share")]
+        _share: Option<f64>,
+        #[serde(rename = "on")]
+        _on: Option<bool>,
+        #[serde(rename = "names")]
+        _names: Option<Vec<String>>,
+        #[serde(rename = "period")]
+        _period: Option<Period>,
+        #[serde(rename = "below")]
+        _below: Option<BTreeMap<String, Form>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Period {
+        Day,
+        Week,
+        Month,
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn an_error_says_where_it_is_and_what_to_write() {
+        let cases = [
+            // form                          message
+            (r#"{"id": "a", "count": "s3cret"}"#, "count: expected a whole number, 0 or more"),
+            (r#"{"id": "a", "count": -1}"#,       "count: expected a whole number, 0 or more"),
+            (r#"{"id": "a", "count": 1.5}"#,      "count: expected a whole number, 0 or more"),
+            (r#"{"id": "a", "count": [1]}"#,      "count: expected"),
+            (r#"{"id": "a", "share": "s3cret"}"#, "share: expected a number"),
+            (r#"{"id": "a", "on": "s3cret"}"#,    "on: expected true or false"),
+            (r#"{"id": "a", "names": "s3cret"}"#, "names: expected a list"),
+            (r#"{"id": "a", "names": [["b"]]}"#,  "names[0]: expected text"),
+            (r#"{"id": "a", "period": "daily"}"#, "period: expected one of day, week, month"),
+            (r#"{"id": "a", "below": "s3cret"}"#, "below: expected an object"),
+            (r#"{"id": "a", "below": {"b": "c"}}"#, "below.b: expected an object"),
+            (r#"{"id": "a", "below": {"b": {}}}"#, "below.b: `id` is missing"),
+            (r#"{"id": {}}"#,                     "id: expected text"),
+            (r#"{"id": null}"#,                   "id: expected text, found null"),
+            (r#"{"id": "a", "ids": "s3cret"}"#,   "`ids` is not known here; expected one of id, count, share, on, names, period, below"),
+            (r#"{"count": 1}"#,                   "`id` is missing"),
+            ("[1]",                               "expected"),
+            ("7",                                 "expected an object"),
+        ];
+        for (text, expected) in cases {
+            let json: serde_json::Value = serde_json::from_str(text).unwrap();
+            for error in [from_yaml::<Form>(text, true), from_json::<Form>(&json)] {
+                let error = error.unwrap_err();
+                assert!(error.contains(expected), "{text}: {error}");
+                assert!(!["s3cret", "Form", "Period", "u64", "f64", "struct", "enum", "sequence"].iter().any(|word| error.contains(word)), "{text}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_in_yaml_has_its_line() {
+        let error = from_yaml::<Form>("id: a\ncount: many\n", true).unwrap_err();
+        assert_eq!(error, "count: expected a whole number, 0 or more at line 2, column 8");
+        let error = from_yaml::<Form>("id: a\nid: b\n", true).unwrap_err();
+        assert!(error.contains("`id`") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn booleans_of_yaml_1_1_are_taken_only_where_they_are_meant_to_be() {
+        assert!(from_yaml::<Form>("id: a\non: yes\n", false).is_ok());
+        let error = from_yaml::<Form>("id: a\non: yes\n", true).unwrap_err();
+        assert!(error.starts_with("on: expected true or false"), "{error}");
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_sentences_of_serde_are_translated_in_every_format() {
+        let cases = [
+            ("invalid type: string \"a, expected b\", expected u64 at line 1 column 9", "expected a whole number, 0 or more, found text at line 1 column 9"),
+            ("invalid type: sequence, expected struct RawPlan", "expected an object, found a list"),
+            ("invalid type: map, expected a sequence", "expected a list, found an object"),
+            ("invalid type: floating point `1.5`, expected u32", "expected a whole number from 0 to 4294967295, found a number with a fraction"),
+            ("invalid value: integer `-1`, expected u64", "expected a whole number, 0 or more, found a whole number"),
+            ("invalid type: null, expected a rate such as 10/s", "expected a rate such as 10/s, found null"),
+            ("unknown variant `x`, expected `a` or `b`", "expected one of a, b"),
+            ("unknown variant `x`, expected one of `a`, `b`, `c`", "expected one of a, b, c"),
+            ("unknown field `x`, expected `a`", "`x` is not known here; expected a"),
+            ("unknown field `x`, there are no fields", "`x` is not known here; expected nothing"),
+            ("missing field `id`", "`id` is missing"),
+            ("duplicate field `id`", "`id` is there twice"),
+            ("expected value at line 1 column 1", "expected value at line 1 column 1"),
+            ("a rate is a number, `/` and a unit", "a rate is a number, `/` and a unit"),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(plain_message(message), expected);
+        }
+    }
+}
