@@ -8,15 +8,15 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use sha2::{Digest as _, Sha256};
 
-use super::limits::{Defaults, LimitsBuilder};
-use super::raw::{RawApi, RawApiStage, RawCatalog, RawMethods, RawPlan, RawPolicy, RawStage};
+use super::limits::LimitsBuilder;
+use super::methods::MethodLimits;
+use super::options::LimitOptions;
+use super::raw::{RawApi, RawApiStage, RawCatalog, RawPlan, RawPolicy, RawStage};
 use super::validation::{Report, ValidationError};
-use super::{
-    ByStage, Catalog, FileOwned, MethodLimits, Plan, Policy, StageLimits, WildcardLimit, keys,
-    meters, route::RoutePattern,
-};
+use super::{ByStage, Catalog, FileOwned, Plan, Policy, StageLimits, keys, meters};
 use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Subject, Unit};
+use crate::syntax;
 
 impl Catalog {
     /// Reads a catalog; `origin` is what errors call the text.
@@ -38,10 +38,10 @@ impl Catalog {
         declared: Option<&serde_json::Value>,
     ) -> Result<Self, ValidationError> {
         let invalid = |fault| ValidationError { origin: origin.into(), errors: vec![fault] };
-        let mut raw = RawCatalog::from_yaml(text).map_err(invalid)?;
+        let mut raw: RawCatalog = syntax::from_yaml(text, true).map_err(invalid)?;
         let file_owned = FileOwned::from_raw(&raw);
         if let Some(declared) = declared {
-            raw.extend(RawCatalog::from_json(declared).map_err(invalid)?);
+            raw.extend(syntax::from_json(declared).map_err(invalid)?);
         }
         let mut report = Report::default();
         if raw.version != 1 {
@@ -105,7 +105,7 @@ fn add_api(catalog: &mut Catalog, raw: RawApi, at: &str, report: &mut Report) {
     let mut stages = HashMap::default();
     for (index, stage) in raw.stages.into_iter().enumerate() {
         let at = format!("{at}.stages[{index}]");
-        let (name, stage) = build_stage(catalog, &id, stage, &at, report);
+        let (name, stage) = build_stage(&id, stage, &at, report);
         if stages.insert(Arc::clone(&name), stage).is_some() {
             report.error(
                 &format!("{at}.name"),
@@ -121,63 +121,24 @@ fn add_api(catalog: &mut Catalog, raw: RawApi, at: &str, report: &mut Report) {
     }
 }
 
-fn build_stage(
-    catalog: &mut Catalog,
-    api: &str,
-    raw: RawStage,
-    at: &str,
-    report: &mut Report,
-) -> (Arc<str>, StageLimits) {
+fn build_stage(api: &str, raw: RawStage, at: &str, report: &mut Report) -> (Arc<str>, StageLimits) {
     let name = report.check_name(&format!("{at}.name"), &raw.name);
     let prefix = format!("stage:{api}/{name}/");
-    let defaults = Defaults { consistency: raw.consistency, ..Defaults::default() };
+    let defaults = LimitOptions { consistency: raw.consistency, ..LimitOptions::default() };
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
     let throttle = raw.throttle.and_then(|throttle| limits.build_throttle(&throttle));
-    let methods = build_methods(catalog, &prefix, defaults, raw.methods, at, report);
+    let methods = MethodLimits::build(&prefix, defaults, raw.methods, at, report);
     let stage = StageLimits { subject: Subject::stage(api, &name), throttle, methods };
     (name, stage)
 }
 
-fn build_methods(
-    catalog: &mut Catalog,
-    prefix: &str,
-    defaults: Defaults,
-    raw: RawMethods,
-    at: &str,
-    report: &mut Report,
-) -> MethodLimits {
-    let mut methods = MethodLimits::default();
-    for (method, limits) in raw {
-        let at = format!("{at}.methods[{method}]");
-        let name =
-            format!("{prefix}{}/", method.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
-        let limit =
-            LimitsBuilder::new(&name, defaults, &at, report).build_throttle(&limits.throttle);
-        let Some(limit) = limit else { continue };
-        catalog.units.insert(limit.unit().as_str().into());
-        if method == "*" {
-            methods.wildcard = Some(WildcardLimit { limit, prefix: prefix.to_owned() });
-            continue;
-        }
-        match RoutePattern::parse(&method) {
-            Err(why) => report.error(&at, why),
-            Ok(pattern) if methods.listed.iter().any(|(other, _)| *other == pattern) => {
-                report.error(&at, "another entry matches exactly the same; keep one");
-            }
-            Ok(pattern) => methods.listed.push((pattern, limit)),
-        }
-    }
-    methods.listed.sort_by(|(one, _), (other, _)| one.cmp_specificity(other));
-    methods
-}
-
 fn add_plan(catalog: &mut Catalog, raw: RawPlan, at: &str, report: &mut Report) {
     let id = report.check_name(&format!("{at}.id"), &raw.id);
-    let defaults = Defaults {
+    let defaults = LimitOptions {
         consistency: raw.consistency,
         mode: raw.mode,
-        // Operators reset them, and grant and refund units.
-        correctable: true,
+        // The admin API resets, grants and refunds units of them.
+        refundable: true,
     };
     let prefix = format!("{id}/");
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
@@ -215,9 +176,9 @@ fn add_plan(catalog: &mut Catalog, raw: RawPlan, at: &str, report: &mut Report) 
 }
 
 fn add_api_stage(
-    catalog: &mut Catalog,
+    catalog: &Catalog,
     plan: &str,
-    defaults: Defaults,
+    defaults: LimitOptions,
     raw: RawApiStage,
     served: &mut ByStage<MethodLimits>,
     at: &str,
@@ -240,7 +201,7 @@ fn add_api_stage(
         Some(_) => {}
     }
     let prefix = format!("{plan}/{api}/{stage}/");
-    let methods = build_methods(catalog, &prefix, defaults, methods, at, report);
+    let methods = MethodLimits::build(&prefix, defaults, methods, at, report);
     if served.entry(api.into()).or_default().insert(stage.into(), methods).is_some() {
         report.error(at, "this stage is there twice; put all its methods under one");
     }
@@ -249,7 +210,8 @@ fn add_api_stage(
 fn add_policy(catalog: &mut Catalog, raw: &RawPolicy, at: &str, report: &mut Report) {
     let name = report.check_name(&format!("{at}.name"), &raw.name);
     let label: Arc<str> = format!("policy:{name}").into();
-    let defaults = Defaults { consistency: raw.consistency, mode: raw.mode, ..Defaults::default() };
+    let defaults =
+        LimitOptions { consistency: raw.consistency, mode: raw.mode, ..LimitOptions::default() };
     let prefix = format!("{label}/");
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
     let limits = limits.build_all(raw.throttle.as_ref(), raw.quota.as_ref(), &raw.limits);

@@ -4,9 +4,48 @@ use std::sync::Arc;
 
 use super::raw::RawKey;
 use super::validation::Report;
-use super::{ApiKey, Catalog, LimitOverrides};
+use super::{Catalog, LimitOverrides};
 use crate::digest::{KeyDigest, decode_hex, digest_key};
+use crate::limit::Subject;
 use crate::time::Micros;
+
+/// A client's key; its secret value is not kept.
+#[derive(Debug)]
+pub struct ApiKey {
+    /// By which answers, logs and counters know it.
+    pub id: Arc<str>,
+    /// For people.
+    pub name: Option<String>,
+    /// The operator's own name for whoever holds it.
+    pub customer_id: Option<Arc<str>>,
+    /// Whether it may be used at all.
+    pub enabled: bool,
+    /// From when on it may not.
+    pub expires_at: Option<Micros>,
+    /// The plans that it is on; those that there are not count for nothing.
+    pub plans: Vec<Arc<str>>,
+    /// What it has instead of its plans' sizes.
+    pub overrides: LimitOverrides,
+    /// Whose budget is charged.
+    pub subject: Subject,
+}
+
+impl ApiKey {
+    /// An enabled key without plans.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            name: None,
+            customer_id: None,
+            enabled: true,
+            expires_at: None,
+            plans: Vec::new(),
+            overrides: LimitOverrides::default(),
+            subject: Subject::api_key(id),
+        }
+    }
+}
 
 /// The longest value in bytes.
 const MAX_VALUE_BYTES: usize = 1024;

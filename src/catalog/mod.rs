@@ -4,15 +4,18 @@
 //! looks at a clock or a store.
 
 mod validation;
+mod options;
+mod algorithms;
 mod raw;
-mod request;
-mod route;
+mod file_owned;
 mod limits;
 mod meters;
-mod overrides;
+mod route;
+mod methods;
 mod keys;
-mod file_owned;
+mod overrides;
 mod build;
+mod request;
 mod resolve;
 mod placement;
 pub mod envoy;
@@ -22,12 +25,13 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
+use methods::MethodLimits;
+
 use crate::digest::KeyDigest;
 use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Limit, Subject};
-use crate::time::Micros;
 pub use file_owned::FileOwned;
-pub use keys::parse_rfc3339;
+pub use keys::{ApiKey, parse_rfc3339};
 pub use overrides::LimitOverrides;
 pub use placement::CounterPlacement;
 pub use request::{CheckRequest, Cost, PolicyKey};
@@ -60,26 +64,6 @@ struct StageLimits {
     methods: MethodLimits,
 }
 
-/// Limits per method: those listed, the preferred first, and the one for every other method.
-#[derive(Default)]
-struct MethodLimits {
-    listed: Vec<(route::RoutePattern, Arc<Limit>)>,
-    wildcard: Option<WildcardLimit>,
-}
-
-/// The limit of every method that is not listed, each with a counter of its own.
-struct WildcardLimit {
-    limit: Arc<Limit>,
-    /// What stands before the method in the limit's name.
-    prefix: String,
-}
-
-impl MethodLimits {
-    fn is_empty(&self) -> bool {
-        self.listed.is_empty() && self.wildcard.is_none()
-    }
-}
-
 /// A usage plan.
 struct Plan {
     id: Arc<str>,
@@ -106,44 +90,6 @@ struct Policy {
     label: Arc<str>,
     limits: Vec<Arc<Limit>>,
     on_store_failure: OnStoreFailure,
-}
-
-/// A client's key; its secret value is not kept.
-#[derive(Debug)]
-pub struct ApiKey {
-    /// By which answers, logs and counters know it.
-    pub id: Arc<str>,
-    /// For people.
-    pub name: Option<String>,
-    /// The operator's own name for whoever holds it.
-    pub customer_id: Option<Arc<str>>,
-    /// Whether it may be used at all.
-    pub enabled: bool,
-    /// From when on it may not.
-    pub expires_at: Option<Micros>,
-    /// The plans that it is on; those that there are not count for nothing.
-    pub plans: Vec<Arc<str>>,
-    /// What it has instead of its plans' sizes.
-    pub overrides: LimitOverrides,
-    /// Whose budget is charged.
-    pub subject: Subject,
-}
-
-impl ApiKey {
-    /// An enabled key without plans.
-    #[must_use]
-    pub fn new(id: &str) -> Self {
-        Self {
-            id: id.into(),
-            name: None,
-            customer_id: None,
-            enabled: true,
-            expires_at: None,
-            plans: Vec::new(),
-            overrides: LimitOverrides::default(),
-            subject: Subject::api_key(id),
-        }
-    }
 }
 
 impl Catalog {
@@ -206,11 +152,18 @@ impl Catalog {
         self.plans.get(id).map(|plan| &plan.limits)
     }
 
+    /// A plan's limits in the sizes that `key` has, its meters last; `None` if there is no such plan.
+    #[must_use]
+    pub fn plan_limits_for_key(&self, plan: &str, key: &ApiKey) -> Option<Arc<[Arc<Limit>]>> {
+        let plan = self.plans.get(plan)?;
+        Some(key.own_limits(self, plan).unwrap_or_else(|| Arc::clone(&plan.limits)))
+    }
+
     /// The limits that a plan has for single methods of its stages.
     pub fn method_limits(&self, plan: &str) -> impl Iterator<Item = &Arc<Limit>> {
         let stages = self.plans.get(plan).and_then(|plan| plan.stages.as_ref());
         let methods = stages.into_iter().flat_map(HashMap::values).flat_map(HashMap::values);
-        methods.flat_map(|methods| methods.listed.iter().map(|(_, limit)| limit))
+        methods.flat_map(MethodLimits::listed)
     }
 
     /// The keys of the file.

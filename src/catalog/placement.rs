@@ -70,8 +70,6 @@ impl CheckError {
 impl StageLimits {
     /// The limits that its clients share.
     fn shared_limits(&self) -> impl Iterator<Item = &Limit> {
-        let methods = self.methods.listed.iter().map(|(_, limit)| limit);
-        let wildcard = self.methods.wildcard.iter().map(|wildcard| &wildcard.limit);
-        self.throttle.iter().chain(methods).chain(wildcard).map(AsRef::as_ref)
+        self.throttle.iter().chain(self.methods.all()).map(AsRef::as_ref)
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::methods::MethodLimits;
 use super::request::{CheckRequest, Cost, PolicyKey};
 use super::route::{HttpRoute, normalize_method, normalize_path};
-use super::{ApiKey, Catalog, MethodLimits, Plan, StageLimits};
+use super::{ApiKey, Catalog, Plan, StageLimits};
 use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Charge, Charges, Limit, Subject};
 use crate::time::Micros;
@@ -254,22 +255,17 @@ fn normalize_route<'a>(request: &CheckRequest<'a>) -> Result<Option<HttpRoute<'a
     Ok(method.zip(path).map(|(method, path)| HttpRoute { method, path }))
 }
 
+/// Charges the limit of the requested method, if there is one.
 fn charge_method(
     charges: &mut Charges,
     methods: Option<&MethodLimits>,
-    subject: Subject,
+    owner: Subject,
     route: Option<&HttpRoute<'_>>,
     cost: &Cost<'_>,
 ) {
     let (Some(methods), Some(route)) = (methods, route) else { return };
-    let listed = methods.listed.iter().find(|(pattern, _)| pattern.matches(route));
-    if let Some((_, limit)) = listed {
-        charge_all(charges, std::slice::from_ref(limit), subject, cost);
-    } else if let Some(wildcard) = &methods.wildcard {
-        let method = route.name();
-        let limit =
-            Arc::new(wildcard.limit.renamed(&format!("{}{method}/throttle", wildcard.prefix)));
-        charge_all(charges, &[limit], subject.method(&method), cost);
+    if let Some((limit, subject)) = methods.limit_for(route, owner) {
+        charge_all(charges, &[limit], subject, cost);
     }
 }
 

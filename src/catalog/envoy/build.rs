@@ -6,17 +6,13 @@ use std::sync::Arc;
 
 use super::labels::MetricLabels;
 use super::pattern::ValuePattern;
-use super::raw::{RawAlgorithm, RawDescriptor, RawDomain, RawRateLimit};
+use super::raw::{RawDescriptor, RawDomain, RawRateLimit};
+use super::time_unit::TimeUnit;
 use super::tree::{DescriptorNode, DescriptorTree};
-use super::{DescriptorRule, Domains, EnvoyDomain, TimeUnit};
+use super::{DescriptorRule, Domains, EnvoyDomain, algorithm};
 use crate::catalog::validation::{Report, ValidationError};
-use crate::limit::{
-    Algorithm as LimitAlgorithm, Calendar, Limit, Period, Quota, Rate, Throttle, Unit,
-};
-use crate::time::Micros;
-
-/// A window is no longer than a leap year: what stored rows are kept for.
-const MAX_WINDOW_SECS: u32 = 366 * 86_400;
+use crate::limit::{Limit, Unit};
+use crate::syntax;
 
 impl Domains {
     /// Reads files, each by the name that errors call it; `origin` is what all of them are called.
@@ -37,7 +33,8 @@ impl Domains {
             windows: windows.collect(),
         };
         for (file, text) in files {
-            match RawDomain::from_yaml(text) {
+            // envoyproxy/ratelimit's reader takes YAML 1.1, in which `yes` and `on` are true.
+            match syntax::from_yaml(text, false) {
                 Ok(raw) => domains.add(raw, file, &mut report),
                 Err(fault) => report.error(file, fault),
             }
@@ -165,9 +162,10 @@ impl DomainBuilder<'_> {
             }
             None
         } else {
-            let rule = self.build_algorithm(raw, unit, &at)?;
+            let at = format!("{}: {at}", self.file);
+            let algorithm = algorithm::build_algorithm(raw, unit, &at, self.report)?;
             let name = format!("envoy:{}/{path}", self.domain);
-            let limit = Limit::new(&name, Unit::requests(), rule, descriptor.shadow_mode);
+            let limit = Limit::new(&name, Unit::requests(), algorithm, descriptor.shadow_mode);
             let limit = if descriptor.quota_mode { limit.as_alternative() } else { limit };
             Some(Arc::new(limit.as_refundable()))
         };
@@ -184,21 +182,14 @@ impl DomainBuilder<'_> {
     }
 
     fn parse_unit(&mut self, raw: &RawRateLimit, at: &str) -> Option<TimeUnit> {
-        let unit = match &*raw.unit.to_ascii_lowercase() {
-            "second" => TimeUnit::Second,
-            "minute" => TimeUnit::Minute,
-            "hour" => TimeUnit::Hour,
-            "day" => TimeUnit::Day,
-            "week" => TimeUnit::Week,
-            "month" => TimeUnit::Month,
-            "year" => TimeUnit::Year,
-            // What it is then does not matter.
-            _ if raw.unlimited => return Some(TimeUnit::Second),
-            _ => {
-                let why = "write second, minute, hour, day, week, month or year";
-                self.error(&format!("{at}.unit"), why);
-                return None;
+        let Some(unit) = TimeUnit::parse(&raw.unit) else {
+            if raw.unlimited {
+                // An unlimited rule has no unit; any one does.
+                return Some(TimeUnit::Second);
             }
+            let why = "write second, minute, hour, day, week, month or year";
+            self.error(&format!("{at}.unit"), why);
+            return None;
         };
         if raw.unlimited {
             self.error(at, "what is unlimited has no unit; leave one of the two out");
@@ -207,72 +198,6 @@ impl DomainBuilder<'_> {
             self.report.warning(&at, "requests_per_unit is not there, so nothing passes");
         }
         Some(unit)
-    }
-
-    fn build_algorithm(
-        &mut self,
-        raw: &RawRateLimit,
-        unit: TimeUnit,
-        at: &str,
-    ) -> Option<LimitAlgorithm> {
-        let limit = u64::from(raw.requests_per_unit.unwrap_or(0));
-        let times = raw.unit_multiplier.unwrap_or(1);
-        let times = NonZeroU32::new(times).filter(|times| {
-            unit.seconds().checked_mul(times.get()).is_some_and(|all| all <= MAX_WINDOW_SECS)
-        });
-        let Some(times) = times else {
-            self.error(&format!("{at}.unit_multiplier"), "makes a window of 1 second to 366 days");
-            return None;
-        };
-        if raw.algorithm == RawAlgorithm::FixedWindow {
-            if raw.burst.is_some() {
-                let why = "is for `algorithm: token_bucket`; a window has no burst of its own";
-                self.error(&format!("{at}.burst"), why);
-            }
-            let calendar = match &raw.time_zone {
-                None => unit.windows(times),
-                Some(zone) => self.parse_calendar(unit, times, zone, &format!("{at}.time_zone")),
-            };
-            return calendar
-                .map(|calendar| LimitAlgorithm::CalendarQuota(Quota { limit, calendar }));
-        }
-        if raw.time_zone.is_some() {
-            let why = "is for windows; a token bucket refills all the time";
-            self.error(&format!("{at}.time_zone"), why);
-        }
-        let period = Micros::from_secs(u64::from(unit.seconds()) * u64::from(times.get()));
-        // What lets nothing pass needs no bucket.
-        let Some(rate) = Rate::new(limit, period) else {
-            let calendar = unit.windows(times);
-            return calendar
-                .map(|calendar| LimitAlgorithm::CalendarQuota(Quota { limit: 0, calendar }));
-        };
-        let bucket = Throttle::new(rate, raw.burst.unwrap_or(limit));
-        bucket.map(LimitAlgorithm::TokenBucket).map_err(|why| self.error(at, why)).ok()
-    }
-
-    /// The windows of a calendar that people use.
-    fn parse_calendar(
-        &mut self,
-        unit: TimeUnit,
-        times: NonZeroU32,
-        zone: &str,
-        at: &str,
-    ) -> Option<Arc<Calendar>> {
-        let period = match unit {
-            TimeUnit::Day if times.get() == 1 => Period::Day,
-            TimeUnit::Week if times.get() == 1 => Period::Week(jiff::civil::Weekday::Monday),
-            TimeUnit::Month if times.get() == 1 => Period::Month(1),
-            _ => {
-                self.error(at, "is for a unit of one day, week or month");
-                return None;
-            }
-        };
-        let calendar = Calendar::new(period, zone).map(Arc::new);
-        if calendar.is_none() {
-            self.error(at, "is no IANA name of a time zone, such as Europe/Berlin or UTC");
-        }
-        calendar
     }
 }
 

@@ -3,21 +3,24 @@
 //! Its YAML is read as it is. Beside the catalog, not part of it: Envoy names what is limited by
 //! descriptors, knows no API keys, and asks over a protocol of its own.
 
+mod time_unit;
 mod raw;
+mod algorithm;
 mod pattern;
 mod labels;
 mod tree;
 mod build;
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Algorithm as LimitAlgorithm, Calendar, Limit, Period, Quota, Subject, Unit};
+use crate::limit::{Calendar, Limit, Subject, Unit};
 use labels::MetricLabels;
 use tree::DescriptorTree;
+
+pub use time_unit::TimeUnit;
 
 /// Everything that Envoys may ask by.
 pub struct Domains {
@@ -38,43 +41,6 @@ pub struct EnvoyDomain {
 
 /// One entry of a descriptor: a key and a value.
 pub type DescriptorEntry<'a> = (&'a str, &'a str);
-
-/// What a limit's number is for, as it is told to Envoy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "they say it all")]
-pub enum TimeUnit {
-    Second,
-    Minute,
-    Hour,
-    Day,
-    Week,
-    Month,
-    Year,
-}
-
-impl TimeUnit {
-    const ALL: [Self; 7] =
-        [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
-
-    /// As envoyproxy/ratelimit counts: a month is 30 days and a year 365, whatever the calendar.
-    const fn seconds(self) -> u32 {
-        match self {
-            Self::Second => 1,
-            Self::Minute => 60,
-            Self::Hour => 3_600,
-            Self::Day => 86_400,
-            Self::Week => 7 * 86_400,
-            Self::Month => 30 * 86_400,
-            Self::Year => 365 * 86_400,
-        }
-    }
-
-    /// Its windows, as many of it as `times` in each.
-    fn windows(self, times: NonZeroU32) -> Option<Arc<Calendar>> {
-        let seconds = NonZeroU32::new(self.seconds().checked_mul(times.get())?)?;
-        Calendar::new(Period::Seconds(seconds), "UTC").map(Arc::new)
-    }
-}
 
 /// A limit of the configuration.
 pub struct DescriptorRule {
@@ -150,10 +116,10 @@ impl Domains {
         overridden: Option<&DescriptorRule>,
     ) -> Option<Arc<Limit>> {
         let calendar = Arc::clone(self.windows.get(&unit)?);
-        let quota = Quota { limit: requests_per_unit.into(), calendar };
+        let algorithm = algorithm::fixed_window(requests_per_unit.into(), calendar);
         let rule = overridden.and_then(|rule| rule.limit.as_ref());
         let name = rule.map_or("envoy:override", |limit| limit.name());
-        let limit = Limit::new(name, Unit::requests(), LimitAlgorithm::CalendarQuota(quota), false);
+        let limit = Limit::new(name, Unit::requests(), algorithm, false);
         Some(Arc::new(limit.as_refundable()))
     }
 

@@ -6,21 +6,12 @@
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 
-use crate::catalog::raw::from_yaml;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDomain {
     pub(super) domain: String,
     #[serde(default, deserialize_with = "null_as_default")]
     pub(super) descriptors: Vec<RawDescriptor>,
-}
-
-impl RawDomain {
-    pub(super) fn from_yaml(text: &str) -> Result<Self, String> {
-        // Its own reader takes YAML 1.1, where `yes` and `on` are true.
-        from_yaml(text, false)
-    }
 }
 
 #[derive(Deserialize)]

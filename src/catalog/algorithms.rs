@@ -1,0 +1,341 @@
+//! The algorithms of limits as a catalog writes them, and what they become.
+//!
+//! A member of a limit names its algorithm: `throttle` is a token bucket, `quota` counts within
+//! calendar windows. A key's overrides change the size of either. Each algorithm's syntax is here
+//! and nowhere else; names, units and options of limits are not (see `limits`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::civil::Weekday;
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::options::{Consistency, Mode};
+use super::validation::Report;
+use crate::limit::{Algorithm, Calendar, Limit, Period, Quota, Rate, Throttle};
+use crate::object::optional_object;
+use crate::time::MAX_EXACT;
+
+/// A further limit of a plan or a policy: exactly one member names its algorithm.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimit {
+    pub(super) name: String,
+    #[serde(default = "requests")]
+    pub(super) unit: String,
+    #[serde(default, deserialize_with = "optional_object")]
+    throttle: Option<RawThrottle>,
+    #[serde(default, deserialize_with = "optional_object")]
+    quota: Option<RawQuota>,
+    /// Reserved: read so that the error can say that this version has no such limits.
+    #[serde(skip_serializing)]
+    concurrency: Option<de::IgnoredAny>,
+    pub(super) consistency: Option<Consistency>,
+    pub(super) mode: Option<Mode>,
+}
+
+fn requests() -> String {
+    crate::limit::Unit::BUILT_IN[0].into()
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawThrottle {
+    #[serde(alias = "rate_limit")]
+    rate: RawRate,
+    #[serde(alias = "burst_limit")]
+    burst: u64,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawQuota {
+    limit: u64,
+    period: RawPeriod,
+    time_zone: Option<String>,
+    starts_on: Option<RawStart>,
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum RawPeriod {
+    Day,
+    Week,
+    Month,
+}
+
+/// `10/s`, or a bare number per second as AWS writes it.
+#[derive(Serialize)]
+struct RawRate(String);
+
+/// The name of a weekday, or a day of the month.
+#[derive(Serialize)]
+struct RawStart(String);
+
+/// A key's own size of one of its plan's limits: the member is that of the limit's algorithm.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimitOverride {
+    #[serde(default, deserialize_with = "optional_object")]
+    throttle: Option<RawThrottleOverride>,
+    #[serde(default, deserialize_with = "optional_object")]
+    quota: Option<RawQuotaOverride>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawThrottleOverride {
+    #[serde(alias = "rate_limit")]
+    rate: Option<RawRate>,
+    #[serde(alias = "burst_limit")]
+    burst: Option<u64>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawQuotaOverride {
+    limit: u64,
+}
+
+/// The algorithm of a further limit; `None` if it is not valid, with the error in `report`.
+pub(super) fn build_algorithm(raw: &RawLimit, at: &str, report: &mut Report) -> Option<Algorithm> {
+    match (&raw.throttle, &raw.quota, &raw.concurrency) {
+        (Some(throttle), None, None) => build_throttle(throttle, &format!("{at}.throttle"), report),
+        (None, Some(quota), None) => build_quota(quota, &format!("{at}.quota"), report),
+        (None, None, Some(_)) => {
+            let why = "this version has no concurrency limits; use a throttle";
+            report.error(&format!("{at}.concurrency"), why);
+            None
+        }
+        _ => {
+            report.error(at, "a limit has exactly one of `throttle` and `quota`");
+            None
+        }
+    }
+}
+
+/// The token bucket that `throttle` declares.
+pub(super) fn build_throttle(
+    raw: &RawThrottle,
+    at: &str,
+    report: &mut Report,
+) -> Option<Algorithm> {
+    let rate: Rate = match raw.rate.0.parse() {
+        Ok(rate) => rate,
+        Err(error) => {
+            report.error(&format!("{at}.rate"), error);
+            return None;
+        }
+    };
+    match Throttle::new(rate, raw.burst) {
+        Err(error) => {
+            report.error(at, error);
+            None
+        }
+        Ok(throttle) => {
+            warn_if_slower(rate, &throttle, at, report);
+            Some(Algorithm::TokenBucket(throttle))
+        }
+    }
+}
+
+/// The calendar quota that `quota` declares.
+pub(super) fn build_quota(raw: &RawQuota, at: &str, report: &mut Report) -> Option<Algorithm> {
+    check_quota_limit(raw.limit, at, report);
+    let period = match parse_period(raw.period, raw.starts_on.as_ref()) {
+        Ok(period) => period,
+        Err(why) => {
+            report.error(&format!("{at}.starts_on"), why);
+            return None;
+        }
+    };
+    let zone = raw.time_zone.as_deref().unwrap_or("UTC");
+    let Some(calendar) = Calendar::new(period, zone) else {
+        let shown: String = zone.chars().take(64).collect();
+        report.error(
+            &format!("{at}.time_zone"),
+            format_args!(
+                "there is no time zone `{shown}`; write an IANA name such as Europe/Berlin or UTC"
+            ),
+        );
+        return None;
+    };
+    Some(Algorithm::CalendarQuota(Quota { limit: raw.limit, calendar: Arc::new(calendar) }))
+}
+
+/// Warns if a throttle's rate had to be rounded down, with the relative difference.
+fn warn_if_slower(rate: Rate, throttle: &Throttle, at: &str, report: &mut Report) {
+    if throttle.rate() != rate {
+        let slower = rate.excess_over(throttle.rate());
+        report.warning(at, format_args!("the rate {rate} cannot be kept exactly with so large a burst; it is slower by a fraction of {slower:.1e}"));
+    }
+}
+
+fn check_quota_limit(limit: u64, at: &str, report: &mut Report) {
+    if !(1..=MAX_EXACT).contains(&limit) {
+        report.error(
+            &format!("{at}.limit"),
+            "a quota's limit is a whole number from 1 to 9007199254740991 (2^53 - 1)",
+        );
+    }
+}
+
+fn parse_period(period: RawPeriod, start: Option<&RawStart>) -> Result<Period, &'static str> {
+    let start = start.map(|start| start.0.to_ascii_lowercase());
+    match (period, start.as_deref()) {
+        (RawPeriod::Day, None) => Ok(Period::Day),
+        (RawPeriod::Day, Some(_)) => {
+            Err("a day starts at midnight of its time_zone; leave starts_on out")
+        }
+        (RawPeriod::Week, start) => {
+            parse_weekday(start.unwrap_or("monday")).map(Period::Week).ok_or(
+                "a week starts on monday, tuesday, wednesday, thursday, friday, saturday or sunday",
+            )
+        }
+        (RawPeriod::Month, start) => match start.unwrap_or("1").parse() {
+            Ok(day @ 1..=31) => Ok(Period::Month(day)),
+            _ => Err("a month starts on a day from 1 to 31; a shorter month, on its last day"),
+        },
+    }
+}
+
+fn parse_weekday(name: &str) -> Option<Weekday> {
+    Some(match name {
+        "monday" => Weekday::Monday,
+        "tuesday" => Weekday::Tuesday,
+        "wednesday" => Weekday::Wednesday,
+        "thursday" => Weekday::Thursday,
+        "friday" => Weekday::Friday,
+        "saturday" => Weekday::Saturday,
+        "sunday" => Weekday::Sunday,
+        _ => return None,
+    })
+}
+
+/// A key's own size of a limit. A member that is absent keeps the plan's value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SizeOverride {
+    Throttle { rate: Option<Rate>, burst: Option<u64> },
+    Quota { limit: u64 },
+}
+
+impl SizeOverride {
+    /// Reads the override of a further limit at `at`.
+    pub(super) fn from_raw(raw: RawLimitOverride, at: &str, report: &mut Report) -> Option<Self> {
+        match (raw.throttle, raw.quota) {
+            (Some(throttle), None) => Self::throttle(throttle, &format!("{at}.throttle"), report),
+            (None, Some(quota)) => Some(Self::quota(&quota, &format!("{at}.quota"), report)),
+            _ => {
+                report.error(at, "write a `throttle` or a `quota`, as the plan's limit has");
+                None
+            }
+        }
+    }
+
+    /// Reads the override of a throttle at `at`.
+    pub(super) fn throttle(
+        raw: RawThrottleOverride,
+        at: &str,
+        report: &mut Report,
+    ) -> Option<Self> {
+        let RawThrottleOverride { rate, burst } = raw;
+        if rate.is_none() && burst.is_none() {
+            report.error(at, "write a rate, a burst, or both");
+            return None;
+        }
+        let rate = rate.map(|rate| rate.0.parse()).transpose();
+        let rate = rate.map_err(|error| report.error(&format!("{at}.rate"), error)).ok()?;
+        Some(Self::Throttle { rate, burst })
+    }
+
+    /// Reads the override of a quota at `at`.
+    pub(super) fn quota(raw: &RawQuotaOverride, at: &str, report: &mut Report) -> Self {
+        check_quota_limit(raw.limit, at, report);
+        Self::Quota { limit: raw.limit }
+    }
+
+    /// The algorithm in this size, with the windows that it has. A throttle's warnings are placed
+    /// at `at`.
+    pub(super) fn apply_to(
+        self,
+        algorithm: &Algorithm,
+        at: &str,
+        report: &mut Report,
+    ) -> Result<Algorithm, String> {
+        match (self, algorithm) {
+            (Self::Throttle { rate, burst }, Algorithm::TokenBucket(throttle)) => {
+                let rate = rate.unwrap_or_else(|| throttle.rate());
+                let throttle = Throttle::new(rate, burst.unwrap_or_else(|| throttle.burst()));
+                let throttle = throttle.map_err(|error| format!("throttle: {error}"))?;
+                warn_if_slower(rate, &throttle, at, report);
+                Ok(Algorithm::TokenBucket(throttle))
+            }
+            (Self::Quota { limit }, Algorithm::CalendarQuota(quota)) => {
+                Ok(Algorithm::CalendarQuota(Quota { limit, calendar: Arc::clone(&quota.calendar) }))
+            }
+            (_, Algorithm::TokenBucket(_)) => {
+                Err("the plan's limit is a throttle; write a `throttle`".into())
+            }
+            (_, Algorithm::CalendarQuota(_)) => {
+                Err("the plan's limit is a quota; write a `quota`".into())
+            }
+        }
+    }
+}
+
+/// Returns true if nodes can lease the limit. A quota has no rate at which a lost lease would be
+/// refilled, so it stays exact.
+pub(super) fn can_be_leased(algorithm: &Algorithm) -> bool {
+    matches!(algorithm, Algorithm::TokenBucket(_))
+}
+
+/// The quota of a limit that counts within calendar windows.
+pub(super) fn as_quota(limit: &Limit) -> Option<&Quota> {
+    match limit.algorithm() {
+        Algorithm::CalendarQuota(quota) => Some(quota),
+        Algorithm::TokenBucket(_) => None,
+    }
+}
+
+impl<'de> Deserialize<'de> for RawRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = deserializer.deserialize_any(Scalar("a rate such as 10/s"))?;
+        let bare = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        Ok(Self(if bare { format!("{text}/s") } else { text }))
+    }
+}
+
+impl<'de> Deserialize<'de> for RawStart {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let start = Scalar("a weekday such as monday, or a day of the month from 1 to 31");
+        deserializer.deserialize_any(start).map(Self)
+    }
+}
+
+/// Text or a number, as text.
+struct Scalar(&'static str);
+
+impl Visitor<'_> for Scalar {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+}
