@@ -15,7 +15,7 @@ use signals::Signals;
 
 use crate::catalog::CounterPlacement;
 use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync, Seal};
-use crate::engine::{Fallback, Recorder};
+use crate::engine::{DecisionObserver, Fallback, Recorder};
 use crate::http::NodeState;
 use crate::settings::Settings;
 use crate::store::{
@@ -25,7 +25,7 @@ use crate::telemetry::{LogThrottle, Metrics};
 use crate::time::SystemClock;
 use crate::tls::{self, ServerTls};
 use crate::transport::{CallerAccess, DrainFlag};
-use crate::webhook::{Thresholds, Webhooks};
+use crate::webhook::Webhooks;
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,10 +66,10 @@ struct ServiceParts {
     editors: EditorFactory,
     fallback: Arc<Fallback>,
     metrics: Arc<Metrics>,
-    recorder: Option<Recorder>,
     settings: Settings,
     counter_store: CounterStore,
-    thresholds: Option<Arc<Thresholds>>,
+    /// The observers of the decisions of all workers.
+    observers: Vec<Arc<dyn DecisionObserver>>,
 }
 
 /// Serves until a signal says to stop, and returns once everything in flight is answered.
@@ -110,8 +110,10 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let webhooks =
         runtime.block_on(async { webhooks::start(&settings, &counter_store, &metrics) })?;
+    let mut observers: Vec<Arc<dyn DecisionObserver>> = Vec::new();
+    observers.extend(webhooks.as_ref().map(|webhooks| webhooks.thresholds() as _));
+    observers.extend(recorder.map(|recorder| Arc::new(recorder) as _));
     let parts = Arc::new(ServiceParts {
-        thresholds: webhooks.as_ref().map(Webhooks::thresholds),
         live,
         domains,
         directory,
@@ -119,9 +121,9 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         editors,
         fallback,
         metrics,
-        recorder,
         settings,
         counter_store,
+        observers,
     });
     let result = runtime.block_on(run(&parts, local, webhooks));
     if let CounterStore::Memory(memory) = &parts.counter_store

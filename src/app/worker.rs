@@ -36,15 +36,16 @@ async fn run(
         CounterStore::Redis(redis) => Store::Redis(redis.open_client().await),
     };
     let metrics = WorkerMetrics::new(&parts.metrics);
+    let mut observers = parts.observers.clone();
+    observers.push(Arc::clone(&metrics) as _);
     let engine = Arc::new(Engine::new(engine::EngineParts {
         live: Arc::clone(&parts.live),
         directory: Arc::clone(&parts.directory),
         store: store.clone(),
         fallback: Arc::clone(&parts.fallback),
         metrics: Arc::clone(&metrics),
-        recorder: parts.recorder.clone(),
+        observers,
         deadline: parts.settings.check_deadline,
-        thresholds: parts.thresholds.clone(),
         denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
     }));
     let envoy = parts.domains.as_ref().map(|domains| {

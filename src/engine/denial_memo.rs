@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
+use super::observer::{DecidedCheck, DecisionObserver};
 use crate::algorithm::{self, CounterState, Verdict};
 use crate::limit::{Algorithm, Charge, Charges, Limit};
 use crate::time::Micros;
@@ -86,7 +87,7 @@ impl DenialMemo {
     }
 
     /// Remembers what a verdict refused.
-    pub(super) fn remember(&self, charges: &Charges, verdict: &Verdict) {
+    fn remember(&self, charges: &Charges, verdict: &Verdict) {
         let has_refused = |(charge, state): &(&Charge, &CounterState)| {
             charge.limit.refuses_alone() && !algorithm::fits(charge, **state)
         };
@@ -132,6 +133,15 @@ impl DenialMemo {
             Algorithm::CalendarQuota(_) => Micros::MAX,
         };
         wait.max(self.pause.min(Duration::from_micros(half.get()))).min(SHORT_TTL)
+    }
+}
+
+impl DecisionObserver for DenialMemo {
+    fn on_decision(&self, check: &DecidedCheck<'_>) {
+        let refusal = check.verdict.filter(|answer| !answer.verdict.allowed);
+        if let Some(answer) = refusal {
+            self.remember(check.charges, &answer.verdict);
+        }
     }
 }
 

@@ -29,6 +29,7 @@ impl Engine {
         // The memo knows what refuses, and nothing of the limits beside it.
         let memo = self.memo.as_ref().filter(|_| charges.len() == 1);
         if let Some(decision) = memo.and_then(|memo| memo.lookup(charges)) {
+            self.observe_limits(None, charges, None, &decision);
             return Ok(decision);
         }
         let in_flight = self.parts.metrics.start_checks(1);
@@ -41,8 +42,16 @@ impl Engine {
         };
         drop(in_flight);
         let result = match answer {
-            Ok(answer) => Ok(self.apply_verdict(charges, &answer)),
-            Err(error) => Err(self.decide_by_fallback(charges, policy, &error)),
+            Ok(verdict) => {
+                let decision = self.decide_by_verdict(charges, &verdict);
+                self.observe_limits(None, charges, Some(&verdict), &decision);
+                Ok(decision)
+            }
+            Err(error) => {
+                let fallback = self.decide_by_fallback(charges, policy, &error);
+                self.observe_fallback(None, charges, &fallback);
+                Err(fallback)
+            }
         };
         self.parts.metrics.record_duration(started.elapsed());
         result

@@ -4,10 +4,12 @@
 //! known here.
 
 mod decision;
+mod decision_metrics;
 mod denial_memo;
 mod descriptors;
 mod fallback;
 mod identity;
+mod observer;
 mod record;
 
 use std::sync::Arc;
@@ -23,16 +25,16 @@ use crate::failure_policy::OnStoreFailure;
 use crate::limit::Charges;
 use crate::store::{MAX_CHARGES, Store, StoreError, StoreVerdict};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
-use crate::webhook::Thresholds;
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use denial_memo::DenialMemo;
 pub use fallback::{Fallback, FallbackDecision};
+pub use observer::{DecidedCheck, DecisionObserver};
 pub use record::{RecordedDecision, Recorder, ReplayError, replay};
 
 /// Decides the checks of one worker.
 pub struct Engine {
     parts: EngineParts,
-    memo: Option<DenialMemo>,
+    memo: Option<Arc<DenialMemo>>,
 }
 
 /// What an engine is made from.
@@ -45,16 +47,14 @@ pub struct EngineParts {
     pub store: Store,
     /// What decides where the store does not.
     pub fallback: Arc<Fallback>,
-    /// Where decisions are counted.
+    /// The worker's metrics: checks in flight, and how long they take.
     pub metrics: Arc<WorkerMetrics>,
-    /// Where decisions are written down.
-    pub recorder: Option<Recorder>,
+    /// The observers of decisions, in the order in which they are called.
+    pub observers: Vec<Arc<dyn DecisionObserver>>,
     /// From a check fully read to its answer.
     pub deadline: Duration,
     /// Whether refusals are remembered, by one of how many workers.
     pub denial_memo: Option<usize>,
-    /// What looks for quotas that reach a threshold.
-    pub thresholds: Option<Arc<Thresholds>>,
 }
 
 /// What is known of a check before the store is asked.
@@ -76,9 +76,13 @@ struct PlanContext {
 impl Engine {
     /// An engine that remembers nothing yet. In memory a refusal is no dearer than its memo.
     #[must_use]
-    pub fn new(parts: EngineParts) -> Self {
+    pub fn new(mut parts: EngineParts) -> Self {
         let workers = parts.denial_memo.filter(|_| matches!(parts.store, Store::Redis(_)));
-        Self { memo: workers.map(DenialMemo::new), parts }
+        let memo = workers.map(|workers| Arc::new(DenialMemo::new(workers)));
+        if let Some(memo) = &memo {
+            parts.observers.push(Arc::clone(memo) as _);
+        }
+        Self { parts, memo }
     }
 
     /// The catalog in use at this moment.
@@ -180,23 +184,22 @@ impl Engine {
         let never_fitting =
             charges.iter().find(|charge| charge.exceeds_capacity() && !charge.limit.shadow());
         if let Some(charge) = never_fitting {
-            self.count(&context, Some(charge.limit.label()), DecisionOutcome::TooLarge);
             let violated = Arc::clone(charge.limit.name());
             let by = DecidedBy::from_store(&self.parts.store);
-            return Ok(Prepared::Decided(Decision::too_large(
-                violated,
-                context.key,
-                context.plan,
-                by,
-            )));
+            let decision = Decision::too_large(violated, context.key, context.plan, by);
+            self.notify_observers(&DecidedCheck {
+                charges: &charges,
+                verdict: None,
+                decision: &decision,
+                outcome: DecisionOutcome::TooLarge,
+                label: context.label.as_ref(),
+                refusing: Some(charge.limit.label()),
+            });
+            return Ok(Prepared::Decided(decision));
         }
         if let Some(mut decision) = self.memo.as_ref().and_then(|memo| memo.lookup(&charges)) {
-            self.count(
-                &context,
-                decision.violated_limit().map(|limit| limit.label()),
-                DecisionOutcome::Refused,
-            );
             decision.set_key_and_plan(context.key, context.plan);
+            self.observe_limits(context.label.as_ref(), &charges, None, &decision);
             return Ok(Prepared::Decided(decision));
         }
         Ok(Prepared::Judge(context, charges))
@@ -208,38 +211,33 @@ impl Engine {
         charges: &Charges,
         answer: Result<StoreVerdict, StoreError>,
     ) -> Decision {
-        let answer = match answer {
-            Ok(answer) => answer,
+        let verdict = match answer {
+            Ok(verdict) => verdict,
             Err(error) => return self.conclude_by_fallback(context, charges, &error),
         };
-        if let (Some(thresholds), Some(key)) = (&self.parts.thresholds, &context.key) {
-            thresholds.observe(key, charges, &answer.verdict);
-        }
-        let mut decision = self.apply_verdict(charges, &answer);
-        for outcome in
-            decision.limits.iter().filter(|outcome| outcome.limit.shadow() && !outcome.status.fits)
-        {
-            self.count(&context, Some(outcome.limit.label()), DecisionOutcome::ShadowRefused);
-        }
-        match decision.violated_limit() {
-            None => self.count(&context, None, DecisionOutcome::Allowed),
-            Some(limit) => self.count(&context, Some(limit.label()), DecisionOutcome::Refused),
-        }
+        let mut decision = self.decide_by_verdict(charges, &verdict);
         decision.set_key_and_plan(context.key, context.plan);
+        self.observe_limits(context.label.as_ref(), charges, Some(&verdict), &decision);
         decision
     }
 
-    /// What the store's answer means; it is recorded, and remembered where it refuses.
-    fn apply_verdict(&self, charges: &Charges, answer: &StoreVerdict) -> Decision {
-        if let Some(recorder) = &self.parts.recorder {
-            recorder.record(charges, answer);
-        }
-        if let (Some(memo), false) = (&self.memo, answer.verdict.allowed) {
-            memo.remember(charges, &answer.verdict);
-        }
+    /// The decision that follows from a verdict of the store.
+    fn decide_by_verdict(&self, charges: &Charges, answer: &StoreVerdict) -> Decision {
         let by =
             if answer.leased { DecidedBy::Lease } else { DecidedBy::from_store(&self.parts.store) };
         Decision::from_verdict(charges, &answer.verdict, by)
+    }
+
+    fn conclude_by_fallback(
+        &self,
+        context: PlanContext,
+        charges: &Charges,
+        error: &StoreError,
+    ) -> Decision {
+        let mut fallback = self.decide_by_fallback(charges, context.on_store_failure, error);
+        fallback.decision.set_key_and_plan(context.key, context.plan);
+        self.observe_fallback(context.label.as_ref(), charges, &fallback);
+        fallback.decision
     }
 
     fn decide_by_fallback(
@@ -252,23 +250,38 @@ impl Engine {
         self.parts.fallback.decide(charges, policy)
     }
 
-    fn conclude_by_fallback(
+    /// Notifies the observers of a decision that its limits explain.
+    fn observe_limits(
         &self,
-        context: PlanContext,
+        label: Option<&Arc<str>>,
         charges: &Charges,
-        error: &StoreError,
-    ) -> Decision {
-        let fallback = self.decide_by_fallback(charges, context.on_store_failure, error);
-        self.count(&context, fallback.limit.as_ref(), fallback.outcome);
-        let mut decision = fallback.decision;
-        decision.set_key_and_plan(context.key, context.plan);
-        decision
+        verdict: Option<&StoreVerdict>,
+        decision: &Decision,
+    ) {
+        let refusing = decision.violated_limit().map(|limit| limit.label());
+        let outcome = match refusing {
+            None => DecisionOutcome::Allowed,
+            Some(_) => DecisionOutcome::Refused,
+        };
+        let check = DecidedCheck { charges, verdict, decision, outcome, label, refusing };
+        self.notify_observers(&check);
     }
 
-    fn count(&self, context: &PlanContext, limit: Option<&Arc<str>>, outcome: DecisionOutcome) {
-        // Always there: nobody is judged without a plan or a policy.
-        if let Some(label) = &context.label {
-            self.parts.metrics.record_decision(label, limit, outcome);
+    fn observe_fallback(
+        &self,
+        label: Option<&Arc<str>>,
+        charges: &Charges,
+        fallback: &FallbackDecision,
+    ) {
+        let FallbackDecision { decision, limit, outcome } = fallback;
+        let (outcome, refusing) = (*outcome, limit.as_ref());
+        let check = DecidedCheck { charges, verdict: None, decision, outcome, label, refusing };
+        self.notify_observers(&check);
+    }
+
+    fn notify_observers(&self, check: &DecidedCheck<'_>) {
+        for observer in &self.parts.observers {
+            observer.on_decision(check);
         }
     }
 }

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use jiff::civil::Weekday;
 use serde::{Deserialize, Serialize};
 
+use super::observer::{DecidedCheck, DecisionObserver};
 use crate::algorithm::{self, Row, Rows};
 use crate::limit::{
     Algorithm, Calendar, Charge, Charges, Limit, Period, Quota, Rate, Subject, Throttle, Unit,
@@ -153,14 +154,13 @@ impl RecordedCharge {
     }
 }
 
-/// Writes decisions to a file, in a thread of its own; cheap to clone.
+/// Writes decisions to a file, in a thread of its own.
 ///
 /// Nothing is dropped: where the disk is slower than the checks, the checks wait.
-#[derive(Clone)]
 pub struct Recorder(mpsc::SyncSender<(Charges, StoreVerdict)>);
 
 impl Recorder {
-    /// Appends to `path`. The thread ends once every clone of the recorder is gone.
+    /// Appends to `path`. The thread ends when the recorder is dropped.
     ///
     /// # Errors
     /// Where the file cannot be opened.
@@ -172,9 +172,13 @@ impl Recorder {
             .spawn(move || write_decisions(BufWriter::new(file), &decisions))?;
         Ok((Self(sender), thread))
     }
+}
 
-    pub(super) fn record(&self, charges: &Charges, answer: &StoreVerdict) {
-        let _writer_failed = self.0.send((charges.clone(), answer.clone()));
+impl DecisionObserver for Recorder {
+    fn on_decision(&self, check: &DecidedCheck<'_>) {
+        if let Some(verdict) = check.verdict {
+            let _writer_failed = self.0.send((check.charges.clone(), verdict.clone()));
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::algorithm::Verdict;
 use crate::catalog::ApiKey;
+use crate::engine::{DecidedCheck, DecisionObserver};
 use crate::limit::{Algorithm, Charge, Charges, Limit, WindowStart};
 use crate::time::Micros;
 
@@ -57,7 +58,7 @@ impl Thresholds {
 
     /// Looks at what a key's check has found of its plan's enforced quotas, whether it passed, was
     /// refused, or only looked. Shadow limits are only tried, and nobody is told of them.
-    pub fn observe(&self, key: &Arc<ApiKey>, charges: &Charges, verdict: &Verdict) {
+    fn observe(&self, key: &Arc<ApiKey>, charges: &Charges, verdict: &Verdict) {
         for (charge, state) in charges.iter().zip(&verdict.states) {
             let Algorithm::CalendarQuota(quota) = charge.limit.algorithm() else { continue };
             if !charge.limit.refuses_alone() || charge.subject != key.subject {
@@ -102,6 +103,14 @@ impl Thresholds {
         let new = self.percents[before..state.thresholds].to_vec();
         if self.queue.try_send(found(new)).is_ok() {
             self.notified.insert(counter, state);
+        }
+    }
+}
+
+impl DecisionObserver for Thresholds {
+    fn on_decision(&self, check: &DecidedCheck<'_>) {
+        if let (Some(key), Some(answer)) = (&check.decision.key, check.verdict) {
+            self.observe(key, check.charges, &answer.verdict);
         }
     }
 }

@@ -1,0 +1,112 @@
+//! Observers of decisions: the one place where work that follows a decision is attached.
+//!
+//! Metrics, the record, the denial memo and webhooks are observers. An observer cannot change a
+//! decision, and a check waits for it: slow work belongs in a queue of the observer's own.
+
+use std::sync::Arc;
+
+use super::decision::Decision;
+use crate::limit::Charges;
+use crate::store::StoreVerdict;
+use crate::telemetry::DecisionOutcome;
+
+/// A check that has just been decided.
+pub struct DecidedCheck<'c> {
+    /// The charges of the check.
+    pub charges: &'c Charges,
+    /// The verdict of the store; `None` if the check was decided without the store.
+    pub verdict: Option<&'c StoreVerdict>,
+    /// The decision, with the API key and its plan.
+    pub decision: &'c Decision,
+    /// The outcome, as metrics count it.
+    pub outcome: DecisionOutcome,
+    /// The metrics label of the plan or policies; `None` for a request of Envoy's, whose descriptors
+    /// are counted one by one.
+    pub label: Option<&'c Arc<str>>,
+    /// The metrics label of the limit that refuses.
+    pub refusing: Option<&'c Arc<str>>,
+}
+
+/// Receives every decision of an engine.
+pub trait DecisionObserver: Send + Sync {
+    /// Called once for each check, before the response is made.
+    fn on_decision(&self, check: &DecidedCheck<'_>);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::catalog::{CheckError, CheckRequest, Cost, CounterPlacement, PolicyKey};
+    use crate::control::{KeyDirectory, LiveCatalog};
+    use crate::engine::{Engine, EngineParts, Fallback};
+    use crate::store::{EmbeddedRegistry, MemoryStore, Registry, Store};
+    use crate::telemetry::{Metrics, WorkerMetrics};
+    use crate::time::SystemClock;
+
+    const CATALOG: &str =
+        "{version: 1, policies: [{name: login, throttle: {rate: 1/h, burst: 2}}]}";
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<String>>);
+
+    impl DecisionObserver for Seen {
+        fn on_decision(&self, check: &DecidedCheck<'_>) {
+            let by = if check.verdict.is_some() { "store" } else { "node" };
+            let refusing = check.refusing.map_or("-", |limit| limit);
+            let label = check.label.map_or("-", |label| label);
+            let seen = format!("{} {by} {label} {refusing}", check.outcome.as_str());
+            self.0.lock().unwrap().push(seen);
+        }
+    }
+
+    fn engine(folder: &std::path::Path, observer: Arc<Seen>) -> Engine {
+        let path = folder.join("catalog.yaml");
+        std::fs::write(&path, CATALOG).unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let live = LiveCatalog::load(Some(path), CounterPlacement::Together, Arc::clone(&metrics))
+            .unwrap();
+        let registry = Registry::Embedded(Arc::new(EmbeddedRegistry::in_memory()));
+        let memory = || MemoryStore::new(Arc::new(SystemClock));
+        Engine::new(EngineParts {
+            live: Arc::new(live),
+            directory: Arc::new(KeyDirectory::new(registry)),
+            store: Store::Memory(memory()),
+            fallback: Arc::new(Fallback::new(memory(), None)),
+            metrics: WorkerMetrics::new(&metrics),
+            observers: vec![observer],
+            deadline: Duration::from_secs(1),
+            denial_memo: None,
+        })
+    }
+
+    fn request(cost: u64) -> CheckRequest<'static> {
+        let policy = PolicyKey { policy: "login", key: "a", index: None };
+        CheckRequest {
+            api: None,
+            stage: None,
+            method: None,
+            path: None,
+            policies: [policy].into_iter().collect(),
+            cost: Cost::Requests(cost),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_observer_sees_each_decision_once_and_in_order() {
+        let (folder, seen) = (tempfile::tempdir().unwrap(), Arc::new(Seen::default()));
+        let engine = engine(folder.path(), Arc::clone(&seen));
+        engine.check(None, &request(3)).await.unwrap();
+        let batch = [Ok((None, request(2))), Err(CheckError::NotReady), Ok((None, request(1)))];
+        let results: Vec<Result<_, CheckError>> = engine.check_all(batch.into_iter()).await;
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 2);
+        let expected = [
+            "too_large node policy:login policy:login/throttle",
+            "allowed store policy:login -",
+            "refused store policy:login policy:login/throttle",
+        ];
+        assert_eq!(*seen.0.lock().unwrap(), expected);
+    }
+}
