@@ -1,5 +1,5 @@
-//! Turns `proto/` into Rust, without a `protoc` on the machine: messages, the service's trait, their
-//! JSON, and the descriptors that gRPC reflection tells.
+//! Generates Rust code from `proto/`, without a `protoc` on the machine: messages, the service's trait,
+//! JSON, and the descriptors for gRPC reflection.
 
 use std::path::PathBuf;
 

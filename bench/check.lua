@@ -1,10 +1,10 @@
--- Load for wrk: POST /check on many keys, requests built once. Counts bad answers, which would make a
--- rate meaningless: those of 400 and above, by wrk's own count. Where refusals are what is measured, all
--- but 200 and 429: that costs wrk a table of headers for each answer.
+-- Load for wrk: POST /check on many keys, with requests that are built once. Counts unexpected
+-- responses, which would make a rate meaningless: by wrk's own count those of 400 and above. If refusals
+-- are measured, all but 200 and 429, which costs wrk a table of headers for each response.
 --
 -- Environment: BENCH_PATH (default /check), BENCH_KEYS (default 100000), BENCH_BODY (a template,
--- %d is the key's number), BENCH_BATCH (checks per body; 0 sends single checks), BENCH_REFUSED (1 where
--- refusals are what is measured).
+-- %d is the key's number), BENCH_BATCH (checks per body; 0 sends single checks), BENCH_REFUSED (1 if
+-- refusals are measured).
 
 local path = os.getenv("BENCH_PATH") or "/check"
 local keys = tonumber(os.getenv("BENCH_KEYS") or "100000")
@@ -12,7 +12,7 @@ local template = os.getenv("BENCH_BODY") or '{"policy":"bench","key":"user:%d"}'
 local batch = tonumber(os.getenv("BENCH_BATCH") or "0")
 local refused = os.getenv("BENCH_REFUSED") == "1"
 local requests, at = {}, 0
--- Global: that is how `done` reads it out of the threads.
+-- Global, since `done` reads it from the threads.
 bad = 0
 
 local threads = {}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a check costs a Redis Cluster, against one primary: Redis' own microseconds, in one run.
+"""Compares the cost of a check on a Redis Cluster and on one server: script calls and Redis' microseconds.
 
-Three primaries and one that is alone, each with a service in front, in turn; medians over the
-rounds. On a machine whose cores the servers share, the rates say little of what a Cluster carries.
+Three primaries and a single server, each with a service in front, are measured in turn; figures are medians of
+the rounds. The servers share the machine's cores, so the rates are not the capacity of a Cluster.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from servers import ROOT, Redis, Service, free_port, start, wait_for, wrk
 
 
 class ClusterServer(Redis):
-    """A primary of a Cluster; nothing of it is kept."""
+    """A primary of a Cluster, without persistence."""
 
     def __init__(self):
         self.port, self.bus = free_port(), free_port()

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Measures Envoy's rate limit service over gRPC, beside its peers where they are installed.
+"""Measures Envoy's rate limit service over gRPC, and other services if they are installed.
 
-h2load asks, 8 connections with 16 requests under way on each, one descriptor of one key: what an Envoy
-sends. Every variant runs in each round; what is printed are medians. CPU is that of the service and,
-where there is one, of Redis. The latency is at half of each one's top rate, over 20 connections that
-begin a millisecond apart: h2load lets each of them send every 10 ms, and these turns shall not meet.
-What of that is the client's and the machine's own is measured in between: nghttpd's latency at the rate of
-Redis' half, where it is installed (Debian's nghttp2-server; it answers a file), and the pauses of idle cores.
-`go install github.com/envoyproxy/ratelimit/src/service_cmd@latest` brings one peer, a build of
-github.com/Kuadrant/limitador the other; `go install github.com/bojand/ghz/cmd/ghz@latest` a client as Go
-has it, which takes more CPU than what it asks: its rates say little of the service.
+h2load sends the requests of an Envoy: 8 connections with 16 concurrent requests each, one descriptor of one key.
+Every variant runs in each round; figures are medians. CPU is that of the service and of its Redis. The latency is
+measured at half of each service's top rate, over 20 connections that start a millisecond apart, since h2load sends
+on each of them every 10 ms and these bursts should not coincide. The share of the client and of the machine is
+measured in between: the latency of nghttpd (Debian's nghttp2-server, which serves a file) at half of the rate with
+Redis, and the pauses of idle cores. `go install github.com/envoyproxy/ratelimit/src/service_cmd@latest` installs one
+of the other services; the second is a build of github.com/Kuadrant/limitador. `go install
+github.com/bojand/ghz/cmd/ghz@latest` installs a client in Go, which uses more CPU than the service, so its rates are
+those of the client.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def limitador(binary, folder, redis=None):
 
 
 def static(binary, folder):
-    """A server in C that decides nothing, one thread for each core as the service has."""
+    """A server in C that decides nothing, with one thread per core like the service."""
     port, file = free_port(), pathlib.Path(folder, "envoy.service.ratelimit.v3.RateLimitService", "ShouldRateLimit")
     file.parent.mkdir(parents=True)
     file.write_bytes(bytes(40))
@@ -121,7 +121,7 @@ def h2load(variant, seconds, body):
 
 
 def by_ghz(ghz, variant, seconds):
-    """Requests per second, p50 and p99 as a client in Go sees them, as fast as it can."""
+    """Requests per second, p50 and p99 of a client in Go, in a closed loop."""
     told = json.loads(subprocess.check_output(
         [ghz, "--insecure", "--proto", str(ROOT / "proto/ratelimit.proto"), "--format", "json", "-z", f"{seconds}s",
          "--call", "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", "--connections", str(CONNECTIONS),
@@ -145,7 +145,7 @@ def half(variant, seconds, body, rate):
 
 
 def missed(core, seconds, told):
-    """Tells the times in ns for which a thread that does nothing else on that core did not run."""
+    """Reports the pauses, in ns, of a thread that does nothing else on that core."""
     os.sched_setaffinity(0, {core})
     gaps, last = [], time.monotonic_ns()
     end = last + int(seconds * 1e9)
@@ -158,7 +158,7 @@ def missed(core, seconds, told):
 
 
 def machine(seconds):
-    """The p99.9 in ms that the machine's own pauses cost at half of a top rate, on the core that pauses most.
+    """The p99.9 in ms that the machine's pauses cause at half of a top rate, on the core with the most pauses.
 
     A pause of g holds up what comes within it, and a queue that is served at twice the rate at which it
     grows needs as long again to drain: what comes within 2 g waits, a share of 1 - d / g of it longer than d.

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A million API keys: what they cost Redis, what it costs to meet one, and what guesses cost.
+"""Measures a million API keys: their memory in Redis, the cost of a cache miss, and of unknown keys.
 
-Imports keys in AWS' CSV by the admin API, ten thousand at a time, changes one of them at the end,
-and reads and checks some, one after the other on one connection.
+Imports keys in AWS' CSV through the admin API, ten thousand at a time, changes one of them at the end,
+and reads and checks some, sequentially on one connection.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Checks:
         self.connection = http.client.HTTPConnection("127.0.0.1", port)
 
     def ask(self, key):
-        """The status, and how long it took in microseconds."""
+        """The status, and the duration in microseconds."""
         began = time.perf_counter()
         self.connection.request("POST", "/check", json.dumps({"api_key": key}))
         answer = self.connection.getresponse()
@@ -84,7 +84,7 @@ def load(redis, admin, keys):
 
 
 def manage(admin, checks, ids):
-    """A page of the list from somewhere in the middle, and a key that is disabled."""
+    """Measures a page from the middle of the list, and the time until a disabled key is refused."""
     began = time.monotonic()
     page = admin.call("GET", f"/apikeys?limit=500&position={ids[len(ids) // 2]}")["item"]
     print(f"a page of {len(page)} keys in {(time.monotonic() - began) * 1e3:.0f} ms")

@@ -1,4 +1,4 @@
-"""Figures as people read them: medians, tables in Markdown, and a plot. Measures nothing."""
+"""The report: medians, tables in Markdown, and a plot. Measures nothing."""
 
 import statistics
 
@@ -8,7 +8,7 @@ def median(samples):
 
 
 def beside(samples, name, other, count):
-    """The rate of one beside another's: of each round, whose loads lie close together, then the median."""
+    """The median of the rounds' ratios of two rates; loads of one round are close in time."""
     pairs = zip(samples[(name, count)], samples[(other, count)])
     return statistics.median(sample["rate"] / than["rate"] for sample, than in pairs)
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measures Tollgate on this machine: all figures of one run, with the ratios that carry over.
+"""Measures Tollgate on this machine: the figures of one run, and the ratios, which are comparable between machines.
 
-Starts its own redis-server and services on free loopback ports, drives them with wrk and ends
-them. Every variant runs in each round, one after the other, so that a noisy machine disturbs all
-alike; what is printed are medians over the rounds, of ratios too. Nothing here asserts: a figure is not a test.
+Starts its own redis-server and services on free loopback ports, loads them with wrk and stops
+them. Every variant runs in each round, one after the other, so that noise affects all of them. Figures and ratios
+are medians of the rounds. Nothing is asserted: a measurement is not a test.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from servers import HERE, ROOT, Redis, Service, Throttlecrab, batches, wrk
 
 
 class Bench:
-    """Two services, one Redis, and what is measured on them."""
+    """The services, their Redis, and the measurements."""
 
     def __init__(self, binary):
         self.redis = Redis()
@@ -40,7 +40,7 @@ class Bench:
                 Throttlecrab(peer).port, {"BENCH_PATH": "/throttle", "BENCH_BODY": Throttlecrab.BODY})
 
     def load(self, port, connections, seconds, env):
-        """A load with what Redis says of it; the heartbeat's one call a second is left out."""
+        """Runs a load and reads Redis' statistics of it, without the heartbeat's one call per second."""
         self.redis.reset()
         sample = wrk(port, connections, seconds, **env)
         calls, micros = self.redis.scripts()
@@ -63,7 +63,7 @@ class Bench:
         return samples
 
     def open_loop(self, oha, figures, seconds):
-        """Latency beside the no-op's at half of the slowest variant's top rate, corrected for waiting."""
+        """Latency at half of the slowest variant's top rate, in an open loop, compared with the no-op's."""
         bodies = {"no-op": ("/noop", "bench", self.memory), "Redis, exact": ("/check", "bench", self.exact),
                   "Redis, leased hot key": ("/check", "leased", self.exact)}
         rate = int(min(figures[(name, 64)]["rate"] for name in bodies) / 2)
@@ -81,7 +81,7 @@ class Bench:
                 for name, value in seen.items()]
 
     def come_and_go(self, keys):
-        """Memory of the embedded store while so many keys live for a minute, and once they are gone."""
+        """Memory of the memory store with this many keys, and after they have expired."""
         def resident():
             status = pathlib.Path(f"/proc/{self.memory.process.pid}/status").read_text()
             return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
@@ -93,7 +93,7 @@ class Bench:
         visitors = [threading.Thread(target=visit, args=(part,)) for part in range(2)]
         for visitor in visitors:
             visitor.start()
-        # The last have drained a minute after they came, and a sweep takes ten seconds.
+        # Keys drain within a minute, and a sweep takes ten seconds.
         while any(visitor.is_alive() for visitor in visitors):
             time.sleep(0.2)
             most = max(most, resident())
@@ -104,7 +104,7 @@ class Bench:
                 ("the same once they are gone, part of it that is left", f"{left / (most - before):.2f}")]
 
     def bytes_in_redis(self, keys=100_000):
-        """What a live key takes, all that Redis has for it: its name, its value, its places in the tables."""
+        """All memory of Redis per live key: name, value, entries in the tables."""
         def used():
             return int(self.redis.cli("INFO", "memory").split("used_memory:")[1].split()[0])
 
@@ -118,7 +118,7 @@ class Bench:
         return lines
 
     def single_figures(self, seconds):
-        """What is not a matter of connections; one load each, beside one throttle in the same minute."""
+        """Figures that do not depend on the number of connections; one load each, compared with one throttle in the same minute."""
         port = self.exact.port
         batch = self.load(port, 8, seconds, {"BENCH_PATH": "/check/batch", "BENCH_BATCH": 100})
         one = self.load(port, 64, seconds, {})
@@ -139,7 +139,7 @@ class Bench:
 
 
 def compared(samples):
-    """The table's variants beside those that they are to surpass."""
+    """The ratios of the table's variants and their reference."""
     pairs = [("Redis, exact", "Redis, EVALSHA per check"), ("memory", "throttlecrab-server, memory")]
     counts = sorted({count for _, count in samples if count > 1})
     return [(f"{name} / {other}, {' · '.join(map(str, counts))} connections",

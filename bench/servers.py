@@ -1,6 +1,6 @@
-"""The servers that are measured, and the load on them: started on free loopback ports, ended at exit.
+"""The measured servers and their load: started on free loopback ports, stopped at exit.
 
-Says nothing of what is measured: that is each program's own.
+The measurements are in the programs that import this module.
 """
 
 import atexit
@@ -24,7 +24,7 @@ def free_port():
 
 
 def start(command, **options):
-    """A process that does not outlive this one, however it ends."""
+    """Starts a process that is terminated when this one exits."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, **options)
     atexit.register(lambda: (process.terminate(), process.wait()))
     return process
@@ -41,7 +41,7 @@ def wait_for(port):
 
 
 class Redis:
-    """A redis-server without persistence, and what it says of itself."""
+    """A redis-server without persistence, and its statistics."""
 
     def __init__(self):
         self.port = free_port()
@@ -58,7 +58,7 @@ class Redis:
         self.cli("CONFIG", "RESETSTAT")
 
     def scripts(self):
-        """Calls of scripts and their microseconds since the last reset."""
+        """Script calls and their microseconds since the last reset."""
         calls = micros = 0
         for line in self.cli("INFO", "commandstats").splitlines():
             if line.startswith(("cmdstat_evalsha:", "cmdstat_eval:")):
@@ -79,7 +79,7 @@ class Service:
 
 
 class Throttlecrab:
-    """The peer in memory, where its server is installed (cargo install throttlecrab-server)."""
+    """throttlecrab's server, if it is installed (cargo install throttlecrab-server)."""
 
     BODY = '{"key":"user:%d","max_burst":1000000,"count_per_period":20,"period":1}'
 
@@ -105,7 +105,7 @@ def wrk(port, connections, seconds, **env):
 
 
 def batches(port, policy, keys):
-    """One check of each key by a policy, a thousand to a batch."""
+    """Checks each key once against a policy, in batches of a thousand."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     for first in range(keys.start, keys.stop, 1000):
         checks = ",".join(f'{{"policy":"{policy}","key":"{key}"}}' for key in keys[first - keys.start:][:1000])

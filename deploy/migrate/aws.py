@@ -1,11 +1,11 @@
-"""Copies usage plans, their API keys and the stages that they serve from AWS API Gateway to Tollgate.
+"""Copies usage plans, their API keys and their stages from AWS API Gateway to Tollgate.
 
     python3 aws.py --to http://127.0.0.1:8082
 
-AWS is asked as the aws command line would ask it: profile and region from the environment, and leave
-to read API keys with their values. Tollgate's access key comes from TOLLGATE_ADMIN_ACCESS_KEY_ID and
-TOLLGATE_ADMIN_SECRET_ACCESS_KEY. Nothing is changed at AWS. Ids stay what they are, so a second run
-only adds what is new. What cannot be carried over is named, and the exit code is then 1.
+AWS' profile and region come from the environment, as for the aws command line, and need permission to
+read API keys with their values. Tollgate's access key comes from TOLLGATE_ADMIN_ACCESS_KEY_ID and
+TOLLGATE_ADMIN_SECRET_ACCESS_KEY. Nothing is changed at AWS. Ids are kept, so a second run only adds new
+resources. Anything that cannot be copied is printed, and the exit code is then 1.
 """
 
 import argparse
@@ -28,8 +28,9 @@ tollgate = boto3.client(
 left_out, without_value = [], set()
 
 
-def every(call, **wanted):
-    pages = aws.get_paginator(call).paginate(**wanted)
+def every(call, **arguments):
+    """The items of all pages."""
+    pages = aws.get_paginator(call).paginate(**arguments)
     return [item for page in pages for item in page["items"]]
 
 
@@ -42,13 +43,12 @@ def tags(item):
     return {**kept, "_custom_id_": item["id"]}
 
 
-def once(call, **wanted):
-    """Makes something, unless it is there already; whether it was not."""
+def create_once(call, **arguments):
+    """Creates a resource, unless it exists."""
     try:
-        call(**wanted)
-        return True
+        call(**arguments)
     except tollgate.exceptions.ConflictException:
-        return False
+        pass
 
 
 def copy_stage(api, name):
@@ -72,29 +72,29 @@ plans = every("get_usage_plans")
 stages = {(stage["apiId"], stage["stage"]) for plan in plans for stage in plan.get("apiStages", [])}
 for api in sorted({api for api, _ in stages}):
     found = aws.get_rest_api(restApiId=api)
-    once(tollgate.create_rest_api, tags=tags(found), **members(found, "name", "description"))
+    create_once(tollgate.create_rest_api, tags=tags(found), **members(found, "name", "description"))
 for api, name in sorted(stages):
     copy_stage(api, name)
 
 for plan in plans:
     quota = dict(plan.get("quota", {}))
     if quota.pop("offset", 0):
-        left_out.append(f"plan {plan['id']}: its quota's offset, which means another thing at AWS")
-    once(tollgate.create_usage_plan, tags=tags(plan), **({"quota": quota} if quota else {}),
-         **members(plan, "name", "description", "apiStages", "throttle"))
+        left_out.append(f"plan {plan['id']}: the offset of its quota has another meaning at AWS")
+    create_once(tollgate.create_usage_plan, tags=tags(plan), **({"quota": quota} if quota else {}),
+                **members(plan, "name", "description", "apiStages", "throttle"))
 
 for key in every("get_api_keys", includeValues=True):
     if "value" not in key:
         without_value.add(key["id"])
-        left_out.append(f"key {key['id']}: its value is not told")
+        left_out.append(f"key {key['id']}: AWS did not return its value")
         continue
-    once(tollgate.create_api_key, tags=tags(key),
-         **members(key, "name", "description", "enabled", "customerId", "value"))
+    create_once(tollgate.create_api_key, tags=tags(key),
+                **members(key, "name", "description", "enabled", "customerId", "value"))
 for plan in plans:
     for key in every("get_usage_plan_keys", usagePlanId=plan["id"]):
         if key["id"] not in without_value:
-            once(tollgate.create_usage_plan_key, usagePlanId=plan["id"], keyId=key["id"], keyType="API_KEY")
+            create_once(tollgate.create_usage_plan_key, usagePlanId=plan["id"], keyId=key["id"], keyType="API_KEY")
 
 for line in left_out:
-    print(f"not carried over: {line}", file=sys.stderr)
+    print(f"not copied: {line}", file=sys.stderr)
 sys.exit(1 if left_out else 0)

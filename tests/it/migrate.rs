@@ -139,7 +139,7 @@ fn plans_keys_and_stages_come_from_aws_with_their_ids_and_what_does_not_is_named
         let (code, said) = migrate(&address, &tollgate);
         assert_eq!(
             (code, &*said),
-            (Some(1), "not carried over: key untold: its value is not told\n")
+            (Some(1), "not copied: key untold: AWS did not return its value\n")
         );
     }
     call(&aws, "DELETE", "/usageplans/free/keys/untold", json!(null));
