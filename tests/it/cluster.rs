@@ -1,4 +1,4 @@
-//! Three real nodes on one Redis: what they decided together is what the reference decides.
+//! Three real nodes on one Redis: their decisions are those of the reference implementation.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::support::redis::RedisServer;
 
 const DECISIONS: usize = 100_000;
 
-/// A catalog whose sizes depend on `turn`: reloads change limits in use, in both directions.
+/// A catalog whose limits depend on `turn`, so that a reload raises some of them and lowers others.
 fn catalog(turn: usize) -> String {
     let (burst, rate) = ([50, 20, 80][turn % 3], ["100/s", "1234567/d", "30/s"][turn % 3]);
     format!(
@@ -68,7 +68,7 @@ fn three_nodes_decide_like_the_reference_one_for_one() {
             let (nodes, sent) = (&nodes, &sent);
             scope.spawn(move || {
                 let mut connection = KeepAlive::open(nodes[client % 3].address()).unwrap();
-                // One in four goes alone, so that lone checks and groups meet in the same calls.
+                // Single checks between the batches, so that script calls carry both.
                 for number in (client..).step_by(9) {
                     if sent.fetch_add(21, Ordering::Relaxed) > DECISIONS + 2_000 {
                         break;
@@ -88,7 +88,7 @@ fn three_nodes_decide_like_the_reference_one_for_one() {
             let mut turn = 0;
             while sent.load(Ordering::Relaxed) <= DECISIONS + 2_000 {
                 turn += 1;
-                // Not all at once: for a while nodes judge by different revisions.
+                // One node at a time, so that nodes judge by different revisions for a while.
                 fs::write(nodes[turn % 3].catalog_file(), catalog(turn)).unwrap();
                 std::thread::sleep(Duration::from_millis(100));
             }

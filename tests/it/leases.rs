@@ -1,4 +1,4 @@
-//! Leases on real nodes: a hot key at memory speed, never over the bound, and nothing stranded.
+//! Leases on real nodes: a hot key at memory speed, never over the bound, and no lost units.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::support::redis::RedisServer;
 
 const BURST: f64 = 1000.0;
 const RATE: f64 = 2000.0;
-/// A lease's life in seconds.
+/// The lifetime of a lease in seconds.
 const LEASE_LIFETIME_SECS: f64 = 0.2;
 
 const CATALOG: &str = r#"
@@ -41,14 +41,15 @@ fn nodes(redis: &RedisServer, count: usize) -> Vec<Node> {
     (0..count).map(|_| Node::with_catalog(CATALOG, &flags)).collect()
 }
 
-/// Asks as fast as it can at all `addresses` for `time`; how many checks passed, and how long it took.
+/// Sends checks to all `addresses` as fast as possible for `time`. Returns the number of admitted
+/// requests and the time that it took in seconds.
 fn hammer(addresses: &[&str], time: Duration, meanwhile: impl FnOnce()) -> (f64, f64) {
     let (stop, admitted) = (AtomicBool::new(false), AtomicUsize::new(0));
     let began = Instant::now();
     std::thread::scope(|scope| {
         for address in addresses.iter().chain(addresses) {
             scope.spawn(|| {
-                // A node is killed while others are asked; it may be gone by now.
+                // A node is killed during one phase, so its address may not accept connections.
                 let Ok(mut connection) = KeepAlive::open(address) else { return };
                 while !stop.load(Ordering::Relaxed) {
                     let Some(answer) = connection.post("/check", r#"{"policy":"hot","key":"a"}"#)
@@ -68,7 +69,7 @@ fn hammer(addresses: &[&str], time: Duration, meanwhile: impl FnOnce()) -> (f64,
 }
 
 #[test]
-fn a_hot_key_stays_within_the_bound_and_strands_nothing() {
+fn a_hot_key_stays_within_the_bound_and_close_to_its_rate() {
     let redis = RedisServer::start();
     let mut nodes = nodes(&redis, 3);
     let addresses: Vec<String> = nodes.iter().map(|node| node.address().to_owned()).collect();
@@ -79,7 +80,7 @@ fn a_hot_key_stays_within_the_bound_and_strands_nothing() {
         let (more, _) = hammer(addresses, Duration::from_secs(seconds), meanwhile);
         admitted += more;
         took = began.elapsed().as_secs_f64();
-        // From the very first check on: no phase may take back what an earlier one overdrew.
+        // Counted from the first check on, so that no phase can make up for an excess before it.
         assert!(admitted <= BURST + RATE * (took + LEASE_LIFETIME_SECS), "{admitted} in {took} s");
         assert!(admitted >= 0.97 * RATE * took, "only {admitted} in {took} s");
     };
@@ -95,7 +96,7 @@ fn a_hot_key_stays_within_the_bound_and_strands_nothing() {
 }
 
 #[test]
-fn a_hot_key_far_below_its_limit_hardly_asks_redis() {
+fn a_hot_key_far_below_its_limit_needs_few_calls_to_redis() {
     let redis = RedisServer::start();
     let node = nodes(&redis, 1).remove(0);
     let calls = || node.metric("tollgate_store_batch_checks_count", "");
@@ -115,7 +116,7 @@ fn a_hot_key_far_below_its_limit_hardly_asks_redis() {
 }
 
 #[test]
-fn what_is_not_spent_goes_back_when_idle_and_when_the_node_stops() {
+fn unspent_leases_are_refunded_when_idle_and_when_the_node_stops() {
     let redis = RedisServer::start();
     let spend = |node: &Node, key: &str| {
         let mut connection = KeepAlive::open(node.address()).unwrap();
@@ -130,8 +131,9 @@ fn what_is_not_spent_goes_back_when_idle_and_when_the_node_stops() {
         assert!(by_lease > 1_000, "{by_lease} by lease");
         first.unwrap()
     };
-    // A thousand are held ahead. What is used is what was asked for, less what has drained since; and
-    // of what goes back, what has drained while it was held, here for no longer than a second.
+    // About a thousand units are leased. The bucket's level is the cost of all requests, less what
+    // has drained since, and less the refund: the unspent units minus what drained while they were
+    // leased, here for no longer than a second.
     let is_exact = |node: &Node, key: &str, first: Instant| {
         let passed = first.elapsed().as_secs_f64();
         let answer = node.check(json!({"policy": "deep", "key": key, "cost": 0})).json();
@@ -140,7 +142,7 @@ fn what_is_not_spent_goes_back_when_idle_and_when_the_node_stops() {
     };
     let node = nodes(&redis, 1).remove(0);
     let first = spend(&node, "idle");
-    crate::support::eventually("the lease has gone back", || is_exact(&node, "idle", first));
+    crate::support::eventually("the lease is refunded", || is_exact(&node, "idle", first));
     let first = spend(&node, "stops");
     assert_eq!(node.stop(), Some(0));
     let other = nodes(&redis, 1).remove(0);
@@ -165,7 +167,7 @@ fn small_limits_and_quotas_stay_exact() {
 }
 
 #[test]
-fn methods_that_no_catalog_lists_are_not_charged_ahead() {
+fn methods_that_the_catalog_does_not_list_are_not_leased() {
     let redis = RedisServer::start();
     let node = nodes(&redis, 1).remove(0);
     let mut connection = KeepAlive::open(node.address()).unwrap();
@@ -181,32 +183,32 @@ fn a_changed_limit_ends_its_leases_at_once() {
     let redis = RedisServer::start();
     let node = nodes(&redis, 1).remove(0);
     let mut connection = KeepAlive::open(node.address()).unwrap();
-    let mut ask = || connection.post("/check", r#"{"policy":"vast","key":"a"}"#).unwrap().json();
-    crate::support::eventually("there is a lease", || ask()["decided_by"] == "lease");
+    let mut check = || connection.post("/check", r#"{"policy":"vast","key":"a"}"#).unwrap().json();
+    crate::support::eventually("there is a lease", || check()["decided_by"] == "lease");
     std::fs::write(
         node.catalog_file(),
         CATALOG.replace("rate: 1000000/s, burst: 1000000", "rate: 1/h, burst: 1"),
     )
     .unwrap();
-    crate::support::eventually("the new limit refuses", || ask()["allowed"] == false);
-    assert_eq!(ask()["allowed"], false, "and nothing of the old lease is spent after it");
+    crate::support::eventually("the new limit refuses", || check()["allowed"] == false);
+    assert_eq!(check()["allowed"], false, "the old lease is not spent after that");
 }
 
 #[test]
-fn what_a_lease_gave_for_a_check_that_redis_then_refuses_goes_back() {
+fn units_leased_for_a_check_that_redis_refuses_are_put_back() {
     let redis = RedisServer::start();
     let flags = ["--store", &redis.url(), "--check-deadline", "5s"];
-    // Each refusal has to come from Redis.
+    // Without the denial memo, so that each refusal comes from Redis.
     let node = Node::launch(Some(CATALOG), &flags, &[("TOLLGATE_DENIAL_MEMO", "false")]);
     let mut connection = KeepAlive::open(node.address()).unwrap();
-    let mut ask = |cost: u64| {
+    let mut check = |cost: u64| {
         let body = json!({"policy": "two", "key": "a", "cost": cost}).to_string();
         connection.post("/check", &body).unwrap()
     };
-    let admitted = (0..3_000).filter(|_| ask(1).status == 200).count();
+    let admitted = (0..3_000).filter(|_| check(1).status == 200).count();
     assert_eq!(admitted, 300);
-    let judged = ask(0);
-    let remaining = judged.json()["limits"][0]["remaining"].as_u64().unwrap();
-    // What is leased ahead at this moment may be missing, and not what 2,700 refusals took.
-    assert!(remaining > 98_000, "{judged:?}");
+    let peek = check(0);
+    let remaining = peek.json()["limits"][0]["remaining"].as_u64().unwrap();
+    // Only the units that are leased now may be missing, not those of 2,700 refused checks.
+    assert!(remaining > 98_000, "{peek:?}");
 }

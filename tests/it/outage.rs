@@ -1,4 +1,5 @@
-//! R10: a lost Redis is decided by the plan, within the deadline, and recovered from alone.
+//! R10: while Redis is down the plan's failure policy decides, within the deadline, and the node
+//! reconnects without help.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -25,33 +26,33 @@ fn node(url: &str) -> Node {
     Node::with_catalog(CATALOG, &["--store", url, "--check-deadline", DEADLINE, "--min-nodes", "2"])
 }
 
-fn ask(node: &Node, policy: &str, cost: u64) -> (u16, String) {
+fn check(node: &Node, policy: &str, cost: u64) -> (u16, String) {
     let answer = node.check(json!({"policy": policy, "key": "a", "cost": cost}));
     (answer.status, answer.json()["decided_by"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Every plan has its way, in time, and nothing of it depends on how Redis was lost.
+/// Asserts that the failure policy of each plan decides in time, in the same way for every outage.
 fn assert_decided_without_redis(node: &Node) {
-    // A replica still reads: a peek would not notice.
-    eventually("Redis is given up", || {
-        ask(node, "open", 1).1 == "fallback" && node.get("/readyz").body.contains("degraded")
+    // A check with a cost, because a replica still answers a peek.
+    eventually("the circuit breaker opens", || {
+        check(node, "open", 1).1 == "fallback" && node.get("/readyz").body.contains("degraded")
     });
     let fallback = |status| (status, "fallback".to_owned());
     let began = Instant::now();
     for _ in 0..20 {
-        assert_eq!(ask(node, "open", 1), fallback(200));
-        assert_eq!(ask(node, "closed", 1), fallback(503));
-        assert_eq!(ask(node, "tried", 1), fallback(200));
+        assert_eq!(check(node, "open", 1), fallback(200));
+        assert_eq!(check(node, "closed", 1), fallback(503));
+        assert_eq!(check(node, "tried", 1), fallback(200));
     }
     assert!(
         began.elapsed() < Duration::from_secs(6),
-        "60 checks took {:?}: the breaker asks a dead Redis",
+        "60 checks took {:?}: they wait for a Redis that is down",
         began.elapsed()
     );
-    // A half of 8: two nodes at least share it.
-    let local: Vec<u16> = (0..5).map(|_| ask(node, "local", 1).0).collect();
+    // Half of 8, because there are at least two nodes.
+    let local: Vec<u16> = (0..5).map(|_| check(node, "local", 1).0).collect();
     assert_eq!(local, [200, 200, 200, 200, 429]);
-    assert_eq!(ask(node, "local", 5), fallback(503), "a cost above the share");
+    assert_eq!(check(node, "local", 5), fallback(503), "a cost above the share");
     let answer = node.check(json!({"policy": "open", "key": "a"}));
     assert_eq!(
         (answer.header("ratelimit"), answer.json()["limits"].as_array().map(Vec::len)),
@@ -60,11 +61,11 @@ fn assert_decided_without_redis(node: &Node) {
     assert_eq!(node.get("/readyz").status, 200, "a lost Redis does not make a node unready");
 }
 
-/// Returns how long Redis was back before it decided again.
+/// Asserts that Redis decides again soon after it is back.
 fn assert_recovers(node: &Node) {
     let began = Instant::now();
-    eventually("Redis decides again", || ask(node, "open", 0).1 == "redis");
-    // Generous against a slow machine: the design says one second.
+    eventually("Redis decides again", || check(node, "open", 0).1 == "redis");
+    // The design says one second; three allow for a slow machine.
     assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
     eventually("every worker has its connection again", || {
         node.metric("tollgate_breaker_open", "") == 0.0
@@ -76,14 +77,14 @@ fn assert_recovers(node: &Node) {
 fn a_killed_redis() {
     let mut redis = RedisServer::start();
     let node = node(&redis.url());
-    assert_eq!(ask(&node, "open", 3), (200, "redis".into()));
+    assert_eq!(check(&node, "open", 3), (200, "redis".into()));
     redis.kill();
     assert_decided_without_redis(&node);
     redis.restart();
     assert_recovers(&node);
-    // It came back empty: one burst more, and no longer than that.
-    assert_eq!(ask(&node, "open", 8).0, 200);
-    assert_eq!(ask(&node, "open", 1).0, 429);
+    // Redis restarted empty, so exactly one more burst is admitted.
+    assert_eq!(check(&node, "open", 8).0, 200);
+    assert_eq!(check(&node, "open", 1).0, 429);
     assert!(node.metric("tollgate_store_errors_total", "unreachable") >= 1.0);
     assert!(node.metric("tollgate_breaker_opened_total", "") >= 1.0);
     assert!(node.metric("tollgate_decisions_total", "failed_closed") >= 20.0);
@@ -97,7 +98,7 @@ fn a_redis_that_is_not_there_at_the_start() {
 }
 
 #[test]
-fn without_a_file_a_node_lets_nobody_in_before_it_has_read_what_is_declared() {
+fn a_node_without_a_catalog_file_admits_no_request_before_it_has_read_the_registry() {
     let mut redis = RedisServer::start();
     redis.kill();
     let node = Node::start(&["--store", &redis.url(), "--check-deadline", DEADLINE]);
@@ -107,19 +108,19 @@ fn without_a_file_a_node_lets_nobody_in_before_it_has_read_what_is_declared() {
         assert_eq!(status(json!({"key_id": "demo"})), 503);
         for query in ["", "?deny_status=403"] {
             let path = format!("/authz{query}");
-            let asked = node.send("GET", &path, &[("x-api-key", "demo-key")], "");
-            assert_eq!(asked.status, 503, "nobody knows whether it is refused");
+            let response = node.send("GET", &path, &[("x-api-key", "demo-key")], "");
+            assert_eq!(response.status, 503, "the key is neither allowed nor denied yet");
         }
         assert_eq!(status(json!({"policy": "login", "key": "a"})), 503);
         let ready = node.get("/readyz");
         assert_eq!((ready.status, ready.body.as_str()), (503, r#"{"status":"starting"}"#));
     }
     redis.restart();
-    // Nothing is declared there, as is known now.
-    eventually("it is ready", || node.get("/readyz").status == 200);
+    // The registry can be read now, and it is empty.
+    eventually("the node is ready", || node.get("/readyz").status == 200);
     eventually("the example is in use", || status(json!({"api_key": "demo-key"})) == 200);
     redis.kill();
-    eventually("it goes on with what it knows", || node.get("/readyz").body.contains("degraded"));
+    eventually("the node is degraded", || node.get("/readyz").body.contains("degraded"));
     assert_eq!(status(json!({"api_key": "demo-key"})), 200);
 }
 
@@ -127,10 +128,10 @@ fn without_a_file_a_node_lets_nobody_in_before_it_has_read_what_is_declared() {
 fn a_stopped_redis_whose_connections_stay_open() {
     let redis = RedisServer::start();
     let node = node(&redis.url());
-    assert_eq!(ask(&node, "closed", 1), (200, "redis".into()));
+    assert_eq!(check(&node, "closed", 1), (200, "redis".into()));
     redis.signal(Signal::STOP);
     let began = Instant::now();
-    assert_eq!(ask(&node, "closed", 1), (503, "fallback".into()));
+    assert_eq!(check(&node, "closed", 1), (503, "fallback".into()));
     assert!(
         began.elapsed() < Duration::from_secs(1),
         "answered within the deadline, not {:?}",
@@ -143,18 +144,18 @@ fn a_stopped_redis_whose_connections_stay_open() {
 }
 
 #[test]
-fn an_idle_connection_that_redis_has_closed_costs_no_check_its_verdict() {
+fn an_idle_connection_that_redis_has_closed_is_replaced_before_a_check_uses_it() {
     let redis = RedisServer::start();
     let flags = ["--store", &redis.url(), "--check-deadline", "5s"];
     let node = Node::launch(Some(CATALOG), &flags, &[("RUST_LOG", "tollgate=debug")]);
     for round in 1..=5 {
-        // What `timeout`, a balancer or a quick restart do: all but the one that asks for it.
+        // Closes all connections but its own, as `timeout`, a load balancer or a quick restart do.
         redis.command(&["CLIENT", "KILL", "TYPE", "normal"]);
         eventually("both workers have another connection", || {
             node.log().matches("an idle connection had ended").count() == 2 * round
         });
         for _ in 0..8 {
-            assert_eq!(ask(&node, "closed", 0), (200, "redis".into()));
+            assert_eq!(check(&node, "closed", 0), (200, "redis".into()));
         }
     }
     assert_eq!(node.metric("tollgate_breaker_opened_total", ""), 0.0);
@@ -165,7 +166,7 @@ fn a_redis_slower_than_the_deadline() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
     let node = node(&proxy.url());
-    assert_eq!(ask(&node, "open", 1), (200, "redis".into()));
+    assert_eq!(check(&node, "open", 1), (200, "redis".into()));
     proxy.delay(Duration::from_millis(700));
     assert_decided_without_redis(&node);
     proxy.delay(Duration::ZERO);
@@ -176,7 +177,7 @@ fn a_redis_slower_than_the_deadline() {
 fn a_redis_that_became_a_replica() {
     let redis = RedisServer::start();
     let node = node(&redis.url());
-    assert_eq!(ask(&node, "open", 1), (200, "redis".into()));
+    assert_eq!(check(&node, "open", 1), (200, "redis".into()));
     redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
     assert_decided_without_redis(&node);
     redis.command(&["REPLICAOF", "NO", "ONE"]);
@@ -188,24 +189,24 @@ fn a_redis_that_became_a_replica() {
 fn a_redis_out_of_memory() {
     let redis = RedisServer::start();
     let node = node(&redis.url());
-    assert_eq!(ask(&node, "open", 1), (200, "redis".into()));
+    assert_eq!(check(&node, "open", 1), (200, "redis".into()));
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    assert_eq!(ask(&node, "closed", 1), (503, "fallback".into()));
+    assert_eq!(check(&node, "closed", 1), (503, "fallback".into()));
     assert_decided_without_redis(&node);
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_recovers(&node);
 }
 
 #[test]
-fn a_redis_that_forgot_the_script_is_told_again() {
+fn a_redis_that_has_lost_the_script_is_sent_it_again() {
     let redis = RedisServer::start();
     let node = node(&redis.url());
     for _ in 0..5 {
-        assert_eq!(ask(&node, "closed", 1), (200, "redis".into()));
+        assert_eq!(check(&node, "closed", 1), (200, "redis".into()));
         redis.command(&["SCRIPT", "FLUSH"]);
     }
-    assert_eq!(ask(&node, "closed", 3), (200, "redis".into()));
-    assert_eq!(ask(&node, "closed", 1).0, 429, "each was charged once");
+    assert_eq!(check(&node, "closed", 3), (200, "redis".into()));
+    assert_eq!(check(&node, "closed", 1).0, 429, "each check was charged once");
 }
 
 #[test]
@@ -215,11 +216,11 @@ fn local_shares_survive_a_redis_that_comes_and_goes() {
     let mut admitted = 0;
     for _ in 0..3 {
         redis.kill();
-        eventually("both workers have given Redis up", || {
-            ask(&node, "open", 1);
+        eventually("the circuit breakers of both workers are open", || {
+            check(&node, "open", 1);
             node.metric("tollgate_breaker_open", "") == 2.0
         });
-        admitted += (0..6).filter(|_| ask(&node, "local", 1).0 == 200).count();
+        admitted += (0..6).filter(|_| check(&node, "local", 1).0 == 200).count();
         redis.restart();
         assert_recovers(&node);
     }
@@ -227,7 +228,7 @@ fn local_shares_survive_a_redis_that_comes_and_goes() {
 }
 
 #[test]
-fn tls_and_acl_users_work_and_a_stranger_certificate_does_not() {
+fn tls_and_acl_users_work_and_an_unknown_certificate_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let made =
         rcgen::generate_simple_self_signed(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
@@ -254,15 +255,15 @@ fn tls_and_acl_users_work_and_a_stranger_certificate_does_not() {
         CATALOG,
         &["--store", &url, "--redis-ca", &path("cert.pem"), "--check-deadline", "5s"],
     );
-    assert_eq!(ask(&trusting, "closed", 1), (200, "redis".into()));
-    eventually("it is alive for others", || trusting.metric("tollgate_live_nodes", "") == 1.0);
+    assert_eq!(check(&trusting, "closed", 1), (200, "redis".into()));
+    eventually("its heartbeat works", || trusting.metric("tollgate_live_nodes", "") == 1.0);
     let wary = Node::with_catalog(CATALOG, &["--store", &url]);
-    assert_eq!(ask(&wary, "closed", 1), (503, "fallback".into()));
+    assert_eq!(check(&wary, "closed", 1), (503, "fallback".into()));
     let wrong = Node::with_catalog(
         CATALOG,
         &["--store", &url.replace("s3cret", "wr0ng"), "--redis-ca", &path("cert.pem")],
     );
-    assert_eq!(ask(&wrong, "closed", 1), (503, "fallback".into()));
+    assert_eq!(check(&wrong, "closed", 1), (503, "fallback".into()));
     assert!(!trusting.log().contains("s3cret") && !wrong.log().contains("wr0ng"));
     assert!(redis.path().exists());
 }
@@ -272,9 +273,9 @@ fn live_nodes_are_those_with_a_heartbeat() {
     let redis = RedisServer::start();
     let flags = ["--store", &redis.url(), "--drain-delay", "0s"];
     let [one, other] = [Node::start(&flags), Node::start(&flags)];
-    eventually("both see two", || {
+    eventually("both nodes see two", || {
         [&one, &other].iter().all(|node| node.metric("tollgate_live_nodes", "") == 2.0)
     });
     assert_eq!(other.stop(), Some(0));
-    eventually("the one left sees one", || one.metric("tollgate_live_nodes", "") == 1.0);
+    eventually("the other node sees one", || one.metric("tollgate_live_nodes", "") == 1.0);
 }

@@ -1,4 +1,4 @@
-//! One call for many checks: what they share, and what they do not.
+//! The Redis client and its script: many checks in one call, withdrawn checks, memory and expiry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,12 +30,12 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
-/// Runs a test with a client to a server of its own.
+/// Runs a test with a client that has a Redis server of its own.
 fn with_client<F: Future<Output = ()>>(test: impl FnOnce(Arc<RedisServer>, RedisClient) -> F) {
     with_client_and_deadline(options("redis://localhost").deadline, test);
 }
 
-/// The same of a store with this deadline.
+/// Runs a test as [`with_client`] does, with this deadline.
 fn with_client_and_deadline<F: Future<Output = ()>>(
     deadline: Duration,
     test: impl FnOnce(Arc<RedisServer>, RedisClient) -> F,
@@ -51,7 +51,7 @@ fn with_client_and_deadline<F: Future<Output = ()>>(
 }
 
 #[test]
-fn a_subject_that_appears_often_in_a_call_sees_its_own_writes() {
+fn a_subject_in_many_checks_of_a_call_sees_the_earlier_charges() {
     with_client(|server, client| async move {
         let once = limit("once", "1/h", 1);
         let before = server.script_calls();
@@ -61,7 +61,7 @@ fn a_subject_that_appears_often_in_a_call_sees_its_own_writes() {
         let admitted =
             answers.iter().filter(|answer| answer.as_ref().unwrap().verdict.allowed).count();
         assert_eq!(admitted, 2);
-        assert_eq!(server.script_calls() - before, 1, "they went together");
+        assert_eq!(server.script_calls() - before, 1, "one call carries all checks");
     });
 }
 
@@ -91,14 +91,14 @@ fn one_bad_row_fails_only_its_own_check() {
             last.verdict.states[0].level, 3_600_000_000,
             "one unit: the mixed check charged nothing"
         );
-        assert!(!client.is_degraded(), "a bad row is no reason to leave Redis");
+        assert!(!client.is_degraded(), "a bad row does not open the circuit breaker");
         let kept: Vec<u8> = redis::cmd("GET").arg(&key).query(&mut server.connection()).unwrap();
-        assert_eq!(kept, future_format, "what a newer version wrote is left alone");
+        assert_eq!(kept, future_format, "rows of a newer version are not changed");
     });
 }
 
 #[test]
-fn garbage_behind_a_row_fails_no_check_that_does_not_meet_it() {
+fn garbage_after_a_row_fails_only_checks_that_read_past_the_row() {
     with_client(|server, client| async move {
         let (unknown, limit) = (limit("unknown", "1/h", 5), limit("l", "1/h", 5));
         assert!(client.judge(&one("torn", &limit, 1), soon()).await.is_ok());
@@ -109,7 +109,7 @@ fn garbage_behind_a_row_fails_no_check_that_does_not_meet_it() {
         for answer in client.judge_all(&checks, soon()).await {
             assert!(answer.unwrap().verdict.allowed);
         }
-        // What lies behind the garbage cannot be found; that is this check's alone, too.
+        // Rows after the garbage cannot be found; that fails only the check that needs one.
         let checks = [one("a", &limit, 1), one("torn", &unknown, 1)];
         let [whole, torn] = &client.judge_all(&checks, soon()).await[..] else { unreachable!() };
         assert!(whole.is_ok() && matches!(torn, Err(StoreError::BadRow(_))), "{torn:?}");
@@ -117,7 +117,7 @@ fn garbage_behind_a_row_fails_no_check_that_does_not_meet_it() {
 }
 
 #[test]
-fn a_check_whose_time_is_up_is_withdrawn_and_not_charged() {
+fn a_check_whose_deadline_has_passed_is_withdrawn_and_not_charged() {
     with_client(|server, client| async move {
         let limit = limit("l", "1/h", 5);
         let late = client.judge(&one("a", &limit, 3), Instant::now()).await;
@@ -129,7 +129,7 @@ fn a_check_whose_time_is_up_is_withdrawn_and_not_charged() {
 }
 
 #[test]
-fn a_redis_that_hangs_is_given_up_however_little_time_each_call_has() {
+fn the_circuit_breaker_opens_if_redis_hangs_however_short_each_call_is() {
     const DEADLINE: Duration = Duration::from_millis(100);
     with_client_and_deadline(DEADLINE, |server, client| async move {
         let limit = limit("l", "1/h", 5);
@@ -137,24 +137,24 @@ fn a_redis_that_hangs_is_given_up_however_little_time_each_call_has() {
             (0..128).map(|number| one(&format!("k{number}"), &limit, 1)).collect();
         assert!(client.judge(&full[0], soon()).await.is_ok());
         server.signal(Signal::STOP);
-        // A call's worth every tenth of a deadline: each call but the first has a tenth left.
+        // A full batch every tenth of a deadline: each call but the first has a tenth of it left.
         let mut every = tokio::time::interval(DEADLINE / 10);
-        let (mut asked, mut unanswered) = (tokio::task::JoinSet::new(), 0);
-        let given_up = loop {
+        let (mut calls, mut timeouts) = (tokio::task::JoinSet::new(), 0);
+        let last_result = loop {
             tokio::select! {
                 _ = every.tick() => {
                     let (client, full) = (client.clone(), full.clone());
-                    asked.spawn(async move { client.judge_all(&full, Instant::now() + DEADLINE).await });
+                    calls.spawn(async move { client.judge_all(&full, Instant::now() + DEADLINE).await });
                 }
-                Some(answers) = asked.join_next() => match answers.unwrap().remove(0) {
-                    Err(StoreError::Timeout) if unanswered < 100 => unanswered += 1,
+                Some(results) = calls.join_next() => match results.unwrap().remove(0) {
+                    Err(StoreError::Timeout) if timeouts < 100 => timeouts += 1,
                     other => break other,
                 }
             }
         };
         assert!(
-            matches!(given_up, Err(StoreError::Unreachable(_))),
-            "{given_up:?} after {unanswered}"
+            matches!(last_result, Err(StoreError::Unreachable(_))),
+            "{last_result:?} after {timeouts} timeouts"
         );
         server.signal(Signal::CONT);
     });
@@ -197,7 +197,7 @@ fn every_key_expires_once_it_has_drained() {
 }
 
 #[test]
-fn as_many_subjects_as_a_call_can_have_are_judged_and_see_their_own_writes() {
+fn a_call_with_as_many_subjects_as_possible_sees_its_own_charges() {
     with_client(|_server, client| async move {
         let limit = limit("wide", "1/h", 2);
         let wide = |check: usize| -> Charges {
@@ -225,9 +225,10 @@ fn as_many_subjects_as_a_call_can_have_are_judged_and_see_their_own_writes() {
 }
 
 #[test]
-fn what_a_lease_gave_for_a_check_that_nobody_waits_for_any_more_goes_back() {
+fn units_leased_for_a_check_whose_caller_is_dropped_are_put_back() {
     with_client(|server, client| async move {
-        // Full again in a moment, and never as much as a thousand checks would take.
+        // The bucket refills within milliseconds, and its burst is less than a thousand checks
+        // cost.
         let throttle = Throttle::new("100000/s".parse().unwrap(), 2_000).unwrap();
         let leased =
             Limit::new("leased", Unit::requests(), Algorithm::TokenBucket(throttle), false);
@@ -244,15 +245,15 @@ fn what_a_lease_gave_for_a_check_that_nobody_waits_for_any_more_goes_back() {
             }
             server.signal(Signal::STOP);
             for _ in 0..1_000 {
-                let _left = client.judge(&both, soon()).now_or_never();
+                let _dropped = client.judge(&both, soon()).now_or_never();
             }
             let spent = client.judge(&twenty, soon()).now_or_never();
             server.signal(Signal::CONT);
-            // Where this machine stood still for a lease's life, there is none left.
+            // If this machine stood still for a lease's lifetime, the lease has expired: try again.
             if spent.is_some_and(|answer| answer.is_ok_and(|answer| answer.leased)) {
                 break;
             }
-            assert!(attempt < 20, "a thousand checks that were left have used a lease up");
+            assert!(attempt < 20, "a thousand dropped checks have used up a lease");
         }
     });
 }

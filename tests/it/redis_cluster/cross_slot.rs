@@ -1,5 +1,5 @@
-//! Checks whose subjects lie on different primaries: what is shared must be leased, what is exact
-//! must be one subject's, and a refused check consumes nothing.
+//! Checks whose subjects lie on different primaries: shared limits must be leased, exact limits
+//! must belong to one subject, and a refused check consumes nothing.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ fn check_with_key(node: &Node, key: &str, stage: &str) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-/// What is left of a limit, by name.
+/// The remaining units of a limit, by its name.
 fn remaining(answer: &Value, limit: &str) -> u64 {
     let limits = answer["limits"].as_array().unwrap();
     let limit = limits.iter().find(|judged| judged["name"] == limit);
@@ -72,14 +72,14 @@ fn a_refused_check_consumes_nothing_of_either_subject() {
     }
     let alone = |_| nodes[0].check(json!({"api_key": "key-d"})).status;
     assert_eq!([0, 1, 2].map(alone), [200, 200, 429]);
-    // In a batch as alone.
+    // A batch is refused in the same way as a single check.
     let check = json!({"api_key": "key-v", "api": "a", "stage": "small"});
     let answer = nodes[1].send("POST", "/check/batch", &[], &batch([check].into_iter())).json();
     assert_eq!(answer["results"][0]["violated"], stage, "{answer}");
 }
 
 #[test]
-fn methods_that_no_catalog_lists_are_shared_as_well() {
+fn methods_that_the_catalog_does_not_list_are_shared_as_well() {
     let cluster = RedisCluster::start(0, 0);
     let nodes = [0, 1].map(|_| node_with(SHARED, &cluster, &["--denial-memo", "false"]));
     let statuses = [0, 1, 0, 1, 0, 1].map(|turn| check_with_key(&nodes[turn], "key-v", "each").0);
@@ -87,7 +87,7 @@ fn methods_that_no_catalog_lists_are_shared_as_well() {
 }
 
 #[test]
-fn exact_limits_of_two_subjects_cannot_be_asked_for_at_once() {
+fn exact_limits_of_two_subjects_cannot_be_in_one_check() {
     let cluster = RedisCluster::start(0, 0);
     let node = node_with(SHARED, &cluster, &["--denial-memo", "false"]);
     let check = |policy: &str| {
@@ -98,7 +98,7 @@ fn exact_limits_of_two_subjects_cannot_be_asked_for_at_once() {
     for words in ["two/throttle", "policy:exact/throttle", "consistency: leased"] {
         assert!(answer.body.contains(words), "{answer:?}");
     }
-    // What only watches never refuses, and is charged with what passes.
+    // A shadow limit never refuses, and is charged for admitted requests.
     let answer = check("tried").json();
     assert_eq!(
         (remaining(&answer, "two/throttle"), &answer["limits"][1]["allowed"]),
@@ -117,24 +117,24 @@ fn exact_limits_of_two_subjects_cannot_be_asked_for_at_once() {
 }
 
 #[test]
-fn what_is_shared_stays_within_the_bound_on_two_nodes_and_strands_little() {
+fn a_shared_limit_stays_within_the_bound_on_two_nodes_and_loses_few_units() {
     const BURST: f64 = 1000.0;
     const RATE: f64 = 2000.0;
-    /// A lease's life in seconds.
+    /// The lifetime of a lease in seconds.
     const LEASE_LIFETIME_SECS: f64 = 0.2;
     let cluster = RedisCluster::start(0, 0);
     let nodes = [0, 1].map(|_| node_with(SHARED, &cluster, &["--min-nodes", "2"]));
-    let (asked, admitted, began) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
+    let (sent, admitted, began) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
     std::thread::scope(|scope| {
         for node in nodes.iter().flat_map(|node| [node; 3]) {
-            let (asked, admitted) = (&asked, &admitted);
+            let (sent, admitted) = (&sent, &admitted);
             scope.spawn(move || {
                 let mut connection = KeepAlive::open(node.address()).unwrap();
                 let body = json!({"api_key": "key-v", "api": "a", "stage": "busy"}).to_string();
                 while began.elapsed() < Duration::from_secs(6) {
                     let answer = connection.post("/check", &body).unwrap();
                     assert!(answer.status == 200 || answer.status == 429, "{answer:?}");
-                    asked.fetch_add(1, Ordering::SeqCst);
+                    sent.fetch_add(1, Ordering::SeqCst);
                     let passed = usize::from(answer.status == 200);
                     let admitted = admitted.fetch_add(passed, Ordering::SeqCst) + passed;
                     let took = began.elapsed().as_secs_f64();
@@ -147,12 +147,12 @@ fn what_is_shared_stays_within_the_bound_on_two_nodes_and_strands_little() {
         }
     });
     let (admitted, took) = (admitted.load(Ordering::SeqCst) as f64, began.elapsed().as_secs_f64());
-    let asked = asked.load(Ordering::SeqCst) as f64;
-    assert!(admitted >= 0.9 * asked.min(RATE * took), "only {admitted} of {asked} in {took} s");
+    let sent = sent.load(Ordering::SeqCst) as f64;
+    assert!(admitted >= 0.9 * sent.min(RATE * took), "only {admitted} of {sent} in {took} s");
 }
 
 #[test]
-fn a_catalog_that_a_cluster_cannot_keep_is_refused_wherever_it_comes_from() {
+fn a_catalog_that_a_cluster_cannot_enforce_is_rejected_from_every_source() {
     let cluster = RedisCluster::start(0, 0);
     let (url, exact) = (cluster.url(), SHARED.replacen(", consistency: leased", "", 1));
     let dir = tempfile::tempdir().unwrap();
@@ -193,8 +193,8 @@ fn a_catalog_that_a_cluster_cannot_keep_is_refused_wherever_it_comes_from() {
     let node = Node::launch(Some(SHARED), &flags, &token);
     assert_eq!(check_with_key(&node, "key-a", "small").0, 200);
     fs::write(node.catalog_file(), exact).unwrap();
-    eventually("the file is refused", || node.log().contains("the catalog was not reloaded"));
-    assert_eq!(check_with_key(&node, "key-a", "small").0, 200, "the one in use stays");
+    eventually("the file is rejected", || node.log().contains("the catalog was not reloaded"));
+    assert_eq!(check_with_key(&node, "key-a", "small").0, 200, "the catalog in use stays");
 
     fs::write(node.catalog_file(), SHARED).unwrap();
     let admin = |method: &str, path: &str, body: Value| {
@@ -224,7 +224,7 @@ fn a_catalog_that_a_cluster_cannot_keep_is_refused_wherever_it_comes_from() {
 }
 
 #[test]
-fn a_keys_plans_are_judged_as_one() {
+fn all_plans_of_a_key_are_judged_together() {
     let cluster = RedisCluster::start(3, 0);
     let catalog = "version: 1\nplans:\n  - { id: base, quota: { limit: 9, period: day } }\n  - { id: more, alongside: true, quota: { limit: 3, period: day } }\nkeys: [{ id: k, value: key-k, plans: [base, more] }]";
     let node = Node::with_catalog(catalog, &["--store", &cluster.url(), "--check-deadline", "10s"]);

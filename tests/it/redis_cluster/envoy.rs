@@ -28,21 +28,21 @@ fn two_descriptors_are_both_charged_or_neither_wherever_they_lie() {
     let codes_and_left = |turn: usize, entries: &[(&str, &str)]| {
         let descriptors = entries.iter().map(|entry| descriptor(&[*entry])).collect();
         let answer = clients[turn % 2].ask(request("d", descriptors)).unwrap();
-        let told = |status: &DescriptorStatus| (status.code(), status.limit_remaining);
-        (answer.overall_code(), answer.statuses.iter().map(told).collect::<Vec<_>>())
+        let code_and_left = |status: &DescriptorStatus| (status.code(), status.limit_remaining);
+        (answer.overall_code(), answer.statuses.iter().map(code_and_left).collect::<Vec<_>>())
     };
     for value in (0..20).map(|number| format!("v{number}")) {
         let (wide, narrow) = (("wide", &*value), ("narrow", &*value));
         assert_eq!(codes_and_left(0, &[wide, narrow]), (OK, vec![(OK, 2), (OK, 1)]));
         assert_eq!(codes_and_left(1, &[narrow, wide]), (OK, vec![(OK, 0), (OK, 1)]));
-        // The first is judged last, so that either was charged ahead once.
+        // The first descriptor is judged last, so each of the two is charged in advance once.
         for turn in 0..4 {
-            let (overall, told) = codes_and_left(turn, &[narrow, wide]);
-            assert_eq!((overall, told[0], told[1].0), (OVER, (OVER, 0), OK), "{value}");
-            let (overall, told) = codes_and_left(turn, &[wide, narrow]);
-            assert_eq!((overall, told[1], told[0].0), (OVER, (OVER, 0), OK), "{value}");
+            let (overall, statuses) = codes_and_left(turn, &[narrow, wide]);
+            assert_eq!((overall, statuses[0], statuses[1].0), (OVER, (OVER, 0), OK), "{value}");
+            let (overall, statuses) = codes_and_left(turn, &[wide, narrow]);
+            assert_eq!((overall, statuses[1], statuses[0].0), (OVER, (OVER, 0), OK), "{value}");
         }
-        assert_eq!(codes_and_left(0, &[wide]), (OK, vec![(OK, 0)]), "what was refused went back");
+        assert_eq!(codes_and_left(0, &[wide]), (OK, vec![(OK, 0)]), "refused charges are refunded");
         assert_eq!(codes_and_left(1, &[wide]), (OVER, vec![(OVER, 0)]), "{value}");
     }
     let homes = cluster.keys();

@@ -1,7 +1,8 @@
-//! A real Redis Cluster: what one primary promises holds on many.
+//! A real Redis Cluster: the guarantees of a single primary hold on several.
 //!
-//! `resharding` and `failover` change the Cluster meanwhile; `cross_slot` are the checks whose subjects lie on
-//! different primaries, `envoy` those of Envoy's service; `usage` is what keys have used by day.
+//! `resharding` moves slots under load and `failover` loses primaries. `cross_slot` sends checks
+//! whose subjects lie on different primaries, and `envoy` does the same with Envoy's descriptors.
+//! `usage` is the daily usage of API keys.
 
 mod cross_slot;
 mod envoy;
@@ -58,7 +59,8 @@ fn key_of(policy: &str, key: &str) -> String {
     Subject::policy(policy, key).redis_key()
 }
 
-/// Asks for every key `times` at each of `nodes` from threads of their own; how often each passed.
+/// Checks every key `times`, from four threads for each of `nodes`. Returns for each key the number
+/// of admitted requests.
 fn check_all_keys(nodes: &[&Node], keys: usize, times: usize) -> HashMap<usize, usize> {
     let passed = Mutex::new(HashMap::new());
     let next = AtomicUsize::new(0);
@@ -90,7 +92,7 @@ fn check_all_keys(nodes: &[&Node], keys: usize, times: usize) -> HashMap<usize, 
 }
 
 #[test]
-fn checks_in_all_slots_go_to_the_primary_that_has_them() {
+fn checks_go_to_the_primary_of_their_slot() {
     let cluster = RedisCluster::start(0, 0);
     let node = node(&cluster, &[]);
     let before = cluster.script_calls();
@@ -126,7 +128,7 @@ fn two_nodes_under_load_admit_exactly_the_budgets_and_the_reference_agrees() {
     let passed = check_all_keys(&nodes.each_ref(), 500, 10);
     assert_eq!(passed.len(), 500);
     assert!(passed.values().all(|times| *times == 3), "{passed:?}");
-    // An API key's limits are one subject's: throttle and quota are judged as one.
+    // All limits of an API key have one subject: throttle and quota are judged together.
     let hot = |node: &Node| node.check(json!({"api_key": "hot-key"})).status;
     let statuses: Vec<u16> = (0..5).map(|number| hot(&nodes[number % 2])).collect();
     assert_eq!(statuses, [200, 200, 200, 429, 429]);
@@ -138,7 +140,7 @@ fn two_nodes_under_load_admit_exactly_the_budgets_and_the_reference_agrees() {
 }
 
 #[test]
-fn a_primary_that_forgot_the_script_is_told_again() {
+fn a_primary_that_has_lost_the_script_is_sent_it_again() {
     let cluster = RedisCluster::start(0, 0);
     let node = node(&cluster, &["--denial-memo", "false"]);
     for turn in 0..4 {
@@ -155,7 +157,7 @@ fn a_primary_that_forgot_the_script_is_told_again() {
 }
 
 #[test]
-fn nodes_and_what_the_admin_api_declares_are_known_to_all() {
+fn all_nodes_know_the_other_nodes_and_the_resources_of_the_admin_api() {
     let cluster = RedisCluster::start(0, 0);
     let url = cluster.url();
     let flags = [
@@ -170,7 +172,7 @@ fn nodes_and_what_the_admin_api_declares_are_known_to_all() {
     ];
     let token = [("TOLLGATE_ADMIN_TOKEN", "admin-token")];
     let [one, other] = [0, 1].map(|_| Node::launch(None, &flags, &token));
-    crate::support::eventually("both see two", || {
+    crate::support::eventually("both nodes see two", || {
         [&one, &other].iter().all(|node| node.metric("tollgate_live_nodes", "") == 2.0)
     });
     let admin = |method: &str, path: &str, body: Value| {
@@ -199,13 +201,13 @@ fn nodes_and_what_the_admin_api_declares_are_known_to_all() {
     let log = one.log();
     assert_eq!(log.matches("its appendonly is no").count(), 3, "of each primary: {log}");
     one.signal(Signal::TERM);
-    crate::support::eventually("the one left sees one", || {
+    crate::support::eventually("the other node sees one", || {
         other.metric("tollgate_live_nodes", "") == 1.0
     });
 }
 
 #[test]
-fn a_cluster_is_spoken_to_by_tls_throughout() {
+fn all_connections_to_a_cluster_use_tls() {
     let dir = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -217,19 +219,19 @@ fn a_cluster_is_spoken_to_by_tls_throughout() {
     let cluster = RedisCluster::start_with(0, 0, &[&how[..], &files].concat());
     let url = format!("rediss+cluster://127.0.0.1:{}", cluster.servers[0].tls_port());
     let body = batch((0..100).map(|key| json!({"policy": "few", "key": format!("k{key}")})));
-    let ask = |more: &[&str]| {
+    let decided_by_redis = |more: &[&str]| {
         let flags = [&["--store", &url, "--check-deadline", DEADLINE], more].concat();
         let node = Node::with_catalog(CATALOG, &flags);
         let answer = node.send("POST", "/check/batch", &[], &body).json();
         let results = answer["results"].as_array().unwrap().clone();
         results.iter().filter(|result| result["decided_by"] == "redis").count()
     };
-    assert_eq!(ask(&["--redis-ca", &cert]), 100);
-    assert_eq!(ask(&[]), 0, "a stranger's certificate");
+    assert_eq!(decided_by_redis(&["--redis-ca", &cert]), 100);
+    assert_eq!(decided_by_redis(&[]), 0, "an unknown certificate is rejected");
 }
 
 #[test]
-fn a_server_of_a_cluster_is_no_single_redis() {
+fn a_cluster_that_is_addressed_as_a_single_redis_is_reported() {
     let cluster = RedisCluster::start(0, 0);
     let node = Node::with_catalog(
         CATALOG,

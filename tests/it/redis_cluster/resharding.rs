@@ -1,13 +1,13 @@
-//! Slots that move under load: nothing is lost, nothing is charged twice, nobody notices.
+//! Slots that are moved under load: no charge is lost or made twice, and no check fails.
 
 use super::*;
 use crate::support::eventually;
 
-/// Keys whose slots move.
+/// The number of keys whose slots are moved.
 const MOVED: usize = 40;
 
 #[test]
-fn slots_that_move_under_load_lose_nothing_and_double_nothing() {
+fn moving_slots_under_load_loses_no_charge_and_makes_none_twice() {
     let cluster = RedisCluster::start(0, 1);
     let dir = tempfile::tempdir().unwrap();
     let record = |number: usize| dir.path().join(format!("{number}")).to_str().unwrap().to_owned();
@@ -15,7 +15,7 @@ fn slots_that_move_under_load_lose_nothing_and_double_nothing() {
         .map(|number| node(&cluster, &["--record", &record(number), "--denial-memo", "false"]));
     let passed = std::thread::scope(|scope| {
         let moves = scope.spawn(|| {
-            // To a server that held nothing, on to a third one, and back home.
+            // To a server without slots, from there to a third one, and back home.
             for key in (0..MOVED).map(|number| key_of("few", &format!("k{number}"))) {
                 let (slot, home) = (cluster.slot(&key), cluster.home(&key));
                 cluster.move_slot(slot, home, 3);
@@ -44,7 +44,7 @@ fn slots_that_move_under_load_lose_nothing_and_double_nothing() {
 }
 
 #[test]
-fn a_key_on_its_way_is_asked_for_where_it_is_and_one_that_stays_where_it_was() {
+fn while_a_slot_is_being_moved_each_key_is_checked_where_it_is() {
     let cluster = RedisCluster::start(0, 0);
     let node = node(&cluster, &["--denial-memo", "false"]);
     let key = key_of("few", "a");
@@ -60,7 +60,7 @@ fn a_key_on_its_way_is_asked_for_where_it_is_and_one_that_stays_where_it_was() {
     cluster.end_moving(slot, away);
     assert!(!node.passes("few", "a", 1));
     assert_eq!(cluster.keys().get(&key), Some(&away));
-    eventually("the node goes there at once", || {
+    eventually("the node sends checks there at once", || {
         let before = cluster.servers[home].script_calls();
         assert!(!node.passes("few", "a", 1));
         cluster.servers[home].script_calls() == before

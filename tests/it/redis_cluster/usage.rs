@@ -1,4 +1,5 @@
-//! Usage by day on a Cluster: a key's days lie in its slot, and are kept there before they are over.
+//! Daily usage on a Cluster: a key's past days lie in its slot, and are stored there before the
+//! counter starts a new day.
 
 use redis::Commands as _;
 
@@ -56,30 +57,30 @@ fn charge(number: usize, requests: u64) -> Value {
 fn usage_over_a_change_of_day_is_what_was_admitted_in_every_slot() {
     let cluster = RedisCluster::start(0, 0);
     let nodes = [0, 1].map(|_| serve(&cluster));
-    let ask = |node: &Node, requests| {
+    let check_all = |node: &Node, requests| {
         let body = batch((0..KEYS).map(|number| charge(number, requests)));
         let answer = node.send("POST", "/check/batch", &[], &body).json();
         for result in answer["results"].as_array().unwrap() {
-            let told = (&result["allowed"], &result["decided_by"]);
-            assert_eq!(told, (&json!(true), &json!("redis")), "{result}");
+            let decision = (&result["allowed"], &result["decided_by"]);
+            assert_eq!(decision, (&json!(true), &json!("redis")), "{result}");
         }
     };
-    ask(&nodes[0], 5);
+    check_all(&nodes[0], 5);
     (0..KEYS).for_each(|number| age(&cluster, &format!("k{number}")));
     std::thread::scope(|scope| {
         for node in nodes.iter().cycle().take(6) {
-            scope.spawn(|| ask(node, 2));
+            scope.spawn(|| check_all(node, 2));
         }
     });
     let yesterday = today(-DAY);
     for node in &nodes {
         let range = format!("startDate={yesterday}&endDate={}&limit=500", today(0));
         let path = format!("/usageplans/daily/usage?{range}");
-        let told = call(node, "GET", &path, Value::Null);
-        let told = told["values"].as_object().unwrap().clone();
-        assert_eq!(told.len(), KEYS);
-        for (key, told) in &told {
-            assert_eq!(*told, json!([[5, 395], [12, 388]]), "{key}");
+        let usage = call(node, "GET", &path, Value::Null);
+        let usage = usage["values"].as_object().unwrap().clone();
+        assert_eq!(usage.len(), KEYS);
+        for (key, requests) in &usage {
+            assert_eq!(*requests, json!([[5, 395], [12, 388]]), "{key}");
             let tokens = days(node, "daily", key, "total_tokens", yesterday);
             assert_eq!((tokens[0][0], tokens[1][0]), (15, 36), "{key}");
         }
@@ -95,7 +96,7 @@ fn usage_over_a_change_of_day_is_what_was_admitted_in_every_slot() {
 }
 
 #[test]
-fn a_day_is_kept_where_its_slot_is_going() {
+fn a_day_is_stored_where_its_slot_is_being_moved_to() {
     let cluster = RedisCluster::start(0, 0);
     let node = serve(&cluster);
     let passes = |requests| node.check(charge(1, requests)).status == 200;
@@ -117,18 +118,18 @@ fn a_day_is_kept_where_its_slot_is_going() {
 }
 
 #[test]
-fn what_only_counts_lies_apart_from_what_refuses_and_counts_what_passed() {
+fn a_meter_in_another_slot_than_the_limits_counts_only_admitted_requests() {
     let cluster = RedisCluster::start(0, 0);
     let node = serve(&cluster);
     let used = || days(&node, "open", "o", "requests", today(0))[0][0];
     let policies = json!([{"policy": "few", "key": "u"}]);
-    for (asked, status) in (1..).zip([200, 200, 200, 429, 429]) {
+    for (sent, status) in (1..).zip([200, 200, 200, 429, 429]) {
         let answer = node.check(json!({"api_key": "key-o", "policies": policies}));
         assert_eq!(answer.status, status, "{answer:?}");
-        assert_eq!(used(), i64::min(asked, 3));
+        assert_eq!(used(), i64::min(sent, 3));
     }
     let check = json!({"api_key": "key-o", "api": "a", "stage": "s"});
     let passed: i64 = (0..50).map(|_| i64::from(node.check(check.clone()).status == 200)).sum();
     assert!(passed > 0);
-    crate::support::eventually("all of it is counted", || used() == 3 + passed);
+    crate::support::eventually("all admitted requests are counted", || used() == 3 + passed);
 }

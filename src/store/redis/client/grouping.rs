@@ -87,7 +87,7 @@ pub(super) fn send_results(jobs: Vec<Job>, outcomes: Vec<GroupOutcome>, position
         {
             answers.push(Err(error.clone()));
         }
-        let _nobody_waits = job.results.send(answers);
+        let _caller_may_be_gone = job.results.send(answers);
     }
 }
 

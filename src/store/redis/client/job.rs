@@ -50,7 +50,8 @@ impl Job {
     /// Sends the same error as the result of all checks.
     pub(super) fn fail(self, error: &StoreError) {
         let failed = Err(CallError::Failed(error.clone()));
-        let _nobody_waits = self.results.send(smallvec![failed; self.work.checks.len().max(1)]);
+        let _caller_may_be_gone =
+            self.results.send(smallvec![failed; self.work.checks.len().max(1)]);
     }
 }
 
