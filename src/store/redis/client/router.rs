@@ -51,7 +51,17 @@ impl Router {
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
         let work = Work { checks: smallvec![charges.clone()], ..Work::default() };
-        self.send(work, deadline).await.pop().unwrap_or(Err(StoreError::Timeout))
+        match self {
+            Self::Single(queue) => {
+                let results = receive_results(queue.send(work, deadline)?, 1).await;
+                results.into_iter().next().map_or(Err(StoreError::Timeout), into_store_result)
+            }
+            // Boxed, so that the futures of checks that go to a single primary stay small.
+            Self::BySlot(queues) => {
+                let verdict = Box::pin(queues.send(work, deadline)).await?;
+                verdict.ok_or(StoreError::Timeout)
+            }
+        }
     }
 
     /// Sends work to the primary of its subjects. In a Cluster the work must be a single check or
@@ -68,8 +78,7 @@ impl Router {
                     Err(error) => smallvec![Err(error); checks.max(1)],
                 }
             }
-            // Boxed, so that the futures of checks that go to a single primary stay small.
-            Self::BySlot(queues) => match Box::pin(queues.send(work, deadline)).await {
+            Self::BySlot(queues) => match queues.send(work, deadline).await {
                 Ok(verdict) => verdict.into_iter().map(Ok).collect(),
                 Err(error) => smallvec![Err(error)],
             },
