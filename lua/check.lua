@@ -1,18 +1,19 @@
--- Gives back what was charged and not used; then judges checks, each all or nothing, in order.
+-- Makes refunds, then judges checks in order, each all or nothing.
 --
 -- KEYS     the subjects of all checks, each once
--- ARGV[1]  the limits of all checks, each once, packed as lua/limits.lua says
+-- ARGV[1]  the limits of all checks, each once, packed as lua/limits.lua defines
 -- ARGV[2]  the checks: <B> number of charges, then for each <I2I2d> index of its key, index of its
---          limit (both from 1), and what it adds to the counter; 0 only looks
--- ARGV[3]  what to give back: for each <I2I2dd> index of its key, index of its limit, how much of the
---          counter, and when that was charged: in us, for a quota the name of its window
+--          limit (both from 1; plus 32768 for a charge that is made in any case), and the amount to
+--          add to the counter; 0 only reads it
+-- ARGV[3]  the refunds: for each <I2I2dd> index of its key, index of its limit, amount, and time of
+--          the charge: in us, for a quota the name of its window
 -- Returns  a flat array: Redis' now in us; then for each check 1 allowed, 0 refused, 2 now lies
---          outside a quota's windows, 3 it would write over a day that lua/usage.lua has to keep
---          first, or an error's text; and after 1 and 0 for each charge what its counter held
---          before, followed for a quota by the name of the window that counts.
+--          outside a quota's windows, 3 a day of usage has to be kept by lua/usage.lua first, or
+--          an error's text; and after 1 and 0 for each charge the level of its counter before,
+--          followed by the name of the window if the algorithm has windows.
 --
 -- The clock is Redis', read once. Nothing is written before all checks are judged, so a script
--- that fails has written nothing; within the call, a check sees what those before it wrote.
+-- that fails has written nothing; within the call, a check reads the writes of those before it.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -21,88 +22,89 @@ local limits = unpack_limits(ARGV[1], now)
 local checks = ARGV[2]
 local reply, replied = { now }, 1
 
--- The check at hand: for each charge its key, limit, place in the rows, and the counter to write
--- where the check is allowed, or false. Of a quota the window. Of a bucket that the clock has
--- stepped back behind, the level to write in any case: time runs on from now, also where all
--- checks are refused.
-local key_of, limit_of, place_of, after_of, window_of, resync_level_of = {}, {}, {}, {}, {}, {}
-local check_offset
+-- Added to the index of a limit: the charge is made in any case.
+local ALWAYS = 32768
 
--- Judges the check at `check_offset`: whether its charges are to be written, and whether any bucket is
--- ahead of the clock.
+-- The current check: for each charge its key, limit, position of its row, the level to write if the
+-- check is allowed (false if there is nothing to write), true if that is written in any case, and
+-- the window. For a bucket that the clock has stepped back behind, the level to write in any case:
+-- it drains from now on, also if all checks are refused.
+local key_of, limit_of, place_of, after_of, always_of, window_of, behind_of =
+  {}, {}, {}, {}, {}, {}, {}
+local at
+
+-- Judges the check at `at`. Returns true if its charges are to be written, and true if some rows
+-- are to be written in any case.
 local function judge()
-  local count, from = byte(checks, check_offset), check_offset + 1
-  local any_resync, any_rollover = false, false
+  local count, from = byte(checks, at), at + 1
+  local any_forced, rollover, forced_rollover = false, false, false
   local verdict_at = replied + 1
   local allowed = 1
-  -- Of the alternatives whether one has room; nil where there are none.
+  -- True if one of the alternatives has room; nil if there are no alternatives.
   local alternatives
   replied = verdict_at
   for i = 1, count do
     local key, index, amount
     key, index, amount, from = unpack_from('<I2I2d', checks, from)
-    local limit, rows = limits[index], rows_of[key]
+    local always = index > ALWAYS
+    local limit, rows = limits[always and index - ALWAYS or index], rows_of[key]
     local place = rows and find_row(rows, limit[ID])
-    local level, stepped_back, rollover
-    if limit[QUOTA] then
-      local window = limit[WINDOW]
-      if not window then
-        reply[verdict_at] = 2
-        replied = verdict_at
-        return false
-      end
-      level, window, rollover = current_count(rows, place, window)
-      reply[replied + 1], reply[replied + 2] = level, window
-      replied = replied + 2
-      window_of[i] = window
-    else
-      level, stepped_back = bucket_level(rows, place, limit[DRAIN], limit[PER], now)
+    local level, window, behind, earlier = limit[ALGORITHM].read(rows, place, limit, now)
+    if not level then
+      reply[verdict_at] = 2
+      replied = verdict_at
+      return false
+    end
+    replied = replied + 1
+    reply[replied] = level
+    if window then
       replied = replied + 1
-      reply[replied] = level
+      reply[replied] = window
     end
     local after = level + amount
     if after > limit[SIZE] then
-      after = false
+      after = always and math.min(after, MAX_EXACT)
       if not (limit[SHADOW] or limit[ALTERNATIVE]) then
         allowed = 0
       end
+      if limit[ALTERNATIVE] then
+        alternatives = alternatives or limit[SHADOW]
+      end
+    elseif limit[ALTERNATIVE] then
+      alternatives = true
     end
-    if limit[ALTERNATIVE] then
-      alternatives = alternatives or after ~= false or limit[SHADOW]
+    after = amount > 0 and after
+    key_of[i], limit_of[i], place_of[i], window_of[i] = key, limit, place, window
+    after_of[i], always_of[i] = after, always
+    behind_of[i] = behind and level
+    any_forced = any_forced or behind or always
+    if earlier and after and limit[DAILY] then
+      rollover, forced_rollover = true, forced_rollover or always
     end
-    key_of[i], limit_of[i], place_of[i] = key, limit, place
-    after_of[i] = amount > 0 and after
-    resync_level_of[i] = stepped_back and level
-    any_resync = any_resync or stepped_back
-    any_rollover = any_rollover or rollover and limit[TRACKS_DAYS] and after_of[i]
   end
   if alternatives == false then
     allowed = 0
   end
-  if any_rollover and allowed == 1 then
+  if rollover and allowed == 1 or forced_rollover then
     reply[verdict_at] = 3
     replied = verdict_at
     return false
   end
   reply[verdict_at] = allowed
-  return allowed == 1, any_resync
+  return allowed == 1, any_forced
 end
 
--- Until when each changed subject's rows matter, by key.
+-- For each changed subject, by key: until when its rows matter.
 local needed = {}
 
 local function write(count, allowed)
   for i = 1, count do
-    local after = allowed and after_of[i] or resync_level_of[i]
+    local after = (allowed or always_of[i]) and after_of[i] or behind_of[i]
     if after then
       local key, limit = key_of[i], limit_of[i]
-      local row, till
-      if limit[QUOTA] then
-        row, till = quota_row(limit[ID], after, window_of[i]), limit[ENDS]
-      else
-        row, till = bucket_row(rows_of[key], place_of[i], limit[ID], after, limit[DRAIN], limit[PER], now)
-      end
-      rows_of[key] = put_row(rows_of[key], place_of[i], row)
+      local rows, place = rows_of[key], place_of[i]
+      local row, till = limit[ALGORITHM].write(rows, place, limit, after, window_of[i], now)
+      rows_of[key] = put_row(rows, place, row)
       local was = needed[key]
       if not was or was < till then
         needed[key] = till
@@ -111,23 +113,11 @@ local function write(count, allowed)
   end
 end
 
--- Writes the counter that gives something back; one whose row is gone has nothing to give.
+-- Writes the counter after a refund; a counter whose row is gone has nothing to refund.
 local function refund(key, limit, amount, charged)
   local rows = rows_of[key]
   local place = rows and find_row(rows, limit[ID])
-  if not place then
-    return
-  end
-  local row
-  if limit[QUOTA] then
-    local left, window = after_refund(rows, place, amount, charged)
-    row = left and quota_row(limit[ID], left, window)
-  else
-    local drain, per = limit[DRAIN], limit[PER]
-    local given = bucket_refund(rows, place, amount, charged, drain, per, now)
-    local level = given > 0 and math.max(0, bucket_level(rows, place, drain, per, now) - given)
-    row = level and bucket_row(rows, place, limit[ID], level, drain, per, now)
-  end
+  local row = place and limit[ALGORITHM].refund(rows, place, limit, amount, charged, now)
   if row then
     rows_of[key] = put_row(rows, place, row)
     needed[key] = needed[key] or 0
@@ -139,26 +129,26 @@ do
   while from <= #refunds do
     local key, index, amount, charged
     key, index, amount, charged, from = unpack_from('<I2I2dd', refunds, from)
-    -- A row that cannot be read gives nothing back; the checks that meet it say so.
+    -- A damaged row refunds nothing; the checks that read it report the error.
     pcall(refund, key, limits[index], amount, charged)
   end
 end
 
-check_offset = 1
+at = 1
 local len = #checks
-while check_offset <= len do
-  local before, count = replied, byte(checks, check_offset)
-  local ok, allowed, any_resync = pcall(judge)
+while at <= len do
+  local before, count = replied, byte(checks, at)
+  local ok, allowed, any_forced = pcall(judge)
   if not ok then
     replied = before + 1
     reply[replied] = tostring(allowed)
-  elseif allowed or any_resync then
+  elseif allowed or any_forced then
     write(count, allowed)
   end
-  check_offset = check_offset + 1 + 12 * count
+  at = at + 1 + 12 * count
 end
 
--- A check that failed may have left readings beyond the reply's end.
+-- A check that failed may have left levels beyond the reply's end.
 for i = #reply, replied + 1, -1 do
   reply[i] = nil
 end

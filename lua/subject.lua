@@ -1,23 +1,47 @@
--- A subject's rows, packed into one string: its only key in Redis.
+-- A subject's rows, packed into one string: the subject's only key in Redis.
 --
---   header   <B I4>                 format version (1), deadline of the key in seconds since 1970
---   throttle <I5 I7 I7 I5 I5 I4>    id, level in 1/per units, when that was in us, per, what drains
---                                   per us, and since when (in 2^20 us since 1970) it does
---   quota    <I5 i7 I5>             id, units used, the civil second (since 1970) in which its window starts
+--   header  <B I4>    format version (2), deadline of the key in seconds since 1970
+--   row     <I6 B>    id of the counter, its kind in the lowest byte; length of the body in bytes
+--           body      as the kind's algorithm packs it
 --
--- An id's lowest bit is 1 for a quota, so rows that a script does not know can be walked over.
--- All numbers are whole and below 2^53. What a row means is for its algorithm's file.
+-- Rows of unknown kinds, written by another release, are walked over and kept. All numbers are
+-- whole and below 2^53. The meaning of a body is defined in its algorithm's file.
 
 local byte, sub = string.byte, string.sub
 local floor, ceil = math.floor, math.ceil
 local pack, unpack_from = struct.pack, struct.unpack
 
-local FORMAT_VERSION = 1
-local HEADER_SIZE = 5
-local THROTTLE_ROW_SIZE, QUOTA_ROW_SIZE = 33, 17
+local FORMAT = 2
+local HEADER = 5
+local ROW_HEAD = 7
+-- The largest number that a double holds exactly together with all smaller ones.
+local MAX_EXACT = 9007199254740991
 
--- The strings under `keys`, in their order; false where there is none. In slices, since a Lua call
--- takes no more than some 8,000 arguments.
+-- The algorithms by the kind of their rows. Each file of an algorithm adds its entry, a table of
+-- functions; `at` is the position of the limit's row in `rows`, nil if there is none:
+--
+--   limit(packed, at, now)               the limit packed at `at`, and the position behind it
+--   read(rows, at, limit, now)           level of the counter, nil if `now` lies outside the
+--                                        windows; window, nil if there are none; true if the clock
+--                                        has stepped back behind the row, which then is written in
+--                                        any case; true if the row belongs to an earlier window
+--   write(rows, at, limit, level, window, now)
+--                                        the row to store, and until when it matters (us)
+--   refund(rows, at, limit, amount, charged, now)
+--                                        the row after a refund, nil if there is nothing to refund
+--   correct(rows, at, limit, change, amount, granted, now)
+--                                        the row after an operator's correction, until when it
+--                                        matters, its day, and the units granted by it; nil if the
+--                                        correction does not apply
+--   matters(rows, at, now)               false if a missing row would mean the same
+local ALGORITHMS = {}
+
+-- Slots of a limit: its entry of ALGORITHMS, id, the level that must not be exceeded, and its flags.
+-- Slots 3, 4, 6 and 7 belong to the algorithm.
+local ALGORITHM, ID, SIZE, SHADOW, ALTERNATIVE, DAILY = 1, 2, 5, 8, 9, 10
+
+-- The strings stored under `keys`, in the same order; false for a missing key. In slices, since a
+-- Lua call takes no more than some 8,000 arguments.
 local function mget_all(keys)
   local count = #keys
   if count == 0 then
@@ -33,57 +57,52 @@ local function mget_all(keys)
   return values
 end
 
--- Where the row of limit `id` begins in `rows`; nil where there is none.
+-- The position of the row `id` in `rows`; nil if there is none. A string that does not end with a
+-- row's end is damaged: no row of it is trusted to be missing.
 local function find_row(rows, id)
-  if byte(rows) ~= FORMAT_VERSION then
-    error('this row has format ' .. byte(rows) .. ', and this version knows ' .. FORMAT_VERSION)
+  if byte(rows) ~= FORMAT then
+    error('this row has format ' .. byte(rows) .. ', and this version knows ' .. FORMAT)
   end
-  local offset, len = HEADER_SIZE + 1, #rows
-  while offset < len do
-    local other = unpack_from('<I5', rows, offset)
+  local at, last = HEADER + 1, #rows
+  while at <= last do
+    local other, len = unpack_from('<I6B', rows, at)
     if other == id then
-      return offset
+      return at
     end
-    offset = offset + (other % 2 == 0 and THROTTLE_ROW_SIZE or QUOTA_ROW_SIZE)
+    at = at + ROW_HEAD + len
+  end
+  if at ~= last + 1 then
+    error('the last row is cut short')
   end
 end
 
--- `rows` with `row` at `offset`, or at the end where it has no place yet. `rows` may be absent.
-local function put_row(rows, offset, row)
+-- `rows` with `row` in place of the one at `at`, or appended if `at` is nil. `rows` may be absent.
+local function put_row(rows, at, row)
   if not rows then
-    return pack('<BI4', FORMAT_VERSION, 0) .. row
-  elseif not offset then
+    return pack('<BI4', FORMAT, 0) .. row
+  elseif not at then
     return rows .. row
   end
-  return sub(rows, 1, offset - 1) .. row .. sub(rows, offset + #row)
+  return sub(rows, 1, at - 1) .. row .. sub(rows, at + ROW_HEAD + byte(rows, at + 6))
 end
 
--- More than any window is long: a leap year and the time zones, in seconds.
-local MAX_WINDOW_SECS = 368 * 86400
-
--- `rows` without those that no longer matter: drained buckets, and quotas whose window began so
--- long ago that it has ended whatever its period.
+-- `rows` without those that no longer matter. Rows of unknown kinds are kept.
 local function drop_expired(rows, now)
-  local kept, offset, len = { sub(rows, 1, HEADER_SIZE) }, HEADER_SIZE + 1, #rows
-  while offset < len do
-    local size, matters
-    if unpack_from('<I5', rows, offset) % 2 == 0 then
-      local _, level, when, _, drain = unpack_from('<I5I7I7I5I5', rows, offset)
-      size, matters = THROTTLE_ROW_SIZE, level > math.max(0, now - when) * drain
-    else
-      local _, _, window = unpack_from('<I5I7I5', rows, offset)
-      size, matters = QUOTA_ROW_SIZE, (window + MAX_WINDOW_SECS) * 1000000 >= now
+  local kept, at, last = { sub(rows, 1, HEADER) }, HEADER + 1, #rows
+  while at <= last do
+    local behind = at + ROW_HEAD + byte(rows, at + 6)
+    local algorithm = ALGORITHMS[byte(rows, at)]
+    if not algorithm or algorithm.matters(rows, at, now) then
+      kept[#kept + 1] = sub(rows, at, behind - 1)
     end
-    if matters then
-      kept[#kept + 1] = sub(rows, offset, offset + size - 1)
-    end
-    offset = offset + size
+    at = behind
   end
   return table.concat(kept)
 end
 
--- Keeps `rows` under `key` at least until `till` (us). The deadline lies on a grid of 64 s, one to
+-- Stores `rows` under `key` at least until `till` (us). The deadline lies on a grid of 64 s, one to
 -- two steps ahead, so that most writes leave it alone: setting it is the dearest part of a write.
+-- A deadline is never brought forward, so rows of unknown kinds live as long as they were meant to.
 local function store_rows(key, rows, till, now)
   local _, deadline = unpack_from('<BI4', rows)
   till = till / 1000000
@@ -92,10 +111,10 @@ local function store_rows(key, rows, till, now)
     return
   end
   deadline = (floor(till / 64) + 2) * 64
-  -- Rows that cannot be walked over stay as they are: whoever meets them fails alone.
+  -- Damaged rows stay as they are: only the checks that read them fail.
   local readable, kept = pcall(drop_expired, rows, now)
   rows = readable and kept or rows
-  -- Beyond 2106 the header has no room: it then says less, and the deadline is set more often.
-  local header = pack('<BI4', FORMAT_VERSION, math.min(deadline, 4294967295))
-  redis.call('SET', key, header .. sub(rows, HEADER_SIZE + 1), 'PXAT', deadline * 1000)
+  -- After 2106 the deadline does not fit into the header, and is set more often.
+  local header = pack('<BI4', FORMAT, math.min(deadline, 4294967295))
+  redis.call('SET', key, header .. sub(rows, HEADER + 1), 'PXAT', deadline * 1000)
 end

@@ -1,5 +1,14 @@
--- The token bucket: how full it is, draining at a constant rate. Twin of
--- src/algorithm/token_bucket.rs, which says what everything means; change them together.
+-- The token bucket: a level that drains at a constant rate. Twin of src/algorithm/token_bucket.rs,
+-- which documents the algorithm; change them together.
+--
+--   limit  <B I6 ddd>        flags, id, drain per us, per, size in 1/per units
+--   body   <I7 I7 I5 I5 I4>  level in 1/per units, time of that level in us, per, drain per us,
+--                            start of that rate in ticks
+
+-- The clock tick of a row's rate (us).
+local TICK_MICROS = 1048576
+
+local DRAIN, PER = 3, 4
 
 -- `level / from` in parts of `to`, rounded up, at most 2^53 - 1.
 local function convert_level(level, from, to)
@@ -14,48 +23,77 @@ local function convert_level(level, from, to)
   else
     part = math.min(to, ceil(rest / from * to * (1 + 2 ^ -50)))
   end
-  return math.min(whole * to + part, 9007199254740991)
+  return math.min(whole * to + part, MAX_EXACT)
 end
 
--- The level at `now` of the bucket at `offset` in `rows`, in 1/per units; and true where the clock has
--- stepped back behind it.
-local function bucket_level(rows, offset, drain, per, now)
-  if not offset then
+-- The level at `now`; and true if the clock has stepped back behind the row.
+local function bucket_level(rows, at, limit, now)
+  if not at then
     return 0
   end
-  local level, when, was_per = unpack_from('<I7I7I5', rows, offset + 5)
-  if was_per ~= per then
-    level = convert_level(level, was_per, per)
+  local level, when, per = unpack_from('<I7I7I5', rows, at + 7)
+  if per ~= limit[PER] then
+    level = convert_level(level, per, limit[PER])
   end
   if now > when then
-    level = level - (now - when) * drain
+    level = level - (now - when) * limit[DRAIN]
     if level < 0 then
       return 0
     end
   end
-  return level, now < when
+  return level, nil, now < when
 end
 
--- In which a row says since when its rate has been what it is (us).
-local TICK_MICROS = 1048576
+local function bucket_row(limit, level, since, now)
+  return pack('<I6BI7I7I5I5I4', limit[ID], 28, level, now, limit[PER], limit[DRAIN], since)
+end
 
--- The row to write over the one at `offset`, if there is one, for a bucket that holds `level`; and when
--- it will have drained (us, not rounded).
-local function bucket_row(rows, offset, id, level, drain, per, now)
+-- Draining begins anew with another rate; charges of the current tick may precede the change.
+local function written_bucket(rows, at, limit, level, _, now)
   local since = floor(now / TICK_MICROS)
-  if offset then
-    local was_per, was_drain, was_since = unpack_from('<I5I5I4', rows, offset + 19)
-    since = was_per == per and was_drain == drain and was_since or since + 1
+  if at then
+    local per, drain, was_since = unpack_from('<I5I5I4', rows, at + 21)
+    since = per == limit[PER] and drain == limit[DRAIN] and was_since or since + 1
   end
-  return pack('<I5I7I7I5I5I4', id, level, now, per, drain, since), now + level / drain
+  return bucket_row(limit, level, since, now), now + level / limit[DRAIN]
 end
 
--- What the bucket at `offset` gives back of `amount` that was charged at `charged` and not used: what
--- time has not drained since. Nothing where another rate has been in force since then.
-local function bucket_refund(rows, offset, amount, charged, drain, per, now)
-  local was_per, was_drain, since = unpack_from('<I5I5I4', rows, offset + 19)
-  if was_per ~= per or was_drain ~= drain or charged > now or floor(charged / TICK_MICROS) < since then
-    return 0
-  end
-  return math.max(0, amount - (now - charged) * drain)
-end
+ALGORITHMS[1] = {
+  limit = function(packed, at)
+    local limit = { unpack_from('<BI6ddd', packed, at) }
+    at = limit[6]
+    limit[6] = false
+    return limit, at
+  end,
+
+  read = bucket_level,
+  write = written_bucket,
+
+  -- Refunds the part that time has not drained since the charge; nothing if another rate has been
+  -- in force since.
+  refund = function(rows, at, limit, amount, charged, now)
+    local per, drain, since = unpack_from('<I5I5I4', rows, at + 21)
+    if per ~= limit[PER] or drain ~= limit[DRAIN] or charged > now
+        or floor(charged / TICK_MICROS) < since then
+      return nil
+    end
+    local given = amount - (now - charged) * drain
+    if given <= 0 then
+      return nil
+    end
+    local level = math.max(0, bucket_level(rows, at, limit, now) - given)
+    return (written_bucket(rows, at, limit, level, nil, now))
+  end,
+
+  -- Resets (change 4) as another rate does: charges from before refund nothing any more.
+  correct = function(_, at, limit, change, _, _, now)
+    if at and change == 4 then
+      return bucket_row(limit, 0, floor(now / TICK_MICROS) + 1, now), 0
+    end
+  end,
+
+  matters = function(rows, at, now)
+    local level, when, _, drain = unpack_from('<I7I7I5I5', rows, at + 7)
+    return level > math.max(0, now - when) * drain
+  end,
+}

@@ -16,9 +16,10 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::error::AdminError;
 use super::{Admin, signature};
-use crate::algorithm::limit_status;
+use crate::algorithm::Throttle;
 use crate::control::{ChangeOrigin, Editor, UsageLedger};
-use crate::limit::{Algorithm, Charge, Charges, Limit, Subject, Throttle, Unit};
+use crate::judge::limit_status;
+use crate::limit::{Charge, Charges, Limit, Subject, Unit};
 use crate::settings::{AdminCredentials, BearerTokens};
 use crate::store::MemoryStore;
 use crate::transport::{Peer, read_body};
@@ -91,16 +92,15 @@ pub(super) struct Authenticator {
 impl Authenticator {
     pub(super) fn new(credentials: AdminCredentials, failures: MemoryStore) -> Self {
         let throttle = "1/s".parse().ok().and_then(|rate| Throttle::new(rate, 10).ok());
-        let algorithm =
-            Algorithm::TokenBucket(throttle.unwrap_or_else(|| unreachable!("a constant")));
-        let limit = Arc::new(Limit::new("failures", Unit::requests(), algorithm, false));
+        let throttle = throttle.unwrap_or_else(|| unreachable!("a constant"));
+        let limit = Arc::new(Limit::new("failures", Unit::requests(), throttle, false));
         Self { credentials, failures, limit }
     }
 
     /// Counts so many failures of an address; whether it may still fail once more.
     fn record_failures(&self, peer: IpAddr, failures: u64) -> bool {
         let subject = Subject::policy("admin/authentication", &peer.to_string());
-        let charge = Charge { subject, limit: Arc::clone(&self.limit), cost: failures };
+        let charge = Charge::new(subject, Arc::clone(&self.limit), failures);
         let charges: Charges = std::iter::once(charge).collect();
         let verdict = self.failures.judge(&charges).verdict;
         limit_status(&charges[0], verdict.states[0], false, self.failures.now()).remaining > 0

@@ -1,38 +1,270 @@
-//! The calendar quota: how much of the current window is used. Twin of `lua/calendar_quota.lua`.
+//! The calendar quota: the units used in the current window. Twin of `lua/calendar_quota.lua`; change
+//! them together.
 //!
-//! Which window is current is given, by name; turning instants into windows is `limit::Calendar`.
+//! The node offers windows around its estimate of the store's clock and the store chooses the
+//! current one; turning instants into windows is [`Calendar`]'s.
 
-use crate::limit::WindowStart;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 
-/// How much of a window is used.
+use jiff::civil::Weekday;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Calendar, ChargeTime, Corrected, Correction, CounterState, Counting, Forecast, Period, Reading,
+    Row, RowKind, WindowMiss, WindowStart, Windows, Written, encode_double,
+};
+use crate::time::{MAX_EXACT, Micros};
+
+/// The largest count that a correction results in, in either direction: sums with it stay exact in
+/// doubles.
+const MAX_CORRECTED: i64 = 1 << 52;
+
+/// A number of units per calendar window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RecordedQuota", into = "RecordedQuota")]
+pub struct Quota {
+    /// Units per window, 1 to 2^53 - 1.
+    pub limit: u64,
+    /// The windows.
+    pub calendar: Arc<Calendar>,
+}
+
+/// A quota's row: the units used in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// Units used; below 0 where more than the limit is left.
+    /// Units used; below 0 if more than the limit is left.
     pub used: i64,
-    /// The window, by its start.
+    /// The window.
     pub window: WindowStart,
 }
 
-/// What counts while `current` is the window that the clock shows.
-///
-/// A window that begins leaves the old count behind. A stored window that is later holds until
-/// the clock reaches it, or a clock that stepped back would open the old window a second time.
+impl Count {
+    /// The count in a row; `None` in a row of another kind.
+    #[must_use]
+    pub fn from_row(row: &Row) -> Option<Self> {
+        (row.kind() == RowKind::CALENDAR_QUOTA).then(|| Self {
+            used: row.signed::<7>(0),
+            window: WindowStart::new(row.number::<5>(7)),
+        })
+    }
+
+    fn to_row(self) -> Row {
+        Row::packed(
+            RowKind::CALENDAR_QUOTA,
+            [(self.used.cast_unsigned(), 7), (self.window.get(), 5)],
+        )
+    }
+}
+
+/// The first day of a window, in days since 1970.
 #[must_use]
-pub fn current_count(count: Option<Count>, current: WindowStart) -> Count {
+pub fn first_day(window: WindowStart) -> u64 {
+    window.get() / 86_400
+}
+
+/// The count while `current` is the window at the store's clock.
+///
+/// A window that begins leaves the old count behind. A stored window that is later stays in force
+/// until the clock reaches it; otherwise a clock that stepped back would open the old window a
+/// second time.
+fn current_count(count: Option<Count>, current: WindowStart) -> Count {
     match count {
         Some(count) if count.window >= current => count,
         _ => Count { used: 0, window: current },
     }
 }
 
-/// How much of a count is left once `amount`, charged in `window`, is given back; `None` where
-/// another window counts by now.
-///
-/// Never does it make more room than there was before the first charge, or than a grant has made.
-#[must_use]
-pub fn after_refund(count: Count, amount: u64, window: WindowStart) -> Option<Count> {
-    let used = count.used.saturating_sub_unsigned(amount).max(count.used.min(0));
-    (count.window == window).then_some(Count { used, ..count })
+/// The window offered for `now`, with the instant of its end.
+fn offered_at(offered: Option<&Windows>, now: Micros) -> Result<(WindowStart, Micros), WindowMiss> {
+    offered.and_then(|windows| windows.window_at(now)).ok_or(WindowMiss)
+}
+
+impl Counting for Quota {
+    fn row_kind(&self) -> RowKind {
+        RowKind::CALENDAR_QUOTA
+    }
+
+    fn capacity(&self) -> u64 {
+        self.limit
+    }
+
+    fn size(&self) -> u64 {
+        self.limit
+    }
+
+    fn amount(&self, cost: u64) -> u64 {
+        cost.min(MAX_EXACT)
+    }
+
+    /// The nominal length of a window: a month's is 30 days.
+    fn window(&self) -> Micros {
+        Micros::from_secs(match self.calendar.period() {
+            Period::Seconds(seconds) => u64::from(seconds.get()),
+            Period::Day => 86_400,
+            Period::Week(_) => 7 * 86_400,
+            Period::Month(_) => 30 * 86_400,
+        })
+    }
+
+    fn identity(&self) -> Vec<Vec<u8>> {
+        let period = match self.calendar.period() {
+            Period::Seconds(seconds) => [&b"s"[..], &seconds.get().to_le_bytes()].concat(),
+            Period::Day => vec![b'd', 0],
+            Period::Week(start) => vec![b'w', start.to_monday_one_offset().cast_unsigned()],
+            Period::Month(start) => vec![b'm', start.cast_unsigned()],
+        };
+        vec![b"quota".to_vec(), period, self.calendar.zone_name().as_bytes().to_vec()]
+    }
+
+    fn per_node_share(&self, nodes: u64) -> Self {
+        let limit = (self.limit / nodes.max(1)).max(self.limit.min(1));
+        Self { limit, calendar: Arc::clone(&self.calendar) }
+    }
+
+    fn calendar(&self) -> Option<&Calendar> {
+        Some(&self.calendar)
+    }
+
+    fn read(
+        &self,
+        row: Option<&Row>,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Result<Reading, WindowMiss> {
+        let (current, _) = offered_at(offered, now)?;
+        let stored = row.and_then(Count::from_row);
+        let count = current_count(stored, current);
+        Ok(Reading {
+            state: CounterState { level: count.used, window: count.window },
+            is_ahead: false,
+            is_rollover: stored.is_some_and(|stored| stored.window < current),
+        })
+    }
+
+    fn write(
+        &self,
+        _: Option<&Row>,
+        state: CounterState,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Written {
+        let end = match offered_at(offered, now) {
+            Ok((window, end)) if window == state.window => end,
+            _ => self.calendar.end_of(state.window),
+        };
+        (Count { used: state.level, window: state.window }.to_row(), end)
+    }
+
+    /// Refunds units within the window they were charged in. The room grows no larger than it was
+    /// before the first charge, or than a grant has made it.
+    fn refund(&self, row: &Row, amount: u64, charged: ChargeTime, _: Micros) -> Option<Written> {
+        let count = Count::from_row(row).filter(|count| count.window == charged.window)?;
+        let used = count.used.saturating_sub_unsigned(amount).max(count.used.min(0));
+        Some((Count { used, ..count }.to_row(), self.calendar.end_of(count.window)))
+    }
+
+    fn correct(
+        &self,
+        row: Option<&Row>,
+        correction: Correction,
+        granted: impl Fn(u64) -> i64,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Result<Option<Corrected>, WindowMiss> {
+        let state = self.read(row, offered, now)?.state;
+        let (used, day) = (state.level, first_day(state.window));
+        let after = match correction {
+            Correction::SetRemaining(left) => self.limit.cast_signed() - left.cast_signed(),
+            Correction::Grant(units) => used.saturating_sub_unsigned(units),
+            Correction::Refund(units) => {
+                used - units.cast_signed().min((used + granted(day)).max(0))
+            }
+            Correction::Reset => 0,
+        };
+        let after = after.clamp(-MAX_CORRECTED, MAX_CORRECTED);
+        let is_grant = after != used && !matches!(correction, Correction::Refund(_));
+        Ok(Some(Corrected {
+            written: self.write(row, CounterState { level: after, ..state }, offered, now),
+            granted: is_grant.then_some((day, used - after)),
+        }))
+    }
+
+    fn forecast(&self, before: CounterState, level: i64, _: u64, now: Micros) -> Forecast {
+        let rest = self.calendar.end_of(before.window).since(now);
+        let left = self.limit.cast_signed().saturating_sub(level);
+        let remaining = u64::try_from(left).unwrap_or(0);
+        Forecast { remaining, reset: rest, wait: rest, next_unit: rest }
+    }
+
+    fn script_charge_time(&self, charged: ChargeTime) -> u64 {
+        charged.window.get()
+    }
+
+    fn pack(&self, out: &mut Vec<u8>, now: Micros) {
+        let windows = self.calendar.windows(now);
+        out.extend_from_slice(&encode_double(self.limit));
+        for bound in windows.bounds {
+            out.extend_from_slice(&encode_double(bound.get()));
+        }
+        for start in windows.starts {
+            out.extend_from_slice(&start.get().to_le_bytes()[..5]);
+        }
+    }
+}
+
+/// A quota as `--record` writes it.
+#[derive(Serialize, Deserialize)]
+struct RecordedQuota {
+    limit: u64,
+    period: RecordedPeriod,
+    /// The weekday (1 is Monday) or the day of the month; the length of a window in seconds.
+    starts_on: u32,
+    time_zone: String,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RecordedPeriod {
+    Seconds,
+    Day,
+    Week,
+    Month,
+}
+
+impl From<Quota> for RecordedQuota {
+    fn from(quota: Quota) -> Self {
+        let (period, starts_on) = match quota.calendar.period() {
+            Period::Seconds(seconds) => (RecordedPeriod::Seconds, seconds.get()),
+            Period::Day => (RecordedPeriod::Day, 0),
+            Period::Week(start) => {
+                (RecordedPeriod::Week, start.to_monday_one_offset().unsigned_abs().into())
+            }
+            Period::Month(start) => (RecordedPeriod::Month, start.unsigned_abs().into()),
+        };
+        let time_zone = quota.calendar.zone_name().to_owned();
+        Self { limit: quota.limit, period, starts_on, time_zone }
+    }
+}
+
+impl TryFrom<RecordedQuota> for Quota {
+    type Error = &'static str;
+
+    fn try_from(recorded: RecordedQuota) -> Result<Self, Self::Error> {
+        let RecordedQuota { limit, period, starts_on, time_zone } = recorded;
+        let day = i8::try_from(starts_on);
+        let period = match period {
+            RecordedPeriod::Seconds => NonZeroU32::new(starts_on).map(Period::Seconds),
+            RecordedPeriod::Day => Some(Period::Day),
+            RecordedPeriod::Week => {
+                day.ok().and_then(|day| Weekday::from_monday_one_offset(day).ok()).map(Period::Week)
+            }
+            RecordedPeriod::Month => day.ok().map(Period::Month),
+        };
+        let period = period.ok_or("`starts_on` does not fit the period")?;
+        let calendar = Calendar::new(period, &time_zone).ok_or("there is no such time zone")?;
+        Ok(Self { limit, calendar: Arc::new(calendar) })
+    }
 }
 
 #[cfg(test)]

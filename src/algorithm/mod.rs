@@ -1,244 +1,363 @@
-//! How a check is judged: pure functions of rows, charges and the time. The reference.
+//! The algorithms by which limits count: pure functions of a row, an amount and the time.
 //!
-//! The embedded store and the replay of recorded histories run this code; Redis runs the twin in
-//! `lua/`. Property tests hold the two equal, bit for bit. Nothing here does I/O or knows a clock.
+//! An algorithm is a file that implements [`Counting`], its entry in [`Algorithm`], and its twin in
+//! `lua/`. No other file names the entries: the rest of the service asks the trait. Nothing here does
+//! I/O, reads a clock, or knows names, subjects or checks; judging a check is `judge`.
 
+mod calendar;
 pub mod calendar_quota;
-pub mod usage;
-mod refund;
+mod rate;
+mod row;
+mod throttle;
 pub mod token_bucket;
+mod window_start;
 
-use smallvec::SmallVec;
+use serde::{Deserialize, Serialize};
 
-use crate::limit::{Algorithm, Charge, WindowStart, Windows};
 use crate::time::Micros;
-use calendar_quota::Count;
-pub use refund::refund;
-use token_bucket::Bucket;
+pub use calendar::{Calendar, Period, Windows};
+pub use calendar_quota::Quota;
+pub use rate::{InvalidRate, Rate};
+pub use row::{Row, RowKind};
+pub use throttle::{InvalidThrottle, Throttle};
+pub use window_start::WindowStart;
 
-/// What is stored for one limit of one subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Row {
-    /// Of a throttle.
-    Bucket(Bucket),
-    /// Of a quota.
-    Count(Count),
+/// The algorithm of a limit with its sizes. Serialized as `--record` writes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// A token bucket.
+    #[serde(rename = "throttle")]
+    TokenBucket(Throttle),
+    /// A number of units per calendar window.
+    #[serde(rename = "quota")]
+    CalendarQuota(Quota),
 }
 
-impl Row {
-    fn bucket(self) -> Option<Bucket> {
-        if let Self::Bucket(bucket) = self { Some(bucket) } else { None }
+/// The time from which a row means the same as a missing one, if the row says so itself.
+fn expiry(row: &Row) -> Option<Micros> {
+    match row.kind() {
+        RowKind::TOKEN_BUCKET => token_bucket::expiry(row),
+        // A quota's row does not say when its window ends.
+        _ => None,
     }
+}
 
-    /// What a quota's row says; nothing where it is a throttle's.
+/// Calls the algorithm that `$algorithm` is, as `$it`.
+macro_rules! dispatch {
+    ($algorithm:expr, $it:ident => $call:expr) => {
+        match $algorithm {
+            Algorithm::TokenBucket($it) => $call,
+            Algorithm::CalendarQuota($it) => $call,
+        }
+    };
+}
+
+impl From<Throttle> for Algorithm {
+    fn from(throttle: Throttle) -> Self {
+        Self::TokenBucket(throttle)
+    }
+}
+
+impl From<Quota> for Algorithm {
+    fn from(quota: Quota) -> Self {
+        Self::CalendarQuota(quota)
+    }
+}
+
+impl Algorithm {
+    /// The throttle, if the limit is a token bucket; for the catalog's syntax.
     #[must_use]
-    pub fn count(self) -> Option<Count> {
-        if let Self::Count(count) = self { Some(count) } else { None }
+    pub fn throttle(&self) -> Option<&Throttle> {
+        if let Self::TokenBucket(throttle) = self { Some(throttle) } else { None }
+    }
+
+    /// The quota, if the limit is one; for the catalog's syntax.
+    #[must_use]
+    pub fn quota(&self) -> Option<&Quota> {
+        if let Self::CalendarQuota(quota) = self { Some(quota) } else { None }
     }
 }
 
-/// How a limit stood just before a check was charged.
+/// The level of a counter just before a check was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterState {
-    /// What its counter held: a throttle's level in `1/per` units, a quota's use in units, which is
-    /// below 0 where more than the limit is left.
+    /// A bucket's level in `1/per` units, or a quota's used units: below 0 if more than the limit
+    /// is left.
     pub level: i64,
-    /// The window that counts; always 0 for a throttle.
+    /// The current window; 0 if the algorithm has no windows.
     pub window: WindowStart,
 }
 
 impl CounterState {
-    /// What a throttle's counter held.
+    /// The level of a counter whose level is never below 0.
     #[must_use]
     pub fn unsigned_level(&self) -> u64 {
         self.level.unsigned_abs()
     }
 }
 
-/// The answer to a check, as a store gives it: everything else is worked out from this.
+/// A row as it reads at a given time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The counter's state.
+    pub state: CounterState,
+    /// True if the clock has stepped back behind the row's last write. Such a row is written again
+    /// by every call that reads it, so that its level drains from now on; otherwise a full bucket
+    /// would stay full until the clock has caught up.
+    pub is_ahead: bool,
+    /// True if the row belongs to an earlier window, which the next write replaces.
+    pub is_rollover: bool,
+}
+
+/// The store's clock lies outside the windows that the node offered; nothing was charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowMiss;
+
+/// The time of a charge, as a refund states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChargeTime {
+    /// The store's clock at the charge.
+    pub at: Micros,
+    /// The window charged; 0 if the algorithm has no windows.
+    pub window: WindowStart,
+}
+
+/// An operator's correction of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Correction {
+    /// Sets a quota's remaining units.
+    SetRemaining(u64),
+    /// Adds units to what remains of a quota.
+    Grant(u64),
+    /// Takes units that were not used off a quota's count.
+    Refund(u64),
+    /// Starts the window of a quota anew, or empties a bucket.
+    Reset,
+}
+
+/// The row to store, and the time from which a missing row means the same.
+pub type Written = (Row, Micros);
+
+/// A corrected counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The store's clock when it judged.
-    pub now: Micros,
-    /// Whether all limits that refuse had room; then every charge that fitted was made.
-    pub allowed: bool,
-    /// How each charge's limit stood before, in the charges' order.
-    pub states: SmallVec<[CounterState; 4]>,
+pub struct Corrected {
+    /// The row to store, and the time from which a missing row means the same.
+    pub written: Written,
+    /// The first day of the window in days since 1970, and the units granted in it by this
+    /// correction.
+    pub granted: Option<(u64, i64)>,
 }
 
-/// Why a check was not judged; nothing was charged.
+/// The future of a counter, for answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotJudged {
-    /// The store's clock lay outside the windows that were offered.
-    WindowMiss,
-    /// It would be charged over a day that has to be kept first; see [`usage`].
-    DayRollover,
-}
-
-/// Where rows are kept, under the guard of whoever calls [`judge`].
-pub trait Rows {
-    /// The row of a charge's limit and subject.
-    fn read(&self, charge: &Charge) -> Option<Row>;
-    /// Replaces it. `until` is when the row ceases to matter.
-    fn write(&mut self, charge: &Charge, row: Row, until: Micros);
-}
-
-/// The windows to offer for each charge, around the time that the store's clock probably shows.
-#[must_use]
-pub fn offered_windows(charges: &[Charge], now: Micros) -> OfferedWindows {
-    let windows = |charge: &Charge| match charge.limit.algorithm() {
-        Algorithm::CalendarQuota(quota) => Some(quota.calendar.windows(now)),
-        Algorithm::TokenBucket(_) => None,
-    };
-    charges.iter().map(windows).collect()
-}
-
-/// For each charge the windows to choose from, where it is a quota.
-pub type OfferedWindows = SmallVec<[Option<Windows>; 4]>;
-
-/// Judges all charges of one check as one: all are made, or none.
-///
-/// Charges that only look (cost 0), and those that do not fit and do not refuse for it, are not made. No counter
-/// may be charged twice in one call. Buckets that the clock has stepped back behind are written
-/// with their level as it is, whatever the verdict.
-///
-/// # Errors
-/// Where `now` lies outside the windows on offer, or a day has to be kept first; then nothing was
-/// written.
-pub fn judge(
-    charges: &[Charge],
-    offered: &[Option<Windows>],
-    now: Micros,
-    rows: &mut impl Rows,
-) -> Result<Verdict, NotJudged> {
-    let mut verdict = Verdict { now, allowed: true, states: SmallVec::new() };
-    let mut ahead_of_clock = SmallVec::<[bool; 4]>::new();
-    // Of the alternatives whether one has room; `None` where there are none.
-    let mut alternatives = None;
-    let mut rolls_over = false;
-    for (charge, windows) in charges.iter().zip(offered) {
-        let row = rows.read(charge);
-        let state = read_state(charge, windows.as_ref(), now, row)?;
-        let fits = fits(charge, state);
-        if charge.limit.alternative() {
-            alternatives = Some(fits || charge.limit.shadow() || alternatives == Some(true));
-        }
-        verdict.allowed &= fits || !charge.limit.refuses_alone();
-        rolls_over |= fits && charge.cost > 0 && usage::is_rollover(charge, row, state.window);
-        verdict.states.push(state);
-        ahead_of_clock.push(token_bucket::is_ahead(row.and_then(Row::bucket), now));
-    }
-    verdict.allowed &= alternatives != Some(false);
-    if verdict.allowed && rolls_over {
-        return Err(NotJudged::DayRollover);
-    }
-    for (index, (charge, windows)) in charges.iter().zip(offered).enumerate() {
-        let state = verdict.states[index];
-        let made = verdict.allowed && charge.cost > 0 && fits(charge, state);
-        if made || ahead_of_clock[index] {
-            let level = state.level + if made { charge.amount().cast_signed() } else { 0 };
-            let before = rows.read(charge);
-            let (row, until) =
-                updated_row(charge, before, windows.as_ref(), CounterState { level, ..state }, now);
-            rows.write(charge, row, until);
-        }
-    }
-    Ok(verdict)
-}
-
-fn read_state(
-    charge: &Charge,
-    windows: Option<&Windows>,
-    now: Micros,
-    row: Option<Row>,
-) -> Result<CounterState, NotJudged> {
-    match charge.limit.algorithm() {
-        Algorithm::TokenBucket(throttle) => {
-            let level = token_bucket::level(row.and_then(Row::bucket), throttle, now).cast_signed();
-            Ok(CounterState { level, window: WindowStart::new(0) })
-        }
-        Algorithm::CalendarQuota(_) => {
-            let (start, _) =
-                windows.and_then(|windows| windows.window_at(now)).ok_or(NotJudged::WindowMiss)?;
-            let count = calendar_quota::current_count(row.and_then(Row::count), start);
-            Ok(CounterState { level: count.used, window: count.window })
-        }
-    }
-}
-
-/// Whether a charge fits where its limit stands so.
-#[must_use]
-pub fn fits(charge: &Charge, state: CounterState) -> bool {
-    // All three are below 2^54.
-    state.level + charge.amount().cast_signed() <= charge.limit.size().cast_signed()
-}
-
-/// The row of a counter that stands at `state`, and when it ceases to matter.
-fn updated_row(
-    charge: &Charge,
-    before: Option<Row>,
-    windows: Option<&Windows>,
-    state: CounterState,
-    now: Micros,
-) -> (Row, Micros) {
-    match charge.limit.algorithm() {
-        Algorithm::TokenBucket(throttle) => {
-            let before = before.and_then(Row::bucket);
-            let bucket = token_bucket::updated(before, state.unsigned_level(), throttle, now);
-            (Row::Bucket(bucket), now + token_bucket::until_empty(state.unsigned_level(), throttle))
-        }
-        Algorithm::CalendarQuota(quota) => {
-            let current = windows.and_then(|windows| windows.window_at(now));
-            let end = match current {
-                Some((start, end)) if start == state.window => end,
-                _ => quota.calendar.end_of(state.window),
-            };
-            let count = Count { used: state.level, window: state.window };
-            (Row::Count(count), end + charge.limit.retention())
-        }
-    }
-}
-
-/// What an answer tells of one limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitStatus {
-    /// Whether the charge fitted.
-    pub fits: bool,
-    /// Whole units left: after the charge where it was made, else as they are.
+pub struct Forecast {
+    /// Whole units left.
     pub remaining: u64,
-    /// Until the bucket is empty, or the window ends.
+    /// Time until the bucket is empty, or the window ends.
     pub reset: Micros,
-    /// Until this very cost fits: nothing where it did, [`Micros::MAX`] where it never will.
-    pub retry_after: Micros,
-    /// Until one unit more is left than now; for a quota until the window ends.
+    /// Time until the amount fits, if it can fit at all.
+    pub wait: Micros,
+    /// Time until one more unit is left than now.
     pub next_unit: Micros,
 }
 
-/// Works out what an answer tells of one limit; `made` is whether the charge was made.
-#[must_use]
-pub fn limit_status(charge: &Charge, state: CounterState, made: bool, now: Micros) -> LimitStatus {
-    let fits = fits(charge, state);
-    let level = state.level + if made { charge.amount().cast_signed() } else { 0 };
-    let (remaining, reset, wait, next_unit) = match charge.limit.algorithm() {
-        Algorithm::TokenBucket(throttle) => {
-            let (level, before) = (level.unsigned_abs(), state.unsigned_level());
-            (
-                token_bucket::remaining(level, throttle),
-                token_bucket::until_empty(level, throttle),
-                token_bucket::wait(before, charge.amount(), throttle),
-                token_bucket::until_next_unit(level, throttle),
-            )
-        }
-        Algorithm::CalendarQuota(quota) => {
-            let rest = quota.calendar.end_of(state.window).since(now);
-            let left = quota.limit.cast_signed() - level;
-            (u64::try_from(left).unwrap_or(0), rest, rest, rest)
-        }
-    };
-    let retry_after = match () {
-        () if fits => Micros::ZERO,
-        () if charge.exceeds_capacity() => Micros::MAX,
-        () => wait,
-    };
-    LimitStatus { fits, remaining, reset, retry_after, next_unit }
+/// The questions that the service asks an algorithm.
+///
+/// A *level* is what the counter holds and an *amount* what a charge adds to it, both in the
+/// algorithm's own parts of a unit and below 2^53. A level may exceed [`Counting::size`] (debt).
+pub trait Counting: Sized {
+    /// The kind of its rows.
+    fn row_kind(&self) -> RowKind;
+
+    /// The units that fit at once: the burst, or the quota's limit.
+    fn capacity(&self) -> u64;
+
+    /// The level that must not be exceeded.
+    fn size(&self) -> u64;
+
+    /// The amount of `cost` units, at most 2^53 - 1.
+    fn amount(&self, cost: u64) -> u64;
+
+    /// The whole units that fit on top of `level`.
+    fn remaining(&self, level: u64) -> u64 {
+        self.size().saturating_sub(level) / self.amount(1)
+    }
+
+    /// The time in which the capacity renews itself, rounded up; for `RateLimit-Policy`.
+    fn window(&self) -> Micros;
+
+    /// What makes this another counter than one of the same name and unit: neither size nor rate.
+    fn identity(&self) -> Vec<Vec<u8>>;
+
+    /// The part of it that one of `nodes` equal nodes may use alone, at least 1 unit.
+    #[must_use]
+    fn per_node_share(&self, nodes: u64) -> Self;
+
+    /// The calendar of its windows, if it has windows.
+    fn calendar(&self) -> Option<&Calendar> {
+        None
+    }
+
+    /// True if a node may charge it ahead and spend the units from memory: time must give back what
+    /// a crash loses.
+    fn is_leasable(&self) -> bool {
+        false
+    }
+
+    /// The part of a level that time takes away in `elapsed`; 0 if only the end of a window does.
+    fn drained(&self, _elapsed: Micros) -> u64 {
+        0
+    }
+
+    /// The time that drains `level`; [`Micros::MAX`] if time does not.
+    fn time_to_drain(&self, _level: u64) -> Micros {
+        Micros::MAX
+    }
+
+    /// The counter at `now`; a missing row is an unused counter.
+    ///
+    /// # Errors
+    /// If `now` lies outside the offered windows.
+    fn read(
+        &self,
+        row: Option<&Row>,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Result<Reading, WindowMiss>;
+
+    /// The row to write over `before` for a counter in this state.
+    fn write(
+        &self,
+        before: Option<&Row>,
+        state: CounterState,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Written;
+
+    /// The row after `amount` of the charge made at `charged` is given back: only as much as time
+    /// has not given back already. `None` if that is nothing.
+    fn refund(&self, row: &Row, amount: u64, charged: ChargeTime, now: Micros) -> Option<Written>;
+
+    /// The counter after an operator's correction; `None` if the correction does not apply.
+    /// `granted` returns the units granted so far in the window that begins on a day.
+    ///
+    /// # Errors
+    /// If `now` lies outside the offered windows.
+    fn correct(
+        &self,
+        row: Option<&Row>,
+        correction: Correction,
+        granted: impl Fn(u64) -> i64,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Result<Option<Corrected>, WindowMiss>;
+
+    /// The future of a counter that was in the state `before` and now has `level`, for a charge of
+    /// `amount`.
+    fn forecast(&self, before: CounterState, level: i64, amount: u64, now: Micros) -> Forecast;
+
+    /// The time of a charge as the check script takes it.
+    fn script_charge_time(&self, charged: ChargeTime) -> u64;
+
+    /// Appends the parameters that the twin's `limit` unpacks. `now` is an estimate of the store's
+    /// clock, around which windows are offered.
+    fn pack(&self, out: &mut Vec<u8>, now: Micros);
+}
+
+impl Counting for Algorithm {
+    fn row_kind(&self) -> RowKind {
+        dispatch!(self, it => it.row_kind())
+    }
+
+    fn capacity(&self) -> u64 {
+        dispatch!(self, it => it.capacity())
+    }
+
+    fn size(&self) -> u64 {
+        dispatch!(self, it => it.size())
+    }
+
+    fn amount(&self, cost: u64) -> u64 {
+        dispatch!(self, it => it.amount(cost))
+    }
+
+    fn window(&self) -> Micros {
+        dispatch!(self, it => it.window())
+    }
+
+    fn identity(&self) -> Vec<Vec<u8>> {
+        dispatch!(self, it => it.identity())
+    }
+
+    fn per_node_share(&self, nodes: u64) -> Self {
+        dispatch!(self, it => it.per_node_share(nodes).into())
+    }
+
+    fn calendar(&self) -> Option<&Calendar> {
+        dispatch!(self, it => it.calendar())
+    }
+
+    fn is_leasable(&self) -> bool {
+        dispatch!(self, it => it.is_leasable())
+    }
+
+    fn drained(&self, elapsed: Micros) -> u64 {
+        dispatch!(self, it => it.drained(elapsed))
+    }
+
+    fn time_to_drain(&self, level: u64) -> Micros {
+        dispatch!(self, it => it.time_to_drain(level))
+    }
+
+    fn read(
+        &self,
+        row: Option<&Row>,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Result<Reading, WindowMiss> {
+        dispatch!(self, it => it.read(row, offered, now))
+    }
+
+    fn write(
+        &self,
+        before: Option<&Row>,
+        state: CounterState,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Written {
+        dispatch!(self, it => it.write(before, state, offered, now))
+    }
+
+    fn refund(&self, row: &Row, amount: u64, charged: ChargeTime, now: Micros) -> Option<Written> {
+        dispatch!(self, it => it.refund(row, amount, charged, now))
+    }
+
+    fn correct(
+        &self,
+        row: Option<&Row>,
+        correction: Correction,
+        granted: impl Fn(u64) -> i64,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Result<Option<Corrected>, WindowMiss> {
+        dispatch!(self, it => it.correct(row, correction, granted, offered, now))
+    }
+
+    fn forecast(&self, before: CounterState, level: i64, amount: u64, now: Micros) -> Forecast {
+        dispatch!(self, it => it.forecast(before, level, amount, now))
+    }
+
+    fn script_charge_time(&self, charged: ChargeTime) -> u64 {
+        dispatch!(self, it => it.script_charge_time(charged))
+    }
+
+    fn pack(&self, out: &mut Vec<u8>, now: Micros) {
+        dispatch!(self, it => it.pack(out, now));
+    }
+}
+
+/// A number as the double that Lua computes with: exact below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "whole numbers below 2^53")]
+pub(crate) fn encode_double(number: u64) -> [u8; 8] {
+    (number as f64).to_le_bytes()
 }

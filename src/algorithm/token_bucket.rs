@@ -1,35 +1,183 @@
-//! The token bucket: how full it is, draining at a constant rate. Twin of `lua/token_bucket.lua`.
+//! The token bucket: a level that drains at a constant rate. Twin of `lua/token_bucket.lua`; change
+//! them together.
 //!
-//! The state is the level, not the tokens left: an absent row is an empty bucket, a changed burst
-//! or rate applies at once, and nothing has to be refilled. Nothing here reads a clock or a store.
+//! The state is the level and not the number of tokens left: a missing row is an empty bucket, a
+//! changed burst or rate applies at once, and nothing has to be refilled.
 
-use crate::limit::Throttle;
+use super::{
+    ChargeTime, Corrected, Correction, CounterState, Counting, Forecast, Reading, Row, RowKind,
+    Throttle, WindowMiss, WindowStart, Windows, Written, encode_double,
+};
 use crate::time::{MAX_EXACT, Micros};
 
-/// How full a bucket was, and when.
+/// The resolution of [`Bucket::rate_since`]: 2^20 µs.
+pub const TICK_MICROS: u64 = 1 << 20;
+
+/// A bucket's row: its level, and the rate that has been draining it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
-    /// What was in it, in `1/per` units.
+    /// The level, in `1/per` units.
     pub level: u64,
-    /// When that was so.
+    /// The time of that level.
     pub updated_at: Micros,
-    /// Into how many parts the level divides one unit.
+    /// The parts into which the level divides one unit.
     pub per: u64,
-    /// How many of those parts drain per microsecond.
+    /// The parts that drain per microsecond.
     pub drain: u64,
-    /// Since when the bucket has been draining so, in [`TICK_MICROS`]s since 1970.
+    /// The start of that rate, in [`TICK_MICROS`]s since 1970.
     pub rate_since: u64,
 }
 
-/// In which a bucket says since when its rate has been what it is: 2^20 µs.
-pub const TICK_MICROS: u64 = 1 << 20;
+impl Bucket {
+    /// The bucket in a row; `None` in a row of another kind.
+    #[must_use]
+    pub fn from_row(row: &Row) -> Option<Self> {
+        (row.kind() == RowKind::TOKEN_BUCKET).then(|| Self {
+            level: row.number::<7>(0),
+            updated_at: Micros::new(row.number::<7>(7)),
+            per: row.number::<5>(14),
+            drain: row.number::<5>(19),
+            rate_since: row.number::<4>(24),
+        })
+    }
 
-/// What to write over `before` for a bucket that holds `level`.
-#[must_use]
-pub fn updated(before: Option<Bucket>, level: u64, throttle: &Throttle, now: Micros) -> Bucket {
+    fn to_row(self) -> Row {
+        let Self { level, updated_at, per, drain, rate_since } = self;
+        Row::packed(
+            RowKind::TOKEN_BUCKET,
+            [(level, 7), (updated_at.get(), 7), (per, 5), (drain, 5), (rate_since, 4)],
+        )
+    }
+
+    /// The time at which it has drained.
+    fn empty_at(&self) -> Micros {
+        self.updated_at + Micros::new(self.level.div_ceil(self.drain.max(1)))
+    }
+}
+
+/// The time from which the row means the same as a missing one.
+pub(super) fn expiry(row: &Row) -> Option<Micros> {
+    Bucket::from_row(row).map(|bucket| bucket.empty_at())
+}
+
+impl Counting for Throttle {
+    fn row_kind(&self) -> RowKind {
+        RowKind::TOKEN_BUCKET
+    }
+
+    fn capacity(&self) -> u64 {
+        self.burst()
+    }
+
+    fn size(&self) -> u64 {
+        self.burst() * self.per()
+    }
+
+    fn amount(&self, cost: u64) -> u64 {
+        cost.saturating_mul(self.per()).min(MAX_EXACT)
+    }
+
+    fn window(&self) -> Micros {
+        self.time_to_drain(self.size())
+    }
+
+    fn identity(&self) -> Vec<Vec<u8>> {
+        vec![b"throttle".to_vec()]
+    }
+
+    fn per_node_share(&self, nodes: u64) -> Self {
+        self.divided_by(nodes)
+    }
+
+    fn is_leasable(&self) -> bool {
+        true
+    }
+
+    fn drained(&self, elapsed: Micros) -> u64 {
+        elapsed.get().saturating_mul(self.drain())
+    }
+
+    fn time_to_drain(&self, level: u64) -> Micros {
+        Micros::new(level.div_ceil(self.drain()))
+    }
+
+    fn read(
+        &self,
+        row: Option<&Row>,
+        _: Option<&Windows>,
+        now: Micros,
+    ) -> Result<Reading, WindowMiss> {
+        let bucket = row.and_then(Bucket::from_row);
+        Ok(Reading {
+            state: state_of(level(bucket, self, now)),
+            is_ahead: bucket.is_some_and(|bucket| bucket.updated_at > now),
+            is_rollover: false,
+        })
+    }
+
+    fn write(
+        &self,
+        before: Option<&Row>,
+        state: CounterState,
+        _: Option<&Windows>,
+        now: Micros,
+    ) -> Written {
+        let bucket = updated(before.and_then(Bucket::from_row), state.unsigned_level(), self, now);
+        (bucket.to_row(), bucket.empty_at())
+    }
+
+    fn refund(&self, row: &Row, amount: u64, charged: ChargeTime, now: Micros) -> Option<Written> {
+        let bucket = Bucket::from_row(row)?;
+        let given = refundable(bucket, amount, charged.at, self, now);
+        let level = level(Some(bucket), self, now).saturating_sub(given);
+        (given > 0).then(|| self.write(Some(row), state_of(level), None, now))
+    }
+
+    /// Only a reset applies. It counts as another rate: charges from before refund nothing any more.
+    fn correct(
+        &self,
+        row: Option<&Row>,
+        correction: Correction,
+        _: impl Fn(u64) -> i64,
+        _: Option<&Windows>,
+        now: Micros,
+    ) -> Result<Option<Corrected>, WindowMiss> {
+        let applies = correction == Correction::Reset && row.is_some();
+        let empty =
+            Bucket { rate_since: now.get() / TICK_MICROS + 1, ..updated(None, 0, self, now) };
+        Ok(applies.then(|| Corrected { written: (empty.to_row(), now), granted: None }))
+    }
+
+    fn forecast(&self, before: CounterState, level: i64, amount: u64, _: Micros) -> Forecast {
+        let level = level.unsigned_abs();
+        Forecast {
+            remaining: self.remaining(level),
+            reset: self.time_to_drain(level),
+            wait: wait(before.unsigned_level(), amount, self),
+            next_unit: until_next_unit(level, self),
+        }
+    }
+
+    fn script_charge_time(&self, charged: ChargeTime) -> u64 {
+        charged.at.get()
+    }
+
+    fn pack(&self, out: &mut Vec<u8>, _: Micros) {
+        for number in [self.drain(), self.per(), self.size()] {
+            out.extend_from_slice(&encode_double(number));
+        }
+    }
+}
+
+fn state_of(level: u64) -> CounterState {
+    CounterState { level: level.cast_signed(), window: WindowStart::new(0) }
+}
+
+/// The bucket to write over `before` for this level.
+fn updated(before: Option<Bucket>, level: u64, throttle: &Throttle, now: Micros) -> Bucket {
     let (per, drain, tick) = (throttle.per(), throttle.drain(), now.get() / TICK_MICROS);
     let rate_since = match before {
-        // Whatever was charged in this tick was perhaps charged before the rate changed.
+        // A charge of this tick may have been made before the rate changed.
         Some(before) if (before.per, before.drain) != (per, drain) => tick + 1,
         Some(before) => before.rate_since,
         None => tick,
@@ -37,10 +185,9 @@ pub fn updated(before: Option<Bucket>, level: u64, throttle: &Throttle, now: Mic
     Bucket { level, updated_at: now, per, drain, rate_since }
 }
 
-/// What `bucket` gives back of `amount` that was charged at `charged_at` and not used: what time has
-/// not drained since. Nothing where another rate has been in force since then.
-#[must_use]
-pub fn refund(
+/// The part of `amount`, charged at `charged_at` and not used, that time has not drained since.
+/// Nothing if another rate has been in force since then.
+fn refundable(
     bucket: Bucket,
     amount: u64,
     charged_at: Micros,
@@ -51,59 +198,34 @@ pub fn refund(
     if !same_rate || charged_at > now || charged_at.get() / TICK_MICROS < bucket.rate_since {
         return 0;
     }
-    amount.saturating_sub(now.since(charged_at).get().saturating_mul(throttle.drain()))
+    amount.saturating_sub(throttle.drained(now.since(charged_at)))
 }
 
-/// The level at `now`, in the throttle's own `1/per` units.
-///
-/// A clock that stepped back drains nothing; see [`is_ahead`].
-#[must_use]
-pub fn level(bucket: Option<Bucket>, throttle: &Throttle, now: Micros) -> u64 {
+/// The level at `now`, in the throttle's own `1/per` units. A clock that stepped back drains
+/// nothing.
+fn level(bucket: Option<Bucket>, throttle: &Throttle, now: Micros) -> u64 {
     let Some(bucket) = bucket else { return 0 };
     let level = convert_level(bucket.level, bucket.per, throttle.per());
-    level.saturating_sub(now.since(bucket.updated_at).get().saturating_mul(throttle.drain()))
+    level.saturating_sub(throttle.drained(now.since(bucket.updated_at)))
 }
 
-/// Whether the clock has stepped back behind the bucket's last writing.
-///
-/// Such a bucket is written again by whoever sees it, with its level as of `now`: time runs on from
-/// there. Left as it is, a full one would stay full until the clock has caught up.
-#[must_use]
-pub fn is_ahead(bucket: Option<Bucket>, now: Micros) -> bool {
-    bucket.is_some_and(|bucket| bucket.updated_at > now)
+/// The time until `amount` fits on top of `level`, for an amount that can fit at all.
+fn wait(level: u64, amount: u64, throttle: &Throttle) -> Micros {
+    throttle.time_to_drain((level + amount).saturating_sub(throttle.size()))
 }
 
-/// How many whole units fit on top of `level`.
-#[must_use]
-pub fn remaining(level: u64, throttle: &Throttle) -> u64 {
-    throttle.size().saturating_sub(level) / throttle.per()
-}
-
-/// How long until `amount` fits on top of `level`, for an amount that can fit at all.
-#[must_use]
-pub fn wait(level: u64, amount: u64, throttle: &Throttle) -> Micros {
-    Micros::new((level + amount).saturating_sub(throttle.size()).div_ceil(throttle.drain()))
-}
-
-/// How long until the bucket is empty.
-#[must_use]
-pub fn until_empty(level: u64, throttle: &Throttle) -> Micros {
-    Micros::new(level.div_ceil(throttle.drain()))
-}
-
-/// How long until one unit more fits than now; nothing where the bucket is empty.
-#[must_use]
-pub fn until_next_unit(level: u64, throttle: &Throttle) -> Micros {
+/// The time until one more unit fits than now; zero if the bucket is empty.
+fn until_next_unit(level: u64, throttle: &Throttle) -> Micros {
     if level == 0 {
         return Micros::ZERO;
     }
-    wait(level, throttle.amount(remaining(level, throttle) + 1), throttle)
+    wait(level, throttle.amount(throttle.remaining(level) + 1), throttle)
 }
 
 /// `level / from` in parts of `to`, rounded up, at most 2^53 - 1.
 ///
-/// Written with what Lua has too: exact while the product fits into a double, and otherwise up
-/// to 2^-49 of a unit more, which is never less than exact.
+/// Computed with operations that Lua has too: exact while the product fits into a double, and
+/// otherwise up to 2^-49 of a unit more, never less than exact.
 fn convert_level(level: u64, from: u64, to: u64) -> u64 {
     if from == to || level == 0 {
         return level;
@@ -113,7 +235,7 @@ fn convert_level(level: u64, from: u64, to: u64) -> u64 {
     let part = if product <= u128::from(MAX_EXACT) {
         u64::try_from(product.div_ceil(u128::from(from))).unwrap_or(to)
     } else {
-        convert_in_doubles(rest, from, to).min(to)
+        inexact(rest, from, to).min(to)
     };
     whole
         .checked_mul(to)
@@ -128,14 +250,14 @@ fn convert_level(level: u64, from: u64, to: u64) -> u64 {
     clippy::cast_sign_loss,
     reason = "the same doubles as in Lua, all below 2^53 and above 0"
 )]
-fn convert_in_doubles(rest: u64, from: u64, to: u64) -> u64 {
+fn inexact(rest: u64, from: u64, to: u64) -> u64 {
     (rest as f64 / from as f64 * to as f64 * (1.0 + 0.5_f64.powi(50))).ceil() as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Rate;
+    use crate::algorithm::Rate;
     use proptest::prelude::*;
 
     fn throttle(rate: &str, burst: u64) -> Throttle {
@@ -171,7 +293,7 @@ mod tests {
         {
             let wait = until_next_unit(level, &slow);
             let later = level.saturating_sub(wait.get() * slow.drain());
-            let grown = remaining(later, &slow) - remaining(level, &slow);
+            let grown = slow.remaining(later) - slow.remaining(level);
             assert_eq!(grown, u64::from(level > 0), "level {level}");
         }
     }

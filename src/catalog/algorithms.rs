@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::options::{Consistency, Mode};
 use super::validation::Report;
-use crate::limit::{Algorithm, Calendar, Limit, Period, Quota, Rate, Throttle};
+use crate::algorithm::{Algorithm, Calendar, Period, Quota, Rate, Throttle};
 use crate::object::optional_object;
 use crate::time::MAX_EXACT;
 
@@ -135,7 +135,7 @@ pub(super) fn build_throttle(
         }
         Ok(throttle) => {
             warn_if_slower(rate, &throttle, at, report);
-            Some(Algorithm::TokenBucket(throttle))
+            Some(throttle.into())
         }
     }
 }
@@ -161,7 +161,7 @@ pub(super) fn build_quota(raw: &RawQuota, at: &str, report: &mut Report) -> Opti
         );
         return None;
     };
-    Some(Algorithm::CalendarQuota(Quota { limit: raw.limit, calendar: Arc::new(calendar) }))
+    Some(Quota { limit: raw.limit, calendar: Arc::new(calendar) }.into())
 }
 
 /// Warns if a throttle's rate had to be rounded down, with the relative difference.
@@ -263,38 +263,24 @@ impl SizeOverride {
         at: &str,
         report: &mut Report,
     ) -> Result<Algorithm, String> {
-        match (self, algorithm) {
-            (Self::Throttle { rate, burst }, Algorithm::TokenBucket(throttle)) => {
+        match (self, algorithm.throttle(), algorithm.quota()) {
+            (Self::Throttle { rate, burst }, Some(throttle), _) => {
                 let rate = rate.unwrap_or_else(|| throttle.rate());
                 let throttle = Throttle::new(rate, burst.unwrap_or_else(|| throttle.burst()));
                 let throttle = throttle.map_err(|error| format!("throttle: {error}"))?;
                 warn_if_slower(rate, &throttle, at, report);
-                Ok(Algorithm::TokenBucket(throttle))
+                Ok(throttle.into())
             }
-            (Self::Quota { limit }, Algorithm::CalendarQuota(quota)) => {
-                Ok(Algorithm::CalendarQuota(Quota { limit, calendar: Arc::clone(&quota.calendar) }))
+            (Self::Quota { limit }, _, Some(quota)) => {
+                Ok(Quota { limit, calendar: Arc::clone(&quota.calendar) }.into())
             }
-            (_, Algorithm::TokenBucket(_)) => {
-                Err("the plan's limit is a throttle; write a `throttle`".into())
+            (Self::Quota { .. }, ..) => {
+                Err("the plan's limit is a throttle: give it a `throttle`".into())
             }
-            (_, Algorithm::CalendarQuota(_)) => {
-                Err("the plan's limit is a quota; write a `quota`".into())
+            (Self::Throttle { .. }, ..) => {
+                Err("the plan's limit is a quota: give it a `quota`".into())
             }
         }
-    }
-}
-
-/// Returns true if nodes can lease the limit. A quota has no rate at which a lost lease would be
-/// refilled, so it stays exact.
-pub(super) fn can_be_leased(algorithm: &Algorithm) -> bool {
-    matches!(algorithm, Algorithm::TokenBucket(_))
-}
-
-/// The quota of a limit that counts within calendar windows.
-pub(super) fn as_quota(limit: &Limit) -> Option<&Quota> {
-    match limit.algorithm() {
-        Algorithm::CalendarQuota(quota) => Some(quota),
-        Algorithm::TokenBucket(_) => None,
     }
 }
 

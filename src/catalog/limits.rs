@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use super::algorithms::{
-    RawLimit, RawQuota, RawThrottle, build_algorithm, build_quota, build_throttle, can_be_leased,
+    RawLimit, RawQuota, RawThrottle, build_algorithm, build_quota, build_throttle,
 };
 use super::options::{Consistency, LimitOptions, Mode};
 use super::validation::Report;
-use crate::limit::{Algorithm, Limit, Unit};
+use crate::algorithm::{Algorithm, Counting as _};
+use crate::limit::{Limit, Unit};
 
 /// Builds the limits of one owner.
 pub(super) struct LimitsBuilder<'f> {
@@ -87,7 +88,7 @@ impl<'f> LimitsBuilder<'f> {
         algorithm: Algorithm,
         options: LimitOptions,
     ) -> Arc<Limit> {
-        let leased = options.consistency == Consistency::Leased && can_be_leased(&algorithm);
+        let leased = options.consistency == Consistency::Leased && algorithm.is_leasable();
         let shadow = options.mode == Mode::Shadow;
         let limit = Limit::new(&format!("{}{name}", self.prefix), unit, algorithm, shadow);
         Arc::new(if leased {

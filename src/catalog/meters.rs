@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::algorithms::as_quota;
-use crate::limit::{Limit, Period, Unit};
+use crate::algorithm::Period;
+use crate::limit::{Limit, Unit};
 
 /// Makes each unit's daily usage tracked: by the plan's first enforced quota of the unit if that is
 /// a daily one, otherwise by a meter. A meter's days are those of the unit's quota, or else of the
@@ -15,15 +15,15 @@ use crate::limit::{Limit, Period, Unit};
 pub(super) fn add_meters(plan: &str, limits: &mut Vec<Arc<Limit>>) {
     let mut units: BTreeSet<Unit> = limits.iter().map(|limit| limit.unit().clone()).collect();
     units.insert(Unit::requests());
-    let zone = |limit: &Limit| as_quota(limit).map(|quota| quota.calendar.zone_name().to_owned());
+    let zone = |limit: &Limit| limit.calendar().map(|calendar| calendar.zone_name().to_owned());
     let plan_zone = limits.iter().find_map(|limit| zone(limit)).unwrap_or_else(|| "UTC".into());
     for unit in units {
         let enforced = |limit: &&mut Arc<Limit>| {
-            limit.refuses_alone() && *limit.unit() == unit && as_quota(limit).is_some()
+            limit.refuses_alone() && *limit.unit() == unit && limit.calendar().is_some()
         };
         let first = limits.iter_mut().find(enforced);
         if let Some(limit) = &first
-            && as_quota(limit).is_some_and(|quota| quota.calendar.period() == Period::Day)
+            && limit.calendar().is_some_and(|calendar| calendar.period() == Period::Day)
         {
             first.and_then(Arc::get_mut).into_iter().for_each(|limit| limit.track_days(plan));
             continue;

@@ -272,6 +272,6 @@ fn charge_method(
 fn charge_all(charges: &mut Charges, limits: &[Arc<Limit>], subject: Subject, cost: &Cost<'_>) {
     charges.extend(limits.iter().map(|limit| {
         let cost = cost.for_unit(limit.unit().as_str());
-        Charge { subject, limit: Arc::clone(limit), cost }
+        Charge::new(subject, Arc::clone(limit), cost)
     }));
 }

@@ -6,8 +6,8 @@
 use serde_json::{Map, Value, json};
 
 use super::CommandError;
+use crate::algorithm::Rate;
 use crate::control::PLAN_MEMBERS;
-use crate::limit::Rate;
 
 /// What a file wants of the admin API.
 pub(super) struct DesiredState {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::algorithm::{self, LimitStatus, Verdict};
 use crate::catalog::ApiKey;
+use crate::judge::{self, LimitStatus, Verdict};
 use crate::limit::{Charges, Limit};
 use crate::store::Store;
 use crate::time::Micros;
@@ -98,8 +98,8 @@ impl Decision {
         let limited = charges.iter().zip(&verdict.states);
         let limited = limited.filter(|(charge, _)| !charge.limit.is_meter());
         let outcomes = limited.map(|(charge, &state)| {
-            let is_made = verdict.allowed && algorithm::fits(charge, state);
-            let status = algorithm::limit_status(charge, state, is_made, verdict.now);
+            let is_made = judge::is_made(charge, state, verdict.allowed);
+            let status = judge::limit_status(charge, state, is_made, verdict.now);
             let refuses = !status.fits
                 && (charge.limit.refuses_alone() || charge.limit.alternative() && !verdict.allowed);
             LimitOutcome { limit: Arc::clone(&charge.limit), status, refuses }

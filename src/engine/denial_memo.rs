@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use super::decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use super::observer::{DecidedCheck, DecisionObserver};
-use crate::algorithm::{self, CounterState, Verdict};
-use crate::limit::{Algorithm, Charge, Charges, Limit};
+use crate::algorithm::{CounterState, Counting as _};
+use crate::judge::{self, Verdict};
+use crate::limit::{Charge, Charges, CounterId, Limit};
 use crate::time::Micros;
 
 /// The most refusals that one worker remembers; about 100 bytes each.
@@ -41,7 +42,7 @@ pub(super) struct DenialMemo {
 
 #[derive(Default)]
 struct Refusals {
-    by_counter: HashMap<([u8; 16], u64), CachedRefusal>,
+    by_counter: HashMap<CounterId, CachedRefusal>,
     last_sweep: Option<Instant>,
 }
 
@@ -75,7 +76,7 @@ impl DenialMemo {
         let limits: SmallVec<[LimitOutcome; 2]> = charges
             .iter()
             .filter(|charge| charge.limit.refuses_alone())
-            .filter_map(|charge| refusals.by_counter.get(&counter(charge))?.evaluate(charge, now))
+            .filter_map(|charge| refusals.by_counter.get(&charge.counter())?.evaluate(charge, now))
             .collect();
         let violated = Arc::clone(limits.first()?.limit.name());
         let retry_after = limits.iter().map(|outcome| outcome.status.retry_after).max()?;
@@ -89,7 +90,7 @@ impl DenialMemo {
     /// Remembers what a verdict refused.
     fn remember(&self, charges: &Charges, verdict: &Verdict) {
         let has_refused = |(charge, state): &(&Charge, &CounterState)| {
-            charge.limit.refuses_alone() && !algorithm::fits(charge, **state)
+            charge.limit.refuses_alone() && !judge::fits(charge, **state)
         };
         let violations: SmallVec<[_; 2]> =
             charges.iter().zip(&verdict.states).filter(has_refused).collect();
@@ -108,13 +109,13 @@ impl DenialMemo {
             }
             let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
             let entry = CachedRefusal { limit, cost, state, now, made_at, until };
-            refusals.by_counter.insert(counter(charge), entry);
+            refusals.by_counter.insert(charge.counter(), entry);
         }
     }
 
     /// For how long what refuses a charge is remembered.
     fn ttl(&self, charge: &Charge, state: CounterState, now: Micros) -> Duration {
-        let wait = algorithm::limit_status(charge, state, false, now).retry_after;
+        let wait = judge::limit_status(charge, state, false, now).retry_after;
         let wait = Duration::from_micros(wait.get());
         match &charge.limit {
             limit if limit.leased() => self.leased_ttl(wait, limit),
@@ -126,12 +127,7 @@ impl DenialMemo {
     /// Where a leased key is empty it is left to gather for a moment, whatever the demand, but not
     /// for so long that half its bucket drains unused.
     fn leased_ttl(&self, wait: Duration, limit: &Limit) -> Duration {
-        let half = match limit.algorithm() {
-            Algorithm::TokenBucket(throttle) => {
-                algorithm::token_bucket::until_empty(limit.size() / 2, throttle)
-            }
-            Algorithm::CalendarQuota(_) => Micros::MAX,
-        };
+        let half = limit.algorithm().time_to_drain(limit.size() / 2);
         wait.max(self.pause.min(Duration::from_micros(half.get()))).min(SHORT_TTL)
     }
 }
@@ -143,10 +139,6 @@ impl DecisionObserver for DenialMemo {
             self.remember(check.charges, &answer.verdict);
         }
     }
-}
-
-fn counter(charge: &Charge) -> ([u8; 16], u64) {
-    (charge.subject.digest(), charge.limit.row().get())
 }
 
 impl Refusals {
@@ -170,15 +162,12 @@ impl CachedRefusal {
             return None;
         }
         let age = Micros::new(u64::try_from((now - self.made_at).as_micros()).unwrap_or(u64::MAX));
-        let level = match charge.limit.algorithm() {
-            Algorithm::TokenBucket(throttle) => {
-                let drained = age.get().saturating_mul(throttle.drain());
-                self.state.unsigned_level().saturating_sub(drained).cast_signed()
-            }
-            Algorithm::CalendarQuota(_) => self.state.level,
-        };
+        // Units granted beyond the limit do not drain.
+        let drained = charge.limit.algorithm().drained(age);
+        let level = self.state.level;
+        let level = level.saturating_sub_unsigned(drained).max(level.min(0));
         let state = CounterState { level, ..self.state };
-        let mut status = algorithm::limit_status(charge, state, false, self.now + age);
+        let mut status = judge::limit_status(charge, state, false, self.now + age);
         if charge.limit.leased() {
             let left = u64::try_from((self.until - now).as_micros()).unwrap_or(u64::MAX);
             status.fits = false;
@@ -194,17 +183,16 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::limit::{Subject, Throttle, Unit, WindowStart};
+    use crate::algorithm::{Throttle, WindowStart};
+    use crate::limit::{Subject, Unit};
 
     fn charges(limit: &Arc<Limit>, cost: u64) -> Charges {
-        [Charge { subject: Subject::api_key("a"), limit: Arc::clone(limit), cost }]
-            .into_iter()
-            .collect()
+        [Charge::new(Subject::api_key("a"), Arc::clone(limit), cost)].into_iter().collect()
     }
 
     fn limit() -> Arc<Limit> {
         let throttle = Throttle::new("1/h".parse().unwrap(), 5).unwrap();
-        Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false))
+        Arc::new(Limit::new("t", Unit::requests(), throttle, false))
     }
 
     fn refusal(level: u64) -> Verdict {
@@ -230,7 +218,7 @@ mod tests {
         let memo = DenialMemo::new(1);
         let named = |name: &str, rate: &str| {
             let throttle = Throttle::new(rate.parse().unwrap(), 5).unwrap();
-            Limit::new(name, Unit::requests(), Algorithm::TokenBucket(throttle), false)
+            Limit::new(name, Unit::requests(), throttle, false)
         };
         let (quick, slow) = (Arc::new(named("quick", "1/h")), Arc::new(named("slow", "1/d")));
         let both: Charges =
@@ -246,8 +234,8 @@ mod tests {
             [&quick, &given_back].map(|limit| charges(limit, 1).remove(0)).into_iter().collect();
         memo.remember(&both, &verdict);
         let refusals = memo.refusals.lock().unwrap();
-        let ttl = |charge| {
-            let refused = &refusals.by_counter[&counter(charge)];
+        let ttl = |charge: &Charge| {
+            let refused = &refusals.by_counter[&charge.counter()];
             refused.until - refused.made_at
         };
         assert_eq!([ttl(&both[0]), ttl(&both[1])], [SHORT_TTL; 2], "forgotten together");
@@ -285,8 +273,7 @@ mod tests {
     fn what_would_fit_by_now_is_asked_again() {
         let memo = DenialMemo::new(1);
         let throttle = Throttle::new("1000000/s".parse().unwrap(), 1).unwrap();
-        let quick =
-            Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false));
+        let quick = Arc::new(Limit::new("t", Unit::requests(), throttle, false));
         memo.remember(&charges(&quick, 1), &refusal(quick.size()));
         std::thread::sleep(std::time::Duration::from_micros(2));
         assert!(memo.lookup(&charges(&quick, 1)).is_none());
@@ -297,8 +284,7 @@ mod tests {
         let (memo, limit) = (DenialMemo::new(1), limit());
         for number in 0..MAX_ENTRIES + 1_000 {
             let subject = Subject::policy("p", &number.to_string());
-            let charges =
-                [Charge { subject, limit: Arc::clone(&limit), cost: 5 }].into_iter().collect();
+            let charges = [Charge::new(subject, Arc::clone(&limit), 5)].into_iter().collect();
             memo.remember(&charges, &refusal(limit.size()));
         }
         assert_eq!(memo.refusals.lock().unwrap().by_counter.len(), MAX_ENTRIES);

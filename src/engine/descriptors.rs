@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{Decision, Engine, FallbackDecision};
-use crate::algorithm::CounterState;
+use crate::algorithm::{ChargeTime, CounterState};
 use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Charge, Charges, Refund};
 use crate::store::StoreError;
@@ -73,8 +73,7 @@ impl Engine {
         let verdict = self.parts.store.judge(&peeks, deadline).await?.verdict;
         let refund = |(charge, state): (&Charge, &CounterState)| Refund {
             charge: charge.clone(),
-            charged_at: verdict.now,
-            window: state.window,
+            charged: ChargeTime { at: verdict.now, window: state.window },
         };
         let refunds = charges.iter().zip(&verdict.states).map(refund).collect();
         self.parts.store.refund(refunds, deadline).await

@@ -189,7 +189,7 @@ impl<'d> ResolvedRequest<'d> {
                 return Err(Status::invalid_argument(why));
             }
             None => {
-                self.charges.push(Charge { subject, limit, cost });
+                self.charges.push(Charge::new(subject, limit, cost));
                 self.refunded_hits.push(0);
                 self.charges.len() - 1
             }

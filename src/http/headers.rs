@@ -120,17 +120,19 @@ mod tests {
     use sfv::{BareItem, List, ListEntry, Parser};
 
     use super::*;
-    use crate::algorithm::{CounterState, Verdict};
+    use crate::algorithm::CounterState;
+    use crate::algorithm::{Rate, Throttle, WindowStart};
     use crate::engine::DecidedBy;
-    use crate::limit::{Algorithm, Charge, Charges, Limit, Rate, Subject, Throttle, WindowStart};
+    use crate::judge::Verdict;
+    use crate::limit::{Charge, Charges, Limit, Subject};
     use crate::time::Micros;
 
     fn decision(limits: &[(String, bool)], allowed: bool) -> Decision {
         let charge = |(name, in_tokens): &(String, bool)| {
             let throttle = Throttle::new(Rate::new(7, Micros::from_secs(60)).unwrap(), 9).unwrap();
             let unit = if *in_tokens { Unit::new("total_tokens") } else { Unit::requests() };
-            let limit = Limit::new(name, unit, Algorithm::TokenBucket(throttle), false);
-            Charge { subject: Subject::policy("p", name), limit: Arc::new(limit), cost: 1 }
+            let limit = Limit::new(name, unit, throttle, false);
+            Charge::new(Subject::policy("p", name), Arc::new(limit), 1)
         };
         let charges: Charges = limits.iter().map(charge).collect();
         // Full where it is not allowed.

@@ -10,22 +10,17 @@ use axum::response::{IntoResponse, Response};
 
 use super::request::CheckBody;
 use super::{WorkerState, check, count_response};
-use crate::algorithm::{CounterState, Verdict};
+use crate::algorithm::{CounterState, Rate, Throttle, WindowStart};
 use crate::engine::{DecidedBy, Decision};
-use crate::limit::{Algorithm, Charge, Charges, Limit, Rate, Subject, Throttle, Unit, WindowStart};
+use crate::judge::Verdict;
+use crate::limit::{Charge, Charges, Limit, Subject, Unit};
 use crate::time::Micros;
 use crate::transport::{BODY_TIMEOUT, Problem, read_body};
 
 static FIXED_DECISION: LazyLock<Option<Decision>> = LazyLock::new(|| {
     let throttle = Throttle::new(Rate::new(20, Micros::from_secs(1))?, 1_000_000).ok()?;
-    let limit = Limit::new(
-        "policy:bench/throttle",
-        Unit::requests(),
-        Algorithm::TokenBucket(throttle),
-        false,
-    );
-    let charge =
-        Charge { subject: Subject::policy("bench", "noop"), limit: Arc::new(limit), cost: 1 };
+    let limit = Limit::new("policy:bench/throttle", Unit::requests(), throttle, false);
+    let charge = Charge::new(Subject::policy("bench", "noop"), Arc::new(limit), 1);
     let charges: Charges = [charge].into_iter().collect();
     let states =
         [CounterState { level: 12_345_678, window: WindowStart::new(0) }].into_iter().collect();

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{Algorithm, Calendar, Limit, Period, Quota, RowId, Unit};
+use super::{Limit, RowId, Unit};
+use crate::algorithm::{Algorithm, Calendar, Period, Quota};
 use crate::time::{MAX_EXACT, Micros};
 
 /// For how many days after it a day can be told.
@@ -38,10 +39,10 @@ impl Limit {
     #[must_use]
     pub fn meter(plan: &str, unit: Unit, zone: &str, quota: Option<Arc<Self>>) -> Option<Self> {
         let calendar = Arc::new(Calendar::new(Period::Day, zone)?);
-        let algorithm = Algorithm::CalendarQuota(Quota { limit: MAX_EXACT, calendar });
+        let algorithm = Algorithm::from(Quota { limit: MAX_EXACT, calendar });
         let own = RowId::for_limit(&format!("{plan}/quota"), &unit, &algorithm);
         let counterpart = (unit == Unit::requests()).then_some(own);
-        let row = RowId::for_meter(plan, &unit);
+        let row = RowId::for_meter(plan, &unit, &algorithm);
         // No plan's own limit can have this name.
         let meter = Self::new(&format!("{METER_PREFIX}{plan}"), unit, algorithm, true);
         Some(Self { row, daily_usage: DailyUsage::Meter { quota, counterpart }, ..meter })
@@ -70,7 +71,7 @@ impl Limit {
 
     /// From now on an enforced quota of a day of this plan, whose days are kept.
     pub fn track_days(&mut self, plan: &str) {
-        self.daily_usage = DailyUsage::Quota(RowId::for_meter(plan, &self.unit));
+        self.daily_usage = DailyUsage::Quota(RowId::for_meter(plan, &self.unit, &self.algorithm));
     }
 
     /// Whether it only counts, and is told in no answer.

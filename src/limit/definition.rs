@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use super::{Algorithm, DailyUsage, Period, RowId, Unit};
+use super::{DailyUsage, RowId, Unit};
+use crate::algorithm::{Algorithm, Calendar, Counting as _};
 use crate::time::Micros;
 
 /// Whether something may come back to a counter before time gives it back.
@@ -35,7 +36,8 @@ pub struct Limit {
 impl Limit {
     /// A limit that refuses, or with `shadow` one that only reports.
     #[must_use]
-    pub fn new(name: &str, unit: Unit, algorithm: Algorithm, shadow: bool) -> Self {
+    pub fn new(name: &str, unit: Unit, algorithm: impl Into<Algorithm>, shadow: bool) -> Self {
+        let algorithm = algorithm.into();
         let row = RowId::for_limit(name, &unit, &algorithm);
         let name = Arc::<str>::from(name);
         Self {
@@ -101,14 +103,7 @@ impl Limit {
     /// where there is anything to share.
     #[must_use]
     pub fn per_node_share(&self, nodes: u64) -> Self {
-        let mut share = self.renamed(&self.name);
-        match &mut share.algorithm {
-            Algorithm::TokenBucket(throttle) => *throttle = throttle.per_node_share(nodes),
-            Algorithm::CalendarQuota(quota) => {
-                quota.limit = (quota.limit / nodes.max(1)).max(quota.limit.min(1));
-            }
-        }
-        share
+        Self { algorithm: self.algorithm.per_node_share(nodes), ..self.renamed(&self.name) }
     }
 
     /// Its name in answers, such as `free/throttle`.
@@ -179,46 +174,34 @@ impl Limit {
         self.row
     }
 
-    /// The most that fits at once: the burst, or the quota's limit. In units.
+    /// The calendar of the limit's windows, if it has windows.
+    #[must_use]
+    pub fn calendar(&self) -> Option<&Calendar> {
+        self.algorithm.calendar()
+    }
+
+    /// The units that fit at once: the burst, or the quota's limit.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        match &self.algorithm {
-            Algorithm::TokenBucket(throttle) => throttle.burst(),
-            Algorithm::CalendarQuota(quota) => quota.limit,
-        }
+        self.algorithm.capacity()
     }
 
-    /// What its counter may hold: the full bucket in `1/per` units, or the quota's limit.
+    /// The level that the counter must not exceed: the full bucket in `1/per` units, or the quota's
+    /// limit.
     #[must_use]
     pub fn size(&self) -> u64 {
-        match &self.algorithm {
-            Algorithm::TokenBucket(throttle) => throttle.size(),
-            Algorithm::CalendarQuota(quota) => quota.limit,
-        }
+        self.algorithm.size()
     }
 
-    /// What `cost` units add to the counter: the throttle's `1/per` units, or the quota's units.
+    /// The amount that `cost` units add to the counter, in the same parts, at most 2^53 - 1.
     #[must_use]
     pub fn amount(&self, cost: u64) -> u64 {
-        match &self.algorithm {
-            Algorithm::TokenBucket(throttle) => throttle.amount(cost),
-            Algorithm::CalendarQuota(quota) => cost.min(quota.limit + 1),
-        }
+        self.algorithm.amount(cost)
     }
 
-    /// Over what time the capacity renews itself, rounded up; for `RateLimit-Policy`.
-    ///
-    /// A quota's is its nominal length: a month's is 30 days.
+    /// The time in which the capacity renews itself, rounded up; for `RateLimit-Policy`.
     #[must_use]
     pub fn window(&self) -> Micros {
-        match &self.algorithm {
-            Algorithm::TokenBucket(throttle) => throttle.window(),
-            Algorithm::CalendarQuota(quota) => Micros::from_secs(match quota.calendar.period() {
-                Period::Seconds(seconds) => u64::from(seconds.get()),
-                Period::Day => 86_400,
-                Period::Week(_) => 7 * 86_400,
-                Period::Month(_) => 30 * 86_400,
-            }),
-        }
+        self.algorithm.window()
     }
 }

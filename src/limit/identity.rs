@@ -10,7 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
-use super::{Algorithm, Period, Unit};
+use super::Unit;
+use crate::algorithm::{Algorithm, Counting as _, RowKind};
 
 /// The first 128 bits of the SHA-256 over `parts`, each behind its length.
 fn digest(parts: &[&[u8]]) -> [u8; 16] {
@@ -138,53 +139,104 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// Which counter of a subject: 39 bits of a digest over what makes a limit that limit, and one
-/// bit, the lowest, that tells quotas (1) from throttles (0).
+/// The identity of a counter among those of its subject: 40 bits of a digest, and the kind of its
+/// row in the lowest byte.
 ///
-/// A throttle is its name and unit; a quota also its period, time zone and start day. Sizes are
-/// no part of it: a changed limit keeps its counter.
+/// The digest is over the limit's name, its unit, and what its algorithm adds: for a quota its
+/// period, time zone and start day. Sizes are no part of it: a changed limit keeps its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowId(u64);
 
 impl RowId {
+    /// The length in bytes, in rows and in arguments of scripts.
+    pub const LEN: usize = 6;
+
     pub(super) fn for_limit(name: &str, unit: &Unit, algorithm: &Algorithm) -> Self {
-        let (name, unit) = (name.as_bytes(), unit.as_str().as_bytes());
-        let (bytes, quota) = match algorithm {
-            Algorithm::TokenBucket(_) => (digest(&[b"throttle", name, unit]), 0),
-            Algorithm::CalendarQuota(quota) => {
-                let [a, b, c, d];
-                let period: &[u8] = match quota.calendar.period() {
-                    Period::Seconds(seconds) => {
-                        [a, b, c, d] = seconds.get().to_le_bytes();
-                        &[b's', a, b, c, d]
-                    }
-                    Period::Day => &[b'd', 0],
-                    Period::Week(start) => &[b'w', start.to_monday_one_offset().cast_unsigned()],
-                    Period::Month(start) => &[b'm', start.cast_unsigned()],
-                };
-                let zone = quota.calendar.zone_name().as_bytes();
-                (digest(&[b"quota", name, unit, period, zone]), 1)
-            }
-        };
-        Self::from_digest(bytes, quota)
+        let identity = algorithm.identity();
+        let mut parts = SmallVec::<[&[u8]; 8]>::from_slice(&[
+            b"limit",
+            name.as_bytes(),
+            unit.as_str().as_bytes(),
+        ]);
+        parts.extend(identity.iter().map(Vec::as_slice));
+        Self::from_digest(digest(&parts), algorithm.row_kind())
     }
 
-    /// The row of a plan's meter; its time zone is no part of it.
-    pub(super) fn for_meter(plan: &str, unit: &Unit) -> Self {
+    /// The row of a plan's meter, whose daily quota is `algorithm`; its time zone is no part of it.
+    pub(super) fn for_meter(plan: &str, unit: &Unit, algorithm: &Algorithm) -> Self {
         let bytes = digest(&[b"meter", plan.as_bytes(), unit.as_str().as_bytes()]);
-        Self::from_digest(bytes, 1)
+        Self::from_digest(bytes, algorithm.row_kind())
     }
 
-    fn from_digest(digest: [u8; 16], quota: u64) -> Self {
-        let mut short = [0; 8];
-        short[..5].copy_from_slice(&digest[..5]);
-        Self(u64::from_le_bytes(short) & !1 | quota)
+    fn from_digest(digest: [u8; 16], kind: RowKind) -> Self {
+        let mut id = [0; 8];
+        id[0] = kind.get();
+        id[1..Self::LEN].copy_from_slice(&digest[..Self::LEN - 1]);
+        Self(u64::from_le_bytes(id))
     }
 
-    /// The 40 bits.
+    /// The id in [`RowId::LEN`] bytes; `None` if there are more or fewer.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        let mut id = [0; 8];
+        if bytes.len() != Self::LEN {
+            return None;
+        }
+        id[..Self::LEN].copy_from_slice(bytes);
+        Some(Self(u64::from_le_bytes(id)))
+    }
+
+    /// The 48 bits as a number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
+    }
+
+    /// The bytes, little-endian: the kind first.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes.copy_from_slice(&self.0.to_le_bytes()[..Self::LEN]);
+        bytes
+    }
+
+    /// The kind of the row.
+    #[must_use]
+    pub fn kind(self) -> RowKind {
+        RowKind::new(self.0.to_le_bytes()[0])
+    }
+
+    /// The same digest with another kind, for a row that is kept beside the counter.
+    #[must_use]
+    pub fn with_kind(self, kind: RowKind) -> Self {
+        Self(self.0 & !0xff | u64::from(kind.get()))
+    }
+}
+
+/// One counter in all the service: a subject's digest and the row of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CounterId {
+    subject: [u8; 16],
+    row: RowId,
+}
+
+impl CounterId {
+    /// The counter of a subject in this row.
+    #[must_use]
+    pub fn new(subject: Subject, row: RowId) -> Self {
+        Self { subject: subject.digest(), row }
+    }
+
+    /// The digest of the subject.
+    #[must_use]
+    pub fn subject(&self) -> [u8; 16] {
+        self.subject
+    }
+
+    /// The row.
+    #[must_use]
+    pub fn row(&self) -> RowId {
+        self.row
     }
 }
 

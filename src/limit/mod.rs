@@ -1,40 +1,33 @@
-//! The vocabulary: limits, subjects, costs and charges.
+//! The vocabulary of a check: units, subjects, limits, costs and charges.
 //!
-//! Everything here is a value that is valid once it exists. Nothing here does I/O, knows a store
-//! or decides: deciding is `algorithm`.
+//! Every value is valid once it exists. Nothing here does I/O, knows a store or decides: deciding is
+//! `judge`, and the arithmetic of a limit is its `algorithm`.
 
-mod calendar;
+mod daily_usage;
 mod definition;
 mod identity;
-mod rate;
-mod window_start;
-mod daily_usage;
-mod throttle;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use calendar::{Calendar, Period, Windows};
 pub use daily_usage::{DailyUsage, USAGE_RETENTION_DAYS};
 pub use definition::Limit;
-pub use identity::{RowId, Subject};
-pub use rate::{InvalidRate, Rate};
-pub use throttle::{InvalidThrottle, Throttle};
-pub use window_start::WindowStart;
+pub use identity::{CounterId, RowId, Subject};
 
 use smallvec::SmallVec;
 
-use crate::time::{MAX_EXACT, Micros};
+use crate::algorithm::ChargeTime;
+use crate::time::MAX_EXACT;
 
-/// The largest cost that a check may ask for: 2^53.
+/// The largest cost of a check: 2^53.
 pub const MAX_COST: u64 = MAX_EXACT + 1;
 
-/// What is counted: `requests`, `total_tokens`, or any name that a limit declares.
+/// The unit in which a limit counts: `requests`, `total_tokens`, or any name that a limit declares.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unit(Arc<str>);
 
 impl Unit {
-    /// The units that exist in every catalog; the first is the one that a check costs by default.
+    /// The units that exist in every catalog; the first is the default unit of a cost.
     pub const BUILT_IN: [&'static str; 5] =
         ["requests", "input_tokens", "output_tokens", "total_tokens", "cost_microusd"];
 
@@ -63,59 +56,70 @@ impl fmt::Display for Unit {
     }
 }
 
-/// So many units in every calendar window.
-#[derive(Clone, Debug)]
-pub struct Quota {
-    /// Units per window, 1 to 2^53 - 1.
-    pub limit: u64,
-    /// Which windows.
-    pub calendar: Arc<Calendar>,
-}
-
-/// How a limit limits.
-#[derive(Clone, Debug)]
-pub enum Algorithm {
-    /// A token bucket.
-    TokenBucket(Throttle),
-    /// A number per calendar window.
-    CalendarQuota(Quota),
-}
-
-/// All charges of one check; two on the stack, since most checks meet a throttle and a quota.
+/// All charges of one check; two on the stack, since most checks have a throttle and a quota.
 pub type Charges = SmallVec<[Charge; 2]>;
+
+/// The condition under which a charge is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChargeMode {
+    /// Made if every limit of the check that refuses has room, and this one too.
+    #[default]
+    IfFits,
+    /// Made in any case, since the units have been used already. The counter may then exceed its
+    /// limit (debt). A limit without room still refuses the other charges of the check.
+    Always,
+}
 
 /// One cost against one limit of one subject.
 #[derive(Clone, Debug)]
 pub struct Charge {
-    /// Whose counter.
+    /// The subject, whose counter is charged.
     pub subject: Subject,
-    /// Which limit.
+    /// The limit.
     pub limit: Arc<Limit>,
-    /// How much, in the limit's unit; 0 only looks.
+    /// The cost in the limit's unit; 0 only reads the counter.
     pub cost: u64,
+    /// The condition.
+    pub mode: ChargeMode,
 }
 
 impl Charge {
-    /// Whether this could not pass even if the subject had used nothing.
+    /// A charge that is made if it fits.
+    #[must_use]
+    pub fn new(subject: Subject, limit: Arc<Limit>, cost: u64) -> Self {
+        Self { subject, limit, cost, mode: ChargeMode::IfFits }
+    }
+
+    /// True if it is made in any case.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        self.mode == ChargeMode::Always
+    }
+
+    /// True if it would not fit into an unused counter either.
     #[must_use]
     pub fn exceeds_capacity(&self) -> bool {
         self.cost > self.limit.capacity()
     }
 
-    /// What this adds to the counter; see [`Limit::amount`].
+    /// The amount added to the counter; see [`Limit::amount`].
     #[must_use]
     pub fn amount(&self) -> u64 {
         self.limit.amount(self.cost)
+    }
+
+    /// The counter that is charged.
+    #[must_use]
+    pub fn counter(&self) -> CounterId {
+        CounterId::new(self.subject, self.limit.row())
     }
 }
 
 /// Units of a charge that were not used, to be given back.
 #[derive(Clone, Debug)]
 pub struct Refund {
-    /// What is given back, as a charge of so much.
+    /// The refunded units, as a charge of that cost.
     pub charge: Charge,
-    /// The store's clock when it was charged.
-    pub charged_at: Micros,
-    /// The window it was charged in; 0 for a throttle.
-    pub window: WindowStart,
+    /// The time of the original charge.
+    pub charged: ChargeTime,
 }

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use super::{MemoryStore, Redis, StoreError};
+use crate::algorithm::Correction;
 use crate::algorithm::calendar_quota::Count;
-use crate::algorithm::usage::{Correction, UsageDays};
+use crate::judge::usage::UsageDays;
 use crate::limit::Charge;
 use crate::time::Micros;
 

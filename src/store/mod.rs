@@ -12,7 +12,7 @@ mod registry;
 
 use tokio::time::Instant;
 
-use crate::algorithm::Verdict;
+use crate::judge::Verdict;
 use crate::limit::{Charge, Charges, Refund};
 use crate::time::Micros;
 pub use counter_store::{CounterStore, CounterUsage};

@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::thresholds::ThresholdReached;
-use crate::limit::{Algorithm, Period};
+use crate::algorithm::Period;
 use crate::store::OutboxEvent;
 use crate::time::Micros;
 
@@ -47,15 +47,15 @@ pub(super) fn threshold_events(reached: &ThresholdReached) -> impl Iterator<Item
 }
 
 fn threshold_event(reached: &ThresholdReached, threshold: u8) -> Option<OutboxEvent> {
-    let Algorithm::CalendarQuota(quota) = reached.limit.algorithm() else { return None };
-    let end = quota.calendar.end_of(reached.window);
+    let (quota, calendar) = (reached.limit.capacity(), reached.limit.calendar()?);
+    let end = calendar.end_of(reached.window);
     let data = ThresholdData {
         key: &reached.key.id,
         customer_id: reached.key.customer_id.as_deref(),
         plan: &reached.plan,
         limit: reached.limit.name(),
         unit: reached.limit.unit().as_str(),
-        period: match quota.calendar.period() {
+        period: match calendar.period() {
             Period::Seconds(_) => "seconds",
             Period::Day => "day",
             Period::Week(_) => "week",
@@ -63,13 +63,13 @@ fn threshold_event(reached: &ThresholdReached, threshold: u8) -> Option<OutboxEv
         },
         threshold,
         used: reached.used,
-        quota: quota.limit,
-        period_start: to_rfc3339(quota.calendar.start_of(reached.window)),
+        quota,
+        period_start: to_rfc3339(calendar.start_of(reached.window)),
         period_end: to_rfc3339(end),
     };
     let body = EventBody { r#type: "quota.threshold", timestamp: to_rfc3339(reached.at), data };
     Some(OutboxEvent {
-        id: event_id(reached, quota.limit, threshold),
+        id: event_id(reached, quota, threshold),
         body: serde_json::to_string(&body).ok()?,
         remember_until: end + EVENT_RETENTION,
     })
@@ -100,12 +100,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::algorithm::{Calendar, Quota, WindowStart};
     use crate::catalog::ApiKey;
-    use crate::limit::{Calendar, Limit, Quota, Unit, WindowStart};
+    use crate::limit::{Limit, Unit};
 
     fn reached(key: &str, quota: u64, day: u64) -> ThresholdReached {
         let calendar = Arc::new(Calendar::new(Period::Day, "Europe/Berlin").unwrap());
-        let algorithm = Algorithm::CalendarQuota(Quota { limit: quota, calendar });
+        let algorithm = Quota { limit: quota, calendar };
         ThresholdReached {
             key: Arc::new(ApiKey::new(key)),
             plan: "free".into(),

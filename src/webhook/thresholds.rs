@@ -9,10 +9,11 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use tokio::sync::mpsc;
 
-use crate::algorithm::Verdict;
+use crate::algorithm::WindowStart;
 use crate::catalog::ApiKey;
 use crate::engine::{DecidedCheck, DecisionObserver};
-use crate::limit::{Algorithm, Charge, Charges, Limit, WindowStart};
+use crate::judge::{self, Verdict};
+use crate::limit::{Charge, Charges, Limit};
 use crate::time::Micros;
 
 /// The most quotas of keys that a node remembers; a forgotten one is noted again, which changes nothing.
@@ -60,21 +61,24 @@ impl Thresholds {
     /// refused, or only looked. Shadow limits are only tried, and nobody is told of them.
     fn observe(&self, key: &Arc<ApiKey>, charges: &Charges, verdict: &Verdict) {
         for (charge, state) in charges.iter().zip(&verdict.states) {
-            let Algorithm::CalendarQuota(quota) = charge.limit.algorithm() else { continue };
-            if !charge.limit.refuses_alone() || charge.subject != key.subject {
+            let quota = charge.limit.capacity();
+            if charge.limit.calendar().is_none()
+                || !charge.limit.refuses_alone()
+                || charge.subject != key.subject
+            {
                 continue;
             }
-            // What passes has been charged to every limit that refuses.
-            let added = if verdict.allowed { charge.amount() } else { 0 };
+            let made = judge::is_made(charge, *state, verdict.allowed);
+            let added = if made { charge.amount() } else { 0 };
             // Less than nothing is held where more was granted than used.
             let used = state.level.saturating_add_unsigned(added);
             let Ok(used) = u64::try_from(used) else { continue };
-            let has_reached = |&percent: &u8| used * 100 >= u64::from(percent) * quota.limit;
+            let has_reached = |&percent: &u8| used * 100 >= u64::from(percent) * quota;
             let reached = self.percents.partition_point(has_reached);
             if reached == 0 {
                 continue;
             }
-            let state = Notified { window: state.window, quota: quota.limit, thresholds: reached };
+            let state = Notified { window: state.window, quota, thresholds: reached };
             self.notify(charge, state, |thresholds| ThresholdReached {
                 key: Arc::clone(key),
                 // Not the one that the answer names: others may stand alongside.
@@ -118,13 +122,13 @@ impl DecisionObserver for Thresholds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::algorithm::CounterState;
-    use crate::limit::{Calendar, Period, Quota, Subject, Unit};
+    use crate::algorithm::{Calendar, CounterState, Period, Quota};
+    use crate::limit::{Subject, Unit};
     use smallvec::smallvec;
 
     fn quota(limit: u64, shadow: bool) -> Arc<Limit> {
         let calendar = Arc::new(Calendar::new(Period::Day, "UTC").unwrap());
-        let algorithm = Algorithm::CalendarQuota(Quota { limit, calendar });
+        let algorithm = Quota { limit, calendar };
         Arc::new(Limit::new("p/quota", Unit::requests(), algorithm, shadow))
     }
 
@@ -149,9 +153,9 @@ mod tests {
             cost: u64,
             day: u64,
         ) -> Vec<u8> {
-            let charge = Charge { subject, limit: Arc::clone(limit), cost };
+            let charge = Charge::new(subject, Arc::clone(limit), cost);
             let state = CounterState { level, window: WindowStart::new(day * 86_400) };
-            let allowed = crate::algorithm::fits(&charge, state);
+            let allowed = crate::judge::fits(&charge, state);
             let verdict = Verdict { now: Micros::ZERO, allowed, states: smallvec![state] };
             let charges = [charge].into_iter().collect();
             self.0.observe(&Arc::new(ApiKey::new("k")), &charges, &verdict);
@@ -201,7 +205,7 @@ mod tests {
         let limit = quota(2, false);
         let observe = |number: usize| {
             let key = Arc::new(ApiKey::new(&number.to_string()));
-            let charge = Charge { subject: key.subject, limit: Arc::clone(&limit), cost: 0 };
+            let charge = Charge::new(key.subject, Arc::clone(&limit), 0);
             let state = CounterState { level: 1, window: WindowStart::new(0) };
             let verdict = Verdict { now: Micros::ZERO, allowed: true, states: smallvec![state] };
             thresholds.observe(&key, &[charge].into_iter().collect(), &verdict);

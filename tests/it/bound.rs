@@ -3,29 +3,16 @@
 //! On the reference, which the twins hold equal to Lua. The windows are all between any two
 //! admitted charges, not only those from the first.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tollgate::algorithm::{self, Row, Rows};
-use tollgate::limit::{Algorithm, Charge, Charges, Limit, Subject, Throttle, Unit};
+use tollgate::algorithm::{Counting as _, Throttle};
+use tollgate::judge::{self, RowTable};
+use tollgate::limit::{Charge, Charges, Limit, Subject, Unit};
 use tollgate::time::Micros;
 
 const RATES: [&str; 7] =
     ["10/s", "3/min", "1234567/d", "0.7/s", "1000000/s", "333.333/s", "2500000/s"];
-
-#[derive(Default)]
-struct Table(HashMap<u64, Row>);
-
-impl Rows for Table {
-    fn read(&self, charge: &Charge) -> Option<Row> {
-        self.0.get(&charge.limit.row().get()).copied()
-    }
-
-    fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
-        self.0.insert(charge.limit.row().get(), row);
-    }
-}
 
 /// One step of a history: microseconds that pass, in parts of a drain interval, and a cost.
 #[derive(Clone, Debug)]
@@ -59,7 +46,7 @@ proptest! {
 
     #[test]
     fn no_window_admits_more_than_burst_and_rate(rate in 0..RATES.len(), burst in 1_u64..40, steps in steps()) {
-        let mut rows = Table::default();
+        let mut rows = RowTable::default();
         let mut now = 1_774_656_000_000_000_u64;
         let mut current = throttle(rate, burst);
         // Each admitted charge with its time, and all throttles that were in force until then.
@@ -69,11 +56,11 @@ proptest! {
             if let Some((rate, burst)) = step.change {
                 current = throttle(rate, burst);
             }
-            let limit = Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(current), false));
-            let charge = Charge { subject: Subject::api_key("a"), limit, cost: step.cost };
+            let limit = Arc::new(Limit::new("t", Unit::requests(), current, false));
+            let charge = Charge::new(Subject::api_key("a"), limit, step.cost);
             let charges: Charges = [charge].into_iter().collect();
-            let offered = algorithm::offered_windows(&charges, Micros::new(now));
-            if algorithm::judge(&charges, &offered, Micros::new(now), &mut rows).unwrap().allowed {
+            let offered = judge::offered_windows(&charges, Micros::new(now));
+            if judge::judge(&charges, &offered, Micros::new(now), &mut rows).unwrap().allowed {
                 admitted.push((now, step.cost, current));
             }
         }
@@ -99,21 +86,21 @@ proptest! {
     fn a_patient_client_gets_the_whole_rate(rate in 0..RATES.len(), burst in 1_u64..40) {
         // The other side of the bound: coming back when Retry-After says so is always in time.
         let throttle = throttle(rate, burst);
-        let limit = Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false));
-        let charge = Charge { subject: Subject::api_key("a"), limit, cost: 1 };
+        let limit = Arc::new(Limit::new("t", Unit::requests(), throttle, false));
+        let charge = Charge::new(Subject::api_key("a"), limit, 1);
         let charges: Charges = [charge.clone()].into_iter().collect();
-        let (mut rows, mut now, mut passed) = (Table::default(), 1_774_656_000_000_000_u64, 0);
+        let (mut rows, mut now, mut passed) = (RowTable::default(), 1_774_656_000_000_000_u64, 0);
         let start = now;
         for _ in 0..300 {
-            let verdict = algorithm::judge(&charges, &[None], Micros::new(now), &mut rows).unwrap();
+            let verdict = judge::judge(&charges, &[None], Micros::new(now), &mut rows).unwrap();
             if verdict.allowed {
                 passed += 1;
             } else {
-                let status = algorithm::limit_status(&charge, verdict.states[0], false, Micros::new(now));
-                let early = algorithm::judge(&charges, &[None], Micros::new(now + status.retry_after.get() - 1), &mut rows);
+                let status = judge::limit_status(&charge, verdict.states[0], false, Micros::new(now));
+                let early = judge::judge(&charges, &[None], Micros::new(now + status.retry_after.get() - 1), &mut rows);
                 prop_assert!(!early.unwrap().allowed, "a microsecond earlier it did not fit");
                 now += status.retry_after.get();
-                let then = algorithm::judge(&charges, &[None], Micros::new(now), &mut rows).unwrap();
+                let then = judge::judge(&charges, &[None], Micros::new(now), &mut rows).unwrap();
                 prop_assert!(then.allowed, "Retry-After was not true");
                 passed += 1;
             }

@@ -6,9 +6,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use rustix::process::Signal;
 use tokio::time::Instant;
-use tollgate::limit::{
-    Algorithm, Calendar, Charge, Charges, Limit, Period, Quota, Subject, Throttle, Unit,
-};
+use tollgate::algorithm::{Calendar, Period, Quota, Throttle};
+use tollgate::limit::{Charge, Charges, Limit, Subject, Unit};
 use tollgate::store::{Redis, RedisClient, RedisOptions, StoreError};
 use tollgate::telemetry::Metrics;
 
@@ -17,13 +16,11 @@ use crate::twins::options;
 
 fn limit(name: &str, rate: &str, burst: u64) -> Arc<Limit> {
     let throttle = Throttle::new(rate.parse().unwrap(), burst).unwrap();
-    Arc::new(Limit::new(name, Unit::requests(), Algorithm::TokenBucket(throttle), false))
+    Arc::new(Limit::new(name, Unit::requests(), throttle, false))
 }
 
 fn one(key: &str, limit: &Arc<Limit>, cost: u64) -> Charges {
-    [Charge { subject: Subject::policy("p", key), limit: Arc::clone(limit), cost }]
-        .into_iter()
-        .collect()
+    [Charge::new(Subject::policy("p", key), Arc::clone(limit), cost)].into_iter().collect()
 }
 
 fn soon() -> Instant {
@@ -165,8 +162,7 @@ fn a_subject_takes_little_memory() {
     with_client(|server, client| async move {
         let quota =
             Quota { limit: 1000, calendar: Arc::new(Calendar::new(Period::Day, "UTC").unwrap()) };
-        let quota =
-            Arc::new(Limit::new("q", Unit::requests(), Algorithm::CalendarQuota(quota), false));
+        let quota = Arc::new(Limit::new("q", Unit::requests(), quota, false));
         let [a, b] = [limit("a", "1/h", 5), limit("b", "1/min", 5)];
         let subject = |limits: &[&Arc<Limit>], key: &str| -> Charges {
             limits.iter().flat_map(|limit| one(key, limit, 1)).collect()
@@ -230,8 +226,7 @@ fn units_leased_for_a_check_whose_caller_is_dropped_are_put_back() {
         // The bucket refills within milliseconds, and its burst is less than a thousand checks
         // cost.
         let throttle = Throttle::new("100000/s".parse().unwrap(), 2_000).unwrap();
-        let leased =
-            Limit::new("leased", Unit::requests(), Algorithm::TokenBucket(throttle), false);
+        let leased = Limit::new("leased", Unit::requests(), throttle, false);
         let leased = Arc::new(leased.as_leased());
         let (one_unit, twenty) = (one("a", &leased, 1), one("a", &leased, 20));
         let both: Charges =

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::raw::{RawAlgorithm, RawRateLimit};
 use super::time_unit::TimeUnit;
+use crate::algorithm::{Algorithm, Calendar, Period, Quota, Rate, Throttle};
 use crate::catalog::validation::Report;
-use crate::limit::{Algorithm, Calendar, Period, Quota, Rate, Throttle};
 use crate::time::Micros;
 
 /// The longest window: a leap year, for which stored rows are kept.
@@ -52,12 +52,12 @@ pub(super) fn build_algorithm(
         return Some(fixed_window(0, unit.windows(times)?));
     };
     let bucket = Throttle::new(rate, raw.burst.unwrap_or(limit));
-    bucket.map(Algorithm::TokenBucket).map_err(|why| report.error(at, why)).ok()
+    bucket.map(Algorithm::from).map_err(|why| report.error(at, why)).ok()
 }
 
 /// A limit of so many requests within each window of `calendar`.
 pub(super) fn fixed_window(limit: u64, calendar: Arc<Calendar>) -> Algorithm {
-    Algorithm::CalendarQuota(Quota { limit, calendar })
+    Quota { limit, calendar }.into()
 }
 
 /// The windows of a calendar in a time zone: days, weeks and months, one in each window.

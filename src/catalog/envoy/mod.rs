@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Calendar, Limit, Subject, Unit};
+use crate::algorithm::Calendar;
+use crate::limit::{Limit, Subject, Unit};
 use labels::MetricLabels;
 use tree::DescriptorTree;
 

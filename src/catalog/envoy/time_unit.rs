@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::limit::{Calendar, Period};
+use crate::algorithm::{Calendar, Period};
 
 /// The time unit of a rate limit, as Envoy's protocol has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::algorithm::Rate;
 use crate::catalog::{ApiKey, FileOwned};
 use crate::control::model::{KeyRecord, PLAN_MEMBERS};
 use crate::control::serving::LiveCatalog;
-use crate::limit::Rate;
 
 /// The catalog file's resources; there are none without a file.
 pub(super) struct FileResources<'e> {

@@ -10,12 +10,11 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 
 use super::editor::Editor;
-use crate::algorithm::usage::{Correction, day_of};
+use crate::algorithm::calendar_quota::first_day;
+use crate::algorithm::{Correction, WindowStart};
 use crate::catalog::ApiKey;
 use crate::control::model::{ControlError, Patch, PatchOp, PatchOperation};
-use crate::limit::{
-    Algorithm, Calendar, Charge, Limit, Subject, USAGE_RETENTION_DAYS, WindowStart,
-};
+use crate::limit::{Charge, Limit, Subject, USAGE_RETENTION_DAYS};
 use crate::store::{CounterStore, CounterUsage};
 use crate::time::{MAX_EXACT, Micros};
 
@@ -210,19 +209,12 @@ fn meters_unit(limit: &Limit, unit: &str) -> bool {
 
 /// A look at a key's counter.
 fn zero_cost_charge(key: &str, limit: &Arc<Limit>) -> Charge {
-    Charge { subject: Subject::api_key(key), limit: Arc::clone(limit), cost: 0 }
-}
-
-fn quota_calendar(limit: &Limit) -> Option<&Calendar> {
-    match limit.algorithm() {
-        Algorithm::CalendarQuota(quota) => Some(&quota.calendar),
-        Algorithm::TokenBucket(_) => None,
-    }
+    Charge::new(Subject::api_key(key), Arc::clone(limit), 0)
 }
 
 /// When today began, where the limit counts.
 fn today(metered: &Limit, now: Micros) -> Option<WindowStart> {
-    Some(quota_calendar(metered)?.windows(now).window_at(now)?.0)
+    Some(metered.calendar()?.windows(now).window_at(now)?.0)
 }
 
 /// The days of a count from the first wanted to the last, or to today.
@@ -237,19 +229,17 @@ fn report_days(
     let size = quota.map(|quota| quota.size().cast_signed());
     let window_of = |day: u64| {
         let start = WindowStart::new(day * 86_400);
-        quota
-            .and_then(|quota| quota_calendar(quota))
-            .map(|calendar| calendar.window_containing(start))
+        quota.and_then(|quota| quota.calendar()).map(|calendar| calendar.window_containing(start))
     };
     let live = usage.quota.zip(size).map(|(live, size)| (live.window, size - live.used));
     let mut known = BTreeMap::<u64, (i64, Option<i64>)>::new();
-    let oldest = day_of(today).saturating_sub(USAGE_RETENTION_DAYS);
+    let oldest = first_day(today).saturating_sub(USAGE_RETENTION_DAYS);
     for day in usage.days.past.iter().filter(|day| day.day >= oldest) {
         let (used, left) = known.entry(day.day).or_default();
         (*used, *left) = (*used + day.used, day.remaining);
     }
     for count in usage.counts.iter().flatten() {
-        let day = day_of(count.window);
+        let day = first_day(count.window);
         let (used, left) = known.entry(day).or_default();
         let same = |live: &&(WindowStart, i64)| Some(live.0) == window_of(day);
         (*used, *left) = (*used + count.used, live.as_ref().filter(same).map(|live| live.1));
@@ -261,14 +251,14 @@ fn report_days(
     let days = std::iter::successors(Some(first), |day| day.checked_add(1.day()).ok());
     days.take_while(|day| *day <= to.min(today.date()))
         .map(|day| {
-            let number = day_of(WindowStart::from_date(day));
+            let number = first_day(WindowStart::from_date(day));
             let window = window_of(number);
             let used = known.get(&number).map_or(0, |known| known.0);
             // What was left at the end of the last day before that is known, of the same window.
             let mut before = known.range(..=number).rev();
             let before = before.find_map(|(day, known)| Some((*day, known.1?)));
             let before = before.filter(|(day, _)| window_of(*day) == window).map(|(_, left)| left);
-            let live = live.filter(|live| Some(live.0) == window && number == day_of(today));
+            let live = live.filter(|live| Some(live.0) == window && number == first_day(today));
             let left = live.map(|live| live.1).or(before);
             let remaining = size.map(|size| left.unwrap_or(size).max(0));
             ReportedDay { day, used, remaining }
@@ -296,9 +286,7 @@ fn parse_corrections(
         Ok(amount) if (least..=MAX_EXACT).contains(&amount) => Ok(amount),
         _ => Err(operation.error("its value is a whole number below 2^53")),
     };
-    let in_unit = |limit: &Limit| {
-        limit.unit().as_str() == unit && matches!(limit.algorithm(), Algorithm::CalendarQuota(_))
-    };
+    let in_unit = |limit: &Limit| limit.unit().as_str() == unit && limit.calendar().is_some();
     let quota_index = || {
         let metered = limits.iter().find(|limit| meters_unit(limit, unit));
         let quota = metered.and_then(|metered| metered.reported_quota());

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::row::{PackedRow, RowKey};
-use crate::algorithm::usage::UsageDays;
+use super::row::{PACKED_ROW, PackedRow, RowKey};
+use crate::judge::usage::UsageDays;
 use crate::store::{DataDirError, StoreError, database};
 
 /// Rows as they are in memory. Another packing gets another name.
-const ROWS: TableDefinition<'_, [u8; 16], [u8; 28]> = TableDefinition::new("rows 1");
+const ROWS: TableDefinition<'_, [u8; 16], [u8; PACKED_ROW]> = TableDefinition::new("rows 2");
 /// Days, as JSON: they are few and seldom written.
 const DAYS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("days 1");
 

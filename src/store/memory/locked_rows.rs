@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 use super::row::RowKey;
 use super::shard::Shard;
 use super::{Inner, lock};
-use crate::algorithm::usage::{self, UsageDays, UsageRows};
-use crate::algorithm::{Row, Rows};
-use crate::limit::{Algorithm, Charge};
+use crate::algorithm::Row;
+use crate::judge::Rows;
+use crate::judge::usage::{self, UsageDays, UsageRows};
+use crate::limit::Charge;
 use crate::time::Micros;
 
 /// Rows, and where asked for also their days, under lock.
@@ -57,10 +58,9 @@ impl<'m> LockedRows<'m> {
     /// Keeps the days of `charges` that are over.
     pub(super) fn close_days(&mut self, charges: &[Charge], now: Micros) {
         for charge in charges.iter().filter(|charge| charge.limit.tracks_days()) {
-            if let Algorithm::CalendarQuota(quota) = charge.limit.algorithm() {
-                let closed = usage::close_day(charge, &quota.calendar.windows(now), now, self);
-                closed.unwrap_or_else(|why| unreachable!("windows around {now:?}: {why:?}"));
-            }
+            let windows = charge.limit.calendar().map(|calendar| calendar.windows(now));
+            let closed = usage::close_day(charge, windows.as_ref(), now, self);
+            closed.unwrap_or_else(|why| unreachable!("windows around {now:?}: {why:?}"));
         }
     }
 }
@@ -73,7 +73,7 @@ impl Rows for LockedRows<'_> {
     fn write(&mut self, charge: &Charge, row: Row, until: Micros) {
         let key = RowKey::from_charge(charge);
         let index = self.guard_index(key);
-        self.guards[index].1.write(key, row, until);
+        self.guards[index].1.write(key, &row, until);
     }
 }
 

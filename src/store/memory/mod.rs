@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{CounterUsage, DataDirError, StoreError, StoreVerdict};
-use crate::algorithm::usage::{self, Correction, UsageRows as _};
-use crate::algorithm::{self, NotJudged, Row};
+use crate::algorithm::{Correction, calendar_quota::Count};
+use crate::judge::usage::{self, UsageRows as _};
+use crate::judge::{self, NotJudged};
 use crate::limit::{Charge, Refund, RowId};
 use crate::time::{Clock, Micros};
 use disk::{DirtyRow, Disk};
@@ -64,7 +65,9 @@ impl MemoryStore {
         if let Some(disk) = &memory.0.disk {
             disk.load(
                 |key, row| {
-                    if row.is_expired(now) {
+                    if !row.is_known() {
+                        // Left on the disk for the release that knows it.
+                    } else if row.is_expired(now) {
                         shard(key).mark_dirty(key);
                     } else {
                         shard(key).restore(key, row);
@@ -137,7 +140,7 @@ impl MemoryStore {
             locked.close_days(charges, now);
         }
         let verdict =
-            algorithm::judge(charges, &algorithm::offered_windows(charges, now), now, &mut locked)?;
+            judge::judge(charges, &judge::offered_windows(charges, now), now, &mut locked)?;
         let index = self.0.judged_count.fetch_add(1, Ordering::Relaxed);
         Ok(StoreVerdict { verdict, index, leased: false })
     }
@@ -146,7 +149,7 @@ impl MemoryStore {
     pub fn refund(&self, refunds: &[Refund]) {
         for refund in refunds {
             let mut locked = LockedRows::lock_rows(&self.0, std::slice::from_ref(&refund.charge));
-            algorithm::refund(refund, self.0.clock.now(), &mut locked);
+            judge::refund(refund, self.0.clock.now(), &mut locked);
         }
     }
 
@@ -161,8 +164,9 @@ impl MemoryStore {
                 limit.counterpart_row(),
                 limit.reported_quota().map(|quota| quota.row()),
             ];
-            let count =
-                |row: RowId| locked.row(RowKey::new(charge.subject, row)).and_then(Row::count);
+            let count = |row: RowId| {
+                locked.row(RowKey::new(charge.subject, row)).as_ref().and_then(Count::from_row)
+            };
             let [count, other, quota] = rows.map(|row| row.and_then(count));
             CounterUsage { counts: [count, other], quota, days: locked.days(charge) }
         };
@@ -174,7 +178,7 @@ impl MemoryStore {
         let mut locked = LockedRows::lock_usage(&self.0, charges);
         let now = self.0.clock.now();
         locked.close_days(charges, now);
-        let offered = algorithm::offered_windows(charges, now);
+        let offered = judge::offered_windows(charges, now);
         for &(place, correction) in corrections {
             let done = usage::apply_correction(
                 &charges[place],

@@ -1,26 +1,23 @@
-//! Rows as small as they go: millions of them are the memory of the service.
+//! Rows as they lie in the tables, as small as possible: millions of them are the service's memory.
 
-use crate::algorithm::Row;
-use crate::algorithm::calendar_quota::Count;
-use crate::algorithm::token_bucket::Bucket;
-use crate::limit::{Charge, RowId, Subject, WindowStart};
+use crate::algorithm::{Row, RowKind};
+use crate::limit::{Charge, CounterId, RowId, Subject};
 use crate::time::Micros;
 
-/// Which counter: the subject's 128 bits, with the limit's 40 folded in.
+/// The key of a counter: the subject's 128 bits with the 48 of its row folded in.
 ///
-/// Two counters share a key only where two subjects' digests differ in exactly the bits in which
-/// two limits' ids do: as unlikely as that two digests are equal.
+/// Two counters share a key only if two subjects' digests differ in exactly the bits in which two
+/// row ids do: as unlikely as two equal digests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct RowKey([u8; 16]);
 
 impl RowKey {
     pub(super) fn from_charge(charge: &Charge) -> Self {
-        Self::new(charge.subject, charge.limit.row())
+        Self::from(charge.counter())
     }
 
     pub(super) fn new(subject: Subject, row: RowId) -> Self {
-        let subject = u128::from_le_bytes(subject.digest());
-        Self((subject ^ u128::from(row.get())).to_le_bytes())
+        Self::from(CounterId::new(subject, row))
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -37,7 +34,7 @@ impl RowKey {
         self.0
     }
 
-    /// 64 bits that depend on all 128 and on a seed that nobody knows.
+    /// 64 bits that depend on all 128 and on a secret seed.
     pub(super) fn mixed(self, seed: u64) -> u64 {
         let [low, high] = [&self.0[..8], &self.0[8..]]
             .map(|half| half.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)));
@@ -48,76 +45,65 @@ impl RowKey {
     }
 }
 
-/// A row in 28 bytes: level or use (7, the use with a sign), time in µs or window (7), `per` or the end of the window in
-/// seconds (5), what drains per µs, or 0 for a quota (5), since when it does (4).
-#[derive(Clone, Copy)]
-pub(super) struct PackedRow([u8; 28]);
+impl From<CounterId> for RowKey {
+    fn from(counter: CounterId) -> Self {
+        let subject = u128::from_le_bytes(counter.subject());
+        Self((subject ^ u128::from(counter.row().get())).to_le_bytes())
+    }
+}
 
-const FIELD_SIZES: [usize; 5] = [7, 7, 5, 5, 4];
+/// Bytes of a packed row.
+pub(super) const PACKED_ROW: usize = 30;
+/// Bytes of a body, at most.
+const BODY: usize = PACKED_ROW - 2;
+/// Bytes of an expiry, in whole seconds.
+const EXPIRY: usize = 5;
+
+/// A row in 30 bytes: kind, length of the body, body. A row that does not say itself when it expires
+/// has its expiry in the last five bytes.
+#[derive(Clone, Copy)]
+pub(super) struct PackedRow([u8; PACKED_ROW]);
 
 impl PackedRow {
-    pub(super) fn from_bytes(bytes: [u8; 28]) -> Self {
+    pub(super) fn from_bytes(bytes: [u8; PACKED_ROW]) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn to_bytes(self) -> [u8; 28] {
+    pub(super) fn to_bytes(self) -> [u8; PACKED_ROW] {
         self.0
     }
 
-    pub(super) fn new(row: Row, until: Micros) -> Self {
-        match row {
-            Row::Bucket(Bucket { level, updated_at, per, drain, rate_since }) => {
-                Self::pack([level, updated_at.get(), per, drain, rate_since])
-            }
-            Row::Count(Count { used, window }) => {
-                Self::pack([used.cast_unsigned(), window.get(), until.as_secs_ceil(), 0, 0])
-            }
+    /// Packs a row; from `until` on a missing row means the same.
+    pub(super) fn new(row: &Row, until: Micros) -> Self {
+        let mut packed = [0; PACKED_ROW];
+        let body = row.body();
+        packed[0] = row.kind().get();
+        packed[1] = u8::try_from(body.len()).unwrap_or(u8::MAX);
+        packed[2..2 + body.len()].copy_from_slice(body);
+        if body.len() + EXPIRY <= BODY {
+            let expiry = until.as_secs_ceil().to_le_bytes();
+            packed[PACKED_ROW - EXPIRY..].copy_from_slice(&expiry[..EXPIRY]);
         }
+        Self(packed)
     }
 
-    fn pack(numbers: [u64; 5]) -> Self {
-        let mut bytes = [0; 28];
-        let mut at = 0;
-        for (number, size) in numbers.iter().zip(FIELD_SIZES) {
-            bytes[at..at + size].copy_from_slice(&number.to_le_bytes()[..size]);
-            at += size;
-        }
-        Self(bytes)
+    /// False in a row that a later release has written.
+    pub(super) fn is_known(&self) -> bool {
+        RowKind::new(self.0[0]).is_known_counter()
     }
 
-    fn numbers(&self) -> [u64; 5] {
-        let mut at = 0;
-        FIELD_SIZES.map(|size| {
-            let bytes = &self.0[at..at + size];
-            at += size;
-            bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
-        })
+    pub(super) fn unpack(&self) -> Option<Row> {
+        let body = self.0[2..].get(..usize::from(self.0[1]))?;
+        Row::new(RowKind::new(self.0[0]), body)
     }
 
-    pub(super) fn unpack(&self) -> Row {
-        match self.numbers() {
-            [used, window, _, 0, _] => {
-                // Its 56 bits, with the highest of them for all above.
-                let used = (used << 8).cast_signed() >> 8;
-                Row::Count(Count { used, window: WindowStart::new(window) })
-            }
-            [level, updated_at, per, drain, rate_since] => Row::Bucket(Bucket {
-                level,
-                updated_at: Micros::new(updated_at),
-                per,
-                drain,
-                rate_since,
-            }),
-        }
-    }
-
-    /// Whether the row says nothing any more: an absent one would be the same.
+    /// True if a missing row would mean the same.
     pub(super) fn is_expired(&self, now: Micros) -> bool {
-        match self.numbers() {
-            [_, _, end, 0, _] => Micros::from_secs(end) <= now,
-            [level, updated_at, _, drain, _] => {
-                level <= now.since(Micros::new(updated_at)).get().saturating_mul(drain)
-            }
-        }
+        let stored = || {
+            let mut seconds = [0; 8];
+            seconds[..EXPIRY].copy_from_slice(&self.0[PACKED_ROW - EXPIRY..]);
+            Micros::from_secs(u64::from_le_bytes(seconds))
+        };
+        self.unpack().is_some_and(|row| row.expiry().unwrap_or_else(stored) <= now)
     }
 }

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use super::disk::DirtyRow;
 use super::row::{PackedRow, RowKey};
 use crate::algorithm::Row;
-use crate::algorithm::usage::UsageDays;
+use crate::judge::usage::UsageDays;
 use crate::time::Micros;
 
 /// Below this a table is not worth shrinking.
@@ -66,10 +66,10 @@ impl Shard {
     }
 
     pub(super) fn read(&self, key: RowKey) -> Option<Row> {
-        self.rows.get(&key).map(PackedRow::unpack)
+        self.rows.get(&key).and_then(PackedRow::unpack)
     }
 
-    pub(super) fn write(&mut self, key: RowKey, row: Row, until: Micros) {
+    pub(super) fn write(&mut self, key: RowKey, row: &Row, until: Micros) {
         self.rows.insert(key, PackedRow::new(row, until));
         self.mark_dirty(key);
     }

@@ -1,18 +1,15 @@
 //! Counters in memory: together or not at all, within bounds, and there again after a restart.
 
 use super::*;
-use crate::limit::{Algorithm, Charges, Limit, Subject, Throttle, Unit};
+use crate::algorithm::Throttle;
+use crate::limit::{Charges, Limit, Subject, Unit};
 use crate::time::ManualClock;
 
 fn charges(keys: &[u64], cost: u64) -> Charges {
     let throttle = Throttle::new("1/s".parse().unwrap(), 10).unwrap();
-    let limit =
-        Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false));
-    let charge = |key: &u64| Charge {
-        subject: Subject::policy("p", &key.to_string()),
-        limit: Arc::clone(&limit),
-        cost,
-    };
+    let limit = Arc::new(Limit::new("t", Unit::requests(), throttle, false));
+    let charge =
+        |key: &u64| Charge::new(Subject::policy("p", &key.to_string()), Arc::clone(&limit), cost);
     keys.iter().map(charge).collect()
 }
 

@@ -1,12 +1,17 @@
-//! What one call of a script carries; `lua/limits.lua` and `lua/check.lua` say what the bytes mean.
+//! The arguments of one call of the check script, in the bytes that `lua/limits.lua` and
+//! `lua/check.lua` define. Sending them is `script`'s.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::script::ScriptArgs;
-use crate::limit::{Algorithm, Charge, Limit, Refund, Subject};
+use crate::algorithm::{Counting as _, encode_double};
+use crate::limit::{Charge, Limit, Refund, Subject};
 use crate::time::Micros;
+
+/// Added to the index of a charge's limit if the charge is made in any case.
+const ALWAYS: u16 = 1 << 15;
 
 /// The arguments of one call that judges checks.
 #[derive(Default)]
@@ -14,11 +19,11 @@ pub(super) struct CheckCall {
     tables: ArgumentTables,
     /// The checks, packed.
     checks: Vec<u8>,
-    /// What is given back, packed.
+    /// The refunds, packed.
     refunds: Vec<u8>,
 }
 
-/// Subjects and limits, each once, by their places.
+/// The subjects and limits of a call, each once; charges refer to them by index.
 #[derive(Default)]
 pub(super) struct ArgumentTables {
     /// The subjects.
@@ -26,13 +31,13 @@ pub(super) struct ArgumentTables {
     /// The limits, packed.
     pub(super) limits: Vec<u8>,
     subject_index: HashMap<Subject, u16, BuildHasherDefault<DigestHasher>>,
-    /// By address: the checks keep their limits alive while the call is put together.
+    /// By address: the checks keep their limits alive while the call is assembled.
     limit_index: HashMap<usize, u16, BuildHasherDefault<DigestHasher>>,
 }
 
-/// A hash that is taken from the key: subjects are digests, and addresses are our own.
+/// A hash taken from the key itself: subjects are digests, and addresses are our own.
 ///
-/// Whoever searches subjects that collide here slows one call of 128 checks down, no more.
+/// An attacker who finds colliding subjects slows one call of 128 checks down, no more.
 #[derive(Default)]
 struct DigestHasher(u64);
 
@@ -69,29 +74,27 @@ impl ScriptArgs for CheckCall {
 }
 
 impl CheckCall {
-    /// One more check. Quotas are offered the windows around `now`.
+    /// Adds a check. Quotas are offered the windows around `now`.
     pub(super) fn add_check(&mut self, charges: &[Charge], now: Micros) {
         self.checks.push(u8::try_from(charges.len()).unwrap_or(u8::MAX));
         for charge in charges {
             let [key, limit] = self.tables.intern(charge.subject, &charge.limit, now);
+            let limit = if charge.is_forced() { limit | ALWAYS } else { limit };
             self.checks.extend_from_slice(&key.to_le_bytes());
             self.checks.extend_from_slice(&limit.to_le_bytes());
             self.checks.extend_from_slice(&encode_double(charge.amount()));
         }
     }
 
-    /// Something to give back, before all checks.
+    /// Adds a refund, which is made before all checks.
     pub(super) fn add_refund(&mut self, refund: &Refund, now: Micros) {
-        let Refund { charge, charged_at, window } = refund;
-        let when = match charge.limit.algorithm() {
-            Algorithm::TokenBucket(_) => charged_at.get(),
-            Algorithm::CalendarQuota(_) => window.get(),
-        };
+        let Refund { charge, charged } = refund;
         let [key, limit] = self.tables.intern(charge.subject, &charge.limit, now);
+        let charge_time = charge.limit.algorithm().script_charge_time(*charged);
         self.refunds.extend_from_slice(&key.to_le_bytes());
         self.refunds.extend_from_slice(&limit.to_le_bytes());
         self.refunds.extend_from_slice(&encode_double(charge.amount()));
-        self.refunds.extend_from_slice(&encode_double(when));
+        self.refunds.extend_from_slice(&encode_double(charge_time));
     }
 }
 
@@ -117,39 +120,18 @@ impl ArgumentTables {
     }
 }
 
-/// At most 255 charges of 255 checks in a call: the indices fit.
+/// The position as an index of two bytes. The limits of a call's checks, at most 128 of 255 charges
+/// each and interned before any refund's, stay below [`ALWAYS`].
 fn to_index(number: usize) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }
 
-/// Exact: all our numbers are below 2^53.
-#[expect(clippy::cast_precision_loss, reason = "whole numbers below 2^53")]
-pub(super) fn encode_double(number: u64) -> [u8; 8] {
-    (number as f64).to_le_bytes()
-}
-
+/// Appends a limit as `lua/limits.lua` unpacks it.
 fn encode_limit(out: &mut Vec<u8>, limit: &Limit, now: Micros) {
-    let kind = u8::from(matches!(limit.algorithm(), Algorithm::CalendarQuota(_)))
-        | u8::from(limit.shadow()) << 1
-        | u8::from(limit.alternative()) << 2
-        | u8::from(limit.tracks_days()) << 3;
-    out.push(kind);
-    out.extend_from_slice(&limit.row().get().to_le_bytes()[..5]);
-    match limit.algorithm() {
-        Algorithm::TokenBucket(throttle) => {
-            for number in [throttle.drain(), throttle.per(), throttle.size()] {
-                out.extend_from_slice(&encode_double(number));
-            }
-        }
-        Algorithm::CalendarQuota(quota) => {
-            let windows = quota.calendar.windows(now);
-            out.extend_from_slice(&encode_double(quota.limit));
-            for bound in windows.bounds {
-                out.extend_from_slice(&encode_double(bound.get()));
-            }
-            for start in windows.starts {
-                out.extend_from_slice(&start.get().to_le_bytes()[..5]);
-            }
-        }
-    }
+    let flags = u8::from(limit.shadow())
+        | u8::from(limit.alternative()) << 1
+        | u8::from(limit.tracks_days()) << 2;
+    out.push(flags);
+    out.extend_from_slice(&limit.row().to_bytes());
+    limit.algorithm().pack(out, now);
 }

@@ -15,7 +15,8 @@ use super::instance::{RedisInstance, connection_config};
 use super::redirect::Redirect;
 use super::reply::ReplyDecoder;
 use super::{Redis, StoreError, script};
-use crate::limit::{Algorithm, Charge, Limit, Rate, Subject, Throttle, Unit};
+use crate::algorithm::{Rate, Throttle};
+use crate::limit::{Charge, Limit, Subject, Unit};
 use crate::time::Micros;
 
 /// A connection of one owner, outside the pool.
@@ -92,7 +93,7 @@ impl Redis {
 fn probe_charge(subject: Subject) -> Charge {
     let rate = Rate::new(1_000_000, Micros::new(1));
     let throttle = rate.and_then(|rate| Throttle::new(rate, 1_000_000_000).ok());
-    let algorithm = Algorithm::TokenBucket(throttle.unwrap_or_else(|| unreachable!("a constant")));
-    let limit = Limit::new("probe", Unit::requests(), algorithm, false);
-    Charge { subject, limit: limit.into(), cost: 1 }
+    let throttle = throttle.unwrap_or_else(|| unreachable!("a constant"));
+    let limit = Limit::new("probe", Unit::requests(), throttle, false);
+    Charge::new(subject, limit.into(), 1)
 }

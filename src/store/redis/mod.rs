@@ -15,6 +15,7 @@ mod outbox;
 mod redirect;
 mod registry;
 mod reply;
+mod rows;
 mod script;
 mod topology;
 mod url;

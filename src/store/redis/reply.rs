@@ -4,8 +4,9 @@ use redis::Value;
 use smallvec::SmallVec;
 
 use super::StoreError;
-use crate::algorithm::{CounterState, Verdict};
-use crate::limit::{Algorithm, Charge, WindowStart};
+use crate::algorithm::{CounterState, WindowStart};
+use crate::judge::Verdict;
+use crate::limit::Charge;
 use crate::time::Micros;
 
 /// What became of one check.
@@ -52,10 +53,8 @@ impl ReplyDecoder {
         let mut states = SmallVec::new();
         for charge in charges {
             let level = self.next_signed()?;
-            let window = match charge.limit.algorithm() {
-                Algorithm::TokenBucket(_) => 0,
-                Algorithm::CalendarQuota(_) => self.next_number()?,
-            };
+            let has_window = charge.limit.calendar().is_some();
+            let window = if has_window { self.next_number()? } else { 0 };
             states.push(CounterState { level, window: WindowStart::new(window) });
         }
         Ok(CheckReply::Verdict(Verdict { now: self.now, allowed, states }))

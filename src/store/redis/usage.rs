@@ -4,19 +4,26 @@
 
 use futures_util::future::try_join_all;
 
-use super::call::{ArgumentTables, encode_double};
+use super::call::ArgumentTables;
 use super::instance::POOL_SIZE;
 use super::reply::ReplyDecoder;
+use super::rows::PackedRows;
 use super::script::{ScriptArgs, USAGE_SCRIPT};
 use super::{Redis, StoreError};
 use crate::algorithm::calendar_quota::Count;
-use crate::algorithm::usage::{Correction, UsageDay, UsageDays};
-use crate::limit::{Charge, Charges, RowId, Subject, WindowStart};
+use crate::algorithm::{Correction, RowKind, encode_double};
+use crate::judge::usage::{UsageDay, UsageDays};
+use crate::limit::{Charge, Charges, RowId, Subject};
 use crate::store::CounterUsage;
 use crate::time::Micros;
 
 /// What is left where there is no quota.
 const NO_QUOTA: i64 = 1 << 54;
+
+/// The header of a subject's string: the format and the key's deadline.
+const ROWS_HEADER: usize = 5;
+/// The header of a subject's days: the format.
+const DAYS_HEADER: usize = 1;
 
 /// The arguments of one call of the usage script.
 #[derive(Default)]
@@ -63,7 +70,7 @@ impl UsageCall {
             for index in [subject, limit, quota] {
                 self.days.extend_from_slice(&index.to_le_bytes());
             }
-            self.days.extend_from_slice(&charge.limit.grants_row().get().to_le_bytes()[..5]);
+            self.days.extend_from_slice(&charge.limit.grants_row().to_bytes());
         }
     }
 
@@ -79,7 +86,7 @@ impl UsageCall {
         self.corrections.extend_from_slice(&subject.to_le_bytes());
         self.corrections.extend_from_slice(&limit.to_le_bytes());
         self.corrections.extend_from_slice(&encode_double(amount));
-        self.corrections.extend_from_slice(&charge.limit.grants_row().get().to_le_bytes()[..5]);
+        self.corrections.extend_from_slice(&charge.limit.grants_row().to_bytes());
     }
 }
 
@@ -148,16 +155,15 @@ impl Redis {
     }
 }
 
-/// What a subject's rows and its days say of a count.
+/// The usage that a subject's rows and its days report for a counter.
 fn decode_usage(
     charge: &Charge,
     strings: &[Option<Vec<u8>>; 2],
 ) -> Result<CounterUsage, StoreError> {
     let [rows, days] = strings.each_ref().map(|text| text.as_deref().unwrap_or_default());
-    let count = |row: Option<RowId>| row.map_or(Ok(None), |row| find_count(rows, row.get()));
+    let count = |row: Option<RowId>| row.map_or(Ok(None), |row| find_count(rows, row));
     let limit = &charge.limit;
-    let days =
-        limit.usage_row().map_or(Ok(UsageDays::default()), |row| decode_days(days, row.get()))?;
+    let days = limit.usage_row().map_or(Ok(UsageDays::default()), |row| decode_days(days, row))?;
     Ok(CounterUsage {
         counts: [count(Some(limit.row()))?, count(limit.counterpart_row())?],
         quota: count(limit.reported_quota().map(|quota| quota.row()))?,
@@ -165,52 +171,26 @@ fn decode_usage(
     })
 }
 
-/// The count under `id` among a subject's rows; `lua/subject.lua` says how they are packed.
-fn find_count(rows: &[u8], id: u64) -> Result<Option<Count>, StoreError> {
-    const SIZES: [usize; 2] = [33, 17];
-    let Some((&format, _)) = rows.split_first() else { return Ok(None) };
-    let mut rest = rows.get(5..).unwrap_or_default();
-    if format != 1 {
-        return Err(StoreError::BadRow(format!("a subject has format {format}")));
-    }
-    while !rest.is_empty() {
-        let row = decode_uint(rest, 0, 5);
-        let size = SIZES[usize::from(row % 2 == 1)];
-        if row == id {
-            let (used, window) = (decode_int(rest, 5), WindowStart::new(decode_uint(rest, 12, 5)));
-            return Ok(Some(Count { used, window }));
-        }
-        rest = rest.get(size..).unwrap_or_default();
-    }
-    Ok(None)
+/// The count under `id` among a subject's rows.
+fn find_count(rows: &[u8], id: RowId) -> Result<Option<Count>, StoreError> {
+    let row = PackedRows::new(rows, ROWS_HEADER)?.find(id)?;
+    Ok(row.as_ref().and_then(Count::from_row))
 }
 
-/// The days of the count under `id`; `lua/usage.lua` says how they are packed.
-fn decode_days(days: &[u8], id: u64) -> Result<UsageDays, StoreError> {
+/// The days of the count under `id`; `lua/usage.lua` defines their bodies.
+fn decode_days(days: &[u8], id: RowId) -> Result<UsageDays, StoreError> {
+    let (day_id, granted_id) = (id.with_kind(RowKind::USAGE_DAY), id.with_kind(RowKind::GRANTED));
     let mut found = UsageDays::default();
-    let Some((&format, rows)) = days.split_first() else { return Ok(found) };
-    if format != 1 {
-        return Err(StoreError::BadRow(format!("a subject's days have format {format}")));
-    }
-    for row in rows.chunks_exact(21) {
-        let (row_id, day) = (decode_uint(row, 0, 5), decode_uint(row, 5, 2));
-        let (used, left) = (decode_int(row, 7), decode_int(row, 14));
-        if row_id == id {
-            found.past.push(UsageDay { day, used, remaining: (left != NO_QUOTA).then_some(left) });
-        } else if row_id == id - 1 {
-            found.granted = Some((day, used));
+    for row in PackedRows::new(days, DAYS_HEADER)? {
+        let (id, Some(row)) = row? else { continue };
+        let (day, units) = (row.number::<2>(0), row.signed::<7>(2));
+        if id == day_id {
+            let left = row.signed::<7>(9);
+            let remaining = (left != NO_QUOTA).then_some(left);
+            found.past.push(UsageDay { day, used: units, remaining });
+        } else if id == granted_id {
+            found.granted = Some((day, units));
         }
     }
     Ok(found)
-}
-
-/// The number in so many bytes of `row`; 0 beyond its end.
-fn decode_uint(row: &[u8], at: usize, bytes: usize) -> u64 {
-    let bytes = row.get(at..at + bytes).unwrap_or_default();
-    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
-}
-
-/// The number with a sign in seven bytes of `row`.
-fn decode_int(row: &[u8], at: usize) -> i64 {
-    (decode_uint(row, at, 7) << 8).cast_signed() >> 8
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tollgate::algorithm::Verdict;
-use tollgate::algorithm::usage::Correction;
-use tollgate::limit::{
-    Algorithm, Calendar, Charge, Charges, Limit, Period, Quota, Refund, Subject, Throttle, Unit,
-    WindowStart,
+use tollgate::algorithm::{
+    Algorithm, Calendar, ChargeTime, Correction, Period, Quota, Throttle, WindowStart,
 };
+use tollgate::judge::Verdict;
+use tollgate::limit::{Charge, ChargeMode, Charges, Limit, Refund, Subject, Unit};
 use tollgate::time::Micros;
 
+use super::foreign_rows::Planting;
 use super::plan::{VERSIONS, correction, versions};
 
 /// 2026-03-28, a day before summer time begins in Europe.
@@ -64,6 +64,7 @@ pub struct ChargeSpec {
     subject: usize,
     slot: usize,
     cost: CostSpec,
+    forced: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +86,8 @@ pub struct HistoryStep {
     /// Of which subject by which version of the plan, and for each which limit.
     corrections: (usize, usize, Vec<(usize, Correction)>),
     checks: Vec<Vec<ChargeSpec>>,
+    /// The row of an unknown kind that is planted before the checks.
+    pub planting: Option<Planting>,
 }
 
 const SLOTS: usize = 4;
@@ -109,13 +112,16 @@ fn step() -> impl Strategy<Value = HistoryStep> {
     let refunds = vec((0..RECENT_CHARGES, 1_u64..=64), 0..3);
     let corrections = (0..SUBJECTS, 0..VERSIONS, vec((0_usize..3, correction()), 0..3));
     let corrections = prop_oneof![3 => Just((0, 0, Vec::new())), 1 => corrections];
-    (clock, change, refunds, corrections, vec(vec(charge_spec(), 1..4), 1..4)).prop_map(
-        |(clock, change, refunds, corrections, checks)| HistoryStep {
+    let planting = (0..SUBJECTS, prop::bool::weighted(0.3), any::<u8>(), 0_u8..60);
+    let planting = prop::option::weighted(0.05, planting);
+    (clock, change, refunds, corrections, vec(vec(charge_spec(), 1..4), 1..4), planting).prop_map(
+        |(clock, change, refunds, corrections, checks, planting)| HistoryStep {
             clock,
             change,
             refunds,
             corrections,
             checks,
+            planting,
         },
     )
 }
@@ -138,11 +144,9 @@ fn charge_spec() -> impl Strategy<Value = ChargeSpec> {
         2 => (-1_i64..=1).prop_map(CostSpec::Capacity),
         2 => (1_u64..64).prop_map(CostSpec::Part),
     ];
-    (0..SUBJECTS, 0..SLOTS + VERSIONS, cost).prop_map(|(subject, slot, cost)| ChargeSpec {
-        subject,
-        slot,
-        cost,
-    })
+    let forced = prop::bool::weighted(0.1);
+    (0..SUBJECTS, 0..SLOTS + VERSIONS, cost, forced)
+        .prop_map(|(subject, slot, cost, forced)| ChargeSpec { subject, slot, cost, forced })
 }
 
 /// What a history has come to.
@@ -178,14 +182,12 @@ impl World {
     pub fn advance(&mut self, step: &HistoryStep) -> Micros {
         let by = match step.clock {
             ClockMove::By(by) => by,
-            ClockMove::Drains { slot, times, off } => match self.slots[slot].algorithm() {
-                Algorithm::TokenBucket(throttle) => {
+            ClockMove::Drains { slot, times, off } => {
+                let interval = self.slots[slot].algorithm().throttle().map_or(0, |throttle| {
                     (throttle.per() / throttle.drain()).min(1 << 40).cast_signed()
-                        * i64::from(times)
-                        + off
-                }
-                Algorithm::CalendarQuota(_) => off,
-            },
+                });
+                interval * i64::from(times) + off
+            }
         };
         let earliest = START.get().cast_signed() - 1_000_000_000_000;
         let now = (self.now.get().cast_signed() + by).clamp(earliest, earliest + (1 << 50));
@@ -202,7 +204,8 @@ impl World {
     pub fn record(&mut self, charges: &Charges, verdict: &Verdict) {
         for (charge, state) in charges.iter().zip(&verdict.states) {
             let (charge, window): (_, WindowStart) = (charge.clone(), state.window);
-            self.charged.push_front(Refund { charge, charged_at: verdict.now, window });
+            self.charged
+                .push_front(Refund { charge, charged: ChargeTime { at: verdict.now, window } });
         }
         self.charged.truncate(RECENT_CHARGES);
     }
@@ -237,7 +240,7 @@ impl World {
 
     fn peeks(&self, subject: usize, version: usize) -> Vec<Charge> {
         let subject = Self::subjects().nth(subject).unwrap();
-        let look = |limit: &Arc<Limit>| Charge { subject, limit: Arc::clone(limit), cost: 0 };
+        let look = |limit: &Arc<Limit>| Charge::new(subject, Arc::clone(limit), 0);
         self.versions[version].iter().map(look).collect()
     }
 
@@ -258,7 +261,10 @@ impl World {
                         other.subject == subject && other.limit.row() == limit.row()
                     };
                     if !charges.iter().any(twice) {
-                        charges.push(Charge { subject, limit: Arc::clone(limit), cost });
+                        let forced = charge_spec.forced;
+                        let mode = if forced { ChargeMode::Always } else { ChargeMode::IfFits };
+                        let charge = Charge::new(subject, Arc::clone(limit), cost);
+                        charges.push(Charge { mode, ..charge });
                     }
                 }
             }
@@ -279,12 +285,10 @@ fn cost(spec: CostSpec, capacity: u64) -> u64 {
 /// A slot's limit; a throttle keeps its name through all changes of rate and burst.
 fn limit(slot: usize, spec: &LimitSpec) -> Option<Arc<Limit>> {
     let (algorithm, (shadow, alternative)) = match *spec {
-        LimitSpec::Throttle { rate, burst, mode } => (
-            Algorithm::TokenBucket(
-                Throttle::new(RATES[rate].parse().unwrap(), BURSTS[burst]).ok()?,
-            ),
-            mode,
-        ),
+        LimitSpec::Throttle { rate, burst, mode } => {
+            let throttle = Throttle::new(RATES[rate].parse().unwrap(), BURSTS[burst]).ok()?;
+            (Algorithm::from(throttle), mode)
+        }
         LimitSpec::Quota { limit, period, zone, mode } => {
             let period = match period {
                 0 => Period::Day,
@@ -296,7 +300,7 @@ fn limit(slot: usize, spec: &LimitSpec) -> Option<Arc<Limit>> {
                 _ => Period::Seconds(NonZeroU32::new(3600).unwrap()),
             };
             let calendar = Arc::new(Calendar::new(period, ZONES[zone]).unwrap());
-            (Algorithm::CalendarQuota(Quota { limit: QUOTAS[limit], calendar }), mode)
+            (Quota { limit: QUOTAS[limit], calendar }.into(), mode)
         }
     };
     let limit = Limit::new(&format!("slot{slot}"), Unit::requests(), algorithm, shadow);

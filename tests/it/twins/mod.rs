@@ -3,6 +3,7 @@
 //! Redis' clock stands where each step puts it. A step's checks go in one call, subjects and limits
 //! repeat, limits change between steps, and the clock goes forward and back.
 
+mod foreign_rows;
 mod history;
 mod model;
 mod plan;
@@ -19,6 +20,7 @@ use tollgate::telemetry::Metrics;
 use tollgate::time::Micros;
 
 use crate::support::redis::RedisServer;
+use foreign_rows::ForeignRows;
 use history::{HistoryStep, World, histories};
 use model::Model;
 
@@ -86,15 +88,12 @@ async fn replay(
     let _: () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
     let mut world = World::default();
     let (mut model, mut newest) = (Model::default(), Micros::ZERO);
+    let mut foreign = ForeignRows::default();
     for (number, step) in steps.iter().enumerate() {
         let now = world.advance(step);
         server.set_clock(now);
-        // Redis forgets an expired key when somebody looks at it, or when it finds the time.
-        let mut look = redis::cmd("EXISTS");
-        for subject in World::subjects() {
-            look.arg(subject.redis_key());
-        }
-        let _: u64 = look.query(&mut connection).unwrap();
+        // Reading makes Redis forget what has expired by now.
+        unharmed(&mut foreign, number, &mut connection)?;
         model.expire(now);
         let deadline = Instant::now() + Duration::from_secs(10);
         // The node learns where the clock is: a check that has to be asked twice is judged later.
@@ -109,6 +108,10 @@ async fn replay(
         if !corrections.is_empty() {
             model.correct(&looks, &corrections, now);
             counters.correct(&looks, &corrections).await.map_err(store_failure)?;
+        }
+        if let Some(planting) = step.planting {
+            let subject = World::subjects().nth(planting.0).unwrap();
+            foreign.plant(subject, planting, &mut connection);
         }
         let checks = world.checks(step);
         let answers = client.judge_all(&checks, deadline).await;
@@ -128,6 +131,7 @@ async fn replay(
                 world.record(charges, &reference);
             }
         }
+        unharmed(&mut foreign, number, &mut connection)?;
         newest = newest.max(now);
         let kept = world.tracked();
         let (_, usage) = counters.usage(&kept).await.map_err(store_failure)?;
@@ -143,4 +147,13 @@ async fn replay(
         }
     }
     Ok(())
+}
+
+fn unharmed(
+    foreign: &mut ForeignRows,
+    step: usize,
+    redis: &mut redis::Connection,
+) -> Result<(), TestCaseError> {
+    let checked = foreign.check(World::subjects(), redis);
+    checked.map_err(|why| TestCaseError::fail(format!("step {step}: {why}")))
 }

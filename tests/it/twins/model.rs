@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 
-use tollgate::algorithm::usage::{self, Correction, UsageDays, UsageRows};
-use tollgate::algorithm::{self, Row, Rows, Verdict};
-use tollgate::limit::{Algorithm, Charge, Charges, Refund, RowId, Subject, USAGE_RETENTION_DAYS};
+use tollgate::algorithm::{
+    Correction, Counting as _, Row, calendar_quota::Count, token_bucket::Bucket,
+};
+use tollgate::judge::usage::{self, UsageDays, UsageRows};
+use tollgate::judge::{self, Rows, Verdict};
+use tollgate::limit::{Charge, Charges, Refund, RowId, Subject, USAGE_RETENTION_DAYS};
 use tollgate::store::CounterUsage;
 use tollgate::time::Micros;
 
@@ -40,7 +43,7 @@ impl Model {
     pub fn judge_all(&mut self, checks: &[Charges], now: Micros) -> Vec<Verdict> {
         self.now = now;
         let judge = |model: &mut Self, charges: &Charges| {
-            algorithm::judge(charges, &algorithm::offered_windows(charges, now), now, model)
+            judge::judge(charges, &judge::offered_windows(charges, now), now, model)
         };
         let first: Vec<_> = checks.iter().map(|charges| judge(self, charges)).collect();
         self.end_of_call(now);
@@ -65,8 +68,8 @@ impl Model {
 
     fn close_days(&mut self, charges: &[Charge], now: Micros) {
         for charge in charges.iter().filter(|charge| charge.limit.tracks_days()) {
-            let Algorithm::CalendarQuota(quota) = charge.limit.algorithm() else { unreachable!() };
-            usage::close_day(charge, &quota.calendar.windows(now), now, self).unwrap();
+            let windows = charge.limit.calendar().map(|calendar| calendar.windows(now));
+            usage::close_day(charge, windows.as_ref(), now, self).unwrap();
         }
     }
 
@@ -79,7 +82,7 @@ impl Model {
     ) {
         self.now = now;
         self.close_days(charges, now);
-        let offered = algorithm::offered_windows(charges, now);
+        let offered = judge::offered_windows(charges, now);
         for &(place, correction) in corrections {
             let windows = offered[place].as_ref();
             usage::apply_correction(&charges[place], correction, windows, now, self).unwrap();
@@ -91,7 +94,7 @@ impl Model {
     pub fn usage(&self, charge: &Charge) -> CounterUsage {
         let read = |limit: RowId| {
             let row = self.subjects.get(&charge.subject)?.rows.get(&limit.get())?;
-            row.0.count()
+            Count::from_row(&row.0)
         };
         let limit = &charge.limit;
         let counts = [read(limit.row()), limit.counterpart_row().and_then(read)];
@@ -102,7 +105,7 @@ impl Model {
     /// Gives back by the reference.
     pub fn refund(&mut self, refund: &Refund, now: Micros) {
         self.now = now;
-        algorithm::refund(refund, now, self);
+        judge::refund(refund, now, self);
         // Less than before: the script leaves the deadline alone.
         if let Some(subject) = self.subjects.get_mut(&refund.charge.subject) {
             subject.needed = 0.0;
@@ -115,7 +118,7 @@ impl Model {
         self.subjects.retain(|_, subject| {
             let expired = subject.deadline <= seconds(now);
             if expired {
-                subject.rows.values().for_each(|(row, charge)| assert_expired(*row, charge, now));
+                subject.rows.values().for_each(|(row, charge)| assert_expired(row, charge, now));
             }
             !expired
         });
@@ -128,9 +131,9 @@ impl Model {
                 subject.deadline =
                     (((subject.needed / 64.0).floor() + 2.0) * 64.0).min(f64::from(u32::MAX));
                 subject.rows.retain(|_, (row, charge)| {
-                    let kept = matters(*row, now);
+                    let kept = matters(row, now);
                     if !kept {
-                        assert_expired(*row, charge, now);
+                        assert_expired(row, charge, now);
                     }
                     kept
                 });
@@ -161,50 +164,54 @@ fn row_id_of_days(charge: &Charge) -> u64 {
     charge.limit.grants_row().get()
 }
 
-/// Whether the script keeps a row when it tidies up.
-fn matters(row: Row, now: Micros) -> bool {
-    match row {
-        Row::Bucket(bucket) => {
-            bucket.level > now.since(bucket.updated_at).get().saturating_mul(bucket.drain)
-        }
-        // A leap year and the time zones: more than any window is long.
-        Row::Count(count) => (count.window.get() + 368 * 86_400) * 1_000_000 >= now.get(),
-    }
+/// True if the script keeps a row when it drops those that have expired.
+fn matters(row: &Row, now: Micros) -> bool {
+    let bucket = Bucket::from_row(row).map(|bucket| {
+        bucket.level > now.since(bucket.updated_at).get().saturating_mul(bucket.drain)
+    });
+    // A leap year and the time zones: more than any window is long.
+    let count = Count::from_row(row)
+        .map(|count| (count.window.get() + 368 * 86_400) * 1_000_000 >= now.get());
+    bucket.or(count).unwrap()
 }
 
 /// Forgetting it must change nothing.
-fn assert_expired(row: Row, charge: &Charge, now: Micros) {
-    let drained = match (row, charge.limit.algorithm()) {
-        (Row::Bucket(bucket), Algorithm::TokenBucket(throttle)) => {
-            algorithm::token_bucket::level(Some(bucket), throttle, now) == 0
+fn assert_expired(row: &Row, charge: &Charge, now: Micros) {
+    let drained = match charge.limit.calendar() {
+        None => {
+            let reading = charge.limit.algorithm().read(Some(row), None, now).unwrap();
+            reading.state.level == 0
         }
-        (Row::Count(count), Algorithm::CalendarQuota(quota)) => {
-            quota.calendar.end_of(count.window) + charge.limit.retention() <= now
+        Some(calendar) => {
+            let window = Count::from_row(row).unwrap().window;
+            calendar.end_of(window) + charge.limit.retention() <= now
         }
-        _ => false,
     };
     assert!(drained, "{row:?} of {charge:?} was forgotten at {now:?}");
 }
 
 impl Rows for Model {
     fn read(&self, charge: &Charge) -> Option<Row> {
-        self.subjects.get(&charge.subject)?.rows.get(&charge.limit.row().get()).map(|&(row, _)| row)
+        self.subjects
+            .get(&charge.subject)?
+            .rows
+            .get(&charge.limit.row().get())
+            .map(|(row, _)| row.clone())
     }
 
     fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
         let subject = self.subjects.entry(charge.subject).or_default();
-        let needed = match (row, charge.limit.algorithm()) {
-            (Row::Bucket(bucket), Algorithm::TokenBucket(throttle)) => {
-                let time =
-                    micros(Micros::new(bucket.level)) / micros(Micros::new(throttle.drain()));
-                micros(bucket.updated_at) + time
+        let needed = match charge.limit.calendar() {
+            None => {
+                let bucket = Bucket::from_row(&row).unwrap();
+                let drain = micros(Micros::new(bucket.drain));
+                micros(bucket.updated_at) + micros(Micros::new(bucket.level)) / drain
             }
-            (Row::Count(_), Algorithm::CalendarQuota(quota)) => {
+            Some(calendar) => {
                 // The script knows the current window's end only. A later one has set its own.
-                let (_, end) = quota.calendar.windows(self.now).window_at(self.now).unwrap();
+                let (_, end) = calendar.windows(self.now).window_at(self.now).unwrap();
                 micros(end + charge.limit.retention())
             }
-            _ => unreachable!(),
         };
         subject.needed = subject.needed.max(needed / 1e6);
         subject.rows.insert(charge.limit.row().get(), (row, charge.clone()));

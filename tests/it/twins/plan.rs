@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tollgate::algorithm::usage::Correction;
-use tollgate::limit::{Algorithm, Calendar, Limit, Period, Quota, Throttle, Unit};
+use tollgate::algorithm::{Calendar, Correction, Period, Quota, Throttle};
+use tollgate::limit::{Limit, Unit};
 
 /// How the plan may be: a slot beyond the others charges all of its limits.
 pub const VERSIONS: usize = 3;
@@ -23,7 +23,7 @@ pub fn correction() -> impl Strategy<Value = Correction> {
 pub fn versions() -> [Vec<Arc<Limit>>; VERSIONS] {
     let quota = |limit, period, zone| {
         let calendar = Arc::new(Calendar::new(period, zone).unwrap());
-        let algorithm = Algorithm::CalendarQuota(Quota { limit, calendar });
+        let algorithm = Quota { limit, calendar };
         Limit::new("plan/quota", Unit::requests(), algorithm, false)
     };
     let meter = |zone, quota| Limit::meter("plan", Unit::requests(), zone, quota).unwrap();
@@ -32,8 +32,7 @@ pub fn versions() -> [Vec<Arc<Limit>>; VERSIONS] {
     let month = Arc::new(quota(40, Period::Month(1), "UTC"));
     let beside = meter("UTC", Some(Arc::clone(&month)));
     let throttle = Throttle::new("2/s".parse().unwrap(), 100).unwrap();
-    let throttle =
-        Limit::new("plan/throttle", Unit::requests(), Algorithm::TokenBucket(throttle), false);
+    let throttle = Limit::new("plan/throttle", Unit::requests(), throttle, false);
     [
         vec![Arc::new(day)],
         vec![month, Arc::new(beside)],

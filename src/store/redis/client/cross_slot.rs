@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::RedisClient;
 use super::router::Router;
-use crate::algorithm::{self, CounterState, Verdict};
+use crate::algorithm::{ChargeTime, CounterState};
+use crate::judge::{self, Verdict};
 use crate::limit::{Charge, Charges, Refund};
 use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
@@ -159,11 +160,10 @@ impl SlotShare {
             return Vec::new();
         }
         let made = self.charges.iter().zip(&verdict.states);
-        made.filter(|(charge, state)| charge.cost > 0 && algorithm::fits(charge, **state))
+        made.filter(|(charge, state)| judge::is_made(charge, **state, true))
             .map(|(charge, state)| Refund {
                 charge: charge.clone(),
-                charged_at: verdict.now,
-                window: state.window,
+                charged: ChargeTime { at: verdict.now, window: state.window },
             })
             .collect()
     }

@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::RedisClient;
 use super::leases::{Coverage, Leases, Renewal};
-use crate::algorithm::{CounterState, Verdict};
-use crate::limit::{Charges, WindowStart};
+use crate::algorithm::{CounterState, WindowStart};
+use crate::judge::Verdict;
+use crate::limit::Charges;
 use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
 use crate::time::{Micros, boot_clock};

@@ -22,8 +22,8 @@ use foldhash::HashMap;
 use shuttle::sync::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use crate::algorithm::{CounterState, token_bucket};
-use crate::limit::{Algorithm, Charge, Limit, Refund, Subject, Throttle, WindowStart};
+use crate::algorithm::{Algorithm, ChargeTime, CounterState, Counting as _, WindowStart};
+use crate::limit::{Charge, CounterId, Limit, Refund, Subject};
 use crate::time::Micros;
 
 /// How long a lease may be spent.
@@ -41,7 +41,7 @@ pub(super) struct Leases(Mutex<LeaseTable>);
 
 #[derive(Default)]
 struct LeaseTable {
-    by_counter: HashMap<([u8; 16], u64), LeasedCounter>,
+    by_counter: HashMap<CounterId, LeasedCounter>,
     last_evicted_at: Duration,
 }
 
@@ -94,7 +94,11 @@ impl Leases {
     /// cannot: each would end what was leased for the one before.
     pub(super) fn is_leasable(charge: &Charge) -> bool {
         let limit = &charge.limit;
-        limit.leased() && charge.cost > 0 && !limit.shadow() && limit.is_declared()
+        limit.leased()
+            && charge.cost > 0
+            && !charge.is_forced()
+            && !limit.shadow()
+            && limit.is_declared()
     }
 
     /// Takes `charge` from a lease if there is one, and notes the demand. `now` is Redis' clock as
@@ -107,28 +111,25 @@ impl Leases {
         clock: Duration,
         holders: u64,
     ) -> (Coverage, Option<Renewal>) {
-        let Algorithm::TokenBucket(throttle) = charge.limit.algorithm() else {
-            return (Coverage::NotLeased, None);
-        };
-        if !is_worth_leasing(throttle, holders) {
+        if !is_worth_leasing(charge.limit.algorithm(), holders) {
             return (Coverage::NotLeased, None);
         }
         let mut table = self.lock();
-        if !table.has_room_for(counter_key(charge), clock) {
+        if !table.has_room_for(charge.counter(), clock) {
             return (Coverage::NotLeased, None);
         }
         let counter = table
             .by_counter
-            .entry(counter_key(charge))
+            .entry(charge.counter())
             .or_insert_with(|| LeasedCounter::new(charge, clock));
         counter.record_demand(charge, clock);
-        let coverage = counter.take(charge.cost, throttle, now, clock);
-        (coverage, counter.next_renewal(charge, throttle, now, holders, clock))
+        let coverage = counter.take(charge.cost, now, clock);
+        (coverage, counter.next_renewal(charge, now, holders, clock))
     }
 
     /// Puts back what was taken for a check that then was not allowed.
     pub(super) fn put_back(&self, charge: &Charge, origin: LeaseOrigin) {
-        if let Some(counter) = self.lock().by_counter.get_mut(&counter_key(charge))
+        if let Some(counter) = self.lock().by_counter.get_mut(&charge.counter())
             && Arc::ptr_eq(&counter.limit, &charge.limit)
         {
             match counter.leases.iter_mut().find(|lease| lease.origin == origin) {
@@ -151,7 +152,7 @@ impl Leases {
 
     /// Learns how a limit stood after Redis judged a charge against it.
     pub(super) fn observe_level(&self, charge: &Charge, level: u64, at: Micros) {
-        if let Some(counter) = self.lock().by_counter.get_mut(&counter_key(charge)) {
+        if let Some(counter) = self.lock().by_counter.get_mut(&charge.counter()) {
             (counter.level, counter.level_at) = (level, at);
         }
     }
@@ -159,7 +160,7 @@ impl Leases {
     /// What became of a renewal: when Redis charged it, if it did.
     pub(super) fn complete_renewal(&self, renewal: &Renewal, charged_at: Option<Micros>) {
         let mut table = self.lock();
-        let Some(counter) = table.by_counter.get_mut(&counter_key(&renewal.charge)) else { return };
+        let Some(counter) = table.by_counter.get_mut(&renewal.charge.counter()) else { return };
         counter.is_renewing = false;
         if let Some(charged_at) = charged_at
             && Arc::ptr_eq(&counter.limit, &renewal.charge.limit)
@@ -175,19 +176,15 @@ impl Leases {
     }
 }
 
-fn counter_key(charge: &Charge) -> ([u8; 16], u64) {
-    (charge.subject.digest(), charge.limit.row().get())
-}
-
 /// Whether each holder's part of what the limit allows within a lease's life is worth a lease.
-fn is_worth_leasing(throttle: &Throttle, holders: u64) -> bool {
-    let life = u64::try_from(LEASE_LIFETIME.as_micros()).unwrap_or(u64::MAX);
-    let in_life = u128::from(throttle.drain()) * u128::from(life) / u128::from(throttle.per());
-    u128::from(throttle.burst()).min(in_life) >= u128::from(MIN_LEASE_UNITS * holders.max(1))
+fn is_worth_leasing(algorithm: &Algorithm, holders: u64) -> bool {
+    let life = Micros::new(u64::try_from(LEASE_LIFETIME.as_micros()).unwrap_or(u64::MAX));
+    let units_in_life = algorithm.drained(life) / algorithm.amount(1);
+    algorithm.capacity().min(units_in_life) >= MIN_LEASE_UNITS * holders.max(1)
 }
 
 impl LeaseTable {
-    fn has_room_for(&mut self, key: ([u8; 16], u64), clock: Duration) -> bool {
+    fn has_room_for(&mut self, key: CounterId, clock: Duration) -> bool {
         if self.by_counter.len() < MAX_COUNTERS || self.by_counter.contains_key(&key) {
             return true;
         }
@@ -247,8 +244,11 @@ impl LeasedCounter {
             }
             kept
         });
-        let charge = Charge { subject: self.subject, limit: Arc::clone(&self.limit), cost };
-        (cost > 0).then_some(Refund { charge, charged_at, window: WindowStart::new(0) })
+        let charge = Charge::new(self.subject, Arc::clone(&self.limit), cost);
+        (cost > 0).then_some(Refund {
+            charge,
+            charged: ChargeTime { at: charged_at, window: WindowStart::new(0) },
+        })
     }
 
     /// What may still be spent.
@@ -258,11 +258,11 @@ impl LeasedCounter {
     }
 
     /// The level by now, as far as known.
-    fn level_now(&self, throttle: &Throttle, now: Micros) -> u64 {
-        self.level.saturating_sub(now.since(self.level_at).get().saturating_mul(throttle.drain()))
+    fn level_now(&self, now: Micros) -> u64 {
+        self.level.saturating_sub(self.limit.algorithm().drained(now.since(self.level_at)))
     }
 
-    fn take(&mut self, cost: u64, throttle: &Throttle, now: Micros, clock: Duration) -> Coverage {
+    fn take(&mut self, cost: u64, now: Micros, clock: Duration) -> Coverage {
         let remaining = self.remaining(clock);
         let covers =
             |lease: &&mut Lease| lease.remaining >= cost && lease.origin.expires_at > clock;
@@ -272,8 +272,7 @@ impl LeasedCounter {
         lease.remaining -= cost;
         let origin = lease.origin;
         // To the client the unspent lease is as good as unspent budget.
-        let level =
-            self.level_now(throttle, now).saturating_sub(remaining.saturating_mul(throttle.per()));
+        let level = self.level_now(now).saturating_sub(self.limit.amount(remaining));
         Coverage::Leased(
             CounterState { level: level.cast_signed(), window: WindowStart::new(0) },
             origin,
@@ -285,7 +284,6 @@ impl LeasedCounter {
     fn next_renewal(
         &mut self,
         charge: &Charge,
-        throttle: &Throttle,
         now: Micros,
         holders: u64,
         clock: Duration,
@@ -296,8 +294,8 @@ impl LeasedCounter {
             return None;
         }
         let fair_share =
-            token_bucket::remaining(self.level_now(throttle, now), throttle) / (2 * holders.max(1));
-        let size = demand.min(fair_share).min(throttle.burst());
+            self.limit.algorithm().remaining(self.level_now(now)) / (2 * holders.max(1));
+        let size = demand.min(fair_share).min(self.limit.capacity());
         if size < MIN_LEASE_UNITS.max(2 * charge.cost) && (remaining > 0 || size < 2 * charge.cost)
         {
             return None;

@@ -9,14 +9,15 @@ use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
 use super::*;
-use crate::limit::{Rate, Unit};
+use crate::algorithm::{Rate, Throttle};
+use crate::limit::Unit;
 
 const SCHEDULES: usize = 5_000;
 const GRANT: u64 = 20;
 
 fn limit() -> Arc<Limit> {
     let throttle = Throttle::new(Rate::new(1_000, Micros::from_secs(1)).unwrap(), 500).unwrap();
-    Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false).as_leased())
+    Arc::new(Limit::new("t", Unit::requests(), throttle, false).as_leased())
 }
 
 #[derive(Default)]
@@ -68,7 +69,7 @@ impl LeaseModel {
 #[test]
 fn every_unit_is_spent_once_or_given_back_once() {
     let run = || {
-        let charge = Charge { subject: Subject::api_key("a"), limit: limit(), cost: 7 };
+        let charge = Charge::new(Subject::api_key("a"), limit(), 7);
         let model = Arc::new(LeaseModel {
             leases: Leases::default(),
             charge,

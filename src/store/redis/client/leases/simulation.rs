@@ -4,14 +4,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::algorithm::{self, Row, Rows};
-use crate::limit::{Charges, Rate, Subject, Unit};
+use crate::algorithm::{Rate, Throttle};
+use crate::judge::{self, RowTable};
+use crate::limit::{Charges, Subject, Unit};
 
 const CLIENTS: usize = 3;
 
@@ -44,19 +43,6 @@ fn events() -> impl Strategy<Value = Vec<SimulatedEvent>> {
     vec(event, 1..150)
 }
 
-#[derive(Default)]
-struct ReferenceStore(HashMap<u64, Row>);
-
-impl Rows for ReferenceStore {
-    fn read(&self, charge: &Charge) -> Option<Row> {
-        self.0.get(&charge.limit.row().get()).copied()
-    }
-
-    fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
-        self.0.insert(charge.limit.row().get(), row);
-    }
-}
-
 /// A client, and its renewals that Redis has judged but that have not been answered.
 #[derive(Default)]
 struct SimulatedClient {
@@ -65,7 +51,7 @@ struct SimulatedClient {
 }
 
 struct Simulation {
-    redis: ReferenceStore,
+    redis: RowTable,
     clients: Vec<SimulatedClient>,
     now: Micros,
     limit: Arc<Limit>,
@@ -78,13 +64,13 @@ struct Simulation {
 fn limit(quarters: u64) -> Arc<Limit> {
     let rate = Rate::new(500 * quarters, Micros::from_secs(1)).unwrap();
     let throttle = Throttle::new(rate, 250 * quarters).unwrap();
-    Arc::new(Limit::new("t", Unit::requests(), Algorithm::TokenBucket(throttle), false).as_leased())
+    Arc::new(Limit::new("t", Unit::requests(), throttle, false).as_leased())
 }
 
 impl Simulation {
     fn new() -> Self {
         let clients = (0..CLIENTS).map(|_| SimulatedClient::default()).collect();
-        let (redis, now) = (ReferenceStore::default(), Micros::from_secs(1_774_656_000));
+        let (redis, now) = (RowTable::default(), Micros::from_secs(1_774_656_000));
         Self {
             redis,
             clients,
@@ -103,7 +89,7 @@ impl Simulation {
 
     fn judge(&mut self, charge: &Charge) -> (bool, u64) {
         let charges: Charges = [charge.clone()].into_iter().collect();
-        let verdict = algorithm::judge(&charges, &[None], self.now, &mut self.redis).unwrap();
+        let verdict = judge::judge(&charges, &[None], self.now, &mut self.redis).unwrap();
         let made = if verdict.allowed { charge.amount() } else { 0 };
         if verdict.allowed {
             self.charged.push((self.now.get(), charge.cost));
@@ -112,8 +98,7 @@ impl Simulation {
     }
 
     fn check(&mut self, client: usize, cost: u64) {
-        let charge =
-            Charge { subject: Subject::api_key("a"), limit: Arc::clone(&self.limit), cost };
+        let charge = Charge::new(Subject::api_key("a"), Arc::clone(&self.limit), cost);
         let (now, clock) = (self.now, self.clock());
         let (cover, renewal) =
             self.clients[client].leases.take(&charge, now, clock, CLIENTS as u64);
@@ -154,7 +139,7 @@ impl Simulation {
             }
             SimulatedEvent::GiveBack { client, all } => {
                 for refund in self.clients[client].leases.take_unspent(self.clock(), all) {
-                    algorithm::refund(&refund, self.now, &mut self.redis);
+                    judge::refund(&refund, self.now, &mut self.redis);
                 }
             }
             SimulatedEvent::Change(quarters) => self.limit = limit(quarters),
@@ -208,7 +193,7 @@ fn a_hot_key_is_spent_from_leases() {
 #[test]
 fn what_goes_back_lives_no_longer_than_it_did() {
     let leases = Leases::default();
-    let charge = Charge { subject: Subject::api_key("a"), limit: limit(4), cost: 10 };
+    let charge = Charge::new(Subject::api_key("a"), limit(4), 10);
     let clock = Duration::from_secs(5);
     let _ = leases.take(&charge, Micros::from_secs(9), clock, 1);
     let renewal = Renewal { charge: Charge { cost: 40, ..charge.clone() }, requested_at: clock };
@@ -232,7 +217,7 @@ fn what_goes_back_lives_no_longer_than_it_did() {
 #[test]
 fn leases_go_back_as_one_from_when_the_first_was_charged() {
     let leases = Leases::default();
-    let charge = Charge { subject: Subject::api_key("a"), limit: limit(4), cost: 1 };
+    let charge = Charge::new(Subject::api_key("a"), limit(4), 1);
     let clock = Duration::from_secs(5);
     let _ = leases.take(&charge, Micros::from_secs(9), clock, 1);
     for second in [9, 8, 10] {
@@ -242,7 +227,7 @@ fn leases_go_back_as_one_from_when_the_first_was_charged() {
     }
     let given = leases.take_unspent(clock + LEASE_LIFETIME, false);
     assert_eq!(given.len(), 1);
-    assert_eq!((given[0].charge.cost, given[0].charged_at), (60, Micros::from_secs(8)));
+    assert_eq!((given[0].charge.cost, given[0].charged.at), (60, Micros::from_secs(8)));
 }
 
 #[test]

@@ -1,20 +1,23 @@
-//! A throttle as valid: a rate and a burst that are exact in doubles together.
+//! The sizes of a token bucket: a rate and a burst that are exact in doubles together.
 //!
-//! This is the crossing from what people write to what the algorithms may rely on.
+//! A value is valid once it exists. The arithmetic of the bucket is `token_bucket`'s.
+
+use serde::{Deserialize, Serialize};
 
 use super::rate::Rate;
 use crate::time::{MAX_EXACT, Micros};
 
-/// The largest part of a rate's fraction that a stored row has room for (five bytes).
+/// The largest numerator or denominator that a stored row has room for (five bytes).
 ///
 /// Every whole number per second, minute, hour or day below a million per second stays exact.
 const MAX_FRACTION_PART: u64 = (1 << 40) - 1;
 
-/// A token bucket's size and speed.
+/// The burst and the rate of a token bucket.
 ///
-/// The bucket's level counts `1/per` units, and `drain` of those drain away per **microsecond**.
+/// The bucket's level counts `1/per` units, and `drain` of those drain per **microsecond**.
 /// `burst * per` is below 2^53, so that every level is exact as a double.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RecordedThrottle", into = "RecordedThrottle")]
 pub struct Throttle {
     burst: u64,
     drain: u64,
@@ -43,11 +46,11 @@ pub enum InvalidThrottle {
 impl Throttle {
     /// A bucket of `burst` units that drains at `rate`.
     ///
-    /// Where the two do not fit into 2^53 together, the rate is the largest that does and is not
-    /// above the one asked for; [`Throttle::rate`] tells which it became.
+    /// If the two do not fit into 2^53 together, the rate is rounded down to one that does;
+    /// [`Throttle::rate`] returns it.
     ///
     /// # Errors
-    /// Where the burst is 0 or over 2^53 - 1, or the rate cannot be represented beside it.
+    /// If the burst is 0 or over 2^53 - 1, or no rate fits beside it.
     pub fn new(rate: Rate, burst: u64) -> Result<Self, InvalidThrottle> {
         if burst == 0 {
             return Err(InvalidThrottle::ZeroBurst);
@@ -70,57 +73,60 @@ impl Throttle {
         }
     }
 
-    /// How many units fit at once.
+    /// The units that fit at once.
     #[must_use]
     pub const fn burst(&self) -> u64 {
         self.burst
     }
 
-    /// How many `1/per` units drain per microsecond.
+    /// The `1/per` units that drain per microsecond.
     #[must_use]
     pub const fn drain(&self) -> u64 {
         self.drain
     }
 
-    /// Into how many parts the level divides one unit.
+    /// The parts into which the level divides one unit.
     #[must_use]
     pub const fn per(&self) -> u64 {
         self.per
     }
 
-    /// The full bucket's level, in `1/per` units.
-    #[must_use]
-    pub const fn size(&self) -> u64 {
-        self.burst * self.per
-    }
-
-    /// What `cost` units add to the level, in `1/per` units: one more than fits where `cost` can
-    /// never fit, so that the number stays exact.
-    #[must_use]
-    pub const fn amount(&self, cost: u64) -> u64 {
-        if cost > self.burst { self.size() + 1 } else { cost * self.per }
-    }
-
-    /// The rate at which the bucket really drains.
+    /// The rate at which the bucket drains.
     #[must_use]
     pub fn rate(&self) -> Rate {
         Rate::new(self.drain, Micros::new(self.per)).unwrap_or_else(|| unreachable!("never zero"))
     }
 
-    /// How long a full bucket takes to drain, rounded up.
-    #[must_use]
-    pub const fn window(&self) -> Micros {
-        Micros::new(self.size().div_ceil(self.drain))
-    }
-
-    /// The throttle of one of `nodes` equal sharers: never less than one unit at once.
-    #[must_use]
-    pub fn per_node_share(&self, nodes: u64) -> Self {
+    /// The part that one of `nodes` equal nodes may use alone: at least one unit at once.
+    pub(super) fn divided_by(&self, nodes: u64) -> Self {
         let burst = (self.burst / nodes.max(1)).max(1);
-        // So slow a share that it cannot be kept beside its burst: a smaller burst makes room.
+        // A share may be too slow to be exact beside its burst; a smaller burst makes room.
         let share = self.rate().per_node_share(nodes);
         Self::new(share, burst)
             .or_else(|_| Self::new(share, 1))
             .unwrap_or(Self { burst: 1, ..*self })
+    }
+}
+
+/// A throttle as `--record` writes it.
+#[derive(Serialize, Deserialize)]
+struct RecordedThrottle {
+    burst: u64,
+    drain: u64,
+    per: u64,
+}
+
+impl From<Throttle> for RecordedThrottle {
+    fn from(Throttle { burst, drain, per }: Throttle) -> Self {
+        Self { burst, drain, per }
+    }
+}
+
+impl TryFrom<RecordedThrottle> for Throttle {
+    type Error = InvalidThrottle;
+
+    fn try_from(recorded: RecordedThrottle) -> Result<Self, Self::Error> {
+        let RecordedThrottle { burst, drain, per } = recorded;
+        Self::new(Rate::new(drain, Micros::new(per)).ok_or(InvalidThrottle::TooSlow)?, burst)
     }
 }

@@ -91,6 +91,13 @@ pub struct Calendar {
     cached: ArcSwapOption<Windows>,
 }
 
+/// Calendars of the same windows are equal.
+impl PartialEq for Calendar {
+    fn eq(&self, other: &Self) -> bool {
+        (self.period, &self.zone_name) == (other.period, &other.zone_name)
+    }
+}
+
 impl Calendar {
     /// The calendar of `zone_name`, an IANA name such as `Europe/Berlin` or `UTC`; `None` where
     /// there is no such zone.

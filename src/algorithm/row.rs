@@ -1,0 +1,112 @@
+//! A counter as it is stored: a kind, and a body that only the kind's algorithm reads.
+//!
+//! The bytes of a body are the same in every store and in `lua/`. The string or table that holds a
+//! row is the store's concern.
+
+use std::fmt;
+
+use crate::time::Micros;
+
+/// The longest body of a row, in bytes.
+const MAX_BODY: usize = 28;
+
+/// The kind of a row. A counter's kind is the key of its algorithm in Lua's `ALGORITHMS`. A number
+/// is never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKind(u8);
+
+impl RowKind {
+    /// A token bucket.
+    pub const TOKEN_BUCKET: Self = Self(1);
+    /// A calendar quota.
+    pub const CALENDAR_QUOTA: Self = Self(2);
+    /// A day of usage that is over; beside the counters, not one of them.
+    pub const USAGE_DAY: Self = Self(3);
+    /// The units granted in a window that is not over; beside the counters, not one of them.
+    pub const GRANTED: Self = Self(4);
+
+    /// The kind of this number.
+    #[must_use]
+    pub const fn new(number: u8) -> Self {
+        Self(number)
+    }
+
+    /// True if it is a counter's kind that this release knows.
+    #[must_use]
+    pub const fn is_known_counter(self) -> bool {
+        matches!(self, Self::TOKEN_BUCKET | Self::CALENDAR_QUOTA)
+    }
+
+    /// The number of the kind.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+/// One counter as stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Row {
+    kind: RowKind,
+    len: u8,
+    body: [u8; MAX_BODY],
+}
+
+impl Row {
+    /// A row with this body; `None` if the body is longer than any that this release knows.
+    #[must_use]
+    pub fn new(kind: RowKind, body: &[u8]) -> Option<Self> {
+        let mut row = Self { kind, len: u8::try_from(body.len()).ok()?, body: [0; MAX_BODY] };
+        row.body.get_mut(..body.len())?.copy_from_slice(body);
+        Some(row)
+    }
+
+    /// A row of numbers, each with its length in bytes, little-endian one after the other.
+    pub(super) fn packed<const N: usize>(kind: RowKind, numbers: [(u64, usize); N]) -> Self {
+        let (mut body, mut at) = ([0; MAX_BODY], 0);
+        for (number, len) in numbers {
+            body[at..at + len].copy_from_slice(&number.to_le_bytes()[..len]);
+            at += len;
+        }
+        Self { kind, len: u8::try_from(at).unwrap_or(u8::MAX), body }
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> RowKind {
+        self.kind
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.body.get(..self.len.into()).unwrap_or_default()
+    }
+
+    /// The time from which the row means the same as a missing one, if the row says so itself.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Micros> {
+        super::expiry(self)
+    }
+
+    /// The number in `N` bytes at `at` of the body, zero beyond its end.
+    pub(crate) fn number<const N: usize>(&self, at: usize) -> u64 {
+        let mut bytes = [0; 8];
+        if let Some(part) = self.body.get(at..at + N) {
+            bytes[..N].copy_from_slice(part);
+        }
+        u64::from_le_bytes(bytes)
+    }
+
+    /// The signed number in `N` bytes at `at` of the body.
+    pub(crate) fn signed<const N: usize>(&self, at: usize) -> i64 {
+        let unused_bits = 64 - 8 * N;
+        (self.number::<N>(at) << unused_bits).cast_signed() >> unused_bits
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Row({}, {:02x?})", self.kind.0, self.body())
+    }
+}

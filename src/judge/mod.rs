@@ -1,0 +1,175 @@
+//! Judging a check: all of its charges as one, by the limits' algorithms. The reference.
+//!
+//! The embedded store and the replay of recorded histories run this code; Redis runs the twin in
+//! `lua/check.lua`. Property tests hold the two equal, bit for bit. Nothing here does I/O, reads a
+//! clock, or knows an algorithm from another.
+
+mod refund;
+mod table;
+pub mod usage;
+
+use smallvec::SmallVec;
+
+use crate::algorithm::{CounterState, Counting as _, Row, WindowMiss, Windows};
+use crate::limit::Charge;
+use crate::time::{MAX_EXACT, Micros};
+pub use refund::refund;
+pub use table::RowTable;
+
+/// A store's answer to a check; everything in an answer follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The store's clock when it judged.
+    pub now: Micros,
+    /// True if all limits that refuse had room; then every charge that fitted was made.
+    pub allowed: bool,
+    /// The state of each charge's counter before, in the charges' order.
+    pub states: SmallVec<[CounterState; 4]>,
+}
+
+/// The reason why a check was not judged; nothing was charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotJudged {
+    /// The store's clock lies outside the windows that were offered.
+    WindowMiss,
+    /// A charge would replace a day of usage, which has to be kept first; see [`usage`].
+    DayRollover,
+}
+
+impl From<WindowMiss> for NotJudged {
+    fn from(_: WindowMiss) -> Self {
+        Self::WindowMiss
+    }
+}
+
+/// The rows of a store, locked by the caller of [`judge`].
+pub trait Rows {
+    /// The row of a charge's limit and subject.
+    fn read(&self, charge: &Charge) -> Option<Row>;
+    /// Replaces the row; from `until` on a missing row means the same.
+    fn write(&mut self, charge: &Charge, row: Row, until: Micros);
+}
+
+/// For each charge the windows offered to the store, if its limit has windows.
+pub type OfferedWindows = SmallVec<[Option<Windows>; 4]>;
+
+/// The windows to offer for each charge, around an estimate of the store's clock.
+#[must_use]
+pub fn offered_windows(charges: &[Charge], now: Micros) -> OfferedWindows {
+    let windows =
+        |charge: &Charge| charge.limit.algorithm().calendar().map(|calendar| calendar.windows(now));
+    charges.iter().map(windows).collect()
+}
+
+/// Judges all charges of one check as one: all are made, or none.
+///
+/// Charges of cost 0 and those that neither fit nor refuse are not made; those in mode
+/// [`Always`](crate::limit::ChargeMode::Always) are made in any case. A call must not charge a
+/// counter twice. Rows that the clock has stepped back behind are written with their level as it
+/// is, whatever the verdict.
+///
+/// # Errors
+/// If `now` lies outside the offered windows, or a day of usage has to be kept first; then nothing
+/// was written.
+pub fn judge(
+    charges: &[Charge],
+    offered: &[Option<Windows>],
+    now: Micros,
+    rows: &mut impl Rows,
+) -> Result<Verdict, NotJudged> {
+    let mut verdict = Verdict { now, allowed: true, states: SmallVec::new() };
+    let mut ahead = SmallVec::<[bool; 4]>::new();
+    // True if one of the alternatives has room; `None` if there are no alternatives.
+    let mut alternatives = None;
+    let (mut rollover, mut forced_rollover) = (false, false);
+    for (charge, windows) in charges.iter().zip(offered) {
+        let row = rows.read(charge);
+        let reading = charge.limit.algorithm().read(row.as_ref(), windows.as_ref(), now)?;
+        let fits = fits(charge, reading.state);
+        if charge.limit.alternative() {
+            alternatives = Some(fits || charge.limit.shadow() || alternatives == Some(true));
+        }
+        verdict.allowed &= fits || !charge.limit.refuses_alone();
+        if reading.is_rollover && charge.limit.tracks_days() && charge.cost > 0 {
+            rollover |= fits;
+            forced_rollover |= charge.is_forced();
+        }
+        verdict.states.push(reading.state);
+        ahead.push(reading.is_ahead);
+    }
+    verdict.allowed &= alternatives != Some(false);
+    if forced_rollover || verdict.allowed && rollover {
+        return Err(NotJudged::DayRollover);
+    }
+    for (index, (charge, windows)) in charges.iter().zip(offered).enumerate() {
+        let state = verdict.states[index];
+        let made = is_made(charge, state, verdict.allowed);
+        if made || ahead[index] {
+            let level = if made { level_after(charge, state) } else { state.level };
+            let before = rows.read(charge);
+            let state = CounterState { level, ..state };
+            write(charge, before.as_ref(), state, windows.as_ref(), now, rows);
+        }
+    }
+    Ok(verdict)
+}
+
+/// True if a charge fits into its counter in this state.
+#[must_use]
+pub fn fits(charge: &Charge, state: CounterState) -> bool {
+    state.level + charge.amount().cast_signed() <= charge.limit.size().cast_signed()
+}
+
+/// True if a charge was made that met its counter in this state, by the check's verdict.
+#[must_use]
+pub fn is_made(charge: &Charge, state: CounterState, allowed: bool) -> bool {
+    charge.cost > 0 && (charge.is_forced() || allowed && fits(charge, state))
+}
+
+/// The level once the charge is made: saturated, since forced charges may exceed any size.
+fn level_after(charge: &Charge, state: CounterState) -> i64 {
+    (state.level + charge.amount().cast_signed()).min(MAX_EXACT.cast_signed())
+}
+
+/// Stores a counter in this state.
+fn write(
+    charge: &Charge,
+    before: Option<&Row>,
+    state: CounterState,
+    offered: Option<&Windows>,
+    now: Micros,
+    rows: &mut impl Rows,
+) {
+    let (row, until) = charge.limit.algorithm().write(before, state, offered, now);
+    rows.write(charge, row, until + charge.limit.retention());
+}
+
+/// One limit as an answer reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitStatus {
+    /// True if the charge fitted.
+    pub fits: bool,
+    /// Whole units left: after the charge if it was made, else unchanged.
+    pub remaining: u64,
+    /// Time until the bucket is empty, or the window ends.
+    pub reset: Micros,
+    /// Time until this cost fits: zero if it did, [`Micros::MAX`] if it never will.
+    pub retry_after: Micros,
+    /// Time until one more unit is left than now; for a quota until the window ends.
+    pub next_unit: Micros,
+}
+
+/// The status of one limit; `made` is true if the charge was made.
+#[must_use]
+pub fn limit_status(charge: &Charge, state: CounterState, made: bool, now: Micros) -> LimitStatus {
+    let level = if made { level_after(charge, state) } else { state.level };
+    let forecast = charge.limit.algorithm().forecast(state, level, charge.amount(), now);
+    let fits = fits(charge, state);
+    let retry_after = match () {
+        () if fits => Micros::ZERO,
+        () if charge.exceeds_capacity() => Micros::MAX,
+        () => forecast.wait,
+    };
+    let (remaining, reset, next_unit) = (forecast.remaining, forecast.reset, forecast.next_unit);
+    LimitStatus { fits, remaining, reset, retry_after, next_unit }
+}
