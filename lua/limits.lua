@@ -1,10 +1,10 @@
 -- The limits of a call, packed one after the other. Each begins with <B I6>:
 --
---   flags  1 for a shadow limit, plus 2 for one that refuses only if all of the check's alternatives
+--   flags  1 for a shadow limit, plus 2 for one that refuses only if all alternatives of the check
 --          do, plus 4 for a counter of daily usage, whose days are kept when they are over
 --   id     of the counter, its kind in the lowest byte
 --
--- What follows is defined in the file of the kind's algorithm.
+-- The rest is defined in the file of the kind's algorithm.
 
 local function unpack_limits(packed, now)
   local limits, at, len = {}, 1, #packed

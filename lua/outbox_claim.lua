@@ -1,11 +1,11 @@
--- Takes events that are due: nobody else is given them until the claim ends.
+-- Claims events that are due: no other node is given them until the claim expires.
 --
 -- KEYS[1]  the queue, as lua/outbox_enqueue.lua writes it
 -- KEYS[2]  the events
--- ARGV[1]  how long the claim holds, in milliseconds
--- ARGV[2]  the most events to take
--- Returns  the time in milliseconds, how many events there are, and for each that is taken its id, the
---          number of this attempt, and what is told
+-- ARGV[1]  duration of the claim, in milliseconds
+-- ARGV[2]  number of events to claim, at most
+-- Returns  the time in milliseconds, the number of events in the queue, and for each claimed event
+--          its id, the number of this attempt, and its body
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,12 +1,12 @@
--- Notes events that were never noted before.
+-- Enqueues events that were never enqueued before.
 --
--- KEYS[1]   the queue: a sorted set of ids by when they are due, in milliseconds
--- KEYS[2]   the events, a hash by id: ATTEMPTS, a space, and what is told
--- KEYS[2+i] what remembers that the event was noted
--- ARGV[1]   the most events that may wait
--- ARGV[3i-1], ARGV[3i], ARGV[3i+1]  the event's id, what is told in one line, and the second of
---           Redis' clock at which it may be forgotten that it was noted
--- Returns   how many events are dealt with, from the first on; for the rest there is no room
+-- KEYS[1]   the queue: a sorted set of ids by the time at which they are due, in milliseconds
+-- KEYS[2]   the events, a hash by id: ATTEMPTS, a space, and the body
+-- KEYS[2+i] the marker of an event that was enqueued
+-- ARGV[1]   capacity of the queue
+-- ARGV[3i-1], ARGV[3i], ARGV[3i+1]  the event's id, its body in one line, and the time at which its
+--           marker expires, in seconds of Redis' clock
+-- Returns   the number of events handled, from the first on; for the others there is no room
 
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
@@ -17,7 +17,7 @@ for i = 1, #KEYS - 2 do
     if room <= 0 then return i - 1 end
     redis.call('HSET', KEYS[2], id, '0 ' .. body)
     redis.call('ZADD', KEYS[1], now, id)
-    -- Last: where Redis refuses one of the others, it is not noted.
+    -- Last: if Redis refuses one of the other commands, there is no marker.
     redis.call('SET', KEYS[2 + i], '', 'EXAT', forget)
     room = room - 1
   end

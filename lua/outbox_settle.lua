@@ -1,10 +1,10 @@
--- Says what has become of an event that was claimed.
+-- Settles a claimed event: removes it, or schedules its next attempt.
 --
 -- KEYS[1]  the queue, as lua/outbox_enqueue.lua writes it
 -- KEYS[2]  the events
 -- ARGV[1]  the event's id
--- ARGV[2]  when it is due again, in milliseconds; '' strikes it off
--- Returns  nothing. What somebody else has struck off stays so.
+-- ARGV[2]  the time of the next attempt, in milliseconds; '' removes the event
+-- Returns  nothing. An event that another node has removed stays removed.
 
 if ARGV[2] == '' then
   redis.call('ZREM', KEYS[1], ARGV[1])

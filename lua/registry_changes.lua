@@ -1,11 +1,11 @@
--- Tells which entries were touched since a revision.
+-- Lists the entries changed since a revision.
 --
--- KEYS[1]  which paths each revision touched, as lua/registry_commit.lua writes them
+-- KEYS[1]  the paths changed by each revision, as lua/registry_commit.lua writes them
 -- KEYS[2]  the newest revision
--- ARGV[1]  the revision since which
--- ARGV[2]  how many revisions KEYS[1] remembers
--- Returns  the newest revision, 1 where the touched paths are known and 0 where all may be, and
---          those paths
+-- ARGV[1]  the revision to compare with
+-- ARGV[2]  number of revisions that KEYS[1] retains
+-- Returns  the newest revision; 1 if the changed paths are known, 0 if any entry may have changed; and
+--          the paths
 
 local revision = tonumber(redis.call('GET', KEYS[2]) or 0)
 local since = tonumber(ARGV[1])

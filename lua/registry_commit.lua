@@ -1,16 +1,16 @@
--- Changes entries together and keeps a note of it, or nothing.
+-- Commits changes of entries atomically, with a note for the audit log; or nothing.
 --
 -- KEYS[1]  the entries, a hash by path
 -- KEYS[2]  their paths, a sorted set of equal scores, for pages in order
--- KEYS[3]  which paths each revision touched, a sorted set: REVISION:PATH by revision
+-- KEYS[3]  the paths changed by each revision, a sorted set: REVISION:PATH by revision
 -- KEYS[4]  the newest revision
 -- KEYS[5]  the notes, a stream
--- ARGV[1]  how many revisions KEYS[3] remembers
--- ARGV[2]  what each entry must still be, and becomes, a JSON array of {path, was, becomes};
---          null stands for no entry
--- ARGV[3]  how many notes are kept, the newest
+-- ARGV[1]  number of revisions that KEYS[3] retains
+-- ARGV[2]  the expected and the new value of each entry, a JSON array of {path, was, becomes}; null
+--          is a missing entry
+-- ARGV[3]  number of notes to keep, the newest
 -- ARGV[4]  the note
--- Returns  the new revision, or 0 where an entry is not what it should be
+-- Returns  the new revision, or 0 if an entry does not have its expected value
 
 local changes = cjson.decode(ARGV[2])
 for _, change in ipairs(changes) do

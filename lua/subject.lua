@@ -36,8 +36,8 @@ local MAX_EXACT = 9007199254740991
 --   matters(rows, at, now)               false if a missing row would mean the same
 local ALGORITHMS = {}
 
--- Slots of a limit: its entry of ALGORITHMS, id, the level that must not be exceeded, and its flags.
--- Slots 3, 4, 6 and 7 belong to the algorithm.
+-- Slots of a limit: its entry of ALGORITHMS, id, the level that must not be exceeded, and its
+-- flags. Slots 3, 4, 6 and 7 belong to the algorithm.
 local ALGORITHM, ID, SIZE, SHADOW, ALTERNATIVE, DAILY = 1, 2, 5, 8, 9, 10
 
 -- The strings stored under `keys`, in the same order; false for a missing key. In slices, since a

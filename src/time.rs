@@ -1,8 +1,8 @@
 //! Time as a plain number, so that a decision depends on its arguments and on nothing else.
 //!
-//! Everything that decides takes `now`. Only a [`Clock`] looks at the machine's time of day, and
-//! when limits live in Redis the clock that counts is Redis' own: two nodes never agree to the
-//! microsecond. Deadlines and timeouts are not here; they use tokio's monotonic clock.
+//! Every function that decides takes `now`. Only a [`Clock`] reads the machine's time of day. With
+//! counters in Redis, Redis' clock decides: two nodes never agree to the microsecond. Deadlines and
+//! timeouts are not here; they use tokio's monotonic clock.
 
 use std::fmt;
 use std::ops::Add;
@@ -13,15 +13,15 @@ use std::time::Duration;
 /// all its predecessors: 2^53 - 1.
 pub const MAX_EXACT: u64 = (1 << 53) - 1;
 
-/// A point in time since 1970-01-01T00:00Z, or a length of it, in **microseconds**.
+/// A point in time since 1970-01-01T00:00Z, or a duration, in **microseconds**.
 ///
 /// Lua numbers are doubles: whole microseconds since 1970 stay exact until the year 2255, whole
-/// nanoseconds would only for the first 104 days.
+/// nanoseconds only for the first 104 days.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(u64);
 
 impl Micros {
-    /// The beginning of 1970, or no time at all.
+    /// The beginning of 1970, or a duration of zero.
     pub const ZERO: Self = Self(0);
     /// The longest exact time, in the year 2255.
     pub const MAX: Self = Self(MAX_EXACT);
@@ -44,7 +44,7 @@ impl Micros {
         self.0
     }
 
-    /// The time from `earlier` to here; nothing where `earlier` is later.
+    /// The duration since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Self {
         Self(self.0.saturating_sub(earlier.0))
@@ -78,7 +78,7 @@ impl fmt::Debug for Micros {
     }
 }
 
-/// Something that knows the time of day.
+/// A source of the time of day.
 pub trait Clock: Send + Sync + 'static {
     /// Microseconds since 1970.
     fn now(&self) -> Micros;
@@ -97,7 +97,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Time since the machine started, sleep included: what a lease's life is measured by.
+/// The time since the machine started, sleep included: the clock of a lease's lifetime.
 #[must_use]
 pub fn boot_clock() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -105,12 +105,12 @@ pub fn boot_clock() -> Duration {
     Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// A clock that stands where it was put, for tests and for replaying recorded histories.
+/// A clock that is set by hand, for tests and for replays of recorded histories.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// Moves the clock, forwards or backwards.
+    /// Sets the clock, forwards or backwards.
     pub fn set(&self, now: Micros) {
         self.0.store(now.get(), Ordering::SeqCst);
     }
@@ -122,10 +122,10 @@ impl Clock for ManualClock {
     }
 }
 
-/// What a node believes another clock to show: its own clock, corrected by the last reading.
+/// A node's estimate of another clock: its own clock, corrected by the last reading.
 ///
-/// It decides nothing. It chooses which calendar windows to offer to the store, and when a key's
-/// `expires_at` has come, so that a node whose own clock is wrong still does both right.
+/// It decides nothing. It selects the calendar windows to offer to the store, and determines
+/// whether a key's `expires_at` has passed; both are right even if the node's own clock is wrong.
 #[derive(Debug, Default)]
 pub struct ClockEstimate(AtomicI64);
 
@@ -136,7 +136,7 @@ impl ClockEstimate {
         self.0.store(offset, Ordering::Relaxed);
     }
 
-    /// The other clock's time, as far as known; the node's own until the first reading.
+    /// The estimated time of the other clock; the node's own until the first reading.
     #[must_use]
     pub fn now(&self) -> Micros {
         let now = signed(SystemClock.now()) + self.0.load(Ordering::Relaxed);

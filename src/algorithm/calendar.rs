@@ -1,8 +1,8 @@
-//! Windows: days, weeks and months as people in a time zone count them, or so many seconds each.
+//! Windows: days, weeks and months of a time zone's calendar, or fixed numbers of seconds.
 //!
 //! A calendar window runs from the first instant of one civil day to the first instant of another,
-//! so DST changes and month ends need no special case. Which window is current is decided by the store's
-//! clock, not here: a node offers three neighbouring windows and the store chooses.
+//! so DST changes and month ends need no special case. The store's clock selects the current
+//! window: a node offers three adjacent windows and the store chooses.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -16,17 +16,17 @@ use jiff::{Timestamp, ToSpan};
 use super::WindowStart;
 use crate::time::Micros;
 
-/// Three neighbouring windows, the middle one expected to be current.
+/// Three adjacent windows, the middle one expected to be current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
     /// Their names.
     pub starts: [WindowStart; 3],
-    /// Where the first starts, the second, the third, and where the third ends; never falling.
+    /// The start of each window and the end of the last, ascending.
     pub bounds: [Micros; 4],
 }
 
 impl Windows {
-    /// The window that holds `now` with the instant at which it ends; `None` outside all three.
+    /// The window that contains `now`, with the instant of its end; `None` outside all three.
     #[must_use]
     pub fn window_at(&self, now: Micros) -> Option<(WindowStart, Micros)> {
         let [first, second, third, end] = self.bounds;
@@ -39,21 +39,21 @@ impl Windows {
     }
 }
 
-/// How long a window is and when it starts.
+/// The length of a window and its first day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
-    /// So many seconds, counted from 1970-01-01 00:00 UTC on whatever the time zone.
+    /// A number of seconds, aligned to 1970-01-01 00:00 UTC whatever the time zone.
     Seconds(NonZeroU32),
     /// From midnight to midnight.
     Day,
-    /// Seven days from this weekday on.
+    /// Seven days, starting on this weekday.
     Week(Weekday),
-    /// From this day of the month (1-31) on; in a month without it, from the month's last day.
+    /// A month, starting on this day (1-31), or on the last day of a shorter month.
     Month(i8),
 }
 
 impl Period {
-    /// The first day of the window in which `day` lies.
+    /// The first day of the window that contains `day`.
     fn first_day(self, day: Date) -> Date {
         match self {
             Self::Seconds(_) | Self::Day => day,
@@ -99,8 +99,8 @@ impl PartialEq for Calendar {
 }
 
 impl Calendar {
-    /// The calendar of `zone_name`, an IANA name such as `Europe/Berlin` or `UTC`; `None` where
-    /// there is no such zone.
+    /// The calendar of `zone_name`, an IANA name such as `Europe/Berlin` or `UTC`; `None` if there
+    /// is no such zone.
     #[must_use]
     pub fn new(period: Period, zone_name: &str) -> Option<Self> {
         let zone = TimeZone::get(zone_name).ok()?;
@@ -114,13 +114,13 @@ impl Calendar {
         self.period
     }
 
-    /// The time zone's IANA name, however its capitals were written.
+    /// The time zone's IANA name in its own spelling.
     #[must_use]
     pub fn zone_name(&self) -> &str {
         &self.zone_name
     }
 
-    /// The window in which `now` lies, with its neighbours.
+    /// The window that contains `now`, with the adjacent ones.
     #[must_use]
     pub fn windows(&self, now: Micros) -> Windows {
         if let Some(cached) = self.cached.load().as_deref()
@@ -180,8 +180,8 @@ impl Calendar {
         }
     }
 
-    /// The first instant of a civil day: 01:00 where DST begins at midnight, and the next day's
-    /// where the zone skipped the day.
+    /// The first instant of a civil day: 01:00 if DST begins at midnight, and the next day's if the
+    /// zone skipped the day.
     fn start_of_day(&self, day: Date) -> Micros {
         let start = day.to_zoned_datetime(self.zone.clone()).and_then(|there| there.start_of_day());
         start.map_or(Micros::MAX, |start| {

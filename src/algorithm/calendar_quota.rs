@@ -1,5 +1,5 @@
-//! The calendar quota: the units used in the current window. Twin of `lua/calendar_quota.lua`; change
-//! them together.
+//! The calendar quota: the units used in the current window. Twin of `lua/calendar_quota.lua`;
+//! change them together.
 //!
 //! The node offers windows around its estimate of the store's clock and the store chooses the
 //! current one; turning instants into windows is [`Calendar`]'s.

@@ -1,8 +1,8 @@
 //! The algorithms by which limits count: pure functions of a row, an amount and the time.
 //!
 //! An algorithm is a file that implements [`Counting`], its entry in [`Algorithm`], and its twin in
-//! `lua/`. No other file names the entries: the rest of the service asks the trait. Nothing here does
-//! I/O, reads a clock, or knows names, subjects or checks; judging a check is `judge`.
+//! `lua/`. No other file names the entries: the rest of the service asks the trait. Nothing here
+//! does I/O, reads a clock, or knows names, subjects or checks; judging a check is `judge`.
 
 mod calendar;
 pub mod calendar_quota;
@@ -186,7 +186,7 @@ pub trait Counting: Sized {
     /// The time in which the capacity renews itself, rounded up; for `RateLimit-Policy`.
     fn window(&self) -> Micros;
 
-    /// What makes this another counter than one of the same name and unit: neither size nor rate.
+    /// The parts of the counter's identity beside its name and unit: neither size nor rate.
     fn identity(&self) -> Vec<Vec<u8>>;
 
     /// The part of it that one of `nodes` equal nodes may use alone, at least 1 unit.

@@ -1,14 +1,14 @@
-//! Rates as exact fractions, and how they are written.
+//! Rates as exact fractions, parsed from and formatted as text such as `10/s`.
 //!
-//! A float cannot hold "10 a second" per microsecond, so a rate is a reduced fraction of units
-//! per microsecond. Nothing here knows of buckets: that is `throttle` and `algorithm`.
+//! A float cannot hold 10 per second in microseconds exactly, so a rate is a reduced fraction of
+//! units per microsecond. Token buckets are `throttle`'s and `token_bucket`'s.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::time::Micros;
 
-/// How many units become free per **microsecond**: a reduced fraction above zero.
+/// The units that become available per **microsecond**: a reduced fraction above zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     numerator: u128,
@@ -16,7 +16,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `units` in every `period`; `None` where that is no rate at all.
+    /// `units` in every `period`; `None` if either is zero.
     #[must_use]
     pub fn new(units: u64, period: Micros) -> Option<Self> {
         Self::reduced(u128::from(units), u128::from(period.get()))
@@ -35,14 +35,14 @@ impl Rate {
         (self.numerator, self.denominator)
     }
 
-    /// What one of `nodes` equal sharers gets of this rate.
+    /// The part of this rate that one of `nodes` equal nodes gets.
     pub(crate) fn per_node_share(self, nodes: u64) -> Self {
         let denominator = self.denominator.saturating_mul(u128::from(nodes.max(1)));
         Self::reduced(self.numerator, denominator).unwrap_or(self)
     }
 
     /// The largest fraction that does not exceed this rate and whose denominator is at most
-    /// `max_denominator`; `None` where that is zero.
+    /// `max_denominator`; `None` if that is zero.
     ///
     /// The convergents of a continued fraction lie below and above its value by turns, and each
     /// is the best on its side; see Khinchin, "Continued Fractions", sections 2 and 6.
@@ -67,7 +67,7 @@ impl Rate {
         Some(self)
     }
 
-    /// By what part of itself this rate exceeds `smaller`: 0.001 is a tenth of a percent.
+    /// The part of this rate by which it exceeds `smaller`: 0.001 is a tenth of a percent.
     #[must_use]
     pub fn excess_over(self, smaller: Self) -> f64 {
         let [a, b, c, d] =
@@ -89,7 +89,7 @@ fn gcd(mut a: u128, mut b: u128) -> u128 {
     a
 }
 
-/// A rate that cannot be read, and what to write instead.
+/// A text that is not a rate, with the form that is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{input}` is not a rate: {why}; write a number above 0, a slash and s, min, h or d, as in 10/s or 0.5/min"
@@ -102,7 +102,7 @@ pub struct InvalidRate {
 impl FromStr for Rate {
     type Err = InvalidRate;
 
-    /// Reads `NUMBER/UNIT`, the number decimal with at most 15 digits before and 9 after the
+    /// Parses `NUMBER/UNIT`, the number decimal with at most 15 digits before and 9 after the
     /// point, the unit one of `s`, `min`, `h`, `d`.
     fn from_str(input: &str) -> Result<Self, InvalidRate> {
         let fail = |why| InvalidRate { input: input.chars().take(40).collect(), why };
@@ -128,7 +128,7 @@ impl FromStr for Rate {
 }
 
 impl Rate {
-    /// Units per second, to the nearest that a float has: a figure for people.
+    /// Units per second, rounded to a float: a figure for people.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "it says so")]
     pub fn per_second(self) -> f64 {
@@ -137,8 +137,8 @@ impl Rate {
 }
 
 impl fmt::Display for Rate {
-    /// In the first of `s`, `min`, `h`, `d` that makes it a whole number, else in the first that makes it
-    /// at least a thousandth.
+    /// The first of `s`, `min`, `h`, `d` that makes the number whole, or else the first that makes
+    /// it at least a thousandth.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, secs) in [("s", 1), ("min", 60), ("h", 3_600), ("d", 86_400)] {
             let units = self.numerator * secs * 1_000_000;

@@ -133,7 +133,8 @@ impl Counting for Throttle {
         (given > 0).then(|| self.write(Some(row), state_of(level), None, now))
     }
 
-    /// Only a reset applies. It counts as another rate: charges from before refund nothing any more.
+    /// Only a reset applies. It counts as another rate: charges from before refund nothing any
+    /// more.
     fn correct(
         &self,
         row: Option<&Row>,

@@ -1,17 +1,17 @@
-//! Names of windows, by the calendar.
+//! The names of windows.
 
 use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
 
 /// A window's name: the civil time at which it starts, in seconds since 1970-01-01 00:00.
 ///
-/// Windows are named by the calendar and not by instant, so that two nodes with different time
-/// zone data count into the same window.
+/// The name is a civil time and not an instant, so that two nodes with different time zone data
+/// count into the same window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WindowStart(u64);
 
 impl WindowStart {
-    /// So many seconds after 1970-01-01 00:00, at most 2^40 - 1 (five bytes in a row).
+    /// This number of seconds after 1970-01-01 00:00, at most 2^40 - 1 (five bytes in a row).
     #[must_use]
     pub const fn new(seconds: u64) -> Self {
         Self(if seconds < 1 << 40 { seconds } else { (1 << 40) - 1 })
@@ -23,13 +23,13 @@ impl WindowStart {
         self.0
     }
 
-    /// The midnight with which a day begins.
+    /// The midnight at the start of a day.
     #[must_use]
     pub fn from_date(date: Date) -> Self {
         Self::new(u64::try_from(date.duration_since(EPOCH).as_secs()).unwrap_or(0))
     }
 
-    /// The day in which it lies.
+    /// The day that contains it.
     #[must_use]
     pub fn date(self) -> Date {
         EPOCH.saturating_add((self.0 / DAY_SECS).cast_signed().days())

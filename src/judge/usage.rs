@@ -1,9 +1,9 @@
 //! Usage by day: a day is kept when it is over, and operators correct counters. Twin of
 //! `lua/usage.lua`; change them together.
 //!
-//! The first charge of a day replaces the row of the day before, so that day is kept first: together
-//! with the charge or with a correction, not at midnight. Keys that are not in use cost nothing. The
-//! report of days is the control plane's.
+//! The first charge of a day replaces the row of the day before, so that day is kept first:
+//! together with the charge or with a correction, not at midnight. Keys that are not in use cost
+//! nothing. The report of days is the control plane's.
 
 use serde::{Deserialize, Serialize};
 

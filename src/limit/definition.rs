@@ -1,6 +1,7 @@
-//! A limit: one rule in one unit, and what answers, counters and metrics call it.
+//! A limit: an algorithm with its sizes in one unit, and its names in responses, counters and
+//! metrics.
 //!
-//! How a charge against it is judged is `algorithm`'s.
+//! Judging a charge against it is `judge`'s, the arithmetic its algorithm's.
 
 use std::sync::Arc;
 
@@ -8,18 +9,18 @@ use super::{DailyUsage, RowId, Unit};
 use crate::algorithm::{Algorithm, Calendar, Counting as _};
 use crate::time::Micros;
 
-/// Whether something may come back to a counter before time gives it back.
+/// The refunds that a counter may get before time returns the units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refunds {
-    /// Never: a refusal stays true until its Retry-After.
+    /// None: a refusal holds until its Retry-After.
     Never,
-    /// At any time.
+    /// Refunds at any time.
     AnyTime,
-    /// What a node has charged ahead and not spent.
+    /// Refunds of leased units that a node has not spent.
     Leased,
 }
 
-/// One rule in one unit, under the name by which answers speak of it.
+/// A limit under the name by which responses refer to it.
 #[derive(Debug)]
 pub struct Limit {
     pub(super) name: Arc<str>,
@@ -34,7 +35,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// A limit that refuses, or with `shadow` one that only reports.
+    /// A limit that refuses requests, or with `shadow` one that only reports them.
     #[must_use]
     pub fn new(name: &str, unit: Unit, algorithm: impl Into<Algorithm>, shadow: bool) -> Self {
         let algorithm = algorithm.into();
@@ -53,27 +54,27 @@ impl Limit {
         }
     }
 
-    /// The same, to refuse only where all alternatives of a check do.
+    /// The same limit, refusing only if all alternatives of a check refuse.
     #[must_use]
     pub fn as_alternative(self) -> Self {
         Self { alternative: true, ..self }
     }
 
-    /// The same, whose counter may be given something back at any time.
+    /// The same limit, whose counter may get refunds at any time.
     #[must_use]
     pub fn as_refundable(self) -> Self {
         Self { refunds: Refunds::AnyTime, ..self }
     }
 
-    /// The same, to be spent from leases where the store can.
+    /// The same limit, spent from leases if the store supports them.
     #[must_use]
     pub fn as_leased(self) -> Self {
         Self { refunds: Refunds::Leased, ..self }
     }
 
-    /// The same rule and counter under another name, for one of the methods that a `*` stands for.
+    /// The same limit and counter under another name, for one of the methods that a `*` matches.
     ///
-    /// Their subjects keep such methods apart, so the counter's identity stays the declared one.
+    /// Such methods have subjects of their own, so the counter keeps the declared limit's identity.
     #[must_use]
     pub fn renamed(&self, name: &str) -> Self {
         Self {
@@ -86,7 +87,7 @@ impl Limit {
         }
     }
 
-    /// The same limit and counter in another size; `algorithm` is of its kind, unit and window.
+    /// The same limit and counter in another size; `algorithm` is of the same kind and windows.
     #[must_use]
     pub fn resized(&self, algorithm: Algorithm) -> Self {
         Self {
@@ -99,76 +100,78 @@ impl Limit {
         }
     }
 
-    /// The part of this limit that one of `nodes` equal sharers may use alone: never less than 1
-    /// where there is anything to share.
+    /// The part of this limit that one of `nodes` equal nodes may use alone: at least 1 unit if the
+    /// limit has any.
     #[must_use]
     pub fn per_node_share(&self, nodes: u64) -> Self {
         Self { algorithm: self.algorithm.per_node_share(nodes), ..self.renamed(&self.name) }
     }
 
-    /// Its name in answers, such as `free/throttle`.
+    /// The name in responses, such as `free/throttle`.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Its name in the catalog, for metrics: unlike [`Limit::name`] never made up by a client.
+    /// The name in the catalog, for metric labels: no part of it comes from a client, unlike
+    /// [`Limit::name`].
     #[must_use]
     pub fn label(&self) -> &Arc<str> {
         &self.label
     }
 
-    /// Whether a catalog lists it by this name: not where it was made for one check, as of a method that a
-    /// `*` stands for. Such a one never comes again.
+    /// True if the catalog lists it by this name. False if it was made for one check, for a method
+    /// that a `*` matches; no other check refers to the same value.
     #[must_use]
     pub fn is_declared(&self) -> bool {
         Arc::ptr_eq(&self.name, &self.label)
     }
 
-    /// What it counts.
+    /// The unit that it counts in.
     #[must_use]
     pub fn unit(&self) -> &Unit {
         &self.unit
     }
 
-    /// How it limits.
+    /// The algorithm with its sizes.
     #[must_use]
     pub fn algorithm(&self) -> &Algorithm {
         &self.algorithm
     }
 
-    /// Whether it only reports what it would have refused.
+    /// True if it only reports requests that it would have refused.
     #[must_use]
     pub fn shadow(&self) -> bool {
         self.shadow
     }
 
-    /// Whether it refuses only where all alternatives of the check do: a check may then pass that
-    /// it has no room for, uncharged here. One in shadow refuses never, so neither do the others.
+    /// True if it refuses only if all alternatives of the check refuse. A check may then pass
+    /// without room here, uncharged. An alternative in shadow never refuses, so the others do not
+    /// either.
     #[must_use]
     pub fn alternative(&self) -> bool {
         self.alternative
     }
 
-    /// Whether it refuses on its own what it has no room for.
+    /// True if a charge without room makes this limit refuse the check, whatever the others do.
     #[must_use]
     pub fn refuses_alone(&self) -> bool {
         !self.shadow && !self.alternative
     }
 
-    /// Whether something may be given back at any time, so that a refusal is not final.
+    /// True if refunds may come at any time, so that a cached refusal may become stale.
     #[must_use]
     pub fn refundable(&self) -> bool {
         self.refunds != Refunds::Never
     }
 
-    /// Whether nodes may charge it ahead and spend from memory.
+    /// True if nodes may lease it: charge it ahead and spend the units from memory.
     #[must_use]
     pub fn leased(&self) -> bool {
         self.refunds == Refunds::Leased
     }
 
-    /// Which of its subject's counters is this limit's.
+    /// The row of its counter among its subject's.
     #[must_use]
     pub fn row(&self) -> RowId {
         self.row

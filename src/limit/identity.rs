@@ -1,7 +1,7 @@
-//! Who is counted, and which of its counters: identities that are digests.
+//! Identities of subjects and counters: digests over length-prefixed parts.
 //!
-//! A digest over length-prefixed parts, so that no two subjects share a bucket however their
-//! parts are spelt, and so that no secret, address or path ever stands in a Redis key.
+//! No two subjects share a counter, however their parts are spelt, and no secret, address or path
+//! appears in a Redis key.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ fn digest(parts: &[&[u8]]) -> [u8; 16] {
 /// 128 bits in base64.
 const TAG_DIGITS: usize = 22;
 
-/// Whose budget is charged.
+/// The owner of the counters that a check charges: an API key, a stage, a policy's key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject {
     tag: [u8; 16],
@@ -48,14 +48,14 @@ impl Subject {
         Self::from_parts(&[b"stage", api.as_bytes(), stage.as_bytes()])
     }
 
-    /// What the caller named under a policy.
+    /// The key that a caller named under a policy.
     #[must_use]
     pub fn policy(policy: &str, key: &str) -> Self {
         Self::from_parts(&[b"policy", policy.as_bytes(), key.as_bytes()])
     }
 
-    /// A descriptor that Envoy names, entry by entry; with an entry goes the pattern under which all
-    /// of its values count as one, if there is one.
+    /// A descriptor of Envoy's, entry by entry. An entry may have a pattern, under which all of its
+    /// values count as one.
     #[must_use]
     pub fn descriptor<'a>(
         domain: &str,
@@ -78,14 +78,14 @@ impl Subject {
 
     /// A part of this subject with counters of its own, in the same slot of a Redis Cluster.
     ///
-    /// For methods that no catalog lists: as rows of the subject itself, a client that makes up
-    /// paths could make them pile up.
+    /// For methods that no catalog lists: in the subject's own string, rows would pile up for a
+    /// client that invents paths.
     #[must_use]
     pub fn method(self, method: &str) -> Self {
         Self { part: Some(digest(&[&self.tag, method.as_bytes()])), ..self }
     }
 
-    /// The hash tag of its Redis key, which its parts have too: what has the same one lies in the
+    /// The hash tag of its Redis key and of its parts' keys: keys with the same hash tag lie in the
     /// same slot of a Redis Cluster.
     #[must_use]
     pub fn hash_tag(&self) -> [u8; TAG_DIGITS] {
@@ -95,7 +95,7 @@ impl Subject {
         digits
     }
 
-    /// Whether both have the same hash tag.
+    /// True if both have the same hash tag.
     #[must_use]
     pub fn has_same_hash_tag(&self, other: &Self) -> bool {
         self.tag == other.tag
@@ -120,13 +120,13 @@ impl Subject {
         }
     }
 
-    /// Appends the name of the Redis key that keeps its days: `tg:{DIGEST}:usage`.
+    /// Appends the name of the Redis key of its days: `tg:{DIGEST}:usage`.
     pub fn write_usage_key(&self, out: &mut String) {
         self.write_redis_key(out);
         out.push_str(":usage");
     }
 
-    /// Its 128 bits where no hash tag is needed.
+    /// The 128 bits of its digest.
     #[must_use]
     pub fn digest(&self) -> [u8; 16] {
         self.part.unwrap_or(self.tag)

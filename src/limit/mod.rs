@@ -1,7 +1,7 @@
 //! The vocabulary of a check: units, subjects, limits, costs and charges.
 //!
-//! Every value is valid once it exists. Nothing here does I/O, knows a store or decides: deciding is
-//! `judge`, and the arithmetic of a limit is its `algorithm`.
+//! Every value is valid once it exists. Nothing here does I/O, knows a store or decides: deciding
+//! is `judge`, and the arithmetic of a limit is its `algorithm`.
 
 mod daily_usage;
 mod definition;

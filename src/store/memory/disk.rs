@@ -1,7 +1,7 @@
-//! Counters on the disk, so that a restart forgets none: a redb file beside the registry's.
+//! Counters on the disk, which survive a restart: a redb file beside the registry's.
 //!
-//! Checks never wait for it. What has changed is written once a second, and when the process
-//! stops; a crash loses what was counted since, no more.
+//! Checks never wait for it. Changed counters are written once a second and when the process stops;
+//! a crash loses the charges since the last write.
 
 use std::path::Path;
 
@@ -11,30 +11,30 @@ use super::row::{PACKED_ROW, PackedRow, RowKey};
 use crate::judge::usage::UsageDays;
 use crate::store::{DataDirError, StoreError, database};
 
-/// Rows as they are in memory. Another packing gets another name.
+/// Rows as packed in memory. Another packing gets another name.
 const ROWS: TableDefinition<'_, [u8; 16], [u8; PACKED_ROW]> = TableDefinition::new("rows 2");
 /// Days, as JSON: they are few and seldom written.
 const DAYS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("days 1");
 
-/// The file.
+/// The database file.
 pub(super) struct Disk(Database);
 
-/// What has become of a counter since it was written last.
+/// A counter that changed since it was last written.
 pub(super) struct DirtyRow {
     pub(super) key: RowKey,
-    /// `None` where it is forgotten.
+    /// `None` if it was removed.
     pub(super) row: Option<PackedRow>,
-    /// `None` where there are none.
+    /// `None` if there are none.
     pub(super) days: Option<UsageDays>,
 }
 
 impl Disk {
-    /// Opens the file in `folder`, which is made where it is missing.
+    /// Opens the file in `folder`, which is created if it is missing.
     pub(super) fn open(folder: &Path) -> Result<Self, DataDirError> {
         Ok(Self(database::open(folder, "counts.redb")?))
     }
 
-    /// Tells all that was written.
+    /// Calls `row` and `days` for every saved entry.
     pub(super) fn load(
         &self,
         mut restore_row: impl FnMut(RowKey, PackedRow),
@@ -66,7 +66,7 @@ impl Disk {
         read().map_err(|error| disk_error(&error))
     }
 
-    /// Writes all of it, or nothing; it is on the disk when this returns.
+    /// Writes all entries or none; they are durable when this returns.
     pub(super) fn write(&self, dirty: &[DirtyRow]) -> Result<(), StoreError> {
         let write = || -> Result<(), redb::Error> {
             let transaction = self.0.begin_write()?;

@@ -1,5 +1,4 @@
-//! The shards of one check or correction, locked in ascending order so that two never wait for each
-//! other.
+//! The shards of one check or correction, locked in ascending order, which excludes deadlocks.
 
 use std::sync::MutexGuard;
 
@@ -14,19 +13,19 @@ use crate::judge::usage::{self, UsageDays, UsageRows};
 use crate::limit::Charge;
 use crate::time::Micros;
 
-/// Rows, and where asked for also their days, under lock.
+/// Locked rows, with their days if requested.
 pub(super) struct LockedRows<'m> {
     memory: &'m Inner,
     guards: SmallVec<[(usize, MutexGuard<'m, Shard>); 3]>,
 }
 
 impl<'m> LockedRows<'m> {
-    /// The rows of `charges`.
+    /// Locks the rows of `charges`.
     pub(super) fn lock_rows(memory: &'m Inner, charges: &[Charge]) -> Self {
         Self::lock_shards(memory, charges.iter().map(RowKey::from_charge))
     }
 
-    /// The rows of `charges`, their days, and the quotas that are told with those.
+    /// Locks the rows of `charges`, their days, and the quotas reported with those.
     pub(super) fn lock_usage(memory: &'m Inner, charges: &[Charge]) -> Self {
         let keys = charges.iter().flat_map(|charge| {
             let limit = &charge.limit;

@@ -1,7 +1,7 @@
-//! Counters in this process's memory: the embedded store, and the shares of a lost one.
+//! Counters in this process's memory: the embedded store, and the node's share while Redis is lost.
 //!
-//! It runs the reference itself. One clock, read while the rows are locked, so that the order of
-//! decisions is the order of their times. Without a data directory nothing outlives the process.
+//! It runs the reference itself, with one clock that is read while the rows are locked, so that
+//! decisions are ordered by their times. Without a data directory nothing outlives the process.
 
 mod disk;
 mod locked_rows;
@@ -26,14 +26,14 @@ use locked_rows::LockedRows;
 use row::RowKey;
 use shard::Shard;
 
-/// Enough that two cores seldom meet, and that growing one moves little.
+/// The number of shards: two cores seldom contend for one, and growing one moves few rows.
 const SHARD_COUNT: usize = 256;
-/// How often what has changed goes to the disk.
+/// The interval at which changed counters are written to the disk.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the sweep takes for all shards.
+/// The duration of one sweep over all shards.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
 
-/// Counters in memory; cheap to clone, and all clones are one.
+/// Counters in memory; clones share them.
 #[derive(Clone)]
 pub struct MemoryStore(Arc<Inner>);
 
@@ -41,23 +41,24 @@ struct Inner {
     shards: Vec<Mutex<Shard>>,
     clock: Arc<dyn Clock>,
     judged_count: AtomicU64,
-    /// Mixed into the choice of shard and bucket: whoever chooses subjects must not choose those.
+    /// A secret seed of shard and hash bucket: an attacker who chooses subjects must not choose
+    /// those.
     seed: u64,
     disk: Option<Disk>,
 }
 
 impl MemoryStore {
-    /// No counters yet; `clock` decides.
+    /// An empty store that judges by `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self::with_disk(None, clock)
     }
 
-    /// The counters in `folder`, which is made where it is missing. They are written there by
-    /// [`MemoryStore::save`] only.
+    /// A store with the counters saved in `folder`, which is created if it is missing. Only
+    /// [`MemoryStore::save`] writes them there.
     ///
     /// # Errors
-    /// Where the folder or its file cannot be used.
+    /// If the folder or its file cannot be used.
     pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, DataDirError> {
         let memory = Self::with_disk(Some(Disk::open(folder)?), clock);
         let shard = |key: RowKey| lock(&memory.0.shards[memory.0.shard_index(key)]);
@@ -66,7 +67,7 @@ impl MemoryStore {
             disk.load(
                 |key, row| {
                     if !row.is_known() {
-                        // Left on the disk for the release that knows it.
+                        // It stays on the disk for the release that wrote it.
                     } else if row.is_expired(now) {
                         shard(key).mark_dirty(key);
                     } else {
@@ -87,10 +88,10 @@ impl MemoryStore {
         Self(Arc::new(Inner { shards, clock, judged_count: AtomicU64::new(0), seed, disk }))
     }
 
-    /// Writes what has changed since the last time to the disk, where there is one.
+    /// Writes the counters that changed since the last save to the disk, if there is one.
     ///
     /// # Errors
-    /// Where it cannot be written; it is then written the next time.
+    /// If they cannot be written; the next save includes them.
     pub fn save(&self) -> Result<(), StoreError> {
         let Some(disk) = &self.0.disk else { return Ok(()) };
         let dirty = self.0.shards.iter().map(|shard| lock(shard).take_dirty());
@@ -105,7 +106,7 @@ impl MemoryStore {
         })
     }
 
-    /// Saves once a second, for ever.
+    /// Saves once a second, forever.
     pub async fn save_forever(self) {
         loop {
             tokio::time::sleep(SAVE_INTERVAL).await;
@@ -145,7 +146,7 @@ impl MemoryStore {
         Ok(StoreVerdict { verdict, index, leased: false })
     }
 
-    /// Gives back what was charged and not used.
+    /// Refunds units that were charged and not used.
     pub fn refund(&self, refunds: &[Refund]) {
         for refund in refunds {
             let mut locked = LockedRows::lock_rows(&self.0, std::slice::from_ref(&refund.charge));
@@ -153,7 +154,7 @@ impl MemoryStore {
         }
     }
 
-    /// What is known of counters whose days are kept.
+    /// The usage of counters whose days are kept, and the store's time.
     #[must_use]
     pub fn usage(&self, charges: &[Charge]) -> (Micros, Vec<CounterUsage>) {
         let usage = |charge: &Charge| {
@@ -173,7 +174,7 @@ impl MemoryStore {
         (self.0.clock.now(), charges.iter().map(usage).collect())
     }
 
-    /// Keeps the days of `charges` that are over, then corrects counters among them, as one.
+    /// Keeps the days of `charges` that are over, then corrects counters among them, atomically.
     pub fn correct(&self, charges: &[Charge], corrections: &[(usize, Correction)]) {
         let mut locked = LockedRows::lock_usage(&self.0, charges);
         let now = self.0.clock.now();
@@ -191,33 +192,33 @@ impl MemoryStore {
         }
     }
 
-    /// What the clock shows.
+    /// The store's time.
     #[must_use]
     pub fn now(&self) -> Micros {
         self.0.clock.now()
     }
 
-    /// How many counters there are, drained ones among them until they are swept away.
+    /// The number of counters, including expired ones until the next sweep.
     #[must_use]
     pub fn row_count(&self) -> usize {
         self.0.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// The bytes that the tables of counters take.
+    /// The size of the tables of counters, in bytes.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         self.0.shards.iter().map(|shard| lock(shard).bytes()).sum()
     }
 
-    /// Forgets what has drained, and gives back memory that is mostly empty.
+    /// Removes expired counters, and shrinks tables that are mostly empty.
     pub fn sweep(&self) {
         for shard in &self.0.shards {
             lock(shard).sweep(self.0.clock.now());
         }
     }
 
-    /// Sweeps for ever, one shard after the other, so that no check waits for long; tells `rows`
-    /// after each round how many counters there are.
+    /// Sweeps forever, one shard after the other, so that no check waits for long; calls `rows`
+    /// with the number of counters after each round.
     pub async fn sweep_forever(self, rows: impl Fn(usize)) {
         loop {
             for shard in &self.0.shards {
@@ -229,7 +230,7 @@ impl MemoryStore {
     }
 }
 
-/// A panic elsewhere leaves rows whole: each is written in one piece.
+/// Locks a shard. A panic elsewhere leaves its rows whole: each is written in one piece.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -59,8 +59,8 @@ const BODY: usize = PACKED_ROW - 2;
 /// Bytes of an expiry, in whole seconds.
 const EXPIRY: usize = 5;
 
-/// A row in 30 bytes: kind, length of the body, body. A row that does not say itself when it expires
-/// has its expiry in the last five bytes.
+/// A row in 30 bytes: kind, length of the body, body. A row that does not say itself when it
+/// expires has its expiry in the last five bytes.
 #[derive(Clone, Copy)]
 pub(super) struct PackedRow([u8; PACKED_ROW]);
 

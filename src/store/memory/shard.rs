@@ -1,4 +1,4 @@
-//! One part of the table: a hash map and how it is swept.
+//! One shard of the tables: hash maps of rows and days, and their sweep. Locking is the store's.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -9,14 +9,14 @@ use crate::algorithm::Row;
 use crate::judge::usage::UsageDays;
 use crate::time::Micros;
 
-/// Below this a table is not worth shrinking.
+/// The capacity up to which a table is not shrunk.
 const MIN_SHRINK_CAPACITY: usize = 64;
 
-/// The counters whose keys fall here, and the days of those that have any.
+/// The counters of a shard, and the days of those that have any.
 pub(super) struct Shard {
     rows: HashMap<RowKey, PackedRow, SeedHasher>,
     days: HashMap<RowKey, UsageDays, SeedHasher>,
-    /// What is not on the disk yet, where there is one.
+    /// The keys not written to the disk yet, if there is one.
     dirty: Option<HashSet<RowKey, SeedHasher>>,
 }
 
@@ -28,17 +28,17 @@ impl Shard {
         Self { rows, days, dirty }
     }
 
-    /// A row as it was on the disk.
+    /// Inserts a row loaded from the disk.
     pub(super) fn restore(&mut self, key: RowKey, row: PackedRow) {
         self.rows.insert(key, row);
     }
 
-    /// Days as they were on the disk.
+    /// Inserts days loaded from the disk.
     pub(super) fn restore_days(&mut self, key: RowKey, days: UsageDays) {
         self.days.insert(key, days);
     }
 
-    /// Takes out what is not on the disk yet.
+    /// Takes the entries that are not on the disk yet.
     pub(super) fn take_dirty(&mut self) -> Vec<DirtyRow> {
         let dirty: Vec<RowKey> = self.dirty.iter_mut().flat_map(HashSet::drain).collect();
         let dirty = dirty.into_iter().map(|key| DirtyRow {
@@ -49,7 +49,7 @@ impl Shard {
         dirty.collect()
     }
 
-    /// That a key is not on the disk as it is.
+    /// Marks a key as not written to the disk yet.
     pub(super) fn mark_dirty(&mut self, key: RowKey) {
         if let Some(dirty) = &mut self.dirty {
             dirty.insert(key);
@@ -60,7 +60,8 @@ impl Shard {
         self.rows.len()
     }
 
-    /// Hash tables keep an eighth of their slots free, and a byte beside each slot.
+    /// The size of the table of rows in bytes. A hash table keeps an eighth of its slots free, and
+    /// one byte beside each slot.
     pub(super) fn bytes(&self) -> usize {
         self.rows.capacity() * 8 / 7 * (size_of::<(RowKey, PackedRow)>() + 1)
     }
@@ -105,7 +106,7 @@ impl Hash for RowKey {
     }
 }
 
-/// The keys are digests already: they only need mixing with the seed.
+/// A hasher for keys that are digests already: it only mixes them with the seed.
 #[derive(Clone)]
 struct SeedHasher {
     seed: u64,

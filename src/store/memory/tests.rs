@@ -1,4 +1,4 @@
-//! Counters in memory: together or not at all, within bounds, and there again after a restart.
+//! Tests of the memory store: atomicity, memory, and persistence.
 
 use super::*;
 use crate::algorithm::Throttle;
@@ -56,7 +56,7 @@ fn what_was_saved_is_there_again_and_what_drained_is_not() {
     let one = memory.judge(&charges(&[1, 2], 3)).verdict;
     assert!(one.allowed);
     memory.save().unwrap();
-    // As if it had crashed here: these are lost, no others.
+    // The process crashes here: only these charges are lost.
     assert!(memory.judge(&charges(&[1], 4)).verdict.allowed);
     drop(memory);
     let memory = open();

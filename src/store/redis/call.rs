@@ -99,7 +99,8 @@ impl CheckCall {
 }
 
 impl ArgumentTables {
-    /// The places of a subject and of a limit, from 1. Quotas are offered the windows around `now`.
+    /// The indices of a subject and of a limit, from 1. Quotas are offered the windows around
+    /// `now`.
     pub(super) fn intern(&mut self, subject: Subject, limit: &Arc<Limit>, now: Micros) -> [u16; 2] {
         [self.intern_subject(subject), self.intern_limit(limit, now)]
     }

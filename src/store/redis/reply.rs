@@ -1,4 +1,4 @@
-//! What the script returns, decoded; `lua/check.lua` says in which order.
+//! Decoding of the check script's reply; `lua/check.lua` defines the order of its values.
 
 use redis::Value;
 use smallvec::SmallVec;
@@ -9,19 +9,19 @@ use crate::judge::Verdict;
 use crate::limit::Charge;
 use crate::time::Micros;
 
-/// What became of one check.
+/// The outcome of one check in a script call.
 pub(super) enum CheckReply {
-    /// It was judged.
+    /// The check was judged.
     Verdict(Verdict),
-    /// Redis' clock lies outside the windows that were offered.
+    /// Redis' clock lies outside the offered windows; nothing was charged.
     WindowMiss,
-    /// It would be charged over days that have to be kept first.
+    /// Days of usage have to be kept first; nothing was charged.
     DayRollover,
-    /// One of its rows cannot be read.
+    /// One of its rows cannot be read; nothing was charged.
     BadRow(String),
 }
 
-/// The reply, read from its beginning to its end.
+/// A decoder that reads the reply from its beginning to its end.
 pub(super) struct ReplyDecoder {
     values: std::vec::IntoIter<Value>,
     /// Redis' clock when it judged.
@@ -38,7 +38,7 @@ impl ReplyDecoder {
         Ok(reply)
     }
 
-    /// What became of the next check, which had these charges.
+    /// The outcome of the next check, which had these charges.
     pub(super) fn next_check(&mut self, charges: &[Charge]) -> Result<CheckReply, StoreError> {
         let allowed = match self.values.next() {
             Some(Value::Int(1)) => true,

@@ -1,4 +1,5 @@
-//! The scripts: their texts, and how they are called.
+//! The Lua scripts and the commands that call them. Retries, deadlines and batching are the
+//! client's.
 
 use std::sync::LazyLock;
 
@@ -7,7 +8,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 
 use crate::limit::Subject;
 
-/// What judges checks, joined from `lua/`.
+/// The source of the check script, joined from `lua/`.
 pub const CHECK_SCRIPT_SOURCE: &str = concat!(
     include_str!("../../../lua/subject.lua"),
     include_str!("../../../lua/token_bucket.lua"),
@@ -24,29 +25,29 @@ const USAGE_SCRIPT_SOURCE: &str = concat!(
     include_str!("../../../lua/usage.lua"),
 );
 
-/// What a script is called with.
+/// The arguments of a script call.
 pub(super) trait ScriptArgs {
-    /// The subjects that it touches.
+    /// The subjects whose keys it accesses.
     fn subjects(&self) -> &[Subject];
-    /// Whether it also touches the days that they keep.
+    /// True if it also accesses the keys of their days.
     const WITH_USAGE_KEYS: bool;
-    /// What follows the keys.
+    /// The arguments after the keys.
     fn packed_args(&self) -> [&[u8]; 3];
 }
 
-/// What the server says to one call: the script's reply, or that it has not run or has failed.
+/// The server's reply to one call, or its error: the script has not run or has failed.
 pub(super) type ScriptReply = Result<Value, RedisError>;
 
-/// A script and its name.
+/// A script and its SHA-1, by which it is called.
 pub(super) struct Script {
     source: &'static str,
     sha1: String,
 }
 
-/// Judges checks.
+/// The script that judges checks.
 pub(super) static CHECK_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(CHECK_SCRIPT_SOURCE));
-/// Keeps days and corrects counters.
+/// The script that keeps days and corrects counters.
 pub(super) static USAGE_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(USAGE_SCRIPT_SOURCE));
 
@@ -55,10 +56,10 @@ impl Script {
         Self { source, sha1: redis::Script::new(source).get_hash().to_owned() }
     }
 
-    /// Calls the script; a server that has forgotten it is sent the whole text, once. The outer
-    /// error is the connection's.
+    /// Calls the script by its SHA-1; after NOSCRIPT, once more with its source. The outer error is
+    /// the connection's.
     ///
-    /// That is no retry of something that may have run: NOSCRIPT says that it has not.
+    /// The second call cannot charge twice: NOSCRIPT means that the first has not run.
     pub(super) async fn run(
         &self,
         call: &impl ScriptArgs,
@@ -72,8 +73,8 @@ impl Script {
         Ok(reply)
     }
 
-    /// Calls the script several times in one pipeline: each call is run, or not, on its own. Before
-    /// a call with `true` the server is told that its slot is on its way there.
+    /// Calls the script several times in one pipeline; each call succeeds or fails on its own. A
+    /// call with `true` is preceded by ASKING, since its slot is being migrated to this server.
     pub(super) async fn run_pipelined<A: ScriptArgs>(
         &self,
         calls: &[(A, bool)],
@@ -99,7 +100,7 @@ impl Script {
         Ok(replies)
     }
 
-    /// The command that runs it whether the server knows it or not.
+    /// The EVAL command, which works whether or not the server has cached the script.
     pub(super) fn eval_command(&self, call: &impl ScriptArgs) -> Cmd {
         script_command("EVAL", self.source, call)
     }

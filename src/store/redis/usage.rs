@@ -1,6 +1,6 @@
-//! Days that are over, and corrections: calls of `lua/usage.lua`, and its rows read.
+//! Usage by day and corrections: calls of `lua/usage.lua`, and decoding of its rows.
 //!
-//! Reading changes nothing: a day that nobody has taken out yet is told from the count itself.
+//! Reading changes nothing: the usage of a day that is not kept yet comes from the counter itself.
 
 use futures_util::future::try_join_all;
 
@@ -17,7 +17,7 @@ use crate::limit::{Charge, Charges, RowId, Subject};
 use crate::store::CounterUsage;
 use crate::time::Micros;
 
-/// What is left where there is no quota.
+/// The remaining units of a day without a quota.
 const NO_QUOTA: i64 = 1 << 54;
 
 /// The header of a subject's string: the format and the key's deadline.
@@ -46,7 +46,7 @@ impl ScriptArgs for UsageCall {
 }
 
 impl UsageCall {
-    /// Keeps what is over of all days that `checks` count.
+    /// A call that keeps the days of `checks` that are over.
     pub(super) fn for_day_rollover(checks: &[&Charges], now: Micros) -> Self {
         let mut call = Self::default();
         for charges in checks {
@@ -55,7 +55,7 @@ impl UsageCall {
         call
     }
 
-    /// Whether there is nothing to do.
+    /// True if the call would do nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.days.is_empty() && self.corrections.is_empty()
     }
@@ -103,7 +103,7 @@ impl Redis {
             charges.chunk_by(|one, next| is_single || one.subject.has_same_hash_tag(&next.subject));
         let groups: Vec<&[Charge]> = groups.collect();
         let mut usages = Vec::with_capacity(charges.len());
-        // No more at a time than a pool has connections.
+        // At most as many requests at a time as the pool has connections.
         for batch in groups.chunks(POOL_SIZE) {
             let batch_usages =
                 try_join_all(batch.iter().map(|group| self.fetch_usage(group))).await?;
@@ -112,7 +112,8 @@ impl Redis {
         Ok((Micros::new(seconds * 1_000_000 + micros), usages))
     }
 
-    /// One look at rows and days, so that no day is seen twice or missed while it is taken out.
+    /// Reads rows and days in one command, so that no day is counted twice or missed while it
+    /// moves.
     async fn fetch_usage(&self, group: &[Charge]) -> Result<Vec<CounterUsage>, StoreError> {
         let (mut mget, mut name) = (redis::cmd("MGET"), String::new());
         for charge in group {
@@ -136,7 +137,7 @@ impl Redis {
     ) -> Result<(), StoreError> {
         let Some(first) = charges.first() else { return Ok(()) };
         let key = first.subject.redis_key();
-        // The second time Redis' clock has been read.
+        // The second attempt knows Redis' clock.
         for _ in 0..2 {
             let (mut call, now) = (UsageCall::default(), self.clock.now());
             call.add_day_rollover(charges, now);

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use redis::Commands as _;
 use tollgate::limit::{RowId, Subject};
 
-/// Where a row is planted: subject, among its days or its counters, position, and length of the body.
+/// The place of a planted row: subject, among its days or its counters, position, and length of the
+/// body.
 pub type Planting = (usize, bool, u8, u8);
 
 /// The first kind that no release uses.

@@ -44,11 +44,11 @@ const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kath
 pub enum ClockMove {
     /// By so many microseconds.
     By(i64),
-    /// By whole times what one unit of a throttle takes to drain, and a bit.
+    /// By a multiple of the time in which one unit of a throttle drains, plus an offset.
     Drains { slot: usize, times: u32, off: i64 },
 }
 
-/// Whether a limit is in shadow, and whether it is one of the check's alternatives.
+/// True if the limit is in shadow; true if it is one of the check's alternatives.
 type Mode = (bool, bool);
 
 /// A limit as a slot may have it.
@@ -149,7 +149,7 @@ fn charge_spec() -> impl Strategy<Value = ChargeSpec> {
         .prop_map(|(subject, slot, cost, forced)| ChargeSpec { subject, slot, cost, forced })
 }
 
-/// What a history has come to.
+/// The state of a history: clock, limits and recent charges.
 pub struct World {
     now: Micros,
     slots: Vec<Arc<Limit>>,
@@ -200,7 +200,7 @@ impl World {
         self.now
     }
 
-    /// Remembers what an allowed check has charged.
+    /// Remembers the charges of an allowed check.
     pub fn record(&mut self, charges: &Charges, verdict: &Verdict) {
         for (charge, state) in charges.iter().zip(&verdict.states) {
             let (charge, window): (_, WindowStart) = (charge.clone(), state.window);
@@ -210,7 +210,7 @@ impl World {
         self.charged.truncate(RECENT_CHARGES);
     }
 
-    /// What the step gives back: also of charges under other limits, and more than once.
+    /// The step's refunds, also of charges under other limits, and more than once.
     pub fn refunds(&self, step: &HistoryStep) -> Vec<Refund> {
         let part = |&(which, part): &(usize, u64)| {
             let charged = self.charged.get(which)?;
@@ -220,7 +220,7 @@ impl World {
         step.refunds.iter().filter_map(part).collect()
     }
 
-    /// What the step corrects. Of a meter nothing is ever granted.
+    /// The step's corrections. A meter gets no grants.
     pub fn corrections(&self, step: &HistoryStep) -> (Vec<Charge>, Vec<(usize, Correction)>) {
         let (subject, version, corrections) = &step.corrections;
         let charges = self.peeks(*subject, *version);

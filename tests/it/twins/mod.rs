@@ -1,6 +1,6 @@
 //! R4: Rust and Lua decide alike, bit for bit, on random histories with a real Redis (and R3, R5).
 //!
-//! Redis' clock stands where each step puts it. A step's checks go in one call, subjects and limits
+//! Each step sets Redis' clock. A step's checks go in one call, subjects and limits
 //! repeat, limits change between steps, and the clock goes forward and back.
 
 mod foreign_rows;
@@ -70,8 +70,8 @@ fn store_failure(error: tollgate::store::StoreError) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
 
-/// Without days that nobody is told any more. The script forgets them with whatever is written beside
-/// them, the reference with what is written of the same count.
+/// The usage without expired days. The script drops those with any write of the same string, the
+/// reference with a write of the same counter.
 fn without_expired_days(mut usage: CounterUsage, newest: Micros) -> CounterUsage {
     let oldest = (newest.get() / 86_400_000_000 + 1).saturating_sub(USAGE_RETENTION_DAYS);
     usage.days.past.retain(|day| day.day >= oldest);
@@ -96,7 +96,7 @@ async fn replay(
         unharmed(&mut foreign, number, &mut connection)?;
         model.expire(now);
         let deadline = Instant::now() + Duration::from_secs(10);
-        // The node learns where the clock is: a check that has to be asked twice is judged later.
+        // The node learns the clock first: a check that is sent twice would be judged later.
         let _: u64 = client.judge(&Charges::new(), deadline).await.map_err(store_failure)?.index;
         let refunds = world.refunds(step);
         for refund in &refunds {

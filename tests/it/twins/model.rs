@@ -1,4 +1,4 @@
-//! What Redis should hold: rows judged by the reference, and forgotten when the script says so.
+//! A model of Redis: rows judged by the reference, with the expiry of the script.
 
 use std::collections::HashMap;
 
@@ -90,7 +90,7 @@ impl Model {
         self.end_of_call(now);
     }
 
-    /// What is known of a counter whose days are kept.
+    /// The usage of a counter whose days are kept.
     pub fn usage(&self, charge: &Charge) -> CounterUsage {
         let read = |limit: RowId| {
             let row = self.subjects.get(&charge.subject)?.rows.get(&limit.get())?;
@@ -112,7 +112,8 @@ impl Model {
         }
     }
 
-    /// Forgets subjects whose deadline has come; nothing that still matters may be among their rows.
+    /// Forgets subjects whose deadline has come; nothing that still matters may be among their
+    /// rows.
     pub fn expire(&mut self, now: Micros) {
         self.kept.retain(|_, kept| kept.deadline * 1_000_000 > now.get());
         self.subjects.retain(|_, subject| {
@@ -124,7 +125,7 @@ impl Model {
         });
     }
 
-    /// Sets new deadlines, and tidies up where there is a new one.
+    /// Sets new deadlines, and drops expired rows of a subject with a new one.
     pub fn end_of_call(&mut self, now: Micros) {
         for subject in self.subjects.values_mut() {
             if subject.needed >= subject.deadline {
