@@ -15,6 +15,7 @@ mod stages;
 mod tags;
 mod usage;
 mod usage_plans;
+mod unique_json;
 mod payload;
 
 use std::sync::Arc;

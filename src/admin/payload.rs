@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::error::AdminError;
+use super::unique_json::UniqueJson;
 
 /// The outcome of a handler.
 pub(super) type AdminResult = Result<Response, AdminError>;
@@ -103,24 +104,22 @@ fn find_text_fault(body: &Value, member: &str) -> Option<String> {
 
 /// Reads a body. An empty one is an empty object.
 pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminError> {
+    let invalid = |why| AdminError::bad_request(format!("Invalid request body: {why}"));
     let body = if body.is_empty() { b"{}" } else { body };
-    // serde would take an array for the members in their order.
+    // serde accepts an array of a struct's members in their order.
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(AdminError::bad_request("Invalid request body: write an object, { … }"));
+        return Err(invalid("write an object, { … }".into()));
     }
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let read = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()));
+    let UniqueJson(json) = read?;
+    if let Some(why) = find_text_fault(&json, "") {
+        return Err(invalid(why));
+    }
+    serde_path_to_error::deserialize(json).map_err(|error| {
         let path = error.path().to_string();
         let at = if path == "." { String::new() } else { format!("{path}: ") };
-        AdminError::bad_request(format!("Invalid request body: {at}{}", error.inner()))
-    })?;
-    json.end()
-        .map_err(|error| AdminError::bad_request(format!("Invalid request body: {error}")))?;
-    let whole: Value = serde_json::from_slice(body).unwrap_or_default();
-    match find_text_fault(&whole, "") {
-        Some(why) => Err(AdminError::bad_request(format!("Invalid request body: {why}"))),
-        None => Ok(read),
-    }
+        invalid(format!("{at}{}", error.inner()))
+    })
 }
 
 /// 201 with what was made.
