@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::error::AdminError;
 use super::unique_json::UniqueJson;
+use crate::syntax;
 
 /// The outcome of a handler.
 pub(super) type AdminResult = Result<Response, AdminError>;
@@ -115,11 +116,7 @@ pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminErr
     if let Some(why) = find_text_fault(&json, "") {
         return Err(invalid(why));
     }
-    serde_path_to_error::deserialize(json).map_err(|error| {
-        let path = error.path().to_string();
-        let at = if path == "." { String::new() } else { format!("{path}: ") };
-        invalid(format!("{at}{}", error.inner()))
-    })
+    syntax::from_json(&json).map_err(invalid)
 }
 
 /// 201 with what was made.

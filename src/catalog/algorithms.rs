@@ -18,84 +18,125 @@ use crate::object::optional_object;
 use crate::time::MAX_EXACT;
 
 /// A further limit of a plan or a policy: exactly one member names its algorithm.
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawLimit {
-    pub(super) name: String,
+pub struct RawLimit {
+    /// Its name among the limits of its owner.
+    pub name: String,
+    /// The unit that it counts; requests if absent.
     #[serde(default = "requests")]
-    pub(super) unit: String,
-    #[serde(default, deserialize_with = "optional_object")]
+    pub unit: String,
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     throttle: Option<RawThrottle>,
-    #[serde(default, deserialize_with = "optional_object")]
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     quota: Option<RawQuota>,
     /// Reserved: read so that the error can say that this version has no such limits.
     #[serde(skip_serializing)]
     concurrency: Option<de::IgnoredAny>,
-    pub(super) consistency: Option<Consistency>,
-    pub(super) mode: Option<Mode>,
+    /// The owner's if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<Consistency>,
+    /// The owner's if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
 }
 
 fn requests() -> String {
     crate::limit::Unit::BUILT_IN[0].into()
 }
 
-#[derive(Deserialize, Serialize)]
+/// A token bucket.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawThrottle {
+pub struct RawThrottle {
+    /// The rate at which it refills.
     #[serde(alias = "rate_limit")]
-    rate: RawRate,
+    pub rate: RawRate,
+    /// Its capacity.
     #[serde(alias = "burst_limit")]
-    burst: u64,
+    pub burst: u64,
 }
 
-#[derive(Deserialize, Serialize)]
+/// A calendar quota.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawQuota {
-    limit: u64,
-    period: RawPeriod,
-    time_zone: Option<String>,
-    starts_on: Option<RawStart>,
+pub struct RawQuota {
+    /// The units of a period.
+    pub limit: u64,
+    /// The period.
+    pub period: RawPeriod,
+    /// The IANA time zone in which periods begin; UTC if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// The first day of a period; Monday, or the first of the month, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starts_on: Option<RawStart>,
 }
 
-#[derive(Clone, Copy, Deserialize, Serialize)]
+/// The period of a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum RawPeriod {
+pub enum RawPeriod {
+    /// From midnight to midnight.
     Day,
+    /// Seven days.
     Week,
+    /// A calendar month.
     Month,
 }
 
 /// `10/s`, or a bare number per second as AWS writes it.
-#[derive(Serialize)]
-struct RawRate(String);
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RawRate(pub String);
 
 /// The name of a weekday, or a day of the month.
-#[derive(Serialize)]
-struct RawStart(String);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawStart(pub String);
 
 /// A key's own size of one of its plan's limits: the member is that of the limit's algorithm.
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawLimitOverride {
-    #[serde(default, deserialize_with = "optional_object")]
+pub struct RawLimitOverride {
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     throttle: Option<RawThrottleOverride>,
-    #[serde(default, deserialize_with = "optional_object")]
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     quota: Option<RawQuotaOverride>,
 }
 
-#[derive(Deserialize, Serialize)]
+/// A key's own size of a throttle. A member that is absent keeps the plan's value.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawThrottleOverride {
-    #[serde(alias = "rate_limit")]
-    rate: Option<RawRate>,
-    #[serde(alias = "burst_limit")]
-    burst: Option<u64>,
+pub struct RawThrottleOverride {
+    /// The rate at which it refills.
+    #[serde(alias = "rate_limit", skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RawRate>,
+    /// Its capacity.
+    #[serde(alias = "burst_limit", skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
 }
 
-#[derive(Deserialize, Serialize)]
+/// A key's own size of a quota.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawQuotaOverride {
-    limit: u64,
+pub struct RawQuotaOverride {
+    /// The units of a period.
+    pub limit: u64,
 }
 
 /// The algorithm of a further limit; `None` if it is not valid, with the error in `report`.
@@ -296,6 +337,15 @@ impl<'de> Deserialize<'de> for RawStart {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let start = Scalar("a weekday such as monday, or a day of the month from 1 to 31");
         deserializer.deserialize_any(start).map(Self)
+    }
+}
+
+impl Serialize for RawStart {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.parse::<u64>() {
+            Ok(day) => serializer.serialize_u64(day),
+            Err(_) => serializer.serialize_str(&self.0),
+        }
     }
 }
 

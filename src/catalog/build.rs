@@ -16,68 +16,82 @@ use super::validation::{Report, ValidationError};
 use super::{ByStage, Catalog, FileOwned, Plan, Policy, StageLimits, keys, meters};
 use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Subject, Unit};
-use crate::syntax;
+
+/// A catalog file's contents, parsed once for all catalogs that are composed of it.
+pub struct CatalogFile {
+    raw: RawCatalog,
+    owned: Arc<FileOwned>,
+    /// Has digested the text.
+    hasher: Sha256,
+}
+
+impl CatalogFile {
+    /// Reads a file's text; `origin` is its name in errors.
+    ///
+    /// # Errors
+    /// If the text is no YAML of a catalog's names and types.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, ValidationError> {
+        let invalid = |fault| ValidationError { origin: origin.into(), errors: vec![fault] };
+        let raw = RawCatalog::from_yaml(text).map_err(invalid)?;
+        let owned = Arc::new(FileOwned::from_raw(&raw));
+        Ok(Self { raw, owned, hasher: Sha256::new_with_prefix(text) })
+    }
+}
 
 impl Catalog {
-    /// Reads a catalog; `origin` is what errors call the text.
+    /// Reads a catalog; `origin` is its name in errors.
     ///
     /// # Errors
-    /// Where the text is no YAML, or says what cannot be.
+    /// If the text is no YAML of a catalog, or the catalog is invalid.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ValidationError> {
-        Self::compose(text, origin, None)
+        Self::compose(&CatalogFile::parse(text, origin)?, origin, None)
     }
 
-    /// Reads a catalog of which another part was declared elsewhere, in the same members.
+    /// Composes a catalog of a file's entries and of those `declared` elsewhere.
     ///
     /// # Errors
-    /// Where the text is no YAML, or the two say what cannot be, each or together. Entries are
-    /// counted through both, the text's first.
+    /// If an entry is invalid, or entries do not fit together. Errors count the entries through
+    /// both, the file's first.
     pub fn compose(
-        text: &str,
+        file: &CatalogFile,
         origin: &str,
-        declared: Option<&serde_json::Value>,
+        declared: Option<&RawCatalog>,
     ) -> Result<Self, ValidationError> {
-        let invalid = |fault| ValidationError { origin: origin.into(), errors: vec![fault] };
-        let mut raw: RawCatalog = syntax::from_yaml(text, true).map_err(invalid)?;
-        let file_owned = FileOwned::from_raw(&raw);
-        if let Some(declared) = declared {
-            raw.extend(syntax::from_json(declared).map_err(invalid)?);
-        }
         let mut report = Report::default();
-        if raw.version != 1 {
+        if file.raw.version != 1 {
             report.error(
                 "version",
                 "this version of Tollgate reads catalogs of version 1; write `version: 1`",
             );
         }
-        let mut catalog = build_catalog(raw, &mut report);
+        let parts: Vec<&RawCatalog> = std::iter::once(&file.raw).chain(declared).collect();
+        let mut catalog = build_catalog(&parts, &mut report);
         if !report.errors.is_empty() {
             return Err(ValidationError { origin: origin.into(), errors: report.errors });
         }
         catalog.warnings =
             report.warnings.iter().map(|warning| format!("{origin}: {warning}")).collect();
-        catalog.file_owned = file_owned;
-        catalog.revision = revision(text, declared);
+        catalog.file_owned = Arc::clone(&file.owned);
+        catalog.revision = revision(file.hasher.clone(), declared);
         Ok(catalog)
     }
 }
 
-/// The first 48 bits of the SHA-256 of all that was read.
-fn revision(text: &str, declared: Option<&serde_json::Value>) -> String {
-    let mut hasher = Sha256::new_with_prefix(text);
+/// The first 48 bits of the SHA-256 of the file's text and of what is declared elsewhere.
+fn revision(mut hasher: Sha256, declared: Option<&RawCatalog>) -> String {
     if let Some(declared) = declared {
-        hasher.update(declared.to_string());
+        hasher.update(serde_json::to_vec(declared).unwrap_or_default());
     }
     let digest = hasher.finalize();
     let bits = digest[..6].iter().fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
     format!("{bits:012x}")
 }
 
-fn build_catalog(raw: RawCatalog, report: &mut Report) -> Catalog {
+fn build_catalog(parts: &[&RawCatalog], report: &mut Report) -> Catalog {
     let mut catalog = Catalog {
         revision: String::new(),
         warnings: Vec::new(),
-        file_owned: FileOwned::default(),
+        file_owned: Arc::default(),
         apis: HashMap::default(),
         plans: HashMap::default(),
         policies: HashMap::default(),
@@ -85,25 +99,25 @@ fn build_catalog(raw: RawCatalog, report: &mut Report) -> Catalog {
         keys_by_id: HashMap::default(),
         units: Unit::BUILT_IN.into_iter().map(Arc::from).collect(),
     };
-    for (index, api) in raw.apis.into_iter().enumerate() {
+    for (index, api) in parts.iter().flat_map(|part| &part.apis).enumerate() {
         add_api(&mut catalog, api, &format!("apis[{index}]"), report);
     }
-    for (index, plan) in raw.plans.into_iter().enumerate() {
+    for (index, plan) in parts.iter().flat_map(|part| &part.plans).enumerate() {
         add_plan(&mut catalog, plan, &format!("plans[{index}]"), report);
     }
-    for (index, policy) in raw.policies.iter().enumerate() {
+    for (index, policy) in parts.iter().flat_map(|part| &part.policies).enumerate() {
         add_policy(&mut catalog, policy, &format!("policies[{index}]"), report);
     }
-    for (index, key) in raw.keys.into_iter().enumerate() {
+    for (index, key) in parts.iter().flat_map(|part| &part.keys).enumerate() {
         keys::add_key(&mut catalog, key, &format!("keys[{index}]"), report);
     }
     catalog
 }
 
-fn add_api(catalog: &mut Catalog, raw: RawApi, at: &str, report: &mut Report) {
+fn add_api(catalog: &mut Catalog, raw: &RawApi, at: &str, report: &mut Report) {
     let id = report.check_name(&format!("{at}.id"), &raw.id);
     let mut stages = HashMap::default();
-    for (index, stage) in raw.stages.into_iter().enumerate() {
+    for (index, stage) in raw.stages.iter().enumerate() {
         let at = format!("{at}.stages[{index}]");
         let (name, stage) = build_stage(&id, stage, &at, report);
         if stages.insert(Arc::clone(&name), stage).is_some() {
@@ -121,22 +135,30 @@ fn add_api(catalog: &mut Catalog, raw: RawApi, at: &str, report: &mut Report) {
     }
 }
 
-fn build_stage(api: &str, raw: RawStage, at: &str, report: &mut Report) -> (Arc<str>, StageLimits) {
+fn build_stage(
+    api: &str,
+    raw: &RawStage,
+    at: &str,
+    report: &mut Report,
+) -> (Arc<str>, StageLimits) {
     let name = report.check_name(&format!("{at}.name"), &raw.name);
     let prefix = format!("stage:{api}/{name}/");
-    let defaults = LimitOptions { consistency: raw.consistency, ..LimitOptions::default() };
+    let defaults = LimitOptions {
+        consistency: raw.consistency.unwrap_or_default(),
+        ..LimitOptions::default()
+    };
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
-    let throttle = raw.throttle.and_then(|throttle| limits.build_throttle(&throttle));
-    let methods = MethodLimits::build(&prefix, defaults, raw.methods, at, report);
+    let throttle = raw.throttle.as_ref().and_then(|throttle| limits.build_throttle(throttle));
+    let methods = MethodLimits::build(&prefix, defaults, &raw.methods, at, report);
     let stage = StageLimits { subject: Subject::stage(api, &name), throttle, methods };
     (name, stage)
 }
 
-fn add_plan(catalog: &mut Catalog, raw: RawPlan, at: &str, report: &mut Report) {
+fn add_plan(catalog: &mut Catalog, raw: &RawPlan, at: &str, report: &mut Report) {
     let id = report.check_name(&format!("{at}.id"), &raw.id);
     let defaults = LimitOptions {
-        consistency: raw.consistency,
-        mode: raw.mode,
+        consistency: raw.consistency.unwrap_or_default(),
+        mode: raw.mode.unwrap_or_default(),
         // The admin API resets, grants and refunds units of them.
         refundable: true,
     };
@@ -144,9 +166,9 @@ fn add_plan(catalog: &mut Catalog, raw: RawPlan, at: &str, report: &mut Report) 
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
     let mut limits = limits.build_all(raw.throttle.as_ref(), raw.quota.as_ref(), &raw.limits);
     catalog.units.extend(limits.iter().map(|limit| Arc::from(limit.unit().as_str())));
-    let stages = raw.api_stages.map(|stages| {
+    let stages = raw.api_stages.as_ref().map(|stages| {
         let mut served: ByStage<MethodLimits> = HashMap::default();
-        for (index, stage) in stages.into_iter().enumerate() {
+        for (index, stage) in stages.iter().enumerate() {
             let at = format!("{at}.api_stages[{index}]");
             add_api_stage(catalog, &id, defaults, stage, &mut served, &at, report);
         }
@@ -167,7 +189,7 @@ fn add_plan(catalog: &mut Catalog, raw: RawPlan, at: &str, report: &mut Report) 
         limits: limits.into(),
         stages,
         alongside: raw.alongside,
-        on_store_failure: raw.on_store_failure,
+        on_store_failure: raw.on_store_failure.unwrap_or_default(),
     };
     if catalog.plans.insert(Arc::clone(&id), plan).is_some() {
         report
@@ -179,18 +201,18 @@ fn add_api_stage(
     catalog: &Catalog,
     plan: &str,
     defaults: LimitOptions,
-    raw: RawApiStage,
+    raw: &RawApiStage,
     served: &mut ByStage<MethodLimits>,
     at: &str,
     report: &mut Report,
 ) {
     let RawApiStage { api, stage, methods } = raw;
-    match catalog.apis.get(&*api) {
+    match catalog.apis.get(&**api) {
         None => report.error(
             &format!("{at}.api"),
             format_args!("there is no api `{api}`; declare it under `apis`"),
         ),
-        Some(stages) if !stages.contains_key(&*stage) => {
+        Some(stages) if !stages.contains_key(&**stage) => {
             report.error(
                 &format!("{at}.stage"),
                 format_args!(
@@ -202,7 +224,12 @@ fn add_api_stage(
     }
     let prefix = format!("{plan}/{api}/{stage}/");
     let methods = MethodLimits::build(&prefix, defaults, methods, at, report);
-    if served.entry(api.into()).or_default().insert(stage.into(), methods).is_some() {
+    if served
+        .entry(api.as_str().into())
+        .or_default()
+        .insert(stage.as_str().into(), methods)
+        .is_some()
+    {
         report.error(at, "this stage is there twice; put all its methods under one");
     }
 }

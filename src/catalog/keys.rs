@@ -50,18 +50,19 @@ impl ApiKey {
 /// The longest value in bytes.
 const MAX_VALUE_BYTES: usize = 1024;
 
-pub(super) fn add_key(catalog: &mut Catalog, raw: RawKey, at: &str, report: &mut Report) {
+pub(super) fn add_key(catalog: &mut Catalog, raw: &RawKey, at: &str, report: &mut Report) {
     let id = report.check_name(&format!("{at}.id"), &raw.id);
-    let digest = parse_digest(&raw, at, report);
+    let digest = parse_digest(raw, at, report);
     let expires_at = raw.expires_at.as_deref().and_then(|text| parse_expiry(text, at, report));
     let plans = resolve_plans(catalog, &raw.plans, at, report);
-    let overrides = LimitOverrides::from_raw(raw.overrides, &format!("{at}.overrides"), report);
+    let overrides =
+        LimitOverrides::from_raw(raw.overrides.clone(), &format!("{at}.overrides"), report);
     let at_override = |plan: &str| format!("{at}.overrides.{plan}");
     for plan in overrides.plans().filter(|plan| !plans.iter().any(|id| **id == **plan)) {
         report.error(&at_override(plan), "the key is not on this plan");
     }
     overrides.check_against(catalog, &format!("{at}.overrides"), report);
-    let customer_id = raw.customer_id.map(Arc::from);
+    let customer_id = raw.customer_id.as_deref().map(Arc::from);
     if customer_id
         .as_deref()
         .is_some_and(|id: &str| id.len() > 256 || id.chars().any(char::is_control))
@@ -70,7 +71,7 @@ pub(super) fn add_key(catalog: &mut Catalog, raw: RawKey, at: &str, report: &mut
             .error(&format!("{at}.customer_id"), "has at most 256 bytes and no control characters");
     }
     let key = Arc::new(ApiKey {
-        name: raw.name,
+        name: raw.name.clone(),
         customer_id,
         enabled: raw.enabled,
         expires_at,

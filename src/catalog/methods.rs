@@ -30,7 +30,7 @@ impl MethodLimits {
     pub(super) fn build(
         prefix: &str,
         defaults: LimitOptions,
-        raw: RawMethods,
+        raw: &RawMethods,
         at: &str,
         report: &mut Report,
     ) -> Self {
@@ -41,11 +41,11 @@ impl MethodLimits {
             let name = format!("{prefix}{}/", words.join(" "));
             let mut builder = LimitsBuilder::new(&name, defaults, &at, report);
             let Some(limit) = builder.build_throttle(&limits.throttle) else { continue };
-            if method == "*" {
+            if *method == "*" {
                 methods.wildcard = Some(WildcardLimit { limit, prefix: prefix.to_owned() });
                 continue;
             }
-            match RoutePattern::parse(&method) {
+            match RoutePattern::parse(method) {
                 Err(why) => report.error(&at, why),
                 Ok(pattern) if methods.listed.iter().any(|(other, _)| *other == pattern) => {
                     report.error(&at, "another entry matches exactly the same; keep one");

@@ -6,7 +6,7 @@
 mod validation;
 mod options;
 mod algorithms;
-mod raw;
+pub mod raw;
 mod file_owned;
 mod limits;
 mod meters;
@@ -30,6 +30,7 @@ use methods::MethodLimits;
 use crate::digest::KeyDigest;
 use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Limit, Subject};
+pub use build::CatalogFile;
 pub use file_owned::FileOwned;
 pub use keys::{ApiKey, parse_rfc3339};
 pub use overrides::LimitOverrides;
@@ -45,7 +46,7 @@ pub const EXAMPLE: &str = include_str!("example.yaml");
 pub struct Catalog {
     revision: String,
     warnings: Vec<String>,
-    file_owned: FileOwned,
+    file_owned: Arc<FileOwned>,
     apis: ByStage<StageLimits>,
     plans: HashMap<Arc<str>, Plan>,
     policies: HashMap<Arc<str>, Policy>,

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// How a limit is kept where several nodes share it.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Consistency {
+pub enum Consistency {
     /// Each check is charged in the store.
     #[default]
     Exact,
@@ -14,9 +14,9 @@ pub(super) enum Consistency {
 }
 
 /// The effect of a refusal.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Mode {
+pub enum Mode {
     /// The request is refused.
     #[default]
     Enforce,

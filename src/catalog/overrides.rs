@@ -15,7 +15,6 @@ use super::raw::RawOverrides;
 use super::validation::Report;
 use super::{ApiKey, Catalog, Plan};
 use crate::limit::Limit;
-use crate::syntax;
 
 /// A key's own sizes of its plans' limits.
 #[derive(Debug, Default)]
@@ -37,13 +36,11 @@ struct CachedLimits {
 }
 
 impl LimitOverrides {
-    /// Reads overrides from JSON with the members of a catalog file.
+    /// Checks overrides, except that they fit the plans of a catalog.
     ///
     /// # Errors
     /// If they are not valid: every error with its path.
-    pub fn from_json(declared: &serde_json::Value) -> Result<Self, Vec<String>> {
-        let raw: RawOverrides =
-            syntax::from_json(declared).map_err(|error| vec![format!("overrides.{error}")])?;
+    pub fn new(raw: RawOverrides) -> Result<Self, Vec<String>> {
         let mut report = Report::default();
         let overrides = Self::from_raw(raw, "overrides", &mut report);
         if report.errors.is_empty() { Ok(overrides) } else { Err(report.errors) }

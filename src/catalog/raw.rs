@@ -1,144 +1,209 @@
-//! The catalog as people write it: names and types, nothing more.
+//! The catalog in its written form: names and types, not validated.
 //!
-//! These types are not `Debug`: they hold API keys in the clear.
+//! The syntax of algorithms and options is in files of their own, and is exported here. A type that
+//! holds a key's value has no `Debug`: the value is in clear text.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::algorithms::{
-    RawLimit, RawLimitOverride, RawQuota, RawQuotaOverride, RawThrottle, RawThrottleOverride,
+pub use super::algorithms::{
+    RawLimit, RawLimitOverride, RawPeriod, RawQuota, RawQuotaOverride, RawRate, RawStart,
+    RawThrottle, RawThrottleOverride,
 };
-use super::options::{Consistency, Mode};
+pub use super::options::{Consistency, Mode};
 use crate::failure_policy::OnStoreFailure;
 use crate::object::{object_list, object_map};
+use crate::syntax;
 
-#[derive(Deserialize)]
+/// A catalog file, or the part of a catalog that the admin API declares.
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawCatalog {
-    pub(super) version: u64,
+pub struct RawCatalog {
+    /// The version of the format: 1.
+    pub version: u64,
+    /// APIs with their stages.
     #[serde(default)]
-    pub(super) apis: Vec<RawApi>,
+    pub apis: Vec<RawApi>,
+    /// Usage plans.
     #[serde(default)]
-    pub(super) plans: Vec<RawPlan>,
-    #[serde(default)]
-    pub(super) keys: Vec<RawKey>,
-    #[serde(default)]
-    pub(super) policies: Vec<RawPolicy>,
+    pub plans: Vec<RawPlan>,
+    /// API keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<RawKey>,
+    /// Limits of subjects that a request names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<RawPolicy>,
 }
 
 impl RawCatalog {
-    /// Appends the entries of another catalog.
-    pub(super) fn extend(&mut self, more: Self) {
-        self.apis.extend(more.apis);
-        self.plans.extend(more.plans);
-        self.keys.extend(more.keys);
-        self.policies.extend(more.policies);
+    /// Reads a catalog file.
+    ///
+    /// # Errors
+    /// If it is no YAML of these names and types; the error quotes nothing of the text.
+    pub fn from_yaml(text: &str) -> Result<Self, String> {
+        syntax::from_yaml(text, true)
     }
 }
 
-#[derive(Deserialize, Serialize)]
+/// An API.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawApi {
-    pub(super) id: String,
+pub struct RawApi {
+    /// The name that checks call `api`.
+    pub id: String,
+    /// Its stages.
     #[serde(default)]
-    pub(super) stages: Vec<RawStage>,
+    pub stages: Vec<RawStage>,
 }
 
-#[derive(Deserialize, Serialize)]
+/// A stage of an API, and the limits that all its clients share.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawStage {
-    pub(super) name: String,
-    pub(super) throttle: Option<RawThrottle>,
+pub struct RawStage {
+    /// The name that checks call `stage`.
+    pub name: String,
+    /// The limit of all its requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<RawThrottle>,
+    /// The limits of single methods.
     #[serde(default)]
-    pub(super) methods: RawMethods,
-    #[serde(default)]
-    pub(super) consistency: Consistency,
+    pub methods: RawMethods,
+    /// Exact unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<Consistency>,
 }
 
-/// Limits by `METHOD PATH`.
-pub(super) type RawMethods = BTreeMap<String, RawMethod>;
+/// The limits of methods, by names such as `GET /pets`; `*` is every other method.
+pub type RawMethods = BTreeMap<String, RawMethod>;
 
-#[derive(Deserialize, Serialize)]
+/// The limit of a method.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawMethod {
-    pub(super) throttle: RawThrottle,
+pub struct RawMethod {
+    /// Its only kind of limit.
+    pub throttle: RawThrottle,
 }
 
-#[derive(Deserialize, Serialize)]
+/// A stage that a plan serves.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawApiStage {
-    pub(super) api: String,
-    pub(super) stage: String,
+pub struct RawApiStage {
+    /// The API's id.
+    pub api: String,
+    /// The stage's name.
+    pub stage: String,
+    /// The limits of each client of the plan on single methods.
     #[serde(default)]
-    pub(super) methods: RawMethods,
+    pub methods: RawMethods,
 }
 
-#[derive(Deserialize, Serialize)]
+/// A usage plan.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawPlan {
-    pub(super) id: String,
-    pub(super) api_stages: Option<Vec<RawApiStage>>,
-    #[serde(default)]
-    pub(super) alongside: bool,
-    pub(super) throttle: Option<RawThrottle>,
-    pub(super) quota: Option<RawQuota>,
+pub struct RawPlan {
+    /// The name by which keys refer to it.
+    pub id: String,
+    /// The stages that it serves; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_stages: Option<Vec<RawApiStage>>,
+    /// True if a key may be on it beside other plans of the same stage.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alongside: bool,
+    /// The rate of requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<RawThrottle>,
+    /// The requests of a period.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<RawQuota>,
+    /// Further limits, in any unit.
     #[serde(default, deserialize_with = "object_list")]
-    pub(super) limits: Vec<RawLimit>,
-    #[serde(default)]
-    pub(super) on_store_failure: OnStoreFailure,
-    #[serde(default)]
-    pub(super) consistency: Consistency,
-    #[serde(default)]
-    pub(super) mode: Mode,
+    pub limits: Vec<RawLimit>,
+    /// Open unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_store_failure: Option<OnStoreFailure>,
+    /// Exact unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<Consistency>,
+    /// Enforced unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
 }
 
-#[derive(Deserialize)]
+/// Limits of each subject that a request names under this policy.
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawPolicy {
-    pub(super) name: String,
-    pub(super) throttle: Option<RawThrottle>,
-    pub(super) quota: Option<RawQuota>,
+pub struct RawPolicy {
+    /// The name by which requests refer to it.
+    pub name: String,
+    /// The rate of requests.
+    pub throttle: Option<RawThrottle>,
+    /// The requests of a period.
+    pub quota: Option<RawQuota>,
+    /// Further limits, in any unit.
     #[serde(default)]
-    pub(super) limits: Vec<RawLimit>,
+    pub limits: Vec<RawLimit>,
+    /// Open unless given.
     #[serde(default)]
-    pub(super) on_store_failure: OnStoreFailure,
+    pub on_store_failure: OnStoreFailure,
+    /// Exact unless given.
     #[serde(default)]
-    pub(super) consistency: Consistency,
+    pub consistency: Consistency,
+    /// Enforced unless given.
     #[serde(default)]
-    pub(super) mode: Mode,
+    pub mode: Mode,
 }
 
-#[derive(Deserialize)]
+/// An API key.
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawKey {
-    pub(super) id: String,
-    pub(super) name: Option<String>,
-    pub(super) value: Option<String>,
-    pub(super) value_sha256: Option<String>,
+pub struct RawKey {
+    /// The name by which responses, logs and counters call it.
+    pub id: String,
+    /// A name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The secret in clear text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The secret's SHA-256, instead of the secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_sha256: Option<String>,
+    /// The ids of its plans.
     #[serde(default)]
-    pub(super) plans: Vec<String>,
-    #[serde(default = "yes")]
-    pub(super) enabled: bool,
-    pub(super) expires_at: Option<String>,
-    pub(super) customer_id: Option<String>,
-    #[serde(default)]
-    pub(super) overrides: RawOverrides,
+    pub plans: Vec<String>,
+    /// False if the key is refused.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub enabled: bool,
+    /// The time after which it is refused, as RFC 3339 writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// The operator's own name of its holder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<String>,
+    /// Its own sizes of its plans' limits.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: RawOverrides,
 }
 
 fn yes() -> bool {
     true
 }
 
-/// A key's own sizes of its plans' limits, by plan.
-pub(super) type RawOverrides = BTreeMap<String, RawPlanOverrides>;
+/// A key's own sizes of limits, by plan.
+pub type RawOverrides = BTreeMap<String, RawPlanOverrides>;
 
-#[derive(Deserialize, Serialize)]
+/// A key's own sizes of a plan's limits; the others stay the plan's.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawPlanOverrides {
-    pub(super) throttle: Option<RawThrottleOverride>,
-    pub(super) quota: Option<RawQuotaOverride>,
-    /// By the name of the limit.
-    #[serde(default, deserialize_with = "object_map")]
-    pub(super) limits: BTreeMap<String, RawLimitOverride>,
+pub struct RawPlanOverrides {
+    /// The plan's throttle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<RawThrottleOverride>,
+    /// The plan's quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<RawQuotaOverride>,
+    /// The plan's further limits, by name.
+    #[serde(default, deserialize_with = "object_map", skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, RawLimitOverride>,
 }

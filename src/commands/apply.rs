@@ -5,7 +5,7 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::CommandError;
 use super::admin::AdminClient;
@@ -14,6 +14,7 @@ use super::desired::DesiredState;
 use super::export::fetch_declared;
 use super::table::{cell, print_json};
 use crate::catalog::CounterPlacement;
+use crate::catalog::raw::RawCatalog;
 use crate::control::read_catalog;
 
 /// What `tollgate diff` compares.
@@ -101,17 +102,11 @@ async fn compute_changes(
     admin: &AdminClient,
     file: &std::path::Path,
 ) -> Result<Vec<ResourceChange>, CommandError> {
-    // Whether a cluster can keep its limits is the service's to say, which knows its store.
+    // The service knows its store: it checks whether a cluster can keep the limits.
     read_catalog(file, CounterPlacement::Together)?;
-    let text = std::fs::read_to_string(file)?;
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-    let catalog: Value = serde_saphyr::from_str_with_options(&text, options).map_err(|_| {
-        // Its message would quote the file, in which keys stand in the clear.
-        CommandError::Unsupported(
-            file.display().to_string(),
-            "it is no plain YAML of names and values".into(),
-        )
-    })?;
+    // The file is valid, so an error means that it has changed since.
+    let changed = |why| CommandError::Unsupported(file.display().to_string(), why);
+    let catalog = RawCatalog::from_yaml(&std::fs::read_to_string(file)?).map_err(changed)?;
     let desired = DesiredState::from_catalog(&catalog)?;
     for left_out in &desired.left_out {
         writeln!(io::stderr(), "left out: {left_out}")?;

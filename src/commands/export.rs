@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::CommandError;
 use super::admin::{AdminClient, encode_path_segment};
-use super::table::cell;
 use super::table::print_json;
 use crate::catalog::Catalog;
-use crate::control::{Document, OverridesSpec};
+use crate::control::translate::{document_to_catalog, key_to_catalog};
+use crate::control::{Document, KeyAttributes};
 
 /// What `tollgate export` is asked for.
 #[derive(Clone, clap::Args)]
@@ -42,7 +42,7 @@ pub struct ExportArgs {
 pub async fn run(args: &ExportArgs) -> Result<bool, CommandError> {
     let admin = &args.admin;
     let declared = fetch_declared(admin).await?;
-    let catalog = declared.to_catalog_json().map_err(unexpected_response)?;
+    let catalog = json!(document_to_catalog(&declared).map_err(unexpected_response)?);
     if admin.json {
         print_json(&catalog);
         return Ok(true);
@@ -98,33 +98,23 @@ async fn keys_comment(
     admin: &AdminClient,
     plans: impl Iterator<Item = &String>,
 ) -> Result<String, CommandError> {
-    let mut plans_of: HashMap<String, Vec<&str>> = HashMap::new();
+    let mut plans_of: HashMap<String, Vec<String>> = HashMap::new();
     for plan in plans {
         for key in
             admin.list_all(&format!("/usageplans/{}/keys", encode_path_segment(plan))).await?
         {
-            plans_of.entry(resource_id(&key)).or_default().push(plan);
+            plans_of.entry(resource_id(&key)).or_default().push(plan.clone());
         }
     }
     let mut text = String::from("# keys:\n");
     for key in admin.list_all("/apikeys").await?.into_iter().filter(is_api_owned) {
         let id = resource_id(&key);
-        let mut written = json!({ "id": id, "plans": plans_of.remove(&id).unwrap_or_default() });
-        let members =
-            [("name", "name"), ("customerId", "customer_id"), ("expiresAt", "expires_at")];
-        for (source, member) in members.into_iter().filter(|(source, _)| key[source].is_string()) {
-            // A line stays a line, whatever people call their keys.
-            written[member] = cell(&key[source]).into();
-        }
-        if key["overrides"].is_object() {
-            let overrides: OverridesSpec =
-                serde_json::from_value(key["overrides"].clone()).map_err(unexpected_response)?;
-            written["overrides"] = overrides.to_catalog_json().map_err(unexpected_response)?;
-        }
-        if key["enabled"] != true {
-            written["enabled"] = false.into();
-        }
-        text.extend(["#   - ", &written.to_string(), "\n"]);
+        let attributes: KeyAttributes = serde_json::from_value(key).map_err(unexpected_response)?;
+        let plans = plans_of.remove(&id).unwrap_or_default();
+        let key = key_to_catalog(&id, &attributes, plans).map_err(unexpected_response)?;
+        // A line stays a line, whatever characters the names of keys have.
+        let line = json!(key).to_string().replace(char::is_control, "\u{fffd}");
+        text.extend(["#   - ", &line, "\n"]);
     }
     Ok(text)
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::CommandError;
 use super::admin::{AdminClient, encode_path_segment};
 use super::table::{cell, date, print_json, print_table};
+use crate::control::{Patch, PatchOperation};
 
 /// What `tollgate keys` is asked for.
 #[derive(Clone, clap::Args)]
@@ -117,8 +118,8 @@ async fn create(admin: &AdminClient, key: Value, plans: &[String]) -> Result<Val
 }
 
 async fn set_enabled(admin: &AdminClient, id: &str, on: bool) -> Result<Value, CommandError> {
-    let operation = json!({ "op": "replace", "path": "/enabled", "value": on.to_string() });
-    let patch = json!({ "patchOperations": [operation] });
+    let operation = PatchOperation::set("/enabled", &on);
+    let patch = json!(Patch { patch_operations: vec![operation] });
     admin.call(Method::PATCH, &key_path(id), Some(patch)).await
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::CommandError;
 use super::admin::{AdminClient, encode_path_segment};
 use super::table::{cell, print_json, print_table};
+use crate::control::{Patch, PatchOperation, escape_pointer};
 use crate::time::MAX_EXACT;
 
 /// What `tollgate usage` is asked for.
@@ -134,13 +135,14 @@ async fn send_correction<'c>(
         UsageCorrection::Refund(amount) => ("refund", &amount.target, Some(amount)),
         UsageCorrection::Reset(target) => ("reset", target, None),
     };
-    let mut operation = json!({ "op": "replace", "path": format!("/{what}") });
-    if let Some(CorrectionAmount { count, unit, .. }) = amount {
-        let unit = unit.replace('~', "~0").replace('/', "~1");
-        operation["path"] = format!("/{what}/{unit}").into();
-        operation["value"] = count.to_string().into();
-    }
-    let patch = json!({ "patchOperations": [operation] });
+    let operation = match amount {
+        Some(CorrectionAmount { count, unit, .. }) => {
+            PatchOperation::set(format!("/{what}/{}", escape_pointer(unit)), count)
+        }
+        // The value of a reset is ignored.
+        None => PatchOperation::set(format!("/{what}"), &""),
+    };
+    let patch = json!(Patch { patch_operations: vec![operation] });
     let CorrectionTarget { plan, key } = target;
     let target_path = format!(
         "/usageplans/{}/keys/{}/usage",

@@ -4,10 +4,12 @@
 //! The registry holds the admin API's resources in the members of AWS API Gateway. Every node
 //! combines them with its catalog file. HTTP is not known here, and no request is decided.
 //!
-//! The rooms, each of which uses those before it: `model` has the resources, `serving` the catalog
-//! in use and the key directory, `editing` the changes to the registry.
+//! The rooms, each of which uses those before it: `model` has the resources in AWS' form,
+//! `translate` their translation from and to the catalog's form, `serving` the catalog in use and the
+//! key directory, `editing` the changes to the registry.
 
 mod model;
+pub mod translate;
 mod serving;
 mod editing;
 
@@ -16,8 +18,9 @@ pub use editing::{
     PlanEditor, PlanKeyEditor, ReportedDay, RotateKey, Seal, UsageLedger, UsageQuery,
 };
 pub use model::{
-    ApiSpec, ChangeOrigin, ControlError, CreateKey, Deployment, Document, KeyRecord, OverridesSpec,
-    PLAN_MEMBERS, Patch, PlanSpec, Resource, RestApi, Stage, StageSpec, UsagePlan,
+    ApiSpec, ChangeOrigin, ControlError, CreateKey, Deployment, Document, KeyAttributes, KeyRecord,
+    OverridesSpec, Patch, PatchOperation, PlanSpec, Resource, RestApi, Stage, StageLimits,
+    StageSpec, UsagePlan, escape_pointer,
 };
 pub use serving::{
     ClientKey, ConfigFileError, KeyDirectory, LiveCatalog, LiveDomains, Lookup, RegistryQuery,

@@ -35,7 +35,7 @@ const ORDER: &[&str] = &[
 ];
 
 /// The modules inside `control`, in their order.
-const CONTROL_ORDER: &[&str] = &["model", "serving", "editing"];
+const CONTROL_ORDER: &[&str] = &["model", "translate", "serving", "editing"];
 
 /// All files below a folder of the repository with this extension.
 fn files(under: &str, extension: &str) -> Vec<PathBuf> {

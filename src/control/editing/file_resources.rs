@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::algorithm::Rate;
+use crate::catalog::raw::{RawPlan, RawStage};
 use crate::catalog::{ApiKey, FileOwned};
-use crate::control::model::{KeyRecord, PLAN_MEMBERS};
+use crate::control::model::KeyRecord;
 use crate::control::serving::LiveCatalog;
+use crate::control::translate::{Losses, file_key, plan_from_catalog, stage_from_catalog};
 
 /// The catalog file's resources; there are none without a file.
 pub(super) struct FileResources<'e> {
@@ -32,13 +33,13 @@ impl<'e> FileResources<'e> {
     /// Usage plans by their ids.
     pub(super) fn plans(&self) -> BTreeMap<String, Value> {
         self.read(|owned| {
-            owned.plans.iter().map(|(id, plan)| (id.clone(), plan_to_aws(id, plan))).collect()
+            owned.plans.iter().map(|(id, plan)| (id.clone(), render_plan(plan))).collect()
         })
     }
 
     /// The usage plan with this id.
     pub(super) fn plan(&self, id: &str) -> Option<Value> {
-        self.read(|owned| owned.plans.get(id).map(|plan| plan_to_aws(id, plan)))
+        self.read(|owned| owned.plans.get(id).map(render_plan))
     }
 
     /// APIs by their ids.
@@ -50,12 +51,8 @@ impl<'e> FileResources<'e> {
     /// The stages of an API by their names.
     pub(super) fn stages(&self, api: &str) -> BTreeMap<String, Value> {
         self.read(|owned| {
-            let stages = owned.apis.get(api).and_then(|api| api["stages"].as_array());
-            stages
-                .into_iter()
-                .flatten()
-                .map(|stage| (text_of(&stage["name"]), stage_to_aws(stage)))
-                .collect()
+            let stages = owned.apis.get(api).into_iter().flat_map(|api| &api.stages);
+            stages.map(|stage| (stage.name.clone(), render_stage(stage))).collect()
         })
     }
 
@@ -64,13 +61,13 @@ impl<'e> FileResources<'e> {
         let Some(catalog) = self.live.file_backed_catalog() else { return Vec::new() };
         let overrides = &catalog.file_owned().overrides;
         let keys = catalog.keys().filter(|key| is_selected(key));
-        keys.filter_map(|key| key_to_record(key, overrides.get(&*key.id))).collect()
+        keys.map(|key| file_key(key, overrides.get(&*key.id))).collect()
     }
 
     /// The key with this id.
     pub(super) fn key(&self, id: &str) -> Option<KeyRecord> {
         let catalog = self.live.file_backed_catalog()?;
-        key_to_record(catalog.key_by_id(id)?, catalog.file_owned().overrides.get(id))
+        Some(file_key(catalog.key_by_id(id)?, catalog.file_owned().overrides.get(id)))
     }
 
     fn read<T: Default>(&self, read: impl Fn(&FileOwned) -> T) -> T {
@@ -95,125 +92,26 @@ pub(super) fn merge_keys(
     page
 }
 
-fn text_of(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-fn rate_per_second(source: &Value) -> Option<f64> {
-    Some(source["rate"].as_str()?.parse::<Rate>().ok()?.per_second())
-}
-
-fn throttle_to_aws(source: &Value) -> Value {
-    let mut rendered = Map::new();
-    rendered.extend(rate_per_second(source).map(|rate| ("rateLimit".to_owned(), rate.into())));
-    rendered.extend(source.get("burst").map(|burst| ("burstLimit".to_owned(), burst.clone())));
-    rendered.into()
-}
-
-fn quota_to_aws(source: &Value) -> Value {
-    const WEEKDAYS: [&str; 7] =
-        ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
-    let start = source["starts_on"].as_str().map(str::to_ascii_lowercase);
-    let offset = match (source["period"].as_str(), start.as_deref()) {
-        (Some("week"), start) => WEEKDAYS.iter().position(|day| *day == start.unwrap_or("monday")),
-        (_, start) => start.and_then(|day| day.parse::<usize>().ok()).map(|day| day - 1),
-    };
-    let period = text_of(&source["period"]).to_uppercase();
-    let mut rendered =
-        json!({ "limit": source["limit"], "period": period, "offset": offset.unwrap_or(0) });
-    if let Some(zone) = source.get("time_zone") {
-        rendered["timeZone"] = zone.clone();
-    }
-    rendered
-}
-
-/// `GET /pets` in AWS' order of path and method; `*` is every method of every path.
-fn split_method(name: &str) -> (&str, &str) {
-    let named = name.split_once(char::is_whitespace);
-    named.map_or(("/*", "*"), |(method, path)| (path.trim(), method))
-}
-
-fn method_throttles(parent: &Value) -> impl Iterator<Item = ((&str, &str), Value)> {
-    let methods = parent["methods"].as_object().into_iter().flatten();
-    methods.map(|(name, limits)| (split_method(name), throttle_to_aws(&limits["throttle"])))
-}
-
-fn plan_to_aws(id: &str, source: &Value) -> Value {
-    let mut plan = json!({ "id": id, "name": id, "owner": "file", "apiStages": [] });
-    for (member, name) in PLAN_MEMBERS {
-        plan[name] = source[member].clone();
-    }
-    if let Some(source) = source.get("throttle") {
-        plan["throttle"] = throttle_to_aws(source);
-    }
-    if let Some(source) = source.get("quota") {
-        plan["quota"] = quota_to_aws(source);
-    }
-    for stage in source["api_stages"].as_array().into_iter().flatten() {
-        let throttles = method_throttles(stage)
-            .map(|((path, method), rendered)| (format!("{path}/{method}"), rendered));
-        let throttles: Map<String, Value> = throttles.collect();
-        let rendered =
-            json!({ "apiId": stage["api"], "stage": stage["stage"], "throttle": throttles });
-        plan["apiStages"]
-            .as_array_mut()
-            .into_iter()
-            .for_each(|stages| stages.push(rendered.clone()));
-    }
-    plan
-}
-
-fn stage_to_aws(source: &Value) -> Value {
-    let settings = method_throttles(source).map(|((path, method), rendered)| {
-        let path =
-            if method == "*" { "*".into() } else { path.replace('~', "~0").replace('/', "~1") };
-        let rendered = json!({
-            "throttlingRateLimit": rendered["rateLimit"], "throttlingBurstLimit": rendered["burstLimit"],
-        });
-        (format!("{path}/{method}"), rendered)
-    });
-    let settings: Map<String, Value> = settings.collect();
-    let mut stage = json!({
-        "stageName": source["name"], "owner": "file", "methodSettings": settings,
-        "consistency": source["consistency"],
-    });
-    if let Some(source) = source.get("throttle") {
-        stage["throttle"] = throttle_to_aws(source);
-    }
-    stage
-}
-
-/// A key as the API has it, but that the file knows no dates.
-fn key_to_record(key: &ApiKey, overrides: Option<&Value>) -> Option<KeyRecord> {
-    let end = key.expires_at.and_then(|end| i64::try_from(end.get()).ok());
-    let end = end.and_then(|end| jiff::Timestamp::from_microsecond(end).ok());
-    let record = json!({
-        "id": &*key.id, "createdDate": 0, "lastUpdatedDate": 0, "sha256": "",
-        "plans": key.plans.iter().map(|plan| &**plan).collect::<Vec<_>>(),
-        "name": key.name, "enabled": key.enabled, "customerId": key.customer_id.as_deref(),
-        "expiresAt": end.map(|end| end.to_string()),
-        "overrides": overrides.map_or_else(|| json!({}), overrides_to_aws),
-    });
-    match serde_json::from_value::<KeyRecord>(record) {
-        Ok(mut record) => {
-            record.from_file = true;
-            Some(record)
-        }
-        Err(error) => {
-            tracing::error!(key = &*key.id, %error, "a key of the catalog file cannot be shown");
-            None
+/// A plan with all members of Tollgate's own, also where the file leaves them out.
+fn render_plan(plan: &RawPlan) -> Value {
+    let mut plan = plan_from_catalog(plan, "plan", &mut Losses::new());
+    plan.spec.on_store_failure.get_or_insert_default();
+    plan.spec.consistency.get_or_insert_default();
+    plan.spec.mode.get_or_insert_default();
+    let mut shown = json!(plan);
+    shown["owner"] = "file".into();
+    shown["limits"] = plan.spec.limits.into();
+    shown["alongside"] = plan.spec.alongside.into();
+    for stage in shown["apiStages"].as_array_mut().into_iter().flatten() {
+        if stage["throttle"].is_null() {
+            stage["throttle"] = json!({});
         }
     }
+    shown
 }
 
-/// A key's own sizes.
-fn overrides_to_aws(source: &Value) -> Value {
-    let sizes = source.as_object().into_iter().flatten().map(|(plan, source)| {
-        let mut sizes = source.clone();
-        if let Some(source) = source.get("throttle") {
-            sizes["throttle"] = throttle_to_aws(source);
-        }
-        (plan.clone(), sizes)
-    });
-    Value::Object(sizes.collect())
+fn render_stage(stage: &RawStage) -> Value {
+    let mut shown = stage_from_catalog(stage, "stage", &mut Losses::new()).to_aws_json();
+    shown["owner"] = "file".into();
+    shown
 }

@@ -11,7 +11,7 @@ use super::keys::KeyEditor;
 use super::plan_keys::PlanKeyEditor;
 use super::session::EditSession;
 use crate::catalog::Catalog;
-use crate::control::model::{ControlError, CreateKey, KeyRecord};
+use crate::control::model::{ControlError, CreateKey, KeyAttributes, KeyRecord};
 use crate::digest::{digest_key, encode_hex};
 
 /// Keys per commit: no more than its audit entry can name.
@@ -220,7 +220,13 @@ fn parse_row(
             return Err(format!("the usage plans {other} and {plan} serve the same stage"));
         }
     }
-    let spec = CreateKey::new(name, description, value, enabled);
+    let attributes = KeyAttributes {
+        name: Some(name.into()),
+        description: description.map(Into::into),
+        enabled,
+        ..KeyAttributes::default()
+    };
+    let spec = CreateKey::new(value.into(), attributes);
     spec.validate().map_err(|error| error.to_string())?;
     Ok((spec, plans))
 }

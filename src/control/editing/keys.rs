@@ -10,6 +10,7 @@ use crate::catalog::ApiKey;
 use crate::control::model::{
     ControlError, CreateKey, DigestEntry, EntryPath, KeyRecord, OverridesSpec,
 };
+use crate::control::translate::{key_to_api_key, overrides_to_limits};
 use crate::digest::{KeyDigest, digest_key, encode_hex};
 use crate::store::EntryChange;
 
@@ -61,9 +62,9 @@ impl<'e> KeyEditor<'e> {
         let texts = self.session.registry.get_all(&paths).await?;
         let load = |(id, text): (&String, Option<String>)| match catalog.key_by_id(id) {
             Some(from_file) => Ok(Some(Arc::clone(from_file))),
-            None => {
-                text.map(|text| Ok(Arc::new(KeyRecord::parse(&text)?.to_api_key()?))).transpose()
-            }
+            None => text
+                .map(|text| Ok(Arc::new(key_to_api_key(&KeyRecord::parse(&text)?)?)))
+                .transpose(),
         };
         ids.iter().zip(texts).map(load).collect()
     }
@@ -169,7 +170,7 @@ impl<'e> KeyEditor<'e> {
     ) -> Result<KeyRecord, ControlError> {
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             let (was, mut record) = self.load(id).await?;
-            let overrides = record.overrides().clone();
+            let overrides = record.attributes.overrides.clone();
             change(&mut record)?;
             self.validate_overrides(&record, &overrides).await?;
             let change = replacement(EntryPath::Key(id), was, record.to_entry()?);
@@ -209,12 +210,12 @@ impl<'e> KeyEditor<'e> {
         record: &KeyRecord,
         had: &OverridesSpec,
     ) -> Result<(), ControlError> {
-        let new: Vec<&str> = record.overrides().plans_that_differ_from(had).collect();
+        let new: Vec<&str> = record.attributes.overrides.plans_that_differ_from(had).collect();
         if new.is_empty() {
             return Ok(());
         }
         self.session.sync.refresh().await?;
-        let overrides = record.overrides().to_catalog_overrides()?;
+        let overrides = overrides_to_limits(&record.attributes.overrides)?;
         let mismatches = overrides.mismatches(&self.session.live.catalog()).into_iter();
         let mismatches = mismatches.filter(|(plan, _)| new.contains(plan));
         let faults: Vec<String> = mismatches.flat_map(|(_, faults)| faults).collect();
@@ -226,7 +227,7 @@ impl<'e> KeyEditor<'e> {
     #[must_use]
     pub fn ignored_overrides(&self, record: &KeyRecord) -> Vec<String> {
         // The registry holds valid overrides only; a check logs those that are not.
-        let overrides = record.overrides().to_catalog_overrides().unwrap_or_default();
+        let overrides = overrides_to_limits(&record.attributes.overrides).unwrap_or_default();
         let mismatches = overrides.mismatches(&self.session.live.catalog());
         mismatches.into_iter().flat_map(|(_, faults)| faults).collect()
     }

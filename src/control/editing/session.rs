@@ -39,9 +39,7 @@ impl EditSession {
             let was = self.registry.get(&path).await?;
             let mut document = Document::parse(was.as_deref())?;
             let made = change(&mut document)?;
-            self.live.validate(&document)?;
-            let becomes = serde_json::to_string(&document)
-                .map_err(|error| ControlError::BadRequest(error.to_string()))?;
+            let becomes = self.live.validate(&document)?;
             let change = EntryChange { path: path.clone(), was, becomes: Some(becomes) };
             if self.commit(&[change]).await? {
                 return Ok(made);

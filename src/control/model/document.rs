@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::error::ControlError;
 use super::rest_api::RestApi;
@@ -34,18 +33,6 @@ impl Document {
                 serde_json::from_str(text).map_err(|error| ControlError::Corrupt(error.to_string()))
             },
         )
-    }
-
-    /// All of it as the catalog writes it.
-    ///
-    /// # Errors
-    /// Where a resource says what no catalog can.
-    pub fn to_catalog_json(&self) -> Result<Value, ControlError> {
-        let apis: Result<Vec<_>, _> =
-            self.rest_apis.values().map(RestApi::to_catalog_json).collect();
-        let plans: Result<Vec<_>, _> =
-            self.usage_plans.values().map(UsagePlan::to_catalog_json).collect();
-        Ok(json!({ "version": 1, "apis": apis?, "plans": plans? }))
     }
 
     /// The API with this id.

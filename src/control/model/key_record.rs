@@ -2,7 +2,6 @@
 //! encryption.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,9 +41,9 @@ pub struct KeyRecord {
     pub(in crate::control) plans: Vec<String>,
     /// Whether it is the catalog file's: to be shown only.
     #[serde(skip)]
-    pub(in crate::control) from_file: bool,
+    from_file: bool,
     #[serde(flatten)]
-    attributes: KeyAttributes,
+    pub(in crate::control) attributes: KeyAttributes,
 }
 
 /// A value that a rotation has replaced, and that is still accepted.
@@ -60,14 +59,14 @@ struct RetiringValue {
 /// What a client says of a key that it wants.
 ///
 /// Not Debug: the value stands here in the clear.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateKey {
     /// The secret; made where absent.
     pub value: Option<String>,
-    #[serde(default, rename = "generateDistinctId")]
+    #[serde(default, rename = "generateDistinctId", skip_serializing)]
     _ids_are_always_distinct: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     stage_keys: Vec<Value>,
     #[serde(flatten)]
     attributes: KeyAttributes,
@@ -76,42 +75,31 @@ pub struct CreateKey {
 /// What can be said of a key besides its value.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::control) struct KeyAttributes {
+pub struct KeyAttributes {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub(in crate::control) name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    description: Option<String>,
+    pub(in crate::control) description: Option<String>,
     #[serde(default)]
-    enabled: bool,
+    pub(in crate::control) enabled: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    customer_id: Option<String>,
+    pub(in crate::control) customer_id: Option<String>,
     /// What people call it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub tags: BTreeMap<String, String>,
+    pub(in crate::control) tags: BTreeMap<String, String>,
     /// Beyond AWS: seconds since 1970, or RFC 3339, from when on it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    expires_at: Option<String>,
+    pub(in crate::control) expires_at: Option<String>,
     /// Beyond AWS: what it has instead of its plans' sizes.
     #[serde(default, skip_serializing_if = "OverridesSpec::is_empty")]
-    overrides: OverridesSpec,
+    pub(in crate::control) overrides: OverridesSpec,
 }
 
 impl CreateKey {
-    /// A key of a file.
-    pub(in crate::control) fn new(
-        name: &str,
-        description: Option<&str>,
-        value: &str,
-        enabled: bool,
-    ) -> Self {
-        let attributes = KeyAttributes {
-            name: Some(name.into()),
-            description: description.map(Into::into),
-            enabled,
-            ..KeyAttributes::default()
-        };
-        let value = Some(value.into());
+    /// A request for a key with this value.
+    pub(in crate::control) fn new(value: String, attributes: KeyAttributes) -> Self {
+        let value = Some(value);
         Self { value, _ids_are_always_distinct: true, stage_keys: Vec::new(), attributes }
     }
 
@@ -176,10 +164,29 @@ impl KeyRecord {
         Ok((record, value))
     }
 
-    /// Reads what the registry holds.
+    /// A key of the catalog file, to be shown only. The file has no dates, and values are not kept.
+    pub(in crate::control) fn from_file(
+        id: &str,
+        plans: Vec<String>,
+        attributes: KeyAttributes,
+    ) -> Self {
+        Self {
+            id: id.to_owned(),
+            created_date: 0,
+            last_updated_date: 0,
+            sha256: String::new(),
+            retiring: None,
+            sealed: None,
+            plans,
+            from_file: true,
+            attributes,
+        }
+    }
+
+    /// Reads an entry of the registry.
     ///
     /// # Errors
-    /// Where it was written by something else.
+    /// If it is no key.
     pub(in crate::control) fn parse(text: &str) -> Result<Self, ControlError> {
         serde_json::from_str(text).map_err(|error| ControlError::Corrupt(error.to_string()))
     }
@@ -258,11 +265,6 @@ impl KeyRecord {
         self.attributes.customer_id.as_deref()
     }
 
-    /// What it has instead of its plans' sizes.
-    pub(in crate::control) fn overrides(&self) -> &OverridesSpec {
-        &self.attributes.overrides
-    }
-
     /// Its tags.
     pub fn tags(&mut self) -> &mut BTreeMap<String, String> {
         &mut self.attributes.tags
@@ -312,22 +314,6 @@ impl KeyRecord {
         }
         Ok(())
     }
-
-    /// The key as checks need it.
-    ///
-    /// # Errors
-    /// Where the registry holds overrides that no key could be given.
-    pub fn to_api_key(&self) -> Result<catalog::ApiKey, ControlError> {
-        Ok(catalog::ApiKey {
-            name: self.attributes.name.clone(),
-            customer_id: self.attributes.customer_id.as_deref().map(Arc::from),
-            enabled: self.attributes.enabled,
-            expires_at: self.attributes.expires_at.as_deref().and_then(catalog::parse_rfc3339),
-            plans: self.plans.iter().map(|plan| Arc::from(&**plan)).collect(),
-            overrides: self.attributes.overrides.to_catalog_overrides()?,
-            ..catalog::ApiKey::new(&self.id)
-        })
-    }
 }
 
 impl KeyAttributes {
@@ -348,6 +334,6 @@ impl KeyAttributes {
             let why = "write expiresAt with its zone, such as 2027-01-31T00:00:00Z";
             return Err(ControlError::BadRequest(why.into()));
         }
-        self.overrides.to_catalog_overrides().map(drop)
+        Ok(())
     }
 }

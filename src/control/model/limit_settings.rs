@@ -1,64 +1,55 @@
-//! Throttles and quotas as AWS writes them, and as the catalog does.
+//! Throttles and quotas in AWS' members.
+//!
+//! The catalog checks them; `translate` puts them into its form.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
 use super::error::ControlError;
 use super::patch::PatchOperation;
 
-/// Requests per second, and how many at once.
+/// A token bucket.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct ThrottleSettings {
-    /// Per second.
+pub(in crate::control) struct ThrottleSettings {
+    /// Requests per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) rate_limit: Option<f64>,
-    /// At once; a second's worth of the rate where absent.
+    pub rate_limit: Option<f64>,
+    /// The bucket's capacity; a second's worth of the rate if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) burst_limit: Option<i64>,
+    pub burst_limit: Option<i64>,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// A calendar quota of requests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct QuotaSettings {
-    limit: u64,
-    /// The day on which the period begins: 0 is Sunday, or the first of the month.
+pub(in crate::control) struct QuotaSettings {
+    /// Requests per period.
+    pub limit: u64,
+    /// The day on which a period begins: 0 is Sunday, or the first of the month.
     #[serde(default)]
-    offset: u8,
-    period: Option<QuotaPeriod>,
-    /// Beyond AWS: where the days begin; UTC where absent.
+    pub offset: u8,
+    /// The period. AWS requires it, but a patch may set it after the limit.
+    pub period: Option<QuotaPeriod>,
+    /// Beyond AWS: the time zone in which days begin; UTC if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    time_zone: Option<String>,
+    pub time_zone: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// The period of a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-enum QuotaPeriod {
+pub(in crate::control) enum QuotaPeriod {
+    /// From midnight to midnight.
     Day,
+    /// Seven days.
     Week,
+    /// A calendar month.
     Month,
-}
-
-/// `/pets/GET` as the catalog writes it: `GET /pets`. The root's methods are `//GET`.
-pub(super) fn to_catalog_method(method: &str) -> Result<String, ControlError> {
-    let parts = method.rsplit_once('/');
-    let (path, verb) = parts.ok_or_else(|| {
-        ControlError::BadRequest(format!("`{method}` is no path and method, such as /pets/GET"))
-    })?;
-    if verb == "ANY" || verb == "*" {
-        let why =
-            format!("`{method}`: a throttle is for one HTTP method; name it instead of {verb}");
-        return Err(ControlError::BadRequest(why));
-    }
-    let path =
-        path.strip_suffix("{proxy+}").map_or_else(|| path.to_owned(), |above| format!("{above}*"));
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    Ok(format!("{verb} {slash}{path}"))
 }
 
 impl ThrottleSettings {
     /// Sets one member by a patch.
-    pub(super) fn set(
+    pub(in crate::control) fn set(
         &mut self,
         member: &str,
         operation: &PatchOperation,
@@ -71,37 +62,21 @@ impl ThrottleSettings {
         Ok(())
     }
 
-    /// As the catalog writes it. What AWS takes for "nothing passes" and "no limit" is neither.
-    pub(super) fn to_catalog_json(&self) -> Result<Value, ControlError> {
-        let rate = above_zero(self.rate_limit)?;
-        #[expect(clippy::cast_possible_truncation, reason = "saturates, and is then refused")]
-        let burst = self.burst_limit.unwrap_or_else(|| (rate.ceil() as i64).max(1));
-        Ok(json!({ "rate": format!("{rate}/s"), "burst": burst }))
+    /// The operations that set it under `path`.
+    pub(in crate::control) fn operations(
+        &self,
+        path: &str,
+    ) -> impl Iterator<Item = PatchOperation> {
+        let rate = self.rate_limit.map(|it| PatchOperation::set(format!("{path}/rateLimit"), &it));
+        let burst =
+            self.burst_limit.map(|it| PatchOperation::set(format!("{path}/burstLimit"), &it));
+        rate.into_iter().chain(burst)
     }
-}
-
-impl ThrottleSettings {
-    /// What it says, as the catalog writes it; the rest is somebody else's to say.
-    pub(super) fn to_partial_catalog_json(&self) -> Result<Value, ControlError> {
-        let mut declared = Map::new();
-        if self.rate_limit.is_some() {
-            declared.insert("rate".into(), format!("{}/s", above_zero(self.rate_limit)?).into());
-        }
-        declared.extend(self.burst_limit.map(|burst| ("burst".to_owned(), burst.into())));
-        Ok(declared.into())
-    }
-}
-
-fn above_zero(rate: Option<f64>) -> Result<f64, ControlError> {
-    rate.filter(|rate| rate.is_finite() && *rate > 0.0).ok_or_else(|| {
-        let why = "a throttle needs a rateLimit above 0; to block a key, disable it or take it off the plan";
-        ControlError::BadRequest(why.into())
-    })
 }
 
 impl QuotaSettings {
     /// Sets one member by a patch.
-    pub(super) fn set(
+    pub(in crate::control) fn set(
         &mut self,
         member: &str,
         operation: &PatchOperation,
@@ -109,46 +84,25 @@ impl QuotaSettings {
         match member {
             "limit" => self.limit = operation.parse_value()?,
             "offset" => self.offset = operation.parse_value()?,
-            "period" => {
-                let period = Value::from(operation.value()?);
-                let why = |_| operation.error("a period is DAY, WEEK or MONTH");
-                self.period = Some(serde_json::from_value(period).map_err(why)?);
-            }
+            "period" => self.period = Some(operation.parse_word("DAY, WEEK and MONTH")?),
             "timeZone" => self.time_zone = Some(operation.value()?.into()),
             _ => return Err(operation.unknown_path()),
         }
         Ok(())
     }
 
-    /// As the catalog writes it.
-    pub(super) fn to_catalog_json(&self) -> Result<Value, ControlError> {
-        const WEEKDAYS: [&str; 7] =
-            ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
-        let refuse = |why: &str| Err(ControlError::BadRequest(why.into()));
-        let (period, start) = match (self.period, self.offset) {
-            (None, _) => return refuse("a quota needs a period: DAY, WEEK or MONTH"),
-            (Some(QuotaPeriod::Day), 0) => ("day", Value::Null),
-            (Some(QuotaPeriod::Day), _) => {
-                return refuse("Usage Plan quota offset must be zero in the DAY period");
-            }
-            (Some(QuotaPeriod::Week), day) => match WEEKDAYS.get(usize::from(day)) {
-                Some(&weekday) => ("week", weekday.into()),
-                None => {
-                    return refuse(
-                        "Usage Plan quota offset must be from 0 (Sunday) to 6 in the WEEK period",
-                    );
-                }
-            },
-            (Some(QuotaPeriod::Month), day @ 0..=27) => ("month", (day + 1).into()),
-            (Some(QuotaPeriod::Month), _) => {
-                return refuse("Usage Plan quota offset must be from 0 to 27 in the MONTH period");
-            }
-        };
-        let mut declared = json!({ "limit": self.limit, "period": period });
-        let more = [("starts_on", start), ("time_zone", self.time_zone.clone().into())];
-        for (name, value) in more.into_iter().filter(|(_, value)| !value.is_null()) {
-            declared[name] = value;
-        }
-        Ok(declared)
+    /// The operations that set it under `path`.
+    pub(in crate::control) fn operations(
+        &self,
+        path: &str,
+    ) -> impl Iterator<Item = PatchOperation> {
+        let set = |member, value| PatchOperation::set(format!("{path}/{member}"), &value);
+        let required = [
+            set("limit", serde_json::json!(self.limit)),
+            set("offset", serde_json::json!(self.offset)),
+        ];
+        let period = self.period.map(|period| set("period", serde_json::json!(period)));
+        let zone = self.time_zone.as_ref().map(|zone| set("timeZone", serde_json::json!(zone)));
+        required.into_iter().chain(period).chain(zone)
     }
 }

@@ -5,46 +5,47 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::error::ControlError;
 use super::limit_settings::ThrottleSettings;
 use super::patch::{PatchOp, PatchOperation};
-use crate::catalog;
 use crate::object::{object_map, optional_object};
 
 /// By plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OverridesSpec(
-    #[serde(deserialize_with = "object_map")] BTreeMap<String, PlanOverrideSpec>,
+    #[serde(deserialize_with = "object_map")]
+    pub(in crate::control)  BTreeMap<String, PlanOverrideSpec>,
 );
 
 /// What is not said stays the plan's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PlanOverrideSpec {
+pub(in crate::control) struct PlanOverrideSpec {
     #[serde(
         default,
         deserialize_with = "optional_object",
         skip_serializing_if = "Option::is_none"
     )]
-    throttle: Option<ThrottleSettings>,
+    pub throttle: Option<ThrottleSettings>,
     #[serde(
         default,
         deserialize_with = "optional_object",
         skip_serializing_if = "Option::is_none"
     )]
-    quota: Option<QuotaSize>,
+    pub quota: Option<QuotaSize>,
     /// By the limit's name: its `throttle` or `quota` as the catalog file writes them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    limits: BTreeMap<String, Value>,
+    pub limits: BTreeMap<String, Value>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct QuotaSize {
-    limit: u64,
+pub(in crate::control) struct QuotaSize {
+    /// Requests per period.
+    pub limit: u64,
 }
 
 impl OverridesSpec {
@@ -62,26 +63,6 @@ impl OverridesSpec {
         let differs =
             |(plan, sizes): &(&String, &PlanOverrideSpec)| others.0.get(*plan) != Some(sizes);
         self.0.iter().filter(differs).map(|(plan, _)| &**plan)
-    }
-
-    /// As the catalog writes them.
-    ///
-    /// # Errors
-    /// Where a rate is none.
-    pub fn to_catalog_json(&self) -> Result<Value, ControlError> {
-        let plans = self.0.iter().map(|(plan, sizes)| Ok((plan.clone(), sizes.to_catalog_json()?)));
-        Ok(Value::Object(plans.collect::<Result<_, ControlError>>()?))
-    }
-
-    /// As checks need them.
-    ///
-    /// # Errors
-    /// Where they say what cannot be.
-    pub(in crate::control) fn to_catalog_overrides(
-        &self,
-    ) -> Result<catalog::LimitOverrides, ControlError> {
-        let overrides = catalog::LimitOverrides::from_json(&self.to_catalog_json()?);
-        overrides.map_err(|faults| ControlError::BadRequest(faults.join("; ")))
     }
 
     /// Makes one operation; `path` is what follows `/overrides`.
@@ -135,21 +116,5 @@ impl OverridesSpec {
             }
         }
         Ok(())
-    }
-}
-
-impl PlanOverrideSpec {
-    fn to_catalog_json(&self) -> Result<Value, ControlError> {
-        let mut declared = Map::new();
-        if let Some(throttle) = &self.throttle {
-            declared.insert("throttle".into(), throttle.to_partial_catalog_json()?);
-        }
-        if let Some(QuotaSize { limit }) = self.quota {
-            declared.insert("quota".into(), json!({ "limit": limit }));
-        }
-        if !self.limits.is_empty() {
-            declared.insert("limits".into(), json!(self.limits));
-        }
-        Ok(declared.into())
     }
 }

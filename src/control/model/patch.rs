@@ -1,45 +1,70 @@
 //! AWS' patch operations: an operation, a path of escaped segments, and a value that is text.
 //!
-//! <https://docs.aws.amazon.com/apigateway/latest/api/patch-operations.html>. Which paths a resource
-//! has is the resource's to say; `copy`, `move` and `test` have none here.
+//! <https://docs.aws.amazon.com/apigateway/latest/api/patch-operations.html>. Each resource knows its
+//! own paths. `copy`, `move` and `test` are not supported.
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::error::ControlError;
 use crate::object::object_list;
 
-/// What to do to a resource, as sent.
-#[derive(Clone, Deserialize)]
+/// A patch of a resource, as sent.
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Patch {
-    /// In their order.
+    /// The operations, in their order.
     #[serde(default, deserialize_with = "object_list")]
     pub patch_operations: Vec<PatchOperation>,
 }
 
-/// One operation, as sent.
-#[derive(Clone, Deserialize)]
+/// One operation of a patch, as sent.
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PatchOperation {
     op: String,
     path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
-    /// Only `copy` and `move` have it; read so that clients may send it empty.
-    #[serde(default, rename = "from")]
+    /// Only `copy` and `move` use it; accepted because clients send it empty.
+    #[serde(default, rename = "from", skip_serializing)]
     _from: Option<String>,
 }
 
-/// What an operation does.
+/// The effect of an operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::control) enum PatchOp {
-    /// `add` and `replace`: sets what is named.
+    /// `add` and `replace`: sets the member at the path.
     Set,
-    /// `remove`: takes it away.
+    /// `remove`: removes the member at the path.
     Remove,
 }
 
 impl PatchOperation {
-    /// What it does, and the segments of its path with `~1` and `~0` resolved.
+    /// An operation that sets the member at `path`. A text is its own value, anything else its JSON.
+    #[must_use]
+    pub fn set(path: impl Into<String>, value: &impl Serialize) -> Self {
+        let value = match json!(value) {
+            Value::String(text) => text,
+            value => value.to_string(),
+        };
+        Self { op: "replace".into(), path: Some(path.into()), value: Some(value), _from: None }
+    }
+
+    /// An operation that removes the member at `path`.
+    #[must_use]
+    pub fn remove(path: &str) -> Self {
+        Self { op: "remove".into(), path: Some(path.into()), value: None, _from: None }
+    }
+
+    /// An operation that removes `value` from the list at `path`.
+    #[must_use]
+    pub fn remove_value(path: &str, value: String) -> Self {
+        Self { value: Some(value), ..Self::remove(path) }
+    }
+
+    /// The effect, and the segments of the path with `~1` and `~0` resolved.
     pub(in crate::control) fn op_and_path(&self) -> Result<(PatchOp, Vec<String>), ControlError> {
         let op = match &*self.op {
             "add" | "replace" => PatchOp::Set,
@@ -48,22 +73,30 @@ impl PatchOperation {
         };
         let path = self.path.as_deref().unwrap_or_default();
         let path = path.strip_prefix('/').ok_or_else(|| self.error("a path begins with /"))?;
-        let unescape = |segment: &str| segment.replace("~1", "/").replace("~0", "~");
-        Ok((op, path.split('/').map(unescape).collect()))
+        Ok((op, path.split('/').map(unescape_pointer).collect()))
     }
 
-    /// Its value; required.
+    /// The value as one of a few words; `words` names them for the error.
+    pub(in crate::control) fn parse_word<T: DeserializeOwned>(
+        &self,
+        words: &str,
+    ) -> Result<T, ControlError> {
+        let value = Value::from(self.value()?);
+        serde_json::from_value(value).map_err(|_| self.error(&format!("it is one of {words}")))
+    }
+
+    /// The value, which is required.
     pub(in crate::control) fn value(&self) -> Result<&str, ControlError> {
         self.value.as_deref().ok_or_else(|| self.error("it needs a value"))
     }
 
-    /// Its value as another type, such as a number.
+    /// The value as another type, such as a number.
     pub(in crate::control) fn parse_value<T: std::str::FromStr>(&self) -> Result<T, ControlError> {
         let value = self.value()?;
         value.trim().parse().map_err(|_| self.error(&format!("`{value}` is no value for it")))
     }
 
-    /// The error that it has no such path.
+    /// The error that the resource has no such path.
     pub(in crate::control) fn unknown_path(&self) -> ControlError {
         self.error("this resource has no such path for this operation")
     }
@@ -73,4 +106,14 @@ impl PatchOperation {
         let path = self.path.as_deref().unwrap_or_default();
         ControlError::BadRequest(format!("Invalid patch: {} {path}: {why}", self.op))
     }
+}
+
+/// A segment of a path with its slashes escaped.
+#[must_use]
+pub fn escape_pointer(segment: &str) -> String {
+    segment.replace('~', "~0").replace('/', "~1")
+}
+
+pub(in crate::control) fn unescape_pointer(segment: &str) -> String {
+    segment.replace("~1", "/").replace("~0", "~")
 }

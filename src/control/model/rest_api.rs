@@ -261,12 +261,6 @@ impl RestApi {
     pub fn stage(&self, name: &str) -> Result<&Stage, ControlError> {
         self.stages.get(name).ok_or_else(|| ControlError::not_found("stage"))
     }
-
-    /// The API as the catalog writes it.
-    pub(super) fn to_catalog_json(&self) -> Result<Value, ControlError> {
-        let stages: Result<Vec<_>, _> = self.stages.values().map(Stage::to_catalog_json).collect();
-        Ok(json!({ "id": self.id, "stages": stages? }))
-    }
 }
 
 impl Deployment {

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::error::ControlError;
 use super::ids::now_secs;
-use super::limit_settings::{ThrottleSettings, to_catalog_method};
-use super::patch::{Patch, PatchOp, PatchOperation};
+use super::limit_settings::ThrottleSettings;
+use super::patch::{Patch, PatchOp, PatchOperation, escape_pointer};
+use crate::catalog::raw::Consistency;
 use crate::object::optional_object;
 
 /// A stage of an API.
@@ -60,7 +61,19 @@ pub struct StageSpec {
     throttle: Option<ThrottleSettings>,
     /// Beyond AWS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    consistency: Option<String>,
+    consistency: Option<Consistency>,
+}
+
+/// The limits of a stage.
+pub struct StageLimits {
+    /// The stage's name.
+    pub stage_name: String,
+    /// All clients of the stage together.
+    pub(in crate::control) throttle: Option<ThrottleSettings>,
+    /// The throttles of methods, by the keys of the method settings: `*/*`, or `~1pets/GET`.
+    pub(in crate::control) methods: BTreeMap<String, ThrottleSettings>,
+    /// Exact unless given.
+    pub(in crate::control) consistency: Option<Consistency>,
 }
 
 /// What a method setting is: AWS' clients read it as that.
@@ -75,14 +88,20 @@ enum SettingKind {
     Text,
 }
 
-/// How a patch names a setting, what its member is called, and what it is.
+/// The member of a method's settings that is its rate.
+const RATE_MEMBER: &str = "throttlingRateLimit";
+/// The member of a method's settings that is its burst.
+const BURST_MEMBER: &str = "throttlingBurstLimit";
+
+/// The settings of a method: the group and the name by which a patch calls each, its member, and the
+/// kind of its value.
 const METHOD_SETTINGS: [(&str, &str, &str, SettingKind); 10] = {
     use SettingKind::{Burst, Flag, Number, Rate, Text};
     const CONTROL: &str = "requireAuthorizationForCacheControl";
     const STRATEGY: &str = "unauthorizedCacheControlHeaderStrategy";
     [
-        ("throttling", "rateLimit", "throttlingRateLimit", Rate),
-        ("throttling", "burstLimit", "throttlingBurstLimit", Burst),
+        ("throttling", "rateLimit", RATE_MEMBER, Rate),
+        ("throttling", "burstLimit", BURST_MEMBER, Burst),
         ("metrics", "enabled", "metricsEnabled", Flag),
         ("logging", "loglevel", "loggingLevel", Text),
         ("logging", "dataTrace", "dataTraceEnabled", Flag),
@@ -196,7 +215,9 @@ impl Stage {
             (PatchOp::Remove, ["variables", name]) => {
                 stage.variables.remove(*name);
             }
-            (PatchOp::Set, ["consistency"]) => stage.consistency = Some(operation.value()?.into()),
+            (PatchOp::Set, ["consistency"]) => {
+                stage.consistency = Some(operation.parse_word("exact and leased")?);
+            }
             (PatchOp::Remove, ["consistency"]) => stage.consistency = None,
             (PatchOp::Remove, ["throttle"]) => stage.throttle = None,
             (PatchOp::Set, ["throttle", member]) => {
@@ -220,38 +241,75 @@ impl Stage {
         Ok(())
     }
 
-    /// The stage as the catalog writes it.
-    ///
-    /// # Errors
-    /// Where it says what no catalog can.
-    pub fn to_catalog_json(&self) -> Result<Value, ControlError> {
-        let mut methods = Map::new();
-        for (key, settings) in &self.method_settings {
+    /// Its limits: of the method settings those with a rate above 0.
+    #[must_use]
+    pub fn limits(&self) -> StageLimits {
+        let throttle = |settings: &Map<String, Value>| {
             let number = |name: &str| settings.get(name).and_then(Value::as_f64);
-            let rate = number("throttlingRateLimit").filter(|rate| *rate > 0.0);
+            let rate_limit = Some(number(RATE_MEMBER).filter(|rate| *rate > 0.0)?);
             #[expect(clippy::cast_possible_truncation, reason = "saturates, and is then refused")]
-            let burst = number("throttlingBurstLimit").map(|burst| burst as i64);
-            let Some(rate_limit) = rate else { continue };
-            let burst_limit = burst.filter(|burst| *burst != -1);
-            let throttle = ThrottleSettings { rate_limit: Some(rate_limit), burst_limit };
-            let name = match &**key {
-                "*/*" => "*".to_owned(),
-                key => to_catalog_method(&key.replace("~1", "/").replace("~0", "~"))?,
-            };
-            methods.insert(name, json!({ "throttle": throttle.to_catalog_json()? }));
+            let burst_limit = number(BURST_MEMBER).map(|burst| burst as i64);
+            let burst_limit = burst_limit.filter(|burst| *burst != -1);
+            Some(ThrottleSettings { rate_limit, burst_limit })
+        };
+        let methods = self.method_settings.iter();
+        let methods = methods.filter_map(|(key, it)| Some((key.clone(), throttle(it)?)));
+        StageLimits {
+            stage_name: self.spec.stage_name.clone(),
+            throttle: self.spec.throttle.clone(),
+            methods: methods.collect(),
+            consistency: self.spec.consistency,
         }
-        let mut declared = json!({ "name": self.spec.stage_name, "methods": methods });
-        if let Some(throttle) = &self.spec.throttle {
-            declared["throttle"] = throttle.to_catalog_json()?;
+    }
+}
+
+impl StageLimits {
+    /// The members of a stage that they are.
+    #[must_use]
+    pub(in crate::control) fn to_aws_json(&self) -> Value {
+        let settings = self.methods.iter().map(|(key, throttle)| {
+            let ThrottleSettings { rate_limit, burst_limit } = throttle;
+            (key.clone(), json!({ RATE_MEMBER: rate_limit, BURST_MEMBER: burst_limit }))
+        });
+        let mut shown = json!({
+            "stageName": self.stage_name,
+            "methodSettings": settings.collect::<Map<_, _>>(),
+            "consistency": self.consistency.unwrap_or_default(),
+        });
+        if let Some(throttle) = &self.throttle {
+            shown["throttle"] = json!(throttle);
         }
-        if let Some(consistency) = &self.spec.consistency {
-            declared["consistency"] = consistency.as_str().into();
+        shown
+    }
+
+    /// The operations of a patch that gives these limits to a stage that has the limits `current`.
+    /// Other settings of methods stay.
+    #[must_use]
+    pub fn operations_from(&self, current: Option<&Self>) -> Vec<PatchOperation> {
+        let mut operations = Vec::new();
+        if let Some(current) = current {
+            if current.consistency.is_some() && self.consistency.is_none() {
+                operations.push(PatchOperation::remove("/consistency"));
+            }
+            if current.throttle.is_some() && self.throttle.is_none() {
+                operations.push(PatchOperation::remove("/throttle"));
+            }
+            let gone = current.methods.keys().filter(|key| !self.methods.contains_key(*key));
+            operations.extend(
+                gone.map(|key| PatchOperation::set(format!("/{key}/throttling/rateLimit"), &"-1")),
+            );
         }
-        Ok(declared)
+        let consistency = self.consistency.as_ref();
+        operations.extend(consistency.map(|it| PatchOperation::set("/consistency", it)));
+        operations.extend(self.throttle.iter().flat_map(|it| it.operations("/throttle")));
+        for (key, throttle) in &self.methods {
+            operations.extend(throttle.operations(&format!("/{key}/throttling")));
+        }
+        operations
     }
 }
 
 /// The key of a method's settings: its path, escaped as in a patch, and the method.
 fn method_settings_key(resource: &str, method: &str) -> String {
-    format!("{}/{method}", resource.replace('~', "~0").replace('/', "~1"))
+    format!("{}/{method}", escape_pointer(resource))
 }

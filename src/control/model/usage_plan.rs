@@ -1,14 +1,16 @@
-//! A usage plan as AWS has it, with what Tollgate adds: how it is made, patched, and declared.
+//! Usage plans in AWS' members, with Tollgate's own beside them: how they are created and patched.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::error::ControlError;
 use super::ids::new_id;
-use super::limit_settings::{QuotaSettings, ThrottleSettings, to_catalog_method};
-use super::patch::{Patch, PatchOp, PatchOperation};
+use super::limit_settings::{QuotaSettings, ThrottleSettings};
+use super::patch::{Patch, PatchOp, PatchOperation, escape_pointer};
+use crate::catalog::raw::{Consistency, Mode};
+use crate::failure_policy::OnStoreFailure;
 use crate::object::{object_list, object_map, optional_object};
 
 /// A usage plan, in the members of AWS' API.
@@ -17,74 +19,87 @@ use crate::object::{object_list, object_map, optional_object};
 pub struct UsagePlan {
     /// Ten letters and digits, or the tag `_custom_id_`.
     pub id: String,
-    /// What it is made of.
+    /// The members that a client sets.
     #[serde(flatten)]
     pub spec: PlanSpec,
 }
 
-/// What a client says of a plan that it wants.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// The members of a plan that a client sets.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanSpec {
-    name: String,
+    pub(in crate::control) name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<String>,
+    pub(in crate::control) description: Option<String>,
+    /// The stages that it serves; all if there are none.
     #[serde(default, deserialize_with = "object_list")]
-    api_stages: Vec<ApiStage>,
+    pub(in crate::control) api_stages: Vec<ApiStage>,
+    /// The rate of requests.
     #[serde(
         default,
         deserialize_with = "optional_object",
         skip_serializing_if = "Option::is_none"
     )]
-    throttle: Option<ThrottleSettings>,
+    pub(in crate::control) throttle: Option<ThrottleSettings>,
+    /// The requests of a period.
     #[serde(
         default,
         deserialize_with = "optional_object",
         skip_serializing_if = "Option::is_none"
     )]
-    quota: Option<QuotaSettings>,
+    pub(in crate::control) quota: Option<QuotaSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    product_code: Option<String>,
-    /// What people call it.
+    pub(in crate::control) product_code: Option<String>,
+    /// Names for people, and `_custom_id_`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// Beyond AWS: limits in any unit, as the catalog file writes them.
+    /// Beyond AWS: limits in any unit, in the catalog's form, as sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    limits: Vec<Value>,
-    /// Beyond AWS: what happens while the store is lost.
+    pub(in crate::control) limits: Vec<Value>,
+    /// Beyond AWS: the decision while the store is unreachable.
     #[serde(skip_serializing_if = "Option::is_none")]
-    on_store_failure: Option<String>,
+    pub(in crate::control) on_store_failure: Option<OnStoreFailure>,
     /// Beyond AWS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    consistency: Option<String>,
+    pub(in crate::control) consistency: Option<Consistency>,
     /// Beyond AWS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mode: Option<String>,
-    /// Beyond AWS: whether a key may be on it beside other plans of the same stage.
+    pub(in crate::control) mode: Option<Mode>,
+    /// Beyond AWS: true if a key may be on it beside other plans of the same stage.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    alongside: bool,
+    pub(in crate::control) alongside: bool,
 }
 
+/// A stage that a plan serves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ApiStage {
-    api_id: String,
-    stage: String,
-    /// By path and method, as in `/pets/GET`.
+pub(in crate::control) struct ApiStage {
+    /// The API's id.
+    pub api_id: String,
+    /// The stage's name.
+    pub stage: String,
+    /// The throttles of methods, by path and method as in `/pets/GET`.
     #[serde(default, deserialize_with = "object_map", skip_serializing_if = "BTreeMap::is_empty")]
-    throttle: BTreeMap<String, ThrottleSettings>,
+    pub throttle: BTreeMap<String, ThrottleSettings>,
+}
+
+impl ApiStage {
+    /// Its name in patches: `API:STAGE`.
+    fn patch_name(&self) -> String {
+        format!("{}:{}", self.api_id, self.stage)
+    }
 }
 
 impl UsagePlan {
-    /// A plan as wanted, under a new id.
+    /// A new plan.
     ///
     /// # Errors
-    /// Where the id that is asked for cannot be one.
+    /// If the requested id is invalid.
     pub fn new(spec: PlanSpec) -> Result<Self, ControlError> {
         Ok(Self { id: new_id(&spec.tags)?, spec })
     }
 
-    /// Whether it names a stage of this API, or this stage.
+    /// True if it serves this stage of an API, or any stage of it.
     pub(super) fn references(&self, api: &str, stage: Option<&str>) -> bool {
         let named = |served: &ApiStage| {
             served.api_id == api && stage.is_none_or(|stage| served.stage == stage)
@@ -92,10 +107,10 @@ impl UsagePlan {
         self.spec.api_stages.iter().any(named)
     }
 
-    /// Makes all operations in their order.
+    /// Applies all operations in their order.
     ///
     /// # Errors
-    /// Where one of them cannot be made; the plan is then of no use.
+    /// If one of them is invalid. The plan may then be changed in part.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))
     }
@@ -110,10 +125,15 @@ impl UsagePlan {
             (PatchOp::Set, ["productCode"]) => plan.product_code = Some(operation.value()?.into()),
             (PatchOp::Remove, ["productCode"]) => plan.product_code = None,
             (PatchOp::Set, ["onStoreFailure"]) => {
-                plan.on_store_failure = Some(operation.value()?.into());
+                let policy = operation.parse_word("open, local and closed")?;
+                plan.on_store_failure = Some(policy);
             }
-            (PatchOp::Set, ["consistency"]) => plan.consistency = Some(operation.value()?.into()),
-            (PatchOp::Set, ["mode"]) => plan.mode = Some(operation.value()?.into()),
+            (PatchOp::Set, ["consistency"]) => {
+                plan.consistency = Some(operation.parse_word("exact and leased")?);
+            }
+            (PatchOp::Set, ["mode"]) => {
+                plan.mode = Some(operation.parse_word("enforce and shadow")?);
+            }
             (PatchOp::Set, ["limits"]) => {
                 let limits = serde_json::from_str(operation.value()?);
                 plan.limits = limits.map_err(|_| operation.error("write a JSON array"))?;
@@ -176,55 +196,48 @@ impl UsagePlan {
         named: &str,
         operation: &PatchOperation,
     ) -> Result<&mut ApiStage, ControlError> {
-        let is = |served: &&mut ApiStage| format!("{}:{}", served.api_id, served.stage) == named;
+        let is = |served: &&mut ApiStage| served.patch_name() == named;
         let served = self.spec.api_stages.iter_mut().find(is);
         served.ok_or_else(|| operation.error(&format!("the plan does not serve {named}")))
     }
 
-    /// The plan as the catalog writes it.
-    ///
-    /// # Errors
-    /// Where it says what no catalog can.
-    pub fn to_catalog_json(&self) -> Result<Value, ControlError> {
-        let plan = &self.spec;
-        let mut declared = Map::new();
-        declared.insert("id".into(), self.id.clone().into());
-        if let Some(throttle) = &plan.throttle {
-            declared.insert("throttle".into(), throttle.to_catalog_json()?);
+    /// The operations of a patch that gives it the limits and stages of `desired`.
+    #[must_use]
+    pub fn operations_to(&self, desired: &PlanSpec) -> Vec<PatchOperation> {
+        let PlanSpec { throttle, quota, limits, alongside, .. } = desired;
+        let limits = Some(limits).filter(|limits| !limits.is_empty());
+        let mut operations =
+            vec![PatchOperation::remove("/throttle"), PatchOperation::remove("/quota")];
+        operations.extend(throttle.iter().flat_map(|it| it.operations("/throttle")));
+        operations.extend(quota.iter().flat_map(|it| it.operations("/quota")));
+        operations.extend([
+            set_or_remove("/limits", limits),
+            set_or_remove("/onStoreFailure", desired.on_store_failure),
+            set_or_remove("/consistency", desired.consistency),
+            set_or_remove("/mode", desired.mode),
+            set_or_remove("/alongside", alongside.then_some(true)),
+        ]);
+        let served = self.spec.api_stages.iter().map(ApiStage::patch_name);
+        operations.extend(served.map(|name| PatchOperation::remove_value("/apiStages", name)));
+        for stage in &desired.api_stages {
+            let name = stage.patch_name();
+            operations.push(PatchOperation::set("/apiStages", &name));
+            for (method, throttle) in &stage.throttle {
+                let (path, method) = method.rsplit_once('/').unwrap_or_default();
+                let path = escape_pointer(path);
+                let path = format!("/apiStages/{name}/throttle/{path}/{method}");
+                operations.extend(throttle.operations(&path));
+            }
         }
-        if let Some(quota) = &plan.quota {
-            declared.insert("quota".into(), quota.to_catalog_json()?);
-        }
-        if !plan.api_stages.is_empty() {
-            let stages: Result<Vec<_>, _> =
-                plan.api_stages.iter().map(ApiStage::to_catalog_json).collect();
-            declared.insert("api_stages".into(), stages?.into());
-        }
-        declared.insert("limits".into(), plan.limits.clone().into());
-        if plan.alongside {
-            declared.insert("alongside".into(), true.into());
-        }
-        let ours = [
-            ("on_store_failure", &plan.on_store_failure),
-            ("consistency", &plan.consistency),
-            ("mode", &plan.mode),
-        ];
-        let given = ours.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
-        declared.extend(given.map(|(name, value)| (name.to_owned(), value.into())));
-        Ok(declared.into())
+        operations
     }
 }
 
-/// Members beyond AWS that a plan has as they are: what the catalog file calls them, and the API.
-pub const PLAN_MEMBERS: [(&str, &str); 5] = [
-    ("limits", "limits"),
-    ("on_store_failure", "onStoreFailure"),
-    ("consistency", "consistency"),
-    ("mode", "mode"),
-    ("alongside", "alongside"),
-];
+fn set_or_remove(path: &str, value: Option<impl Serialize>) -> PatchOperation {
+    value.map_or_else(|| PatchOperation::remove(path), |value| PatchOperation::set(path, &value))
+}
 
-/// What `.../throttle`, `.../throttle/PATH/METHOD` and `.../throttle/PATH/METHOD/MEMBER` name.
+/// Patches `.../throttle`, `.../throttle/PATH/METHOD` or `.../throttle/PATH/METHOD/MEMBER`.
 fn patch_methods(
     methods: &mut BTreeMap<String, ThrottleSettings>,
     op: PatchOp,
@@ -242,14 +255,4 @@ fn patch_methods(
         _ => return Err(operation.unknown_path()),
     }
     Ok(())
-}
-
-impl ApiStage {
-    fn to_catalog_json(&self) -> Result<Value, ControlError> {
-        let methods = self.throttle.iter().map(|(method, throttle)| {
-            Ok((to_catalog_method(method)?, json!({ "throttle": throttle.to_catalog_json()? })))
-        });
-        let methods: Map<String, Value> = methods.collect::<Result<_, ControlError>>()?;
-        Ok(json!({ "api": self.api_id, "stage": self.stage, "methods": methods }))
-    }
 }

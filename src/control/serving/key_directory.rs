@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::catalog::{ApiKey, Catalog, is_valid_name};
 use crate::control::model::{DigestEntry, EntryPath, KeyRecord};
+use crate::control::translate::key_to_api_key;
 use crate::digest::{KeyDigest, decode_hex, digest_key, encode_hex};
 use crate::store::{Registry, StoreError};
 use crate::time::Micros;
@@ -174,7 +175,7 @@ impl KeyDirectory {
             None => None,
             Some(owner) => self.registry.get(&EntryPath::Key(&owner.id).to_string()).await?,
         };
-        let key = record.map(|text| KeyRecord::parse(&text)?.to_api_key()).transpose();
+        let key = record.map(|text| key_to_api_key(&KeyRecord::parse(&text)?)).transpose();
         let key = key.map_err(|error| StoreError::BadRow(error.to_string()))?.map(Arc::new);
         if key.is_none() {
             permit.forget();

@@ -1,0 +1,90 @@
+//! Usage plans, in both forms.
+
+use serde_json::Value;
+
+use crate::catalog::raw::{RawApiStage, RawLimit, RawPlan};
+use crate::control::model::{ApiStage, ControlError, PlanSpec, UsagePlan};
+use crate::object::Object;
+use crate::syntax;
+
+use super::limits::{
+    quota_from_catalog, quota_to_catalog, throttle_from_catalog, throttle_to_catalog,
+};
+use super::methods::{plan_methods_from_catalog, plan_methods_to_catalog};
+use super::{Losses, lose};
+
+/// A plan in the catalog's form.
+///
+/// # Errors
+/// If it cannot be in a catalog.
+pub fn plan_to_catalog(plan: &UsagePlan) -> Result<RawPlan, ControlError> {
+    let UsagePlan { id, spec } = plan;
+    let stages = spec.api_stages.iter().map(api_stage_to_catalog);
+    let stages = stages.collect::<Result<Vec<_>, _>>()?;
+    Ok(RawPlan {
+        id: id.clone(),
+        // AWS' empty list is all stages.
+        api_stages: Some(stages).filter(|stages| !stages.is_empty()),
+        alongside: spec.alongside,
+        throttle: spec.throttle.as_ref().map(throttle_to_catalog).transpose()?,
+        quota: spec.quota.as_ref().map(quota_to_catalog).transpose()?,
+        limits: (0..)
+            .zip(&spec.limits)
+            .map(|(place, limit)| limit_to_catalog(id, place, limit))
+            .collect::<Result<_, _>>()?,
+        on_store_failure: spec.on_store_failure,
+        consistency: spec.consistency,
+        mode: spec.mode,
+    })
+}
+
+/// A limit that AWS' form has as the catalog writes it.
+fn limit_to_catalog(plan: &str, place: usize, limit: &Value) -> Result<RawLimit, ControlError> {
+    let read = syntax::from_json(limit).map(|Object(limit)| limit);
+    read.map_err(|why| {
+        ControlError::BadRequest(format!("the usage plan {plan}: limits[{place}]: {why}"))
+    })
+}
+
+fn api_stage_to_catalog(served: &ApiStage) -> Result<RawApiStage, ControlError> {
+    Ok(RawApiStage {
+        api: served.api_id.clone(),
+        stage: served.stage.clone(),
+        methods: plan_methods_to_catalog(&served.throttle)?,
+    })
+}
+
+/// A plan in AWS' form, named by its id.
+#[must_use]
+pub fn plan_from_catalog(plan: &RawPlan, at: &str, losses: &mut Losses) -> UsagePlan {
+    let throttle = plan.throttle.as_ref();
+    let throttle = throttle.map(|it| throttle_from_catalog(it, &format!("{at}.throttle"), losses));
+    let quota = plan.quota.as_ref();
+    let quota = quota.map(|it| quota_from_catalog(it, &format!("{at}.quota"), losses));
+    if plan.api_stages.as_ref().is_some_and(Vec::is_empty) {
+        let why = "to the API an empty list is all stages";
+        lose(losses, format!("{at}.api_stages"), why);
+    }
+    let stages = plan.api_stages.iter().flatten().enumerate().map(|(place, served)| ApiStage {
+        api_id: served.api.clone(),
+        stage: served.stage.clone(),
+        throttle: plan_methods_from_catalog(
+            &served.methods,
+            &format!("{at}.api_stages[{place}]"),
+            losses,
+        ),
+    });
+    let spec = PlanSpec {
+        name: plan.id.clone(),
+        api_stages: stages.collect(),
+        throttle,
+        quota,
+        limits: plan.limits.iter().map(|limit| serde_json::json!(limit)).collect(),
+        on_store_failure: plan.on_store_failure,
+        consistency: plan.consistency,
+        mode: plan.mode,
+        alongside: plan.alongside,
+        ..PlanSpec::default()
+    };
+    UsagePlan { id: plan.id.clone(), spec }
+}
