@@ -211,9 +211,8 @@ fn a_rate_that_is_rounded_is_taken_as_a_plans_is_and_logged_where_it_is_used() {
     let node = node(Some(&file), &[]);
     let told = |at: &str| {
         let at = format!("{at}: the rate ");
-        let told = |line: &&str| {
-            line.contains("WARN") && line.contains(&at) && line.contains("kept slower")
-        };
+        let told =
+            |line: &&str| line.contains("WARN") && line.contains(&at) && line.contains("slower by");
         node.log().lines().filter(told).count()
     };
     // The file's when it is read, and not again when the key comes.
