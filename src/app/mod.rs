@@ -183,7 +183,7 @@ fn open_counter_store(
         // What is charged ahead belongs to no check, so a record could not be replayed.
         leases: settings.record.is_none(),
     };
-    Ok(CounterStore::Redis(Redis::new(&options, Arc::clone(metrics))?))
+    Ok(CounterStore::Redis(Redis::new(&options, Arc::clone(metrics), None)?))
 }
 
 async fn run(

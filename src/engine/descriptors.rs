@@ -11,7 +11,7 @@ use super::{Decision, Engine, FallbackDecision};
 use crate::algorithm::{ChargeTime, CounterState};
 use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Charge, Charges, Refund};
-use crate::store::StoreError;
+use crate::store::{CheckContext, StoreError};
 
 impl Engine {
     /// Judges charges that another configuration than the catalog declares, for a caller with so much
@@ -22,6 +22,7 @@ impl Engine {
     pub async fn check_charges(
         &self,
         charges: &Charges,
+        context: &CheckContext,
         client_timeout: Duration,
         policy: OnStoreFailure,
     ) -> Result<Decision, FallbackDecision> {
@@ -29,12 +30,12 @@ impl Engine {
         // The memo knows what refuses, and nothing of the limits beside it.
         let memo = self.memo.as_ref().filter(|_| charges.len() == 1);
         if let Some(decision) = memo.and_then(|memo| memo.lookup(charges)) {
-            self.observe_limits(None, charges, None, &decision);
+            self.observe_limits(*context, None, charges, None, &decision);
             return Ok(decision);
         }
         let in_flight = self.parts.metrics.start_checks(1);
         // The store's deadline stays its own: those who share a call are not made to hurry.
-        let answer = self.parts.store.judge(charges, started + self.parts.deadline);
+        let answer = self.parts.store.judge(charges, context, started + self.parts.deadline);
         let answer = if client_timeout < self.parts.deadline {
             timeout(client_timeout, answer).await.unwrap_or(Err(StoreError::Timeout))
         } else {
@@ -44,12 +45,12 @@ impl Engine {
         let result = match answer {
             Ok(verdict) => {
                 let decision = self.decide_by_verdict(charges, &verdict);
-                self.observe_limits(None, charges, Some(&verdict), &decision);
+                self.observe_limits(*context, None, charges, Some(&verdict), &decision);
                 Ok(decision)
             }
             Err(error) => {
                 let fallback = self.decide_by_fallback(charges, policy, &error);
-                self.observe_fallback(None, charges, &fallback);
+                self.observe_fallback(*context, None, charges, &fallback);
                 Err(fallback)
             }
         };
@@ -70,7 +71,7 @@ impl Engine {
         let deadline = Instant::now() + self.parts.deadline.min(client_timeout);
         // Which windows count, and by which clock, only the store can tell.
         let peeks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
-        let verdict = self.parts.store.judge(&peeks, deadline).await?.verdict;
+        let verdict = self.parts.store.judge(&peeks, &CheckContext::NONE, deadline).await?.verdict;
         let refund = |(charge, state): (&Charge, &CounterState)| Refund {
             charge: charge.clone(),
             charged: ChargeTime { at: verdict.now, window: state.window },

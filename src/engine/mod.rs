@@ -23,7 +23,7 @@ use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, ResolvedLimits};
 use crate::control::{ClientKey, KeyDirectory, LiveCatalog};
 use crate::failure_policy::OnStoreFailure;
 use crate::limit::Charges;
-use crate::store::{MAX_CHARGES, Store, StoreError, StoreVerdict};
+use crate::store::{CheckContext, MAX_CHARGES, Store, StoreError, StoreVerdict};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use denial_memo::DenialMemo;
@@ -65,10 +65,10 @@ enum Prepared {
     Decided(Decision),
 }
 
-/// What the answer tells besides the limits.
+/// The API key and the plan of a check, which its response names.
 struct PlanContext {
     key: Option<Arc<ApiKey>>,
-    plan: Option<Arc<str>>,
+    name: Option<Arc<str>>,
     label: Option<Arc<str>>,
     on_store_failure: OnStoreFailure,
 }
@@ -97,6 +97,17 @@ impl Engine {
         &self.parts.store
     }
 
+    /// The context of a check, from the `traceparent` of its request; empty if nobody observes it.
+    pub fn request_context<'r>(
+        &self,
+        traceparent: impl FnOnce() -> Option<&'r str>,
+    ) -> CheckContext {
+        if !self.parts.store.observes_contexts() {
+            return CheckContext::NONE;
+        }
+        traceparent().and_then(CheckContext::from_traceparent).unwrap_or_default()
+    }
+
     /// Decides one check.
     ///
     /// # Errors
@@ -106,20 +117,22 @@ impl Engine {
         &self,
         client: Option<ClientKey<'_>>,
         request: &CheckRequest<'_>,
+        context: &CheckContext,
     ) -> Result<Decision, CheckError> {
         let started = Instant::now();
         let key = self.identify(client, started).await?;
-        let (context, charges) = match self.prepare(key, request)? {
-            Prepared::Judge(context, charges) => (context, charges),
+        let (plan, charges) = match self.prepare(key, request, context)? {
+            Prepared::Judge(plan, charges) => (plan, charges),
             Prepared::Decided(decision) => {
                 self.parts.metrics.record_duration(started.elapsed());
                 return Ok(decision);
             }
         };
         let in_flight = self.parts.metrics.start_checks(1);
-        let answer = self.parts.store.judge(&charges, started + self.parts.deadline).await;
+        let deadline = started + self.parts.deadline;
+        let answer = self.parts.store.judge(&charges, context, deadline).await;
         drop(in_flight);
-        let decision = self.conclude(context, &charges, answer);
+        let decision = self.conclude(plan, &charges, context, answer);
         self.parts.metrics.record_duration(started.elapsed());
         Ok(decision)
     }
@@ -130,6 +143,7 @@ impl Engine {
     pub async fn check_all<'a, E: From<CheckError>>(
         &self,
         requests: impl ExactSizeIterator<Item = Result<(Option<ClientKey<'a>>, CheckRequest<'a>), E>>,
+        context: &CheckContext,
     ) -> Vec<Result<Decision, E>> {
         let started = Instant::now();
         let requests: Vec<_> = requests.collect();
@@ -139,22 +153,24 @@ impl Engine {
         let mut results = Vec::with_capacity(requests.len());
         let (mut pending, mut checks) = (Vec::new(), Vec::new());
         for (request, key) in requests.into_iter().zip(keys) {
-            let prepared = request.and_then(|(_, request)| Ok(self.prepare(key?, &request)?));
+            let prepared =
+                request.and_then(|(_, request)| Ok(self.prepare(key?, &request, context)?));
             results.push(match prepared {
                 Err(error) => Some(Err(error)),
                 Ok(Prepared::Decided(decision)) => Some(Ok(decision)),
-                Ok(Prepared::Judge(context, charges)) => {
-                    pending.push((results.len(), context));
+                Ok(Prepared::Judge(plan, charges)) => {
+                    pending.push((results.len(), plan));
                     checks.push(charges);
                     None
                 }
             });
         }
         let in_flight = self.parts.metrics.start_checks(checks.len());
-        let answers = self.parts.store.judge_all(&checks, started + self.parts.deadline).await;
+        let deadline = started + self.parts.deadline;
+        let answers = self.parts.store.judge_all(&checks, context, deadline).await;
         drop(in_flight);
-        for (((index, context), charges), answer) in pending.into_iter().zip(&checks).zip(answers) {
-            results[index] = Some(Ok(self.conclude(context, charges, answer)));
+        for (((index, plan), charges), answer) in pending.into_iter().zip(&checks).zip(answers) {
+            results[index] = Some(Ok(self.conclude(plan, charges, context, answer)));
         }
         let elapsed = started.elapsed();
         for _ in &results {
@@ -167,6 +183,7 @@ impl Engine {
         &self,
         key: Option<Arc<ApiKey>>,
         request: &CheckRequest<'_>,
+        context: &CheckContext,
     ) -> Result<Prepared, CheckError> {
         let catalog = self.parts.live.catalog();
         let resolved = catalog.resolve(request, key.as_ref(), self.parts.store.now());
@@ -180,44 +197,46 @@ impl Engine {
         if let Some((one, other)) = self.parts.store.unjudgeable(&charges) {
             return Err(CheckError::cross_subject(one, other));
         }
-        let context = PlanContext { key, plan, label, on_store_failure };
+        let plan = PlanContext { key, name: plan, label, on_store_failure };
         let never_fitting =
             charges.iter().find(|charge| charge.exceeds_capacity() && !charge.limit.shadow());
         if let Some(charge) = never_fitting {
             let violated = Arc::clone(charge.limit.name());
             let by = DecidedBy::from_store(&self.parts.store);
-            let decision = Decision::too_large(violated, context.key, context.plan, by);
+            let decision = Decision::too_large(violated, plan.key, plan.name, by);
             self.notify_observers(&DecidedCheck {
+                context: *context,
                 charges: &charges,
                 verdict: None,
                 decision: &decision,
                 outcome: DecisionOutcome::TooLarge,
-                label: context.label.as_ref(),
+                label: plan.label.as_ref(),
                 refusing: Some(charge.limit.label()),
             });
             return Ok(Prepared::Decided(decision));
         }
         if let Some(mut decision) = self.memo.as_ref().and_then(|memo| memo.lookup(&charges)) {
-            decision.set_key_and_plan(context.key, context.plan);
-            self.observe_limits(context.label.as_ref(), &charges, None, &decision);
+            decision.set_key_and_plan(plan.key, plan.name);
+            self.observe_limits(*context, plan.label.as_ref(), &charges, None, &decision);
             return Ok(Prepared::Decided(decision));
         }
-        Ok(Prepared::Judge(context, charges))
+        Ok(Prepared::Judge(plan, charges))
     }
 
     fn conclude(
         &self,
-        context: PlanContext,
+        plan: PlanContext,
         charges: &Charges,
+        context: &CheckContext,
         answer: Result<StoreVerdict, StoreError>,
     ) -> Decision {
         let verdict = match answer {
             Ok(verdict) => verdict,
-            Err(error) => return self.conclude_by_fallback(context, charges, &error),
+            Err(error) => return self.conclude_by_fallback(plan, charges, context, &error),
         };
         let mut decision = self.decide_by_verdict(charges, &verdict);
-        decision.set_key_and_plan(context.key, context.plan);
-        self.observe_limits(context.label.as_ref(), charges, Some(&verdict), &decision);
+        decision.set_key_and_plan(plan.key, plan.name);
+        self.observe_limits(*context, plan.label.as_ref(), charges, Some(&verdict), &decision);
         decision
     }
 
@@ -230,13 +249,14 @@ impl Engine {
 
     fn conclude_by_fallback(
         &self,
-        context: PlanContext,
+        plan: PlanContext,
         charges: &Charges,
+        context: &CheckContext,
         error: &StoreError,
     ) -> Decision {
-        let mut fallback = self.decide_by_fallback(charges, context.on_store_failure, error);
-        fallback.decision.set_key_and_plan(context.key, context.plan);
-        self.observe_fallback(context.label.as_ref(), charges, &fallback);
+        let mut fallback = self.decide_by_fallback(charges, plan.on_store_failure, error);
+        fallback.decision.set_key_and_plan(plan.key, plan.name);
+        self.observe_fallback(*context, plan.label.as_ref(), charges, &fallback);
         fallback.decision
     }
 
@@ -253,6 +273,7 @@ impl Engine {
     /// Notifies the observers of a decision that its limits explain.
     fn observe_limits(
         &self,
+        context: CheckContext,
         label: Option<&Arc<str>>,
         charges: &Charges,
         verdict: Option<&StoreVerdict>,
@@ -263,19 +284,21 @@ impl Engine {
             None => DecisionOutcome::Allowed,
             Some(_) => DecisionOutcome::Refused,
         };
-        let check = DecidedCheck { charges, verdict, decision, outcome, label, refusing };
+        let check = DecidedCheck { context, charges, verdict, decision, outcome, label, refusing };
         self.notify_observers(&check);
     }
 
     fn observe_fallback(
         &self,
+        context: CheckContext,
         label: Option<&Arc<str>>,
         charges: &Charges,
         fallback: &FallbackDecision,
     ) {
         let FallbackDecision { decision, limit, outcome } = fallback;
         let (outcome, refusing) = (*outcome, limit.as_ref());
-        let check = DecidedCheck { charges, verdict: None, decision, outcome, label, refusing };
+        let check =
+            DecidedCheck { context, charges, verdict: None, decision, outcome, label, refusing };
         self.notify_observers(&check);
     }
 

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use super::decision::Decision;
 use crate::limit::Charges;
-use crate::store::StoreVerdict;
+use crate::store::{CheckContext, StoreVerdict};
 use crate::telemetry::DecisionOutcome;
 
 /// A check that has just been decided.
 pub struct DecidedCheck<'c> {
+    /// The trace that the check belongs to.
+    pub context: CheckContext,
     /// The charges of the check.
     pub charges: &'c Charges,
     /// The verdict of the store; `None` if the check was decided without the store.
@@ -98,9 +100,10 @@ mod tests {
     async fn an_observer_sees_each_decision_once_and_in_order() {
         let (folder, seen) = (tempfile::tempdir().unwrap(), Arc::new(Seen::default()));
         let engine = engine(folder.path(), Arc::clone(&seen));
-        engine.check(None, &request(3)).await.unwrap();
+        engine.check(None, &request(3), &CheckContext::NONE).await.unwrap();
         let batch = [Ok((None, request(2))), Err(CheckError::NotReady), Ok((None, request(1)))];
-        let results: Vec<Result<_, CheckError>> = engine.check_all(batch.into_iter()).await;
+        let results: Vec<Result<_, CheckError>> =
+            engine.check_all(batch.into_iter(), &CheckContext::NONE).await;
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 2);
         let expected = [
             "too_large node policy:login policy:login/throttle",

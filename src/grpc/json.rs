@@ -11,11 +11,13 @@ use axum::response::{IntoResponse as _, Response};
 use super::proto::RateLimitRequest;
 use super::proto::rate_limit_response::Code;
 use super::{EnvoyService, MAX_MESSAGE_BYTES};
-use crate::transport::{BODY_TIMEOUT, Problem, read_body};
+use crate::store::CheckContext;
+use crate::transport::{BODY_TIMEOUT, Problem, read_body, traceparent};
 
 pub(super) async fn json(State(envoy): State<Arc<EnvoyService>>, request: Request) -> Response {
+    let context = envoy.engine.request_context(|| traceparent(request.headers()));
     let response = match read_request(&envoy, request).await {
-        Ok(request) => respond(&envoy, &request).await,
+        Ok(request) => respond(&envoy, &request, &context).await,
         Err(problem) => problem.into_response(),
     };
     envoy.worker_metrics.record_response("json", response.status().as_u16());
@@ -32,8 +34,12 @@ async fn read_request(envoy: &EnvoyService, request: Request) -> Result<RateLimi
 }
 
 /// 200 and 429 with the message; 400 for whatever else, as there.
-async fn respond(envoy: &EnvoyService, request: &RateLimitRequest) -> Response {
-    match envoy.decide(request, Duration::MAX).await {
+async fn respond(
+    envoy: &EnvoyService,
+    request: &RateLimitRequest,
+    context: &CheckContext,
+) -> Response {
+    match envoy.decide(request, context, Duration::MAX).await {
         Ok(message) => {
             let status = if message.overall_code == i32::from(Code::OverLimit) {
                 StatusCode::TOO_MANY_REQUESTS

@@ -12,7 +12,9 @@ use super::proto::rate_limit_service_server::RateLimitService;
 use super::proto::{RateLimitRequest, RateLimitResponse};
 use super::timeout::grpc_timeout;
 use super::{EnvoyService, descriptors, response};
+use crate::store::CheckContext;
 use crate::telemetry::DecisionOutcome;
+use crate::transport::traceparent;
 
 #[tonic::async_trait]
 impl RateLimitService for EnvoyService {
@@ -22,7 +24,10 @@ impl RateLimitService for EnvoyService {
     ) -> Result<Response<RateLimitResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         let result = match self.authenticate(&metadata) {
-            Ok(()) => self.decide(&request, grpc_timeout(&metadata)).await,
+            Ok(()) => {
+                let context = self.engine.request_context(|| traceparent(metadata.as_ref()));
+                self.decide(&request, &context, grpc_timeout(&metadata)).await
+            }
             Err(status) => Err(status),
         };
         let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
@@ -45,6 +50,7 @@ impl EnvoyService {
     pub(super) async fn decide(
         &self,
         request: &RateLimitRequest,
+        context: &CheckContext,
         client_timeout: Duration,
     ) -> Result<RateLimitResponse, Status> {
         let domains = self.domains.domains();
@@ -57,7 +63,8 @@ impl EnvoyService {
             return Ok(response::unjudged_response(&resolved, None));
         }
         let engine = &self.engine;
-        match engine.check_charges(&resolved.charges, client_timeout, self.on_store_failure).await {
+        let (charges, policy) = (&resolved.charges, self.on_store_failure);
+        match engine.check_charges(charges, context, client_timeout, policy).await {
             Ok(decision) => {
                 let refunds = resolved.refund_charges();
                 if decision.allowed()

@@ -20,7 +20,7 @@ use super::{WorkerState, check, count_response};
 use crate::catalog::{CheckRequest, Cost, PolicyKey};
 use crate::control::ClientKey;
 use crate::engine::Decision;
-use crate::transport::{Problem, bearer_token};
+use crate::transport::{Problem, bearer_token, traceparent};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,7 +114,8 @@ async fn decide(
             None => {}
         }
     }
-    let decision = state.engine.check(client, &check_request).await;
+    let context = state.engine.request_context(|| traceparent(headers));
+    let decision = state.engine.check(client, &check_request, &context).await;
     decision.map_err(Problem::from).map_err(|problem| match problem.field() {
         None | Some("path" | "method") => AuthzError::Client(problem),
         Some(_) => AuthzError::Gateway(problem),

@@ -13,7 +13,7 @@ use super::request::{CheckBody, parse_problem};
 use super::{WorkerState, count_response, decision_body};
 use crate::engine::Decision;
 use crate::object::Object;
-use crate::transport::{BODY_TIMEOUT, Problem, read_body};
+use crate::transport::{BODY_TIMEOUT, Problem, read_body, traceparent};
 
 /// The largest body in bytes: room for [`MAX_CHECKS`] checks of one KiB.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -41,6 +41,7 @@ async fn decide(
 ) -> Result<Vec<Result<Decision, Problem>>, Problem> {
     let access = &state.shared.access;
     let key_id_allowed = access.authenticate(request.headers(), request.extensions())?;
+    let context = state.engine.request_context(|| traceparent(request.headers()));
     let body = read_body(request.into_body(), MAX_BODY_BYTES, BODY_TIMEOUT).await?;
     let Object(batch) = serde_json::from_slice::<Object<BatchBody<'_>>>(&body)
         .map_err(|_| parse_problem::<Object<BatchBody<'_>>>(&body))?;
@@ -55,7 +56,7 @@ async fn decide(
         Ok(body) => body.to_check_request(key_id_allowed),
         Err(problem) => Err(problem.clone()),
     });
-    Ok(state.engine.check_all(requests).await)
+    Ok(state.engine.check_all(requests, &context).await)
 }
 
 fn batch_response(results: &[Result<Decision, Problem>]) -> Response {

@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use super::request::CheckBody;
 use super::{WorkerState, count_response, decision_body, headers};
 use crate::engine::{Decision, DecisionStatus};
-use crate::transport::{BODY_TIMEOUT, Problem, read_body};
+use crate::store::CheckContext;
+use crate::transport::{BODY_TIMEOUT, Problem, read_body, traceparent};
 
 /// The most headers of an answer.
 const MAX_RESPONSE_HEADERS: usize = 7;
@@ -23,9 +24,10 @@ pub(super) fn check(
     request: Request,
 ) -> impl Future<Output = Response> {
     let authenticated = state.shared.access.authenticate(request.headers(), request.extensions());
+    let context = state.engine.request_context(|| traceparent(request.headers()));
     let body = request.into_body();
     async move {
-        let response = match decide(&state, authenticated, body).await {
+        let response = match decide(&state, authenticated, body, &context).await {
             Ok(decision) => decision_response(&decision),
             Err(problem) => problem.into_response(),
         };
@@ -37,12 +39,13 @@ async fn decide(
     state: &WorkerState,
     authenticated: Result<bool, Problem>,
     body: Body,
+    context: &CheckContext,
 ) -> Result<Decision, Problem> {
     let key_id_allowed = authenticated?;
     let body = read_body(body, MAX_BODY_BYTES, BODY_TIMEOUT).await?;
     let body = CheckBody::parse(&body)?;
     let (client, request) = body.to_check_request(key_id_allowed)?;
-    Ok(state.engine.check(client, &request).await?)
+    Ok(state.engine.check(client, &request, context).await?)
 }
 
 /// The answer to a check.

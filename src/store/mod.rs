@@ -3,6 +3,7 @@
 //! A store judges charges and nothing else. It knows no plans and no HTTP, and it has no failure
 //! policy: the caller gives a deadline and decides about a request whose check failed.
 
+mod context;
 mod counter_store;
 mod database;
 mod memory;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use crate::judge::Verdict;
 use crate::limit::{Charge, Charges, Refund};
 use crate::time::Micros;
+pub use context::{CallObserver, CheckContext, ScriptCall};
 pub use counter_store::{CounterStore, CounterUsage};
 pub use database::DataDirError;
 pub use memory::MemoryStore;
@@ -105,11 +107,12 @@ impl Store {
     pub async fn judge(
         &self,
         charges: &Charges,
+        context: &CheckContext,
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.judge(charges)),
-            Self::Redis(client) => client.judge(charges, deadline).await,
+            Self::Redis(client) => client.judge(charges, context, deadline).await,
         }
     }
 
@@ -117,13 +120,14 @@ impl Store {
     pub async fn judge_all(
         &self,
         checks: &[Charges],
+        context: &CheckContext,
         deadline: Instant,
     ) -> Vec<Result<StoreVerdict, StoreError>> {
         match self {
             Self::Memory(memory) => {
                 checks.iter().map(|charges| Ok(memory.judge(charges))).collect()
             }
-            Self::Redis(client) => client.judge_all(checks, deadline).await,
+            Self::Redis(client) => client.judge_all(checks, context, deadline).await,
         }
     }
 
@@ -138,6 +142,15 @@ impl Store {
                 Ok(())
             }
             Self::Redis(client) => client.refund(refunds, deadline).await,
+        }
+    }
+
+    /// True if the contexts of checks are observed; otherwise they need not be read.
+    #[must_use]
+    pub fn observes_contexts(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Redis(client) => client.observes_contexts(),
         }
     }
 

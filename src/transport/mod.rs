@@ -10,6 +10,7 @@ mod listener;
 mod openapi;
 mod problem;
 mod server;
+mod trace;
 
 pub use access::{CallerAccess, Peer, bearer_token};
 pub use body::{BODY_TIMEOUT, read_body};
@@ -18,3 +19,4 @@ pub use listener::Listener;
 pub use openapi::OpenApiDocument;
 pub use problem::Problem;
 pub use server::{ConnectionWorker, DrainFlag, HttpServer, Protocol};
+pub use trace::traceparent;

@@ -1,6 +1,6 @@
 //! The Redis client and its script: many checks in one call, withdrawn checks, memory and expiry.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -8,11 +8,15 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 use tollgate::algorithm::{Calendar, Period, Quota, Throttle};
 use tollgate::limit::{Charge, Charges, Limit, Subject, Unit};
-use tollgate::store::{Redis, RedisClient, RedisOptions, StoreError};
+use tollgate::store::{
+    CallObserver, CheckContext, Redis, RedisClient, RedisOptions, ScriptCall, StoreError,
+};
 use tollgate::telemetry::Metrics;
 
 use crate::support::redis::RedisServer;
 use crate::twins::options;
+
+const NONE: &CheckContext = &CheckContext::NONE;
 
 fn limit(name: &str, rate: &str, burst: u64) -> Arc<Limit> {
     let throttle = Throttle::new(rate.parse().unwrap(), burst).unwrap();
@@ -41,7 +45,7 @@ fn with_client_and_deadline<F: Future<Output = ()>>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let options = RedisOptions { deadline, ..options(&server.url()) };
-        let redis = Redis::new(&options, Arc::new(Metrics::new())).unwrap();
+        let redis = Redis::new(&options, Arc::new(Metrics::new()), None).unwrap();
         let client = redis.open_client().await;
         test(Arc::clone(&server), client).await;
     });
@@ -54,7 +58,7 @@ fn a_subject_in_many_checks_of_a_call_sees_the_earlier_charges() {
         let before = server.script_calls();
         let checks: Vec<Charges> =
             (0..100).map(|number| one(["a", "b"][number % 2], &once, 1)).collect();
-        let answers = client.judge_all(&checks, soon()).await;
+        let answers = client.judge_all(&checks, NONE, soon()).await;
         let admitted =
             answers.iter().filter(|answer| answer.as_ref().unwrap().verdict.allowed).count();
         assert_eq!(admitted, 2);
@@ -76,7 +80,7 @@ fn one_bad_row_fails_only_its_own_check() {
         let mut mixed = one("good", &limit, 1);
         mixed.extend(one("bad", &limit, 1));
         let checks = [one("good", &limit, 1), one("bad", &limit, 1), mixed, one("good", &limit, 1)];
-        let answers = client.judge_all(&checks, soon()).await;
+        let answers = client.judge_all(&checks, NONE, soon()).await;
         assert!(answers[0].as_ref().unwrap().verdict.allowed);
         assert!(
             matches!(answers[1], Err(StoreError::BadRow(_)))
@@ -98,17 +102,19 @@ fn one_bad_row_fails_only_its_own_check() {
 fn garbage_after_a_row_fails_only_checks_that_read_past_the_row() {
     with_client(|server, client| async move {
         let (unknown, limit) = (limit("unknown", "1/h", 5), limit("l", "1/h", 5));
-        assert!(client.judge(&one("torn", &limit, 1), soon()).await.is_ok());
+        assert!(client.judge(&one("torn", &limit, 1), NONE, soon()).await.is_ok());
         let key = Subject::policy("p", "torn").redis_key();
         let append = redis::cmd("APPEND").arg(&key).arg(&b"abc"[..]).to_owned();
         let _: () = append.query(&mut server.connection()).unwrap();
         let checks = ["a", "torn", "b"].map(|key| one(key, &limit, 1));
-        for answer in client.judge_all(&checks, soon()).await {
+        for answer in client.judge_all(&checks, NONE, soon()).await {
             assert!(answer.unwrap().verdict.allowed);
         }
         // Rows after the garbage cannot be found; that fails only the check that needs one.
         let checks = [one("a", &limit, 1), one("torn", &unknown, 1)];
-        let [whole, torn] = &client.judge_all(&checks, soon()).await[..] else { unreachable!() };
+        let [whole, torn] = &client.judge_all(&checks, NONE, soon()).await[..] else {
+            unreachable!()
+        };
         assert!(whole.is_ok() && matches!(torn, Err(StoreError::BadRow(_))), "{torn:?}");
     });
 }
@@ -117,9 +123,9 @@ fn garbage_after_a_row_fails_only_checks_that_read_past_the_row() {
 fn a_check_whose_deadline_has_passed_is_withdrawn_and_not_charged() {
     with_client(|server, client| async move {
         let limit = limit("l", "1/h", 5);
-        let late = client.judge(&one("a", &limit, 3), Instant::now()).await;
+        let late = client.judge(&one("a", &limit, 3), NONE, Instant::now()).await;
         assert!(matches!(late, Err(StoreError::Timeout)), "{late:?}");
-        let peek = client.judge(&one("a", &limit, 0), soon()).await.unwrap();
+        let peek = client.judge(&one("a", &limit, 0), NONE, soon()).await.unwrap();
         assert_eq!(peek.verdict.states[0].level, 0);
         assert!(server.script_calls() > 0);
     });
@@ -132,7 +138,7 @@ fn the_circuit_breaker_opens_if_redis_hangs_however_short_each_call_is() {
         let limit = limit("l", "1/h", 5);
         let full: Vec<Charges> =
             (0..128).map(|number| one(&format!("k{number}"), &limit, 1)).collect();
-        assert!(client.judge(&full[0], soon()).await.is_ok());
+        assert!(client.judge(&full[0], NONE, soon()).await.is_ok());
         server.signal(Signal::STOP);
         // A full batch every tenth of a deadline: each call but the first has a tenth of it left.
         let mut every = tokio::time::interval(DEADLINE / 10);
@@ -141,7 +147,7 @@ fn the_circuit_breaker_opens_if_redis_hangs_however_short_each_call_is() {
             tokio::select! {
                 _ = every.tick() => {
                     let (client, full) = (client.clone(), full.clone());
-                    calls.spawn(async move { client.judge_all(&full, Instant::now() + DEADLINE).await });
+                    calls.spawn(async move { client.judge_all(&full, NONE, Instant::now() + DEADLINE).await });
                 }
                 Some(results) = calls.join_next() => match results.unwrap().remove(0) {
                     Err(StoreError::Timeout) if timeouts < 100 => timeouts += 1,
@@ -169,7 +175,9 @@ fn a_subject_takes_little_memory() {
         };
         for (limits, most) in [(vec![&a], 168_u64), (vec![&a, &quota, &b], 200)] {
             let key = format!("memory{}", limits.len());
-            assert!(client.judge(&subject(&limits, &key), soon()).await.unwrap().verdict.allowed);
+            assert!(
+                client.judge(&subject(&limits, &key), NONE, soon()).await.unwrap().verdict.allowed
+            );
             let name = Subject::policy("p", &key).redis_key();
             let bytes: u64 = redis::cmd("MEMORY")
                 .arg("USAGE")
@@ -185,7 +193,7 @@ fn a_subject_takes_little_memory() {
 fn every_key_expires_once_it_has_drained() {
     with_client(|server, client| async move {
         let quick = limit("quick", "10/s", 100);
-        let _ = client.judge(&one("a", &quick, 100), soon()).await.unwrap();
+        let _ = client.judge(&one("a", &quick, 100), NONE, soon()).await.unwrap();
         let key = Subject::policy("p", "a").redis_key();
         let left: i64 = redis::cmd("PTTL").arg(key).query(&mut server.connection()).unwrap();
         assert!((10_000..=10_000 + 128_000).contains(&left), "{left} ms");
@@ -203,7 +211,7 @@ fn a_call_with_as_many_subjects_as_possible_sees_its_own_charges() {
         };
         // 64 checks of 255 subjects, each twice in the same call.
         let checks: Vec<Charges> = (0..128).map(|check| wide(check / 2)).collect();
-        let answers = client.judge_all(&checks, soon()).await;
+        let answers = client.judge_all(&checks, NONE, soon()).await;
         for (check, answer) in answers.into_iter().enumerate() {
             let verdict = answer.unwrap().verdict;
             assert!(verdict.allowed, "{check}");
@@ -234,15 +242,15 @@ fn units_leased_for_a_check_whose_caller_is_dropped_are_put_back() {
         for attempt in 0.. {
             let mut in_a_row = 0;
             while in_a_row < 300 {
-                let answer = client.judge(&one_unit, soon()).await.unwrap();
+                let answer = client.judge(&one_unit, NONE, soon()).await.unwrap();
                 in_a_row = if answer.leased { in_a_row + 1 } else { 0 };
                 tokio::task::yield_now().await;
             }
             server.signal(Signal::STOP);
             for _ in 0..1_000 {
-                let _dropped = client.judge(&both, soon()).now_or_never();
+                let _dropped = client.judge(&both, NONE, soon()).now_or_never();
             }
-            let spent = client.judge(&twenty, soon()).now_or_never();
+            let spent = client.judge(&twenty, NONE, soon()).now_or_never();
             server.signal(Signal::CONT);
             // If this machine stood still for a lease's lifetime, the lease has expired: try again.
             if spent.is_some_and(|answer| answer.is_ok_and(|answer| answer.leased)) {
@@ -251,4 +259,40 @@ fn units_leased_for_a_check_whose_caller_is_dropped_are_put_back() {
             assert!(attempt < 20, "a thousand dropped checks have used up a lease");
         }
     });
+}
+
+/// The span ids of the checks that each call carried.
+#[derive(Default)]
+struct ObservedCalls(Mutex<Vec<Vec<u8>>>);
+
+impl CallObserver for ObservedCalls {
+    fn on_call(&self, call: &ScriptCall<'_>) {
+        let spans = call.contexts.iter().map(|context| context.span_id[7]).collect();
+        assert!(call.duration > Duration::ZERO);
+        self.0.lock().unwrap().push(spans);
+    }
+}
+
+#[test]
+fn an_observer_learns_which_checks_went_in_the_same_call() {
+    let server = RedisServer::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let calls = Arc::new(ObservedCalls::default());
+    runtime.block_on(async {
+        let observer = Some(Arc::clone(&calls) as _);
+        let metrics = Arc::new(Metrics::new());
+        let redis = Redis::new(&options(&server.url()), metrics, observer).unwrap();
+        let client = redis.open_client().await;
+        let limit = limit("observed", "1/h", 10);
+        let judge = async |span| {
+            let context =
+                CheckContext { request_id: [1; 16], span_id: [0, 0, 0, 0, 0, 0, 0, span] };
+            client.judge(&one("a", &limit, 1), &context, soon()).await.unwrap();
+        };
+        judge(1).await;
+        tokio::join!(judge(2), judge(3));
+        let batch = [one("a", &limit, 1), one("b", &limit, 1)];
+        client.judge_all(&batch, NONE, soon()).await;
+    });
+    assert_eq!(*calls.0.lock().unwrap(), [vec![1], vec![2, 3], vec![0, 0]]);
 }

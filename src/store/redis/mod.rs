@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use self::topology::Topology;
-use super::StoreError;
+use super::{CallObserver, StoreError};
 use crate::telemetry::Metrics;
 use crate::time::ClockEstimate;
 pub use client::RedisClient;
@@ -65,6 +65,7 @@ pub struct Redis {
     nodes: AtomicU64,
     min_nodes: u64,
     node_id: String,
+    call_observer: Option<Arc<dyn CallObserver>>,
 }
 
 impl Redis {
@@ -72,7 +73,11 @@ impl Redis {
     ///
     /// # Errors
     /// If the address or the certificates cannot be used, or the system has no random numbers.
-    pub fn new(options: &RedisOptions, metrics: Arc<Metrics>) -> Result<Arc<Self>, InvalidUrl> {
+    pub fn new(
+        options: &RedisOptions,
+        metrics: Arc<Metrics>,
+        call_observer: Option<Arc<dyn CallObserver>>,
+    ) -> Result<Arc<Self>, InvalidUrl> {
         let topology = Topology::new(&options.url, options.ca_file.as_deref())?;
         let node_id = nodes::random_id().map_err(|error| InvalidUrl::new(&error))?;
         Ok(Arc::new(Self {
@@ -86,6 +91,7 @@ impl Redis {
             nodes: AtomicU64::new(0),
             min_nodes: options.min_nodes,
             node_id,
+            call_observer,
         }))
     }
 }

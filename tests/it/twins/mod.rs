@@ -15,7 +15,7 @@ use std::time::Duration;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tokio::time::Instant;
 use tollgate::limit::{Charges, USAGE_RETENTION_DAYS};
-use tollgate::store::{CounterStore, CounterUsage, Redis, RedisClient, RedisOptions};
+use tollgate::store::{CheckContext, CounterStore, CounterUsage, Redis, RedisClient, RedisOptions};
 use tollgate::telemetry::Metrics;
 use tollgate::time::Micros;
 
@@ -43,7 +43,7 @@ fn rust_and_lua_decide_alike_on_random_histories() {
     let server = RedisServer::start_with_clock();
     server.set_clock(history::START);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new())).unwrap();
+    let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new()), None).unwrap();
     let client = runtime.block_on(redis.open_client());
     let counters = CounterStore::Redis(redis);
     let mut runner = TestRunner::new(Config {
@@ -97,7 +97,8 @@ async fn replay(
         model.expire(now);
         let deadline = Instant::now() + Duration::from_secs(10);
         // The node learns the clock first: a check that is sent twice would be judged later.
-        let _: u64 = client.judge(&Charges::new(), deadline).await.map_err(store_failure)?.index;
+        let looked = client.judge(&Charges::new(), &CheckContext::NONE, deadline).await;
+        let _: u64 = looked.map_err(store_failure)?.index;
         let refunds = world.refunds(step);
         for refund in &refunds {
             model.refund(refund, now);
@@ -114,7 +115,7 @@ async fn replay(
             foreign.plant(subject, planting, &mut connection);
         }
         let checks = world.checks(step);
-        let answers = client.judge_all(&checks, deadline).await;
+        let answers = client.judge_all(&checks, &CheckContext::NONE, deadline).await;
         let references = model.judge_all(&checks, now);
         for (index, ((charges, answer), reference)) in
             checks.iter().zip(answers).zip(references).enumerate()

@@ -10,13 +10,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::grouping::{CallGroup, GroupOutcome, missing_reply};
 use super::job::CallError;
-use crate::store::StoreVerdict;
 use crate::store::redis::call::CheckCall;
 use crate::store::redis::redirect::Redirect;
 use crate::store::redis::reply::{CheckReply, ReplyDecoder};
 use crate::store::redis::script::{self, Script, ScriptArgs, ScriptReply};
 use crate::store::redis::usage::UsageCall;
 use crate::store::redis::{Redis, StoreError, errors, instance::RedisInstance};
+use crate::store::{ScriptCall, StoreVerdict};
 
 /// The outcomes of all groups.
 pub(super) struct CommitOutcome {
@@ -144,7 +144,8 @@ async fn roll_over_days(
     let now = redis.clock.now();
     let (mut calls, mut positions) = (Vec::new(), Vec::new());
     for (position, group) in groups.iter().enumerate() {
-        let days = UsageCall::for_day_rollover(&group.checks, now);
+        let charges: Vec<_> = group.checks.iter().map(|check| &check.charges).collect();
+        let days = UsageCall::for_day_rollover(&charges, now);
         if !days.is_empty() {
             calls.push((days, group.is_asking));
             positions.push(position);
@@ -188,17 +189,24 @@ async fn call_check_script(
         .iter()
         .map(|group| {
             let mut call = CheckCall::default();
-            group.checks.iter().for_each(|charges| call.add_check(charges, offered_for));
+            group.checks.iter().for_each(|check| call.add_check(&check.charges, offered_for));
             group.refunds.iter().for_each(|refund| call.add_refund(refund, offered_for));
             (call, group.is_asking)
         })
         .collect();
     let began = Instant::now();
     let replies = call_script(&script::CHECK_SCRIPT, &calls, deadline, connection).await;
-    redis.metrics.store_duration.observe(began.elapsed().as_secs_f64());
+    let duration = began.elapsed();
+    redis.metrics.store_duration.observe(duration.as_secs_f64());
     let checks: usize = groups.iter().map(|group| group.checks.len()).sum();
     #[expect(clippy::cast_precision_loss, reason = "a count for a histogram")]
     redis.metrics.store_batch.observe(checks as f64);
+    if let Some(observer) = &redis.call_observer {
+        for group in groups {
+            let contexts: Vec<_> = group.checks.iter().map(|check| check.context).collect();
+            observer.on_call(&ScriptCall { contexts: &contexts, duration });
+        }
+    }
     Ok(groups
         .iter()
         .zip(replies?)
@@ -216,8 +224,8 @@ fn decode_reply(
     let mut decoder = ReplyDecoder::new(value).map_err(CallError::Failed)?;
     redis.clock.observe(decoder.now);
     let mut results = Vec::with_capacity(group.checks.len());
-    for (index, charges) in (0..).zip(&group.checks) {
-        results.push(match decoder.next_check(charges).map_err(CallError::Failed)? {
+    for (index, check) in (0..).zip(&group.checks) {
+        results.push(match decoder.next_check(&check.charges).map_err(CallError::Failed)? {
             CheckReply::Verdict(verdict) => Ok(StoreVerdict { verdict, index, leased: false }),
             CheckReply::WindowMiss => Err(NoVerdict::WindowMiss),
             CheckReply::DayRollover => Err(NoVerdict::DayRollover),

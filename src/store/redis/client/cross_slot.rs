@@ -14,8 +14,8 @@ use super::router::Router;
 use crate::algorithm::{ChargeTime, CounterState};
 use crate::judge::{self, Verdict};
 use crate::limit::{Charge, Charges, Refund};
-use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
+use crate::store::{CheckContext, StoreVerdict};
 
 /// The charges of one check whose subjects have the same hash tag.
 #[derive(Default)]
@@ -30,6 +30,7 @@ impl RedisClient {
     pub(super) async fn judge_sharded(
         &self,
         charges: &Charges,
+        context: &CheckContext,
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
         let Some(first) = charges.first() else {
@@ -38,11 +39,11 @@ impl RedisClient {
             return Ok(StoreVerdict { verdict, index: 0, leased: false });
         };
         if charges.iter().all(|charge| charge.subject.has_same_hash_tag(&first.subject)) {
-            return self.router.judge(charges, deadline).await;
+            return self.router.judge(charges, context, deadline).await;
         }
         // A task of its own, so that advance charges are refunded even if the caller is dropped.
-        let (client, charges) = (self.clone(), charges.clone());
-        let judged = async move { client.judge_across_slots(&charges, deadline).await };
+        let (client, charges, context) = (self.clone(), charges.clone(), *context);
+        let judged = async move { client.judge_across_slots(&charges, &context, deadline).await };
         let ended = |_| Err(StoreError::Unreachable("the client's runtime has ended".into()));
         tokio::spawn(judged).await.unwrap_or_else(ended)
     }
@@ -50,6 +51,7 @@ impl RedisClient {
     async fn judge_across_slots(
         &self,
         charges: &Charges,
+        context: &CheckContext,
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
         let (ahead, last) = self.split_by_slot(charges);
@@ -57,9 +59,9 @@ impl RedisClient {
             let why = "alternative limits lie in different slots of the Redis Cluster";
             return Err(StoreError::Refused(why.into()));
         }
-        let judged = ahead.iter().map(|share| self.router.judge(&share.charges, deadline));
+        let judged = ahead.iter().map(|share| self.router.judge(&share.charges, context, deadline));
         let judged = join_all(judged).await;
-        let answer = judge_last(&self.router, &last, &judged, deadline).await;
+        let answer = judge_last(&self.router, &last, &judged, context, deadline).await;
         if !answer.as_ref().is_ok_and(|answer| answer.verdict.allowed) {
             let refunds = ahead.iter().zip(&judged).filter_map(|(share, answer)| {
                 // A call without a reply is not refunded: it may not have charged anything.
@@ -133,6 +135,7 @@ async fn judge_last(
     router: &Router,
     last: &SlotShare,
     judged: &[Result<StoreVerdict, StoreError>],
+    context: &CheckContext,
     deadline: Instant,
 ) -> Result<StoreVerdict, StoreError> {
     let mut is_refused = false;
@@ -140,11 +143,11 @@ async fn judge_last(
         is_refused |= !answer.as_ref().map_err(Clone::clone)?.verdict.allowed;
     }
     if !is_refused {
-        return router.judge(&last.charges, deadline).await;
+        return router.judge(&last.charges, context, deadline).await;
     }
     let mut peeks = last.charges.clone();
     peeks.iter_mut().for_each(|charge| charge.cost = 0);
-    let mut answer = router.judge(&peeks, deadline).await?;
+    let mut answer = router.judge(&peeks, context, deadline).await?;
     answer.verdict.allowed = false;
     Ok(answer)
 }

@@ -8,15 +8,15 @@
 
 use std::collections::HashMap;
 
-use super::job::{CallError, Job, JobResults};
-use crate::limit::{Charges, Refund, Subject};
+use super::job::{CallError, Job, JobResults, QueuedCheck};
+use crate::limit::{Refund, Subject};
 use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
 
 /// The checks and refunds of one script call.
 #[derive(Default)]
 pub(super) struct CallGroup<'j> {
-    pub(super) checks: Vec<&'j Charges>,
+    pub(super) checks: Vec<&'j QueuedCheck>,
     pub(super) refunds: Vec<&'j Refund>,
     pub(super) is_asking: bool,
 }
@@ -35,7 +35,7 @@ pub(super) fn group_calls(jobs: &[Job], by_hash_tag: bool) -> (Vec<CallGroup<'_>
     let mut grouping = Grouping::default();
     for Job { work, .. } in jobs {
         for check in &work.checks {
-            let subject = check.first().map(|charge| charge.subject);
+            let subject = check.charges.first().map(|charge| charge.subject);
             grouping.group_for(subject, work.is_asking).checks.push(check);
         }
         if let Some(first) = work.refunds.first() {

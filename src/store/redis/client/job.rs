@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::limit::{Charges, Refund, Subject};
-use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
 use crate::store::redis::redirect::Redirect;
+use crate::store::{CheckContext, StoreVerdict};
 
 /// The checks or refunds of one caller, and the channel for their results. In a Cluster all refunds
 /// of one job have the same hash tag.
@@ -19,10 +19,17 @@ pub(super) struct Job {
     pub(super) results: oneshot::Sender<JobResults>,
 }
 
+/// A check to send, with the context of its request.
+#[derive(Clone)]
+pub(super) struct QueuedCheck {
+    pub(super) charges: Charges,
+    pub(super) context: CheckContext,
+}
+
 /// The checks and refunds to send.
 #[derive(Clone, Default)]
 pub(super) struct Work {
-    pub(super) checks: SmallVec<[Charges; 1]>,
+    pub(super) checks: SmallVec<[QueuedCheck; 1]>,
     pub(super) refunds: Vec<Refund>,
     /// True if the slot is being moved to the server: an ASKING must come before the call.
     pub(super) is_asking: bool,
@@ -40,7 +47,7 @@ pub(super) enum CallError {
 impl Work {
     /// The subject of the first check's first charge, else of the first refund.
     pub(super) fn first_subject(&self) -> Option<Subject> {
-        let charges = self.checks.iter().flatten();
+        let charges = self.checks.iter().flat_map(|check| &check.charges);
         let refunded = self.refunds.iter().map(|refund| &refund.charge);
         charges.chain(refunded).next().map(|charge| charge.subject)
     }

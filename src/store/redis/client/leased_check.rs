@@ -12,8 +12,8 @@ use super::leases::{Coverage, Leases, Renewal};
 use crate::algorithm::{CounterState, WindowStart};
 use crate::judge::Verdict;
 use crate::limit::Charges;
-use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
+use crate::store::{CheckContext, StoreVerdict};
 use crate::time::{Micros, boot_clock};
 
 /// A check with at least one charge that may be leased.
@@ -90,11 +90,12 @@ impl RedisClient {
         &self,
         charges: &Charges,
         check: LeasedCheck,
+        context: &CheckContext,
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
         let mut guard =
             PutBackGuard { client: self, charges, coverages: &check.coverages, is_spent: false };
-        let judged = self.judge_without_leases(&check.uncovered, deadline).await;
+        let judged = self.judge_without_leases(&check.uncovered, context, deadline).await;
         guard.is_spent = judged.as_ref().is_ok_and(|answer| answer.verdict.allowed);
         drop(guard);
         let mut answer = judged?;
@@ -110,7 +111,7 @@ impl RedisClient {
         // The deadline of a check, because checks share the script call and its deadline. A lease
         // that is granted too late is refunded unspent.
         let deadline = Instant::now() + self.redis.deadline;
-        let judged = self.judge_without_leases(&charges, deadline).await;
+        let judged = self.judge_without_leases(&charges, &CheckContext::NONE, deadline).await;
         if let Ok(answer) = &judged {
             self.observe_levels(&charges, &answer.verdict);
         }

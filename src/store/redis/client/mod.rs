@@ -28,9 +28,9 @@ use tokio::time::Instant;
 
 use super::{Redis, StoreError};
 use crate::limit::{Charges, Refund};
-use crate::store::StoreVerdict;
+use crate::store::{CheckContext, StoreVerdict};
 use crate::time::{Micros, boot_clock};
-use job::Work;
+use job::{QueuedCheck, Work};
 use leases::Leases;
 use pending_usage::PendingUsage;
 use router::Router;
@@ -79,22 +79,24 @@ impl RedisClient {
     pub async fn judge(
         &self,
         charges: &Charges,
+        context: &CheckContext,
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
         if !self.redis.leases || !charges.iter().any(Leases::is_leasable) {
-            return self.judge_without_leases(charges, deadline).await;
+            return self.judge_without_leases(charges, context, deadline).await;
         }
         let check = self.take_leases(charges);
         if check.is_fully_leased() {
             return Ok(self.allow_from_leases(&check));
         }
         // Boxed, so that the futures of checks without leases stay small.
-        Box::pin(self.judge_uncovered(charges, check, deadline)).await
+        Box::pin(self.judge_uncovered(charges, check, context, deadline)).await
     }
 
     async fn judge_without_leases(
         &self,
         charges: &Charges,
+        context: &CheckContext,
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
         #[cfg(feature = "bench")]
@@ -102,9 +104,9 @@ impl RedisClient {
             return Box::pin(unbatched.judge(&self.redis, charges)).await;
         }
         if self.redis.topology.is_sharded() {
-            return Box::pin(self.judge_sharded(charges, deadline)).await;
+            return Box::pin(self.judge_sharded(charges, context, deadline)).await;
         }
-        self.router.judge(charges, deadline).await
+        self.router.judge(charges, context, deadline).await
     }
 
     /// Refunds unspent leases at intervals, until every other clone of this client is dropped.
@@ -119,7 +121,9 @@ impl RedisClient {
     /// Charges the usage of requests that were allowed from leases.
     async fn flush_usage(&self) {
         let deadline = Instant::now() + self.redis.deadline;
-        for counted in self.judge_all(&self.pending_usage.take(), deadline).await {
+        for counted in
+            self.judge_all(&self.pending_usage.take(), &CheckContext::NONE, deadline).await
+        {
             if let Err(error) = counted {
                 tracing::debug!(%error, "the usage of requests that leases allowed is lost");
             }
@@ -144,14 +148,20 @@ impl RedisClient {
     pub async fn judge_all(
         &self,
         checks: &[Charges],
+        context: &CheckContext,
         deadline: Instant,
     ) -> Vec<Result<StoreVerdict, StoreError>> {
         if self.redis.topology.is_sharded() {
             // Each check goes to its own slot. Checks of one subject stay in order, and the
             // connection task sends them together.
-            return join_all(checks.iter().map(|check| self.judge(check, deadline))).await;
+            return join_all(checks.iter().map(|check| self.judge(check, context, deadline))).await;
         }
-        let work = |chunk: &[Charges]| Work { checks: chunk.into(), ..Work::default() };
+        let queued =
+            |charges: &Charges| QueuedCheck { charges: charges.clone(), context: *context };
+        let work = |chunk: &[Charges]| Work {
+            checks: chunk.iter().map(queued).collect(),
+            ..Work::default()
+        };
         let sent = checks.chunks(MAX_BATCH).map(|chunk| self.router.send(work(chunk), deadline));
         join_all(sent).await.into_iter().flatten().collect()
     }
@@ -172,6 +182,12 @@ impl RedisClient {
     #[must_use]
     pub fn now(&self) -> Micros {
         self.redis.clock.now()
+    }
+
+    /// True if the contexts of checks are observed.
+    #[must_use]
+    pub fn observes_contexts(&self) -> bool {
+        self.redis.call_observer.is_some()
     }
 
     /// True while the circuit breaker of any of the node's connections is open.

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection_task::{ConnectionTask, Queue};
-use super::job::Work;
+use super::job::{QueuedCheck, Work};
 use crate::limit::Charges;
+use crate::store::CheckContext;
 use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::{Redis, RedisOptions, RedisUrl};
 use crate::telemetry::Metrics;
@@ -111,7 +112,7 @@ fn start_task(server: &FakeServer) -> (Queue, ConnectionTask, watch::Sender<Arc<
         min_nodes: 1,
         leases: false,
     };
-    let redis = Redis::new(&options, Arc::new(Metrics::new())).unwrap();
+    let redis = Redis::new(&options, Arc::new(Metrics::new()), None).unwrap();
     let (primary, receiver) = watch::channel(server.instance());
     let (queue, task) = ConnectionTask::with_queue(&redis, receiver.into());
     (queue, task, primary)
@@ -119,7 +120,8 @@ fn start_task(server: &FakeServer) -> (Queue, ConnectionTask, watch::Sender<Arc<
 
 /// True if a check without charges is allowed.
 async fn is_served(queue: &Queue) -> bool {
-    let work = Work { checks: smallvec![Charges::new()], ..Work::default() };
+    let check = QueuedCheck { charges: Charges::new(), context: CheckContext::NONE };
+    let work = Work { checks: smallvec![check], ..Work::default() };
     match queue.send(work, Instant::now() + Duration::from_secs(2)) {
         Ok(results) => {
             matches!(&results.await.unwrap()[..], [Ok(result)] if result.verdict.allowed)

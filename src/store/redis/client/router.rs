@@ -15,13 +15,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connection_task::{ConnectionTask, Queue};
-use super::job::{CallError, Work, receive_results};
+use super::job::{CallError, QueuedCheck, Work, receive_results};
 use crate::limit::Charges;
-use crate::store::StoreVerdict;
 use crate::store::redis::errors::wrong_scheme_error;
 use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::topology::{ClusterTopology, Placement, PrimaryWatch, SlotMap, slot};
 use crate::store::redis::{Redis, StoreError};
+use crate::store::{CheckContext, StoreVerdict};
 
 /// The queues of one client. Clones are cheap and share the queues.
 #[derive(Clone)]
@@ -48,9 +48,11 @@ impl Router {
     pub(super) async fn judge(
         &self,
         charges: &Charges,
+        context: &CheckContext,
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
-        let work = Work { checks: smallvec![charges.clone()], ..Work::default() };
+        let check = QueuedCheck { charges: charges.clone(), context: *context };
+        let work = Work { checks: smallvec![check], ..Work::default() };
         match self {
             Self::Single(queue) => {
                 let results = receive_results(queue.send(work, deadline)?, 1).await;
