@@ -26,3 +26,6 @@ pub mod grpc;
 pub mod admin;
 pub mod app;
 pub mod commands;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;

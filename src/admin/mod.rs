@@ -31,6 +31,8 @@ use crate::settings::AdminCredentials;
 use crate::store::{CounterStore, MemoryStore};
 use auth::Authenticator;
 use error::AdminError;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use signature::verify as verify_signature;
 
 /// What the handlers work with.
 pub struct Admin {

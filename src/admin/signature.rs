@@ -54,7 +54,7 @@ const INCOMPLETE_SIGNATURE: SignatureError =
     ("IncompleteSignatureException", "The Authorization header is not a whole SigV4 signature");
 
 /// Checks that `request` was signed with `key`, lately.
-pub(super) fn verify(key: &AccessKey, request: &Parts, body: &[u8]) -> Result<(), SignatureError> {
+pub(crate) fn verify(key: &AccessKey, request: &Parts, body: &[u8]) -> Result<(), SignatureError> {
     let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
     let authorization =
         text("authorization").and_then(SigV4Header::parse).ok_or(INCOMPLETE_SIGNATURE)?;

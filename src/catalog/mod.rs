@@ -37,6 +37,8 @@ pub use overrides::LimitOverrides;
 pub use placement::CounterPlacement;
 pub use request::{CheckRequest, Cost, PolicyKey};
 pub use resolve::{CheckError, ResolvedLimits};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use route::normalize_path;
 pub use validation::{ValidationError, is_valid_name};
 
 /// The catalog that is built in.

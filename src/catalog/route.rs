@@ -112,7 +112,7 @@ pub(super) fn normalize_method(method: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The path in normal form; the error completes "`path` …".
-pub(super) fn normalize_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
+pub(crate) fn normalize_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     if !path.starts_with('/') {
         return Err("must begin with a slash");

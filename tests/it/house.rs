@@ -32,6 +32,7 @@ const ORDER: &[&str] = &[
     "admin",
     "app",
     "commands",
+    "fuzzing",
 ];
 
 /// The modules inside `control`, in their order.

@@ -12,7 +12,7 @@ use std::vec::IntoIter;
 ///
 /// # Errors
 /// Where it says anything else; the error says what.
-pub(super) fn parse_condition(source: &str) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn parse_condition(source: &str) -> Result<Vec<(String, String)>, String> {
     let mut tokens = tokenize(source)?;
     let mut comparisons = vec![parse_comparison(&mut tokens)?];
     while let Some(token) = tokens.next() {
@@ -28,7 +28,7 @@ pub(super) fn parse_condition(source: &str) -> Result<Vec<(String, String)>, Str
 ///
 /// # Errors
 /// Where it is anything else; the error says what.
-pub(super) fn parse_variable(source: &str) -> Result<String, String> {
+pub(crate) fn parse_variable(source: &str) -> Result<String, String> {
     let mut tokens = tokenize(source)?;
     let key = parse_key(&mut tokens)?;
     tokens.next().map_or(Ok(key), |token| Err(unsupported(&token)))

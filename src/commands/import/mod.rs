@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use cel::{parse_condition, parse_variable};
 use limitador::TranslatedNamespace;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 

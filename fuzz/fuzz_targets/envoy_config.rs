@@ -1,0 +1,4 @@
+//! Fuzzes `envoy_config`; see `tollgate::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tollgate::fuzzing::run("envoy_config", data));

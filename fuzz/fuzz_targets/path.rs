@@ -1,0 +1,4 @@
+//! Fuzzes `path`; see `tollgate::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tollgate::fuzzing::run("path", data));
