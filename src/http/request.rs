@@ -9,6 +9,7 @@ use super::values::{CostBody, Text};
 use crate::catalog::{CheckRequest, PolicyKey};
 use crate::control::ClientKey;
 use crate::object::Object;
+use crate::syntax::plain_message;
 use crate::transport::Problem;
 
 /// The longest key in bytes.
@@ -127,7 +128,7 @@ pub(super) fn parse_problem<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Problem {
         path => path,
     };
     let inner = error.into_inner();
-    let detail = if inner.is_data() { inner.to_string() } else { format!("not JSON: {inner}") };
+    let detail = if inner.is_data() { plain_message(inner) } else { format!("not JSON: {inner}") };
     Problem::bad_request(field, detail)
 }
 

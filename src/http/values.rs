@@ -26,7 +26,7 @@ pub(super) fn text_error(text: &str, max_bytes: usize) -> Option<String> {
     match () {
         () if text.is_empty() => Some("must not be empty".into()),
         () if text.len() > max_bytes => {
-            Some(format!("must have at max_bytes {max_bytes} bytes, and has {}", text.len()))
+            Some(format!("must have at most {max_bytes} bytes, and has {}", text.len()))
         }
         () if text.chars().any(char::is_control) => {
             Some("must not contain control characters".into())
@@ -142,7 +142,7 @@ impl Visitor<'_> for CostAmount {
         if number <= MAX_COST {
             Ok(number)
         } else {
-            Err(E::custom("must be at max_bytes 9007199254740992 (2^53)"))
+            Err(E::custom("must be at most 9007199254740992 (2^53)"))
         }
     }
 
@@ -154,7 +154,7 @@ impl Visitor<'_> for CostAmount {
         let why = if number < 0.0 {
             "must not be negative"
         } else {
-            "must be a whole number of at max_bytes 2^53, written without point or exponent"
+            "must be a whole number of at most 2^53, written without point or exponent"
         };
         Err(E::custom(why))
     }

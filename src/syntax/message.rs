@@ -80,9 +80,11 @@ impl MessageFormatter for PlainMessages {
             }
             Error::InvalidBooleanStrict { .. } => "expected true or false".into(),
             Error::NullIntoString { .. } => "expected text, found null".into(),
-            Error::SerdeInvalidType { unexpected, expected, .. }
-            | Error::SerdeInvalidValue { unexpected, expected, .. } => {
+            Error::SerdeInvalidType { unexpected, expected, .. } => {
                 mismatch(expected, unexpected).into()
+            }
+            Error::SerdeInvalidValue { expected, .. } => {
+                format!("expected {}", Expected(expected)).into()
             }
             Error::SerdeUnknownVariant { expected, .. } => {
                 format!("expected {}", one_of(expected)).into()
@@ -126,10 +128,12 @@ fn translate(message: &str) -> Option<String> {
     let expected = || rest.rsplit_once(", expected ").or(rest.rsplit_once(", there are no "));
     let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
     Some(match kind {
-        ("invalid", "type" | "value") => {
+        ("invalid", "type") => {
             let (unexpected, expected) = expected()?;
             mismatch(expected, unexpected)
         }
+        // The form is right, and the value is out of range: what was found says nothing more.
+        ("invalid", "value") => format!("expected {}", Expected(expected()?.1)),
         ("unknown", "variant") => format!("expected {}", one_of(&quoted_names(expected()?.1))),
         ("unknown", "field") => {
             unknown_member(&quoted(rest)?, &one_of(&quoted_names(expected()?.1)))

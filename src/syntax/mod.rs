@@ -136,7 +136,7 @@ mod tests {
             ("invalid type: sequence, expected struct RawPlan", "expected an object, found a list"),
             ("invalid type: map, expected a sequence", "expected a list, found an object"),
             ("invalid type: floating point `1.5`, expected u32", "expected a whole number from 0 to 4294967295, found a number with a fraction"),
-            ("invalid value: integer `-1`, expected u64", "expected a whole number, 0 or more, found a whole number"),
+            ("invalid value: integer `-1`, expected u64", "expected a whole number, 0 or more"),
             ("invalid type: null, expected a rate such as 10/s", "expected a rate such as 10/s, found null"),
             ("unknown variant `x`, expected `a` or `b`", "expected one of a, b"),
             ("unknown variant `x`, expected one of `a`, `b`, `c`", "expected one of a, b, c"),

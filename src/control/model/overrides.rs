@@ -11,6 +11,7 @@ use super::error::ControlError;
 use super::limit_settings::ThrottleSettings;
 use super::patch::{PatchOp, PatchOperation};
 use crate::object::{object_map, optional_object};
+use crate::syntax::plain_message;
 
 /// By plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,7 +80,7 @@ impl OverridesSpec {
         match (op, path) {
             (PatchOp::Set, []) => {
                 let read = serde_json::from_value(json("an object by plan")?);
-                *self = read.map_err(|error| operation.error(&error.to_string()))?;
+                *self = read.map_err(|error| operation.error(&plain_message(error)))?;
             }
             (PatchOp::Remove, []) => self.0.clear(),
             (PatchOp::Remove, [plan]) => drop(self.0.remove(*plan)),
