@@ -1,13 +1,13 @@
-//! Who may ask, and that what they send to prove it crosses no network in the clear.
+//! Credentials of the check and admin APIs, and the rule that they cross no network unencrypted.
 
 use super::raw::RawSettings;
 use super::{AccessKey, AdminCredentials, BearerTokens, Settings, SettingsError};
 
-/// Who may use the admin API.
+/// The credentials of the admin API.
 pub(super) fn admin_credentials(raw: &RawSettings) -> Result<AdminCredentials, SettingsError> {
     let (id, secret) = (raw.admin_access_key_id.clone(), raw.admin_secret_access_key.clone());
     if id.is_empty() != secret.is_empty() {
-        let why = "an access key id and a secret access key need each other: set both or none";
+        let why = "set both the access key id and the secret access key, or neither";
         return Err(SettingsError::Value { key: "admin_access_key_id", why: why.into() });
     }
     Ok(AdminCredentials {
@@ -17,7 +17,7 @@ pub(super) fn admin_credentials(raw: &RawSettings) -> Result<AdminCredentials, S
     })
 }
 
-/// The secrets of a setting.
+/// The tokens of a setting.
 pub(super) fn parse_tokens(
     key: &'static str,
     text: &str,
@@ -25,8 +25,8 @@ pub(super) fn parse_tokens(
     BearerTokens::new(text).map_err(|why| SettingsError::Value { key, why: why.into() })
 }
 
-/// Credentials, and the values of new keys, do not cross a network in the clear by oversight: a
-/// warning would be overlooked.
+/// Refuses an admin API that other machines can reach without TLS: credentials and the values of new
+/// API keys would cross the network unencrypted. A warning would be overlooked.
 pub(super) fn check_admin_exposure(
     settings: &Settings,
     allow_plaintext: bool,
@@ -34,7 +34,7 @@ pub(super) fn check_admin_exposure(
     let is_reachable = settings.admin.is_configured() && !settings.listen_admin.ip().is_loopback();
     match settings.admin_tls {
         None if is_reachable && !allow_plaintext => {
-            let why = "others than this machine could reach it, and credentials would cross the network in the clear; set admin_tls_cert and admin_tls_key, or admin_allow_plaintext = true where something else encrypts";
+            let why = "other machines could reach it, and credentials would cross the network unencrypted; set admin_tls_cert and admin_tls_key, or admin_allow_plaintext = true if something else encrypts the connections";
             Err(SettingsError::Value { key: "listen_admin", why: why.into() })
         }
         _ => Ok(()),

@@ -1,7 +1,8 @@
-//! Settings: what an operator writes, and what the service may rely on.
+//! Settings: the configuration of a node, read from all sources and validated.
 //!
-//! Embedded defaults, then a file, then the environment, then flags. The crossing from raw to
-//! valid happens once, here. What the store's address means is the store's business.
+//! The sources are the built-in defaults, a TOML file, the environment and the flags; the last one
+//! that names a setting wins. Raw settings are validated once, here. No file or socket is opened, and
+//! the store's address is parsed by the store.
 
 mod access;
 mod peers;
@@ -27,81 +28,84 @@ pub use webhook::{Webhook, WebhookSecrets, WebhookUrl};
 use crate::failure_policy::OnStoreFailure;
 use crate::syntax::{Expected, plain_message};
 
-/// Everything that an operator can choose, checked.
+/// The validated configuration of a node.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where HTTP is served.
+    /// Address of the HTTP listener.
     pub listen: SocketAddr,
-    /// Where the admin API is served.
+    /// Address of the admin API.
     pub listen_admin: SocketAddr,
-    /// Where Envoy's rate limit service is served.
+    /// Address of Envoy's rate limit service (gRPC).
     pub listen_grpc: SocketAddr,
-    /// Its limits: a file or a folder of envoyproxy/ratelimit's YAML; not served where absent.
+    /// Rate limits of Envoy's service: a file or a folder of envoyproxy/ratelimit's YAML. Without it the
+    /// service is not offered.
     pub envoy_config: Option<PathBuf>,
-    /// What Envoy is told where the store is lost.
+    /// Failure policy of Envoy's rate limits.
     pub envoy_on_store_failure: OnStoreFailure,
-    /// Who may use the admin API.
+    /// Credentials of the admin API.
     pub admin: AdminCredentials,
-    /// What API keys' values are kept under.
+    /// Keys that encrypt the stored values of API keys.
     pub key_encryption_keys: EncryptionKeys,
-    /// What encrypts checks; plain connections where absent.
+    /// TLS of the HTTP listener; without it connections are plain.
     pub tls: Option<TlsFiles>,
-    /// What encrypts the admin API.
+    /// TLS of the admin API.
     pub admin_tls: Option<TlsFiles>,
-    /// Where limits are counted.
+    /// Address of the store that keeps the counters.
     pub store: StoreAddress,
-    /// Certificates that a `rediss://` server may be signed by; the public ones where absent.
+    /// PEM file with the authorities to trust for `rediss://`; without it, the public ones.
     pub redis_ca: Option<PathBuf>,
-    /// What keeps the admin API's resources where limits are counted in memory.
+    /// Folder that persists counters and the admin API's resources of the memory store.
     pub data_dir: Option<PathBuf>,
-    /// The catalog file; the built-in example where absent.
+    /// Catalog file. Without it the catalog is what the API declares, or the built-in example.
     pub catalog: Option<PathBuf>,
-    /// From a check fully read to its answer.
+    /// Deadline of a check, from the whole request being read to the response.
     pub check_deadline: Duration,
-    /// What callers must send.
+    /// Bearer tokens of which a check request must send one.
     pub check_token: Option<BearerTokens>,
-    /// Whose word is taken.
+    /// Networks whose key ids and forwarded headers are trusted.
     pub trusted_peers: TrustedPeers,
-    /// Which headers carry the original request on `/authz`.
+    /// Headers that carry the original request on `/authz`.
     pub forwarded_headers: ForwardedHeaders,
-    /// How many nodes share the store at least.
+    /// Least number of nodes among which limits are divided when the store is unreachable.
     pub min_nodes: u64,
-    /// From SIGTERM to closing the listener.
+    /// Time from SIGTERM to closing the listeners.
     pub drain_delay: Duration,
-    /// Whether refusals are remembered until their Retry-After.
+    /// True if refusals of Redis are cached until their `Retry-After`.
     pub denial_memo: bool,
-    /// How log lines are written.
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// Where every decision is appended.
+    /// File to which every decision is appended.
     pub record: Option<PathBuf>,
-    /// Threads that serve.
+    /// Number of worker threads.
     pub workers: usize,
-    /// Connections open at the same time.
+    /// Most connections that are open at the same time.
     pub max_connections: usize,
-    /// Who is told of usage, if anybody.
+    /// Receiver of webhooks.
     pub webhook: Option<Webhook>,
 }
 
-/// A setting that cannot be used, and what to do about it.
+/// An error in the settings, with what to write instead.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// A value that says nothing usable.
+    /// A value is not valid.
     #[error("setting `{key}`: {why}")]
     Value {
-        /// The setting's name.
+        /// Name of the setting.
         key: &'static str,
-        /// What is wrong and what to write instead.
+        /// The fault, and what to write instead.
         why: String,
     },
     /// The file cannot be read, or a source holds a value of another type.
     #[error("{message}", message = plain_config_error(.0))]
     Sources(#[from] config::ConfigError),
-    /// An environment variable that means nothing.
-    #[error("the environment variable {0} is no setting of Tollgate; see `tollgate serve --help`")]
+    /// An environment variable names no setting.
+    #[error(
+        "the environment variable {0} is not a setting of Tollgate; see `tollgate serve --help`"
+    )]
     UnknownVariable(String),
 }
 
-/// An error of the sources without the names of Rust types, and without the value.
+/// The message of an error of the sources, without the names of Rust types and without the value.
 fn plain_config_error(error: &ConfigError) -> String {
     match error {
         ConfigError::Type { origin, expected, key, .. } => {
@@ -120,10 +124,10 @@ fn plain_config_error(error: &ConfigError) -> String {
 }
 
 impl Settings {
-    /// Reads all sources, the strongest last.
+    /// Reads all sources and validates the result.
     ///
     /// # Errors
-    /// Where a source cannot be read, names an unknown setting, or holds a value of no use.
+    /// If a source cannot be read, names an unknown setting, or has a value that is not valid.
     pub fn load(sources: &SettingsSources) -> Result<Self, SettingsError> {
         Self::try_from(sources.merge()?)
     }
@@ -140,10 +144,10 @@ impl TryFrom<RawSettings> for Settings {
         };
         let check_deadline = parse_duration("check_deadline", &raw.check_deadline)?;
         if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&check_deadline) {
-            return Err(invalid("check_deadline", "must lie between 1ms and 10s".into()));
+            return Err(invalid("check_deadline", "must be between 1ms and 10s".into()));
         }
         if !(1..=10_000_000).contains(&raw.max_connections) {
-            return Err(invalid("max_connections", "must lie between 1 and 10000000".into()));
+            return Err(invalid("max_connections", "must be between 1 and 10000000".into()));
         }
         if raw.min_nodes == 0 {
             return Err(invalid("min_nodes", "must be at least 1".into()));
@@ -153,7 +157,8 @@ impl TryFrom<RawSettings> for Settings {
             some => some,
         };
         if !raw.data_dir.is_empty() && raw.store != "memory" {
-            let why = "it is for the store in memory; with Redis, Redis keeps what is declared";
+            let why =
+                "it is for `store = memory`; with Redis, Redis keeps the admin API's resources";
             return Err(invalid("data_dir", why.into()));
         }
         let (tls, admin_tls) = tls::listener_files(&raw)?;
@@ -210,14 +215,14 @@ fn optional_path(text: String) -> Option<PathBuf> {
     (!text.is_empty()).then(|| text.into())
 }
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One line of text per event.
+    /// A line of text per event.
     #[default]
     Text,
-    /// One JSON object per event.
+    /// A JSON object per event.
     Json,
 }
 
@@ -240,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_beats_the_environment_which_beats_the_file() {
+    fn a_flag_overrides_the_environment_which_overrides_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tollgate.toml");
         std::fs::write(&file, "min_nodes = 3\ncheck_deadline = '20ms'\nlisten = '127.0.0.1:1'\n")
@@ -261,7 +266,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn a_bad_setting_is_named_with_what_to_write() {
+    fn an_error_names_the_setting_and_what_to_write() {
         let signed = format!("sha256:{}", "+f".repeat(32));
         let cases = [
             (("TOLLGATE_LISTEN", "8080"),             "listen",         "127.0.0.1:8080"),
@@ -276,7 +281,7 @@ mod tests {
             (("TOLLGATE_KEY_ENCRYPTION_KEY", "c2hvcnQ="), "key_encryption_key", "openssl"),
             (("TOLLGATE_CHECK_TOKEN", "one,sha256:12"), "check_token", "sha256sum"),
             (("TOLLGATE_ADMIN_TOKEN", &*signed),      "admin_token",    "sha256sum"),
-            (("TOLLGATE_LISTN", "127.0.0.1:1"),       "TOLLGATE_LISTN", "no setting"),
+            (("TOLLGATE_LISTN", "127.0.0.1:1"),       "TOLLGATE_LISTN", "not a setting"),
         ];
         for (var, named, hint) in cases {
             let error = load(&[var]).unwrap_err().to_string();
@@ -285,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_puts_into_the_environment_is_no_setting() {
+    fn service_variables_of_kubernetes_are_ignored() {
         let vars = [
             ("TOLLGATE_SERVICE_HOST", "10.0.0.1"),
             ("TOLLGATE_SERVICE_PORT_HTTP", "8080"),
@@ -296,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admin_api_that_others_can_reach_is_encrypted_or_meant_not_to_be() {
+    fn an_admin_api_beyond_loopback_needs_tls_or_admin_allow_plaintext() {
         let open = ("TOLLGATE_LISTEN_ADMIN", "0.0.0.0:8082");
         let token = ("TOLLGATE_ADMIN_TOKEN", "t");
         let error = load(&[open, token]).unwrap_err().to_string();
@@ -312,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_several_in_the_clear_or_as_digests() {
+    fn a_setting_takes_several_tokens_in_the_clear_or_as_digests() {
         let digest = crate::digest::encode_hex(&crate::digest::digest_key("second"));
         let text = format!("first, sha256:{digest},SHA256:x");
         let token = BearerTokens::new(&text).unwrap().unwrap();
@@ -327,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_print_themselves() {
+    fn debug_output_has_no_secret() {
         let vars = [("TOLLGATE_CHECK_TOKEN", "s3cret"), ("TOLLGATE_STORE", "redis://:s3cret@h/")];
         let settings = load(&vars).unwrap();
         assert!(!format!("{settings:?}").contains("s3cret"));

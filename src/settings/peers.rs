@@ -1,10 +1,10 @@
-//! Whose word is taken, and which of their headers are believed.
+//! Trusted peers, and the headers in which they forward the original request.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Networks whose word is taken.
+/// Networks whose key ids and forwarded headers are trusted.
 #[derive(Clone, Debug)]
 pub struct TrustedPeers(Vec<IpNet>);
 
@@ -13,12 +13,14 @@ impl TrustedPeers {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let net = |part: &str| {
             let net = part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
-            net.map_err(|_| format!("`{part}` is no address or network; write 10.0.0.0/8 or ::1"))
+            net.map_err(|_| {
+                format!("`{part}` is not an address or a network; write 10.0.0.0/8 or ::1")
+            })
         };
         parts.map(net).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether `peer` is among them; an IPv4 address inside IPv6 counts as IPv4.
+    /// Returns true if `peer` is in one of the networks. An IPv4-mapped IPv6 address counts as IPv4.
     #[must_use]
     pub fn contains(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
@@ -26,7 +28,7 @@ impl TrustedPeers {
     }
 }
 
-/// Which headers carry the original request's method and path.
+/// The headers that carry the method and the path of the original request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeaders {
@@ -37,7 +39,7 @@ pub enum ForwardedHeaders {
 }
 
 impl ForwardedHeaders {
-    /// The names of the two headers: method, path.
+    /// The names of the headers with the method and with the path.
     #[must_use]
     pub const fn names(self) -> (&'static str, &'static str) {
         match self {

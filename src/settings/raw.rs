@@ -1,4 +1,4 @@
-//! Settings as written: four sources laid over each other, nothing checked but names and types.
+//! Settings as written: four sources merged, with names and types checked and nothing else.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use super::SettingsError;
 const DEFAULTS: &str = include_str!("default.toml");
 const ENV_PREFIX: &str = "TOLLGATE_";
 
-/// Not Debug: the store's password and the token are in the clear here.
+/// The merged settings. Not `Debug`: they hold passwords and tokens in the clear.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSettings {
@@ -54,7 +54,7 @@ pub(super) struct RawSettings {
     pub(super) webhook_allow_plaintext: bool,
 }
 
-/// Settings given on the command line; what is not given is left to the weaker sources.
+/// Settings given on the command line. Every one of them overrides the other sources.
 #[derive(Clone, Default, clap::Args)]
 #[command(
     next_help_heading = "Settings (each also TOLLGATE_… in the environment and a key of --config)"
@@ -63,97 +63,108 @@ pub struct Flags {
     /// Address and port to serve HTTP on [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// Address and port of the admin API, once a credential for it is set [default: 127.0.0.1:8082]
+    /// Address and port of the admin API; served only if it has a credential
+    /// [default: 127.0.0.1:8082]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen_admin: Option<String>,
-    /// Address and port of Envoy's rate limit service, once --envoy-config is given [default: 127.0.0.1:8081]
+    /// Address and port of Envoy's rate limit service (gRPC); served only with --envoy-config
+    /// [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen_grpc: Option<String>,
-    /// envoyproxy/ratelimit's YAML: a file, or a folder of *.yaml [default: none]
+    /// Rate limits for Envoy, in envoyproxy/ratelimit's YAML: a file, or a folder of *.yaml
+    /// [default: none]
     #[arg(long, value_name = "FILE|FOLDER")]
     pub envoy_config: Option<String>,
-    /// What Envoy is told where the store is lost; closed lets Envoy decide [default: closed]
+    /// Response to Envoy while the store is unreachable: closed (an error, and Envoy decides), open
+    /// (admit) or local (admit this node's share) [default: closed]
     #[arg(long, value_name = "closed|open|local")]
     pub envoy_on_store_failure: Option<String>,
-    /// PEM file with the certificate chain to serve TLS with [default: none, plain connections]
+    /// PEM file with the certificate chain of the HTTP listener [default: none, plain HTTP]
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<String>,
     /// PEM file with the certificate's private key
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<String>,
-    /// PEM file with the authorities that must have signed each client's certificate [default: none]
+    /// PEM file with the authorities of client certificates; only clients with one may connect
+    /// [default: none]
     #[arg(long, value_name = "FILE")]
     pub tls_client_ca: Option<String>,
-    /// Whether the admin API may leave this machine without TLS [default: false]
+    /// Allow the admin API on a reachable address without TLS, if something else encrypts
+    /// [default: false]
     #[arg(long, value_name = "true|false")]
     pub admin_allow_plaintext: Option<String>,
-    /// The same for the admin API [default: that of --tls-cert]
+    /// PEM file with the certificate chain of the admin API [default: that of --tls-cert]
     #[arg(long, value_name = "FILE")]
     pub admin_tls_cert: Option<String>,
-    /// The same for the admin API [default: that of --tls-key]
+    /// PEM file with the private key of the admin API's certificate [default: that of --tls-key]
     #[arg(long, value_name = "FILE")]
     pub admin_tls_key: Option<String>,
-    /// The same for the admin API [default: that of --tls-client-ca]
+    /// PEM file with the authorities of the admin API's client certificates [default: that of
+    /// --tls-client-ca]
     #[arg(long, value_name = "FILE")]
     pub admin_tls_client_ca: Option<String>,
-    /// Where limits are counted: memory, redis://…, redis+cluster://… or with TLS rediss… [default: memory]
+    /// Store of the counters: memory, redis://…, redis+cluster://…, or with TLS rediss://…,
+    /// rediss+cluster://… [default: memory]
     #[arg(long, value_name = "STORE")]
     pub store: Option<String>,
     /// PEM file with the authorities to trust for rediss:// [default: the public ones]
     #[arg(long, value_name = "FILE")]
     pub redis_ca: Option<String>,
-    /// Folder that keeps what the admin API declares, where the store is memory [default: none]
+    /// Folder that persists the admin API's resources and the counters of the memory store
+    /// [default: none]
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<String>,
     /// YAML file with APIs, plans, keys and policies [default: a built-in example, key demo-key]
     #[arg(long, value_name = "FILE")]
     pub catalog: Option<String>,
-    /// How long a check may take [default: 50ms]
+    /// Deadline of a check, from the request being read to the response [default: 50ms]
     #[arg(long, value_name = "TIME")]
     pub check_deadline: Option<String>,
-    /// Bearer token that callers must send; better given in the environment [default: none]
+    /// Bearer token that check requests must send; better set in the environment [default: none]
     #[arg(long, value_name = "TOKEN")]
     pub check_token: Option<String>,
-    /// Networks whose word is taken for key ids and forwarded headers [default: loopback]
+    /// Networks whose key ids and forwarded headers are trusted [default: loopback]
     #[arg(long, value_name = "CIDR,…")]
     pub trusted_peers: Option<String>,
-    /// Which headers carry the original request on /authz [default: x-forwarded]
+    /// Headers that carry the original request on /authz [default: x-forwarded]
     #[arg(long, value_name = "x-forwarded|x-original")]
     pub forwarded_headers: Option<String>,
-    /// How many nodes share the store at least [default: 1]
+    /// Least number of nodes among which limits are divided while the store is unreachable
+    /// [default: 1]
     #[arg(long, value_name = "NUMBER")]
     pub min_nodes: Option<u64>,
-    /// How long to go on serving after SIGTERM [default: 1s]
+    /// Time to go on serving after SIGTERM, with /readyz failing [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub drain_delay: Option<String>,
-    /// Whether what Redis refused is refused again without asking it, until Retry-After [default: true]
+    /// Cache refusals of Redis until their Retry-After [default: true]
     #[arg(long, value_name = "true|false")]
     pub denial_memo: Option<String>,
-    /// How log lines are written [default: text]
+    /// Format of log lines [default: text]
     #[arg(long, value_name = "text|json")]
     pub log_format: Option<String>,
-    /// File to append every decision to, for replay [default: none]
+    /// File to append every decision to, for `tollgate replay` [default: none]
     #[arg(long, value_name = "FILE")]
     pub record: Option<String>,
-    /// Threads that serve [default: one per core]
+    /// Number of worker threads [default: one per core]
     #[arg(long, value_name = "NUMBER")]
     pub workers: Option<u64>,
-    /// Connections open at the same time [default: 16384]
+    /// Most connections open at the same time [default: 16384]
     #[arg(long, value_name = "NUMBER")]
     pub max_connections: Option<u64>,
-    /// Where to post that a key has used so much of a quota; needs a secret in the environment [default: none]
+    /// URL to post an event to when a key reaches a threshold of a quota; needs a secret in the
+    /// environment [default: none]
     #[arg(long, value_name = "URL")]
     pub webhook_url: Option<String>,
-    /// How much of a quota, in percents [default: 80, 90, 100]
+    /// Thresholds in percent of a quota, rising [default: 80, 90, 100]
     #[arg(long, value_name = "PERCENT,…")]
     pub webhook_thresholds: Option<String>,
-    /// From a failed delivery to the first retry; the later ones wait longer [default: 5s]
+    /// Backoff before the first retry of a webhook; later ones wait longer [default: 5s]
     #[arg(long, value_name = "TIME")]
     pub webhook_retry_after: Option<String>,
     /// PEM file with the authorities to trust for an https:// receiver [default: the public ones]
     #[arg(long, value_name = "FILE")]
     pub webhook_ca: Option<String>,
-    /// Whether webhooks may leave this machine without TLS [default: false]
+    /// Allow webhooks to leave this machine without TLS [default: false]
     #[arg(long, value_name = "true|false")]
     pub webhook_allow_plaintext: Option<String>,
 }
@@ -201,12 +212,12 @@ impl Flags {
     }
 }
 
-/// Where settings come from, the weakest first.
+/// The sources of settings; each overrides those before it, and all override the defaults.
 #[derive(Clone, Default)]
 pub struct SettingsSources {
     /// A TOML file.
     pub file: Option<PathBuf>,
-    /// All environment variables; those of other programs are passed over.
+    /// All environment variables; those without the prefix `TOLLGATE_` are ignored.
     pub environment: Vec<(String, String)>,
     /// The command line.
     pub flags: Flags,
@@ -241,7 +252,8 @@ impl SettingsSources {
     }
 }
 
-/// Kubernetes describes a Service named `tollgate` to every pod in such variables.
+/// Returns true for the variables in which Kubernetes describes a Service named `tollgate` to every
+/// pod.
 fn is_service_link(name: &str) -> bool {
     name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
 }

@@ -1,4 +1,4 @@
-//! Settings that hold a secret: they do not print themselves.
+//! Settings that hold a secret. Their `Debug` output does not show it.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::digest::decode_hex;
 
-/// Where limits are counted, as written: it may hold a password, so it does not print itself.
+/// The address of the store as written. It may hold a password, which `Debug` does not show.
 #[derive(Clone)]
 pub struct StoreAddress(String);
 
@@ -18,13 +18,13 @@ impl StoreAddress {
         Self(text)
     }
 
-    /// The address with everything in it.
+    /// The whole address, with its password.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Whether limits are counted in this process.
+    /// Returns true if counters are kept in this process.
     #[must_use]
     pub fn is_memory(&self) -> bool {
         self.0 == "memory"
@@ -37,15 +37,15 @@ impl fmt::Debug for StoreAddress {
     }
 }
 
-/// Secrets of which callers must send one, kept as their SHA-256.
+/// Tokens of which a request must send one, kept as their SHA-256.
 #[derive(Clone)]
 pub struct BearerTokens(Vec<[u8; 32]>);
 
 impl BearerTokens {
-    /// Reads them, comma-separated, each in the clear or as `sha256:HEX`.
+    /// Reads comma-separated tokens, each in the clear or as `sha256:HEX`.
     pub(super) fn new(text: &str) -> Result<Option<Self>, &'static str> {
         const HINT: &str =
-            "behind sha256: stand 64 hexadecimal digits; `printf %s TOKEN | sha256sum` prints them";
+            "after sha256: write 64 hexadecimal digits; `printf %s TOKEN | sha256sum` prints them";
         let secrets = text.split(',').map(str::trim).filter(|secret| !secret.is_empty());
         let digest = |secret: &str| match secret.strip_prefix("sha256:") {
             Some(hex) => decode_hex(hex).ok_or(HINT),
@@ -55,7 +55,7 @@ impl BearerTokens {
         Ok((!digests.is_empty()).then_some(Self(digests)))
     }
 
-    /// Which of the secrets `sent` is, counted from 1; takes the same time whatever was sent.
+    /// The position, from 1, of the token that a request sent. Takes the same time for every `sent`.
     #[must_use]
     pub fn position(&self, sent: &[u8]) -> Option<u64> {
         let sent: [u8; 32] = Sha256::digest(sent).into();
@@ -66,13 +66,13 @@ impl BearerTokens {
         (found != 0).then_some(found)
     }
 
-    /// Whether `sent` is one of the secrets; takes the same time whatever was sent.
+    /// Returns true if `sent` is one of the tokens. Takes the same time for every `sent`.
     #[must_use]
     pub fn accepts(&self, sent: &[u8]) -> bool {
         self.position(sent).is_some()
     }
 
-    /// Whether there are several.
+    /// Returns true if there is more than one token.
     #[must_use]
     pub fn has_several(&self) -> bool {
         self.0.len() > 1
@@ -85,29 +85,30 @@ impl fmt::Debug for BearerTokens {
     }
 }
 
-/// Who may use the admin API; nobody where all are absent.
+/// The credentials of the admin API. Without any, the API is not served.
 #[derive(Clone, Debug)]
 pub struct AdminCredentials {
-    /// May do everything.
+    /// Tokens for every request.
     pub write: Option<BearerTokens>,
-    /// May only read.
+    /// Tokens for reading requests only.
     pub read: Option<BearerTokens>,
-    /// Signs requests; may do everything.
+    /// Access key that signs requests of every kind.
     pub access_key: Option<AccessKey>,
 }
 
 impl AdminCredentials {
-    /// Whether there is any.
+    /// Returns true if there is a credential.
     #[must_use]
     pub fn is_configured(&self) -> bool {
         self.write.is_some() || self.read.is_some() || self.access_key.is_some()
     }
 }
 
-/// What AWS' clients sign with. A signature cannot be checked by a digest, so the secret is kept.
+/// An access key with which AWS' clients sign requests. The secret is kept: a signature cannot be
+/// verified by its digest.
 #[derive(Clone)]
 pub struct AccessKey {
-    /// Which key a request says that it is signed with.
+    /// The id that a signed request names.
     pub id: String,
     /// The secret.
     pub secret: String,
@@ -125,7 +126,7 @@ impl fmt::Debug for AccessKey {
     }
 }
 
-/// What API keys' values are kept under, if at all: the first encrypts, all decrypt.
+/// The keys that encrypt the stored values of API keys: the first encrypts, all decrypt.
 #[derive(Clone)]
 pub struct EncryptionKeys(pub Vec<[u8; 32]>);
 

@@ -1,4 +1,4 @@
-//! Which files a listener's TLS is made of. Whether they can be used is seen where they are read.
+//! The TLS files of a listener. They are read and validated by `crate::tls`.
 
 use std::path::PathBuf;
 
@@ -8,15 +8,15 @@ use super::{SettingsError, optional_path};
 /// The PEM files of a listener's TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, and those between it and its authority.
+    /// The certificate chain.
     pub cert: PathBuf,
     /// The certificate's private key.
     pub key: PathBuf,
-    /// The authorities of clients' certificates; clients need none where absent.
+    /// The authorities of client certificates; without it clients need no certificate.
     pub client_ca: Option<PathBuf>,
 }
 
-/// What encrypts checks, and what the admin API, which is no more open than they are.
+/// The TLS files of the HTTP listener and of the admin API, which is never more open than the first.
 pub(super) fn listener_files(
     raw: &RawSettings,
 ) -> Result<(Option<TlsFiles>, Option<TlsFiles>), SettingsError> {
@@ -27,12 +27,12 @@ pub(super) fn listener_files(
         (Some(cert), Some(key)) => Ok(Some((cert, key))),
         (None, None) => Ok(None),
         _ => {
-            let why = "a certificate and its key need each other: set both or none".into();
+            let why = "set both the certificate and its key, or neither".into();
             Err(SettingsError::Value { key: setting, why })
         }
     };
     let files = |pair: Option<(PathBuf, PathBuf)>, setting, client_ca: Option<PathBuf>| {
-        let why = "it is for a listener with TLS: set tls_cert and tls_key as well";
+        let why = "it needs a listener with TLS: set tls_cert and tls_key as well";
         match (pair, client_ca) {
             (None, Some(_)) => Err(SettingsError::Value { key: setting, why: why.into() }),
             (None, None) => Ok(None),

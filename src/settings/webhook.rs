@@ -1,4 +1,4 @@
-//! Where thresholds of usage are told, and what signs it: neither prints itself.
+//! The receiver of webhooks and the secrets that sign them. `Debug` output shows neither secret.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,28 +12,28 @@ use base64::engine::general_purpose::STANDARD;
 use super::raw::RawSettings;
 use super::{SettingsError, parse_duration};
 
-/// A receiver of webhooks, and what it is told of.
+/// A receiver of webhooks, and the thresholds that it is notified of.
 #[derive(Clone, Debug)]
 pub struct Webhook {
-    /// Where events are posted.
+    /// The URL that events are posted to.
     pub url: WebhookUrl,
-    /// What signs them; each signs every event.
+    /// The secrets, each of which signs every event.
     pub secrets: WebhookSecrets,
     /// Whole percents of a quota, 1 to 100, rising; never empty.
     pub thresholds: Vec<u8>,
-    /// From a failed delivery to the first retry; longer waits are multiples of it.
+    /// Backoff before the first retry; the later ones are multiples of it.
     pub retry_after: Duration,
     /// PEM file with the authorities that may have signed the receiver's certificate.
     pub ca: Option<PathBuf>,
 }
 
-/// An address that may hold a secret in its path, as receivers of webhooks often want it.
+/// The URL of a receiver. Its path may hold a secret, as receivers of webhooks often want it.
 #[derive(Clone)]
 pub struct WebhookUrl(Uri);
 
 impl WebhookUrl {
     fn new(text: &str, allow_plaintext: bool) -> Result<Self, &'static str> {
-        const HINT: &str = "is no address; write https://HOST/PATH";
+        const HINT: &str = "is not a URL; write https://HOST/PATH";
         let uri: Uri = text.parse().map_err(|_| HINT)?;
         let url = Self(uri);
         let scheme = url.0.scheme_str();
@@ -41,23 +41,23 @@ impl WebhookUrl {
             return Err(HINT);
         }
         if url.authority().contains('@') {
-            return Err("names a user; the signature tells the receiver who sends");
+            return Err("has a user name; the receiver knows the sender by the signature");
         }
         if !url.is_encrypted() && !url.is_loopback() && !allow_plaintext {
             return Err(
-                "is in the clear, and others could read it; write https://, or set webhook_allow_plaintext = true where something else encrypts",
+                "is not encrypted; write https://, or set webhook_allow_plaintext = true if something else encrypts the connection",
             );
         }
         Ok(url)
     }
 
-    /// Whether it is `https://`.
+    /// Returns true for `https://`.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.0.scheme_str() == Some("https")
     }
 
-    /// Host and perhaps port, as written.
+    /// The host, and the port if it is written.
     #[must_use]
     pub fn authority(&self) -> &str {
         self.0.authority().map_or("", |authority| authority.as_str())
@@ -93,7 +93,7 @@ impl fmt::Debug for WebhookUrl {
     }
 }
 
-/// Secrets that sign webhooks. A signature cannot be made of a digest, so they are kept.
+/// Secrets that sign webhooks. They are kept: a signature cannot be made with a digest.
 #[derive(Clone)]
 pub struct WebhookSecrets(pub Vec<Vec<u8>>);
 
@@ -115,7 +115,7 @@ impl fmt::Debug for WebhookSecrets {
     }
 }
 
-/// The receiver, where there is one; what is written beside is checked in any case.
+/// The receiver, if there is one. The other webhook settings are validated in any case.
 pub(super) fn from_raw(raw: &RawSettings) -> Result<Option<Webhook>, SettingsError> {
     let invalid = |key, why: String| SettingsError::Value { key, why };
     let secrets = WebhookSecrets::new(&raw.webhook_secret)
@@ -126,16 +126,16 @@ pub(super) fn from_raw(raw: &RawSettings) -> Result<Option<Webhook>, SettingsErr
     })?;
     let retry_after = parse_duration("webhook_retry_after", &raw.webhook_retry_after)?;
     if !(Duration::from_millis(1)..=Duration::from_mins(1)).contains(&retry_after) {
-        return Err(invalid("webhook_retry_after", "must lie between 1ms and 1min".into()));
+        return Err(invalid("webhook_retry_after", "must be between 1ms and 1min".into()));
     }
     if raw.webhook_url.is_empty() {
         return Ok(None);
     }
-    // The address is not repeated: its path may be a secret.
+    // The error does not repeat the URL: its path may be a secret.
     let url = WebhookUrl::new(&raw.webhook_url, raw.webhook_allow_plaintext)
         .map_err(|why| invalid("webhook_url", why.into()))?;
     if secrets.0.is_empty() {
-        let why = "a receiver cannot tell who sends without it; set TOLLGATE_WEBHOOK_SECRET";
+        let why = "without it the receiver cannot verify the sender; set TOLLGATE_WEBHOOK_SECRET";
         return Err(invalid("webhook_secret", why.into()));
     }
     let ca = (!raw.webhook_ca.is_empty()).then(|| raw.webhook_ca.clone().into());
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn a_bad_setting_is_named_with_what_to_write() {
+    fn an_error_names_the_setting_and_what_to_write() {
         let cases = [
             ("URL",         "receiver.example/hook",            "webhook_url",         "https://HOST"),
             ("URL",         "ftp://receiver.example",           "webhook_url",         "https://HOST"),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_encrypted_or_loopback_or_meant_not_to_be() {
+    fn a_url_beyond_loopback_needs_https_or_webhook_allow_plaintext() {
         for url in
             ["https://a.example/x", "http://127.0.0.1:9/", "http://[::1]/", "http://localhost"]
         {
@@ -202,11 +202,11 @@ mod tests {
         }
         let open = [("URL", "http://a.example"), ("SECRET", SECRET), ("ALLOW_PLAINTEXT", "true")];
         assert!(load(&open).is_ok());
-        assert!(load(&[]).unwrap().webhook.is_none(), "nobody is told unless somebody asks");
+        assert!(load(&[]).unwrap().webhook.is_none(), "there are no webhooks without a URL");
     }
 
     #[test]
-    fn an_address_is_taken_apart_as_it_is_dialled() {
+    fn a_url_has_a_host_a_port_and_a_path() {
         let settings = load(&[("URL", "https://[::1]:8443/a?b=c"), ("SECRET", SECRET)]).unwrap();
         let url = settings.webhook.unwrap().url;
         assert_eq!((url.host(), url.port(), url.path()), ("::1", 8443, "/a?b=c"));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_secrets_nor_the_address_print_themselves() {
+    fn debug_output_has_neither_secrets_nor_the_path() {
         let two = format!("{SECRET}, whsec_{}", "A".repeat(32));
         let settings = load(&[("URL", "https://a.example/T0KEN"), ("SECRET", &two)]).unwrap();
         assert_eq!(settings.webhook.as_ref().unwrap().secrets.0.len(), 2);
