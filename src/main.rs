@@ -12,8 +12,8 @@ use tollgate::telemetry::init_logs;
 
 /// A distributed rate limiter: exact shared limits for API keys on usage plans.
 ///
-/// Without a subcommand it serves, with everything at its default: limits in memory, a built-in
-/// example catalog, on 127.0.0.1:8080.
+/// Without a subcommand it serves, with every setting at its default: counters in memory, a
+/// built-in example catalog, on 127.0.0.1:8080.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Args)]
 struct ServeArgs {
-    /// TOML file with settings, weaker than the environment and the flags
+    /// TOML file with settings; the environment and the flags override it
     #[arg(long, value_name = "FILE", env = "TOLLGATE_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -34,35 +34,35 @@ struct ServeArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves checks until SIGTERM; SIGHUP reloads the catalog
+    /// Serves check requests until SIGTERM; SIGHUP reloads the catalog and certificates
     Serve(Box<ServeArgs>),
-    /// Checks a catalog file, or limits for Envoy, and says what is wrong with them
+    /// Validates a catalog file, or rate limits for Envoy, and reports every error
     Validate(commands::validate::ValidateArgs),
-    /// Asks a running service for one check; exits with 0 where allowed, 1 where not
+    /// Sends one check request to a running service; exits with 0 if allowed, 1 if not
     Check(Box<commands::check::CheckArgs>),
-    /// Asks a running service whether it is ready; exits with 0 where it is, 1 where not
+    /// Exits with 0 if a running service is ready, 1 if not
     Ready {
-        /// The service to ask
+        /// URL of the service
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
         url: String,
         #[command(flatten)]
         tls_options: commands::TlsOptions,
     },
-    /// Imports limits that another service was configured with
+    /// Imports the rate limits of another service's configuration
     Import(commands::import::ImportArgs),
-    /// API keys of a running service: list, show, create, enable, disable, delete
+    /// Lists, shows, creates, enables, disables and deletes API keys of a running service
     Keys(commands::keys::KeysArgs),
-    /// Usage plans of a running service: list, show
+    /// Lists and shows usage plans of a running service
     Plans(commands::plans::PlansArgs),
-    /// Compares a catalog file with what a running service declares; exits with 1 where they differ
+    /// Compares a catalog file with the resources of a running service; exits with 1 if they differ
     Diff(commands::apply::DiffArgs),
-    /// Makes a running service declare what a catalog file does
+    /// Changes the resources of a running service to those of a catalog file
     Apply(commands::apply::ApplyArgs),
-    /// Writes what a running service's admin API declares as a catalog file
+    /// Writes the resources of a running service's admin API as a catalog file
     Export(commands::export::ExportArgs),
-    /// What keys of a running service have used by day, and corrections of it
+    /// Shows and corrects the daily usage of API keys of a running service
     Usage(commands::usage::UsageArgs),
-    /// Judges decisions written with --record again, by the reference; of all nodes together
+    /// Decides checks recorded with --record again by the reference implementation, and compares
     Replay(commands::replay::ReplayArgs),
 }
 
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            let _nobody_reads = writeln!(std::io::stderr(), "tollgate: {error}");
+            let _reader_closed = writeln!(std::io::stderr(), "tollgate: {error}");
             ExitCode::from(2)
         }
     }

@@ -8,50 +8,50 @@ use axum::http::{Request, StatusCode, header};
 use super::CommandError;
 use super::client::{TlsOptions, send, unreachable_error};
 
-/// What `tollgate check` asks.
+/// Arguments of `tollgate check`.
 #[derive(Clone, clap::Args)]
 pub struct CheckArgs {
-    /// The service to ask
+    /// URL of the service
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
     /// API key of the client
     #[arg(long, value_name = "KEY", env = "TOLLGATE_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
-    /// Id of an API key, where this caller may speak for it
+    /// Id of an API key, if the service trusts this machine (--trusted-peers)
     #[arg(long, value_name = "ID")]
     key_id: Option<String>,
-    /// API and stage that are called
+    /// API that is called
     #[arg(long, value_name = "ID", requires = "stage")]
     api: Option<String>,
     /// Stage of the API
     #[arg(long, value_name = "NAME", requires = "api")]
     stage: Option<String>,
-    /// HTTP method of the call
+    /// HTTP method of the request
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
-    /// Path of the call
+    /// Path of the request
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
-    /// Policy to judge by
+    /// Policy to check
     #[arg(long, value_name = "NAME", requires = "key")]
     policy: Option<String>,
-    /// Whom the policy counts: an address, a user
+    /// Key that the policy counts: an address, a user
     #[arg(long, value_name = "TEXT", requires = "policy")]
     key: Option<String>,
-    /// What it costs: a number of requests, or a JSON object of units; 0 only looks
+    /// Cost: a number of requests, or a JSON object with an amount per unit; 0 charges nothing
     #[arg(long, value_name = "NUMBER|JSON", default_value = "1")]
     cost: String,
-    /// The service's --check-token
+    /// Token that the service asks for (--check-token)
     #[arg(long, value_name = "TOKEN", env = "TOLLGATE_CHECK_TOKEN", hide_env_values = true)]
     token: Option<String>,
     #[command(flatten)]
     tls_options: TlsOptions,
 }
 
-/// Asks, prints the answer's body, and says whether the check was allowed.
+/// Sends a check request and prints the body of the response. Returns true if it was allowed.
 ///
 /// # Errors
-/// Where the question cannot be asked or is not answered.
+/// If the request cannot be sent, or there is no response.
 pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
     let cost: serde_json::Value = serde_json::from_str(&args.cost)
         .map_err(|_| CommandError::InvalidCost(args.cost.clone()))?;
@@ -81,14 +81,14 @@ pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
         request.body(Body::from(body)).map_err(|error| unreachable_error(&args.url, &error))?;
     let (status, _, answer) = send(&args.url, &args.tls_options, request).await?;
     let mut out = std::io::stdout();
-    let _nobody_reads = out.write_all(&answer).and_then(|()| out.write_all(b"\n"));
+    let _reader_closed = out.write_all(&answer).and_then(|()| out.write_all(b"\n"));
     Ok(status == StatusCode::OK)
 }
 
-/// Whether the service at `url` says that it is ready.
+/// Returns true if the service at `url` is ready.
 ///
 /// # Errors
-/// Where it does not answer.
+/// If there is no response.
 pub async fn ready(url: &str, tls_options: &TlsOptions) -> Result<bool, CommandError> {
     let request = Request::get("/readyz")
         .body(Body::empty())

@@ -1,6 +1,6 @@
 //! Requests of the commands to a running service, by its URL.
 //!
-//! It follows no redirect and sends nothing a second time.
+//! Redirects are not followed, and a request is never retried.
 
 use std::path::PathBuf;
 
@@ -16,16 +16,16 @@ use crate::transport::{ResponseBody, send_request};
 /// The largest response that is read into memory, in bytes; exports are copied as they arrive.
 pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Whom the client trusts, and who it is, where the service has TLS.
+/// TLS options of a command: the authorities that it trusts, and its own certificate.
 #[derive(Clone, clap::Args)]
 pub struct TlsOptions {
-    /// PEM file with the authorities that may have signed the service's certificate, for https://
+    /// PEM file with the authorities that sign the service's certificate, for https://
     #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,
-    /// PEM file with a certificate to show, where the service asks for one
+    /// PEM file with a client certificate, if the service asks for one
     #[arg(long, value_name = "FILE", requires = "client_key", global = true)]
     client_cert: Option<PathBuf>,
-    /// PEM file with that certificate's private key
+    /// PEM file with the client certificate's private key
     #[arg(long, value_name = "FILE", requires = "client_cert", global = true)]
     client_key: Option<PathBuf>,
 }

@@ -25,60 +25,62 @@ pub use client::TlsOptions;
 
 use crate::{app, control, engine, tls};
 
-/// Why there is no answer, or none that helps.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The URL is no `http://host:port` or `https://host:port`.
-    #[error("`{0}` is no address of a Tollgate; write http://HOST:PORT or https://HOST:PORT")]
+    /// The URL is not `http://host:port` or `https://host:port`.
+    #[error("`{0}` is not a URL of a Tollgate; write http://HOST:PORT or https://HOST:PORT")]
     InvalidUrl(String),
-    /// There is nothing to know the service by.
-    #[error("https:// needs --ca FILE: the authorities that may have signed the certificate")]
+    /// There is no authority to verify the service's certificate with.
+    #[error("https:// needs --ca FILE: the authorities that sign the service's certificate")]
     MissingCa,
-    /// A file of certificates cannot be used.
+    /// A file with certificates or a key is not valid.
     #[error("{0}")]
     Tls(#[from] tls::TlsError),
-    /// The cost is no JSON.
+    /// The cost is not JSON.
     #[error("--cost `{0}` is neither a number nor JSON such as {{\"total_tokens\":350}}")]
     InvalidCost(String),
-    /// Nobody answers there.
-    #[error("no answer from {0}: {1}; is it running?")]
+    /// The connection or the request failed.
+    #[error("no response from {0}: {1}; is it running?")]
     Unreachable(String, String),
-    /// There is no token to show.
+    /// There is no token for the admin API.
     #[error(
-        "there is no token to show: set TOLLGATE_ADMIN_TOKEN, here and at the service (its access key is for AWS' clients)"
+        "the admin API needs a token: set TOLLGATE_ADMIN_TOKEN, here and at the service (its access key is for AWS' clients)"
     )]
     MissingToken,
-    /// The token can be in no header.
-    #[error("the token of --token or TOLLGATE_ADMIN_TOKEN is no text for a header")]
+    /// The token cannot be sent in a header.
+    #[error(
+        "the token of --token or TOLLGATE_ADMIN_TOKEN cannot be sent in a header: it has control characters"
+    )]
     InvalidToken,
-    /// What it tells is of another version.
-    #[error("the service tells what this tollgate does not understand: {0}")]
+    /// The response has another form than this version expects.
+    #[error("unexpected response of the service, perhaps of another version: {0}")]
     UnexpectedResponse(String),
-    /// What the API declares is no catalog without the service's own file.
-    #[error("this is no catalog without the service's own catalog file: {0}")]
+    /// The resources of the API are not a valid catalog without the service's own file.
+    #[error("this is not a valid catalog without the service's own catalog file: {0}")]
     IncompleteCatalog(String),
-    /// The catalog file cannot be used.
+    /// The catalog file is not valid.
     #[error("{0}")]
     Catalog(#[from] control::ConfigFileError),
-    /// The store's address is none.
+    /// The store's address is not valid.
     #[error("{0}")]
     Store(#[from] app::StartError),
-    /// A file of records cannot be read.
+    /// A file with recorded decisions cannot be read.
     #[error("cannot read {path}: {why}", path = .0.display(), why = .1)]
     UnreadableRecords(PathBuf, #[source] std::io::Error),
-    /// The records are none, or the reference decides otherwise.
+    /// The file has no recorded decisions, or the reference decides otherwise.
     #[error("{0}")]
     Replay(#[from] engine::ReplayError),
-    /// A place in the catalog file, and why the API cannot say what it says.
-    #[error("the admin API cannot have what {0} says: {1}")]
+    /// A path in the catalog file, and the reason why the API has no counterpart of it.
+    #[error("the admin API has no counterpart of {0}: {1}")]
     Unsupported(String, String),
-    /// Nobody is at a terminal.
-    #[error("nobody can be asked: standard input is no terminal; with --yes it does not ask")]
+    /// Confirmation is impossible.
+    #[error("cannot ask for confirmation: standard input is not a terminal; --yes confirms")]
     NotATerminal,
-    /// A file or standard output fails.
+    /// Reading a file or writing to standard output failed.
     #[error("cannot read or write: {0}")]
     Io(#[from] std::io::Error),
-    /// The admin API says no, in its words.
+    /// The admin API refused the request: its status and message.
     #[error("{0}: {1}")]
     Rejected(StatusCode, String),
 }

@@ -1,4 +1,4 @@
-//! `tollgate replay`: decides recorded checks again by the reference algorithms, and compares.
+//! `tollgate replay`: decides recorded checks again by the reference implementation, and compares.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use crate::engine;
 /// Arguments of `tollgate replay`.
 #[derive(Clone, clap::Args)]
 pub struct ReplayArgs {
-    /// The records
+    /// Files written with --record, of all nodes that shared the store
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 }
 
-/// Replays the records of all files as one history, and prints how many decisions there were.
+/// Replays the decisions of all files as one history, and prints their number.
 ///
 /// # Errors
 /// If a file cannot be read, or at the first decision that the reference does not repeat.
@@ -25,6 +25,6 @@ pub fn run(args: &ReplayArgs) -> Result<(), CommandError> {
     };
     let lines = args.files.iter().map(read).collect::<Result<String, _>>()?;
     let decisions = engine::replay(&lines)?;
-    writeln!(std::io::stdout(), "{decisions} decisions, all as the reference has them")?;
+    writeln!(std::io::stdout(), "{decisions} decisions, all equal to the reference's")?;
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Rows for people: columns as wide as what stands in them.
+//! Output of the commands: tables for people, JSON for programs.
 
 use std::io::Write as _;
 
 use serde_json::Value;
 
-/// Prints rows under their head, each column as wide as its widest cell.
+/// Prints a head and rows, each column as wide as its widest cell.
 pub(super) fn print_table<const N: usize>(
     head: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -16,17 +16,18 @@ pub(super) fn print_table<const N: usize>(
     for row in &rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
-        let _nobody_reads = writeln!(out, "{}", line.trim_end());
+        let _reader_closed = writeln!(out, "{}", line.trim_end());
     }
 }
 
-/// Prints a value as JSON, for programs.
+/// Prints a value as JSON.
 pub(super) fn print_json(value: &Value) {
     let mut out = std::io::stdout().lock();
-    let _nobody_reads = writeln!(out, "{value:#}");
+    let _reader_closed = writeln!(out, "{value:#}");
 }
 
-/// A cell; what is not there is a dash, and nothing in it can move a terminal's cursor.
+/// The text of a cell: a dash for null and for empty text. Control characters, which could move the
+/// cursor of a terminal, are replaced.
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
@@ -38,7 +39,7 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
-/// A point in time, in seconds since 1970, as a date.
+/// The date of a time in seconds since 1970.
 pub(super) fn date(value: &Value) -> String {
     let second = value.as_i64().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     second.map_or_else(|| "-".into(), |second| second.to_string())

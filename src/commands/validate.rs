@@ -1,4 +1,5 @@
-//! `tollgate validate`: reads a catalog file, or limits for Envoy, and reports what is wrong with it.
+//! `tollgate validate`: reads a catalog file or rate limits for Envoy, and reports every error in
+//! it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,13 @@ use crate::{app, control};
 /// Arguments of `tollgate validate`.
 #[derive(Clone, clap::Args)]
 pub struct ValidateArgs {
-    /// The catalog
+    /// Catalog file
     #[arg(value_name = "FILE", required_unless_present = "envoy_config")]
     file: Option<PathBuf>,
-    /// envoyproxy/ratelimit's YAML: a file, or a folder of *.yaml
+    /// Rate limits for Envoy, in envoyproxy/ratelimit's YAML: a file, or a folder of *.yaml
     #[arg(long, value_name = "FILE|FOLDER")]
     envoy_config: Option<PathBuf>,
-    /// The --store it is meant for: not all that one primary judges can a Cluster
+    /// Store that the catalog is for: a Redis Cluster cannot keep every catalog
     #[arg(
         long,
         value_name = "STORE",

@@ -82,14 +82,14 @@ fn what_cannot_be_carried_over_is_named_by_its_line_and_fails() {
         ("`!=`",                       "5",       "60",    r#"["descriptors[0].a != 'x'"]"#),
         ("descriptors[…] with `1`",    "5",       "60",    r#"["descriptors[1].a == 'x'"]"#),
         ("`*` in a value",             "5",       "60",    r#"["descriptors[0].a == 'x*'"]"#),
-        ("asked to be empty",          "5",       "60",    r#"["descriptors[0].a == ''"]"#),
+        ("an empty value",             "5",       "60",    r#"["descriptors[0].a == ''"]"#),
         ("never applies",              "5",       "60",    r#"["descriptors[0].a == 'x'", "descriptors[0].a == 'y'"]"#),
         ("the key tollgate_limit",     "5",       "60",    r#"["descriptors[0].tollgate_limit == 'x'"]"#),
         ("`*` in the key",             "5",       "60",    r#"["descriptors[0]['a*'] == 'x'"]"#),
-        ("0 seconds",                  "5",       "0",     "[]"),
+        ("window of 0 seconds",                  "5",       "0",     "[]"),
         ("31622401 seconds",           "5",       "31622401", "[]"),
         ("max_value 4294967296",       "4294967296", "61", "[]"),
-        ("Limitador keeps the first", "7",       "60",    ""),
+        ("Limitador keeps only the first", "7",       "60",    ""),
     ];
     for (why, max_value, seconds, conditions) in cases {
         let more = format!(
@@ -146,7 +146,7 @@ fn several_namespaces_go_to_a_folder_one_file_each() {
 fn what_is_no_list_of_limits_is_an_error_that_says_where() {
     let dir = tempfile::tempdir().unwrap();
     for (limits, why) in [
-        ("domain: x", "no list of limits"),
+        ("domain: x", "not a list of limits"),
         (
             "- { namespace: a, max_value: 1, seconds: 1, conditions: [], variables: [], more: 1 }",
             "more",

@@ -1,17 +1,17 @@
-//! The part of CEL that an entry of a descriptor can say: that a key is there, and what it is.
+//! The subset of CEL that entries of a descriptor can express: comparisons of a key with a text.
 //!
-//! `descriptors[0].KEY == 'TEXT'`, joined by `&&`, and `descriptors[0]['KEY']`. Nothing is
-//! evaluated, and everything else is refused with its reason: a condition that is half understood
-//! would limit somebody else.
+//! `descriptors[0].KEY == 'TEXT'` and `descriptors[0]['KEY'] == 'TEXT'`, joined by `&&`. Nothing is
+//! evaluated. Everything else is an error: a limit with half of its condition would count other
+//! requests.
 
 use std::fmt;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-/// The keys that a condition compares, each with the text that it must be.
+/// Parses a condition: the keys that it compares, each with the required text.
 ///
 /// # Errors
-/// Where it says anything else; the error says what.
+/// If the condition has anything else; the error quotes it.
 pub(crate) fn parse_condition(source: &str) -> Result<Vec<(String, String)>, String> {
     let mut tokens = tokenize(source)?;
     let mut comparisons = vec![parse_comparison(&mut tokens)?];
@@ -24,10 +24,10 @@ pub(crate) fn parse_condition(source: &str) -> Result<Vec<(String, String)>, Str
     Ok(comparisons)
 }
 
-/// The key that a variable names.
+/// Parses a variable: the key that it names.
 ///
 /// # Errors
-/// Where it is anything else; the error says what.
+/// If the variable is anything else; the error quotes it.
 pub(crate) fn parse_variable(source: &str) -> Result<String, String> {
     let mut tokens = tokenize(source)?;
     let key = parse_key(&mut tokens)?;
@@ -55,11 +55,10 @@ impl fmt::Display for CelToken {
     }
 }
 
-const SUPPORTED_SYNTAX: &str =
-    "a descriptor can only say descriptors[0].KEY == 'TEXT', joined by &&";
+const SUPPORTED_SYNTAX: &str = "only descriptors[0].KEY == 'TEXT', joined by &&, can be imported";
 
 fn unsupported(token: &CelToken) -> String {
-    format!("{token} has no counterpart: {SUPPORTED_SYNTAX}")
+    format!("{token} has no counterpart in a descriptor: {SUPPORTED_SYNTAX}")
 }
 
 fn next_token(tokens: &mut CelTokens) -> Result<CelToken, String> {
@@ -92,7 +91,7 @@ fn parse_key(tokens: &mut CelTokens) -> Result<String, String> {
     match next_token(tokens)? {
         CelToken::Name(name) if name == "descriptors" => {}
         CelToken::Name(name) => {
-            return Err(format!("`{name}` is nothing that Envoy sends: only descriptors[0] is"));
+            return Err(format!("`{name}` is not sent by Envoy: only descriptors[0] is"));
         }
         other => return Err(unsupported(&other)),
     }
@@ -101,7 +100,7 @@ fn parse_key(tokens: &mut CelTokens) -> Result<String, String> {
         CelToken::Name(index) if index == "0" => {}
         other => {
             return Err(format!(
-                "descriptors[…] with {other}: a rule meets every descriptor, wherever it stands, so only descriptors[0] is carried over"
+                "descriptors[…] with {other}: a rule matches descriptors in every position, so only descriptors[0] can be imported"
             ));
         }
     }
@@ -152,10 +151,10 @@ fn tokenize(source: &str) -> Result<CelTokens, String> {
     Ok(found.into_iter().peekable())
 }
 
-/// A text in quotes, and its length as it is written.
+/// Parses a text in quotes: the text, and its length in the source in bytes.
 fn parse_string(source: &str, quote: char) -> Result<(String, usize), String> {
     if source[1..].starts_with([quote; 2].as_slice()) && source[2..].starts_with(quote) {
-        return Err("text in three quotes is not read".into());
+        return Err("text in triple quotes cannot be imported".into());
     }
     let mut text = String::new();
     let mut characters = source.char_indices().skip(1);
@@ -163,16 +162,20 @@ fn parse_string(source: &str, quote: char) -> Result<(String, usize), String> {
         match character {
             '\\' => match characters.next() {
                 Some((_, escaped @ ('\\' | '\'' | '"'))) => text.push(escaped),
-                _ => return Err("of the escapes in texts only \\\\, \\' and \\\" are read".into()),
+                _ => {
+                    return Err(
+                        "of the escapes in a text only \\\\, \\' and \\\" can be imported".into()
+                    );
+                }
             },
             _ if character == quote => return Ok((text, at + 1)),
             _ if character.is_control() => {
-                return Err("a text with control characters is no value of an entry".into());
+                return Err("a value cannot have control characters".into());
             }
             _ => text.push(character),
         }
     }
-    Err("a text has no end".into())
+    Err("a text has no closing quote".into())
 }
 
 #[cfg(test)]
@@ -180,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_entry_can_say_is_read_however_it_is_written() {
+    fn every_spelling_of_a_comparison_is_parsed() {
         let get = || vec![("req.method".to_owned(), "GET".to_owned())];
         for same in [
             "descriptors[0]['req.method'] == 'GET'",
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_and_says_what_it_stumbled_over() {
+    fn an_error_quotes_the_part_that_cannot_be_imported() {
         for (source, word) in [
             ("descriptors[0].a != 'x'", "`!=`"),
             ("descriptors[0].a == 'x' || descriptors[0].b == 'y'", "`||`"),
@@ -210,9 +213,9 @@ mod tests {
             ("req_method == 'GET'", "`req_method`"),
             ("limit.name == 'x'", "`limit`"),
             ("descriptors[0].a == r'x'", "`r`"),
-            ("descriptors[0].a == '''x'''", "three quotes"),
+            ("descriptors[0].a == '''x'''", "triple quotes"),
             (r"descriptors[0].a == '\x41'", "escapes"),
-            ("descriptors[0].a == 'x", "no end"),
+            ("descriptors[0].a == 'x", "no closing quote"),
             ("descriptors[0].a == 'x\u{1}'", "control"),
             ("descriptors[0][''] == 'x'", "empty"),
             ("descriptors[0].1a == 'x'", "`1a`"),

@@ -1,38 +1,39 @@
-//! Limits as envoyproxy/ratelimit's YAML: a tree of descriptor entries, and which descriptors Envoy
-//! has to send for it.
+//! The imported limits as envoyproxy/ratelimit's YAML: a tree of descriptor entries, and the
+//! descriptors that Envoy has to send for it.
 //!
-//! There a descriptor meets the one rule that names all of its entries in their order, and a value
-//! that is given hides the same key without one. So two limits that Limitador counts for one
-//! request cannot always stand side by side: the second is then put behind an entry of its own.
+//! In envoyproxy/ratelimit a descriptor matches one rule, which has all of its entries in their
+//! order, and an entry with a value takes precedence over the same key without one. Limitador
+//! counts one request in several limits. Where two of them would compete for a descriptor, the
+//! second one gets a descriptor of its own, with a marker as its first entry.
 
 use std::fmt::{self, Write as _};
 
-/// An entry that a rule waits for; without a value any will do, and each counts apart.
+/// An entry of a rule. Without a value it matches every value, each with a counter of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ImportedEntry {
     pub(super) key: String,
     pub(super) value: Option<String>,
 }
 
-/// One limit, and the entries that lead to it.
+/// One limit, and the entries of its descriptor.
 #[derive(Debug)]
 pub(super) struct ImportedRule {
     pub(super) name: Option<String>,
     pub(super) entries: Vec<ImportedEntry>,
     pub(super) seconds: u32,
     pub(super) requests: u32,
-    /// Which limit of the file it was, from 1; for the entry of its own.
+    /// Position of the limit in the file, from 1; used in its marker.
     pub(super) number: usize,
 }
 
-/// The key of the entry that tells apart limits that would hide each other; no limit's own.
+/// The key of the marker entry, which no imported limit may use.
 pub(super) const MARKER_KEY: &str = "tollgate_limit";
 
-/// Units of which a window may be a multiple, the longest first.
+/// Time units of windows, in seconds, the longest first.
 const UNITS: [(&str, u32); 5] =
     [("week", 604_800), ("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)];
 
-/// A domain's rules. None hides another.
+/// The rules of a domain. No two of them compete for a descriptor.
 #[derive(Debug, Default)]
 pub(super) struct ImportedDomain {
     pub(super) name: String,
@@ -44,22 +45,21 @@ impl ImportedDomain {
         Self { name, rules: Vec::new() }
     }
 
-    /// How many rules it has.
+    /// Number of rules.
     pub(super) fn len(&self) -> usize {
         self.rules.len()
     }
 
-    /// Adds a rule, behind an entry of its own where it would hide another or be hidden.
+    /// Adds a rule, with a marker as its first entry if it would compete with another one.
     pub(super) fn add(&mut self, mut rule: ImportedRule) {
         let marked = |value: String| {
             let marker = ImportedEntry { key: MARKER_KEY.into(), value: Some(value) };
             [std::slice::from_ref(&marker), &rule.entries].concat()
         };
-        // A number is one rule's alone, so that no name may look like one.
+        // A number as the marker is unique, so a name must not look like one.
         let name = rule.name.clone().filter(|name| is_plain(name) && !is_number(name));
         let is_free = |entries: &Vec<ImportedEntry>| {
-            !entries.is_empty()
-                && !self.rules.iter().any(|other| hide_each_other(&other.entries, entries))
+            !entries.is_empty() && !self.rules.iter().any(|other| compete(&other.entries, entries))
         };
         let candidates = [Some(rule.entries.clone()), name.map(marked)];
         let found = candidates.into_iter().flatten().find(is_free);
@@ -67,8 +67,8 @@ impl ImportedDomain {
         self.rules.push(rule);
     }
 
-    /// What Envoy has to send with each request, as one item of `rate_limits` each: the keys of a
-    /// descriptor, and the value of the first where the rules want one of their own.
+    /// The descriptors that Envoy has to send with each request, each as one item of `rate_limits`:
+    /// the keys of the entries, and the value of a marker.
     pub(super) fn descriptors(&self) -> Vec<String> {
         let mut descriptors: Vec<String> = Vec::new();
         for rule in &self.rules {
@@ -85,16 +85,16 @@ impl ImportedDomain {
     }
 }
 
-/// Whether one of two rules would keep requests from the other: both stand at one place, or they
-/// part at one key, of which one names a value and the other takes any.
-fn hide_each_other(one: &[ImportedEntry], other: &[ImportedEntry]) -> bool {
+/// Returns true if two rules would compete for a descriptor: they have the same entries, or the
+/// first difference is that one has a value for a key and the other takes every value.
+fn compete(one: &[ImportedEntry], other: &[ImportedEntry]) -> bool {
     match one.iter().zip(other).find(|(a, b)| a != b) {
         None => one.len() == other.len(),
         Some((a, b)) => a.key == b.key && a.value.is_some() != b.value.is_some(),
     }
 }
 
-/// Whether a text needs no quotes and no thought anywhere.
+/// Returns true if a text needs no quotes in YAML, JSON or a message.
 fn is_plain(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -104,12 +104,12 @@ fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// For people: as it is where it is plain, else in quotes, on one line.
+/// A text for messages: in quotes, and on one line, unless it is plain.
 pub(super) fn quoted(text: &str) -> String {
     if is_plain(text) { text.to_owned() } else { format!("{text:?}") }
 }
 
-/// For YAML: JSON's strings are YAML's, but for characters that YAML wants escaped.
+/// A text as a YAML scalar in double quotes, with all white space and control characters escaped.
 fn yaml_scalar(text: &str) -> String {
     let mut scalar = String::from("\"");
     for character in text.chars() {
@@ -140,7 +140,7 @@ impl fmt::Display for ImportedDomain {
     }
 }
 
-/// Writes rules by what is left of their entries: those that begin alike stand under one.
+/// Writes rules with their remaining entries. Rules with the same first entry share a node.
 fn write_level(
     f: &mut fmt::Formatter<'_>,
     rules: &[(&[ImportedEntry], &ImportedRule)],
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_name_is_taken_for_a_number_and_no_marker_is_given_twice() {
+    fn markers_are_unique_and_no_name_is_taken_for_a_number() {
         let mut domain = ImportedDomain::new("d".into());
         for (number, name) in (1..).zip(["2", "2", "b", "b", "a*"]) {
             let name = Some(name.to_owned());
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_is_one_scalar_of_yaml() {
+    fn every_text_is_read_back_from_its_yaml_scalar() {
         for text in
             ["", "null", "a: b", "it's \"\\", "a\n- b", "\u{7f}\u{85}\u{2028}\u{feff}\t", "é😀"]
         {

@@ -1,8 +1,8 @@
-//! What is imported means the same: random limits and requests, judged by both sides' own rules.
+//! Property test of the import: random limits count random requests in the same counters.
 //!
-//! Each side is a few lines here: Limitador counts every limit whose conditions hold and whose
-//! variables are there; envoyproxy/ratelimit walks down its tree, one entry at a time, and never
-//! goes back.
+//! Both sides are modelled here in a few lines. Limitador counts every limit whose conditions hold
+//! and whose variables are present. envoyproxy/ratelimit descends its tree one entry at a time,
+//! without backtracking.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::envoy::MARKER_KEY;
 use super::limitador;
 
-/// What a limit counts of a request: its name, and its variables' values.
+/// The counter of a limit for a request: the limit's name, and the values of its variables.
 type Counted = (String, BTreeMap<String, String>);
 type Request = BTreeMap<&'static str, &'static str>;
 
@@ -25,9 +25,9 @@ struct GeneratedLimit {
     variables: Vec<&'static str>,
     seconds: u32,
     max_value: u32,
-    /// Whether all its conditions are one, joined by `&&`.
+    /// True if the conditions are written as one, joined by `&&`.
     joined: bool,
-    /// Whether it has a condition that no descriptor can say.
+    /// True if a condition cannot be expressed by a descriptor.
     untranslatable: bool,
 }
 
@@ -71,12 +71,12 @@ impl GeneratedLimit {
         .to_string()
     }
 
-    /// Limitador's side.
+    /// The counter in Limitador; `None` if the limit does not apply.
     fn counts(&self, request: &Request, number: usize) -> Option<Counted> {
         let holds = |(key, value): &(&str, &str)| request.get(key) == Some(value);
         let variables = self.variables.iter().map(|key| Some((*key, *request.get(key)?)));
         let variables = variables.collect::<Option<BTreeMap<_, _>>>()?;
-        // What a condition has fixed tells no counters apart.
+        // A variable whose value a condition fixes adds no counters.
         let fixed = |key: &str| self.conditions.iter().any(|(other, _)| *other == key);
         let values = variables.into_iter().filter(|(key, _)| !fixed(key));
         let values = values.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
@@ -84,7 +84,7 @@ impl GeneratedLimit {
     }
 }
 
-/// The other side: the limit that one descriptor reaches.
+/// The counter in envoyproxy/ratelimit, and the limit, that a descriptor matches.
 fn matched_limit(
     level: &Value,
     entries: &[(String, String)],
@@ -107,7 +107,7 @@ fn matched_limit(
     Some(((name, values), limit.clone()))
 }
 
-/// The descriptors that Envoy sends, as it is told to, for a request.
+/// The descriptors that Envoy sends for a request, by the instructions of the output.
 fn sent_descriptors(descriptors: &[String], request: &Request) -> Vec<Vec<(String, String)>> {
     let entry = |shown: &str| {
         let (key, value) = shown.split_once('=').map_or((shown, None), |(k, v)| (k, Some(v)));
@@ -147,7 +147,7 @@ proptest! {
         let lines = (0..).zip(&limits).map(|(number, limit)| format!("- {}\n", limit.write(number)));
         let namespaces = limitador::parse_limits(&lines.collect::<String>()).unwrap();
         let translated = &namespaces[0];
-        // Which were left out is named by their lines, one limit a line.
+        // Skipped limits are listed by their lines, and each limit is one line.
         let named: BTreeSet<usize> = translated.skipped.iter().map(|limit| {
             let line = limit.to_string().split([' ', ':']).nth(1).unwrap().parse::<usize>().unwrap();
             line - 1

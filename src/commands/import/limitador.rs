@@ -1,7 +1,7 @@
-//! Limitador's limits file, read as Limitador reads it and translated as far as that is exact.
+//! Limitador's limits file: read as Limitador reads it, and translated if that is exact.
 //!
-//! A limit that cannot be carried over whole is left out and named: without one of its conditions
-//! it would count requests that it was not meant for.
+//! A limit that cannot be translated as a whole is skipped and listed: without one of its
+//! conditions it would count requests that it is not meant for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,10 +13,10 @@ use super::cel;
 use super::envoy::{ImportedDomain, ImportedEntry, ImportedRule, MARKER_KEY, quoted};
 use crate::syntax;
 
-/// The longest window there, in seconds: 366 days.
+/// The longest window of a rule for Envoy, in seconds: 366 days.
 const MAX_WINDOW_SECS: u32 = 366 * 86_400;
 
-/// A limit as it is written.
+/// A limit as Limitador's file has it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LimitadorLimit {
@@ -25,19 +25,19 @@ struct LimitadorLimit {
     namespace: String,
     max_value: u64,
     seconds: u64,
-    // `conditions:` with nothing behind it is an empty list there.
+    // Limitador reads `conditions:` without a value as an empty list.
     conditions: Option<Vec<String>>,
     variables: Option<Vec<String>>,
 }
 
-/// What became of one namespace.
+/// The result for one namespace.
 #[derive(Debug)]
 pub(super) struct TranslatedNamespace {
     pub(super) domain: ImportedDomain,
     pub(super) skipped: Vec<SkippedLimit>,
 }
 
-/// A limit that is not carried over.
+/// A limit that was not imported, and the reason.
 #[derive(Debug)]
 pub(super) struct SkippedLimit {
     line: u64,
@@ -49,17 +49,17 @@ impl fmt::Display for SkippedLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}: ", self.line)?;
         match &self.name {
-            Some(name) => write!(f, "the limit {} is not carried over: ", quoted(name))?,
-            None => write!(f, "this limit is not carried over: ")?,
+            Some(name) => write!(f, "the limit {} is not imported: ", quoted(name))?,
+            None => write!(f, "this limit is not imported: ")?,
         }
         f.write_str(&self.why)
     }
 }
 
-/// Reads a limits file: its namespaces in their order.
+/// Reads a limits file, and translates its namespaces in their order.
 ///
 /// # Errors
-/// Where it is no list of limits.
+/// If the text is not a list of limits.
 pub(super) fn parse_limits(text: &str) -> Result<Vec<TranslatedNamespace>, String> {
     let limits: Vec<Spanned<LimitadorLimit>> = syntax::from_yaml(text, true)?;
     let mut namespaces: Vec<TranslatedNamespace> = Vec::new();
@@ -78,7 +78,7 @@ pub(super) fn parse_limits(text: &str) -> Result<Vec<TranslatedNamespace>, Strin
             translate_limit(limit, number).map(|rule| domain.add(rule))
         } else {
             Err(format!(
-                "it has the namespace, seconds, conditions and variables of the limit on line {first_line}, and of such Limitador keeps the first only"
+                "it has the namespace, seconds, conditions and variables of the limit on line {first_line}, and Limitador keeps only the first of them"
             ))
         };
         if let Err(why) = result {
@@ -88,7 +88,7 @@ pub(super) fn parse_limits(text: &str) -> Result<Vec<TranslatedNamespace>, Strin
     Ok(namespaces)
 }
 
-/// By what Limitador tells limits apart: not by their size, and by their conditions as written.
+/// The identity of a limit in Limitador: its conditions as written, and not its size.
 fn limit_identity(limit: &LimitadorLimit) -> (String, u64, BTreeSet<String>, BTreeSet<String>) {
     let set = |list: &Option<Vec<String>>| list.iter().flatten().cloned().collect();
     let (conditions, variables) = (set(&limit.conditions), set(&limit.variables));
@@ -97,28 +97,33 @@ fn limit_identity(limit: &LimitadorLimit) -> (String, u64, BTreeSet<String>, BTr
 
 fn translate_limit(limit: LimitadorLimit, number: usize) -> Result<ImportedRule, String> {
     if limit.namespace.is_empty() {
-        return Err("its namespace is empty, and a domain cannot be".into());
+        return Err("its namespace is empty, and a domain needs a name".into());
     }
     let seconds = u32::try_from(limit.seconds).ok().filter(|it| (1..=MAX_WINDOW_SECS).contains(it));
     let seconds = seconds.ok_or_else(|| {
-        format!("{} seconds are no window of 1 second to 366 days", limit.seconds)
+        format!("a window of {} seconds is not between 1 second and 366 days", limit.seconds)
     })?;
     let requests = u32::try_from(limit.max_value).map_err(|_| {
-        format!("max_value {} is over 4294967295, the most that Envoy can be told", limit.max_value)
+        format!(
+            "max_value {} is over 4294967295, the largest number of Envoy's protocol",
+            limit.max_value
+        )
     })?;
     let mut required: BTreeMap<String, String> = BTreeMap::new();
     for source in limit.conditions.unwrap_or_default() {
         let fault = |why| format!("condition {source:?}: {why}");
         for (key, value) in cel::parse_condition(&source).map_err(fault)? {
             if value.is_empty() {
-                return Err(fault("an entry's value cannot be asked to be empty".into()));
+                return Err(fault("a rule cannot require an empty value".into()));
             }
             if value.contains('*') {
-                return Err(fault("`*` in a value stands for any text there".into()));
+                return Err(fault(
+                    "`*` in a value matches any text in Envoy's configuration".into(),
+                ));
             }
             if required.get(&key).is_some_and(|other| *other != value) {
                 return Err(fault(format!(
-                    "{} cannot be two things: the limit never applies",
+                    "{} cannot have two values: the limit never applies",
                     quoted(&key)
                 )));
             }
@@ -129,16 +134,18 @@ fn translate_limit(limit: LimitadorLimit, number: usize) -> Result<ImportedRule,
     for source in limit.variables.unwrap_or_default() {
         let key =
             cel::parse_variable(&source).map_err(|why| format!("variable {source:?}: {why}"))?;
-        // A variable that a condition has fixed counts nothing apart.
+        // A variable whose value a condition fixes adds no counters.
         if !required.contains_key(&key) {
             counted.insert(key);
         }
     }
     if let Some(key) = required.keys().chain(&counted).find(|key| key.contains('*')) {
-        return Err(format!("`*` in the key {key:?} stands for any text there"));
+        return Err(format!("`*` in the key {key:?} matches any text in Envoy's configuration"));
     }
     if required.contains_key(MARKER_KEY) || counted.contains(MARKER_KEY) {
-        return Err(format!("the key {MARKER_KEY} tells limits apart here"));
+        return Err(format!(
+            "the key {MARKER_KEY} is reserved: the output uses it to separate limits"
+        ));
     }
     let required =
         required.into_iter().map(|(key, value)| ImportedEntry { key, value: Some(value) });

@@ -1,7 +1,8 @@
-//! `tollgate import`: limits that another service was configured with.
+//! `tollgate import`: translates the rate limits of another service's configuration.
 //!
-//! What is carried over means the same; what cannot be is named, on standard error and in the file
-//! that is written. Nothing is guessed, and no running service is asked.
+//! A translated limit counts the same requests in the same counters. Limits that cannot be
+//! translated exactly are listed on standard error and in the output. No request is sent to a
+//! running service.
 
 mod cel;
 mod envoy;
@@ -18,7 +19,7 @@ pub(crate) use cel::{parse_condition, parse_variable};
 use limitador::TranslatedNamespace;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Whose limits to import.
+/// Arguments of `tollgate import`.
 #[derive(Clone, clap::Args)]
 pub struct ImportArgs {
     #[command(subcommand)]
@@ -27,39 +28,39 @@ pub struct ImportArgs {
 
 #[derive(Clone, clap::Subcommand)]
 enum ImportSource {
-    /// Limitador's limits file, into envoyproxy/ratelimit's YAML, which --envoy-config reads
+    /// Limitador's limits file, to envoyproxy/ratelimit's YAML, which --envoy-config reads
     ///
     /// A namespace becomes a domain. Conditions of the form descriptors[0].KEY == 'TEXT' and
-    /// variables of the form descriptors[0].KEY become entries of a descriptor; limits that need
-    /// more are left out and named. Exits with 0 where all limits were carried over, with 1 where
-    /// some were not, with 2 where the file cannot be read.
+    /// variables of the form descriptors[0].KEY become entries of a descriptor. Limits with other
+    /// conditions are left out and listed. Exits with 0 if all limits were imported, with 1 if some
+    /// were not, and with 2 if the file cannot be read.
     ///
-    /// Limitador picks what it needs out of one descriptor. Here a rule meets a descriptor that has
-    /// its entries, all and in their order: the output begins with the descriptors that Envoy has
-    /// to send, each as one item of the route's `rate_limits`.
+    /// Limitador takes the entries that a limit needs from one descriptor. In Envoy's configuration
+    /// a rule matches a descriptor that has exactly its entries, in their order: the output begins
+    /// with the descriptors that Envoy has to send, each as one item of the route's `rate_limits`.
     Limitador(LimitadorArgs),
 }
 
 #[derive(Clone, clap::Args)]
 struct LimitadorArgs {
-    /// The limits, as limitador-server takes them
+    /// Limits file of limitador-server
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Where to write; a folder gets a file for each namespace. Standard output unless said
+    /// File to write, or a folder for one file per namespace [default: standard output]
     #[arg(long, value_name = "FILE|FOLDER")]
     output: Option<PathBuf>,
 }
 
-/// Why nothing was imported.
+/// The reason why nothing was imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The file cannot be read.
     #[error("cannot read {path}: {why}", path = .0.display(), why = .1)]
     Read(PathBuf, #[source] std::io::Error),
-    /// The file is something else.
-    #[error("{path} is no list of limits: {why}", path = .0.display(), why = .1)]
+    /// The file is not a list of limits.
+    #[error("{path} is not a list of limits: {why}", path = .0.display(), why = .1)]
     NotALimitList(PathBuf, String),
-    /// A file can hold one domain.
+    /// There are several domains, and a file can hold one.
     #[error(
         "the limits have {0} namespaces, and a file can hold one domain: give --output a folder that exists"
     )]
@@ -69,14 +70,14 @@ pub enum ImportError {
     Write(PathBuf, #[source] std::io::Error),
 }
 
-/// What file names may have of a namespace as it is.
+/// Characters of a namespace that are escaped in a file name: all but letters, digits, `.`, `-`,
+/// `_`.
 const FILE_NAME_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
 
-/// Imports, names on standard error what was not carried over, and says whether everything was.
+/// Imports limits, and lists those that were skipped on standard error. Returns true if none were.
 ///
 /// # Errors
-/// Where the limits cannot be read, or the result cannot be written; then nothing is said to be
-/// imported.
+/// If the limits cannot be read, or the output cannot be written.
 pub fn run(args: &ImportArgs) -> Result<bool, ImportError> {
     let ImportSource::Limitador(LimitadorArgs { file, output }) = &args.source;
     let text = std::fs::read_to_string(file).map_err(|why| ImportError::Read(file.clone(), why))?;
@@ -92,7 +93,7 @@ pub fn run(args: &ImportArgs) -> Result<bool, ImportError> {
             Some(folder) => {
                 let name =
                     utf8_percent_encode(&namespace.domain.name, FILE_NAME_ESCAPES).to_string();
-                // With a dot in front it would be hidden from whoever reads the folder.
+                // Hidden files are not read from a folder of --envoy-config.
                 let name = name.strip_prefix('.').map_or(name.clone(), |it| format!("%2E{it}"));
                 Some(folder.join(format!("{name}.yaml")))
             }
@@ -102,12 +103,12 @@ pub fn run(args: &ImportArgs) -> Result<bool, ImportError> {
     }
     let skipped = || namespaces.iter().flat_map(|namespace| &namespace.skipped);
     for limit in skipped() {
-        let _nobody_reads = writeln!(std::io::stderr(), "{}: {limit}", file.display());
+        let _reader_closed = writeln!(std::io::stderr(), "{}: {limit}", file.display());
     }
     Ok(skipped().next().is_none())
 }
 
-/// Writes into a file, or else to standard output.
+/// Writes to a file, or to standard output if there is none.
 fn write_output(path: Option<PathBuf>, yaml: &str) -> Result<(), ImportError> {
     let result = match &path {
         Some(path) => std::fs::write(path, yaml),
@@ -116,28 +117,28 @@ fn write_output(path: Option<PathBuf>, yaml: &str) -> Result<(), ImportError> {
     result.map_err(|why| ImportError::Write(path.unwrap_or("standard output".into()), why))
 }
 
-/// The YAML of one domain, under what has to be known about it.
+/// The YAML of one domain, below comments with the descriptors to send and the limits skipped.
 fn render_yaml(
     TranslatedNamespace { domain, skipped }: &TranslatedNamespace,
     file: &Path,
 ) -> String {
     let mut header = format!(
-        "Made by `tollgate import limitador {}`: {} of {} limits carried over.\n\n",
+        "Made by `tollgate import limitador {}`: {} of {} limits imported.\n\n",
         file.display().to_string().escape_debug(),
         domain.len(),
         domain.len() + skipped.len()
     );
     let descriptors = domain.descriptors();
     if !descriptors.is_empty() {
-        header += "For each request Envoy has to send these descriptors, each as one item of rate_limits, with\nits entries in this order; one whose entries are not all there is not sent:\n";
+        header += "Envoy has to send these descriptors with each request, each as one item of rate_limits, with its\nentries in this order. A descriptor of which an entry is missing is not sent:\n";
         for descriptor in descriptors {
             let _infallible = writeln!(header, "  - {descriptor}");
         }
-        header += "An entry with = is a generic_key action, with that descriptor_key and descriptor_value.\n";
-        header += "Windows begin by the clock, where Limitador's begin with the first request.\n";
+        header += "An entry with = is a generic_key action with that descriptor_key and descriptor_value.\n";
+        header += "Windows are aligned to the clock; Limitador's begin with the first request.\n";
     }
     if !skipped.is_empty() {
-        header += "\nNOT CARRIED OVER:\n";
+        header += "\nNOT IMPORTED:\n";
     }
     for limit in skipped {
         let _infallible = writeln!(header, "  {limit}");
