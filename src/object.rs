@@ -1,7 +1,6 @@
-//! Values that are written as objects, and as nothing else.
+//! Deserialization of structs from objects only.
 //!
-//! serde takes an array too where it expects a struct: for its members, in the order in which the
-//! code has them.
+//! serde also reads a struct from an array of its members, in the order of the declaration.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +10,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-/// A `T` that is written as an object.
+/// A `T` that is deserialized from an object, and from nothing else.
 pub struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -32,20 +31,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// An object, or null.
+/// Deserializes an object or null.
 ///
 /// # Errors
-/// Where it is something else.
+/// If the value is anything else.
 pub fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     Option::<Object<T>>::deserialize(deserializer).map(|read| read.map(|Object(value)| value))
 }
 
-/// A list of objects.
+/// Deserializes a list of objects.
 ///
 /// # Errors
-/// Where it is something else.
+/// If the value is anything else.
 pub fn object_list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -53,10 +52,10 @@ pub fn object_list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Ok(read.into_iter().map(|Object(value)| value).collect())
 }
 
-/// Objects by names.
+/// Deserializes an object whose values are objects.
 ///
 /// # Errors
-/// Where they are something else.
+/// If the value is anything else.
 pub fn object_map<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, T>, D::Error> {

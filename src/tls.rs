@@ -1,9 +1,7 @@
-//! TLS for a listener, from PEM files that are read again while serving; and for the client that asks
-//! a listener.
+//! TLS of listeners, from PEM files that are reloaded while serving, and TLS of clients.
 //!
-//! The same piece for every listener: it makes an encrypted connection of an accepted one. Whoever
-//! shows a certificate of the clients' authority may connect; that it means anything more is not
-//! known here, and neither is what the connection carries.
+//! Every listener uses it on accepted connections. A client certificate signed by the configured
+//! authority allows the connection and nothing more: authorization is elsewhere.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,20 +21,20 @@ use crate::settings::TlsFiles;
 use crate::telemetry::Metrics;
 use crate::watch::{FileStamp, file_stamp, watch};
 
-/// How long a handshake may take.
+/// Timeout of a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The TLS of one listener.
 pub struct ServerTls {
     files: TlsFiles,
-    /// The files as they were when they were first read.
+    /// Stamps of the files when they were first read.
     loaded_stamps: Option<TlsFileStamps>,
     protocol: &'static str,
     current: ArcSwap<ServerConfig>,
     metrics: Arc<Metrics>,
 }
 
-/// What tells changed files from unchanged ones.
+/// The stamps of all files of a listener.
 type TlsFileStamps = Vec<FileStamp>;
 
 fn file_stamps(files: &TlsFiles) -> Option<TlsFileStamps> {
@@ -44,44 +42,44 @@ fn file_stamps(files: &TlsFiles) -> Option<TlsFileStamps> {
     all.map(|file| file_stamp(file)).collect()
 }
 
-/// Why certificates or keys cannot be used; it names the file, and nothing of what is in it.
+/// The reason why certificates or keys are not valid. It names the file and quotes nothing of it.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file could not be read at all.
+    /// The file cannot be read.
     #[error("cannot read {file}: {why}", file = .0.display(), why = .1)]
     Unreadable(PathBuf, #[source] io::Error),
-    /// It is no PEM.
-    #[error("{file} is no PEM file: {why}", file = .0.display(), why = .1)]
+    /// The file is not PEM.
+    #[error("{file} is not a PEM file: {why}", file = .0.display(), why = .1)]
     InvalidPem(PathBuf, #[source] pem::Error),
-    /// There is no certificate in it.
-    #[error("{file} holds no certificate (BEGIN CERTIFICATE)", file = .0.display())]
+    /// The file has no certificate.
+    #[error("{file} has no certificate (BEGIN CERTIFICATE)", file = .0.display())]
     NoCertificate(PathBuf),
-    /// The machine trusts nobody.
+    /// The system trusts no public authority.
     #[error(
-        "this machine has no certificates of public authorities; install ca-certificates, or name a file"
+        "this system has no certificates of public authorities; install ca-certificates, or set a file"
     )]
     NoSystemRoots,
-    /// There is no key in it that can be read without a password.
-    #[error("{file} holds no private key without a password (BEGIN PRIVATE KEY)", file = .0.display())]
+    /// The file has no private key that can be read without a password.
+    #[error("{file} has no private key without a password (BEGIN PRIVATE KEY)", file = .0.display())]
     NoKey(PathBuf),
-    /// Each is whole, but they are not a pair.
+    /// The key and the certificate are not a pair.
     #[error("the key in {key} does not belong to the certificate in {cert}", key = .key.display(), cert = .cert.display())]
     KeyMismatch {
-        /// The key's file.
+        /// File of the key.
         key: PathBuf,
-        /// The certificate's file.
+        /// File of the certificate.
         cert: PathBuf,
     },
-    /// The certificate or the key is of a kind that cannot be served with.
+    /// The certificate or the key is of a kind that is not supported.
     #[error("{file} cannot be used: {why}", file = .0.display(), why = .1)]
     Unsupported(PathBuf, String),
 }
 
 impl ServerTls {
-    /// Reads `files`; `protocol` is the one that the listener serves, by its ALPN name.
+    /// Reads `files`; `protocol` is the ALPN name of the listener's protocol.
     ///
     /// # Errors
-    /// Where they cannot be used: a service does not start on half its certificates.
+    /// If a file cannot be read or is not valid.
     pub fn load(
         files: TlsFiles,
         protocol: &'static str,
@@ -92,33 +90,33 @@ impl ServerTls {
         Ok(Self { files, loaded_stamps, protocol, current, metrics })
     }
 
-    /// Reads the files again; what cannot be used leaves everything as it was. Connections that are
-    /// open stay open; sessions of before are not resumed.
+    /// Reads the files again. If they are not valid, the old certificates stay in use. Open connections
+    /// stay open; sessions from before the reload are not resumed.
     pub fn reload(&self) {
         let cert = self.files.cert.display();
         match server_config(&self.files, self.protocol) {
             Ok(config) => {
                 self.current.store(Arc::new(config));
                 self.metrics.certificate_reloads.with_label_values(&["ok"]).inc();
-                tracing::info!(%cert, "certificates are in use from now on");
+                tracing::info!(%cert, "certificates were reloaded");
             }
             Err(error) => {
                 self.metrics.certificate_reloads.with_label_values(&["failed"]).inc();
-                tracing::error!(%cert, %error, "certificates were not reloaded; those in use stay");
+                tracing::error!(%cert, %error, "certificates were not reloaded; the old ones stay in use");
             }
         }
     }
 
-    /// Reloads whenever a file has changed. Never returns.
+    /// Reloads when a file has changed. Never returns.
     pub async fn watch(self: Arc<Self>) {
         let files = self.files.clone();
         watch(self.loaded_stamps.clone(), move || file_stamps(&files), move || self.reload()).await;
     }
 
-    /// The encrypted connection over `stream`, which has to come about in time.
+    /// Accepts a TLS connection over `stream`.
     ///
     /// # Errors
-    /// Where the other side speaks no TLS, has no certificate where one is wanted, or is too slow.
+    /// If the handshake fails or times out, or the client has no certificate although one is required.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
         let accepting = TlsAcceptor::from(self.current.load_full()).accept(stream);
         let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting).await;
@@ -129,15 +127,15 @@ impl ServerTls {
     }
 }
 
-/// A client of servers that speak TLS.
+/// The TLS of a client's connections.
 pub struct ClientTls(TlsConnector);
 
 impl ClientTls {
-    /// Trusts whom an authority in `ca` has signed, or without it one of the machine's; `identity` is a
-    /// certificate to show, and its key.
+    /// Reads the authorities to trust from `ca`, or without it from the system. `identity` is the
+    /// client's own certificate and its key.
     ///
     /// # Errors
-    /// Where the files cannot be used.
+    /// If a file cannot be read or is not valid.
     pub fn new(ca: Option<&Path>, identity: Option<(&Path, &Path)>) -> Result<Self, TlsError> {
         let roots = ca.map_or_else(load_system_roots, load_ca_certificates)?;
         let builder = ClientConfig::builder_with_provider(crypto_provider())
@@ -155,10 +153,10 @@ impl ClientTls {
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
-    /// The encrypted connection over `stream` to the server called `name`.
+    /// Opens a TLS connection over `stream` to the server `name`.
     ///
     /// # Errors
-    /// Where none comes about.
+    /// If the handshake fails, or the server's certificate is not valid for `name`.
     pub async fn connect(
         &self,
         stream: TcpStream,
@@ -225,8 +223,7 @@ fn unsupported(file: &Path, why: &dyn ToString) -> TlsError {
     TlsError::Unsupported(file.into(), why.to_string())
 }
 
-/// Why a certificate and its key are not taken; what is looked at are the certificate's form, and the
-/// key.
+/// The error of a certificate and its key that rustls does not take.
 fn key_pair_error(cert: &Path, key: &Path, error: &rustls::Error) -> TlsError {
     match error {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {

@@ -1,17 +1,18 @@
-//! Files that may change while the service runs, looked at by their metadata.
+//! Configuration files that are reloaded when they change, noticed by polling their metadata.
 //!
-//! That sees an editor's rename and a `ConfigMap`'s symlink swap alike, on every file system.
+//! Polling works on every file system, and notices an editor's rename and a `ConfigMap`'s symlink swap
+//! alike. The files themselves are read by the caller.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// How often metadata is looked at.
+/// Interval between two reads of the metadata.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What tells a changed file from an unchanged one.
+/// The modification time, size and inode of a file.
 pub type FileStamp = (SystemTime, u64, u64);
 
-/// The stamp of a file; `None` where there is none to be read.
+/// Reads the stamp of a file; `None` if its metadata cannot be read.
 #[must_use]
 pub fn file_stamp(file: &Path) -> Option<FileStamp> {
     use std::os::unix::fs::MetadataExt as _;
@@ -19,10 +20,11 @@ pub fn file_stamp(file: &Path) -> Option<FileStamp> {
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-/// Calls `on_change`, which may block, whenever `read_stamp` tells something else than what is `loaded` and then
-/// the same for a moment, so that what is half written is not taken for the whole. Never returns.
+/// Calls `on_change` whenever `read_stamp` returns another stamp than that of the `loaded` files, and
+/// the same one again after an interval: a file that is still being written is not read. `on_change`
+/// may block. Never returns.
 ///
-/// What is used was looked at before it was read: a change since then is seen.
+/// `loaded` is the stamp read before the files themselves, so a change since then is noticed.
 pub async fn watch<S: PartialEq + Clone>(
     mut loaded: Option<S>,
     read_stamp: impl Fn() -> Option<S>,

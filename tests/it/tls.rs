@@ -98,7 +98,7 @@ fn commands_manage_a_service_that_asks_for_certificates() {
     };
     let known = run(&["--ca", "ca.pem", "--client-cert", "cert.pem", "--client-key", "key.pem"]);
     assert!(known.status.success() && known.stdout.starts_with(b"ID "), "{known:?}");
-    for (stranger, why) in [(&[] as &[&str], "--ca"), (&["--ca", "ca.pem"], "no answer")] {
+    for (stranger, why) in [(&[] as &[&str], "--ca"), (&["--ca", "ca.pem"], "no response")] {
         let output = run(stranger);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{output:?}");
@@ -217,7 +217,7 @@ fn certificates_that_cannot_be_used_are_named_at_the_start() {
         ("no such form",      vec!["--tls-cert", &no_der, "--tls-key", &key],   vec![&no_der]),
         ("no key",            vec!["--tls-cert", &cert, "--tls-key", &cert],    vec![&cert, "no private key"]),
         ("another's key",     vec!["--tls-cert", &cert, "--tls-key", &other],   vec![&other, &cert, "belong"]),
-        ("half a pair",       vec!["--tls-cert", &cert],                        vec!["tls_cert", "each other"]),
+        ("half a pair",       vec!["--tls-cert", &cert],                        vec!["tls_cert", "set both"]),
         ("half a pair",       vec!["--admin-tls-key", &key],                    vec!["admin_tls_cert"]),
         ("no certificate",    vec!["--tls-client-ca", &cert],                   vec!["tls_client_ca", "tls_cert"]),
         ("no authority",      vec!["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &empty], vec![&empty]),
