@@ -1,7 +1,8 @@
-//! From a catalog as written to one that is valid: the only crossing.
+//! Validation of a written catalog, and the construction of the [`Catalog`].
 //!
-//! All errors are found at once, each with its path in the file and what to write instead. Faults
-//! of the YAML itself have a line; no message ever quotes the file, where keys stand in the clear.
+//! All errors are reported at once, each with its path in the file and what to write instead. An
+//! error of the YAML's form has a line and is reported alone. No message quotes a value: a catalog
+//! may hold API keys in the clear.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::limit::{Subject, Unit};
 pub struct CatalogFile {
     raw: RawCatalog,
     owned: Arc<FileOwned>,
-    /// Has digested the text.
+    /// The state of the revision's digest after the text.
     hasher: Sha256,
 }
 
@@ -29,7 +30,7 @@ impl CatalogFile {
     /// Reads a file's text; `origin` is its name in errors.
     ///
     /// # Errors
-    /// If the text is no YAML of a catalog's names and types.
+    /// If the text is not YAML, or not of a catalog's form.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ValidationError> {
         let invalid = |fault| ValidationError { origin: origin.into(), errors: vec![fault] };
         let raw = RawCatalog::from_yaml(text).map_err(invalid)?;
@@ -39,10 +40,10 @@ impl CatalogFile {
 }
 
 impl Catalog {
-    /// Reads a catalog; `origin` is its name in errors.
+    /// Reads a catalog from YAML. Errors begin with `origin`, such as the name of the file.
     ///
     /// # Errors
-    /// If the text is no YAML of a catalog, or the catalog is invalid.
+    /// If the text is not YAML, or the catalog is not valid.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ValidationError> {
         Self::compose(&CatalogFile::parse(text, origin)?, origin, None)
     }
@@ -50,8 +51,8 @@ impl Catalog {
     /// Composes a catalog of a file's entries and of those `declared` elsewhere.
     ///
     /// # Errors
-    /// If an entry is invalid, or entries do not fit together. Errors count the entries through
-    /// both, the file's first.
+    /// If an entry is not valid, or entries do not fit together. The indices in paths count the
+    /// entries of the file first and then those of `declared`.
     pub fn compose(
         file: &CatalogFile,
         origin: &str,
@@ -77,7 +78,8 @@ impl Catalog {
     }
 }
 
-/// The first 48 bits of the SHA-256 of the file's text and of what is declared elsewhere.
+/// The first 48 bits of the SHA-256 of the file's text and of what is declared elsewhere, in
+/// hexadecimal digits.
 fn revision(mut hasher: Sha256, declared: Option<&RawCatalog>) -> String {
     if let Some(declared) = declared {
         hasher.update(serde_json::to_vec(declared).unwrap_or_default());
@@ -159,7 +161,7 @@ fn add_plan(catalog: &mut Catalog, raw: &RawPlan, at: &str, report: &mut Report)
     let defaults = LimitOptions {
         consistency: raw.consistency.unwrap_or_default(),
         mode: raw.mode.unwrap_or_default(),
-        // The admin API resets, grants and refunds units of them.
+        // The admin API resets, grants and refunds usage of plans.
         refundable: true,
     };
     let prefix = format!("{id}/");
@@ -251,7 +253,7 @@ fn add_policy(catalog: &mut Catalog, raw: &RawPolicy, at: &str, report: &mut Rep
             ),
         );
     }
-    // What refuses nothing must not refuse when the store is lost either.
+    // A policy that refuses nothing must not refuse while the store is unreachable either.
     let shadow = limits.iter().all(|limit| limit.shadow());
     let on_store_failure = if shadow { OnStoreFailure::Open } else { raw.on_store_failure };
     if catalog

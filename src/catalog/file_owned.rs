@@ -1,18 +1,19 @@
-//! The APIs, plans and overrides of the catalog file itself, for a view that also has those of the
-//! admin API. It holds no key.
+//! The entries of the catalog file itself, for the admin API, which lists them beside its own.
+//!
+//! Of API keys only the overrides are here: their values are not kept.
 
 use std::collections::BTreeMap;
 
 use super::raw::{RawApi, RawCatalog, RawOverrides, RawPlan};
 
-/// The entries of a catalog file, by their ids.
+/// The entries of a catalog file by their ids.
 #[derive(Default)]
 pub struct FileOwned {
     /// APIs with their stages.
     pub apis: BTreeMap<String, RawApi>,
     /// Usage plans.
     pub plans: BTreeMap<String, RawPlan>,
-    /// The overrides of the keys that have any.
+    /// The overrides of API keys that have any.
     pub overrides: BTreeMap<String, RawOverrides>,
 }
 

@@ -1,4 +1,4 @@
-//! API keys, as written to as valid: a value becomes its digest, and is gone.
+//! API keys: validated, with the digest of their value. The value itself is dropped.
 
 use std::sync::Arc;
 
@@ -9,24 +9,24 @@ use crate::digest::{KeyDigest, decode_hex, digest_key};
 use crate::limit::Subject;
 use crate::time::Micros;
 
-/// A client's key; its secret value is not kept.
+/// An API key. Its secret value is not kept.
 #[derive(Debug)]
 pub struct ApiKey {
-    /// By which answers, logs and counters know it.
+    /// Id, which responses, logs and counters use.
     pub id: Arc<str>,
-    /// For people.
+    /// Name for people.
     pub name: Option<String>,
-    /// The operator's own name for whoever holds it.
+    /// The operator's own id of the customer.
     pub customer_id: Option<Arc<str>>,
-    /// Whether it may be used at all.
+    /// False if every check with the key is refused.
     pub enabled: bool,
-    /// From when on it may not.
+    /// Time from which on every check with the key is refused.
     pub expires_at: Option<Micros>,
-    /// The plans that it is on; those that there are not count for nothing.
+    /// Ids of the key's plans. Those of plans that do not exist are ignored.
     pub plans: Vec<Arc<str>>,
-    /// What it has instead of its plans' sizes.
+    /// The key's own sizes of its plans' limits.
     pub overrides: LimitOverrides,
-    /// Whose budget is charged.
+    /// The subject of the key's counters.
     pub subject: Subject,
 }
 
@@ -47,7 +47,7 @@ impl ApiKey {
     }
 }
 
-/// The longest value in bytes.
+/// The largest size of a key's value, in bytes.
 const MAX_VALUE_BYTES: usize = 1024;
 
 pub(super) fn add_key(catalog: &mut Catalog, raw: &RawKey, at: &str, report: &mut Report) {
@@ -122,7 +122,7 @@ fn parse_digest(raw: &RawKey, at: &str, report: &mut Report) -> Option<KeyDigest
     }
 }
 
-/// A time written with its zone (RFC 3339), since 1970.
+/// Reads a time with its zone (RFC 3339), not before 1970.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<Micros> {
     let time = text.parse::<jiff::Timestamp>().ok()?;
@@ -140,8 +140,8 @@ fn parse_expiry(text: &str, at: &str, report: &mut Report) -> Option<Micros> {
     micros
 }
 
-/// The key's plans. No two may serve the same stage, unless one stands alongside others: it would be
-/// open which one counts.
+/// The plans of a key. Two plans that serve the same stage are an error, unless one is `alongside`:
+/// it would be ambiguous which one applies.
 fn resolve_plans(
     catalog: &Catalog,
     plan_ids: &[String],
@@ -166,7 +166,7 @@ fn resolve_plans(
             if other == id {
                 report.error(&at, format_args!("the plan `{id}` is there twice; keep one"));
             } else if let Some((api, stage)) = both {
-                report.error(&at, format_args!("the plans `{other}` and `{id}` both serve {api}/{stage}; a key may have one plan for a stage, and any that say `alongside: true`"));
+                report.error(&at, format_args!("the plans `{other}` and `{id}` both serve {api}/{stage}; a key may have one plan for a stage, and further ones with `alongside: true`"));
             }
         }
         plans.push(Arc::clone(id));

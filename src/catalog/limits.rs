@@ -1,6 +1,6 @@
 //! The limits of one owner (a plan, a policy or a stage): names, units and options.
 //!
-//! What a limit's algorithm is and how it is written is in `algorithms`.
+//! Algorithms and their syntax are in `algorithms`.
 
 use std::sync::Arc;
 

@@ -1,7 +1,28 @@
-//! The catalog: everything that is declared, checked, and ready to be asked.
+//! The catalog: APIs, stages, usage plans, API keys and policies, validated and indexed for checks.
 //!
-//! As written (`raw`) becomes as valid (`build`, `limits`, `keys`) in one crossing. Nothing here
-//! looks at a clock or a store.
+//! Reading goes one way: the written form (`raw`, `algorithms`) is validated and becomes limits
+//! (`build`, `limits`, `methods`, `keys`). `resolve` finds the limits of a check request. Nothing
+//! here reads a clock or a store.
+//!
+//! ```
+//! use tollgate::catalog::Catalog;
+//!
+//! let yaml = "
+//! version: 1
+//! plans:
+//!   - { id: basic, throttle: { rate: 10/s, burst: 20 }, quota: { limit: 1000, period: day } }
+//! keys:
+//!   - { id: alice, value: secret, plans: [basic] }
+//! ";
+//! let catalog = Catalog::parse(yaml, "catalog.yaml")?;
+//! let limits = catalog.plan_limits("basic").map(|limits| limits.len());
+//! // The throttle and the quota; the daily quota also counts the daily usage.
+//! assert_eq!(limits, Some(2));
+//!
+//! let Err(error) = Catalog::parse("version: 1\nplans: many", "catalog.yaml") else { unreachable!() };
+//! assert_eq!(error.errors(), ["plans: expected a list at line 2, column 8"]);
+//! # Ok::<(), tollgate::catalog::ValidationError>(())
+//! ```
 
 mod validation;
 mod options;
@@ -41,10 +62,10 @@ pub use resolve::{CheckError, ResolvedLimits};
 pub(crate) use route::normalize_path;
 pub use validation::{ValidationError, is_valid_name};
 
-/// The catalog that is built in.
+/// The YAML of the built-in example catalog.
 pub const EXAMPLE: &str = include_str!("example.yaml");
 
-/// Everything declared: APIs, stages, plans, keys and policies.
+/// A validated catalog: APIs with stages, plans, keys and policies. It does not change.
 pub struct Catalog {
     revision: String,
     warnings: Vec<String>,
@@ -57,10 +78,10 @@ pub struct Catalog {
     units: BTreeSet<Arc<str>>,
 }
 
-/// By the API's id and the stage's name.
+/// Values by the id of an API and the name of its stage.
 type ByStage<T> = HashMap<Arc<str>, HashMap<Arc<str>, T>>;
 
-/// A stage of an API.
+/// The limits that all clients of a stage share.
 struct StageLimits {
     subject: Subject,
     throttle: Option<Arc<Limit>>,
@@ -71,9 +92,9 @@ struct StageLimits {
 struct Plan {
     id: Arc<str>,
     limits: Arc<[Arc<Limit>]>,
-    /// The stages that it serves, by API and name; all of them where absent.
+    /// The stages that the plan serves, with its limits per method there; `None` serves all stages.
     stages: Option<ByStage<MethodLimits>>,
-    /// Whether a key may be on it beside other plans of the same stage.
+    /// True if a key may be on this plan beside another plan of the same stage.
     alongside: bool,
     on_store_failure: OnStoreFailure,
 }
@@ -88,7 +109,7 @@ impl Plan {
     }
 }
 
-/// Limits on whomever a caller names.
+/// Limits that count whatever key a check request gives: an address, a user.
 struct Policy {
     label: Arc<str>,
     limits: Vec<Arc<Limit>>,
@@ -102,25 +123,25 @@ impl Catalog {
         Self::parse(EXAMPLE, "the built-in example").unwrap_or_else(|error| unreachable!("{error}"))
     }
 
-    /// Twelve digits that tell this catalog's text from every other.
+    /// The revision: twelve hexadecimal digits of a digest of the catalog's text.
     #[must_use]
     pub fn revision(&self) -> &str {
         &self.revision
     }
 
-    /// What is valid, but perhaps not meant.
+    /// Warnings: declarations that are valid but look like a mistake.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// What its text declares itself.
+    /// The entries that the catalog file declares itself.
     #[must_use]
     pub fn file_owned(&self) -> &FileOwned {
         &self.file_owned
     }
 
-    /// What is in it, in a line.
+    /// The numbers of APIs, plans, keys and policies, in a line.
     #[must_use]
     pub fn summary(&self) -> String {
         let counts = [
@@ -137,50 +158,50 @@ impl Catalog {
         each.join(", ")
     }
 
-    /// The key whose secret value has this digest.
+    /// The API key whose value has this digest.
     #[must_use]
     pub fn key_by_digest(&self, digest: &KeyDigest) -> Option<&Arc<ApiKey>> {
         self.keys_by_digest.get(digest)
     }
 
-    /// Whether there is a plan with this id.
+    /// Returns true if there is a plan with this id.
     #[must_use]
     pub fn has_plan(&self, id: &str) -> bool {
         self.plans.contains_key(id)
     }
 
-    /// The limits of a plan, its meters last; nothing where there is no such plan.
+    /// The limits of a plan, its meters last; `None` if there is no such plan.
     #[must_use]
     pub fn plan_limits(&self, id: &str) -> Option<&Arc<[Arc<Limit>]>> {
         self.plans.get(id).map(|plan| &plan.limits)
     }
 
-    /// A plan's limits in the sizes that `key` has, its meters last; `None` if there is no such plan.
+    /// The limits of a plan with the overrides of `key` applied; `None` if there is no such plan.
     #[must_use]
     pub fn plan_limits_for_key(&self, plan: &str, key: &ApiKey) -> Option<Arc<[Arc<Limit>]>> {
         let plan = self.plans.get(plan)?;
         Some(key.own_limits(self, plan).unwrap_or_else(|| Arc::clone(&plan.limits)))
     }
 
-    /// The limits that a plan has for single methods of its stages.
+    /// The limits of a plan for single methods of its stages.
     pub fn method_limits(&self, plan: &str) -> impl Iterator<Item = &Arc<Limit>> {
         let stages = self.plans.get(plan).and_then(|plan| plan.stages.as_ref());
         let methods = stages.into_iter().flat_map(HashMap::values).flat_map(HashMap::values);
         methods.flat_map(MethodLimits::listed)
     }
 
-    /// The keys of the file.
+    /// The API keys of the file.
     pub fn keys(&self) -> impl Iterator<Item = &Arc<ApiKey>> {
         self.keys_by_id.values()
     }
 
-    /// The keys of the file that are on a plan.
+    /// The API keys of the file that are on a plan.
     pub fn keys_on_plan(&self, plan: &str) -> impl Iterator<Item = &Arc<ApiKey>> {
         self.keys_by_id.values().filter(move |key| key.plans.iter().any(|id| **id == *plan))
     }
 
-    /// Whether two plans serve the same stage, and neither stands alongside others, so that a key can
-    /// only be on one of them.
+    /// Returns true if a key can be on only one of two plans: both serve the same stage, and
+    /// neither is `alongside`.
     #[must_use]
     pub fn plans_conflict(&self, one: &str, other: &str) -> bool {
         let (Some(one), Some(other)) = (self.plans.get(one), self.plans.get(other)) else {
@@ -192,7 +213,7 @@ impl Catalog {
         one.stages.is_none() && other.stages.is_none() || self.shared_stage(one, other).is_some()
     }
 
-    /// A stage that both plans serve, and its API.
+    /// The API and the name of a stage that both plans serve.
     fn shared_stage(&self, one: &Plan, other: &Plan) -> Option<(&Arc<str>, &Arc<str>)> {
         self.apis.iter().find_map(|(api, stages)| {
             let serve = |stage: &&Arc<str>| one.serves(api, stage) && other.serves(api, stage);
@@ -200,7 +221,7 @@ impl Catalog {
         })
     }
 
-    /// The key with this id.
+    /// The API key with this id.
     #[must_use]
     pub fn key_by_id(&self, id: &str) -> Option<&Arc<ApiKey>> {
         self.keys_by_id.get(id)

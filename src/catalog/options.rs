@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How a limit is kept where several nodes share it.
+/// The consistency of a limit that several nodes share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Consistency {

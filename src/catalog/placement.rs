@@ -1,30 +1,29 @@
-//! What a catalog must be where the counters of different subjects lie apart.
+//! Constraints on a catalog whose counters are spread over the slots of a Redis Cluster.
 //!
-//! A check of a stage's client charges the client and the stage. In a Redis Cluster no script judges
-//! both, so what the clients of a stage share is refused there unless it is leased: charged ahead.
+//! A check charges the API key and the stage. In a Redis Cluster no script can judge counters of
+//! two slots, so limits that the clients of a stage share must be leased there: charged in advance.
 
 use super::validation::ValidationError;
 use super::{Catalog, CheckError, StageLimits};
 use crate::limit::{Charge, Limit};
 
-/// Where the counters of different subjects lie.
+/// The placement of the counters of different subjects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CounterPlacement {
-    /// In one place, where all of a check are judged as one.
+    /// In one server, where all charges of a check are judged as one.
     Together,
-    /// In a Redis Cluster, where those of each subject are judged as one.
+    /// In a Redis Cluster, where the charges to each subject are judged as one.
     PerSubject {
-        /// Whether what is declared `leased` is: not where decisions are recorded.
+        /// False if leases are disabled, as with --record: all limits are exact then.
         leases: bool,
     },
 }
 
 impl Catalog {
-    /// Whether all its limits can be kept where counters lie like this; `origin` is what errors
-    /// call it.
+    /// Checks that a store with this placement can keep all limits. Errors begin with `origin`.
     ///
     /// # Errors
-    /// Where clients share a limit that is not leased, and counters lie apart.
+    /// If clients share a limit that is not leased, and the placement is per subject.
     pub fn check_placement(
         &self,
         placement: CounterPlacement,
@@ -39,7 +38,7 @@ impl Catalog {
                     let write = if leases {
                         format!("write `consistency: leased` in the stage `{name}` of the api `{api}`")
                     } else {
-                        "with --record nothing is: record on one primary, or without it".into()
+                        "with --record nothing is leased: use a single Redis, or leave --record out".into()
                     };
                     format!("`{}` is shared by all clients of its stage, and on a Redis Cluster must be leased: {write}", limit.name())
                 }));
@@ -55,11 +54,12 @@ impl Catalog {
 }
 
 impl CheckError {
-    /// That two exact limits cannot be judged as one where their subjects lie apart.
+    /// The error that two exact limits have different subjects, and a Redis Cluster cannot judge
+    /// both.
     #[must_use]
     pub fn cross_subject(one: &Charge, other: &Charge) -> Self {
         let detail = format!(
-            "the limits `{}` and `{}` count two subjects, and both are exact: a Redis Cluster cannot judge them as one; ask for them in two checks, or declare one of them `consistency: leased`",
+            "the limits `{}` and `{}` count two subjects, and both are exact: a Redis Cluster cannot judge them as one; send two checks, or declare one of them `consistency: leased`",
             one.limit.name(),
             other.limit.name()
         );
@@ -68,7 +68,7 @@ impl CheckError {
 }
 
 impl StageLimits {
-    /// The limits that its clients share.
+    /// The limits that the clients of the stage share.
     fn shared_limits(&self) -> impl Iterator<Item = &Limit> {
         self.throttle.iter().chain(self.methods.all()).map(AsRef::as_ref)
     }

@@ -40,7 +40,7 @@ impl RawCatalog {
     /// Reads a catalog file.
     ///
     /// # Errors
-    /// If it is no YAML of these names and types; the error quotes nothing of the text.
+    /// If the text is not YAML, or not of a catalog's form. The error quotes no value.
     pub fn from_yaml(text: &str) -> Result<Self, String> {
         syntax::from_yaml(text, true)
     }

@@ -1,33 +1,33 @@
-//! What a check asks for, as the catalog understands it.
+//! A check request in the catalog's terms.
 
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-/// What a check asks for; lengths and characters are sound, names may not be.
+/// A check request. Lengths and characters have been validated, names have not.
 pub struct CheckRequest<'a> {
-    /// The API that is called.
+    /// Id of the API.
     pub api: Option<&'a str>,
-    /// Its stage.
+    /// Name of the API's stage.
     pub stage: Option<&'a str>,
     /// The HTTP method.
     pub method: Option<&'a str>,
-    /// The path as the client sent it.
+    /// The path of the client's request, not normalized.
     pub path: Option<&'a str>,
-    /// Policies, and whom each counts.
+    /// Policies, each with the key that it counts.
     pub policies: SmallVec<[PolicyKey<'a>; 1]>,
-    /// What it costs.
+    /// The cost.
     pub cost: Cost<'a>,
 }
 
-/// A policy and whom it counts.
+/// A policy and the key that it counts.
 #[derive(Clone, Copy)]
 pub struct PolicyKey<'a> {
     /// The policy's name.
     pub policy: &'a str,
-    /// Whom it counts: an address, a user.
+    /// The key: an address, a user.
     pub key: &'a str,
-    /// Its place in `policies`; `None` where it is named by `policy` and `key` themselves.
+    /// Index in the request's `policies`; `None` if the request has the members `policy` and `key`.
     pub index: Option<usize>,
 }
 
@@ -37,12 +37,12 @@ impl PolicyKey<'_> {
     }
 }
 
-/// What a check costs.
+/// The cost of a check request.
 #[derive(Clone)]
 pub enum Cost<'a> {
-    /// So many requests.
+    /// A number of requests.
     Requests(u64),
-    /// So much of each unit; one request where `requests` is not among them.
+    /// An amount of each unit; of `requests` one, if it is not among them.
     Units(SmallVec<[(Cow<'a, str>, u64); 2]>),
 }
 

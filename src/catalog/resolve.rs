@@ -1,6 +1,6 @@
-//! Which limits a check meets, in the order in which they are judged.
+//! Resolves a check request to the limits that it is charged to, in the order of judging.
 //!
-//! The hot path: lookups by borrowed names, no allocation but for methods that no catalog lists.
+//! This is the hot path: lookups use borrowed names, and only methods that are not listed allocate.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,36 +15,36 @@ use crate::failure_policy::OnStoreFailure;
 use crate::limit::{Charge, Charges, Limit, Subject};
 use crate::time::Micros;
 
-/// What a check meets.
+/// The limits that apply to a check request.
 pub struct ResolvedLimits {
-    /// Every limit that applies, in the order of judging.
+    /// The charge to every limit that applies, in the order of judging.
     pub charges: Charges,
-    /// The client's plan; of several the ordinary one, or else the first.
+    /// The plan of the API key; of several, the one that is not `alongside`, or else the first.
     pub plan: Option<Arc<str>>,
-    /// What metrics call it: the plan, or else the first policy; one of them there is.
+    /// Metric label: the plan, or else the first policy.
     pub label: Option<Arc<str>>,
-    /// The strictest choice of all that apply.
+    /// The strictest failure policy of all plans and policies that apply.
     pub on_store_failure: OnStoreFailure,
 }
 
-/// Why a check cannot be judged.
+/// The reason why a check request cannot be judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckError {
-    /// It names what is not there, or names it wrongly.
+    /// A field is not valid, or names something that does not exist.
     Invalid {
-        /// Which field.
+        /// Name of the field.
         field: String,
-        /// What is wrong with it.
+        /// The fault.
         detail: String,
     },
-    /// The client may not ask for this.
+    /// The API key may not be used for this request.
     Forbidden {
-        /// Why.
+        /// The reason.
         detail: Cow<'static, str>,
     },
-    /// Nobody can tell now whose key it is.
+    /// The API key cannot be looked up while the store is down.
     LookupUnavailable,
-    /// What is declared has not been read yet.
+    /// The catalog has not been read yet.
     NotReady,
 }
 
@@ -56,7 +56,7 @@ fn forbidden<T>(detail: &'static str) -> Result<T, CheckError> {
     Err(CheckError::Forbidden { detail: detail.into() })
 }
 
-/// An API's stage as asked for.
+/// The stage that a request names.
 struct StageRef<'c> {
     api: &'c str,
     name: &'c str,
@@ -64,10 +64,11 @@ struct StageRef<'c> {
 }
 
 impl Catalog {
-    /// Which limits `request` meets, for the client with `key`; `now` is when it has to be valid.
+    /// Resolves a request of the client with `key`, which must be valid at `now`.
     ///
     /// # Errors
-    /// Where the ask names what the catalog does not have, or the key may not ask for it.
+    /// If the request names something that the catalog does not have, or the key may not be used
+    /// for it.
     pub fn resolve(
         &self,
         request: &CheckRequest<'_>,
@@ -75,10 +76,7 @@ impl Catalog {
         now: Micros,
     ) -> Result<ResolvedLimits, CheckError> {
         if key.is_none() && request.policies.is_empty() {
-            return invalid(
-                "api_key",
-                "give an api_key, a key_id, or a policy with a key: there is nobody to count",
-            );
+            return invalid("api_key", "send an api_key, a key_id, or a policy with a key");
         }
         self.check_units(&request.cost)?;
         let stage_ref = self.find_stage(request)?;
@@ -129,8 +127,8 @@ impl Catalog {
         Ok(resolved)
     }
 
-    /// Whether the stage asked for, or a plan that serves it, has limits per method: then an ask
-    /// without method and path would get around them.
+    /// Returns true if the requested stage, or a plan that serves it, has limits per method: a
+    /// request without a method and a path would bypass them.
     #[must_use]
     pub fn has_method_limits(&self, request: &CheckRequest<'_>) -> bool {
         let (Some(api), Some(name)) = (request.api, request.stage) else { return false };
@@ -148,7 +146,7 @@ impl Catalog {
             None => Ok(()),
             Some((unit, _)) => invalid(
                 format!("cost.{unit}"),
-                format!("there is no such unit; the catalog knows {}", self.unit_names()),
+                format!("there is no such unit; the catalog has {}", self.unit_names()),
             ),
         }
     }
@@ -156,7 +154,7 @@ impl Catalog {
     fn find_stage(&self, request: &CheckRequest<'_>) -> Result<Option<StageRef<'_>>, CheckError> {
         let (api, stage) = match (request.api, request.stage) {
             (None, None) => return Ok(None),
-            (None, Some(_)) => return invalid("api", "a stage needs its api"),
+            (None, Some(_)) => return invalid("api", "a stage needs its API"),
             (Some(_), None) => return invalid("stage", "an api needs its stage"),
             (Some(api), Some(stage)) => (api, stage),
         };
@@ -169,7 +167,7 @@ impl Catalog {
         }
     }
 
-    /// The key's plans that apply, the ordinary one first if there is one.
+    /// The plans of the key that apply, first the one that is not `alongside`, if there is one.
     fn plans<'c>(
         &'c self,
         key: &ApiKey,
@@ -191,7 +189,7 @@ impl Catalog {
             if plan.alongside {
                 plans.push(plan);
             } else if plans.first().is_some_and(|first| !first.alongside) {
-                // Such plans were changed when keys were on them already: the first counts.
+                // The plans were changed while the key was on both: the first one applies.
                 is_on_another = true;
             } else {
                 plans.insert(0, plan);
@@ -240,7 +238,7 @@ impl Catalog {
     }
 }
 
-/// Method and path in normal form, where both are there; each is checked even where it is alone.
+/// The method and the path in normal form, if the request has both. Each is validated on its own.
 fn normalize_route<'a>(request: &CheckRequest<'a>) -> Result<Option<HttpRoute<'a>>, CheckError> {
     let method = match request.method.map(normalize_method) {
         Some(None) => return invalid("method", "is no HTTP method"),

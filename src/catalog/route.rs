@@ -1,32 +1,32 @@
-//! Methods and paths: how they are written in a catalog, asked for, and matched.
+//! HTTP methods and paths: patterns of a catalog, normalization of requests, and matching.
 //!
-//! A path is read as the service behind the gateway will most likely read it: query cut, decoded
-//! once, `//` and dot segments resolved. So `/a%2fb`, `/a//b` and `/x/../a/b` are all `/a/b`, and
-//! none of them gets around a limit on it.
+//! A path is normalized as the service behind the gateway most likely does: the query removed,
+//! decoded once, `//` and dot segments resolved. `/a%2fb`, `/a//b` and `/x/../a/b` are all `/a/b`,
+//! so none of them bypasses a limit on it.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// `METHOD PATH` as a catalog lists it.
+/// A pattern `METHOD PATH` of a catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RoutePattern {
     method: Box<str>,
     segments: Vec<Segment>,
 }
 
-/// The order is that of preference.
+/// A segment of a pattern. The order of variants is that of precedence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Segment {
     Literal(Box<str>),
-    /// `{name}`: any one segment. The name is for people.
+    /// `{name}` matches any one segment. The name is for people.
     Any,
-    /// `*` at the end: whatever is below.
+    /// `*` at the end matches one or more segments.
     Rest,
 }
 
 impl RoutePattern {
-    /// Reads `METHOD PATH`; the error says what to write.
+    /// Parses `METHOD PATH`; the error says what to write.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         const HINT: &str = "write a method and a path, as in `POST /v1/items/{id}` or `GET /files/*`, or `*` for every other method";
         let mut words = text.split_ascii_whitespace();
@@ -35,7 +35,7 @@ impl RoutePattern {
         };
         let method: Box<str> = normalize_method(method).ok_or(HINT)?.into();
         if &*method == "ANY" {
-            return Err("ANY is no method that a client sends; name one, or write `*` for every method that has no limit of its own".into());
+            return Err("ANY is not an HTTP method; write one, or `*` for every method that has no limit of its own".into());
         }
         let path = path.strip_prefix('/').ok_or(HINT)?;
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -47,7 +47,7 @@ impl RoutePattern {
             segments.push(match segment {
                 "" | "." | ".." => {
                     return Err(
-                        "it has an empty or a dot segment; no path that is asked for has any"
+                        "it has an empty or a dot segment, which normalized paths never have"
                             .into(),
                     );
                 }
@@ -55,7 +55,7 @@ impl RoutePattern {
                 name if name.starts_with('{') && name.ends_with('}') => Segment::Any,
                 name if name.contains(['{', '}', '*', '%', '?', '#']) => {
                     return Err(
-                        "a segment is either plain (decoded), `{name}`, or at the end `*`".into()
+                        "a segment is plain text (decoded), `{name}`, or `*` at the end".into()
                     );
                 }
                 name => Segment::Literal(name.into()),
@@ -64,7 +64,7 @@ impl RoutePattern {
         Ok(Self { method, segments })
     }
 
-    /// How patterns are tried: literal segments before `{name}` before `*`.
+    /// The precedence of patterns: literal segments before `{name}` before `*`.
     pub(super) fn cmp_specificity(&self, other: &Self) -> std::cmp::Ordering {
         self.segments.cmp(&other.segments)
     }
@@ -86,14 +86,14 @@ impl RoutePattern {
     }
 }
 
-/// A method and a path as asked for, in normal form.
+/// The method and the path of a request in normal form.
 pub(super) struct HttpRoute<'a> {
     pub(super) method: Cow<'a, str>,
     pub(super) path: Cow<'a, str>,
 }
 
 impl HttpRoute<'_> {
-    /// `METHOD PATH` in printable ASCII, for a name in answers.
+    /// `METHOD PATH` in printable ASCII, for the names of limits in responses.
     pub(super) fn name(&self) -> String {
         use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
         const QUOTED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'\\').add(b'%');
@@ -101,7 +101,7 @@ impl HttpRoute<'_> {
     }
 }
 
-/// The method in capitals; `None` where it is no token (RFC 9110, 5.6.2).
+/// The method in capitals; `None` if it is not a token (RFC 9110, 5.6.2).
 pub(super) fn normalize_method(method: &str) -> Option<Cow<'_, str>> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if method.is_empty() || !method.bytes().all(is_token) || method == "*" {
@@ -129,13 +129,15 @@ pub(crate) fn normalize_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
 fn percent_decode(path: &str) -> Result<Cow<'_, str>, &'static str> {
     let mut rest = path.as_bytes();
     while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
-        let escape = rest.get(at + 1..at + 3).ok_or("has a % that begins no escape")?;
+        let escape = rest
+            .get(at + 1..at + 3)
+            .ok_or("has a % that is not followed by two hexadecimal digits")?;
         if !escape.iter().all(u8::is_ascii_hexdigit) {
-            return Err("has a % that begins no escape");
+            return Err("has a % that is not followed by two hexadecimal digits");
         }
         rest = &rest[at + 3..];
     }
-    percent_decode_str(path).decode_utf8().map_err(|_| "is not UTF-8 once decoded")
+    percent_decode_str(path).decode_utf8().map_err(|_| "is not UTF-8 after decoding")
 }
 
 fn remove_dot_segments(path: &str) -> String {
@@ -156,7 +158,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_path_is_read_as_the_service_behind_will_read_it() {
+    fn equivalent_paths_have_the_same_normal_form() {
         let same = [
             "/a/b",
             "/a/b/",
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused() {
+    fn invalid_paths_are_refused() {
         for path in ["", "a/b", "http://h/a", "/%", "/%4", "/%zz", "/%ff", "/a%00b", "/a%0ab", "*"]
         {
             assert!(normalize_path(path).is_err(), "{path}");
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused_with_what_to_write() {
+    fn invalid_patterns_are_refused() {
         for text in [
             "",
             "GET",
@@ -239,7 +241,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn normal_paths_stay_as_they_are(path in "/[a-c./%]{0,12}") {
+        fn normalizing_twice_changes_nothing(path in "/[a-c./%]{0,12}") {
             if let Ok(once) = normalize_path(&path) {
                 prop_assert!(once.starts_with('/') && !once.contains("//"));
                 if !once.contains(['%', '?', '#']) {

@@ -1,9 +1,9 @@
-//! What is wrong with a catalog, or perhaps not meant: all of it, each with its place.
+//! Errors and warnings of a catalog, each with its path in the file.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a text is no catalog: one line for each fault.
+/// The errors of a catalog that is not valid. `Display` has a line for each.
 #[derive(Debug, thiserror::Error)]
 pub struct ValidationError {
     pub(super) origin: String,
@@ -21,14 +21,14 @@ impl fmt::Display for ValidationError {
 }
 
 impl ValidationError {
-    /// The errors alone, each where and why, for a reader who knows no file.
+    /// The errors without the origin, each with its path.
     #[must_use]
     pub fn errors(&self) -> &[String] {
         &self.errors
     }
 }
 
-/// What was found while reading.
+/// The errors and warnings found so far.
 #[derive(Default)]
 pub(super) struct Report {
     pub(super) errors: Vec<String>,
@@ -44,7 +44,7 @@ impl Report {
         self.warnings.push(format!("{at}: {what}"));
     }
 
-    /// A name that can stand in answers and metrics; what is none is a fault.
+    /// Checks that a name can be used in responses and metrics, and returns it.
     pub(super) fn check_name(&mut self, at: &str, name: &str) -> Arc<str> {
         if !is_valid_name(name) {
             self.error(at, "a name has 1 to 64 of the characters A-Z a-z 0-9 . _ -");
@@ -53,7 +53,7 @@ impl Report {
     }
 }
 
-/// Whether this can be an id or a name: `[A-Za-z0-9._-]{1,64}`.
+/// Returns true if the text can be an id or a name: `[A-Za-z0-9._-]{1,64}`.
 #[must_use]
 pub fn is_valid_name(name: &str) -> bool {
     let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

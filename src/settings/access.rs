@@ -25,8 +25,8 @@ pub(super) fn parse_tokens(
     BearerTokens::new(text).map_err(|why| SettingsError::Value { key, why: why.into() })
 }
 
-/// Refuses an admin API that other machines can reach without TLS: credentials and the values of new
-/// API keys would cross the network unencrypted. A warning would be overlooked.
+/// Refuses an admin API that other machines can reach without TLS: credentials and the values of
+/// new API keys would cross the network unencrypted. A warning would be overlooked.
 pub(super) fn check_admin_exposure(
     settings: &Settings,
     allow_plaintext: bool,

@@ -1,8 +1,8 @@
 //! Settings: the configuration of a node, read from all sources and validated.
 //!
 //! The sources are the built-in defaults, a TOML file, the environment and the flags; the last one
-//! that names a setting wins. Raw settings are validated once, here. No file or socket is opened, and
-//! the store's address is parsed by the store.
+//! that names a setting wins. Raw settings are validated once, here. No file or socket is opened,
+//! and the store's address is parsed by the store.
 
 mod access;
 mod peers;
@@ -37,8 +37,8 @@ pub struct Settings {
     pub listen_admin: SocketAddr,
     /// Address of Envoy's rate limit service (gRPC).
     pub listen_grpc: SocketAddr,
-    /// Rate limits of Envoy's service: a file or a folder of envoyproxy/ratelimit's YAML. Without it the
-    /// service is not offered.
+    /// Rate limits of Envoy's service: a file or a folder of envoyproxy/ratelimit's YAML. Without
+    /// it the service is not offered.
     pub envoy_config: Option<PathBuf>,
     /// Failure policy of Envoy's rate limits.
     pub envoy_on_store_failure: OnStoreFailure,

@@ -20,7 +20,8 @@ impl TrustedPeers {
         parts.map(net).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Returns true if `peer` is in one of the networks. An IPv4-mapped IPv6 address counts as IPv4.
+    /// Returns true if `peer` is in one of the networks. An IPv4-mapped IPv6 address counts as
+    /// IPv4.
     #[must_use]
     pub fn contains(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();

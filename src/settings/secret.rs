@@ -55,7 +55,8 @@ impl BearerTokens {
         Ok((!digests.is_empty()).then_some(Self(digests)))
     }
 
-    /// The position, from 1, of the token that a request sent. Takes the same time for every `sent`.
+    /// The position, from 1, of the token that a request sent. Takes the same time for every
+    /// `sent`.
     #[must_use]
     pub fn position(&self, sent: &[u8]) -> Option<u64> {
         let sent: [u8; 32] = Sha256::digest(sent).into();

@@ -16,7 +16,8 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
-/// The TLS files of the HTTP listener and of the admin API, which is never more open than the first.
+/// The TLS files of the HTTP listener and of the admin API, which is never more open than the
+/// first.
 pub(super) fn listener_files(
     raw: &RawSettings,
 ) -> Result<(Option<TlsFiles>, Option<TlsFiles>), SettingsError> {

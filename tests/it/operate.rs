@@ -220,7 +220,7 @@ fn validate_names_every_fault_with_its_place_and_what_to_write() {
         ("version: 1\nplans: [ { id: a, throttle: { rate: 99999999999999/s, burst: 1 } } ]", vec!["plans[0].throttle", "lower"]),
         ("version: 1\nplans: [ { id: a, throttle: { rate: 1/d, burst: 9007199254740991 } } ]", vec!["plans[0].throttle", "quota"]),
         ("version: 1\nplans: [ { id: a, throttle: { rate: 1/s, burst: -1 } } ]",            vec!["line 2"]),
-        ("version: 1\nplans: [ { id: a, quota: { limit: 1, period: year } } ]",             vec!["year", "month"]),
+        ("version: 1\nplans: [ { id: a, quota: { limit: 1, period: year } } ]",             vec!["plans[0].quota.period: expected one of day, week, month"]),
         ("version: 1\nplans: [ { id: a, quota: { limit: 1, period: day, time_zone: Mars/Base } } ]", vec!["plans[0].quota.time_zone", "Europe/Berlin"]),
         ("version: 1\nplans: [ { id: a, quota: { limit: 1, period: week, starts_on: someday } } ]", vec!["plans[0].quota.starts_on", "monday"]),
         ("version: 1\nplans: [ { id: a }, { id: a } ]",                                     vec!["plans[1].id", "twice"]),
@@ -231,7 +231,7 @@ fn validate_names_every_fault_with_its_place_and_what_to_write() {
         ("version: 1\nkeys: [ { id: a b, value: v } ]",                                     vec!["keys[0].id", "A-Z"]),
         ("version: 1\nkeys: [ { id: a, value: top-secret }, { id: b, value: top-secret } ]", vec!["keys[1]", "`a` and `b`"]),
         ("version: 1\nplans: [ { id: a, limits: [ { name: quota, throttle: { rate: 1/s, burst: 1 } } ] } ]", vec!["plans[0].limits[0].name", "another"]),
-        ("version: 1\nplans: [ { id: a, limits: [ { name: c, concurrency: { limit: 3 } } ] } ]", vec!["plans[0].limits[0].concurrency", "not there yet"]),
+        ("version: 1\nplans: [ { id: a, limits: [ { name: c, concurrency: { limit: 3 } } ] } ]", vec!["plans[0].limits[0].concurrency", "no concurrency limits"]),
         ("version: 1\nplans: [ { id: a, limits: [ { name: c } ] } ]",                       vec!["plans[0].limits[0]", "exactly one"]),
         ("version: 1\napis: [ { id: x, stages: [ { name: s, methods: { GET: { throttle: { rate: 1/s, burst: 1 } } } } ] } ]", vec!["apis[0].stages[0].methods[GET]", "POST /v1"]),
         ("version: 1\npolicies: [ { name: p } ]",                                           vec!["policies[0]", "throttle"]),
@@ -252,7 +252,7 @@ fn validate_names_every_fault_with_its_place_and_what_to_write() {
     let (valid, said) = validate(
         "version: 1\npolicies: [ { name: p, throttle: { rate: 1234567/d, burst: 1000000000 } } ]\nplans: [ { id: p, throttle: { rate: 7/min, burst: 5 }, limits: [ { name: t, unit: x, throttle: { rate: 7/min, burst: 5 } } ] } ]\nkeys: [ { id: k, value: v, plans: [p], overrides: { p: { throttle: { burst: 1000000000 }, limits: { t: { throttle: { rate: 9/min, burst: 1000000000 } } } } } } ]",
     );
-    assert!(valid && said.matches("is kept slower, by a part of").count() == 3, "{said}");
+    assert!(valid && said.matches("is slower by a fraction of").count() == 3, "{said}");
     for at in ["policies[0]", "keys[0].overrides.p", "keys[0].overrides.p.limits.t"] {
         assert!(said.contains(&format!("catalog.yaml: {at}.throttle: the rate")), "{said}");
     }

@@ -1,4 +1,4 @@
-//! From envoyproxy/ratelimit's YAML as written to domains that are valid: the only crossing.
+//! Validation of envoyproxy/ratelimit's YAML, and the construction of the domains.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -15,10 +15,11 @@ use crate::limit::{Limit, Unit};
 use crate::syntax;
 
 impl Domains {
-    /// Reads files, each by the name that errors call it; `origin` is what all of them are called.
+    /// Reads the files, given by name and text. Errors begin with `origin` and the name of the
+    /// file.
     ///
     /// # Errors
-    /// Where one of them is no YAML, or says what cannot be, alone or with the others.
+    /// If a file is not YAML, or the files are not valid, alone or together.
     pub fn parse<'f>(
         origin: &str,
         files: impl Iterator<Item = (&'f str, &'f str)>,
@@ -40,7 +41,7 @@ impl Domains {
             }
         }
         if domains.by_name.is_empty() && report.errors.is_empty() {
-            report.error("no domain", "there is no file that ends in .yaml or .yml");
+            report.error("no domain", "no file ends in .yaml or .yml");
         }
         if !report.errors.is_empty() {
             return Err(ValidationError { origin: origin.into(), errors: report.errors });
@@ -65,7 +66,7 @@ impl Domains {
     }
 }
 
-/// Reads one file.
+/// Builds the domain of one file.
 struct DomainBuilder<'f> {
     domain: &'f str,
     file: &'f str,
@@ -77,7 +78,8 @@ impl DomainBuilder<'_> {
         self.report.error(&format!("{}: {at}", self.file), what);
     }
 
-    /// The descriptors written at `at`, below `parent`. `with_values` is whether metrics tell values there.
+    /// The descriptors at `at`, below the path `parent`. With `with_values`, the metric labels of
+    /// the rules have clients' values.
     fn build_tree(
         &mut self,
         raw: Vec<RawDescriptor>,
@@ -94,7 +96,7 @@ impl DomainBuilder<'_> {
             }
             let pattern = ValuePattern::new(&descriptor_key(&key, &value));
             if descriptor.share_threshold && pattern.is_none() {
-                let why = "is for a value with a `*`: the values that match it are counted as one";
+                let why = "needs a value with a `*`: the values that match it share one counter";
                 self.error(&format!("{at}.share_threshold"), why);
             }
             let node = self.build_node(descriptor, &at, parent, with_values);
@@ -156,8 +158,7 @@ impl DomainBuilder<'_> {
         let unit = self.parse_unit(raw, &at)?;
         let limit = if raw.unlimited {
             if raw.uses_extensions() {
-                let why =
-                    "algorithm, burst, time_zone and unit_multiplier are for a limit; this is none";
+                let why = "algorithm, burst, time_zone and unit_multiplier need a limit, and this rule is unlimited";
                 self.error(&at, why);
             }
             None
@@ -192,16 +193,16 @@ impl DomainBuilder<'_> {
             return None;
         };
         if raw.unlimited {
-            self.error(at, "what is unlimited has no unit; leave one of the two out");
+            self.error(at, "an unlimited rule has no unit; leave one of the two out");
         } else if raw.requests_per_unit.is_none() {
             let at = format!("{}: {at}", self.file);
-            self.report.warning(&at, "requests_per_unit is not there, so nothing passes");
+            self.report.warning(&at, "without requests_per_unit every request is refused");
         }
         Some(unit)
     }
 }
 
-/// A descriptor as envoyproxy/ratelimit writes it in one: `KEY`, or `KEY_VALUE`.
+/// A descriptor in one text, as in envoyproxy/ratelimit: `KEY`, or `KEY_VALUE`.
 fn descriptor_key(key: &str, value: &str) -> String {
     if value.is_empty() { key.to_owned() } else { format!("{key}_{value}") }
 }

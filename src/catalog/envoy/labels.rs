@@ -1,26 +1,27 @@
-//! What metrics call a rule: its place in the file, or with what the request said.
+//! Metric labels of rules: the path in the file, with or without the values of the request.
 //!
-//! `detailed_metric` and `value_to_metric` put into a label what clients choose. The operator has
-//! asked for it, but clients must not fill the memory: each rule has so many labels and no more, also
-//! over reloads, since metrics keep a label that was told once.
+//! `detailed_metric` and `value_to_metric` put values that clients choose into labels. So that
+//! clients cannot fill the memory, the number of labels of a rule is bounded, over reloads as well:
+//! metrics keep every label that was used once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{DescriptorEntry, DescriptorPath};
 
-/// The most labels with clients' values that a rule has; others share the rule's own.
+/// The most labels with clients' values of one rule. Further requests use the rule's own label.
 const MAX_LABELS: usize = 1_000;
 
-/// The longest label with clients' values, in bytes; for longer ones the rule's own stands.
+/// The longest label with clients' values, in bytes. Longer ones become the rule's own label.
 const MAX_LABEL_BYTES: usize = 256;
 
 /// The labels of one rule.
 pub(super) struct MetricLabels {
-    /// Its place in the file.
+    /// The rule's own label: its path in the file.
     path_label: Arc<str>,
-    /// Whether any descriptor on the way to it tells clients' values.
+    /// True if a descriptor on the path puts clients' values into the label.
     includes_values: bool,
+    /// The labels with clients' values that metrics have.
     issued: Mutex<HashMap<Box<str>, Arc<str>>>,
 }
 
@@ -29,7 +30,7 @@ impl MetricLabels {
         Self { path_label: path.into(), includes_values, issued: Mutex::default() }
     }
 
-    /// Takes along what another one has told, before anything is told by this one.
+    /// Takes over the labels of the rule before a reload, before this one issues any.
     pub(super) fn inherit(&self, before: &Self) {
         let issued = before.issued.lock().unwrap_or_else(PoisonError::into_inner).clone();
         *self.issued.lock().unwrap_or_else(PoisonError::into_inner) = issued;

@@ -1,7 +1,7 @@
-//! Limits as envoyproxy/ratelimit has them: domains, and trees of descriptors.
+//! Rate limits in envoyproxy/ratelimit's form: domains, and trees of descriptors.
 //!
-//! Its YAML is read as it is. Beside the catalog, not part of it: Envoy names what is limited by
-//! descriptors, knows no API keys, and asks over a protocol of its own.
+//! Its YAML is read unchanged. These limits are not part of the catalog: Envoy's requests have
+//! descriptors instead of API keys, and come over a protocol of their own.
 
 mod time_unit;
 mod raw;
@@ -23,17 +23,17 @@ use tree::DescriptorTree;
 
 pub use time_unit::TimeUnit;
 
-/// Everything that Envoys may ask by.
+/// The domains of all configuration files.
 pub struct Domains {
     by_name: HashMap<Box<str>, EnvoyDomain>,
     warnings: Vec<String>,
-    /// What metrics call limits that requests bring along.
+    /// Metric label of limit overrides.
     override_label: Arc<str>,
-    /// Their windows.
+    /// The windows of limit overrides.
     windows: HashMap<TimeUnit, Arc<Calendar>>,
 }
 
-/// One configuration file: a name, and descriptors.
+/// A domain: one configuration file with a tree of descriptors.
 pub struct EnvoyDomain {
     name: Box<str>,
     label: Arc<str>,
@@ -43,31 +43,31 @@ pub struct EnvoyDomain {
 /// One entry of a descriptor: a key and a value.
 pub type DescriptorEntry<'a> = (&'a str, &'a str);
 
-/// A limit of the configuration.
+/// A `rate_limit` of the configuration.
 pub struct DescriptorRule {
-    /// What is counted; absent where it is unlimited.
+    /// The limit; `None` if the rule is unlimited.
     pub limit: Option<Arc<Limit>>,
-    /// The number that is told to Envoy.
+    /// The number of requests per unit, as the response to Envoy has it.
     pub requests_per_unit: u32,
-    /// What that number is for.
+    /// The unit of that number.
     pub unit: TimeUnit,
-    /// By which other rules may replace it; may be empty.
+    /// Name by which other rules replace this one; may be empty.
     pub name: Box<str>,
-    /// The rules that count for nothing where this one is met.
+    /// Names of the rules that are ignored if this one matches.
     pub replaces: Vec<Box<str>>,
-    /// What Envoy is told beside the verdict.
+    /// Dynamic metadata of the response to Envoy.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     detailed_metric: bool,
     labels: MetricLabels,
 }
 
-/// A rule as a descriptor meets it.
+/// A rule that matches a descriptor.
 pub struct MatchedRule<'d> {
     /// The rule.
     pub rule: &'d DescriptorRule,
-    /// Whose counter.
+    /// The subject of the counter.
     pub subject: Subject,
-    /// What metrics call it.
+    /// The metric label.
     pub label: Arc<str>,
 }
 
@@ -78,7 +78,7 @@ impl Domains {
         self.by_name.get(name)
     }
 
-    /// Takes the labels along that metrics have had by the configuration before.
+    /// Takes over the metric labels of the configuration before: metrics keep every label.
     pub fn inherit_labels(&self, before: &Self) {
         for (name, domain) in &self.by_name {
             if let Some(before) = before.by_name.get(name) {
@@ -87,13 +87,13 @@ impl Domains {
         }
     }
 
-    /// What is valid, but perhaps not meant.
+    /// Warnings: declarations that are valid but look like a mistake.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// What is in it, in a line.
+    /// The names of the domains, in a line.
     #[must_use]
     pub fn summary(&self) -> String {
         let mut names: Vec<&str> = self.by_name.keys().map(|name| &**name).collect();
@@ -102,13 +102,13 @@ impl Domains {
         format!("{} domain{many}: {}", names.len(), names.join(", "))
     }
 
-    /// Adds what was found beside the files.
+    /// Adds a warning.
     pub(crate) fn warn(&mut self, at: &str, what: &str) {
         self.warnings.push(format!("{at}: {what}"));
     }
 
-    /// A limit that a request brings along: so many in each of `unit`'s windows, in the place of the
-    /// rule that is met, whose counter it shares where the windows are the same.
+    /// The limit of a request's limit override: a number of requests in each window of one `unit`.
+    /// It replaces the rule that matches, and shares its counter if the windows are the same.
     #[must_use]
     pub fn override_limit(
         &self,
@@ -124,7 +124,7 @@ impl Domains {
         Some(Arc::new(limit.as_refundable()))
     }
 
-    /// What metrics call limits that requests bring along.
+    /// Metric label of limit overrides.
     #[must_use]
     pub fn override_label(&self) -> &Arc<str> {
         &self.override_label
@@ -132,14 +132,14 @@ impl Domains {
 }
 
 impl EnvoyDomain {
-    /// What metrics call it.
+    /// The metric label.
     #[must_use]
     pub fn label(&self) -> &Arc<str> {
         &self.label
     }
 
-    /// The rule that a descriptor meets: entry by entry the exact value, else the first pattern in
-    /// the file's order, else the key alone; and it must be as deep as the descriptor.
+    /// The rule that matches a descriptor. For each entry, precedence is: exact value, first
+    /// pattern in the file's order, key only. The rule must be as deep as the descriptor.
     #[must_use]
     pub fn match_descriptor<'d>(
         &'d self,
@@ -153,7 +153,7 @@ impl EnvoyDomain {
         Some(MatchedRule { rule, subject, label })
     }
 
-    /// Whose counter a limit that a request brings along is.
+    /// The subject of a limit override's counter.
     #[must_use]
     pub fn subject(&self, entries: &[DescriptorEntry<'_>]) -> Subject {
         let entries = entries.iter().copied();
@@ -161,5 +161,5 @@ impl EnvoyDomain {
     }
 }
 
-/// The nodes that a descriptor passes, one for each of its entries.
+/// The nodes that match a descriptor, one for each of its entries.
 type DescriptorPath<'d> = SmallVec<[tree::PathStep<'d>; 4]>;

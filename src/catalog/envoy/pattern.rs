@@ -1,17 +1,17 @@
-//! Values with `*` in them: each stands for any number of characters, none among them.
+//! Patterns of descriptor values: each `*` matches any number of characters, or none.
 
-/// The literal parts between the stars of `KEY_VALUE`, in order: at least two.
+/// A pattern for `KEY_VALUE`: the literal parts between the stars, at least two.
 #[derive(PartialEq, Eq)]
 pub(super) struct ValuePattern(Vec<Box<str>>);
 
 impl ValuePattern {
-    /// The pattern of a key and its value, joined; `None` where there is no star.
+    /// The pattern of a key and its value, joined; `None` if there is no star.
     pub(super) fn new(joined: &str) -> Option<Self> {
         let parts: Vec<_> = joined.split('*').map(Box::from).collect();
         (parts.len() > 1).then_some(Self(parts))
     }
 
-    /// Whether `KEY_VALUE` is such a one.
+    /// Returns true if `KEY_VALUE` matches.
     pub(super) fn matches(&self, joined: &str) -> bool {
         let [first, middle @ .., last] = &self.0[..] else { return false };
         let Some(rest) = joined.strip_prefix(&**first) else { return false };
@@ -32,7 +32,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_star_stands_for_any_number_of_characters() {
+    fn a_star_matches_any_number_of_characters() {
         #[rustfmt::skip]
         let cases = [
             // why                                  value      asked        matches

@@ -58,7 +58,7 @@ pub(super) struct RawRateLimit {
 }
 
 impl RawRateLimit {
-    /// Whether it says of the limit more than envoyproxy/ratelimit can.
+    /// Returns true if it has members that envoyproxy/ratelimit does not have.
     pub(super) fn uses_extensions(&self) -> bool {
         self.algorithm != RawAlgorithm::FixedWindow
             || self.burst.is_some()
@@ -74,17 +74,17 @@ pub(super) struct RawReplaced {
     pub(super) name: String,
 }
 
-/// How a rule counts.
+/// The algorithm of a rule.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RawAlgorithm {
-    /// A number for each window, as envoyproxy/ratelimit has it.
+    /// A counter for each window, as in envoyproxy/ratelimit.
     #[default]
     FixedWindow,
     TokenBucket,
 }
 
-/// A member that says nothing, as `descriptors:` alone on its line, is as good as absent.
+/// Reads null, such as `descriptors:` without a value, as if the member were absent.
 fn null_as_default<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {

@@ -1,4 +1,4 @@
-//! The tree of descriptors, and the way that a request's entries take through it.
+//! The tree of descriptors, and the matching of a request's entries against it.
 
 use std::collections::HashMap;
 
@@ -8,38 +8,37 @@ use super::{DescriptorEntry, DescriptorPath, DescriptorRule};
 /// The descriptors at one depth below the same parent.
 #[derive(Default)]
 pub(super) struct DescriptorTree {
-    /// By key and value.
+    /// Nodes with a value, by key and value.
     pub(super) exact: HashMap<Box<str>, HashMap<Box<str>, DescriptorNode>>,
-    /// In the file's order.
+    /// Nodes with a `*` in their value, in the file's order.
     pub(super) patterns: Vec<(ValuePattern, DescriptorNode)>,
-    /// By key alone.
+    /// Nodes without a value, by key.
     pub(super) key_only: HashMap<Box<str>, DescriptorNode>,
 }
 
 /// One descriptor.
 pub(super) struct DescriptorNode {
     pub(super) rule: Option<DescriptorRule>,
-    /// The value as it is written; empty where the key stands alone.
+    /// The value as written; empty if the node has a key only.
     pub(super) value: Box<str>,
-    /// Whether metrics tell the request's own value.
+    /// True if the metric label has the value of the request.
     pub(super) value_to_metric: bool,
-    /// Whether all values that match its pattern have one counter together.
+    /// True if all values that match the pattern share one counter.
     pub(super) share_threshold: bool,
     pub(super) children: DescriptorTree,
 }
 
-/// One entry's place on the way.
+/// The match of one entry.
 pub(super) struct PathStep<'d> {
     pub(super) node: &'d DescriptorNode,
-    /// The pattern under which all its values are counted together.
+    /// The pattern of which all values share one counter.
     pub(super) shared_pattern: Option<&'d str>,
-    /// Whether the value, or a pattern for it, is in the file.
+    /// True if the node has a value or a pattern, false if it has a key only.
     pub(super) by_value: bool,
 }
 
 impl DescriptorTree {
-    /// The nodes that these entries meet; `None` where one of them meets nothing, or the tree ends
-    /// before the entries do.
+    /// The nodes that match the entries; `None` if an entry matches no node.
     pub(super) fn match_path<'d>(
         &'d self,
         entries: &[DescriptorEntry<'_>],
@@ -54,7 +53,7 @@ impl DescriptorTree {
         Some(path)
     }
 
-    /// Takes the labels along that metrics have had so far, where the same descriptors are in both.
+    /// Takes over the metric labels of the descriptors that are in both trees.
     pub(super) fn inherit_labels(&self, before: &Self) {
         for (key, values) in &self.exact {
             for (value, node) in values {

@@ -83,7 +83,7 @@ fn files_that_make_no_sense_say_where_and_what_to_write() {
         ("domain: d\ndescriptors:\n  - kay: a",                                                              "kay"),
         ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unit: fortnight, requests_per_unit: 1 }",   "second, minute, hour"),
         ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unlimited: true, unit: day }",              "unlimited"),
-        ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unlimited: true, time_zone: Mars }",        "this is none"),
+        ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unlimited: true, time_zone: Mars }",        "this rule is unlimited"),
         ("domain: d\ndescriptors:\n  - { key: a, value: b }\n  - { key: a, value: b }",                      "descriptors[1]: another descriptor"),
         ("domain: d\ndescriptors:\n  - { key: a, value: b, share_threshold: true }",                         "share_threshold"),
         ("domain: d\ndescriptors:\n  - key: a\n    rate_limit: { unit: day, requests_per_unit: -1 }",        "requests_per_unit"),
