@@ -1,12 +1,12 @@
-//! The control plane: the resources that the catalog file and the admin API declare, and the catalog
-//! that a node serves by.
+//! The control plane: the resources that the catalog file and the admin API declare, and the
+//! catalog that a node serves by.
 //!
 //! The registry holds the admin API's resources in the members of AWS API Gateway. Every node
 //! combines them with its catalog file. HTTP is not known here, and no request is decided.
 //!
 //! The rooms, each of which uses those before it: `model` has the resources in AWS' form,
-//! `translate` their translation from and to the catalog's form, `serving` the catalog in use and the
-//! key directory, `editing` the changes to the registry.
+//! `translate` their translation from and to the catalog's form, `serving` the catalog in use and
+//! the key directory, `editing` the changes to the registry.
 
 mod model;
 pub mod translate;

@@ -1,6 +1,7 @@
 //! The resources of the catalog file in AWS' members, marked as the file's.
 //!
-//! The admin API shows them and never changes them. Rates are rendered per second, to the nearest number.
+//! The admin API shows them and never changes them. Rates are shown per second, to the nearest
+//! number.
 
 use std::collections::BTreeMap;
 

@@ -48,8 +48,8 @@ impl<'e> KeyImporter<'e> {
     /// Imports the keys of a file; with `fail_on_warnings` all lines or none.
     ///
     /// # Errors
-    /// If the file is no such CSV, a line cannot be used and `fail_on_warnings` is set, or the
-    /// registry is unreachable: the keys imported until then stay.
+    /// If the file is no CSV with these columns, a line cannot be used and `fail_on_warnings` is
+    /// set, or the registry is unreachable: the keys imported until then stay.
     pub async fn import(
         &self,
         csv: &[u8],

@@ -51,8 +51,8 @@ impl<'e> KeyEditor<'e> {
         Ok(merge_keys(from_file, page, limit))
     }
 
-    /// The keys with these ids as checks use them, of the file and of the registry; `None` for an id
-    /// that no key has.
+    /// The keys with these ids as checks use them, of the file and of the registry; `None` for an
+    /// id that no key has.
     pub(super) async fn load_api_keys(
         &self,
         ids: &[String],

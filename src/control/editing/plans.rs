@@ -35,7 +35,8 @@ impl<'e> PlanEditor<'e> {
         self.session.edit_document(change).await
     }
 
-    /// All plans by their ids, of the registry and of the catalog file, as the admin API shows them.
+    /// All plans by their ids, of the registry and of the catalog file, as the admin API shows
+    /// them.
     ///
     /// # Errors
     /// If the registry cannot be read.

@@ -1,19 +1,18 @@
-//! The values of API keys under encryption, for operators who want to read them again.
+//! Encryption of API keys' values, for operators that need to read them again.
 //!
-//! AES-256-GCM with a random nonce for each value; the key's id is sealed in, so that no value can be
-//! passed off as another key's. Whoever has the store but not the encryption key learns a value's
-//! length.
+//! AES-256-GCM with a random nonce for each value. The key's id is the associated data, so a value
+//! cannot be moved to another key. The length of a value is not hidden from a reader of the store.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-/// Seals values with the first of its keys, and opens what any of them has sealed.
+/// Encrypts with the first of its keys, and decrypts with any of them.
 #[derive(Default)]
 pub struct Seal(Vec<LessSafeKey>);
 
 impl Seal {
-    /// A seal of these keys; without any it seals nothing.
+    /// A seal with these keys; without a key it encrypts nothing.
     #[must_use]
     pub fn new(keys: &[[u8; 32]]) -> Self {
         let key =
@@ -21,12 +20,12 @@ impl Seal {
         Self(keys.iter().filter_map(key).collect())
     }
 
-    /// Whether it has any key.
+    /// True if it has a key.
     pub(super) fn has_keys(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// The value of the key with this id, sealed: nonce, ciphertext and tag in base64.
+    /// Encrypts the value of the API key with this id: nonce, ciphertext and tag in base64.
     pub(super) fn seal(&self, id: &str, value: &str) -> Option<String> {
         let key = self.0.first()?;
         let mut nonce = [0; NONCE_LEN];
@@ -37,7 +36,7 @@ impl Seal {
         Some(STANDARD_NO_PAD.encode([&nonce[..], &sealed].concat()))
     }
 
-    /// What was sealed for this id; nothing where no key of this seal has sealed it.
+    /// Decrypts the value of the API key with this id; `None` if no key of this seal can.
     pub(super) fn open(&self, id: &str, sealed: &str) -> Option<String> {
         let bytes = STANDARD_NO_PAD.decode(sealed).ok()?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN)?;
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_key_seals_and_all_open_what_is_whole_and_their_own() {
+    fn the_first_key_encrypts_and_every_key_decrypts_its_own_unaltered_values() {
         let (old, new) = (Seal::new(&[[1; 32]]), Seal::new(&[[2; 32], [1; 32]]));
         let sealed = old.seal("k", "a value of a key").unwrap();
         assert_ne!(old.seal("k", "a value of a key").unwrap(), sealed, "each has its own nonce");
@@ -63,8 +62,8 @@ mod tests {
         let opened = Some("a value of a key".to_owned());
         assert_eq!((old.open("k", &sealed), new.open("k", &sealed)), (opened.clone(), opened));
         let newer = new.seal("k", "another").unwrap();
-        assert_eq!(old.open("k", &newer), None, "the old key is not the one that seals");
-        assert_eq!(new.open("other", &sealed), None, "it was sealed for another key");
+        assert_eq!(old.open("k", &newer), None, "the old key does not encrypt");
+        assert_eq!(new.open("other", &sealed), None, "it was encrypted for another API key");
         assert_eq!(new.open("k", &sealed.replace(&sealed[20..21], "+")), None);
         for broken in ["", "AAAA", "no base64!", &sealed[..20]] {
             assert_eq!(new.open("k", broken), None, "{broken}");

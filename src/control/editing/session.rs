@@ -1,8 +1,8 @@
 //! One request's access to the registry: it reads entries and commits changes as that request's.
 //!
-//! A change applies to the entries as they were read, and is committed only if they still are; after
-//! a conflict it is made again to the new entries. Concurrent changes therefore never overwrite each
-//! other. The resources themselves are edited by the other files of this room.
+//! A change applies to the entries as they were read, and is committed only if they still are;
+//! after a conflict it is made again to the new entries. Concurrent changes therefore never
+//! overwrite each other. The resources themselves are edited by the other files of this room.
 
 use std::sync::Arc;
 

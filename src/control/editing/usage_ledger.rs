@@ -1,7 +1,7 @@
-//! What keys have used by day, and what operators correct of it.
+//! The usage of keys by day, and its corrections by operators.
 //!
-//! Days are those of the plan's quota's time zone. The store keeps counts; here they become days
-//! as AWS tells them: what was used, and what was left of the quota when the day ended.
+//! A day is one of the time zone of the plan's quota. The store keeps counts; here they become days
+//! in AWS' form: the units used, and the units left of the quota when the day ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::limit::{Charge, Limit, Subject, USAGE_RETENTION_DAYS};
 use crate::store::{CounterStore, CounterUsage};
 use crate::time::{MAX_EXACT, Micros};
 
-/// Reads and corrects what was counted.
+/// Reads and corrects usage.
 pub struct UsageLedger {
     editor: Editor,
     counter_store: CounterStore,
 }
 
-/// Whose usage is wanted, and of which days.
+/// A query for the usage of a plan's keys.
 #[derive(Clone, Debug)]
 pub struct UsageQuery {
-    /// The plan.
+    /// The plan's id.
     pub plan: String,
     /// The unit.
     pub unit: String,
@@ -35,10 +35,10 @@ pub struct UsageQuery {
     pub days: (Date, Date),
 }
 
-/// A day of a key.
+/// The usage of a key on a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportedDay {
-    /// Which.
+    /// The day.
     pub day: Date,
     /// Units used.
     pub used: i64,
@@ -47,17 +47,18 @@ pub struct ReportedDay {
 }
 
 impl UsageLedger {
-    /// Over the keys and plans that `editor` changes, and what is counted for them.
+    /// A ledger of the keys and plans of `editor`, with their counters in a store.
     #[must_use]
     pub fn new(editor: Editor, counter_store: CounterStore) -> Self {
         Self { editor, counter_store }
     }
 
     /// The days of up to `limit` keys of the plan after the one with the id `after`, by their ids.
-    /// Days to come are left out.
+    /// Days in the future are left out.
     ///
     /// # Errors
-    /// Where there is no such plan or unit, or the registry or the store is lost.
+    /// If the plan does not exist or does not count the unit, or the registry or the store is
+    /// unreachable.
     pub async fn usage_page(
         &self,
         query: &UsageQuery,
@@ -71,7 +72,8 @@ impl UsageLedger {
     /// The days of one key, which need not be on the plan any more.
     ///
     /// # Errors
-    /// Where there is no such plan, unit or key, or the registry or the store is lost.
+    /// If the plan or the key does not exist, the plan does not count the unit, or the registry or
+    /// the store is unreachable.
     pub async fn key_usage(
         &self,
         query: &UsageQuery,
@@ -88,7 +90,7 @@ impl UsageLedger {
         ids: Vec<String>,
     ) -> Result<Vec<(String, Vec<ReportedDay>)>, ControlError> {
         let metered = self.metering_limit(&query.plan, &query.unit)?;
-        // Without a quota nothing is told that a key could have another size of.
+        // A key's own sizes matter only for the rest of a quota.
         let keys = if metered.reported_quota().is_some() {
             self.editor.keys().load_api_keys(&ids).await?
         } else {
@@ -107,11 +109,11 @@ impl UsageLedger {
         Ok(ids.into_iter().zip(days).collect())
     }
 
-    /// Makes the corrections of a patch, all or none, and tells the key's day.
+    /// Applies the corrections of a patch, all or none, and returns the key's usage of today.
     ///
     /// # Errors
-    /// Where one of them cannot be made, the key is not on the plan, or the registry or the store
-    /// is lost. A grant may then have been made.
+    /// If one of them is invalid, the key is not on the plan, or the registry or the store is
+    /// unreachable. In the last case the corrections may have been applied.
     pub async fn correct(
         &self,
         plan: &str,
@@ -131,7 +133,8 @@ impl UsageLedger {
         let charges: Vec<Charge> =
             limits.iter().map(|limit| zero_cost_charge(key, limit)).collect();
         if !corrections.is_empty() {
-            // Noted before it is done, since it is no commit of the registry: none can be missed.
+            // The audit entry comes first, so that no correction is without one: it is no commit of
+            // the registry.
             let resource = format!("/usageplans/{plan}/keys/{key}/usage");
             self.editor.audit_log().record(resource).await?;
             self.counter_store.correct(&charges, &corrections).await?;
@@ -145,10 +148,10 @@ impl UsageLedger {
             .ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
-    /// The first day of this month and today, where the plan counts the unit.
+    /// The first day of this month and today, in the days of the plan and the unit.
     ///
     /// # Errors
-    /// Where there is no such plan or unit, or the store is lost.
+    /// If the plan does not exist or does not count the unit, or the store is unreachable.
     pub async fn month_so_far(&self, plan: &str, unit: &str) -> Result<(Date, Date), ControlError> {
         let metered = self.metering_limit(plan, unit)?;
         let (now, _) = self.counter_store.usage(&[]).await?;
@@ -157,7 +160,7 @@ impl UsageLedger {
         Ok((today.first_of_month(), today))
     }
 
-    /// The limit of the plan that says how much of a unit was used on a day.
+    /// The limit of the plan that counts the daily usage of a unit.
     fn metering_limit(&self, plan: &str, unit: &str) -> Result<Arc<Limit>, ControlError> {
         let catalog = self.editor.session().live.catalog();
         let limits =
@@ -170,20 +173,20 @@ impl UsageLedger {
         })
     }
 
-    /// The plan's limits as they are for a key, as this node knows them now.
+    /// The plan's limits in a key's own sizes, by this node's catalog.
     fn limits_for_key(&self, plan: &str, key: &ApiKey) -> Result<Vec<Arc<Limit>>, ControlError> {
         let limits = self.editor.session().live.catalog().plan_limits_for_key(plan, key);
         limits.map(|limits| limits.to_vec()).ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
-    /// A key of the API or the file.
+    /// A key of the registry or of the catalog file.
     async fn find_key(&self, id: &str) -> Result<Arc<ApiKey>, ControlError> {
         self.editor.session().sync.refresh().await?;
         let keys = self.editor.keys().load_api_keys(&[id.to_owned()]).await?;
         keys.into_iter().next().flatten().ok_or_else(|| ControlError::not_found("API Key"))
     }
 
-    /// The ids of up to `limit` keys of a plan after `after`, of the API and of the file.
+    /// The ids of up to `limit` keys of a plan after `after`, of the registry and of the file.
     async fn key_ids_on_plan(
         &self,
         plan: &str,
@@ -202,22 +205,22 @@ impl UsageLedger {
     }
 }
 
-/// Whether a limit is what says how much of a unit was used on a day.
+/// True if a limit counts the daily usage of a unit.
 fn meters_unit(limit: &Limit, unit: &str) -> bool {
     limit.tracks_days() && limit.unit().as_str() == unit
 }
 
-/// A look at a key's counter.
+/// A charge that reads a key's counter.
 fn zero_cost_charge(key: &str, limit: &Arc<Limit>) -> Charge {
     Charge::new(Subject::api_key(key), Arc::clone(limit), 0)
 }
 
-/// When today began, where the limit counts.
+/// The start of today in the limit's time zone.
 fn today(metered: &Limit, now: Micros) -> Option<WindowStart> {
     Some(metered.calendar()?.windows(now).window_at(now)?.0)
 }
 
-/// The days of a count from the first wanted to the last, or to today.
+/// The usage of each day from the first requested to the last, or to today.
 fn report_days(
     metered: &Arc<Limit>,
     usage: &CounterUsage,
@@ -254,7 +257,7 @@ fn report_days(
             let number = first_day(WindowStart::from_date(day));
             let window = window_of(number);
             let used = known.get(&number).map_or(0, |known| known.0);
-            // What was left at the end of the last day before that is known, of the same window.
+            // The rest at the end of the last recorded day, if that is of the same window.
             let mut before = known.range(..=number).rev();
             let before = before.find_map(|(day, known)| Some((*day, known.1?)));
             let before = before.filter(|(day, _)| window_of(*day) == window).map(|(_, left)| left);
@@ -266,7 +269,7 @@ fn report_days(
         .collect()
 }
 
-/// What one operation corrects, each by its place among a plan's limits.
+/// The corrections of one operation, each with the index of its limit in `limits`.
 fn parse_corrections(
     operation: &PatchOperation,
     limits: &[Arc<Limit>],

@@ -1,4 +1,5 @@
-//! Entries of the audit log: the author of a change, its request, and the resources that it changed.
+//! Entries of the audit log: the author of a change, its request, and the resources that it
+//! changed.
 //!
 //! An entry is committed together with its change, so no change is without one. A refused request
 //! changes nothing, and is in the service's log only. No entry holds a key's value, a digest or a

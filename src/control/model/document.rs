@@ -1,7 +1,8 @@
-//! Everything declared through the API but the keys: one entry of the registry, one catalog.
+//! The document: all APIs and usage plans that the admin API declares, in one entry of the
+//! registry.
 //!
-//! One entry, so that a change is whole for every node that reads it. Keys are entries of their
-//! own: there may be a million.
+//! One entry, so that every node reads a change as a whole. API keys are not in it: there may be a
+//! million, and each is an entry of its own.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +23,10 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads what the registry holds.
+    /// Parses the entry of the registry; without one, nothing is declared.
     ///
     /// # Errors
-    /// Where it was written by something else.
+    /// If the entry is no document of this version.
     pub(in crate::control) fn parse(text: Option<&str>) -> Result<Self, ControlError> {
         text.map_or_else(
             || Ok(Self::default()),
@@ -38,7 +39,7 @@ impl Document {
     /// The API with this id.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If it does not exist.
     pub fn api(&self, id: &str) -> Result<&RestApi, ControlError> {
         self.rest_apis.get(id).ok_or_else(|| ControlError::not_found("API"))
     }
@@ -46,7 +47,7 @@ impl Document {
     /// The API with this id.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If it does not exist.
     pub fn api_mut(&mut self, id: &str) -> Result<&mut RestApi, ControlError> {
         self.rest_apis.get_mut(id).ok_or_else(|| ControlError::not_found("API"))
     }
@@ -54,7 +55,7 @@ impl Document {
     /// The plan with this id.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If it does not exist.
     pub fn plan(&self, id: &str) -> Result<&UsagePlan, ControlError> {
         self.usage_plans.get(id).ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
@@ -62,15 +63,15 @@ impl Document {
     /// The plan with this id.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If it does not exist.
     pub fn plan_mut(&mut self, id: &str) -> Result<&mut UsagePlan, ControlError> {
         self.usage_plans.get_mut(id).ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
-    /// That no plan names this API, or this stage of it.
+    /// Checks that no plan serves this API, or this stage of it.
     ///
     /// # Errors
-    /// Where one does: without its stage it would serve less than it says.
+    /// If a plan does: it would lose the stage.
     pub fn ensure_unreferenced(&self, api: &str, stage: Option<&str>) -> Result<(), ControlError> {
         match self.usage_plans.values().find(|plan| plan.references(api, stage)) {
             None => Ok(()),

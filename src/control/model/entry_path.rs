@@ -1,8 +1,8 @@
 //! Paths of the registry's entries: the only place that spells them.
 //!
 //! The document of APIs and plans is one entry. A key is an entry, the digest of its value another
-//! that leads to it, and each plan that the key is on a third. Ids contain no slash. The contents of
-//! the entries are the resources' to read.
+//! that leads to it, and each plan that the key is on a third. Ids contain no slash. The contents
+//! of the entries are the resources' to read.
 
 use std::fmt;
 

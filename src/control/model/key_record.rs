@@ -1,5 +1,7 @@
-//! An API key as AWS has it; of its value only the digest is kept, and if wanted the value under
-//! encryption.
+//! API keys in AWS' members, as the registry holds them and as requests create and patch them.
+//!
+//! A record has the digest of the key's value. It has the value itself only under encryption, and
+//! only if an encryption key is configured.
 
 use std::collections::BTreeMap;
 
@@ -15,31 +17,31 @@ use crate::catalog;
 use crate::digest::{digest_key, encode_hex};
 use crate::time::Micros;
 
-/// How long a value is at least, as in AWS; a shorter one could be guessed.
+/// The shortest value in bytes, as in AWS: a shorter one could be guessed.
 const MIN_VALUE_BYTES: usize = 20;
-/// How long a value is at most: `/check` takes no longer one.
+/// The longest value in bytes: `/check` accepts no longer one.
 const MAX_VALUE_BYTES: usize = 1024;
 
-/// A key as the registry holds it.
+/// An API key as the registry holds it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRecord {
-    /// Ten letters and digits, or the tag `_custom_id_`.
+    /// Ten random letters and digits, or the value of the tag `_custom_id_`.
     pub id: String,
     created_date: u64,
     last_updated_date: u64,
     /// The SHA-256 of its value, in hexadecimal digits.
     pub(in crate::control) sha256: String,
-    /// The value before, as long as it is taken still.
+    /// The value before the last rotation, if it is accepted for an overlap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retiring: Option<RetiringValue>,
-    /// Its value, sealed; absent where nothing seals.
+    /// The encrypted value; absent if no encryption key was configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::control) sealed: Option<String>,
-    /// The plans that it is on.
+    /// The ids of its usage plans.
     #[serde(default)]
     pub(in crate::control) plans: Vec<String>,
-    /// Whether it is the catalog file's: to be shown only.
+    /// True if the catalog file declares it: the admin API only shows it.
     #[serde(skip)]
     from_file: bool,
     #[serde(flatten)]
@@ -56,13 +58,13 @@ struct RetiringValue {
     until: u64,
 }
 
-/// What a client says of a key that it wants.
+/// A request to create a key.
 ///
-/// Not Debug: the value stands here in the clear.
+/// It has no `Debug`: the value is in clear text.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateKey {
-    /// The secret; made where absent.
+    /// The secret value; random if absent.
     pub value: Option<String>,
     #[serde(default, rename = "generateDistinctId", skip_serializing)]
     _ids_are_always_distinct: bool,
@@ -72,11 +74,11 @@ pub struct CreateKey {
     attributes: KeyAttributes,
 }
 
-/// What can be said of a key besides its value.
+/// The members of a key that a request sets, besides its value.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyAttributes {
-    /// For people.
+    /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::control) name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,13 +87,13 @@ pub struct KeyAttributes {
     pub(in crate::control) enabled: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::control) customer_id: Option<String>,
-    /// What people call it.
+    /// Names for people, and `_custom_id_`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(in crate::control) tags: BTreeMap<String, String>,
-    /// Beyond AWS: seconds since 1970, or RFC 3339, from when on it is refused.
+    /// Beyond AWS: the time after which the key is refused, as RFC 3339 writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::control) expires_at: Option<String>,
-    /// Beyond AWS: what it has instead of its plans' sizes.
+    /// Beyond AWS: the key's own sizes of its plans' limits.
     #[serde(default, skip_serializing_if = "OverridesSpec::is_empty")]
     pub(in crate::control) overrides: OverridesSpec,
 }
@@ -103,7 +105,10 @@ impl CreateKey {
         Self { value, _ids_are_always_distinct: true, stage_keys: Vec::new(), attributes }
     }
 
-    /// That it could be made.
+    /// Checks that a key can be created by this request.
+    ///
+    /// # Errors
+    /// If a member is invalid.
     pub(in crate::control) fn validate(&self) -> Result<(), ControlError> {
         self.value.as_deref().map_or(Ok(()), validate_key_value)?;
         self.attributes.validate()
@@ -113,7 +118,7 @@ impl CreateKey {
 /// The value of a new key: the requested one, or a random one.
 ///
 /// # Errors
-/// If the requested value cannot be one.
+/// If the requested value is too short or too long, or has control characters.
 pub(in crate::control) fn new_key_value(requested: Option<String>) -> Result<String, ControlError> {
     let requested = requested.filter(|value| !value.is_empty());
     let value = requested.unwrap_or_else(|| random_alphanumeric(40));
@@ -135,10 +140,10 @@ fn validate_key_value(value: &str) -> Result<(), ControlError> {
 }
 
 impl KeyRecord {
-    /// A key as wanted, and its value, which is told this once.
+    /// A new key, and its value, which only this response has.
     ///
     /// # Errors
-    /// Where the value or another member cannot be used.
+    /// If the value or another member is invalid.
     pub fn new(request: CreateKey) -> Result<(Self, String), ControlError> {
         let CreateKey { value, stage_keys, attributes, .. } = request;
         if !stage_keys.is_empty() {
@@ -164,7 +169,8 @@ impl KeyRecord {
         Ok((record, value))
     }
 
-    /// A key of the catalog file, to be shown only. The file has no dates, and values are not kept.
+    /// A key of the catalog file, for responses only. The file has no dates, and its values are not
+    /// kept.
     pub(in crate::control) fn from_file(
         id: &str,
         plans: Vec<String>,
@@ -186,7 +192,7 @@ impl KeyRecord {
     /// Reads an entry of the registry.
     ///
     /// # Errors
-    /// If it is no key.
+    /// If it is no key of this version.
     pub(in crate::control) fn parse(text: &str) -> Result<Self, ControlError> {
         serde_json::from_str(text).map_err(|error| ControlError::Corrupt(error.to_string()))
     }
@@ -217,7 +223,7 @@ impl KeyRecord {
         self.touch();
     }
 
-    /// The key as AWS shows it: never its value, nor the digest.
+    /// The key in AWS' responses, without its value and the digest.
     #[must_use]
     pub fn to_aws_json(&self) -> Value {
         let mut shown = json!(self);
@@ -241,25 +247,25 @@ impl KeyRecord {
         shown
     }
 
-    /// Whether it is the catalog file's.
+    /// True if the catalog file declares it.
     #[must_use]
     pub fn is_from_file(&self) -> bool {
         self.from_file
     }
 
-    /// Whether it is on this plan.
+    /// True if it is on this plan.
     #[must_use]
     pub fn is_on(&self, plan: &str) -> bool {
         self.plans.iter().any(|other| other == plan)
     }
 
-    /// For people.
+    /// Its name for people.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.attributes.name.as_deref()
     }
 
-    /// The operator's own name for whoever holds it.
+    /// The operator's own id of the customer that holds it.
     #[must_use]
     pub fn customer_id(&self) -> Option<&str> {
         self.attributes.customer_id.as_deref()
@@ -274,7 +280,7 @@ impl KeyRecord {
         self.last_updated_date = now_secs();
     }
 
-    /// Takes over what an imported line says of it.
+    /// Takes the attributes of an imported line.
     pub(in crate::control) fn update_from_import(&mut self, request: &CreateKey) {
         self.attributes.name.clone_from(&request.attributes.name);
         self.attributes.description.clone_from(&request.attributes.description);
@@ -282,10 +288,10 @@ impl KeyRecord {
         self.touch();
     }
 
-    /// Makes all operations in their order.
+    /// Applies all operations in their order.
     ///
     /// # Errors
-    /// Where one of them cannot be made.
+    /// If one of them, or the result, is invalid.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))?;
         self.touch();

@@ -1,6 +1,6 @@
-//! A key's own sizes of its plans' limits, in the members of AWS' settings, and as the catalog has them.
+//! Overrides: a key's own sizes of its plans' limits, in AWS' members.
 //!
-//! Whether they fit the plans is the catalog's to say.
+//! The catalog checks whether they fit the plans.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::patch::{PatchOp, PatchOperation};
 use crate::object::{object_map, optional_object};
 use crate::syntax::plain_message;
 
-/// By plan.
+/// A key's overrides, by plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OverridesSpec(
@@ -21,7 +21,7 @@ pub struct OverridesSpec(
     pub(in crate::control)  BTreeMap<String, PlanOverrideSpec>,
 );
 
-/// What is not said stays the plan's.
+/// A key's own sizes of one plan's limits. A size that is absent stays the plan's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(in crate::control) struct PlanOverrideSpec {
@@ -37,7 +37,7 @@ pub(in crate::control) struct PlanOverrideSpec {
         skip_serializing_if = "Option::is_none"
     )]
     pub quota: Option<QuotaSize>,
-    /// By the limit's name: its `throttle` or `quota` as the catalog file writes them.
+    /// By the limit's name: its `throttle` or `quota` in the catalog's form, as sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Value>,
 }
@@ -50,13 +50,13 @@ pub(in crate::control) struct QuotaSize {
 }
 
 impl OverridesSpec {
-    /// Whether all sizes are the plans'.
+    /// True if nothing is overridden.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The plans of which these say something else than `others`.
+    /// The plans whose overrides are not the same in `others`.
     pub(in crate::control) fn plans_that_differ_from<'s>(
         &'s self,
         others: &'s Self,
@@ -66,7 +66,7 @@ impl OverridesSpec {
         self.0.iter().filter(differs).map(|(plan, _)| &**plan)
     }
 
-    /// Makes one operation; `path` is what follows `/overrides`.
+    /// Applies one operation; `path` is the part after `/overrides`.
     pub(super) fn patch(
         &mut self,
         op: PatchOp,

@@ -1,7 +1,7 @@
 //! AWS' patch operations: an operation, a path of escaped segments, and a value that is text.
 //!
-//! <https://docs.aws.amazon.com/apigateway/latest/api/patch-operations.html>. Each resource knows its
-//! own paths. `copy`, `move` and `test` are not supported.
+//! <https://docs.aws.amazon.com/apigateway/latest/api/patch-operations.html>. Each resource knows
+//! its own paths. `copy`, `move` and `test` are not supported.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,8 @@ pub(in crate::control) enum PatchOp {
 }
 
 impl PatchOperation {
-    /// An operation that sets the member at `path`. A text is its own value, anything else its JSON.
+    /// An operation that sets the member at `path`. A text is its own value, anything else its
+    /// JSON.
     #[must_use]
     pub fn set(path: impl Into<String>, value: &impl Serialize) -> Self {
         let value = match json!(value) {

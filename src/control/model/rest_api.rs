@@ -1,7 +1,7 @@
-//! A REST API as AWS has it: resources and their methods, and what was deployed of them.
+//! REST APIs in AWS' members: resources with their methods, deployments, and stages.
 //!
-//! Tollgate does not route requests. What only routing needs (integrations, models, endpoints) is
-//! kept and told again, so that the programs that set it find it; nothing is done with it.
+//! Tollgate does not route requests. Members that only routing needs (integrations, models,
+//! endpoints) are stored and returned as sent, for the programs that set them, and have no effect.
 
 use std::collections::BTreeMap;
 
@@ -17,35 +17,36 @@ use super::stage::Stage;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestApi {
-    /// Ten letters and digits, or the tag `_custom_id_`; what checks call `api`.
+    /// Ten random letters and digits, or the value of the tag `_custom_id_`. A check request names
+    /// it in `api`.
     pub id: String,
     created_date: u64,
     root_resource_id: String,
-    /// What it is made of.
+    /// The members that a client sets.
     #[serde(flatten)]
     pub spec: ApiSpec,
-    /// By their ids.
+    /// Resources by their ids.
     pub resources: BTreeMap<String, Resource>,
-    /// By their ids.
+    /// Deployments by their ids.
     pub deployments: BTreeMap<String, Deployment>,
-    /// By their names.
+    /// Stages by their names.
     pub stages: BTreeMap<String, Stage>,
 }
 
-/// What a client says of an API that it wants.
+/// The members of an API that a client sets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiSpec {
     name: String,
-    /// What people call it.
+    /// Names for people, and `_custom_id_`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// What only routing needs.
+    /// The members that only routing needs.
     #[serde(flatten)]
     passthrough: Map<String, Value>,
 }
 
-/// Members that AWS has and a limiter does not need.
+/// The members that are stored and returned without effect.
 const PASSTHROUGH_MEMBERS: [&str; 10] = [
     "description",
     "version",
@@ -71,12 +72,12 @@ pub struct Resource {
     path_part: Option<String>,
     /// The whole path.
     pub path: String,
-    /// By the HTTP method, or `ANY`; as sent.
+    /// Methods by the HTTP method, or `ANY`; as sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resource_methods: BTreeMap<String, Value>,
 }
 
-/// The resources and methods of one moment.
+/// A snapshot of the resources and methods.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deployment {
@@ -89,10 +90,10 @@ pub struct Deployment {
 }
 
 impl RestApi {
-    /// An API as wanted, under a new id, with its root.
+    /// A new API with its root resource.
     ///
     /// # Errors
-    /// Where it asks for what there is not.
+    /// If the request has an unknown member, or its id is invalid.
     pub fn new(spec: ApiSpec) -> Result<Self, ControlError> {
         if let Some(unknown) =
             spec.passthrough.keys().find(|member| !PASSTHROUGH_MEMBERS.contains(&&***member))
@@ -119,7 +120,7 @@ impl RestApi {
         })
     }
 
-    /// The API alone, as AWS shows it.
+    /// The API in AWS' responses, without its resources, deployments and stages.
     #[must_use]
     pub fn to_aws_json(&self) -> Value {
         let mut shown = json!(self);
@@ -131,10 +132,10 @@ impl RestApi {
         shown
     }
 
-    /// Makes all operations in their order.
+    /// Applies all operations in their order.
     ///
     /// # Errors
-    /// Where one of them cannot be made.
+    /// If one of them is invalid.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))
     }
@@ -148,7 +149,7 @@ impl RestApi {
             }
             (PatchOp::Set, [member]) if PASSTHROUGH_MEMBERS.contains(&&**member) => {
                 let value = operation.value()?;
-                // A number or a truth value is text in a patch.
+                // A patch has numbers and booleans as text.
                 let value = match value.parse() {
                     Ok(value @ (Value::Bool(_) | Value::Number(_))) if member != "version" => value,
                     _ => value.into(),
@@ -174,7 +175,7 @@ impl RestApi {
     /// Adds a resource under another.
     ///
     /// # Errors
-    /// Where the parent is not there, or has such a child already.
+    /// If the parent does not exist, or has a child with this path part.
     pub fn add_resource(&mut self, parent: &str, part: &str) -> Result<&Resource, ControlError> {
         let above = self.resource(parent)?.path.trim_end_matches('/');
         if !is_path_part(part) {
@@ -203,7 +204,7 @@ impl RestApi {
     /// The resource with this id.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If it does not exist.
     pub fn resource(&self, id: &str) -> Result<&Resource, ControlError> {
         self.resources.get(id).ok_or_else(|| ControlError::not_found("resource"))
     }
@@ -211,7 +212,7 @@ impl RestApi {
     /// The resource with this id.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If it does not exist.
     pub fn resource_mut(&mut self, id: &str) -> Result<&mut Resource, ControlError> {
         self.resources.get_mut(id).ok_or_else(|| ControlError::not_found("resource"))
     }
@@ -219,7 +220,7 @@ impl RestApi {
     /// Removes a resource and everything below it.
     ///
     /// # Errors
-    /// Where it is not there, or is the root.
+    /// If it does not exist, or is the root.
     pub fn remove_resource(&mut self, id: &str) -> Result<(), ControlError> {
         let path = self.resource(id)?.path.clone();
         if id == self.root_resource_id {
@@ -230,7 +231,7 @@ impl RestApi {
         Ok(())
     }
 
-    /// Keeps the resources and methods of this moment as a deployment.
+    /// Stores a snapshot of the resources and methods as a deployment.
     pub fn deploy(&mut self, description: Option<String>) -> Deployment {
         let methods = |resource: &Resource| -> Map<String, Value> {
             let snapshot = |method: &Value| {
@@ -257,17 +258,17 @@ impl RestApi {
     /// The stage with this name.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If it does not exist.
     pub fn stage(&self, name: &str) -> Result<&Stage, ControlError> {
         self.stages.get(name).ok_or_else(|| ControlError::not_found("stage"))
     }
 }
 
 impl Deployment {
-    /// Makes all operations in their order: only the description can change.
+    /// Applies all operations in their order; only the description can change.
     ///
     /// # Errors
-    /// Where one of them cannot be made.
+    /// If one of them is invalid.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         for operation in &patch.patch_operations {
             let (op, member) = operation.op_and_path()?;
@@ -282,7 +283,7 @@ impl Deployment {
     }
 }
 
-/// Whether this is one segment of a path as AWS takes it: `pets`, `{id}`, or `{proxy+}`.
+/// True if this is one segment of a path in AWS' syntax: `pets`, `{id}`, or `{proxy+}`.
 fn is_path_part(part: &str) -> bool {
     let name = part.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
     let plain = name.map_or(part, |name| name.strip_suffix('+').unwrap_or(name));

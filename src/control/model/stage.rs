@@ -1,7 +1,7 @@
-//! A stage as AWS has it: which deployment it serves, and its method settings.
+//! Stages in AWS' members: the deployment that a stage serves, and the settings of its methods.
 //!
-//! Of the method settings the throttles are Tollgate's; the rest (logging, caching) is kept and
-//! told again.
+//! Only the throttles of the settings have an effect. The others (logging, caching) are stored and
+//! returned as sent.
 
 use std::collections::BTreeMap;
 
@@ -21,20 +21,20 @@ use crate::object::optional_object;
 pub struct Stage {
     created_date: u64,
     last_updated_date: u64,
-    /// By path and method as they were sent: `*/*`, or `~1pets/GET`.
+    /// Settings by the path and method of the request: `*/*`, or `~1pets/GET`.
     #[serde(default)]
     method_settings: BTreeMap<String, Map<String, Value>>,
     #[serde(flatten)]
     spec: StageSpec,
 }
 
-/// What a client says of a stage that it wants.
+/// The members of a stage that a client sets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StageSpec {
-    /// What checks call `stage`.
+    /// The name that a check request has in `stage`.
     pub stage_name: String,
-    /// Which deployment it serves.
+    /// The id of the deployment that it serves.
     pub deployment_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
@@ -52,14 +52,14 @@ pub struct StageSpec {
     canary_settings: Option<Value>,
     #[serde(default)]
     tracing_enabled: bool,
-    /// Beyond AWS: all clients of the stage together.
+    /// Beyond AWS: the limit of all clients of the stage together.
     #[serde(
         default,
         deserialize_with = "optional_object",
         skip_serializing_if = "Option::is_none"
     )]
     throttle: Option<ThrottleSettings>,
-    /// Beyond AWS.
+    /// Beyond AWS: exact or leased.
     #[serde(skip_serializing_if = "Option::is_none")]
     consistency: Option<Consistency>,
 }
@@ -68,7 +68,7 @@ pub struct StageSpec {
 pub struct StageLimits {
     /// The stage's name.
     pub stage_name: String,
-    /// All clients of the stage together.
+    /// The limit of all clients of the stage together.
     pub(in crate::control) throttle: Option<ThrottleSettings>,
     /// The throttles of methods, by the keys of the method settings: `*/*`, or `~1pets/GET`.
     pub(in crate::control) methods: BTreeMap<String, ThrottleSettings>,
@@ -76,12 +76,12 @@ pub struct StageLimits {
     pub(in crate::control) consistency: Option<Consistency>,
 }
 
-/// What a method setting is: AWS' clients read it as that.
+/// The type of a method setting, as AWS' clients read it.
 #[derive(Clone, Copy)]
 enum SettingKind {
-    /// Per second; -1 is AWS' word for no limit.
+    /// Requests per second; -1 is AWS' value for no limit.
     Rate,
-    /// At once; -1 likewise.
+    /// A bucket's capacity in requests; -1 is AWS' value for no limit.
     Burst,
     Flag,
     Number,
@@ -93,8 +93,8 @@ const RATE_MEMBER: &str = "throttlingRateLimit";
 /// The member of a method's settings that is its burst.
 const BURST_MEMBER: &str = "throttlingBurstLimit";
 
-/// The settings of a method: the group and the name by which a patch calls each, its member, and the
-/// kind of its value.
+/// The settings of a method: the group and the name by which a patch calls each, its member, and
+/// the kind of its value.
 const METHOD_SETTINGS: [(&str, &str, &str, SettingKind); 10] = {
     use SettingKind::{Burst, Flag, Number, Rate, Text};
     const CONTROL: &str = "requireAuthorizationForCacheControl";
@@ -137,7 +137,7 @@ impl SettingKind {
 }
 
 impl StageSpec {
-    /// A stage of which nothing but this is said.
+    /// A stage of which no other member is set.
     #[must_use]
     pub fn new(stage_name: String, deployment_id: String, description: Option<String>) -> Self {
         Self {
@@ -158,7 +158,7 @@ impl StageSpec {
 }
 
 impl Stage {
-    /// A stage as wanted, without method settings yet.
+    /// A new stage without method settings.
     #[must_use]
     pub fn new(spec: StageSpec) -> Self {
         let now = now_secs();
@@ -171,7 +171,7 @@ impl Stage {
         &mut self.spec.tags
     }
 
-    /// Which deployment it serves.
+    /// The id of the deployment that it serves.
     #[must_use]
     pub fn deployment(&self) -> &str {
         &self.spec.deployment_id
@@ -183,10 +183,10 @@ impl Stage {
         self.last_updated_date = now_secs();
     }
 
-    /// Makes all operations in their order.
+    /// Applies all operations in their order.
     ///
     /// # Errors
-    /// Where one of them cannot be made.
+    /// If one of them is invalid.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))?;
         self.last_updated_date = now_secs();
@@ -241,7 +241,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Its limits: of the method settings those with a rate above 0.
+    /// Its limits. Of the method settings only those with a rate above 0 are limits.
     #[must_use]
     pub fn limits(&self) -> StageLimits {
         let throttle = |settings: &Map<String, Value>| {
@@ -264,7 +264,7 @@ impl Stage {
 }
 
 impl StageLimits {
-    /// The members of a stage that they are.
+    /// The limits as members of a stage.
     #[must_use]
     pub(in crate::control) fn to_aws_json(&self) -> Value {
         let settings = self.methods.iter().map(|(key, throttle)| {

@@ -17,7 +17,7 @@ use crate::object::{object_list, object_map, optional_object};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsagePlan {
-    /// Ten letters and digits, or the tag `_custom_id_`.
+    /// Ten random letters and digits, or the value of the tag `_custom_id_`.
     pub id: String,
     /// The members that a client sets.
     #[serde(flatten)]
@@ -59,10 +59,10 @@ pub struct PlanSpec {
     /// Beyond AWS: the decision while the store is unreachable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::control) on_store_failure: Option<OnStoreFailure>,
-    /// Beyond AWS.
+    /// Beyond AWS: exact or leased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::control) consistency: Option<Consistency>,
-    /// Beyond AWS.
+    /// Beyond AWS: enforce or shadow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::control) mode: Option<Mode>,
     /// Beyond AWS: true if a key may be on it beside other plans of the same stage.

@@ -1,9 +1,10 @@
-//! Who a client is: API keys by their secrets and ids, from the catalog file, from memory, or from
+//! The key directory: finds the API key of a check request in the catalog file, in a cache, or in
 //! the registry.
 //!
-//! There may be a million keys, so a node remembers those that it sees, and a bounded number of
-//! guesses that were none. What it remembers ends with the revision that changes it. Of guesses that it
-//! has not seen it lets only so many through to the registry: a flood of them must not take Redis down.
+//! There may be a million keys, so a node caches those that it has seen, and in a negative cache a
+//! bounded number of values that are no key. A change of the registry invalidates both. Requests
+//! with unknown values that are not cached may query the registry only at a limited rate: a flood
+//! of guessed keys must not take Redis down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,45 +19,45 @@ use crate::digest::{KeyDigest, decode_hex, digest_key, encode_hex};
 use crate::store::{Registry, StoreError};
 use crate::time::Micros;
 
-/// How many keys a node remembers.
+/// The most cached keys.
 const MAX_CACHED_KEYS: usize = 100_000;
-/// How many wrong guesses a node remembers.
+/// The most entries of the negative cache.
 const MAX_CACHED_MISSES: usize = 20_000;
-/// How many wrong guesses may cost the registry a question between two looks at it, and how many
-/// questions may be under way: 200 every 200 ms.
+/// The most registry queries that find no key between two polls of the registry, and the most
+/// queries at a time: 200 every 200 ms.
 const MAX_REGISTRY_MISSES: usize = 200;
 
-/// By what a check says who asks.
+/// The client of a check request.
 #[derive(Clone, Copy)]
 pub enum ClientKey<'a> {
-    /// The API key itself.
+    /// The API key's value.
     Secret(&'a str),
-    /// The key's id, from a caller that has authenticated it.
+    /// The API key's id, from a caller that has authenticated the client.
     Id(&'a str),
 }
 
 /// Finds API keys.
 pub struct KeyDirectory {
     registry: Registry,
-    /// Ids by the digests of their secrets.
+    /// The cache of key ids, by the digests of values.
     ids_by_digest: Cache<KeyDigest, DigestOwner>,
     keys_by_id: Cache<Arc<str>, Arc<ApiKey>>,
     unknown_digests: Cache<KeyDigest, ()>,
-    /// Ids that no key has.
+    /// The negative cache of ids.
     unknown_ids: Cache<Arc<str>, ()>,
-    /// Questions that may still be asked; a key that there is gives its own back.
+    /// Queries that may still be sent. A query that finds a key returns its permit.
     registry_permits: Semaphore,
-    /// Questions that were wrong guesses, since the last look.
+    /// Queries that found no key since the last poll.
     recent_misses: AtomicUsize,
-    /// What is remembered is as new as this revision.
+    /// The registry's revision that the caches are up to date with.
     revision: AtomicU64,
 }
 
-/// Whose secret a digest is.
+/// The owner of a value's digest.
 #[derive(Clone)]
 struct DigestOwner {
     id: Arc<str>,
-    /// From when on it is nobody's, where it is on its way out.
+    /// The end of the overlap if a rotation has replaced the value.
     until: Option<Micros>,
 }
 
@@ -71,26 +72,26 @@ impl DigestOwner {
     }
 }
 
-/// What is known of a client without asking.
+/// The result of a lookup without a query to the registry.
 pub enum Lookup {
     /// The key.
     Hit(Arc<ApiKey>),
-    /// There is no such key.
+    /// The key does not exist.
     Miss,
-    /// Only the registry can tell.
+    /// The caches have no entry: the registry has to be queried.
     AskRegistry(RegistryQuery),
 }
 
-/// What the registry is asked for.
+/// A query for a key.
 pub enum RegistryQuery {
-    /// The key whose secret has this digest.
+    /// The key whose value has this digest.
     Digest(KeyDigest),
     /// The key with this id.
     Id(Arc<str>),
 }
 
 impl KeyDirectory {
-    /// Remembers nothing yet.
+    /// A directory with empty caches.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
         Self {
@@ -105,8 +106,8 @@ impl KeyDirectory {
         }
     }
 
-    /// What is known of a client without asking the registry. The file's keys come first; `now` is
-    /// looked at where a secret is on its way out.
+    /// Looks a client up in the catalog file, then in the caches. `now` is called only for a value
+    /// that a rotation has replaced.
     #[must_use]
     pub fn lookup(
         &self,
@@ -145,17 +146,17 @@ impl KeyDirectory {
         }
     }
 
-    /// Asks the registry, and remembers what it says.
+    /// Queries the registry, and caches the result.
     ///
     /// # Errors
-    /// Where the registry cannot be asked, or too much of it is guessing: then nobody knows who the
-    /// client is.
+    /// If the registry is unreachable, or too many queries have found no key: then the client is
+    /// unknown.
     pub async fn query_registry(
         &self,
         query: RegistryQuery,
         now: impl Fn() -> Micros,
     ) -> Result<Option<Arc<ApiKey>>, StoreError> {
-        // In a flood at once; but keys that a node has not met yet may wait for each other.
+        // A flood is rejected at once, but queries for existing keys may wait for a permit.
         if self.recent_misses.load(Ordering::Relaxed) >= MAX_REGISTRY_MISSES {
             return Err(StoreError::Overloaded);
         }
@@ -186,7 +187,7 @@ impl KeyDirectory {
         Ok(key.filter(|_| !has_expired))
     }
 
-    /// Remembers what the registry said when this was as new as `revision`.
+    /// Caches the result of a query that was sent at `revision`.
     fn cache_result(
         &self,
         revision: u64,
@@ -205,7 +206,7 @@ impl KeyDirectory {
             (None, None, Some(owner)) => self.unknown_ids.insert(Arc::clone(&owner.id), ()),
             _ => {}
         }
-        // A change that came since may have passed by what is now remembered.
+        // A change since then may have invalidated the entries before they were inserted.
         if self.revision.load(Ordering::SeqCst) != revision {
             if let Some(digest) = digest {
                 self.invalidate_digest(&digest);
@@ -216,17 +217,17 @@ impl KeyDirectory {
         }
     }
 
-    /// As many wrong guesses may be asked again as were.
+    /// Returns the permits of the queries that found no key.
     pub(super) fn refill_registry_permits(&self) {
         self.registry_permits.add_permits(self.recent_misses.swap(0, Ordering::Relaxed));
     }
 
-    /// What is remembered from now on is as new as this revision.
+    /// Sets the revision of results that are cached from now on.
     pub(super) fn advance_to(&self, revision: u64) {
         self.revision.store(revision, Ordering::SeqCst);
     }
 
-    /// Forgets what one entry of the registry said.
+    /// Invalidates the cached results of one entry of the registry.
     pub(super) fn invalidate(&self, path: &str) {
         match EntryPath::parse(path) {
             Some(EntryPath::Key(id)) => self.invalidate_id(id),
@@ -249,7 +250,7 @@ impl KeyDirectory {
         self.unknown_digests.remove(digest);
     }
 
-    /// Forgets everything.
+    /// Clears all caches.
     pub(super) fn invalidate_all(&self) {
         self.ids_by_digest.clear();
         self.keys_by_id.clear();
@@ -264,7 +265,7 @@ mod tests {
     use crate::store::EmbeddedRegistry;
 
     #[tokio::test]
-    async fn only_so_many_wrong_guesses_are_asked_between_two_looks() {
+    async fn queries_that_find_no_key_are_limited_between_two_polls() {
         let directory =
             KeyDirectory::new(Registry::Embedded(Arc::new(EmbeddedRegistry::in_memory())));
         let mut guess = 0_u32;
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_before_a_change_is_not_remembered_after_it() {
+    fn a_result_from_before_a_change_is_not_cached_after_it() {
         let directory =
             KeyDirectory::new(Registry::Embedded(Arc::new(EmbeddedRegistry::in_memory())));
         let catalog = Catalog::example();
@@ -320,11 +321,11 @@ mod tests {
         assert!(matches!(asked("guess"), Lookup::AskRegistry(_)));
         let by_id = || directory.lookup(&catalog, ClientKey::Id("late"), || Micros::new(9));
         directory.cache_result(7, None, Some(DigestOwner { id: "late".into(), until: None }), None);
-        assert!(matches!(by_id(), Lookup::AskRegistry(_)), "it may have been made since");
+        assert!(matches!(by_id(), Lookup::AskRegistry(_)), "it may have been created since");
         directory.cache_result(8, None, Some(DigestOwner { id: "late".into(), until: None }), None);
         assert!(matches!(by_id(), Lookup::Miss));
         let no_id = directory.lookup(&catalog, ClientKey::Id("a secret?"), || Micros::new(9));
-        assert!(matches!(no_id, Lookup::Miss), "an id that no key can have is not asked for");
+        assert!(matches!(no_id, Lookup::Miss), "an invalid id is not queried");
         directory.invalidate(&EntryPath::Key("late").to_string());
         assert!(matches!(by_id(), Lookup::AskRegistry(_)));
     }

@@ -1,7 +1,7 @@
 //! The catalog in use, and its changes while the service runs.
 //!
-//! It is composed of the catalog file and of the admin API's document. A check uses one catalog from
-//! beginning to end. A source that makes no valid catalog changes nothing.
+//! It is composed of the catalog file and of the admin API's document. A check uses one catalog
+//! from beginning to end. A source that makes no valid catalog changes nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use crate::watch::{FileStamp, file_stamp, watch};
 /// The catalog in use.
 pub struct LiveCatalog {
     current: ArcSwap<Catalog>,
-    /// Written after `current`: true if that holds all that is declared, as far as this node knows.
+    /// Written after `current`: true if that has everything declared, as far as this node knows.
     ready: AtomicBool,
     file: Option<PathBuf>,
     /// The file's stamp when it was first read.
@@ -204,7 +204,7 @@ impl LiveCatalog {
         self.ready.store(is_ready, Ordering::Release);
         if let Err(error) = applied {
             let effect = if is_ready { "the catalog in use stays" } else { "its clients get 503" };
-            tracing::error!(%error, "what the API declares is not in use, {effect}: it makes no catalog with the file");
+            tracing::error!(%error, "what the API declares is not in use, {effect}: it makes no valid catalog with the file");
         }
     }
 

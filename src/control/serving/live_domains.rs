@@ -1,8 +1,7 @@
-//! The limits of Envoys, and how they change while the service runs: from a file, or all YAML files
-//! of a folder.
+//! The rate limits of Envoy's domains in use, and their reloads while the service runs.
 //!
-//! A request sees one configuration from its beginning to its end. Files that cannot be used change
-//! nothing.
+//! They are configured in a file, or in all YAML files of a folder. A request uses one
+//! configuration from beginning to end. An invalid configuration changes nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,22 +13,22 @@ use crate::catalog::envoy::Domains;
 use crate::telemetry::Metrics;
 use crate::watch::{FileStamp, file_stamp, watch};
 
-/// What tells changed files from unchanged ones; a file that is named but not there has no stamp.
+/// The files with their stamps, by which a change is noticed; a missing file has no stamp.
 type FileStamps = Vec<(PathBuf, Option<FileStamp>)>;
 
 /// The configuration in use.
 pub struct LiveDomains {
     current: ArcSwap<Domains>,
     path: PathBuf,
-    /// The files as they were when they were first read.
+    /// The stamps of the files when they were first read.
     initial_stamps: Option<FileStamps>,
     metrics: Arc<Metrics>,
 }
 
-/// Reads and checks envoyproxy/ratelimit's YAML: a file, or a folder's.
+/// Reads and checks envoyproxy/ratelimit's YAML: of a file, or of a folder.
 ///
 /// # Errors
-/// Where it cannot be read, or says something that cannot be.
+/// If it cannot be read, or the configuration is invalid.
 pub fn read_domains(path: &Path) -> Result<Domains, ConfigFileError> {
     let unreadable = |path: &Path, why| ConfigFileError::Unreadable(path.into(), why);
     let (files, passed_over) = list_files(path).map_err(|why| unreadable(path, why))?;
@@ -51,8 +50,8 @@ fn stamp_files(path: &Path) -> Option<FileStamps> {
     Some(files.into_iter().map(|file| (file.clone(), file_stamp(&file))).collect())
 }
 
-/// The file itself, or a folder's YAML files by name, and the names of what else is there; hidden
-/// files, as a `ConfigMap` has, are neither.
+/// The file itself, or the YAML files of a folder by name, and the names of its other entries.
+/// Hidden entries, such as those of a `ConfigMap`, are ignored.
 fn list_files(path: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<String>)> {
     let (mut files, mut passed_over) = (Vec::new(), Vec::new());
     if !std::fs::metadata(path)?.is_dir() {
@@ -62,7 +61,7 @@ fn list_files(path: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<String>)> {
         let entry = entry?;
         let (file, name) = (entry.path(), entry.file_name().display().to_string());
         let yaml = file.extension().is_some_and(|end| end == "yaml" || end == "yml");
-        // A link that leads nowhere is a fault, and not nothing.
+        // A dangling link counts as a file, so that reading it is an error.
         let folder = std::fs::metadata(&file).is_ok_and(|metadata| metadata.is_dir());
         match () {
             () if name.starts_with('.') => {}
@@ -76,10 +75,10 @@ fn list_files(path: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<String>)> {
 }
 
 impl LiveDomains {
-    /// Loads a file, or a folder's.
+    /// Loads a file, or the files of a folder.
     ///
     /// # Errors
-    /// Where they cannot be used: a service does not start on half a configuration.
+    /// If the configuration cannot be used: a service does not start on half of it.
     pub fn load(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, ConfigFileError> {
         let initial_stamps = stamp_files(&path);
         let current = ArcSwap::from_pointee(read_domains(&path)?);
@@ -93,7 +92,7 @@ impl LiveDomains {
         self.current.load_full()
     }
 
-    /// Reads everything again; what cannot be used leaves everything as it was.
+    /// Reads the configuration again. If it is invalid, the one in use stays.
     pub fn reload(&self) {
         let result = match read_domains(&self.path) {
             Ok(domains) => {

@@ -1,7 +1,8 @@
-//! Every change reaches every node: each asks the registry for its revision, a few times a second.
+//! Keeps a node up to date with the registry: it polls the registry's revision a few times a
+//! second.
 //!
-//! Asking cannot miss a change as listening can: what is compared are revisions. A node that was
-//! cut off learns everything it missed with its next question.
+//! A poll cannot miss a change as a subscription can, since it compares revisions. After an outage
+//! the first poll fetches all changes since the revision that the node has seen.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,29 +14,29 @@ use super::live_catalog::LiveCatalog;
 use crate::control::model::{ControlError, EntryPath};
 use crate::store::Registry;
 
-/// How often a node asks.
+/// The time between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Keeps a node as new as the registry.
+/// Keeps the live catalog and the key directory up to date with the registry.
 pub struct RegistrySync {
     registry: Registry,
     live: Arc<LiveCatalog>,
     directory: Arc<KeyDirectory>,
-    /// The revision that this node serves by, once it has seen any.
+    /// The revision that this node serves by; `None` before the first poll.
     seen_revision: Mutex<Option<u64>>,
 }
 
 impl RegistrySync {
-    /// Has seen nothing yet.
+    /// A sync that has not polled yet.
     #[must_use]
     pub fn new(registry: Registry, live: Arc<LiveCatalog>, directory: Arc<KeyDirectory>) -> Self {
         Self { registry, live, directory, seen_revision: Mutex::new(None) }
     }
 
-    /// Looks at once, and serves by what it sees when this returns.
+    /// Polls the registry now. When this returns, the node serves by all changes until then.
     ///
     /// # Errors
-    /// Where the registry cannot be asked; what was known goes on.
+    /// If the registry is unreachable; the node goes on with its state.
     pub async fn refresh(&self) -> Result<(), ControlError> {
         let mut seen = self.seen_revision.lock().await;
         let changes = self.registry.changes(seen.unwrap_or(0)).await?;
@@ -46,7 +47,7 @@ impl RegistrySync {
             tracing::error!(
                 seen,
                 now = changes.revision,
-                "the registry has gone back: what was declared since is lost, as where Redis restarts without its data; declare it again (`tollgate apply`) or restore Redis"
+                "the registry has gone back: changes since then are lost, for example because Redis restarted without its data; declare them again (`tollgate apply`) or restore Redis"
             );
         }
         self.directory.advance_to(changes.revision);
@@ -64,13 +65,13 @@ impl RegistrySync {
         Ok(())
     }
 
-    /// Looks a few times a second, for ever.
+    /// Polls the registry at the interval. Never returns.
     pub async fn refresh_forever(self: Arc<Self>) {
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
             self.directory.refill_registry_permits();
             if let Err(error) = self.refresh().await {
-                tracing::debug!(%error, "the registry was not asked for changes");
+                tracing::debug!(%error, "the registry could not be polled for changes");
             }
         }
     }

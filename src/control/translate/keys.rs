@@ -92,7 +92,8 @@ pub fn key_to_api_key(key: &KeyRecord) -> Result<ApiKey, ControlError> {
     })
 }
 
-/// A key of the catalog file, as the admin API shows it. The file has no dates, and no value is kept.
+/// A key of the catalog file, as the admin API shows it. The file has no dates, and no value is
+/// kept.
 #[must_use]
 pub fn file_key(key: &ApiKey, overrides: Option<&RawOverrides>) -> KeyRecord {
     let end = key.expires_at.and_then(|end| i64::try_from(end.get()).ok());

@@ -1,4 +1,5 @@
-//! Names of methods: `GET /pets` in a catalog, `/pets/GET` in a plan of AWS, `~1pets/GET` in a stage.
+//! Names of methods: `GET /pets` in a catalog, `/pets/GET` in a plan of AWS, `~1pets/GET` in a
+//! stage.
 
 use std::collections::BTreeMap;
 

@@ -1,12 +1,13 @@
 //! The only translator between the catalog's form of a declaration and AWS' form of it.
 //!
-//! The catalog's form (`catalog::raw`) is what files have and what a catalog is composed of; AWS' form
-//! (`control::model`) is what the admin API and the registry have. Both are types, in both directions,
-//! so that the admin API, the view of the file's resources and the commands `apply`, `diff` and
-//! `export` cannot differ. Neither form is validated here: a catalog does that.
+//! The catalog's form (`catalog::raw`) is what files have and what a catalog is composed of; AWS'
+//! form (`control::model`) is what the admin API and the registry have. Both are types, in both
+//! directions, so that the admin API, the view of the file's resources and the commands `apply`,
+//! `diff` and `export` cannot differ. Neither form is validated here: a catalog does that.
 //!
-//! AWS' form cannot express all of the catalog's. A translation into it gives the nearest, and reports
-//! a [`Loss`] for each place that is not exact. A view ignores losses; `apply` refuses them.
+//! AWS' form cannot express all of the catalog's. A translation into it gives the nearest, and
+//! reports a [`Loss`] for each place that is not exact. A view ignores losses; `apply` refuses
+//! them.
 
 mod limits;
 mod methods;

@@ -1,5 +1,5 @@
-//! The property that both directions agree: a part of a catalog that AWS' form expresses exactly comes
-//! back as it was.
+//! The property that both directions agree: a part of a catalog that AWS' form expresses exactly
+//! comes back as it was.
 
 use std::collections::BTreeMap;
 

@@ -78,7 +78,7 @@ fn a_key_is_made_on_a_plan_switched_off_and_on_and_removed() {
 fn a_keys_value_is_shown_to_people_once() {
     let node = node();
     let made = table(&node, "keys create acme --disabled --expires-at 2030-01-31T00:00:00Z");
-    let value = made.split("value, told this once:").nth(1).unwrap().trim();
+    let value = made.split("value, shown only once:").nth(1).unwrap().trim();
     assert!(value.len() >= 20 && made.contains("2030-01-31T00:00:00Z"), "{made}");
     assert!(!table(&node, "keys list").contains(value));
 }
