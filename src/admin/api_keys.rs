@@ -1,4 +1,5 @@
-//! `/apikeys`: keys, each value told once, when it is made; again only where values are kept.
+//! `/apikeys`: API keys. The response to a creation has the value; later responses have it only if
+//! values are kept under encryption.
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -14,7 +15,7 @@ use super::payload::{
 };
 use crate::control::{Editor, ImportResult, KeyRecord};
 
-/// What a list of keys is narrowed to.
+/// The query of a list of keys.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ListKeysQuery {
@@ -25,14 +26,14 @@ pub(super) struct ListKeysQuery {
     page: PageQuery,
 }
 
-/// What is told of one key.
+/// The query of one key.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct GetKeyQuery {
     include_value: Option<String>,
 }
 
-/// Whether a client may see values, and wants to.
+/// True if a client requests values and may see them.
 fn wants_values(flag: Option<&str>, caller: &Caller) -> Result<bool, AdminError> {
     let wanted = flag.is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
     if wanted {
@@ -41,7 +42,7 @@ fn wants_values(flag: Option<&str>, caller: &Caller) -> Result<bool, AdminError>
     Ok(wanted)
 }
 
-/// A key as it is shown, with what is ignored of it; with its value where that is wanted and kept.
+/// A key in a response, with its ignored overrides; with its value if requested and kept.
 fn render_key(editor: &Editor, key: &KeyRecord, with_value: bool) -> Value {
     let mut response = key.to_aws_json();
     let ignored = editor.keys().ignored_overrides(key);
@@ -54,7 +55,7 @@ fn render_key(editor: &Editor, key: &KeyRecord, with_value: bool) -> Value {
     response
 }
 
-/// What `POST /apikeys` is for: one key, or with `mode=import` a file of them.
+/// The query of `POST /apikeys`, which creates one key, or with `mode=import` those of a file.
 #[derive(Default, Deserialize)]
 pub(super) struct CreateKeysQuery {
     mode: Option<String>,
@@ -81,7 +82,7 @@ pub(super) async fn create(
     Ok(created_response(&response))
 }
 
-/// Keys are read in pages until the one asked for is full, so that a filter finds what is far back.
+/// Reads keys page by page until the requested page is full: a filter may match only a few.
 pub(super) async fn list(
     RequestEditor(editor): RequestEditor,
     Extension(caller): Extension<Caller>,
@@ -137,7 +138,7 @@ pub(super) async fn patch(
     Ok(ok_response(&render_key(&editor, &record, false)))
 }
 
-/// Beyond AWS: another value, beside the old one for as long as is wanted.
+/// Beyond AWS: gives a key a new value. The old one is accepted for the requested overlap.
 pub(super) async fn rotate(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,

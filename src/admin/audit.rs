@@ -1,4 +1,4 @@
-//! `GET /audit`: who changed what, the newest first.
+//! `GET /audit`: the audit log, newest changes first.
 
 use axum::extract::Query;
 use serde::Deserialize;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::auth::RequestEditor;
 use super::payload::{AdminResult, PageQuery, list_response};
 
-/// What the log is narrowed to.
+/// The query of the log.
 #[derive(Default, Deserialize)]
 pub(super) struct AuditQuery {
     path: Option<String>,

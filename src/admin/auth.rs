@@ -1,6 +1,7 @@
-//! Who may use the admin API: a bearer token, or a signature.
+//! Authentication of admin requests: by a bearer token, or by a signature.
 //!
-//! Failures are limited per address, so that nobody can try many; a success costs nothing.
+//! Failed requests are rate-limited per address, so that tokens cannot be guessed. Successful
+//! requests are not limited.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -24,21 +25,21 @@ use crate::settings::{AdminCredentials, BearerTokens};
 use crate::store::MemoryStore;
 use crate::transport::{Peer, read_body};
 
-/// The largest body, in bytes; an import may be long.
+/// The largest request body in bytes: an import may be long.
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
-/// How long a body may take to arrive.
+/// The timeout for a request body.
 const BODY_TIMEOUT: Duration = Duration::from_mins(1);
-/// How much of a path is noted, in characters.
+/// The longest path in the audit log, in characters; the rest is cut off.
 const MAX_PATH_CHARS: usize = 256;
 
-/// What a credential allows.
+/// The permissions of a credential.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Read,
     Write,
 }
 
-/// Whoever has been let in, and with which request.
+/// An authenticated client and its request.
 #[derive(Clone)]
 pub(super) struct Caller {
     origin: ChangeOrigin,
@@ -46,7 +47,8 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// That it may see the values of API keys, which is more than to read; that it does is logged.
+    /// Checks that the client may see the values of API keys, for which reading is not enough, and
+    /// logs that it does.
     pub(super) fn may_see_values(&self) -> Result<(), AdminError> {
         if self.role != Role::Write {
             return Err(forbidden("AccessDeniedException", "this token may not see values"));
@@ -57,7 +59,7 @@ impl Caller {
     }
 }
 
-/// The editor of a request: what it changes is noted as its caller's.
+/// The editor of a request. Its changes are in the audit log as the request's.
 pub(super) struct RequestEditor(pub(super) Editor);
 
 impl FromRequestParts<Arc<Admin>> for RequestEditor {
@@ -65,12 +67,14 @@ impl FromRequestParts<Arc<Admin>> for RequestEditor {
 
     async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, AdminError> {
         let caller = parts.extensions.get::<Caller>();
-        let caller = caller.ok_or_else(|| forbidden("AccessDeniedException", "who asks?"))?;
+        let caller = caller.ok_or_else(|| {
+            forbidden("AccessDeniedException", "the request is not authenticated")
+        })?;
         Ok(Self(admin.editors.editor(caller.origin.clone())))
     }
 }
 
-/// The ledger of a request: what it corrects is noted as its caller's.
+/// The usage ledger of a request. Its corrections are in the audit log as the request's.
 pub(super) struct RequestLedger(pub(super) Arc<UsageLedger>);
 
 impl FromRequestParts<Arc<Admin>> for RequestLedger {
@@ -82,7 +86,7 @@ impl FromRequestParts<Arc<Admin>> for RequestLedger {
     }
 }
 
-/// Lets requests in or not.
+/// Authenticates requests.
 pub(super) struct Authenticator {
     credentials: AdminCredentials,
     failures: MemoryStore,
@@ -97,7 +101,7 @@ impl Authenticator {
         Self { credentials, failures, limit }
     }
 
-    /// Counts so many failures of an address; whether it may still fail once more.
+    /// Charges failures to an address; true if its rate limit has room for another.
     fn record_failures(&self, peer: IpAddr, failures: u64) -> bool {
         let subject = Subject::policy("admin/authentication", &peer.to_string());
         let charge = Charge::new(subject, Arc::clone(&self.limit), failures);
@@ -106,7 +110,7 @@ impl Authenticator {
         limit_status(&charges[0], verdict.states[0], false, self.failures.now()).remaining > 0
     }
 
-    /// Which token a request has, and what it allows; nothing where it is signed.
+    /// The name and the role of the request's bearer token; `None` if it has a signature instead.
     fn authenticate_token(
         &self,
         request: &Parts,
@@ -133,7 +137,7 @@ impl Authenticator {
         }
     }
 
-    /// Which access key signed a request, and what it allows.
+    /// The id and the role of the access key that signed a request.
     fn authenticate_signature(
         &self,
         request: &Parts,
@@ -150,7 +154,7 @@ impl Authenticator {
     }
 }
 
-/// What a token is called in logs: its setting, and its place where there are several.
+/// A token's name in logs: its setting, and its place if that has several.
 fn token_label(
     known: Option<&BearerTokens>,
     setting: &'static str,
@@ -166,7 +170,7 @@ fn forbidden(kind: &'static str, why: &str) -> AdminError {
     AdminError::new(StatusCode::FORBIDDEN, kind, why)
 }
 
-/// Reads the whole request, lets it in or not, and gives the answer its id.
+/// Reads and authenticates a request, and sets the request id of the response.
 pub(super) async fn authenticate(
     State(admin): State<Arc<Admin>>,
     request: Request,
@@ -178,7 +182,7 @@ pub(super) async fn authenticate(
         Ok((who, request)) => (who, with_aws_error(next.run(request).await)),
         Err(failure) => (Cow::from("nobody"), failure.into_response()),
     };
-    // Who changed what, and who tried to; not every guess of a flood.
+    // Changes and failed authentications are logged, but not every request of a flood.
     let (status, reading) = (response.status(), matches!(method, Method::GET | Method::HEAD));
     if status != StatusCode::TOO_MANY_REQUESTS && (!reading || who == "nobody") {
         let status = status.as_u16();
@@ -187,7 +191,7 @@ pub(super) async fn authenticate(
     with_request_id(response, &id)
 }
 
-/// A path or a query that no handler could read is refused by the framework, in its own words.
+/// Replaces the framework's own response to an invalid path or query.
 fn with_aws_error(response: Response) -> Response {
     if response.status().is_client_error() && !response.headers().contains_key("x-amzn-errortype") {
         let why = "the path or the query is not UTF-8, or lacks a parameter, or has one twice";
@@ -196,7 +200,7 @@ fn with_aws_error(response: Response) -> Response {
     response
 }
 
-/// The request, and by which credential it is let in.
+/// The authenticated request, and the name of its credential.
 async fn authenticate_request<'a>(
     admin: &'a Admin,
     request: Request,
@@ -215,7 +219,7 @@ async fn authenticate_request<'a>(
     let failed = |_: &AdminError| {
         admin.authenticator.record_failures(peer, 1);
     };
-    // A stranger's body is not waited for where its head tells that it is one's.
+    // A request with an invalid token is rejected before its body has arrived.
     let by_token = admin.authenticator.authenticate_token(&parts).inspect_err(failed)?;
     let body = read_body(body, MAX_BODY_BYTES, BODY_TIMEOUT).await?;
     let (who, role) = match by_token {
@@ -236,7 +240,7 @@ async fn authenticate_request<'a>(
     Ok((who, Request::from_parts(parts, Body::from(body))))
 }
 
-/// With which status a call answers that has made its change: AWS' choice, by method and resource.
+/// The status of a successful response, as AWS has it for the method and the resource.
 fn success_status(method: &Method, path: &str) -> StatusCode {
     let has_no_content = path.starts_with("/tags/")
         || *method == Method::DELETE && path.rsplit('/').nth(1) == Some("methods");

@@ -1,4 +1,4 @@
-//! Errors as AWS' clients read them: a status, a type in a header, and a message.
+//! Error responses in AWS' form: a status, a type in a header, and a message.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode};
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::control::ControlError;
 use crate::transport::Problem;
 
-/// A request that was not done.
+/// The error response to a request that had no effect.
 #[derive(Debug)]
 pub(super) struct AdminError {
     status: StatusCode,
@@ -51,7 +51,7 @@ impl From<ControlError> for AdminError {
                 Self::new(StatusCode::CONFLICT, "ConflictException", message)
             }
             ControlError::Store(error) => {
-                tracing::warn!(%error, "an admin request was not done");
+                tracing::warn!(%error, "an admin request failed");
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "ServiceUnavailableException",
@@ -59,7 +59,7 @@ impl From<ControlError> for AdminError {
                 )
             }
             ControlError::Corrupt(_) => {
-                tracing::error!(%message, "an admin request was not done");
+                tracing::error!(%message, "an admin request failed");
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 Self::new(status, "InternalServerErrorException", "see the service's log")
             }

@@ -1,8 +1,8 @@
-//! The admin API: AWS API Gateway's calls for the resources that limits hang on.
+//! The admin API: AWS API Gateway's requests for the resources that have limits.
 //!
-//! Paths, members, status codes, errors and pages are AWS', so that its clients work as they are
-//! (<https://docs.aws.amazon.com/apigateway/latest/api/API_Operations.html>). What the resources
-//! mean is the control plane's; nothing here decides a check.
+//! Paths, members, status codes, errors and pages are AWS', so that its clients work unchanged
+//! (<https://docs.aws.amazon.com/apigateway/latest/api/API_Operations.html>). The control plane
+//! knows what the resources mean. Nothing here decides a check request.
 
 mod auth;
 mod api_keys;
@@ -34,7 +34,7 @@ use error::AdminError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use signature::verify as verify_signature;
 
-/// What the handlers work with.
+/// The state of the handlers.
 pub struct Admin {
     editors: EditorFactory,
     counter_store: CounterStore,
@@ -42,7 +42,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// An admin API that lets in whoever has one of `credentials`; `failures` counts who has not.
+    /// An admin API for clients with one of `credentials`. The store `failures` counts failed
+    /// authentications by address.
     #[must_use]
     pub fn new(
         editors: EditorFactory,
@@ -70,7 +71,7 @@ pub fn router(admin: Admin) -> Router {
             let path: String = request.uri().path().chars().take(100).collect();
             AdminError::not_found(format!("the admin API has nothing at {path}"))
         })
-        // The guard has read it by then, and knows its own limit.
+        // The authentication reads the body, with a limit of its own.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(Arc::clone(&admin), auth::authenticate))
         .with_state(admin)

@@ -1,4 +1,5 @@
-//! `GET /openapi.json` on the admin listener: AWS' calls by reference, and what Tollgate adds.
+//! `GET /openapi.json` on the admin listener: AWS' requests by reference, and Tollgate's own in
+//! full.
 
 use std::sync::LazyLock;
 

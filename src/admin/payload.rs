@@ -1,4 +1,4 @@
-//! What all admin endpoints share: bodies, pages, and how a page is told.
+//! Request bodies, pages and responses of all admin endpoints.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -11,13 +11,13 @@ use super::error::AdminError;
 use super::unique_json::UniqueJson;
 use crate::syntax;
 
-/// The outcome of a handler.
+/// The result of a handler.
 pub(super) type AdminResult = Result<Response, AdminError>;
 
-/// The longest page, as in AWS.
+/// The most entries of a page, as in AWS.
 pub(super) const MAX_PAGE_ENTRIES: usize = 500;
 
-/// Which part of a list a client wants.
+/// The page of a list that a client requests.
 #[derive(Default, Deserialize)]
 pub(super) struct PageQuery {
     position: Option<String>,
@@ -25,7 +25,7 @@ pub(super) struct PageQuery {
 }
 
 impl PageQuery {
-    /// After which entry to begin, and how many to tell; 25 unless said.
+    /// The id after which the page starts, and its number of entries; 25 unless requested.
     pub(super) fn parse(&self) -> Result<(Option<&str>, usize), AdminError> {
         let limit = match self.limit.as_deref().map(str::parse) {
             None => 25,
@@ -36,7 +36,7 @@ impl PageQuery {
         Ok((position, limit.min(MAX_PAGE_ENTRIES)))
     }
 
-    /// The page of `entries`, which come in the order of their ids.
+    /// The response with a page of `entries`, which are in the order of their ids.
     pub(super) fn paginate<'a>(
         &self,
         entries: impl Iterator<Item = (&'a str, Value)>,
@@ -47,8 +47,8 @@ impl PageQuery {
     }
 }
 
-/// A page of `limit` entries by their ids, of which one more, if it is there, tells that there is a
-/// next page.
+/// The response with a page of `limit` entries by their ids. A further entry in `entries` means
+/// that there is a next page.
 pub(super) fn page_response(mut entries: Vec<(&str, Value)>, limit: usize) -> Response {
     let more = entries.len() > limit;
     entries.truncate(limit);
@@ -57,7 +57,7 @@ pub(super) fn page_response(mut entries: Vec<(&str, Value)>, limit: usize) -> Re
     list_response(&page, next)
 }
 
-/// A page, and where the next begins.
+/// The response with a page, and the start of the next.
 pub(super) fn list_response(item: &[Value], position: Option<String>) -> Response {
     let mut page = json!({ "item": item });
     if let Some(position) = position {
@@ -66,12 +66,13 @@ pub(super) fn list_response(item: &[Value], position: Option<String>) -> Respons
     Json(page).into_response()
 }
 
-/// Members that name or point to something: one line, and a short one.
+/// Members whose text is a name or a reference: one short line.
 const SHORT_TEXT_MEMBERS: [&str; 8] =
     ["name", "stageName", "customerId", "pathPart", "keyId", "deploymentId", "expiresAt", "path"];
 
-/// Why a text in a body can be none: too many bytes, or control characters. Lines and tabs are none where
-/// a text may be long: descriptions, policies, templates, a patch's value.
+/// The reason why a text in a body is invalid: too many bytes, or control characters. Line breaks
+/// and tabs are valid in texts that may be long: descriptions, policies, templates, the value of a
+/// patch.
 fn find_text_fault(body: &Value, member: &str) -> Option<String> {
     match body {
         Value::String(text) => {
@@ -92,7 +93,7 @@ fn find_text_fault(body: &Value, member: &str) -> Option<String> {
             } else {
                 None
             };
-            // A patch's value is what its path names.
+            // The value of a patch is checked as the member at its path.
             let patched = members.get("path").and_then(Value::as_str);
             let member = patched
                 .filter(|_| name == "value")
@@ -103,7 +104,7 @@ fn find_text_fault(body: &Value, member: &str) -> Option<String> {
     }
 }
 
-/// Reads a body. An empty one is an empty object.
+/// Parses a request body. An empty one is an empty object.
 pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminError> {
     let invalid = |why| AdminError::bad_request(format!("Invalid request body: {why}"));
     let body = if body.is_empty() { b"{}" } else { body };
@@ -119,17 +120,17 @@ pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminErr
     syntax::from_json(&json).map_err(invalid)
 }
 
-/// 201 with what was made.
+/// 201 with a created resource.
 pub(super) fn created_response(made: &Value) -> Response {
     (StatusCode::CREATED, Json(made)).into_response()
 }
 
-/// 200 with what is there.
+/// 200 with a resource.
 pub(super) fn ok_response(there: &Value) -> Response {
     Json(there).into_response()
 }
 
-/// 202 for what was removed.
+/// 202 for a deletion.
 pub(super) fn accepted_response() -> Response {
     StatusCode::ACCEPTED.into_response()
 }

@@ -78,11 +78,11 @@ pub(super) async fn delete(
     Ok(accepted_response())
 }
 
-/// A resource; its methods only where they were asked for by `embed=methods`.
+/// A resource in a response, with its methods if the query has `embed=methods`.
 fn render_resource(resource: &Resource, query: &HashMap<String, String>) -> Value {
     let mut shown = json!(resource);
     if query.get("embed").is_none_or(|embed| embed != "methods") {
-        // AWS names the methods either way.
+        // Without it AWS still returns the names of the methods.
         let names = resource.resource_methods.keys();
         let names: Map<_, _> = names.map(|name| (name.clone(), json!({}))).collect();
         if !names.is_empty() {
@@ -144,7 +144,7 @@ fn no_method() -> ControlError {
     ControlError::not_found("Method")
 }
 
-/// The methods of a resource, to be changed.
+/// The methods of a resource, for a change.
 fn methods_mut<'d>(
     document: &'d mut Document,
     id: &str,
@@ -203,7 +203,7 @@ pub(super) async fn delete_method(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// What answers the method behind the gateway: kept, and not looked at.
+/// Stores the integration, the backend of a method. It has no effect.
 pub(super) async fn put_integration(
     RequestEditor(editor): RequestEditor,
     Path((id, resource_id, method)): MethodPath,

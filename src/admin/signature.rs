@@ -1,7 +1,7 @@
-//! Signature Version 4: whether a request was signed with an access key.
+//! Signature Version 4: verifies that a request was signed with an access key.
 //!
-//! The request is signed again by AWS' own signer, with what the client says that it signed, and the
-//! two signatures are compared.
+//! AWS' own signer signs the request again, over the headers that the client lists, and the two
+//! signatures are compared.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-signing-elements.html>
 
 use std::time::{Duration, SystemTime};
@@ -15,10 +15,10 @@ use subtle::ConstantTimeEq as _;
 use crate::settings::AccessKey;
 use crate::time::{Clock as _, SystemClock};
 
-/// How far the client's clock may be from this node's in seconds, as in AWS.
+/// The largest difference between the clocks of the client and of this node in seconds, as in AWS.
 const MAX_CLOCK_SKEW_SECS: u64 = 15 * 60;
 
-/// What `Authorization: AWS4-HMAC-SHA256 …` says.
+/// The parsed header `Authorization: AWS4-HMAC-SHA256 …`.
 struct SigV4Header<'a> {
     key_id: &'a str,
     date: &'a str,
@@ -43,7 +43,7 @@ impl<'a> SigV4Header<'a> {
     }
 }
 
-/// Why a signature does not count; the words are AWS'.
+/// The reason why a signature is invalid: AWS' error type and sentence.
 pub(super) type SignatureError = (&'static str, &'static str);
 
 const SIGNATURE_MISMATCH: SignatureError = (
@@ -53,7 +53,7 @@ const SIGNATURE_MISMATCH: SignatureError = (
 const INCOMPLETE_SIGNATURE: SignatureError =
     ("IncompleteSignatureException", "The Authorization header is not a whole SigV4 signature");
 
-/// Checks that `request` was signed with `key`, lately.
+/// Checks that `request` was signed with `key` within the last minutes.
 pub(crate) fn verify(key: &AccessKey, request: &Parts, body: &[u8]) -> Result<(), SignatureError> {
     let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
     let authorization =
@@ -73,7 +73,7 @@ pub(crate) fn verify(key: &AccessKey, request: &Parts, body: &[u8]) -> Result<()
         return Err(("InvalidSignatureException", "Signature expired: look at the clocks"));
     }
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-    // A header that is not signed could be changed on the way; of these two that would matter.
+    // These two headers must be signed: otherwise they could be altered on the way.
     let signed: Vec<&str> = authorization.headers.split(';').collect();
     if !["host", "x-amz-date"].iter().all(|header| signed.contains(header)) {
         return Err(INCOMPLETE_SIGNATURE);

@@ -1,4 +1,4 @@
-//! `/restapis/{id}/deployments` and `/stages`: what is deployed, and how much of it may be called.
+//! `/restapis/{id}/deployments` and `/stages`: deployments, and stages with their limits.
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query};
@@ -11,7 +11,7 @@ use super::payload::{
 };
 use crate::control::{ControlError, Patch, Stage, StageSpec};
 
-/// A deployment as asked for; with a stage's name it is served by that stage at once.
+/// A request to create a deployment. With a stage's name that stage serves it at once.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CreateDeployment {
@@ -120,7 +120,7 @@ pub(super) async fn create(
     Ok(created_response(&edit.await?))
 }
 
-/// All stages: an API has few, so AWS does not page them.
+/// Returns all stages: an API has few, so AWS has no pages of them.
 pub(super) async fn list(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,

@@ -1,6 +1,6 @@
-//! `/tags/{arn}`: what people call APIs, stages, plans and keys.
+//! `/tags/{arn}`: tags of APIs, stages, plans and keys.
 //!
-//! Of an ARN, `arn:aws:apigateway:REGION::/usageplans/ID`, only the path counts.
+//! Only the path of an ARN such as `arn:aws:apigateway:REGION::/usageplans/ID` is read.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ struct PutTags {
     tags: Tags,
 }
 
-/// Which resource an ARN names.
+/// The resource of an ARN.
 enum TaggedResource {
     Key(String),
     Api(String),
@@ -44,7 +44,7 @@ impl TaggedResource {
         }
     }
 
-    /// Its tags in the document; a key's are not there.
+    /// The resource's tags in the document, which has no keys.
     fn tags_in<'d>(&self, document: &'d mut Document) -> Result<&'d mut Tags, ControlError> {
         match self {
             Self::Key(_) => Err(ControlError::not_found("API Key")),
@@ -90,7 +90,7 @@ pub(super) async fn put(
     edit_tags(&editor, &arn, |current| current.extend(tags.clone())).await
 }
 
-/// Which tags go stands in the query, once for each: `tagKeys=a&tagKeys=b`.
+/// Removes the tags in the query: `tagKeys=a&tagKeys=b`.
 pub(super) async fn remove(
     RequestEditor(editor): RequestEditor,
     Path(arn): Path<String>,

@@ -1,5 +1,5 @@
-//! `/usageplans/{id}/usage` and `/usageplans/{id}/keys/{key}/usage`: what keys have used by day, and
-//! corrections of it.
+//! `/usageplans/{id}/usage` and `/usageplans/{id}/keys/{key}/usage`: the usage of keys by day, and
+//! its corrections.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::control::{ControlError, ReportedDay, UsageLedger, UsageQuery};
 use crate::time::MAX_EXACT;
 
 const CSV: &str = "text/csv";
-/// How many keys a file is read by.
+/// Keys per read of the store while a CSV file is written.
 const KEYS_PER_READ: usize = 500;
-/// The longest time that one call tells of, in days, as in AWS.
+/// The most days in one response, as in AWS.
 const MAX_DAYS: i32 = 90;
 
-/// Whose usage, and when. Beyond AWS: without dates, of this month so far.
+/// The query for usage. Beyond AWS: without dates it is the usage of this month so far.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct GetUsageQuery {
@@ -65,7 +65,7 @@ impl GetUsageQuery {
         }
         if (end - start).get_days() >= MAX_DAYS {
             return Err(AdminError::bad_request(format!(
-                "Invalid endDate: a call tells of up to {MAX_DAYS} days"
+                "Invalid endDate: a request is for up to {MAX_DAYS} days"
             )));
         }
         Ok(UsageQuery { plan, unit, days: (start, end) })
@@ -109,8 +109,8 @@ pub(super) async fn get(
     Ok(ok_response(&page))
 }
 
-/// All keys of the plan, or one, as a file that is written while it is read from the store. Where
-/// the store is lost on the way, the answer breaks off.
+/// Returns all keys of the plan, or one, as a CSV file that is streamed while the store is read. If
+/// the store becomes unreachable, the response is aborted.
 async fn csv_response(
     ledger: Arc<UsageLedger>,
     query: GetUsageQuery,
@@ -121,7 +121,7 @@ async fn csv_response(
     if let Some(key) = &query.key_id {
         append_rows(&mut first, &usage, key, &ledger.key_usage(&usage, key).await?);
     } else {
-        // What is wrong with the question is said before the file begins.
+        // An invalid query is an error response, so the first keys are read before the file starts.
         (after, more) = append_page(&ledger, &usage, None, &mut first).await?;
     }
     let rest = stream::try_unfold((after, more), move |(after, more)| {
@@ -139,7 +139,7 @@ async fn csv_response(
     Ok(([(CONTENT_TYPE, CSV)], Body::from_stream(file)).into_response())
 }
 
-/// Appends the next keys; returns the last of them, and whether there may be more.
+/// Appends the next keys; returns the last of them, and true if there may be more.
 async fn append_page(
     ledger: &UsageLedger,
     usage: &UsageQuery,
@@ -154,7 +154,7 @@ async fn append_page(
     Ok((keys.into_iter().next_back().map(|(key, _)| key), more))
 }
 
-/// Ids and units have no character that would need quotes.
+/// Appends the days of a key. Ids and units have no characters that need quotes.
 fn append_rows(
     text: &mut String,
     UsageQuery { plan, unit, .. }: &UsageQuery,
@@ -187,7 +187,7 @@ fn render_usage(plan: &str, (start, end): (Date, Date), values: Value) -> Value 
     response
 }
 
-/// A day as AWS has it. Without a quota there remains the largest number that is exact.
+/// A day in AWS' form: units used and units left. Without a quota the latter is 2^53 - 1.
 fn used_and_remaining(day: &ReportedDay) -> Value {
     json!([day.used, day.remaining.unwrap_or(MAX_EXACT.cast_signed())])
 }

@@ -1,4 +1,4 @@
-//! `/usageplans`: plans, and which keys are on them.
+//! `/usageplans`: usage plans, and the keys on them.
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query};
@@ -115,7 +115,7 @@ pub(super) async fn remove_key(
     Ok(accepted_response())
 }
 
-/// A key as a plan's.
+/// A key of a plan in a response.
 fn render_plan_key(record: &KeyRecord) -> Value {
     let mut link = json!({ "id": record.id, "type": "API_KEY", "name": record.name() });
     if record.is_from_file() {
