@@ -1,4 +1,4 @@
-//! How the admin API is asked: with a token, page by page.
+//! The client of the admin API: requests with a token, lists page by page.
 
 use std::io::{ErrorKind, Write as _};
 
@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::CommandError;
 use super::client::{MAX_RESPONSE_BYTES, TlsOptions, send, start_request, unreachable_error};
 
-/// Which admin API, and how to show what it says.
+/// The options of all commands that use the admin API.
 #[derive(Clone, clap::Args)]
 pub(super) struct AdminClient {
-    /// The admin API to ask
+    /// The URL of the admin API
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8082", global = true)]
     url: String,
-    /// Its token; one that may only read is enough to look
+    /// Its bearer token; a read-only token is enough for commands that change nothing
     #[arg(
         long,
         value_name = "TOKEN",
@@ -27,16 +27,16 @@ pub(super) struct AdminClient {
     token: Option<String>,
     #[command(flatten)]
     tls_options: TlsOptions,
-    /// Shows the resource as JSON, as the admin API tells it
+    /// Prints the admin API's response as JSON
     #[arg(long, global = true)]
     pub(super) json: bool,
 }
 
-/// The longest page there is.
+/// The most entries of a page.
 const MAX_PAGE_SIZE: usize = 500;
 
 impl AdminClient {
-    /// One call; no body is null.
+    /// Sends one request. An empty response body is null.
     pub(super) async fn call(
         &self,
         method: Method,
@@ -70,7 +70,7 @@ impl AdminClient {
             .map_err(|error| unreachable_error(&self.url, &error))
     }
 
-    /// Copies a file to standard output while it arrives: it may be larger than memory.
+    /// Copies a response body to standard output while it arrives: it may be larger than memory.
     pub(super) async fn download(&self, path: &str) -> Result<(), CommandError> {
         let request = self.build_request(Method::GET, path, String::new())?;
         let (head, mut body) = start_request(&self.url, &self.tls_options, request).await?;
@@ -83,7 +83,7 @@ impl AdminClient {
         let mut out = std::io::stdout().lock();
         while let Some(chunk) = body.next_chunk().await.map_err(unreadable)? {
             match out.write_all(&chunk) {
-                // Whoever reads has had enough.
+                // The reader of the pipe has closed it.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
                 written => written?,
             }
@@ -91,12 +91,12 @@ impl AdminClient {
         Ok(out.flush()?)
     }
 
-    /// What is there.
+    /// Gets a resource.
     pub(super) async fn get(&self, path: &str) -> Result<Value, CommandError> {
         self.call(Method::GET, path, None).await
     }
 
-    /// All entries of a list, page after page.
+    /// Gets all entries of a list, page by page.
     pub(super) async fn list_all(&self, path: &str) -> Result<Vec<Value>, CommandError> {
         let mut entries = Vec::new();
         let mut page = self.get(&format!("{path}?limit={MAX_PAGE_SIZE}")).await?;
@@ -115,7 +115,7 @@ fn rejection(status: StatusCode, response: &Value) -> CommandError {
     CommandError::Rejected(status, response["message"].as_str().unwrap_or("no reason given").into())
 }
 
-/// An id as a part of a path.
+/// An id, percent-encoded as a segment of a path.
 pub(super) fn encode_path_segment(id: &str) -> String {
     utf8_percent_encode(id, NON_ALPHANUMERIC).to_string()
 }

@@ -1,6 +1,7 @@
-//! `tollgate diff` and `tollgate apply`: a catalog file against what a running service declares.
+//! `tollgate diff` and `tollgate apply`: compare a catalog file with the admin API of a running
+//! service, and make the service declare the same.
 //!
-//! Nothing is removed that was not asked for, and keys never are: an exported file has none.
+//! Plans and stages are deleted only with `--prune`, and keys never: an exported file has none.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -17,59 +18,61 @@ use crate::catalog::CounterPlacement;
 use crate::catalog::raw::RawCatalog;
 use crate::control::read_catalog;
 
-/// What `tollgate diff` compares.
+/// The arguments of `tollgate diff`.
 #[derive(Clone, clap::Args)]
 #[command(after_help = "\
-A line begins with + for what the file has and the service does not, - for what only the service has,
-~ for what differs. Compared are stages, plans, and keys that have a `value` in the file, which itself
-is not compared: the service does not tell it. The service's own catalog file is left out of it.
-Exits with 0 where nothing differs, 1 where something does, 2 where it cannot be told.")]
+A line begins with + for a resource that only the file has, with - for one that only the service has,
+and with ~ for one that differs. Stages, plans, and keys with a `value` in the file are compared. The
+values themselves are not, since the service does not return them. Resources of the service's own
+catalog file are ignored.
+The exit code is 0 if nothing differs, 1 if something does, and 2 after an error.")]
 pub struct DiffArgs {
     #[command(flatten)]
     admin: AdminClient,
-    /// The catalog
+    /// The catalog file
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
-/// What `tollgate apply` makes so.
+/// The arguments of `tollgate apply`.
 #[derive(Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
   tollgate diff catalog.yaml && echo nothing to do
-  tollgate apply catalog.yaml                  shows what it would change, and asks
-  tollgate apply catalog.yaml --yes --prune    as a job does; the service then has no other plan or stage
+  tollgate apply catalog.yaml                  prints the changes, and asks before it makes them
+  tollgate apply catalog.yaml --yes --prune    for a job; also deletes all other plans and stages
 
-A plan, stage or key is changed in calls of its own. What the service refuses, such as a plan that its
-own catalog file declares, is said, and the rest is done; it then exits with 1. Keys are never removed.")]
+Each plan, stage and key is changed by requests of its own. If the service refuses one, such as a plan
+of its own catalog file, the error is printed, the others are changed, and the exit code is 1. Keys are
+never deleted.")]
 pub struct ApplyArgs {
     #[command(flatten)]
     admin: AdminClient,
-    /// The catalog
+    /// The catalog file
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Does not ask
+    /// Makes the changes without asking
     #[arg(long)]
     yes: bool,
-    /// Also removes the plans and stages that the file does not have
+    /// Also deletes the plans and stages that the file does not have
     #[arg(long)]
     prune: bool,
 }
 
-/// Prints what differs; whether nothing does.
+/// Prints the differences; true if there are none.
 ///
 /// # Errors
-/// Where the file cannot be used, or the service does not answer, or says no.
+/// If the file cannot be used, or the service is unreachable or refuses a request.
 pub async fn diff(args: &DiffArgs) -> Result<bool, CommandError> {
     let changes = compute_changes(&args.admin, &args.file).await?;
     print_changes(&args.admin, &changes)?;
     Ok(changes.is_empty())
 }
 
-/// Makes the service declare what the file does; whether all of it could be done.
+/// Changes the service's resources to those of the file; true if all changes were made.
 ///
 /// # Errors
-/// As [`diff`]; and where nobody can be asked.
+/// As [`diff`]; also if standard input is no terminal and `--yes` is missing.
 pub async fn apply(args: &ApplyArgs) -> Result<bool, CommandError> {
     let admin = &args.admin;
     let mut changes = compute_changes(admin, &args.file).await?;
@@ -102,7 +105,7 @@ async fn compute_changes(
     admin: &AdminClient,
     file: &std::path::Path,
 ) -> Result<Vec<ResourceChange>, CommandError> {
-    // The service knows its store: it checks whether a cluster can keep the limits.
+    // Only the service knows its store, and checks whether a cluster can keep the limits.
     read_catalog(file, CounterPlacement::Together)?;
     // The file is valid, so an error means that it has changed since.
     let changed = |why| CommandError::Unsupported(file.display().to_string(), why);
@@ -114,7 +117,7 @@ async fn compute_changes(
     diff_resources(admin, &desired, &fetch_declared(admin).await?).await
 }
 
-/// Whether somebody at the terminal agrees.
+/// Asks at the terminal; true if the answer is yes.
 fn confirm() -> Result<bool, CommandError> {
     if !io::stdin().is_terminal() {
         return Err(CommandError::NotATerminal);

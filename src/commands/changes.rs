@@ -1,7 +1,8 @@
-//! What a catalog file wants against what a service declares: the changes that lead from one to the
-//! other, each with the calls that make it.
+//! The differences between a catalog file and the resources of a service, each with the requests
+//! that remove it.
 //!
-//! Both are compared as the service itself writes its catalog, so that what was applied differs no more.
+//! Both sides are compared in the catalog's form after a translation into AWS' form, so that an
+//! applied file no longer differs.
 
 use std::collections::BTreeSet;
 
@@ -15,19 +16,19 @@ use super::export::unexpected_response;
 use crate::control::translate::{plan_to_catalog, stage_to_catalog};
 use crate::control::{self, ControlError, Document, Patch, PatchOperation, UsagePlan};
 
-/// A change of one thing.
+/// A change of one resource.
 pub(super) struct ResourceChange {
-    /// `+`, `~` or `-`.
+    /// `+` for a creation, `~` for a change, `-` for a deletion.
     pub(super) sign: char,
-    /// Which thing, as in `plan basic`.
+    /// The resource, as in `plan basic`.
     pub(super) what: String,
-    /// It before and after; null where there is none.
+    /// The resource before and after; null if it does not exist.
     pub(super) sides: [Value; 2],
-    /// What makes it, in this order.
+    /// The requests that make the change, in this order.
     pub(super) calls: Vec<ApiCall>,
 }
 
-/// A call of the admin API.
+/// A request to the admin API.
 pub(super) struct ApiCall(pub(super) Method, pub(super) String, pub(super) Option<Value>);
 
 impl ApiCall {
@@ -44,7 +45,8 @@ impl ApiCall {
     }
 }
 
-/// All changes, in an order in which they can be made: what is named comes before what names it.
+/// All changes, in an order in which they can be made: a resource comes before those that refer to
+/// it.
 pub(super) async fn diff_resources(
     admin: &AdminClient,
     desired: &DesiredState,
@@ -95,7 +97,7 @@ fn stage_path(api: &str, name: &str) -> String {
     format!("/restapis/{}/stages/{}", encode_path_segment(api), encode_path_segment(name))
 }
 
-/// The error that the API would refuse a part of the file.
+/// The error that the admin API would refuse a part of the file.
 fn unsupported_by_api(what: &str) -> impl Fn(ControlError) -> CommandError + '_ {
     move |why| CommandError::Unsupported(what.into(), why.to_string())
 }
@@ -154,7 +156,7 @@ fn plan_change(
     Ok(change_if_different(what, from, to, calls))
 }
 
-/// A key's members and its plans. Its value is not told, and so is not compared.
+/// Compares a key's members and its plans. Its value is not compared: no response has it.
 async fn key_change(
     admin: &AdminClient,
     key: &DesiredKey,
@@ -172,7 +174,7 @@ async fn key_change(
             calls.push(ApiCall::post(links, json!({ "keyId": id, "keyType": "API_KEY" })));
         }
     }
-    // Only what the file says of it: what it does not say may stay.
+    // Members that the file leaves out stay as they are.
     let given = MEMBERS.into_iter().filter(|member| desired.get(member).is_some());
     let members_of = |of: &Value| -> Map<String, Value> {
         given.clone().map(|member| (member.to_owned(), of[member].clone())).collect()
@@ -196,7 +198,7 @@ async fn key_change(
     Ok(change_if_different(format!("key {id}"), from.into(), to.into(), calls))
 }
 
-/// What is there, if anything is.
+/// Gets a resource; `None` if it does not exist.
 async fn get_optional(admin: &AdminClient, path: &str) -> Result<Option<Value>, CommandError> {
     match admin.get(path).await {
         Ok(value) => Ok(Some(value)),

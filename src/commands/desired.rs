@@ -1,7 +1,8 @@
 //! A catalog file as the resources that `apply` creates, in AWS' form.
 //!
-//! A part of the file that AWS' form cannot express exactly is an error that names its place: nothing
-//! is rounded, and no limit is left out. Policies, and keys without their value, stay the file's.
+//! A part of the file that AWS' form cannot express exactly is an error that names its place:
+//! nothing is rounded, and no limit is left out. Policies, and keys without their value, stay the
+//! file's.
 
 use super::CommandError;
 use crate::catalog::raw::RawCatalog;

@@ -1,7 +1,8 @@
-//! `tollgate export`: what a service's admin API declares, as a catalog file.
+//! `tollgate export`: the resources of a service's admin API as a catalog file.
 //!
-//! It is read and written by the types that the service declares by, so that the file says what is
-//! served. The service's own catalog file is not in it, and no key is: nobody can tell its value.
+//! They are read and translated by the types of the service itself, so the file means the same. It
+//! contains nothing of the service's own catalog file, and no keys, since no response has their
+//! values.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -16,20 +17,20 @@ use crate::catalog::Catalog;
 use crate::control::translate::{document_to_catalog, key_to_catalog};
 use crate::control::{Document, KeyAttributes};
 
-/// What `tollgate export` is asked for.
+/// The arguments of `tollgate export`.
 #[derive(Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
   tollgate export > catalog.yaml && tollgate validate catalog.yaml
   tollgate export --keys                       with the keys and their plans, as comments
 
-The file has APIs with stages, and plans, as the admin API declares them. What the service's own
-catalog file declares is not in it; nor are keys, of which the service has no values to tell: add them
+The file has the APIs with their stages, and the plans, of the admin API. Resources of the service's
+own catalog file are not in it. Nor are keys, since the service does not return their values: add them
 with their `value_sha256`.")]
 pub struct ExportArgs {
     #[command(flatten)]
     admin: AdminClient,
-    /// Lists the keys too, as comments: a catalog needs their values, which are not told
+    /// Also lists the keys, as comments: a catalog needs their values, which are not returned
     #[arg(long, conflicts_with = "json")]
     keys: bool,
 }
@@ -37,8 +38,8 @@ pub struct ExportArgs {
 /// Prints the catalog.
 ///
 /// # Errors
-/// Where the service does not answer, or says no; after the catalog is printed, where it cannot stand
-/// by itself because it builds on the service's own catalog file.
+/// If the service is unreachable or refuses a request. Also, after the catalog is printed, if it is
+/// invalid on its own because it refers to the service's own catalog file.
 pub async fn run(args: &ExportArgs) -> Result<bool, CommandError> {
     let admin = &args.admin;
     let declared = fetch_declared(admin).await?;
@@ -48,8 +49,8 @@ pub async fn run(args: &ExportArgs) -> Result<bool, CommandError> {
         return Ok(true);
     }
     let mut text = String::from(
-        "# What the admin API declares, without the service's own catalog file. Keys are left out: their values\n\
-         # are not told.\n",
+        "# The resources of the admin API, without the service's own catalog file. Keys are left out: their\n\
+         # values are not returned.\n",
     );
     text += &serde_saphyr::to_string(&CatalogYaml(&catalog)).map_err(unexpected_response)?;
     if args.keys {
@@ -64,7 +65,7 @@ pub(super) fn unexpected_response(why: impl std::fmt::Display) -> CommandError {
     CommandError::UnexpectedResponse(why.to_string())
 }
 
-/// All that the admin API declares but keys, whose deployments and resources limit nothing.
+/// The APIs and plans of the admin API, without deployments and resources, which have no limits.
 pub(super) async fn fetch_declared(admin: &AdminClient) -> Result<Document, CommandError> {
     let (mut apis, mut plans) = (Map::new(), Map::new());
     for mut api in admin.list_all("/restapis").await?.into_iter().filter(is_api_owned) {
@@ -84,7 +85,7 @@ pub(super) async fn fetch_declared(admin: &AdminClient) -> Result<Document, Comm
         .map_err(unexpected_response)
 }
 
-/// Whether it is not the service's own catalog file's.
+/// True if the resource does not belong to the service's own catalog file.
 fn is_api_owned(resource: &Value) -> bool {
     resource["owner"].is_null()
 }
@@ -93,7 +94,7 @@ fn resource_id(resource: &Value) -> String {
     resource["id"].as_str().unwrap_or_default().to_owned()
 }
 
-/// The keys as comments, each with those of `plans` that it is on.
+/// The keys as comments, each with its plans among `plans`.
 async fn keys_comment(
     admin: &AdminClient,
     plans: impl Iterator<Item = &String>,
@@ -112,14 +113,14 @@ async fn keys_comment(
         let attributes: KeyAttributes = serde_json::from_value(key).map_err(unexpected_response)?;
         let plans = plans_of.remove(&id).unwrap_or_default();
         let key = key_to_catalog(&id, &attributes, plans).map_err(unexpected_response)?;
-        // A line stays a line, whatever characters the names of keys have.
+        // A control character in a name must not end the comment.
         let line = json!(key).to_string().replace(char::is_control, "\u{fffd}");
         text.extend(["#   - ", &line, "\n"]);
     }
     Ok(text)
 }
 
-/// A part of a catalog as people write it: what names it comes first, and what is empty not at all.
+/// A part of a catalog in the order in which people write it: names first, empty members left out.
 struct CatalogYaml<'v>(&'v Value);
 
 impl Serialize for CatalogYaml<'_> {

@@ -8,7 +8,7 @@ use super::admin::{AdminClient, encode_path_segment};
 use super::table::{cell, date, print_json, print_table};
 use crate::control::{Patch, PatchOperation};
 
-/// What `tollgate keys` is asked for.
+/// The arguments of `tollgate keys`.
 #[derive(Clone, clap::Args)]
 pub struct KeysArgs {
     #[command(flatten)]
@@ -19,9 +19,9 @@ pub struct KeysArgs {
 
 #[derive(Clone, clap::Subcommand)]
 enum KeysCommand {
-    /// Lists keys; never their values, which nobody knows any more
+    /// Lists keys, without their values
     List {
-        /// Only those on this plan
+        /// Only keys on this plan
         #[arg(long, value_name = "ID")]
         plan: Option<String>,
     },
@@ -30,44 +30,44 @@ enum KeysCommand {
         /// The key's id
         id: String,
     },
-    /// Makes a key and shows its value, this once
+    /// Creates a key and shows its value, which is not shown again
     Create {
-        /// What people call it
+        /// The key's name, for people
         name: String,
-        /// Puts it on this plan; may be given several times
+        /// Adds the key to this plan; may be given several times
         #[arg(long = "plan", value_name = "ID")]
         plans: Vec<String>,
-        /// The customer that it belongs to
+        /// The id of the customer that the key belongs to
         #[arg(long, value_name = "ID")]
         customer_id: Option<String>,
-        /// From when on it is refused: a time with its zone, as 2030-01-31T00:00:00Z
+        /// The time after which the key is refused, with its zone, as in 2030-01-31T00:00:00Z
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
-        /// Makes it, but does not switch it on yet
+        /// Creates the key disabled
         #[arg(long)]
         disabled: bool,
     },
-    /// Switches a key on
+    /// Enables a key
     Enable {
         /// The key's id
         id: String,
     },
-    /// Switches a key off: within a second every node refuses it
+    /// Disables a key: every node refuses it within a second
     Disable {
         /// The key's id
         id: String,
     },
-    /// Removes a key for good
+    /// Deletes a key
     Delete {
         /// The key's id
         id: String,
     },
 }
 
-/// Does what is asked for, and prints what is then there.
+/// Runs the command, and prints the keys as they are then.
 ///
 /// # Errors
-/// Where the service does not answer, or says no.
+/// If the service is unreachable or refuses a request.
 pub async fn run(args: &KeysArgs) -> Result<bool, CommandError> {
     let admin = &args.admin;
     match &args.command {
@@ -102,7 +102,7 @@ fn key_path(id: &str) -> String {
     format!("/apikeys/{}", encode_path_segment(id))
 }
 
-/// A key on all of its plans, or none: one that lacks a plan would be refused for no visible reason.
+/// Creates a key on all of its plans, or none: the cause of a missing plan would be hard to find.
 async fn create(admin: &AdminClient, key: Value, plans: &[String]) -> Result<Value, CommandError> {
     let key = admin.call(Method::POST, "/apikeys", Some(key)).await?;
     let id = key["id"].as_str().unwrap_or_default();
@@ -145,6 +145,6 @@ fn show(admin: &AdminClient, key: &Value) {
     }
     show_all(admin, vec![key.clone()]);
     if let Some(value) = key["value"].as_str() {
-        print_table(["", ""], [["value, told this once:".into(), value.into()]]);
+        print_table(["", ""], [["value, shown only once:".into(), value.into()]]);
     }
 }

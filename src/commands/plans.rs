@@ -6,7 +6,7 @@ use super::CommandError;
 use super::admin::{AdminClient, encode_path_segment};
 use super::table::{cell, print_json, print_table};
 
-/// What `tollgate plans` is asked for.
+/// The arguments of `tollgate plans`.
 #[derive(Clone, clap::Args)]
 pub struct PlansArgs {
     #[command(flatten)]
@@ -17,7 +17,7 @@ pub struct PlansArgs {
 
 #[derive(Clone, clap::Subcommand)]
 enum PlansCommand {
-    /// Lists the plans that the admin API and the service's own file have
+    /// Lists the plans of the admin API and of the service's own catalog file
     List,
     /// Shows one plan
     Show {
@@ -26,10 +26,10 @@ enum PlansCommand {
     },
 }
 
-/// Prints what is asked for.
+/// Prints plans.
 ///
 /// # Errors
-/// Where the service does not answer, or says no.
+/// If the service is unreachable or refuses a request.
 pub async fn run(args: &PlansArgs) -> Result<bool, CommandError> {
     let admin = &args.admin;
     match &args.command {

@@ -1,6 +1,6 @@
-//! `tollgate usage`: what keys have used by day, and corrections of it.
+//! `tollgate usage`: the usage of keys by day, and its corrections.
 //!
-//! Which day it is, and when it began, is the service's to say: no date is worked out here.
+//! The service knows which day it is and when it began: no date is computed here.
 
 use axum::http::Method;
 use jiff::ToSpan as _;
@@ -13,7 +13,7 @@ use super::table::{cell, print_json, print_table};
 use crate::control::{Patch, PatchOperation, escape_pointer};
 use crate::time::MAX_EXACT;
 
-/// What `tollgate usage` is asked for.
+/// The arguments of `tollgate usage`.
 #[derive(Clone, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -37,16 +37,16 @@ pub struct UsageArgs {
     /// Only this key
     #[arg(long, value_name = "ID")]
     key: Option<String>,
-    /// The first day, as in 2026-11-01; without it and --to it is this month so far
+    /// The first day, as in 2026-11-01; this month so far without it and --to
     #[arg(long, value_name = "DATE", requires = "to")]
     from: Option<String>,
     /// The last day; up to 90 at once
     #[arg(long, value_name = "DATE", requires = "from")]
     to: Option<String>,
-    /// What is counted: requests, or a unit that the plan limits
+    /// The unit: requests, or one that the plan limits
     #[arg(long, value_name = "UNIT", default_value = "requests")]
     unit: String,
-    /// Writes a CSV file, in which no day is left out
+    /// Writes a CSV file with every day
     #[arg(long, conflicts_with = "json")]
     csv: bool,
     #[command(subcommand)]
@@ -55,13 +55,13 @@ pub struct UsageArgs {
 
 #[derive(Clone, clap::Subcommand)]
 enum UsageCorrection {
-    /// Sets what is left of the quota in this period
+    /// Sets the units left of the quota in this period
     SetRemaining(CorrectionAmount),
-    /// Gives so much more of the quota in this period; not to be repeated where no answer came
+    /// Grants units beyond the quota in this period; do not repeat it after a timeout
     Grant(CorrectionAmount),
-    /// Takes back what was counted and not used; not to be repeated where no answer came
+    /// Refunds units that were counted and not used; do not repeat it after a timeout
     Refund(CorrectionAmount),
-    /// Lets all of the key's limits by this plan begin anew, but for methods that only a `*` names
+    /// Resets all limits of the key by this plan, except those of methods that only a `*` names
     Reset(CorrectionTarget),
 }
 
@@ -77,18 +77,18 @@ struct CorrectionTarget {
 struct CorrectionAmount {
     #[command(flatten)]
     target: CorrectionTarget,
-    /// How many units
+    /// The number of units
     #[arg(value_name = "AMOUNT")]
     count: u64,
-    /// Which
+    /// The unit
     #[arg(long, default_value = "requests")]
     unit: String,
 }
 
-/// Corrects what is to be corrected, and prints what is then counted.
+/// Makes the correction, if there is one, and prints the usage.
 ///
 /// # Errors
-/// Where the service does not answer, or says no.
+/// If the service is unreachable or refuses a request.
 pub async fn run(args: &UsageArgs) -> Result<bool, CommandError> {
     let admin = &args.admin;
     if let Some(correction) = &args.correction {
@@ -124,7 +124,7 @@ fn usage_path(plan: &str, query: &str) -> String {
     format!("/usageplans/{}/usage{query}", encode_path_segment(plan))
 }
 
-/// Whose usage was corrected, and in which unit it is worth a look.
+/// Sends a correction; returns its key and plan, and the unit whose usage is to be printed.
 async fn send_correction<'c>(
     admin: &AdminClient,
     correction: &'c UsageCorrection,
@@ -153,7 +153,7 @@ async fn send_correction<'c>(
     Ok((target, amount.map_or("requests", |amount| &amount.unit)))
 }
 
-/// The keys of all pages as if they were one.
+/// Gets the keys of all pages, as one page.
 async fn all_pages(admin: &AdminClient, path: &str) -> Result<Value, CommandError> {
     let path = format!("{path}&limit=500");
     let mut page = admin.get(&path).await?;
