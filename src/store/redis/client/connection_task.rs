@@ -113,7 +113,7 @@ impl ConnectionTask {
                 biased;
                 () = live.closed() => {
                     drop(live);
-                    self.replace_connection("an idle connection had ended; there is another one").await;
+                    self.replace_connection("an idle connection had ended and was replaced").await;
                     continue;
                 }
                 () = self.primary.changed() => {

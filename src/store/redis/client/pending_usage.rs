@@ -8,19 +8,19 @@ use std::sync::{Mutex, PoisonError};
 
 use smallvec::smallvec;
 
-use crate::limit::{Charge, Charges};
+use crate::limit::{Charge, Charges, CounterId};
 use crate::time::MAX_EXACT;
 
 /// The charges to meters that are not sent yet, by counter.
 #[derive(Default)]
-pub(super) struct PendingUsage(Mutex<HashMap<([u8; 16], u64), Charge>>);
+pub(super) struct PendingUsage(Mutex<HashMap<CounterId, Charge>>);
 
 impl PendingUsage {
     /// Adds a charge. There are no more counters here than leases, so the map needs no bound.
     pub(super) fn add(&self, charge: &Charge) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counter = (charge.subject.digest(), charge.limit.row().get());
-        let sum = waiting.entry(counter).or_insert_with(|| Charge { cost: 0, ..charge.clone() });
+        let sum =
+            waiting.entry(charge.counter()).or_insert_with(|| Charge { cost: 0, ..charge.clone() });
         sum.cost = sum.cost.saturating_add(charge.cost).min(MAX_EXACT);
     }
 

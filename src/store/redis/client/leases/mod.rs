@@ -1,11 +1,12 @@
 //! Leases: units that this client has already charged in Redis and spends from memory.
 //!
-//! For throttles that the catalog declares `leased`. A lease is an ordinary charge made ahead, so
-//! Redis knows nothing of leases, and a crash loses one at most. It lives [`LEASE_LIFETIME`] from
-//! before it was asked for; what is spent was charged at most that long before, hence the published
-//! bound: `burst + rate * (t + LEASE_LIFETIME)`. What is unspent at its end, or when demand ends,
-//! or when the node stops, goes back as an ordinary refund; what was charged for another revision's
-//! limit does not.
+//! Leases are for limits that the catalog declares `leased`. A lease is an ordinary charge made in
+//! advance, so Redis knows nothing of leases, and a crash loses one lease at most. Its lifetime,
+//! [`LEASE_LIFETIME`], begins before the request for it is sent. Every unit that is spent was
+//! therefore charged at most that long ago, hence the published bound on admitted requests in any
+//! time `t`: `burst + rate * (t + LEASE_LIFETIME)`. Units that are unspent at the end of the
+//! lifetime, when demand ends, or when the node stops, are refunded like any charge. Units of a
+//! limit that has been replaced by a new revision are not.
 
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
@@ -26,13 +27,15 @@ use crate::algorithm::{Algorithm, ChargeTime, CounterState, Counting as _, Windo
 use crate::limit::{Charge, CounterId, Limit, Refund, Subject};
 use crate::time::Micros;
 
-/// How long a lease may be spent.
+/// The lifetime of a lease: the time within which its units may be spent.
 pub(super) const LEASE_LIFETIME: Duration = Duration::from_millis(200);
-/// Over what time demand is counted, and for what time it is leased ahead.
+/// The window in which demand is counted. A lease is sized for the demand of one window.
 const DEMAND_WINDOW: Duration = Duration::from_millis(100);
-/// Below so many units a lease is not worth its call, and a limit's fair part not worth leases.
+/// The smallest useful lease, in units. A smaller one saves no calls; a limit whose fair share for
+/// one client is smaller is not leased at all.
 const MIN_LEASE_UNITS: u64 = 16;
-/// Counters that are remembered; beyond them, and until idle ones are forgotten, all is exact.
+/// The most counters with leases in one client. Checks of further counters are judged by Redis,
+/// until idle counters have been evicted.
 const MAX_COUNTERS: usize = 10_000;
 
 /// The leases of one client.
@@ -45,12 +48,12 @@ struct LeaseTable {
     last_evicted_at: Duration,
 }
 
-/// What is known of one counter.
+/// The leases of one counter, its demand and its last known level.
 struct LeasedCounter {
     subject: Subject,
     limit: Arc<Limit>,
     leases: SmallVec<[Lease; 2]>,
-    /// The level after the last charge that Redis told of, and when that was, by Redis' clock.
+    /// The level after the last charge that Redis judged, and the time of it by Redis' clock.
     level: u64,
     level_at: Micros,
     current_demand: u64,
@@ -60,38 +63,38 @@ struct LeasedCounter {
     is_renewing: bool,
 }
 
-/// Units charged together.
+/// Units that were charged together in Redis.
 struct Lease {
     remaining: u64,
     origin: LeaseOrigin,
 }
 
-/// Where leased units come from.
+/// The charge that leased units come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct LeaseOrigin {
-    /// When they were charged, by Redis' clock.
+    /// The time of the charge, by Redis' clock.
     charged_at: Micros,
-    /// Until when they may be spent, by the boot clock.
+    /// The time until which the units may be spent, by the boot clock.
     expires_at: Duration,
 }
 
-/// What a charge finds.
+/// The coverage of one charge by leases.
 pub(super) enum Coverage {
-    /// Taken from a lease; so the limit stood before.
+    /// The charge was taken from a lease. The state is the counter's before the charge.
     Leased(CounterState, LeaseOrigin),
-    /// Redis has to judge it.
+    /// No lease covers the charge: Redis has to judge it.
     NotLeased,
 }
 
-/// A charge to make ahead, and when it was decided on.
+/// A charge to make in advance, and the time when its lifetime begins.
 pub(super) struct Renewal {
     pub(super) charge: Charge,
     pub(super) requested_at: Duration,
 }
 
 impl Leases {
-    /// Whether a charge may be covered by a lease at all. A limit that is made for each check
-    /// cannot: each would end what was leased for the one before.
+    /// True if leases may cover the charge. They cannot if its limit is created anew for each
+    /// check, because a new limit ends the leases of the one before.
     pub(super) fn is_leasable(charge: &Charge) -> bool {
         let limit = &charge.limit;
         limit.leased()
@@ -101,9 +104,9 @@ impl Leases {
             && limit.is_declared()
     }
 
-    /// Takes `charge` from a lease if there is one, and notes the demand. `now` is Redis' clock as
-    /// far as known, `clock` the boot clock. The second value is a lease to ask for, so that the
-    /// next one is there in time.
+    /// Takes `charge` from a lease if one covers it, and records the demand. `now` is Redis' time
+    /// as far as known, `clock` the boot clock. The second value is a lease to request now, so that
+    /// it is granted before the last one is spent.
     pub(super) fn take(
         &self,
         charge: &Charge,
@@ -127,7 +130,7 @@ impl Leases {
         (coverage, counter.next_renewal(charge, now, holders, clock))
     }
 
-    /// Puts back what was taken for a check that then was not allowed.
+    /// Puts back the units that were taken for a check which was then refused.
     pub(super) fn put_back(&self, charge: &Charge, origin: LeaseOrigin) {
         if let Some(counter) = self.lock().by_counter.get_mut(&charge.counter())
             && Arc::ptr_eq(&counter.limit, &charge.limit)
@@ -139,8 +142,8 @@ impl Leases {
         }
     }
 
-    /// Takes out what nobody will spend: of leases that have ended, and of counters that nobody
-    /// has asked for within [`DEMAND_WINDOW`]; with `all`, everything.
+    /// Takes out the units to refund: those of leases that have expired, and of counters without
+    /// demand for [`DEMAND_WINDOW`]. With `all`, takes out every unit.
     pub(super) fn take_unspent(&self, clock: Duration, all: bool) -> Vec<Refund> {
         let mut table = self.lock();
         table
@@ -150,14 +153,15 @@ impl Leases {
             .collect()
     }
 
-    /// Learns how a limit stood after Redis judged a charge against it.
+    /// Records the level of a counter after Redis judged a charge to it.
     pub(super) fn observe_level(&self, charge: &Charge, level: u64, at: Micros) {
         if let Some(counter) = self.lock().by_counter.get_mut(&charge.counter()) {
             (counter.level, counter.level_at) = (level, at);
         }
     }
 
-    /// What became of a renewal: when Redis charged it, if it did.
+    /// Ends a renewal. If Redis granted it, `charged_at` is the time of the charge, and the lease
+    /// can be spent from now on.
     pub(super) fn complete_renewal(&self, renewal: &Renewal, charged_at: Option<Micros>) {
         let mut table = self.lock();
         let Some(counter) = table.by_counter.get_mut(&renewal.charge.counter()) else { return };
@@ -176,7 +180,8 @@ impl Leases {
     }
 }
 
-/// Whether each holder's part of what the limit allows within a lease's life is worth a lease.
+/// True if each holder's share of the units that the limit allows within a lease's lifetime is at
+/// least the smallest useful lease.
 fn is_worth_leasing(algorithm: &Algorithm, holders: u64) -> bool {
     let life = Micros::new(u64::try_from(LEASE_LIFETIME.as_micros()).unwrap_or(u64::MAX));
     let units_in_life = algorithm.drained(life) / algorithm.amount(1);
@@ -215,7 +220,7 @@ impl LeasedCounter {
         }
     }
 
-    /// Counts the demand; a limit of another revision ends all leases.
+    /// Records the demand. A new revision of the limit ends all leases.
     fn record_demand(&mut self, charge: &Charge, clock: Duration) {
         if !Arc::ptr_eq(&self.limit, &charge.limit) {
             self.limit = Arc::clone(&charge.limit);
@@ -231,8 +236,8 @@ impl LeasedCounter {
         self.current_demand += charge.cost;
     }
 
-    /// See [`Leases::take_unspent`]. Leases go back as one, from when the first was charged: since
-    /// then time has drained once, not once for each.
+    /// Takes out units as [`Leases::take_unspent`] says. All leases are refunded together, as of
+    /// the first charge: the bucket has drained once since then, and not once for each lease.
     fn take_unspent(&mut self, clock: Duration, all: bool) -> Option<Refund> {
         let everything = all || clock >= self.last_used_at + DEMAND_WINDOW;
         let (mut cost, mut charged_at) = (0, Micros::MAX);
@@ -251,13 +256,13 @@ impl LeasedCounter {
         })
     }
 
-    /// What may still be spent.
+    /// The units that may still be spent.
     fn remaining(&self, clock: Duration) -> u64 {
         let alive = self.leases.iter().filter(|lease| lease.origin.expires_at > clock);
         alive.map(|lease| lease.remaining).sum()
     }
 
-    /// The level by now, as far as known.
+    /// The current level, estimated from the last known one.
     fn level_now(&self, now: Micros) -> u64 {
         self.level.saturating_sub(self.limit.algorithm().drained(now.since(self.level_at)))
     }
@@ -271,7 +276,7 @@ impl LeasedCounter {
         };
         lease.remaining -= cost;
         let origin = lease.origin;
-        // To the client the unspent lease is as good as unspent budget.
+        // Responses report unspent leased units as remaining.
         let level = self.level_now(now).saturating_sub(self.limit.amount(remaining));
         Coverage::Leased(
             CounterState { level: level.cast_signed(), window: WindowStart::new(0) },
@@ -279,8 +284,8 @@ impl LeasedCounter {
         )
     }
 
-    /// The lease to ask for now: the demand of the next moment, but no more than a fair part of
-    /// what is left for all.
+    /// The lease to request now, if one is needed: as large as the demand of one window, but no
+    /// larger than this holder's fair share of the remaining units.
     fn next_renewal(
         &mut self,
         charge: &Charge,

@@ -1,5 +1,5 @@
-//! A model check: threads take, put back, are granted and give back in thousands of interleavings.
-//! Nothing is spent or given back that was not charged, and nothing twice.
+//! A model check of leases: threads take, put back, renew and refund in thousands of interleavings.
+//! Every unit that was charged is spent or refunded exactly once.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -37,7 +37,7 @@ const CLOCK: Duration = Duration::from_secs(5);
 const NOW: Micros = Micros::new(9_000_000);
 
 impl LeaseModel {
-    /// Some checks, each of which another limit may still refuse.
+    /// Makes some checks. If `refused`, another limit of the check refuses it.
     fn check(&self, refused: bool) {
         for _ in 0..3 {
             let (cover, renewal) = self.leases.take(&self.charge, NOW, CLOCK, 1);
@@ -67,7 +67,7 @@ impl LeaseModel {
 }
 
 #[test]
-fn every_unit_is_spent_once_or_given_back_once() {
+fn every_unit_is_spent_or_refunded_exactly_once() {
     let run = || {
         let charge = Charge::new(Subject::api_key("a"), limit(), 7);
         let model = Arc::new(LeaseModel {
@@ -75,7 +75,7 @@ fn every_unit_is_spent_once_or_given_back_once() {
             charge,
             totals: UnitTotals::default(),
         });
-        // The counter is known from here on.
+        // Creates the counter, so that the first renewal finds it.
         let _ = model.leases.take(&model.charge, NOW, CLOCK, 1);
         let jobs: [fn(&LeaseModel); 6] = [
             |model| model.check(false),

@@ -1,6 +1,6 @@
-//! The published bound of leases, on random histories of several clients: demands, answers that
-//! come late or never, crashes, changes of the limit. Redis is the reference; time is the
-//! history's.
+//! A simulation that tests the published bound of leases on random histories of several clients:
+//! checks, replies that are late or lost, crashes, and changes of the limit. The reference
+//! implementation stands in for Redis, and time passes as the history says.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,17 +16,17 @@ const CLIENTS: usize = 3;
 
 #[derive(Clone, Debug)]
 enum SimulatedEvent {
-    /// So many checks of this cost at a client, one after the other.
+    /// A client judges `count` checks of this cost, one after the other.
     Checks { client: usize, count: u64, cost: u64 },
-    /// Microseconds pass.
+    /// This many microseconds pass.
     Pass(u64),
-    /// A client forgets everything.
+    /// A client crashes and loses its leases.
     Crash(usize),
-    /// A client gives back what it will not spend; at the node's end, everything.
+    /// A client refunds unspent units, and with `all` every unit.
     GiveBack { client: usize, all: bool },
     /// The answer to a client's oldest renewal arrives, or is lost.
     RenewalReply { client: usize, arrives: bool },
-    /// The limit becomes another one: a factor of its rate and burst, in quarters.
+    /// The limit is replaced: this many quarters of its first rate and burst.
     Change(u64),
 }
 
@@ -43,7 +43,7 @@ fn events() -> impl Strategy<Value = Vec<SimulatedEvent>> {
     vec(event, 1..150)
 }
 
-/// A client, and its renewals that Redis has judged but that have not been answered.
+/// A client, and its renewals that Redis has judged and whose replies are still to come.
 #[derive(Default)]
 struct SimulatedClient {
     leases: Leases,
@@ -56,7 +56,7 @@ struct Simulation {
     now: Micros,
     limit: Arc<Limit>,
     admitted: Vec<(u64, u64)>,
-    /// What Redis has charged, and when.
+    /// The time and cost of each charge in Redis.
     charged: Vec<(u64, u64)>,
     leased: u64,
 }
@@ -82,7 +82,7 @@ impl Simulation {
         }
     }
 
-    /// Both clocks run together.
+    /// The boot clock, which shows the same time as Redis' clock here.
     fn clock(&self) -> Duration {
         Duration::from_micros(self.now.get())
     }
@@ -151,7 +151,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_window_admits_more_than_burst_and_rate_over_its_length_and_a_leases_life(events in events()) {
+    fn no_window_admits_more_than_the_burst_and_the_rate_over_the_window_and_a_lease_lifetime(events in events()) {
         let mut simulation = Simulation::new();
         let mut most = 4;
         for event in &events {
@@ -169,7 +169,7 @@ proptest! {
                 let bound = u128::from(burst) * 1_000_000 + u128::from(rate) * u128::from(at - start + life);
                 prop_assert!(u128::from(cost) * 1_000_000 <= bound, "{cost} within {} us", at - start);
             }
-            // Why that is so: whatever is spent was charged no more than a lease's life before.
+            // The reason for the bound: every unit was charged at most a lease's lifetime ago.
             let charged = simulation.charged.iter().filter(|&&(at, _)| at + life >= start);
             let charged: u64 = charged.map(|&(_, cost)| cost).sum();
             prop_assert!(cost <= charged, "{cost} of {charged}");
@@ -178,7 +178,7 @@ proptest! {
 }
 
 #[test]
-fn a_hot_key_is_spent_from_leases() {
+fn a_hot_key_is_charged_to_leases() {
     let mut simulation = Simulation::new();
     for _ in 0..200 {
         simulation.apply(&SimulatedEvent::Checks { client: 0, count: 2, cost: 1 });
@@ -191,7 +191,7 @@ fn a_hot_key_is_spent_from_leases() {
 }
 
 #[test]
-fn what_goes_back_lives_no_longer_than_it_did() {
+fn a_unit_that_is_put_back_expires_with_its_lease() {
     let leases = Leases::default();
     let charge = Charge::new(Subject::api_key("a"), limit(4), 10);
     let clock = Duration::from_secs(5);
@@ -199,7 +199,7 @@ fn what_goes_back_lives_no_longer_than_it_did() {
     let renewal = Renewal { charge: Charge { cost: 40, ..charge.clone() }, requested_at: clock };
     leases.complete_renewal(&renewal, None);
     let (refused, _) = leases.take(&charge, Micros::from_secs(9), clock, 1);
-    assert!(matches!(refused, Coverage::NotLeased), "what Redis refused is not there to spend");
+    assert!(matches!(refused, Coverage::NotLeased), "Redis refused the lease");
     leases.complete_renewal(&renewal, Some(Micros::from_secs(9)));
     let (Coverage::Leased(_, origin), _) = leases.take(&charge, Micros::from_secs(9), clock, 1)
     else {
@@ -215,7 +215,7 @@ fn what_goes_back_lives_no_longer_than_it_did() {
 }
 
 #[test]
-fn leases_go_back_as_one_from_when_the_first_was_charged() {
+fn leases_are_refunded_together_as_of_the_first_charge() {
     let leases = Leases::default();
     let charge = Charge::new(Subject::api_key("a"), limit(4), 1);
     let clock = Duration::from_secs(5);
@@ -231,7 +231,7 @@ fn leases_go_back_as_one_from_when_the_first_was_charged() {
 }
 
 #[test]
-fn an_idle_lease_goes_back_before_its_end_and_a_changed_limits_does_not() {
+fn an_idle_lease_is_refunded_early_and_one_of_a_replaced_limit_is_not() {
     let mut simulation = Simulation::new();
     let spend = |simulation: &mut Simulation| {
         simulation.apply(&SimulatedEvent::Checks { client: 0, count: 80, cost: 1 });
