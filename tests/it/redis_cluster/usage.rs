@@ -2,6 +2,7 @@
 //! counter starts a new day.
 
 use redis::Commands as _;
+use tollgate::algorithm::RowKind;
 
 use super::*;
 use crate::control::usage::{DAY, days, today};
@@ -29,21 +30,22 @@ fn serve(cluster: &RedisCluster) -> Node {
     node_with_admin(Some(&catalog), &flags)
 }
 
-/// What was counted today of an API key was counted yesterday. `lua/subject.lua` says how rows are
-/// packed.
+/// Moves the usage that an API key's quota has counted today to yesterday. `lua/subject.lua` has
+/// the format of rows: behind a header of 5 bytes, for each row an id whose lowest byte is the
+/// kind, and the length of the body.
 fn age(cluster: &RedisCluster, id: &str) {
     let key = Subject::api_key(id).redis_key();
     let mut connection = cluster.servers[cluster.keys()[&key]].connection();
     let mut rows: Vec<u8> = connection.get(&key).unwrap();
     let mut at = 5;
     while at < rows.len() {
-        let is_quota = rows[at] % 2 == 1;
-        if is_quota {
-            let window = &mut rows[at + 12..at + 17];
+        let (kind, body) = (rows[at], at + 7);
+        at = body + usize::from(rows[at + 6]);
+        if kind == RowKind::CALENDAR_QUOTA.get() {
+            let window = &mut rows[body + 7..at];
             let begins = window.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte));
             window.copy_from_slice(&(begins - 86_400).to_le_bytes()[..5]);
         }
-        at += if is_quota { 17 } else { 33 };
     }
     redis::cmd("SET").arg(&key).arg(rows).arg("KEEPTTL").exec(&mut connection).unwrap();
 }
