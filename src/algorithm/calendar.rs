@@ -101,6 +101,16 @@ impl PartialEq for Calendar {
 impl Calendar {
     /// The calendar of `zone_name`, an IANA name such as `Europe/Berlin` or `UTC`; `None` if there
     /// is no such zone.
+    ///
+    /// ```
+    /// use tollgate::algorithm::{Calendar, Period};
+    /// use tollgate::time::Micros;
+    ///
+    /// let days = Calendar::new(Period::Day, "Europe/Berlin").unwrap();
+    /// let midnight = Micros::from_secs(1_799_967_600); // 2027-01-15 00:00 in Berlin
+    /// let (start, end) = days.windows(midnight).window_at(midnight).unwrap();
+    /// assert_eq!((start.get() / 86_400, end.since(midnight)), (20_833, Micros::from_secs(86_400)));
+    /// ```
     #[must_use]
     pub fn new(period: Period, zone_name: &str) -> Option<Self> {
         let zone = TimeZone::get(zone_name).ok()?;

@@ -3,6 +3,28 @@
 //! An algorithm is a file that implements [`Counting`], its entry in [`Algorithm`], and its twin in
 //! `lua/`. No other file names the entries: the rest of the service asks the trait. Nothing here
 //! does I/O, reads a clock, or knows names, subjects or checks; judging a check is `judge`.
+//!
+//! # Example
+//!
+//! ```
+//! use tollgate::algorithm::{Counting as _, Throttle};
+//! use tollgate::time::Micros;
+//!
+//! // 10 units per second, 5 at once.
+//! let bucket = Throttle::new("10/s".parse()?, 5)?;
+//! let now = Micros::from_secs(1_800_000_000);
+//!
+//! // A counter without a row is unused. Charge 3 units, and read the row again 100 ms later.
+//! let mut state = bucket.read(None, None, now).unwrap().state;
+//! assert_eq!(bucket.remaining(state.unsigned_level()), 5);
+//! state.level += i64::try_from(bucket.amount(3))?;
+//! let (row, _) = bucket.write(None, state, None, now);
+//!
+//! let later = now + Micros::new(100_000);
+//! let state = bucket.read(Some(&row), None, later).unwrap().state;
+//! assert_eq!(bucket.remaining(state.unsigned_level()), 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod calendar;
 pub mod calendar_quota;

@@ -9,6 +9,15 @@ use std::str::FromStr;
 use crate::time::Micros;
 
 /// The units that become available per **microsecond**: a reduced fraction above zero.
+///
+/// ```
+/// use tollgate::algorithm::Rate;
+///
+/// let rate: Rate = "0.5/s".parse()?;
+/// assert_eq!(rate, "30/min".parse()?);
+/// assert!("10 per second".parse::<Rate>().is_err());
+/// # Ok::<(), tollgate::algorithm::InvalidRate>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     numerator: u128,

@@ -49,6 +49,19 @@ impl Throttle {
     /// If the two do not fit into 2^53 together, the rate is rounded down to one that does;
     /// [`Throttle::rate`] returns it.
     ///
+    /// ```
+    /// use tollgate::algorithm::{InvalidThrottle, Rate, Throttle};
+    /// use tollgate::time::Micros;
+    ///
+    /// let rate: Rate = "7/h".parse()?;
+    /// assert_eq!(Throttle::new(rate, 100)?.rate(), rate);
+    /// // Beside a burst of 2^50 only denominators up to 7 are exact, so this becomes 6/7 per µs.
+    /// let rounded = Throttle::new("999999/s".parse()?, 1 << 50)?;
+    /// assert_eq!(Some(rounded.rate()), Rate::new(6, Micros::new(7)));
+    /// assert_eq!(Throttle::new(rate, 0), Err(InvalidThrottle::ZeroBurst));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// If the burst is 0 or over 2^53 - 1, or no rate fits beside it.
     pub fn new(rate: Rate, burst: u64) -> Result<Self, InvalidThrottle> {

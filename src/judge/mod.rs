@@ -3,6 +3,37 @@
 //! The embedded store and the replay of recorded histories run this code; Redis runs the twin in
 //! `lua/check.lua`. Property tests hold the two equal, bit for bit. Nothing here does I/O, reads a
 //! clock, or knows an algorithm from another.
+//!
+//! # Example
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use tollgate::algorithm::Throttle;
+//! use tollgate::judge::{RowTable, is_made, judge, limit_status};
+//! use tollgate::limit::{Charge, Limit, Subject, Unit};
+//! use tollgate::time::Micros;
+//!
+//! let charge = |name: &str, burst| {
+//!     let throttle = Throttle::new("1/s".parse().unwrap(), burst).unwrap();
+//!     let limit = Limit::new(name, Unit::requests(), throttle, false);
+//!     Charge::new(Subject::api_key("alice"), Arc::new(limit), 2)
+//! };
+//! let (charges, now) = ([charge("large", 10), charge("small", 3)], Micros::from_secs(1));
+//! let mut rows = RowTable::default();
+//! let mut check = || judge(&charges, &[None, None], now, &mut rows).unwrap();
+//!
+//! assert!(check().allowed);
+//! // The small bucket has room for one more unit, so the second check is charged nowhere.
+//! let verdict = check();
+//! assert!(!verdict.allowed);
+//! let status = [0, 1].map(|index| {
+//!     let made = is_made(&charges[index], verdict.states[index], verdict.allowed);
+//!     limit_status(&charges[index], verdict.states[index], made, now)
+//! });
+//! assert_eq!((status[0].remaining, status[1].remaining), (8, 1));
+//! assert_eq!(status[1].retry_after, Micros::from_secs(1));
+//! ```
 
 mod refund;
 mod table;

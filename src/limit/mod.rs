@@ -2,6 +2,25 @@
 //!
 //! Every value is valid once it exists. Nothing here does I/O, knows a store or decides: deciding
 //! is `judge`, and the arithmetic of a limit is its `algorithm`.
+//!
+//! # Example
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use tollgate::algorithm::Throttle;
+//! use tollgate::limit::{Charge, Limit, Subject, Unit};
+//!
+//! let throttle = Throttle::new("100000/min".parse()?, 2_000)?;
+//! let limit = Arc::new(Limit::new("free/tpm", Unit::new("total_tokens"), throttle, false));
+//!
+//! let charge = Charge::new(Subject::api_key("alice"), Arc::clone(&limit), 350);
+//! assert!(!charge.exceeds_capacity());
+//! // The store's counter depends on the limit's name, unit and algorithm, not on its size.
+//! let larger = limit.resized(Throttle::new("200000/min".parse()?, 4_000)?.into());
+//! assert_eq!(larger.row(), limit.row());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod daily_usage;
 mod definition;
