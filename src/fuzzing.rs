@@ -4,7 +4,7 @@
 //! always holds. The service does not contain this module: it is compiled for tests, which replay
 //! `fuzz/seeds`, and with the feature `fuzzing`.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::http::Request;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -13,15 +13,16 @@ use crate::admin::verify_signature;
 use crate::catalog::envoy::Domains;
 use crate::catalog::{Catalog, CheckRequest, Cost, PolicyKey, normalize_path};
 use crate::commands::import::{parse_condition, parse_variable};
+use crate::limit::{Charge, Subject};
 use crate::settings::AccessKey;
-use crate::store::RedisUrl;
+use crate::store::{RedisUrl, decode_usage};
 use crate::time::{Clock as _, Micros, SystemClock};
 
 /// The name of a target, and its function.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets. `fuzz/Cargo.toml` and `fuzz/seeds` have the same names.
-pub const TARGETS: [FuzzTarget; 7] = [
+pub const TARGETS: [FuzzTarget; 8] = [
     ("catalog", parse_catalog),
     ("cel", parse_cel),
     ("envoy_config", parse_envoy_config),
@@ -29,6 +30,7 @@ pub const TARGETS: [FuzzTarget; 7] = [
     ("path", resolve_path),
     ("sigv4", verify_sigv4),
     ("store_url", parse_store_url),
+    ("usage_rows", decode_usage_rows),
 ];
 
 /// Runs the target with this name on `data`, if there is one.
@@ -171,6 +173,18 @@ fn verify_sigv4(data: &[u8]) {
         AccessKey { id: "AKIATEST".into(), secret: "a secret that is not in the input".into() };
     let verified = verify_signature(&key, &request.into_parts().0, body.as_bytes());
     assert!(verified.is_err(), "a forged signature was accepted");
+}
+
+/// The first byte is the length of a subject's rows, which follow; the rest are its days.
+fn decode_usage_rows(data: &[u8]) {
+    static CATALOG: LazyLock<Catalog> = LazyLock::new(Catalog::example);
+    let Some((&len, rest)) = data.split_first() else { return };
+    let (rows, days) = rest.split_at(usize::from(len).min(rest.len()));
+    let strings = [rows, days].map(|string| (!string.is_empty()).then(|| string.to_vec()));
+    for limit in CATALOG.plan_limits("free").into_iter().flat_map(|limits| limits.iter()) {
+        let charge = Charge::new(Subject::api_key("demo"), Arc::clone(limit), 1);
+        let _usage_or_bad_row = decode_usage(&charge, &strings);
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub use counter_store::{CounterStore, CounterUsage};
 pub use database::DataDirError;
 pub use memory::MemoryStore;
 pub use outbox::{DueEvent, EmbeddedOutbox, Outbox, OutboxEvent};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use redis::decode_usage;
 pub use redis::{CHECK_SCRIPT_SOURCE, InvalidUrl, Redis, RedisClient, RedisOptions, RedisUrl};
 pub use registry::{
     ChangesSince, CommitError, CommitNote, EmbeddedRegistry, EntryChange, Registry,

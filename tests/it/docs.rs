@@ -50,7 +50,9 @@ fn paths_in(text: &str, folders: &BTreeSet<String>) -> Vec<String> {
     let words = prose.flat_map(|part| part.split('`').skip(1).step_by(2));
     let is_path = |word: &&str| {
         let first = word.split('/').next().unwrap();
-        let is_plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        // `NAME` stands for a name.
+        let is_plain = !word.contains("NAME")
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
         is_plain && word.contains('/') && folders.contains(first)
     };
     words.filter(is_path).map(str::to_owned).collect()

@@ -32,6 +32,8 @@ use crate::time::ClockEstimate;
 pub use client::RedisClient;
 pub use script::CHECK_SCRIPT_SOURCE;
 pub use url::{InvalidUrl, RedisUrl};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use usage::decode_usage;
 
 /// The settings of the Redis store.
 #[derive(Clone, Debug)]

@@ -157,7 +157,7 @@ impl Redis {
 }
 
 /// The usage that a subject's rows and its days report for a counter.
-fn decode_usage(
+pub(crate) fn decode_usage(
     charge: &Charge,
     strings: &[Option<Vec<u8>>; 2],
 ) -> Result<CounterUsage, StoreError> {
