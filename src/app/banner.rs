@@ -1,25 +1,26 @@
-//! What a person at the terminal is told once the service listens.
+//! The text on standard output once the service listens.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 
 use crate::settings::{Settings, TlsFiles};
 
-/// Where the service listens.
+/// The addresses of all listeners.
 pub(super) struct ListenAddresses {
     pub(super) http: SocketAddr,
     pub(super) grpc: Option<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
 }
 
-/// Says on standard output where it listens and what to try.
+/// Prints the addresses, the store, the catalog and a first command to try.
 pub(super) fn print_banner(addresses: &ListenAddresses, settings: &Settings) {
     let scheme = |tls: &Option<TlsFiles>| if tls.is_some() { "https://" } else { "http://" };
     let url = format!("{}{}", scheme(&settings.tls), addresses.http);
     let store = if settings.store.is_memory() { "this process's memory" } else { "Redis" };
     let (catalog, key) = match &settings.catalog {
         None => (
-            "what the API declares; while that is nothing, the built-in example with the key demo-key".to_owned(),
+            "the plans of the API; until there are any, the built-in example with the key demo-key"
+                .to_owned(),
             "demo-key",
         ),
         Some(file) => (file.display().to_string(), "YOUR-API-KEY"),

@@ -1,5 +1,4 @@
-//! Where the service listens: checks over HTTP, Envoy's gRPC, the admin API. They open and close
-//! together.
+//! The listeners: checks over HTTP, Envoy's gRPC, and the admin API. They open and close together.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,10 +15,10 @@ use crate::time::SystemClock;
 use crate::tls::ServerTls;
 use crate::transport::{ConnectionWorker, DrainFlag, HttpServer, Listener, Protocol};
 
-/// Connections of the admin API open at the same time.
+/// The most open connections of the admin API.
 const MAX_ADMIN_CONNECTIONS: usize = 256;
 
-/// A listener and who serves its connections.
+/// A bound address and the server of its connections.
 type BoundServer = (Listener, HttpServer);
 
 /// All listeners of the service.
@@ -31,7 +30,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens those that have something to serve.
+    /// Opens the listeners that are configured.
     pub(super) fn open(parts: &ServiceParts, draining: &DrainFlag) -> Result<Self, StartError> {
         let max_connections = parts.settings.max_connections;
         let open = |address, flag, protocol, tls| {
@@ -50,13 +49,13 @@ impl Listeners {
         Ok(Self { http, grpc, admin, health: Health::default() })
     }
 
-    /// What encrypts the listeners, each for itself.
+    /// The TLS configuration of each encrypted listener.
     pub(super) fn tls(&self) -> Vec<Arc<ServerTls>> {
         let all = [Some(&self.http), self.grpc.as_ref(), self.admin.as_ref()];
         all.into_iter().flatten().filter_map(|(_, server)| server.tls().cloned()).collect()
     }
 
-    /// One more worker: for checks, and for Envoy where that is served.
+    /// Adds a worker: for checks, and for Envoy if its limits are configured.
     pub(super) fn worker(&mut self) -> (ConnectionWorker, Option<(ConnectionWorker, Health)>) {
         let grpc = self.grpc.as_mut().map(|(_, server)| (server.add_worker(), self.health.clone()));
         (self.http.1.add_worker(), grpc)
@@ -71,12 +70,12 @@ impl Listeners {
         }
     }
 
-    /// What gRPC's health service tells of the node.
+    /// The serving status of the node, for gRPC's health service.
     pub(super) fn health(&self) -> Health {
         self.health.clone()
     }
 
-    /// Serves until `stop` resolves, and then what is in flight.
+    /// Serves until `stop` resolves, then waits for the requests in flight.
     pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
         let (stopped, stopping) = watch::channel(());
         let others: Vec<_> = [self.grpc, self.admin]
@@ -124,13 +123,13 @@ fn load_tls(
     Ok(Some(Arc::new(tls)))
 }
 
-/// The admin API's listener, where there is a credential for it. It has no worker of its own: few
-/// ask, and none of them waits for a check.
+/// The listener of the admin API, if a credential for it is configured. It has no worker thread of
+/// its own: it has few requests, and no check waits for them.
 fn open_admin(
     parts: &ServiceParts,
     draining: &DrainFlag,
 ) -> Result<Option<BoundServer>, StartError> {
-    // Also where nobody may ask yet: files that cannot be used are said at once.
+    // Loaded even without a credential, so that invalid files are reported at once.
     let tls = load_tls(parts.settings.admin_tls.as_ref(), Protocol::Http1, parts)?;
     if !parts.settings.admin.is_configured() {
         return Ok(None);

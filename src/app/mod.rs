@@ -1,6 +1,6 @@
 //! The service as a whole: build, listen, serve, drain, stop.
 //!
-//! Nothing is decided here; this is where the parts meet.
+//! The parts are put together here; checks are decided by `engine`.
 
 mod banner;
 mod listeners;
@@ -27,22 +27,22 @@ use crate::tls::{self, ServerTls};
 use crate::transport::{CallerAccess, DrainFlag};
 use crate::webhook::Webhooks;
 
-/// Why the service does not start.
+/// The reason why the service does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The catalog file cannot be used.
+    /// The catalog file is invalid.
     #[error("{0}")]
     Catalog(#[from] crate::control::ConfigFileError),
-    /// The store's address cannot be used.
+    /// The store's address is invalid.
     #[error("setting `store`: {0}")]
     Store(#[from] crate::store::InvalidUrl),
-    /// The address is taken or not ours.
+    /// The address is in use or belongs to another machine.
     #[error("cannot listen on {0}: {1}; choose another with {flag}", flag = .2)]
     Listen(std::net::SocketAddr, #[source] std::io::Error, &'static str),
     /// Certificates or keys cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] tls::TlsError),
-    /// Nothing tells the receiver of webhooks from others.
+    /// The certificate authorities for the receiver of webhooks cannot be loaded.
     #[error("setting `webhook_ca`: {0}")]
     Webhooks(#[source] tls::TlsError),
     /// The data directory cannot be used.
@@ -51,15 +51,15 @@ pub enum StartError {
     /// The record cannot be written.
     #[error("cannot write the record {path}: {why}", path = .0.display(), why = .1)]
     Record(std::path::PathBuf, #[source] std::io::Error),
-    /// No thread or runtime could be made.
+    /// A thread or runtime cannot be created.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// What the engines of all workers are made from.
+/// The parts that all workers share.
 struct ServiceParts {
     live: Arc<LiveCatalog>,
-    /// Envoy's limits, where there are any.
+    /// Envoy's domains, if they are configured.
     domains: Option<Arc<LiveDomains>>,
     directory: Arc<KeyDirectory>,
     sync: Arc<RegistrySync>,
@@ -72,11 +72,11 @@ struct ServiceParts {
     observers: Vec<Arc<dyn DecisionObserver>>,
 }
 
-/// Serves until a signal says to stop, and returns once everything in flight is answered.
+/// Serves until a signal stops it, and returns when all requests in flight have responses.
 ///
 /// # Errors
-/// Where something that is needed from the start is not there. Redis is not: a store that cannot
-/// be reached is waited for while serving.
+/// If something is missing that is needed at startup. Redis is not: the service starts without it
+/// and connects as soon as it can be reached.
 pub fn serve(settings: Settings) -> Result<(), StartError> {
     let metrics = Arc::new(Metrics::new());
     let layout = counter_layout(settings.store.reveal(), settings.record.is_some())?;
@@ -129,7 +129,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     if let CounterStore::Memory(memory) = &parts.counter_store
         && let Err(error) = memory.save()
     {
-        tracing::error!(%error, "counters were not saved, and are lost");
+        tracing::error!(%error, "counters were not saved and are lost");
     }
     drop(parts);
     if let Some(thread) = recorder_thread {
@@ -138,7 +138,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     result
 }
 
-/// The registry beside the counters: in Redis, in the data directory, or in memory.
+/// Opens the registry beside the counters: in Redis, in the data directory, or in memory.
 fn open_registry(settings: &Settings, counters: &CounterStore) -> Result<Registry, StartError> {
     if let CounterStore::Redis(redis) = counters {
         return Ok(Registry::Redis(Arc::clone(redis)));
@@ -151,10 +151,10 @@ fn open_registry(settings: &Settings, counters: &CounterStore) -> Result<Registr
     Ok(Registry::Embedded(Arc::new(registry)))
 }
 
-/// How a store keeps counters, by its address; with a record nothing is leased.
+/// The placement of counters in a store, by its address. With a record nothing is leased.
 ///
 /// # Errors
-/// Where the address says no store.
+/// If the address is invalid.
 pub fn counter_layout(store: &str, records: bool) -> Result<CounterPlacement, StartError> {
     if store == "memory" || !store.parse::<RedisUrl>()?.is_cluster() {
         return Ok(CounterPlacement::Together);
@@ -180,7 +180,7 @@ fn open_counter_store(
         ca_file: settings.redis_ca.clone(),
         deadline: settings.check_deadline,
         min_nodes: settings.min_nodes,
-        // What is charged ahead belongs to no check, so a record could not be replayed.
+        // A lease belongs to no check, so a record with leases could not be replayed.
         leases: settings.record.is_none(),
     };
     Ok(CounterStore::Redis(Redis::new(&options, Arc::clone(metrics), None)?))
@@ -214,7 +214,7 @@ async fn run(
         })
         .collect::<Result<Vec<_>, _>>()?;
     if let Err(error) = parts.sync.refresh().await {
-        tracing::debug!(%error, "what the API declares is not known yet");
+        tracing::debug!(%error, "the registry cannot be read yet");
     }
     tokio::spawn(Arc::clone(&parts.sync).refresh_forever());
     let reload = watch_files(parts, listeners.tls());
@@ -244,7 +244,7 @@ async fn run(
     Ok(())
 }
 
-/// Reaches for Redis, and starts what keeps the store in order.
+/// Connects to Redis and starts the background tasks of the store.
 async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) {
     let metrics = Arc::clone(&parts.metrics);
     let rows = move |rows| metrics.memory_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
@@ -263,8 +263,7 @@ async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) {
     }
 }
 
-/// Watches every file that is read again when it has changed; what this returns reads all of them
-/// again.
+/// Watches all files that are reloaded after a change. Returns a function that reloads all of them.
 fn watch_files(parts: &ServiceParts, tls: Vec<Arc<ServerTls>>) -> impl Fn() + Clone + use<> {
     let (live, domains) = (Arc::clone(&parts.live), parts.domains.clone());
     tokio::spawn(Arc::clone(&live).watch());
@@ -285,7 +284,7 @@ fn watch_files(parts: &ServiceParts, tls: Vec<Arc<ServerTls>>) -> impl Fn() + Cl
     }
 }
 
-/// As many connections as the system allows: each is an open file.
+/// Raises the limit of open files as far as the system allows: each connection is one.
 fn raise_open_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

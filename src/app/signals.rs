@@ -1,8 +1,8 @@
-//! Signals: SIGHUP reads files again, SIGTERM drains, SIGINT stops at once.
+//! Signals: SIGHUP reloads files, SIGTERM drains, SIGINT stops at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that mean something here. From its making on none of them ends the process.
+/// The handled signals. Once they are installed, none of them ends the process by itself.
 pub(super) struct Signals {
     hangup: Signal,
     terminate: Signal,
@@ -18,8 +18,8 @@ impl Signals {
         })
     }
 
-    /// Calls `reload`, which may block, on every SIGHUP, until SIGTERM (`false`) or SIGINT (`true`:
-    /// whoever pressed Ctrl-C will not wait).
+    /// Calls `reload`, which may block, on every SIGHUP. Returns false on SIGTERM, and true on
+    /// SIGINT: a person who pressed Ctrl-C will not wait.
     pub(super) async fn wait_for_stop(
         mut self,
         reload: impl Fn() + Clone + Send + 'static,

@@ -1,4 +1,4 @@
-//! Webhooks, where somebody wants any: on the store's outbox.
+//! Webhooks on the store's outbox, if a receiver is configured.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::store::{CounterStore, EmbeddedOutbox, Outbox};
 use crate::telemetry::Metrics;
 use crate::webhook::Webhooks;
 
-/// Begins to note and deliver; it has to be within a runtime.
+/// Starts to record and deliver events, on the current runtime.
 pub(super) fn start(
     settings: &Settings,
     counter_store: &CounterStore,

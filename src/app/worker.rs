@@ -1,4 +1,4 @@
-//! A worker: a thread with a runtime and a way to the store of its own, which serves connections.
+//! A worker: a thread with its own runtime and store client, which serves connections.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use crate::store::{CounterStore, Store};
 use crate::telemetry::WorkerMetrics;
 use crate::transport::ConnectionWorker;
 
-/// Starts a worker. With `grpc` it serves Envoy too.
+/// Starts a worker. With `grpc` it also serves Envoy.
 pub(super) fn start(
     number: usize,
     worker: ConnectionWorker,

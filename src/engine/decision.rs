@@ -1,6 +1,7 @@
-//! The answer to a check: allowed or not, and for each limit what is left and when to come back.
+//! The decision of a check, which becomes its response: allowed or refused, and the status of each
+//! limit.
 //!
-//! How it is written in JSON or headers is for those who answer.
+//! JSON and headers are written by `http` and `grpc`.
 
 use std::sync::Arc;
 
@@ -12,18 +13,18 @@ use crate::limit::{Charges, Limit};
 use crate::store::Store;
 use crate::time::Micros;
 
-/// Who decided.
+/// The place where a check was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecidedBy {
     /// Redis.
     Redis,
-    /// The node's own memory, which is the store.
+    /// The node's memory, which is the store.
     Memory,
-    /// The node, from what it has charged in Redis ahead.
+    /// The node, from units that it has leased in Redis.
     Lease,
-    /// The node, because Redis has refused the same a moment ago.
+    /// The node, because Redis has just refused the same charge.
     Memo,
-    /// The node alone, because the store was lost.
+    /// The node alone, because the store is unreachable.
     Fallback,
 }
 
@@ -35,7 +36,7 @@ impl DecidedBy {
         }
     }
 
-    /// The word in answers.
+    /// The word in responses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -48,51 +49,51 @@ impl DecidedBy {
     }
 }
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecisionStatus {
-    /// Every limit had room.
+    /// All limits had room.
     Allowed,
-    /// A limit has no room now.
+    /// A limit has no room at present.
     Refused,
-    /// The cost could never fit.
+    /// The cost is larger than a limit and can never fit.
     TooLarge,
-    /// The store is lost and the plan lets nothing pass without it.
+    /// The store is unreachable, and the plan fails closed.
     Unavailable,
 }
 
-/// One limit as the check found it.
+/// A limit and its status after a check.
 #[derive(Clone, Debug)]
 pub struct LimitOutcome {
     /// The limit.
     pub limit: Arc<Limit>,
-    /// How it stands.
+    /// Remaining units and waiting times.
     pub status: LimitStatus,
-    /// Whether the check is refused because of this limit.
+    /// True if the check is refused because of this limit.
     pub refuses: bool,
 }
 
-/// The answer to a check.
+/// The decision of a check.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// How it ended.
+    /// The result.
     pub status: DecisionStatus,
-    /// The first limit that refuses, by name.
+    /// The name of the first limit that refuses.
     pub violated: Option<Arc<str>>,
-    /// Until every limit has room for this very cost.
+    /// The time until all limits have room for the same cost.
     pub retry_after: Micros,
-    /// The API key that asked.
+    /// The client's API key.
     pub key: Option<Arc<ApiKey>>,
-    /// The plan by which it was judged.
+    /// The plan that was applied.
     pub plan: Option<Arc<str>>,
-    /// Every limit judged, in order, without meters; empty where the store did not judge.
+    /// All limits in order, without meters; empty if the store did not judge the check.
     pub limits: SmallVec<[LimitOutcome; 2]>,
-    /// Who decided.
+    /// The place where the check was decided.
     pub decided_by: DecidedBy,
 }
 
 impl Decision {
-    /// What a store's verdict means.
+    /// The decision that follows from a verdict of the store.
     #[must_use]
     pub fn from_verdict(charges: &Charges, verdict: &Verdict, decided_by: DecidedBy) -> Self {
         let limited = charges.iter().zip(&verdict.states);
@@ -106,7 +107,8 @@ impl Decision {
         });
         let limits: SmallVec<[LimitOutcome; 2]> = outcomes.collect();
         let refusing = limits.iter().filter(|outcome| outcome.refuses);
-        // All that refuse alone must have room, and of the alternatives one.
+        // A retry must wait for all limits that refuse on their own, and for one of the
+        // alternatives.
         let retry_afters = |alone| {
             let same_kind = move |outcome: &&LimitOutcome| outcome.limit.refuses_alone() == alone;
             refusing.clone().filter(same_kind).map(|outcome| outcome.status.retry_after)
@@ -124,7 +126,7 @@ impl Decision {
         }
     }
 
-    /// The node's own word: no limit was judged by the store.
+    /// A decision of the node, without the status of any limit.
     pub(super) fn without_limits(
         status: DecisionStatus,
         violated: Option<Arc<str>>,
@@ -156,13 +158,13 @@ impl Decision {
         self.plan = plan;
     }
 
-    /// Whether the request may pass.
+    /// True if the request is admitted.
     #[must_use]
     pub fn allowed(&self) -> bool {
         self.status == DecisionStatus::Allowed
     }
 
-    /// The first limit that refuses, where the store judged.
+    /// The first limit that refuses; `None` if the store did not judge the check.
     #[must_use]
     pub fn violated_limit(&self) -> Option<&Arc<Limit>> {
         self.limits.iter().find(|outcome| outcome.refuses).map(|outcome| &outcome.limit)

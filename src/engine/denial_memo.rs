@@ -1,11 +1,11 @@
-//! What was refused a moment ago is refused again without the store, until it would fit.
+//! The denial memo: a cache of refusals, so that a refused client's retries cost no Redis call.
 //!
-//! A refusal stays true until its Retry-After: a level only falls with time, at the rate that is
-//! known. So the memo holds for the same limit of the same catalog and for costs at least as large;
-//! a reload ends it, since its limits are other ones, and where refunds may make room, a tenth of a
-//! second does. Ten seconds do in any case: Redis may have lost its data, or its clock have stepped.
-//! It never allows anything. Limits of methods that no catalog lists are made for each check; where one of
-//! them refuses, nothing is remembered.
+//! A refusal stays valid until its `Retry-After`, because the level of a bucket only falls, and at
+//! a known rate. An entry applies to the same limit of the same catalog and to costs that are at
+//! least as large. A reload ends it, because the limits are other ones. Where refunds can make room
+//! it lasts 100 ms, and 10 s at most, since Redis may have lost its data or its clock may have
+//! stepped. The memo never admits a request. Limits of methods that no catalog lists are made for
+//! each check; if one of them refuses, nothing is cached.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,20 +21,19 @@ use crate::judge::{self, Verdict};
 use crate::limit::{Charge, Charges, CounterId, Limit};
 use crate::time::Micros;
 
-/// The most refusals that one worker remembers; about 100 bytes each.
+/// The most refusals in one worker's cache; each takes about 100 bytes.
 const MAX_ENTRIES: usize = 20_000;
-/// How long a worker leaves Redis alone about a leased limit that it has refused, times the node's
-/// workers: together they ask about 50 times a second, and renew as often.
+/// The time that a worker does not call Redis about a leased limit after its refusal, for each of
+/// the node's workers: together they call about 50 times a second, and renew leases as often.
 const LEASE_PAUSE: Duration = Duration::from_millis(20);
-/// The longest that a refusal is remembered where a refund may have made room: by a limit that is
-/// leased, or that anybody may give back to.
+/// The longest lifetime of an entry whose limit can be refunded or is leased.
 const SHORT_TTL: Duration = Duration::from_millis(100);
-/// The longest that any refusal is remembered.
+/// The longest lifetime of any entry.
 const MAX_TTL: Duration = Duration::from_secs(10);
-/// How long after a tidying the next one may be, where the memo is full.
+/// The shortest time between two sweeps of a full cache.
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// One worker's refusals.
+/// The denial memo of one worker.
 pub(super) struct DenialMemo {
     refusals: Mutex<Refusals>,
     pause: Duration,
@@ -47,7 +46,7 @@ struct Refusals {
 }
 
 struct CachedRefusal {
-    /// Holds the limit, so that no other can take its address.
+    /// Keeps the limit alive, so that no other limit can have its address.
     limit: Arc<Limit>,
     cost: u64,
     state: CounterState,
@@ -57,7 +56,7 @@ struct CachedRefusal {
 }
 
 impl DenialMemo {
-    /// The memo of one of so many workers.
+    /// The memo of one of `workers` workers.
     pub(super) fn new(workers: usize) -> Self {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         Self {
@@ -66,7 +65,7 @@ impl DenialMemo {
         }
     }
 
-    /// The answer to a check that is known to be refused.
+    /// The decision for a check that a cached refusal still refuses.
     pub(super) fn lookup(&self, charges: &Charges) -> Option<Decision> {
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         if refusals.by_counter.is_empty() {
@@ -87,20 +86,21 @@ impl DenialMemo {
         })
     }
 
-    /// Remembers what a verdict refused.
+    /// Caches the refusals of a verdict.
     fn remember(&self, charges: &Charges, verdict: &Verdict) {
         let has_refused = |(charge, state): &(&Charge, &CounterState)| {
             charge.limit.refuses_alone() && !judge::fits(charge, **state)
         };
         let violations: SmallVec<[_; 2]> =
             charges.iter().zip(&verdict.states).filter(has_refused).collect();
-        // What never comes again would only take room, and without it the others would tell too short a wait.
+        // Limits that are made for one check never come again. Without them the other entries would
+        // give too short a wait, so nothing is cached.
         if violations.iter().any(|(charge, _)| !charge.limit.is_declared()) {
             return;
         }
         let made_at = Instant::now();
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        // All are forgotten as the first is: what one says is the whole truth beside the others only.
+        // All entries expire with the first: each is correct only in the presence of the others.
         let ttls = violations.iter().map(|(charge, state)| self.ttl(charge, **state, verdict.now));
         let Some(until) = ttls.min().map(|ttl| made_at + ttl) else { return };
         for (charge, &state) in violations {
@@ -113,7 +113,7 @@ impl DenialMemo {
         }
     }
 
-    /// For how long what refuses a charge is remembered.
+    /// The lifetime of the entry for a refused charge.
     fn ttl(&self, charge: &Charge, state: CounterState, now: Micros) -> Duration {
         let wait = judge::limit_status(charge, state, false, now).retry_after;
         let wait = Duration::from_micros(wait.get());
@@ -124,8 +124,8 @@ impl DenialMemo {
         }
     }
 
-    /// Where a leased key is empty it is left to gather for a moment, whatever the demand, but not
-    /// for so long that half its bucket drains unused.
+    /// The lifetime for a leased limit. An empty bucket gathers units for a moment, whatever the
+    /// demand, but not so long that half of it would drain unused.
     fn leased_ttl(&self, wait: Duration, limit: &Limit) -> Duration {
         let half = limit.algorithm().time_to_drain(limit.size() / 2);
         wait.max(self.pause.min(Duration::from_micros(half.get()))).min(SHORT_TTL)
@@ -134,15 +134,15 @@ impl DenialMemo {
 
 impl DecisionObserver for DenialMemo {
     fn on_decision(&self, check: &DecidedCheck<'_>) {
-        let refusal = check.verdict.filter(|answer| !answer.verdict.allowed);
-        if let Some(answer) = refusal {
-            self.remember(check.charges, &answer.verdict);
+        let refusal = check.verdict.filter(|judged| !judged.verdict.allowed);
+        if let Some(judged) = refusal {
+            self.remember(check.charges, &judged.verdict);
         }
     }
 }
 
 impl Refusals {
-    /// Forgets what has passed; whether there is room again.
+    /// Removes expired entries. Returns true if there is room.
     fn evict_expired(&mut self, now: Instant) -> bool {
         if self.last_sweep.is_some_and(|last_sweep| now - last_sweep < MIN_SWEEP_INTERVAL) {
             return false;
@@ -154,7 +154,7 @@ impl Refusals {
 }
 
 impl CachedRefusal {
-    /// The limit as it stands, if it still refuses.
+    /// The limit's present status, if it still refuses the charge.
     fn evaluate(&self, charge: &Charge, now: Instant) -> Option<LimitOutcome> {
         let applies =
             now < self.until && charge.cost >= self.cost && Arc::ptr_eq(&self.limit, &charge.limit);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_refusals_all_are_told_and_the_longest_wait() {
+    fn several_refusals_are_all_reported_with_the_longest_wait() {
         let memo = DenialMemo::new(1);
         let named = |name: &str, rate: &str| {
             let throttle = Throttle::new(rate.parse().unwrap(), 5).unwrap();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_made_for_one_check_is_not_remembered() {
+    fn a_limit_that_is_made_for_one_check_is_not_cached() {
         let (memo, limit) = (DenialMemo::new(1), limit());
         let made = Arc::new(limit.renamed("another"));
         memo.remember(&charges(&made, 1), &refusal(made.size()));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn after_ten_seconds_the_store_is_asked_again() {
+    fn a_refusal_expires_after_ten_seconds() {
         let (memo, limit) = (DenialMemo::new(1), limit());
         memo.remember(&charges(&limit, 1), &refusal(limit.size()));
         let mut refusals = memo.refusals.lock().unwrap();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn another_revisions_limit_is_another_limit() {
+    fn a_refusal_does_not_apply_to_the_limit_of_another_revision() {
         let (memo, old) = (DenialMemo::new(1), limit());
         memo.remember(&charges(&old, 1), &refusal(old.size()));
         assert!(memo.lookup(&charges(&old, 1)).is_some());
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_fit_by_now_is_asked_again() {
+    fn a_refusal_does_not_apply_once_the_cost_fits() {
         let memo = DenialMemo::new(1);
         let throttle = Throttle::new("1000000/s".parse().unwrap(), 1).unwrap();
         let quick = Arc::new(Limit::new("t", Unit::requests(), throttle, false));

@@ -1,7 +1,7 @@
-//! Charges that another configuration than the catalog declares: judged by the same store, memo and
-//! fallback.
+//! Checks whose charges do not come from the catalog, but from Envoy's descriptors. They use the
+//! same store, denial memo and fallback.
 //!
-//! What they mean, and counting their outcomes, is for whoever asks.
+//! The meaning of the charges and the metrics of their outcomes are `grpc`'s.
 
 use std::time::Duration;
 
@@ -14,11 +14,10 @@ use crate::limit::{Charge, Charges, Refund};
 use crate::store::{CheckContext, StoreError};
 
 impl Engine {
-    /// Judges charges that another configuration than the catalog declares, for a caller with so much
-    /// patience; counting them is left to whoever asks.
+    /// Judges charges within `client_timeout` and the engine's own deadline.
     ///
     /// # Errors
-    /// Where the store is lost: what then is decided in its place.
+    /// If the store is unreachable: the decision of the fallback.
     pub async fn check_charges(
         &self,
         charges: &Charges,
@@ -27,22 +26,22 @@ impl Engine {
         policy: OnStoreFailure,
     ) -> Result<Decision, FallbackDecision> {
         let started = Instant::now();
-        // The memo knows what refuses, and nothing of the limits beside it.
+        // An entry of the memo says nothing about the other limits of a check.
         let memo = self.memo.as_ref().filter(|_| charges.len() == 1);
         if let Some(decision) = memo.and_then(|memo| memo.lookup(charges)) {
             self.observe_limits(*context, None, charges, None, &decision);
             return Ok(decision);
         }
         let in_flight = self.parts.metrics.start_checks(1);
-        // The store's deadline stays its own: those who share a call are not made to hurry.
-        let answer = self.parts.store.judge(charges, context, started + self.parts.deadline);
-        let answer = if client_timeout < self.parts.deadline {
-            timeout(client_timeout, answer).await.unwrap_or(Err(StoreError::Timeout))
+        // The store's deadline is not shortened: other checks share the call and its deadline.
+        let judged = self.parts.store.judge(charges, context, started + self.parts.deadline);
+        let judged = if client_timeout < self.parts.deadline {
+            timeout(client_timeout, judged).await.unwrap_or(Err(StoreError::Timeout))
         } else {
-            answer.await
+            judged.await
         };
         drop(in_flight);
-        let result = match answer {
+        let result = match judged {
             Ok(verdict) => {
                 let decision = self.decide_by_verdict(charges, &verdict);
                 self.observe_limits(*context, None, charges, Some(&verdict), &decision);
@@ -58,18 +57,18 @@ impl Engine {
         result
     }
 
-    /// Gives back so much of each counter, as if it had been charged just now; what the store
-    /// perhaps did not do is not tried again.
+    /// Refunds the charges as if they had been made just now. A refund that may have failed is not
+    /// retried.
     ///
     /// # Errors
-    /// Where the store is lost.
+    /// If the store is unreachable.
     pub async fn refund(
         &self,
         charges: &Charges,
         client_timeout: Duration,
     ) -> Result<(), StoreError> {
         let deadline = Instant::now() + self.parts.deadline.min(client_timeout);
-        // Which windows count, and by which clock, only the store can tell.
+        // Only the store knows its clock and the current windows.
         let peeks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
         let verdict = self.parts.store.judge(&peeks, &CheckContext::NONE, deadline).await?.verdict;
         let refund = |(charge, state): (&Charge, &CounterState)| Refund {

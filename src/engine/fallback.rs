@@ -1,7 +1,8 @@
-//! A lost store is a decision: open, closed, or the node's own share of each limit.
+//! The fallback: decisions while the store is unreachable, by the plan's failure policy.
 //!
-//! Its buckets live as long as the process, so a store that comes and goes opens no budget anew.
-//! Whether the store is lost is for the store to say.
+//! Under `local` each node enforces its own share of each limit. Its buckets live as long as the
+//! process, so that a store that fails repeatedly does not grant new budgets. The store detects its
+//! own failures.
 
 use std::sync::Arc;
 
@@ -11,30 +12,31 @@ use crate::limit::{Charge, Charges, Limit};
 use crate::store::{MemoryStore, Redis};
 use crate::telemetry::DecisionOutcome;
 
-/// What decides where the store does not.
+/// Decides checks that the store did not judge.
 pub struct Fallback {
     shares: MemoryStore,
     redis: Option<Arc<Redis>>,
 }
 
-/// A decision, the metrics label of the limit that refused, and the outcome to count.
+/// A decision, the metrics label of the limit that refused, and the outcome for metrics.
 pub struct FallbackDecision {
-    /// The decision, without any limit's standing.
+    /// The decision, without the status of any limit.
     pub decision: Decision,
-    /// The limit that refused.
+    /// The metrics label of the limit that refused.
     pub limit: Option<Arc<str>>,
-    /// What to count.
+    /// The outcome for metrics.
     pub outcome: DecisionOutcome,
 }
 
 impl Fallback {
-    /// Shares are kept in `shares`, and `redis` knows how many nodes there are to share with.
+    /// A fallback that keeps the buckets of shares in `shares`. `redis` counts the nodes that share
+    /// the limits.
     #[must_use]
     pub fn new(shares: MemoryStore, redis: Option<Arc<Redis>>) -> Self {
         Self { shares, redis }
     }
 
-    /// Decides by `policy`; where nothing is enforced, nothing is refused.
+    /// Decides by `policy`. A check without enforced limits is never refused.
     pub(super) fn decide(&self, charges: &Charges, policy: OnStoreFailure) -> FallbackDecision {
         let enforced = charges.iter().any(|charge| !charge.limit.shadow());
         match policy {
@@ -52,10 +54,10 @@ impl Fallback {
             let limit = Arc::new(charge.limit.per_node_share(nodes));
             Charge { limit, ..*charge }
         };
-        // What is decided here is no usage: it was not decided in the store.
+        // Meters do not count decisions of the fallback.
         let charges = || charges.iter().filter(|charge| !charge.limit.is_meter());
         let shares: Charges = charges().map(to_share).collect();
-        // What fits into the whole limit, but not into a share.
+        // A cost that fits the whole limit but not the node's share.
         let exceeds_share = |(share, whole): &(&Charge, &Charge)| {
             share.exceeds_capacity() && !whole.exceeds_capacity() && whole.limit.refuses_alone()
         };
@@ -64,8 +66,8 @@ impl Fallback {
                 fallback_decision(DecisionStatus::Unavailable, DecisionOutcome::FailedClosed);
             return closed.with_violated_limit(&charge.limit);
         }
-        let answer = self.shares.judge(&shares);
-        let local = Decision::from_verdict(&shares, &answer.verdict, super::DecidedBy::Fallback);
+        let judged = self.shares.judge(&shares);
+        let local = Decision::from_verdict(&shares, &judged.verdict, super::DecidedBy::Fallback);
         let Some(limit) = local.violated_limit() else {
             return fallback_decision(DecisionStatus::Allowed, DecisionOutcome::LocalAllowed);
         };

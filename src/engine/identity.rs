@@ -1,4 +1,6 @@
-//! Who asks, and whether anything is known yet to judge by.
+//! The client of a check: looking up its API key.
+//!
+//! The cache and the registry are `control`'s.
 
 use std::sync::Arc;
 
@@ -10,18 +12,19 @@ use crate::control::{ClientKey, Lookup, RegistryQuery};
 use crate::store::StoreError;
 
 impl Engine {
-    /// Whether it has a catalog to decide by.
+    /// True if a catalog is loaded.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.parts.live.is_ready()
     }
 
-    /// Why a check is refused: nobody knows that before there is a catalog.
+    /// `NotReady` instead of `refusal` until a catalog is loaded: before, nothing is known about
+    /// the client.
     pub(super) fn refusal_or_unready(&self, refusal: CheckError) -> CheckError {
         if self.is_ready() { refusal } else { CheckError::NotReady }
     }
 
-    /// Who a client is. A key that cannot be looked up is nobody's to let pass.
+    /// The API key of a client. If it cannot be looked up, the check is an error and not admitted.
     pub(super) async fn identify(
         &self,
         client: Option<ClientKey<'_>>,
@@ -33,7 +36,7 @@ impl Engine {
         let key = match found {
             Lookup::Hit(key) => Some(key),
             Lookup::Miss => None,
-            // Apart, so that the futures of checks whose keys are known stay small.
+            // Boxed, so that the futures of checks whose keys are cached stay small.
             Lookup::AskRegistry(query) => Box::pin(self.look_up_key(query, started)).await?,
         };
         let unknown = || CheckError::Forbidden { detail: "the API key is unknown".into() };
@@ -45,10 +48,10 @@ impl Engine {
         query: RegistryQuery,
         started: Instant,
     ) -> Result<Option<Arc<ApiKey>>, CheckError> {
-        let answer = self.parts.directory.query_registry(query, || self.parts.store.now());
-        let answer = tokio::time::timeout_at(started + self.parts.deadline, answer).await;
-        answer.unwrap_or(Err(StoreError::Timeout)).map_err(|error| {
-            tracing::debug!(kind = error.kind(), %error, "an API key was not looked up");
+        let lookup = self.parts.directory.query_registry(query, || self.parts.store.now());
+        let lookup = tokio::time::timeout_at(started + self.parts.deadline, lookup).await;
+        lookup.unwrap_or(Err(StoreError::Timeout)).map_err(|error| {
+            tracing::debug!(kind = error.kind(), %error, "an API key cannot be looked up");
             CheckError::LookupUnavailable
         })
     }

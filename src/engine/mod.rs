@@ -1,7 +1,7 @@
-//! From a check to its decision: catalog, charges, store, and what to do where the store is lost.
+//! The engine: from a check to its decision, by the catalog, the store, and the fallback.
 //!
-//! One engine per worker; what they share is behind `Arc`s. HTTP, gRPC and their words are not
-//! known here.
+//! Each worker has one engine; what engines share is behind `Arc`s. Requests and responses of HTTP
+//! and gRPC are not known here.
 
 mod decision;
 mod decision_metrics;
@@ -37,31 +37,31 @@ pub struct Engine {
     memo: Option<Arc<DenialMemo>>,
 }
 
-/// What an engine is made from.
+/// The parts of an engine.
 pub struct EngineParts {
-    /// The catalog in use.
+    /// The catalog.
     pub live: Arc<LiveCatalog>,
-    /// Who clients are.
+    /// Looks up API keys.
     pub directory: Arc<KeyDirectory>,
-    /// Where limits are counted.
+    /// The store of the counters.
     pub store: Store,
-    /// What decides where the store does not.
+    /// Decides while the store is unreachable.
     pub fallback: Arc<Fallback>,
-    /// The worker's metrics: checks in flight, and how long they take.
+    /// The worker's metrics: checks in flight and their durations.
     pub metrics: Arc<WorkerMetrics>,
-    /// The observers of decisions, in the order in which they are called.
+    /// The observers of decisions, in the order of their calls.
     pub observers: Vec<Arc<dyn DecisionObserver>>,
-    /// From a check fully read to its answer.
+    /// The longest time from a request that has been read to its decision.
     pub deadline: Duration,
-    /// Whether refusals are remembered, by one of how many workers.
+    /// The number of the node's workers if refusals are cached, else `None`.
     pub denial_memo: Option<usize>,
 }
 
-/// What is known of a check before the store is asked.
+/// A check before the store has judged it.
 enum Prepared {
-    /// The store has to judge these.
+    /// The store must judge these charges.
     Judge(PlanContext, Charges),
-    /// No store can change this.
+    /// The check is decided without the store.
     Decided(Decision),
 }
 
@@ -74,7 +74,8 @@ struct PlanContext {
 }
 
 impl Engine {
-    /// An engine that remembers nothing yet. In memory a refusal is no dearer than its memo.
+    /// An engine with an empty denial memo. Without Redis there is none: a check in memory costs no
+    /// more.
     #[must_use]
     pub fn new(mut parts: EngineParts) -> Self {
         let workers = parts.denial_memo.filter(|_| matches!(parts.store, Store::Redis(_)));
@@ -85,19 +86,20 @@ impl Engine {
         Self { parts, memo }
     }
 
-    /// The catalog in use at this moment.
+    /// The current catalog.
     #[must_use]
     pub fn catalog(&self) -> Guard<Arc<Catalog>> {
         self.parts.live.catalog()
     }
 
-    /// Where limits are counted.
+    /// The store of the counters.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.parts.store
     }
 
-    /// The context of a check, from the `traceparent` of its request; empty if nobody observes it.
+    /// The context of a check, from the `traceparent` of its request; empty if no observer reads
+    /// it.
     pub fn request_context<'r>(
         &self,
         traceparent: impl FnOnce() -> Option<&'r str>,
@@ -111,8 +113,8 @@ impl Engine {
     /// Decides one check.
     ///
     /// # Errors
-    /// Where the check cannot be judged: it names what the catalog does not have, or a key that
-    /// may not ask.
+    /// If the check is invalid: it names something that the catalog does not have, or an unknown
+    /// API key.
     pub async fn check(
         &self,
         client: Option<ClientKey<'_>>,
@@ -130,16 +132,15 @@ impl Engine {
         };
         let in_flight = self.parts.metrics.start_checks(1);
         let deadline = started + self.parts.deadline;
-        let answer = self.parts.store.judge(&charges, context, deadline).await;
+        let judged = self.parts.store.judge(&charges, context, deadline).await;
         drop(in_flight);
-        let decision = self.conclude(plan, &charges, context, answer);
+        let decision = self.conclude(plan, &charges, context, judged);
         self.parts.metrics.record_duration(started.elapsed());
         Ok(decision)
     }
 
-    /// Decides many checks, each on its own; they reach the store together.
-    ///
-    /// What could not even be read as a check keeps its error and its place.
+    /// Decides many checks, each on its own. They reach the store together. A request that could
+    /// not be parsed keeps its error and its place.
     pub async fn check_all<'a, E: From<CheckError>>(
         &self,
         requests: impl ExactSizeIterator<Item = Result<(Option<ClientKey<'a>>, CheckRequest<'a>), E>>,
@@ -167,10 +168,10 @@ impl Engine {
         }
         let in_flight = self.parts.metrics.start_checks(checks.len());
         let deadline = started + self.parts.deadline;
-        let answers = self.parts.store.judge_all(&checks, context, deadline).await;
+        let verdicts = self.parts.store.judge_all(&checks, context, deadline).await;
         drop(in_flight);
-        for (((index, plan), charges), answer) in pending.into_iter().zip(&checks).zip(answers) {
-            results[index] = Some(Ok(self.conclude(plan, charges, context, answer)));
+        for (((index, plan), charges), judged) in pending.into_iter().zip(&checks).zip(verdicts) {
+            results[index] = Some(Ok(self.conclude(plan, charges, context, judged)));
         }
         let elapsed = started.elapsed();
         for _ in &results {
@@ -190,8 +191,10 @@ impl Engine {
         let ResolvedLimits { charges, plan, label, on_store_failure } =
             resolved.map_err(|refusal| self.refusal_or_unready(refusal))?;
         if charges.len() > MAX_CHARGES {
-            let detail =
-                format!("these are {} limits, and one check can have {MAX_CHARGES}", charges.len());
+            let detail = format!(
+                "the check has {} limits, and at most {MAX_CHARGES} are allowed",
+                charges.len()
+            );
             return Err(CheckError::Invalid { field: "policies".into(), detail });
         }
         if let Some((one, other)) = self.parts.store.unjudgeable(&charges) {
@@ -228,9 +231,9 @@ impl Engine {
         plan: PlanContext,
         charges: &Charges,
         context: &CheckContext,
-        answer: Result<StoreVerdict, StoreError>,
+        judged: Result<StoreVerdict, StoreError>,
     ) -> Decision {
-        let verdict = match answer {
+        let verdict = match judged {
             Ok(verdict) => verdict,
             Err(error) => return self.conclude_by_fallback(plan, charges, context, &error),
         };
@@ -241,10 +244,10 @@ impl Engine {
     }
 
     /// The decision that follows from a verdict of the store.
-    fn decide_by_verdict(&self, charges: &Charges, answer: &StoreVerdict) -> Decision {
+    fn decide_by_verdict(&self, charges: &Charges, judged: &StoreVerdict) -> Decision {
         let by =
-            if answer.leased { DecidedBy::Lease } else { DecidedBy::from_store(&self.parts.store) };
-        Decision::from_verdict(charges, &answer.verdict, by)
+            if judged.leased { DecidedBy::Lease } else { DecidedBy::from_store(&self.parts.store) };
+        Decision::from_verdict(charges, &judged.verdict, by)
     }
 
     fn conclude_by_fallback(
@@ -270,7 +273,7 @@ impl Engine {
         self.parts.fallback.decide(charges, policy)
     }
 
-    /// Notifies the observers of a decision that its limits explain.
+    /// Notifies the observers of a decision that follows from the limits' status.
     fn observe_limits(
         &self,
         context: CheckContext,

@@ -22,8 +22,8 @@ pub struct DecidedCheck<'c> {
     pub decision: &'c Decision,
     /// The outcome, as metrics count it.
     pub outcome: DecisionOutcome,
-    /// The metrics label of the plan or policies; `None` for a request of Envoy's, whose descriptors
-    /// are counted one by one.
+    /// The metrics label of the plan or policies; `None` for a request of Envoy's, whose
+    /// descriptors are counted one by one.
     pub label: Option<&'c Arc<str>>,
     /// The metrics label of the limit that refuses.
     pub refusing: Option<&'c Arc<str>>,

@@ -1,7 +1,8 @@
-//! A written record of every decision, and its replay through the reference.
+//! The record of `--record`: every verdict of the store as a line of JSON, and its replay through
+//! the reference implementation.
 //!
-//! One JSON object per line, in the order in which this node learnt of the decisions; `now_us` and
-//! `index` give the store's order over all nodes. Decisions made without the store are not in it.
+//! Lines are in the order in which this node received the verdicts; `now_us` and `index` give the
+//! store's order over all nodes. Decisions of the fallback are not recorded.
 
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write as _};
@@ -18,22 +19,22 @@ use crate::limit::{Charge, ChargeMode, Charges, Limit, Subject, Unit};
 use crate::store::StoreVerdict;
 use crate::time::Micros;
 
-/// One decision of a store.
+/// One verdict of a store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordedDecision {
     /// The store's clock, in microseconds since 1970.
     pub now_us: u64,
-    /// The place among the decisions made at that moment.
+    /// The position among the verdicts with the same `now_us`.
     pub index: u64,
-    /// What was judged, in order.
+    /// The charges of the check, in order.
     pub charges: Vec<RecordedCharge>,
-    /// Whether all had room.
+    /// True if the check was allowed.
     pub allowed: bool,
-    /// For each charge what its counter held before, and the name of its window.
+    /// The level of each charge's counter before the check, and the start of its window.
     pub readings: Vec<(i64, u64)>,
 }
 
-/// One charge of a recorded decision; the subject is its Redis key, a digest.
+/// One charge of a recorded verdict. The subject is its Redis key, a digest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordedCharge {
     subject: String,
@@ -46,7 +47,7 @@ pub struct RecordedCharge {
     shadow: bool,
     #[serde(default)]
     alternative: bool,
-    /// The plan, where it is that plan's meter.
+    /// The plan, if the limit is that plan's meter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     meter_of: Option<String>,
     #[serde(flatten)]
@@ -54,11 +55,11 @@ pub struct RecordedCharge {
 }
 
 impl RecordedDecision {
-    fn new(charges: &Charges, answer: &StoreVerdict) -> Self {
-        let verdict = &answer.verdict;
+    fn new(charges: &Charges, judged: &StoreVerdict) -> Self {
+        let verdict = &judged.verdict;
         Self {
             now_us: verdict.now.get(),
-            index: answer.index,
+            index: judged.index,
             charges: charges.iter().map(RecordedCharge::new).collect(),
             allowed: verdict.allowed,
             readings: verdict.states.iter().map(|read| (read.level, read.window.get())).collect(),
@@ -81,7 +82,7 @@ impl RecordedCharge {
         }
     }
 
-    /// The charge again. Its subject is another one, but as different from all others as before.
+    /// The charge for a replay. Its subject is another one, but distinct subjects stay distinct.
     fn to_charge(&self) -> Option<Charge> {
         let unit = Unit::new(&self.unit);
         let limit = match (&self.meter_of, self.algorithm.calendar()) {
@@ -97,16 +98,16 @@ impl RecordedCharge {
     }
 }
 
-/// Writes decisions to a file, in a thread of its own.
+/// Writes verdicts to a file, in a thread of its own.
 ///
-/// Nothing is dropped: where the disk is slower than the checks, the checks wait.
+/// Nothing is dropped: if the disk is slower than the checks, the checks wait.
 pub struct Recorder(mpsc::SyncSender<(Charges, StoreVerdict)>);
 
 impl Recorder {
     /// Appends to `path`. The thread ends when the recorder is dropped.
     ///
     /// # Errors
-    /// Where the file cannot be opened.
+    /// If the file cannot be opened.
     pub fn open(path: &Path) -> std::io::Result<(Self, JoinHandle<()>)> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let (sender, decisions) = mpsc::sync_channel(1 << 16);
@@ -131,8 +132,8 @@ fn write_decisions(
 ) {
     let mut write = || -> std::io::Result<()> {
         while let Ok(first) = decisions.recv() {
-            for (charges, answer) in std::iter::once(first).chain(decisions.try_iter()) {
-                serde_json::to_writer(&mut file, &RecordedDecision::new(&charges, &answer))?;
+            for (charges, judged) in std::iter::once(first).chain(decisions.try_iter()) {
+                serde_json::to_writer(&mut file, &RecordedDecision::new(&charges, &judged))?;
                 file.write_all(b"\n")?;
             }
             file.flush()?;
@@ -140,30 +141,31 @@ fn write_decisions(
         Ok(())
     };
     if let Err(error) = write() {
-        tracing::error!(%error, "decisions are no longer recorded");
+        tracing::error!(%error, "the record cannot be written; decisions are no longer recorded");
     }
 }
 
-/// What a replay met that the reference would have decided otherwise.
+/// The reason why a replay failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// A line that holds no decision.
-    #[error("line {0} is no recorded decision: {1}")]
+    /// The line is not a recorded verdict.
+    #[error("line {0} is not a recorded decision: {1}")]
     Unreadable(usize, String),
-    /// The reference decided otherwise.
-    #[error("{recorded:?} was decided otherwise by the reference: {reference}")]
+    /// The reference implementation decided differently.
+    #[error("{recorded:?} was decided differently by the reference: {reference}")]
     Mismatch {
-        /// As it was recorded.
+        /// The recorded verdict.
         recorded: Box<RecordedDecision>,
-        /// As the reference has it.
+        /// The verdict of the reference implementation.
         reference: String,
     },
 }
 
-/// Judges recorded decisions again, in the store's order, and returns how many there were.
+/// Judges recorded charges again, in the store's order, and returns their number.
 ///
 /// # Errors
-/// At the first line that cannot be read or that the reference decides otherwise.
+/// At the first line that cannot be parsed or that the reference implementation decides
+/// differently.
 pub fn replay(lines: &str) -> Result<usize, ReplayError> {
     let parse = |(line, text)| {
         serde_json::from_str(text)

@@ -1,7 +1,7 @@
-//! Messages in prost's encoding, in buffers of their size.
+//! A gRPC codec for small messages.
 //!
-//! tonic's own codec takes 8 KiB for each message, twice for each request; a question of Envoy's and
-//! its answer have a hundred bytes or two. Larger ones let their buffers grow.
+//! tonic's own codec allocates 8 KiB for each message, twice for each request. Envoy's requests and
+//! responses have one or two hundred bytes. The buffers grow for larger ones.
 
 use std::marker::PhantomData;
 
@@ -9,13 +9,13 @@ use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::prost::Message;
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// The bytes that a message is given room for at first.
+/// The initial size of a message's buffer, in bytes.
 const INITIAL_BUFFER_BYTES: usize = 256;
-/// The bytes of a stream of messages that are collected before they are sent, as in tonic; there are
-/// no streams here.
+/// The bytes of a stream that are collected before they are sent, as in tonic. No method here is a
+/// stream.
 const YIELD_THRESHOLD_BYTES: usize = 32 * 1024;
 
-/// Encodes `T` and decodes `U`.
+/// Encodes responses `T` and decodes requests `U`.
 #[derive(Debug)]
 pub(super) struct SmallCodec<T, U>(PhantomData<(T, U)>);
 

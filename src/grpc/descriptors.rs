@@ -1,6 +1,6 @@
-//! From what Envoy asks to charges: each descriptor's limit, and what it costs.
+//! From a request of Envoy's to charges: the limit of each descriptor, and its cost.
 //!
-//! Nothing here decides, and nothing is charged where the request cannot be read.
+//! Nothing is decided here. A request that is invalid in one part is charged nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,44 +17,44 @@ use crate::catalog::envoy::{
 use crate::limit::{Charge, Charges, Limit, MAX_COST, Subject};
 use crate::store::MAX_CHARGES;
 
-/// A request, read.
+/// A request whose descriptors are matched with their limits.
 pub(super) struct ResolvedRequest<'d> {
-    /// Where it is counted; absent where the domain is unknown.
+    /// The domain; `None` if no file declares it.
     pub(super) domain: Option<&'d EnvoyDomain>,
-    /// One for each of the request's descriptors, in their order.
+    /// One entry for each descriptor of the request, in order.
     pub(super) descriptors: Vec<DescriptorLimit<'d>>,
-    /// Every counter that the descriptors meet, once.
+    /// The charges: one for each counter of the descriptors.
     pub(super) charges: Charges,
-    /// How many hits are given back to each of those, where the request passes.
+    /// The number of hits to refund to each of these counters if the request is allowed.
     pub(super) refunded_hits: Vec<u64>,
 }
 
-/// What a descriptor meets.
+/// The limit of a descriptor.
 pub(super) enum DescriptorLimit<'d> {
-    /// No limit.
+    /// No limit matches.
     NoLimit,
-    /// A limit without a number.
+    /// A limit that is declared as unlimited.
     Unlimited,
     /// A limit.
     Limited(LimitedDescriptor<'d>),
 }
 
-/// A descriptor's limit.
+/// A descriptor with a limit.
 pub(super) struct LimitedDescriptor<'d> {
-    /// Which of the charges.
+    /// The index of its charge.
     pub(super) charge_index: usize,
-    /// What Envoy is told of it.
+    /// The limit as it is reported to Envoy.
     pub(super) current_limit: RateLimit,
-    /// Its rule; absent where the request brought the limit along.
+    /// The rule; `None` if the request itself contains the limit.
     pub(super) rule: Option<&'d DescriptorRule>,
-    /// What metrics call it.
+    /// The limit's metrics label.
     pub(super) label: Arc<str>,
 }
 
-/// Reads a request.
+/// Matches the descriptors of a request with their limits.
 ///
 /// # Errors
-/// Where it says what cannot be; the status names the member.
+/// If the request is invalid; the status names the member.
 pub(super) fn resolve_request<'d>(
     domains: &'d Domains,
     request: &RateLimitRequest,
@@ -93,7 +93,8 @@ pub(super) fn resolve_request<'d>(
     Ok(resolved)
 }
 
-/// What a descriptor costs: its own word counts before the request's, and there 0 only looks.
+/// The hits of a descriptor. Its own `hits_addend` takes precedence over the request's, and may be
+/// 0 to only read.
 fn descriptor_hits(
     request: &RateLimitRequest,
     descriptor: &RateLimitDescriptor,
@@ -105,11 +106,11 @@ fn descriptor_hits(
     }
 }
 
-/// The limit that a descriptor meets, before others replace it.
+/// The limit of a descriptor, before limits replace others.
 enum MatchedDescriptor<'d> {
-    /// One of the configuration.
+    /// A rule of the configuration.
     Configured(MatchedRule<'d>),
-    /// The one that the request brought along.
+    /// The limit that the request itself contains.
     InRequest { limit: Arc<Limit>, subject: Subject, current_limit: RateLimit, label: Arc<str> },
 }
 
@@ -148,7 +149,7 @@ impl<'d> MatchedDescriptor<'d> {
 }
 
 impl<'d> ResolvedRequest<'d> {
-    /// What is given back, as charges of so much.
+    /// The refunds of the request, as charges.
     pub(super) fn refund_charges(&self) -> Charges {
         let refunded = self.charges.iter().zip(&self.refunded_hits).filter(|(_, hits)| **hits > 0);
         refunded.map(|(charge, &hits)| Charge { cost: hits, ..charge.clone() }).collect()
@@ -174,18 +175,20 @@ impl<'d> ResolvedRequest<'d> {
         let same = |charge: &Charge| charge.subject == subject && charge.limit.row() == limit.row();
         let charge_index = match self.charges.iter().position(same) {
             Some(charge_index) => {
-                // No counter may be charged twice in one check: what asks twice costs the sum.
+                // A counter may be charged only once in a check, so descriptors with the same
+                // counter are charged their sum.
                 let charge = &mut self.charges[charge_index];
                 charge.cost = (charge.cost + cost).min(MAX_COST);
-                // Of two limits on one counter the smaller refuses first.
+                // The smaller of two limits on one counter refuses first.
                 if limit.size() < charge.limit.size() {
                     charge.limit = limit;
                 }
                 charge_index
             }
             None if self.charges.len() == MAX_CHARGES => {
-                let why =
-                    format!("descriptors meet over {MAX_CHARGES} limits; ask for fewer at once");
+                let why = format!(
+                    "descriptors match more than {MAX_CHARGES} limits; send fewer in one request"
+                );
                 return Err(Status::invalid_argument(why));
             }
             None => {
@@ -202,7 +205,7 @@ impl<'d> ResolvedRequest<'d> {
     }
 }
 
-/// A rule as Envoy is told of it.
+/// A rule's limit as it is reported to Envoy.
 fn current_limit(rule: &DescriptorRule) -> RateLimit {
     let unit = match rule.unit {
         TimeUnit::Second => Unit::Second,

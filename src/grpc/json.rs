@@ -1,5 +1,5 @@
-//! `POST /json` and `GET /healthcheck`, as envoyproxy/ratelimit has them beside its gRPC: for probes
-//! and scripts that are there already.
+//! `POST /json` and `GET /healthcheck`: the HTTP endpoints of envoyproxy/ratelimit, for existing
+//! probes and scripts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +28,12 @@ async fn read_request(envoy: &EnvoyService, request: Request) -> Result<RateLimi
     envoy.access.authenticate(request.headers(), request.extensions())?;
     let body = read_body(request.into_body(), MAX_MESSAGE_BYTES, BODY_TIMEOUT).await?;
     serde_json::from_slice(&body).map_err(|error| {
-        let why = format!("is no RateLimitRequest in JSON: {error}");
+        let why = format!("is not a RateLimitRequest in JSON: {error}");
         Problem::bad_request("body", why)
     })
 }
 
-/// 200 and 429 with the message; 400 for whatever else, as there.
+/// The response: 200 or 429 with the message, and 400 for every error, as in envoyproxy/ratelimit.
 async fn respond(
     envoy: &EnvoyService,
     request: &RateLimitRequest,
@@ -53,7 +53,7 @@ async fn respond(
     }
 }
 
-/// 200 `OK`, or 500 while the node is on its way out.
+/// `GET /healthcheck`: 200 `OK`, or 500 while the node drains.
 pub(super) async fn healthcheck(State(envoy): State<Arc<EnvoyService>>) -> Response {
     if envoy.draining.is_set() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();

@@ -1,7 +1,7 @@
-//! Envoy's rate limit service: over gRPC, and the same over HTTP for scripts.
+//! Envoy's rate limit service, over gRPC and over HTTP.
 //!
-//! Requests become charges, and decisions become Envoy's messages. Nothing here decides; which
-//! limits there are is `catalog::envoy`'s.
+//! Requests become charges, and decisions become Envoy's messages. The limits are declared in
+//! `catalog::envoy`, and checks are decided by `engine`.
 
 mod codec;
 mod descriptors;
@@ -25,10 +25,10 @@ use crate::telemetry::{Metrics, WorkerMetrics};
 use crate::transport::{CallerAccess, DrainFlag};
 use proto::rate_limit_service_server::RateLimitServiceServer;
 
-/// The largest message in bytes: room for ten thousand short descriptors.
+/// The largest message in bytes: room for 10,000 short descriptors.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// The path of the one method; under any other of the service's, tonic answers UNIMPLEMENTED.
+/// The path of the only method. For any other method of the service tonic responds UNIMPLEMENTED.
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 /// The rate limit service of one worker.
@@ -49,7 +49,7 @@ pub struct EnvoyService {
     pub on_store_failure: OnStoreFailure,
 }
 
-/// Whether the node serves, for gRPC's health service: all workers tell the same.
+/// The state of gRPC's health service, shared by all workers.
 #[derive(Clone)]
 pub struct Health {
     reporter: HealthReporter,
@@ -66,7 +66,7 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Says of the node, under every name by which it may be asked for, whether it serves.
+    /// Sets the serving status of the node, under every name that clients may query.
     pub async fn set_serving(&self, serving: bool) {
         let status = if serving {
             tonic_health::ServingStatus::Serving
@@ -79,7 +79,7 @@ impl Health {
     }
 }
 
-/// The gRPC services.
+/// The router of the gRPC services.
 pub fn router(envoy: Arc<EnvoyService>, health: &Health) -> Router {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
@@ -89,11 +89,12 @@ pub fn router(envoy: Arc<EnvoyService>, health: &Health) -> Router {
         RateLimitServiceServer::from_arc(envoy).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let mut routes = Routes::builder();
     routes.add_service(health.service.clone()).add_service(reflection);
-    // By its whole path: a pattern, as tonic's own, costs each request a map of its parts.
+    // A route with the whole path. tonic's own route is a pattern, which costs each request a map
+    // of its parts.
     routes.routes().into_axum_router().route_service(SHOULD_RATE_LIMIT, limits).with_state(())
 }
 
-/// The endpoints that envoyproxy/ratelimit has beside its gRPC.
+/// The router of the HTTP endpoints that envoyproxy/ratelimit has.
 pub fn http_router(envoy: Arc<EnvoyService>) -> Router {
     Router::new()
         .route("/json", post(json::json))

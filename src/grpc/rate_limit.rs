@@ -1,7 +1,7 @@
-//! `ShouldRateLimit`: one request, decided.
+//! `ShouldRateLimit`: the decision of one request.
 //!
-//! The answer is never UNKNOWN. Where the store is lost and the policy is `closed`, it is the gRPC
-//! status UNAVAILABLE: Envoy's `failure_mode_deny` then decides.
+//! The response's code is never UNKNOWN. If the store is unreachable and the policy is `closed`,
+//! the response is the gRPC status UNAVAILABLE, and Envoy's `failure_mode_deny` decides.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl EnvoyService {
                     && !refunds.is_empty()
                     && let Err(error) = Box::pin(engine.refund(&refunds, client_timeout)).await
                 {
-                    tracing::warn!(kind = error.kind(), %error, "hits were perhaps not given back");
+                    tracing::warn!(kind = error.kind(), %error, "a refund of hits may have failed");
                 }
                 Ok(response::judged_response(request, &resolved, &decision, &self.worker_metrics))
             }

@@ -1,4 +1,4 @@
-//! From a decision to what Envoy is told: a status for each descriptor, headers, metadata.
+//! The response to Envoy: a status for each descriptor, headers, and dynamic metadata.
 
 use pbjson_types::{Duration, ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Value as Json};
@@ -10,8 +10,8 @@ use crate::engine::{Decision, DecisionStatus, LimitOutcome};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
 use crate::time::Micros;
 
-/// What is told of a request that no limit concerns, or that the store could not judge: without
-/// standings, and refused where a limit of this name refused.
+/// The response to a request without limits, or to one that the store did not judge. Statuses
+/// report no remaining units; they are `OVER_LIMIT` if the limit of that name refused.
 pub(super) fn unjudged_response(
     resolved: &ResolvedRequest<'_>,
     decision: Option<&Decision>,
@@ -23,7 +23,7 @@ pub(super) fn unjudged_response(
         DescriptorLimit::Limited(limited) => {
             let name = resolved.charges[limited.charge_index].limit.name();
             let violated = decision.and_then(|decision| decision.violated.as_ref());
-            // Without a standing: Envoy would tell clients that nothing is left.
+            // Without `current_limit`: Envoy would report 0 remaining requests to clients.
             DescriptorStatus { code: code(!(refused && violated == Some(name))), ..ok() }
         }
     };
@@ -35,7 +35,7 @@ pub(super) fn unjudged_response(
     }
 }
 
-/// What is told of a request that was judged; each descriptor's outcome is counted.
+/// The response to a request that the store judged. Counts the outcome of each descriptor.
 pub(super) fn judged_response(
     request: &RateLimitRequest,
     resolved: &ResolvedRequest<'_>,
@@ -77,7 +77,8 @@ pub(super) fn judged_response(
     }
 }
 
-/// `refunded` is how many hits have been given back since.
+/// The status of a descriptor with a limit. `refunded` is the number of hits that have been
+/// refunded since the verdict.
 fn status(
     limited: &LimitedDescriptor<'_>,
     limit_outcome: &LimitOutcome,
@@ -85,7 +86,7 @@ fn status(
 ) -> DescriptorStatus {
     let status = &limit_outcome.status;
     let fits = status.fits || limit_outcome.limit.shadow();
-    // Until this cost fits; for one that never does, until the counter is empty.
+    // The time until this cost fits; if it never does, until the counter is empty.
     let reset = match status.retry_after {
         Micros::ZERO | Micros::MAX => status.reset,
         wait => wait,
@@ -130,7 +131,7 @@ fn unlimited() -> DescriptorStatus {
     DescriptorStatus { limit_remaining: u32::MAX, ..ok() }
 }
 
-/// The header of a refusal that time will end.
+/// The `Retry-After` header of a refusal that ends with time.
 fn retry_after(decision: Option<&Decision>) -> Vec<HeaderValue> {
     let wait = decision.filter(|decision| !decision.allowed()).map(|decision| decision.retry_after);
     let header = |wait: Micros| HeaderValue {
@@ -140,7 +141,8 @@ fn retry_after(decision: Option<&Decision>) -> Vec<HeaderValue> {
     wait.filter(|wait| *wait != Micros::MAX).map(header).into_iter().collect()
 }
 
-/// The request as envoyproxy/ratelimit repeats it, with what the rules that passed want told.
+/// The dynamic metadata: the request as envoyproxy/ratelimit repeats it, and the metadata of the
+/// rules that allowed it.
 fn metadata(request: &RateLimitRequest, passed: Map<String, Json>) -> Struct {
     let descriptors = request.descriptors.iter().map(|descriptor| {
         let entries = descriptor
@@ -166,7 +168,7 @@ fn metadata(request: &RateLimitRequest, passed: Map<String, Json>) -> Struct {
     to_struct(fields)
 }
 
-/// Adds what is not there yet; objects on both sides become one.
+/// Adds members that are missing. Objects on both sides are merged.
 fn merge(into: &mut Map<String, Json>, from: &Map<String, Json>) {
     for (key, value) in from {
         match (into.get_mut(key), value) {

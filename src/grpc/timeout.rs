@@ -1,17 +1,17 @@
-//! `grpc-timeout`: how long the caller will wait.
+//! `grpc-timeout`: the caller's timeout.
 
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// How long the caller waits; for ever where it does not say, or not in gRPC's words
+/// The caller's timeout; unlimited if the header is missing or malformed
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 pub(super) fn grpc_timeout(metadata: &MetadataMap) -> Duration {
     let value = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
     value.and_then(parse_timeout).unwrap_or(Duration::MAX)
 }
 
-/// At most eight digits, and one letter for the unit.
+/// Parses at most eight digits and a letter for the unit.
 fn parse_timeout(value: &str) -> Option<Duration> {
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_is_read_as_grpc_writes_it() {
+    fn a_timeout_is_parsed_as_grpc_defines_it() {
         assert_eq!(parse_timeout("20m"), Some(Duration::from_millis(20)));
         assert_eq!(parse_timeout("1S"), Some(Duration::from_secs(1)));
         assert_eq!(parse_timeout("99999999H"), Some(Duration::from_hours(99_999_999)));

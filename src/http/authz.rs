@@ -1,7 +1,7 @@
-//! `/authz`: forward-auth for nginx, Traefik, Caddy and HAProxy.
+//! `/authz`: forward authentication for nginx, Traefik, Caddy and HAProxy.
 //!
-//! The gateway asks with the client's headers before it passes a request on. What the client could
-//! have written itself is not believed: method and path come from one configured family of
+//! Before it forwards a request, the gateway sends one with the client's headers. Headers that the
+//! client could have set itself are not trusted: method and path come from one configured pair of
 //! headers, and only from trusted peers.
 
 use std::borrow::Cow;
@@ -41,9 +41,9 @@ pub(super) async fn authz(State(state): State<Arc<WorkerState>>, request: Reques
             if let Err(AuthzError::Gateway(problem)) = &result
                 && state.shared.gateway_warning.is_due()
             {
-                // Gateways hide the answer from everybody.
+                // Gateways do not forward the response, so it is logged.
                 let (status, why) = (problem.status().as_u16(), problem.detail());
-                tracing::warn!(status, why, "a gateway asks /authz wrongly");
+                tracing::warn!(status, why, "a gateway sends invalid requests to /authz");
             }
             if only_403 { nginx_response(result) } else { authz_response(result) }
         }
@@ -52,9 +52,9 @@ pub(super) async fn authz(State(state): State<Arc<WorkerState>>, request: Reques
     count_response(&state, "authz", response)
 }
 
-/// Whose fault a request that cannot be judged is: it decides what nginx may be told.
+/// A request that cannot be judged, by the side at fault; nginx gets another response for each.
 enum AuthzError {
-    /// The client's: its path or key cannot be read.
+    /// The client: its path or API key is invalid.
     Client(Problem),
     /// The gateway's configuration.
     Gateway(Problem),
@@ -105,7 +105,7 @@ async fn decide(
             Some(text) => validate_text(name, text, max_bytes)?,
             None if state.engine.catalog().has_method_limits(&check_request) => {
                 let why =
-                    if trusted { "is missing" } else { "is believed from --trusted-peers only" };
+                    if trusted { "is missing" } else { "is only trusted from --trusted-peers" };
                 let detail = format!(
                     "{name} {why}, and this stage has limits per method; see --forwarded-headers"
                 );
@@ -128,7 +128,7 @@ fn missing_key(detail: impl Into<Cow<'static, str>>) -> AuthzError {
 
 /// The client's API key: `X-API-Key`, or else `Authorization: Bearer`.
 fn api_key(headers: &HeaderMap) -> Result<&str, AuthzError> {
-    // Gateways send the header empty where their client sent none.
+    // Gateways send the header empty if their client sent none.
     let key = match single_header(headers, "x-api-key")?.filter(|key| !key.is_empty()) {
         Some(key) => key,
         None => single_header(headers, "authorization")?
@@ -141,7 +141,7 @@ fn api_key(headers: &HeaderMap) -> Result<&str, AuthzError> {
     validate_text("api_key", key, MAX_KEY_BYTES).map(|()| key)
 }
 
-/// The only value of a header. Of two, the service behind might believe the other one.
+/// The only value of a header. Of two values, the upstream service might use the other one.
 fn single_header<'r>(headers: &'r HeaderMap, name: &str) -> Result<Option<&'r str>, AuthzError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -172,8 +172,9 @@ fn authz_response(result: Result<Decision, AuthzError>) -> Response {
     }
 }
 
-/// The same for nginx, whose `auth_request` knows 401 and 403 and turns all else into 500: limits
-/// are 403, identity is 401. What the operator has to mend stays as it is, and so does a lost store.
+/// The response for nginx, whose `auth_request` knows 401 and 403 and turns all others into 500: a
+/// refusal by a limit is 403, an unknown client is 401. Errors of the configuration and of the
+/// store keep their status.
 fn nginx_response(result: Result<Decision, AuthzError>) -> Response {
     let mut response = match result {
         Err(AuthzError::Client(problem)) if problem.status().is_client_error() => {
@@ -192,7 +193,7 @@ fn nginx_response(result: Result<Decision, AuthzError>) -> Response {
     response
 }
 
-/// Ids for the upstream; both are ASCII by the catalog's rules.
+/// Adds the ids for the upstream service. Both are ASCII by the catalog's rules.
 fn add_upstream_headers(response: &mut Response, decision: &Decision) {
     let id = decision.key.as_ref().map(|key| &*key.id);
     for (name, value) in [("x-tollgate-key-id", id), ("x-tollgate-plan", decision.plan.as_deref())]

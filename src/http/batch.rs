@@ -1,4 +1,4 @@
-//! `POST /check/batch`: many checks in one body, each judged on its own.
+//! `POST /check/batch`: many checks in one request, each judged on its own.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use crate::engine::Decision;
 use crate::object::Object;
 use crate::transport::{BODY_TIMEOUT, Problem, read_body, traceparent};
 
-/// The largest body in bytes: room for [`MAX_CHECKS`] checks of one KiB.
+/// The largest request body in bytes: room for [`MAX_CHECKS`] checks of 1 KiB.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// The most checks in one body.
+/// The most checks in one request.
 const MAX_CHECKS: usize = 1_000;
 
 #[derive(Deserialize)]
@@ -46,8 +46,10 @@ async fn decide(
     let Object(batch) = serde_json::from_slice::<Object<BatchBody<'_>>>(&body)
         .map_err(|_| parse_problem::<Object<BatchBody<'_>>>(&body))?;
     if batch.checks.len() > MAX_CHECKS {
-        let detail =
-            format!("at most {MAX_CHECKS} checks at once, and these are {}", batch.checks.len());
+        let detail = format!(
+            "at most {MAX_CHECKS} checks are allowed in one request, and this one has {}",
+            batch.checks.len()
+        );
         return Err(Problem::bad_request("checks", detail));
     }
     let bodies: Vec<_> =

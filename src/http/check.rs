@@ -1,4 +1,4 @@
-//! `POST /check`: one check, decided.
+//! `POST /check`: the decision of one check.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::engine::{Decision, DecisionStatus};
 use crate::store::CheckContext;
 use crate::transport::{BODY_TIMEOUT, Problem, read_body, traceparent};
 
-/// The most headers of an answer.
+/// The most headers of a response.
 const MAX_RESPONSE_HEADERS: usize = 7;
-/// The largest body in bytes.
+/// The largest request body in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Not an `async fn`: that would carry the whole request along until the end.
+/// Not an `async fn`, whose future would hold the whole request until the end.
 pub(super) fn check(
     State(state): State<Arc<WorkerState>>,
     request: Request,
@@ -48,7 +48,7 @@ async fn decide(
     Ok(state.engine.check(client, &request, context).await?)
 }
 
-/// The answer to a check.
+/// The response to a check.
 pub(super) fn decision_response(decision: &Decision) -> Response {
     let status = decision_body::status_code(decision);
     let mut body = Vec::with_capacity(512);
@@ -73,7 +73,7 @@ mod tests {
         size_of::<F>()
     }
 
-    /// It is allocated and moved for each check: whatever is awaited seldom belongs in a box.
+    /// The future is allocated and moved for each request. Rarely awaited futures belong in a box.
     #[test]
     fn the_future_of_a_check_is_small() {
         let size = size_of_future(check);

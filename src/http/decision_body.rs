@@ -1,6 +1,7 @@
-//! A decision as JSON: the body of `/check`, and of each result of a batch.
+//! The JSON body of a response: a decision, alone or in a batch.
 //!
-//! The same members whether it was allowed or not; a refusal adds those of a problem (RFC 9457).
+//! Allowed and refused checks have the same members. A refusal also has those of a problem (RFC
+//! 9457).
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -9,12 +10,12 @@ use smallvec::SmallVec;
 use crate::engine::{Decision, DecisionStatus, LimitOutcome};
 use crate::time::Micros;
 
-/// Problem types registered for the `RateLimit` fields' draft.
+/// The problem types that the draft of the `RateLimit` fields registers.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const REDUCED_CAPACITY: &str =
     "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
 
-/// The status code of a decision.
+/// The status code of the response to a check.
 pub(super) fn status_code(decision: &Decision) -> StatusCode {
     match decision.status {
         DecisionStatus::Allowed => StatusCode::OK,
@@ -24,7 +25,7 @@ pub(super) fn status_code(decision: &Decision) -> StatusCode {
     }
 }
 
-/// The members that every answer has, behind those of a problem where it is one.
+/// The members of every response; a problem's come first.
 #[derive(Serialize)]
 struct DecisionBody<'a> {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -75,7 +76,7 @@ impl<'a> From<&'a LimitOutcome> for LimitBody<'a> {
             limit: limit.capacity(),
             remaining: status.remaining,
             reset_ms: status.reset.as_millis_ceil(),
-            // A shadow limit may have met a cost that never fits: no wait would help.
+            // A shadow limit may be exceeded by a cost that never fits: then no wait helps.
             retry_after_ms: match status.retry_after {
                 Micros::MAX => 0,
                 wait => wait.as_millis_ceil(),
@@ -86,24 +87,24 @@ impl<'a> From<&'a LimitOutcome> for LimitBody<'a> {
     }
 }
 
-/// The members `type`, `title` and `detail` of a problem; none where there is none.
+/// The members `type`, `title` and `detail` of a problem, for decisions that are problems.
 fn problem_members(status: DecisionStatus) -> Option<[&'static str; 3]> {
     match status {
         DecisionStatus::Allowed => None,
         DecisionStatus::Refused => Some([
             QUOTA_EXCEEDED,
             "Too many requests",
-            "a limit has no room for this cost now; come back after retry_after_ms",
+            "a limit has no room for this cost now; retry after retry_after_ms",
         ]),
         DecisionStatus::TooLarge => Some([
             "about:blank",
             "Cost over limit",
-            "this cost is over the limit's size and can never fit; ask for less",
+            "this cost is larger than the limit and can never fit; send a smaller one",
         ]),
         DecisionStatus::Unavailable => Some([
             REDUCED_CAPACITY,
             "Limits unavailable",
-            "the limits cannot be judged at the moment, and the plan lets nothing pass unjudged",
+            "the limits cannot be judged at the moment, and the plan fails closed",
         ]),
     }
 }
@@ -112,11 +113,12 @@ fn problem_members(status: DecisionStatus) -> Option<[&'static str; 3]> {
 fn violated_limits(decision: &Decision) -> SmallVec<[&str; 2]> {
     let refusing = decision.limits.iter().filter(|outcome| outcome.refuses);
     let names: SmallVec<[&str; 2]> = refusing.map(|outcome| &**outcome.limit.name()).collect();
-    // Where the store did not judge there is at most the one that the node knows of.
+    // Without a verdict of the store, only the limit that the node itself knows of.
     if names.is_empty() { decision.violated.as_deref().into_iter().collect() } else { names }
 }
 
-/// Appends the whole body. In a batch every result has the member `status`; alone, only problems.
+/// Appends the JSON body of a response. In a batch every result has the member `status`, alone only
+/// problems do.
 pub(super) fn write_json(out: &mut Vec<u8>, decision: &Decision, in_batch: bool) {
     let problem = problem_members(decision.status);
     let body = DecisionBody {

@@ -1,8 +1,8 @@
-//! The rate-limit headers, once for all endpoints.
+//! The rate limit headers of all responses to checks.
 //!
-//! `RateLimit-Policy` and `RateLimit` as in draft-ietf-httpapi-ratelimit-headers-10 (structured
-//! fields, RFC 9651): lists of strings with parameters. A limit's name is printable ASCII by the
-//! catalog's rules, so that quoting it needs nothing but escapes.
+//! `RateLimit-Policy` and `RateLimit` follow draft-ietf-httpapi-ratelimit-headers-10: structured
+//! fields (RFC 9651), lists of strings with parameters. A limit's name is printable ASCII by the
+//! catalog's rules, so it needs no encoding but escapes.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use bytes::{BufMut as _, BytesMut};
@@ -19,10 +19,10 @@ const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 /// The largest integer of a structured field: 15 digits.
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 
-/// What most decisions' values take together, in bytes.
+/// The usual size of all header values of a response, in bytes.
 const USUAL_VALUES_BYTES: usize = 192;
 
-/// Adds what the limits of a decision say; shadow limits say nothing.
+/// Adds the headers for the enforced limits of a decision. Shadow limits are not reported.
 pub(super) fn add_rate_limit_headers(headers: &mut HeaderMap, decision: &Decision) {
     let mut values = HeaderValues(BytesMut::with_capacity(USUAL_VALUES_BYTES));
     if decision.status == DecisionStatus::Refused {
@@ -51,13 +51,13 @@ pub(super) fn add_rate_limit_headers(headers: &mut HeaderMap, decision: &Decisio
     headers.insert(X_RESET, values.number(reset_secs(tightest)));
 }
 
-/// Seconds until this cost fits where it does not, else until one unit more is there.
+/// The seconds until this cost fits; if it fits now, until one more unit is available.
 fn reset_secs(outcome: &LimitOutcome) -> u64 {
     let status = &outcome.status;
     if status.fits { status.next_unit } else { status.retry_after }.as_secs_ceil()
 }
 
-/// The limit that refuses, else the one with the smallest part remaining.
+/// The limit that refuses, else the one with the smallest remaining share.
 fn tightest<'d>(limits: impl Iterator<Item = &'d LimitOutcome>) -> Option<&'d LimitOutcome> {
     limits.min_by(|a, b| {
         let part = |outcome: &LimitOutcome, other: &LimitOutcome| {
@@ -67,11 +67,11 @@ fn tightest<'d>(limits: impl Iterator<Item = &'d LimitOutcome>) -> Option<&'d Li
     })
 }
 
-/// Values, one after the other in one buffer: a check is answered with five of them.
+/// Header values in one buffer, one after the other: a response has five of them.
 struct HeaderValues(BytesMut);
 
 impl HeaderValues {
-    /// One more item of the list that is being written.
+    /// Appends an item to the current list.
     fn item(&mut self, name: &str) {
         if !self.0.is_empty() {
             self.0.extend_from_slice(b", ");
@@ -97,13 +97,13 @@ impl HeaderValues {
         self.0.extend_from_slice(itoa::Buffer::new().format(value.min(MAX_INTEGER)).as_bytes());
     }
 
-    /// A value that is only a number.
+    /// A header value that is a number.
     fn number(&mut self, number: u64) -> HeaderValue {
         self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         self.finish()
     }
 
-    /// What has been written since the last value.
+    /// The header value that was appended since the last one.
     fn finish(&mut self) -> HeaderValue {
         HeaderValue::from_maybe_shared(self.0.split().freeze())
             .unwrap_or(HeaderValue::from_static(""))
@@ -135,7 +135,7 @@ mod tests {
             Charge::new(Subject::policy("p", name), Arc::new(limit), 1)
         };
         let charges: Charges = limits.iter().map(charge).collect();
-        // Full where it is not allowed.
+        // Without units if the check is refused.
         let level = if allowed { 0 } else { 9 * 60_000_000 };
         let state = CounterState { level, window: WindowStart::new(0) };
         let states = limits.iter().map(|_| state).collect();
@@ -162,9 +162,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// A path that a client made up may stand in a limit's name.
+        /// A limit's name may contain a path that a client made up.
         #[test]
-        fn others_read_the_limits_whatever_they_are_called(
+        fn a_structured_fields_parser_reads_limits_with_any_name(
             limits in vec(("[ -~]{1,80}", any::<bool>()), 1..4),
             allowed in any::<bool>(),
         ) {

@@ -1,6 +1,6 @@
-//! The HTTP outside: one file per endpoint, one for what they share.
+//! The HTTP endpoints for checks and operation: one file each.
 //!
-//! Handlers parse, ask the engine, and answer. Nothing here decides.
+//! Handlers parse the request, call the engine, and write the response. They decide nothing.
 
 mod decision_body;
 mod authz;
@@ -51,7 +51,7 @@ pub struct NodeState {
     pub draining: DrainFlag,
 }
 
-/// All endpoints.
+/// The router of all endpoints.
 pub fn router(state: Arc<WorkerState>) -> Router {
     let unknown =
         |request: Request| async move { Problem::not_found(request.uri().path()).into_response() };
@@ -70,7 +70,7 @@ pub fn router(state: Arc<WorkerState>) -> Router {
     router.with_state(state)
 }
 
-/// Counts an answer on its way out.
+/// Counts a response in the metrics.
 fn count_response(state: &WorkerState, endpoint: &'static str, response: Response) -> Response {
     state.metrics.record_response(endpoint, response.status().as_u16());
     response

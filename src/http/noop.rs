@@ -1,6 +1,6 @@
-//! `POST /noop`, for benchmarks only: reads a check and answers like one, and decides nothing.
+//! `POST /noop`, for benchmarks only: parses a request like `/check` and sends a fixed response.
 //!
-//! What `/check` costs more than this is the price of deciding; everything else is the server's.
+//! The difference in cost between `/check` and this endpoint is the cost of a decision.
 
 use std::sync::{Arc, LazyLock};
 

@@ -1,4 +1,4 @@
-//! What operators and their machines ask: metrics, alive, ready.
+//! Endpoints for operation: metrics, liveness, readiness.
 
 use std::sync::Arc;
 
@@ -14,15 +14,16 @@ pub(super) async fn metrics(State(state): State<Arc<WorkerState>>) -> impl IntoR
     (content_type, state.shared.metrics.render())
 }
 
-/// `GET /healthz`: the process serves.
+/// `GET /healthz`: the process runs.
 pub(super) async fn healthz() -> Response {
     status(StatusCode::OK, "ok")
 }
 
-/// `GET /readyz`: whether a balancer should send checks here.
+/// `GET /readyz`: 200 if a load balancer should send requests to this node.
 ///
-/// A lost Redis does not make a node unready: every node would leave the balancer at once, and
-/// each still answers by its plans' `on_store_failure`. One that does not know its plans yet has none.
+/// A node stays ready while Redis is unreachable. Otherwise all nodes would leave the load balancer
+/// at once, although each still decides by its plans' `on_store_failure`. A node without a catalog
+/// is not ready.
 pub(super) async fn readyz(State(state): State<Arc<WorkerState>>) -> Response {
     match () {
         () if state.shared.draining.is_set() => status(StatusCode::SERVICE_UNAVAILABLE, "draining"),

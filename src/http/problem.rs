@@ -15,13 +15,13 @@ impl Problem {
 
     /// 503: the registry cannot be asked for the client's API key.
     pub(super) fn key_lookup_failed() -> Self {
-        let detail = "the API key cannot be looked up now; try again";
+        let detail = "the API key cannot be looked up while the store is down; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
     }
 
     /// 503: the node has no catalog yet.
     pub(super) fn not_ready() -> Self {
-        let detail = "what is declared here is not in use yet: Redis has not answered since the start, or it does not fit the catalog file; the service's log says which";
+        let detail = "the node has no catalog yet: Redis has not responded since the start, or what the API declares does not fit the catalog file; see the service's log";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
     }
 
@@ -36,7 +36,7 @@ impl Problem {
 
     /// 405: the endpoint does not support the method.
     pub(super) fn method_not_allowed() -> Self {
-        let detail = "this path is served with another method: POST for /check, GET for /metrics, /healthz and /readyz";
+        let detail = "this path needs another method: POST for /check, GET for /metrics, /healthz and /readyz";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail)
     }
 }

@@ -1,6 +1,6 @@
-//! A check as callers write it in JSON: names, types and lengths.
+//! The JSON body of a check: names, types and lengths of its members.
 //!
-//! Nothing here knows the catalog. What does not read as a check names the field that is at fault.
+//! The catalog is not known here. An error names the member at fault.
 
 use serde::Deserialize;
 use smallvec::SmallVec;
@@ -17,7 +17,7 @@ pub(super) const MAX_KEY_BYTES: usize = 1024;
 /// The longest path in bytes.
 pub(super) const MAX_PATH_BYTES: usize = 2048;
 
-/// The body of `/check`.
+/// The request body of `/check`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CheckBody<'a> {
@@ -53,13 +53,14 @@ struct PolicyBody<'a> {
 }
 
 impl<'a> CheckBody<'a> {
-    /// Reads one check.
+    /// Parses the JSON body of one check.
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, Problem> {
         let parsed = serde_json::from_slice::<Object<Self>>(body);
         parsed.map(|Object(request)| request).map_err(|_| parse_problem::<Object<Self>>(body))
     }
 
-    /// Who asks, and what; `key_id_allowed` is whether the caller may speak for a key.
+    /// The client and its check request. `key_id_allowed` is true if the caller may name an API key
+    /// by its id.
     pub(super) fn to_check_request(
         &self,
         key_id_allowed: bool,
@@ -74,7 +75,7 @@ impl<'a> CheckBody<'a> {
             (Some(secret), None) => Some(ClientKey::Secret(&secret.0)),
             (None, Some(_)) if !key_id_allowed => {
                 return Err(Problem::forbidden(
-                    "key_id is taken from callers with the token of --check-token or from --trusted-peers only; send api_key",
+                    "key_id is only accepted from callers with the token of --check-token or from --trusted-peers; send api_key",
                 ));
             }
             (None, Some(id)) => Some(ClientKey::Id(&id.0)),
@@ -115,7 +116,8 @@ impl<'a> CheckBody<'a> {
     }
 }
 
-/// Why `body` is no `T`. Finding the field costs time, so it is done only where there is a fault.
+/// The problem with a body that is not a valid `T`. The field is searched only after a failure,
+/// because that takes time.
 pub(super) fn parse_problem<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Problem {
     let mut json = serde_json::Deserializer::from_slice(body);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut json) else {
@@ -132,7 +134,8 @@ pub(super) fn parse_problem<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Problem {
     Problem::bad_request(field, detail)
 }
 
-/// serde reports a missing or unknown field at its parent; its message has the name.
+/// The field that serde reports as missing or unknown at its parent: the name is only in the
+/// message.
 fn missing_field(error: &serde_json::Error) -> Option<String> {
     let message = error.to_string();
     let named =

@@ -1,5 +1,5 @@
-//! The values that a check is written with: text and costs. Each is checked as it is read, so
-//! that an error has the place of the value.
+//! The values of a check's JSON body: texts and costs. Each is validated as it is parsed, so that
+//! an error has the position of the value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use crate::catalog::Cost;
 use crate::limit::MAX_COST;
 
-/// Text of 1 to `MAX` bytes without control characters.
+/// A text of 1 to `MAX` bytes without control characters.
 pub(super) struct Text<'a, const MAX: usize>(pub(super) Cow<'a, str>);
 
 impl<const MAX: usize> Text<'_, MAX> {
@@ -21,7 +21,7 @@ impl<const MAX: usize> Text<'_, MAX> {
     }
 }
 
-/// What is wrong with a text, if anything.
+/// The fault of a text; `None` if it is valid.
 pub(super) fn text_error(text: &str, max_bytes: usize) -> Option<String> {
     match () {
         () if text.is_empty() => Some("must not be empty".into()),
@@ -58,7 +58,7 @@ impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Text<'a, MAX> {
     }
 }
 
-/// `3`, or `{"requests": 1, "total_tokens": 350}`.
+/// A cost: `3`, or `{"requests": 1, "total_tokens": 350}`.
 pub(super) struct CostBody<'a>(Cost<'a>);
 
 impl CostBody<'_> {

@@ -1,6 +1,6 @@
 //! Logs on standard error: text for people, JSON for machines.
 //!
-//! Which events are logged is for those who log: once, where a failure is handled.
+//! Failures are logged once, where they are handled.
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,9 +10,8 @@ use tracing_subscriber::EnvFilter;
 use crate::settings::LogFormat;
 use crate::time::boot_clock;
 
-/// Sends events to standard error from now on, from `info` up unless `RUST_LOG` says otherwise.
-///
-/// A second call changes nothing.
+/// Starts logging to standard error, from level `info` unless `RUST_LOG` is set. A second call
+/// changes nothing.
 pub fn init_logs(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt()
@@ -25,15 +24,15 @@ pub fn init_logs(format: LogFormat) {
     };
 }
 
-/// Lets a line through at most every ten seconds: for what callers could fill the log with.
+/// Limits a log line to one in ten seconds, for lines that clients could trigger at will.
 #[derive(Debug, Default)]
 pub struct LogThrottle(AtomicU64);
 
 impl LogThrottle {
-    /// Whether it is time for the next one.
+    /// Returns true if the next line may be logged.
     pub fn is_due(&self) -> bool {
         const INTERVAL_SECS: u64 = 10;
-        // Ahead of the clock, so that the first is due at once.
+        // One step ahead of the clock, so that the first line is due at once.
         let now = boot_clock().as_secs() + INTERVAL_SECS;
         let last = self.0.load(Ordering::Relaxed);
         let is_due = now >= last + INTERVAL_SECS;

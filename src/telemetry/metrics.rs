@@ -1,6 +1,6 @@
-//! Every metric of the service in one struct; there is no global registry.
+//! Every metric of the service in one struct. There is no global registry.
 //!
-//! A field's help text is its documentation. Names and labels are part of the outside.
+//! The documentation of a metric is its help text. Names and labels are a public interface.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -13,35 +13,35 @@ use super::WorkerMetrics;
 use super::register::{counter_vec, gauge_vec, histogram, opts, register};
 use super::webhooks::WebhookMetrics;
 
-/// From 50 µs, where a decision in memory lies, to beyond any sane deadline.
+/// Buckets from 50 µs, the time of a decision in memory, to beyond any sensible deadline.
 const LATENCY_BUCKETS: [f64; 14] = [
     50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 250e-3,
     1.0,
 ];
 const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
-/// The kinds of store errors; each is a label value that exists from the start.
+/// The kinds of store errors, which are label values that exist from the start.
 pub const STORE_ERROR_KINDS: [&str; 8] =
     ["unreachable", "disk", "timeout", "overloaded", "refused", "script", "bad_row", "bad_reply"];
 
-/// How a check ended, as `tollgate_decisions_total` counts it.
+/// The outcome of a check in `tollgate_decisions_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DecisionOutcome {
-    /// Every limit had room.
+    /// All limits had room.
     Allowed,
-    /// A limit had no room now.
+    /// A limit had no room.
     Refused,
-    /// The cost could never fit.
+    /// The cost was larger than a limit and can never fit.
     TooLarge,
-    /// A shadow limit had no room; the check itself is counted apart.
+    /// A shadow limit had no room. The check itself is counted separately.
     ShadowRefused,
-    /// The store was lost and the plan says `open`.
+    /// The store was unreachable and the plan is `open`.
     FailedOpen,
-    /// The store was lost and the plan says `closed`.
+    /// The store was unreachable and the plan is `closed`.
     FailedClosed,
-    /// The store was lost and the node's own share had room.
+    /// The store was unreachable and the node's own share had room.
     LocalAllowed,
-    /// The store was lost and the node's own share had no room.
+    /// The store was unreachable and the node's own share had no room.
     LocalRefused,
 }
 
@@ -62,7 +62,7 @@ impl DecisionOutcome {
     }
 }
 
-/// All metrics of one node.
+/// The metrics of one node.
 pub struct Metrics {
     registry: Registry,
     workers: Mutex<Vec<Weak<WorkerMetrics>>>,
@@ -102,12 +102,12 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// `tollgate_connections`
     pub connections: IntGauge,
-    /// Those of webhooks.
+    /// The metrics of webhooks.
     pub webhooks: WebhookMetrics,
 }
 
 impl Metrics {
-    /// Fresh metrics, all at zero.
+    /// Metrics that are all zero.
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "a table: one entry per metric")]
     pub fn new() -> Self {
@@ -120,19 +120,19 @@ impl Metrics {
             decisions: counter_vec(
                 r,
                 "decisions_total",
-                "Checks decided, by plan (or policy), the limit that refused, and outcome; of an Envoy's domain each descriptor's limit.",
+                "Checks decided, by plan (or policy), the limit that refused, and outcome; for domains of Envoy, the limit of each descriptor.",
                 &["plan", "limit", "outcome"],
             ),
             responses: counter_vec(
                 r,
                 "responses_total",
-                "Answers, by endpoint and HTTP status, of gRPC by its own code.",
+                "Responses, by endpoint and HTTP status; for gRPC by its own code.",
                 &["endpoint", "status"],
             ),
             check_duration: histogram(
                 r,
                 "check_duration_seconds",
-                "Time from a check fully read to its decision.",
+                "Time from a request that has been read to its decision.",
                 &LATENCY_BUCKETS,
             ),
             store_duration: histogram(
@@ -157,21 +157,21 @@ impl Metrics {
                 r,
                 IntCounter::with_opts(opts(
                     "envoy_unknown_domains_total",
-                    "Envoy's requests for a domain that no file declares; they pass.",
+                    "Requests of Envoy for a domain that no file declares; they are allowed.",
                 )),
             ),
             breaker_open: register(
                 r,
                 IntGauge::with_opts(opts(
                     "breaker_open",
-                    "How many of this node's connections to Redis are given up for now; 0 is healthy.",
+                    "Connections of this node to Redis whose circuit breaker is open; 0 is healthy.",
                 )),
             ),
             breaker_opened: register(
                 r,
                 IntCounter::with_opts(opts(
                     "breaker_opened_total",
-                    "How often a connection to Redis was given up.",
+                    "Number of times that the circuit breaker of a connection to Redis opened.",
                 )),
             ),
             live_nodes: register(
@@ -239,13 +239,13 @@ impl Metrics {
         metrics
     }
 
-    /// One more worker whose counts flow together here.
+    /// Registers a worker, whose counts are added up here.
     pub(super) fn register_worker(&self, worker: &Arc<WorkerMetrics>) {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.push(Arc::downgrade(worker));
     }
 
-    /// Counts one failed call to the store.
+    /// Counts a failed call to the store.
     pub fn record_store_error(&self, kind: &'static str) {
         self.store_errors.with_label_values(&[kind]).inc();
     }

@@ -1,7 +1,7 @@
-//! What operators see: metrics and logs.
+//! Metrics and logs.
 //!
-//! Nothing here decides or knows a request. Labels come from the catalog or from enums, never from
-//! what a client sent; a secret never comes here at all.
+//! No request is known here. Label values come from the catalog or from enums, never from a client,
+//! and secrets are never passed to this module.
 
 mod logs;
 mod metrics;

@@ -1,4 +1,4 @@
-//! Making metrics and entering them in a registry, under the service's prefix.
+//! Creating metrics and registering them, with the service's prefix.
 
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
@@ -30,7 +30,8 @@ pub(super) fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[
     register(registry, Histogram::with_opts(opts))
 }
 
-/// Names and labels are constants: the metrics test renders them all, so neither can fail later.
+/// Cannot fail at run time: names and labels are constants, and the metrics test renders all of
+/// them.
 #[expect(clippy::unwrap_used, reason = "constant names, each used once")]
 pub(super) fn register<C: Collector + Clone + 'static>(
     registry: &Registry,

@@ -1,17 +1,17 @@
-//! What becomes of webhooks.
+//! The metrics of webhooks.
 
 use prometheus::{IntCounterVec, IntGauge, Registry};
 
 use super::register::{counter_vec, opts, register};
 
-/// How an attempt to deliver a webhook ended.
+/// The outcome of an attempt to deliver a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryOutcome {
-    /// The receiver has taken it.
+    /// The receiver has accepted it.
     Delivered,
-    /// It has not, and is asked again.
+    /// The attempt failed and is retried.
     Failed,
-    /// It has not, and is not asked again.
+    /// The attempt failed and is not retried.
     GivenUp,
 }
 
@@ -49,7 +49,7 @@ impl WebhookMetrics {
         Self { deliveries, waiting }
     }
 
-    /// Counts one attempt.
+    /// Counts an attempt.
     pub fn record_attempt(&self, outcome: DeliveryOutcome) {
         self.deliveries.with_label_values(&[outcome.as_str()]).inc();
     }

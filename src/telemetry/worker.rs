@@ -1,7 +1,7 @@
-//! What one worker counts on the hot path, apart from the others.
+//! The metrics of one worker on the hot path.
 //!
-//! Two cores that add to one counter pass its cache line to and fro; each worker therefore counts
-//! for itself, and the counts flow together when somebody reads them.
+//! If two cores increment one counter, its cache line moves between them with each request. So each
+//! worker has counters of its own, which are added up when the metrics are rendered.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,17 +12,17 @@ use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::metrics::{DecisionOutcome, Metrics};
 
-/// More labels than this are of catalogs long gone: the cache of handles begins anew.
+/// The most cached counters. More than this belong to old catalogs, so the cache is cleared.
 const MAX_CACHED_COUNTERS: usize = 4_096;
 
-/// The counts of one worker; aligned so that no other worker's lie on the same cache lines.
+/// The metrics of one worker, aligned so that it shares no cache line with another worker's.
 #[repr(align(128))]
 pub struct WorkerMetrics {
     in_flight: AtomicI64,
     counts: Mutex<WorkerCounts>,
 }
 
-/// Checks being decided.
+/// The checks in flight; ends them when dropped.
 pub struct InFlightGuard<'w> {
     gauge: &'w AtomicI64,
     checks: i64,
@@ -41,14 +41,15 @@ struct WorkerCounts {
     responses: HashMap<(&'static str, u16), LocalIntCounter>,
 }
 
-/// A counter, and the labels whose addresses are its key: held, so that none is given out again.
+/// A counter and its labels. Their addresses are its key in the cache, so the labels are kept
+/// alive.
 struct DecisionCounter {
     counter: LocalIntCounter,
     _labels: (Arc<str>, Option<Arc<str>>),
 }
 
 impl WorkerMetrics {
-    /// Counts that flow into `metrics`.
+    /// Counters that are added to `metrics`.
     #[must_use]
     pub fn new(metrics: &Arc<Metrics>) -> Arc<Self> {
         let counts = WorkerCounts {
@@ -62,7 +63,7 @@ impl WorkerMetrics {
         worker
     }
 
-    /// Counts one decision.
+    /// Counts a decision.
     pub fn record_decision(
         &self,
         plan: &Arc<str>,
@@ -87,7 +88,7 @@ impl WorkerMetrics {
         counts.decisions.insert(key, DecisionCounter { counter, _labels: labels });
     }
 
-    /// Counts one HTTP answer.
+    /// Counts an HTTP response.
     pub fn record_response(&self, endpoint: &'static str, status: u16) {
         let mut counts = self.lock();
         let WorkerCounts { metrics, responses, .. } = &mut *counts;
@@ -97,12 +98,12 @@ impl WorkerMetrics {
         counter.inc();
     }
 
-    /// Counts one check that took `time`.
+    /// Records the duration of a check.
     pub fn record_duration(&self, time: Duration) {
         self.lock().check_duration.observe(time.as_secs_f64());
     }
 
-    /// So many checks begin; they end with what this returns, also where their caller goes away.
+    /// Begins `checks` checks. They end when the guard is dropped, even if their caller is gone.
     #[must_use]
     pub fn start_checks(&self, checks: usize) -> InFlightGuard<'_> {
         let checks = i64::try_from(checks).unwrap_or(i64::MAX);
@@ -110,7 +111,7 @@ impl WorkerMetrics {
         InFlightGuard { gauge: &self.in_flight, checks }
     }
 
-    /// Lets the counts flow together; returns how many checks are in flight.
+    /// Adds the counts to the node's metrics, and returns the number of checks in flight.
     pub(super) fn flush(&self) -> i64 {
         let counts = self.lock();
         counts.check_duration.flush();

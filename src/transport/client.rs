@@ -48,8 +48,8 @@ impl Drop for ConnectionGuard {
 
 /// Connects to `address`, sends `request`, and returns when the head of the response has arrived.
 ///
-/// With `tls`, the connection is encrypted and the server's certificate must be valid for `host`. The
-/// request must have a `Host` header.
+/// With `tls`, the connection is encrypted and the server's certificate must be valid for `host`.
+/// The request must have a `Host` header.
 ///
 /// # Errors
 /// If the connection fails before the head of the response has arrived.

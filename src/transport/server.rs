@@ -1,4 +1,5 @@
-//! The HTTP server: one acceptor distributes connections to workers, each a single-threaded runtime.
+//! The HTTP server: one acceptor distributes connections to workers, each a single-threaded
+//! runtime.
 //!
 //! A runtime per core needs no locks between cores, and the checks of a worker share its connection
 //! to the store. `axum::serve` is not used: it sets no timeouts, so a slow client could hold a
@@ -43,7 +44,8 @@ const MAX_STREAMS: u32 = 1_024;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// The timeout for the response to a keep-alive ping.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The pause after a failed accept: at once it would fail again, usually for lack of file descriptors.
+/// The pause after a failed accept: at once it would fail again, usually for lack of file
+/// descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// The protocol of a server's connections.
@@ -104,7 +106,8 @@ struct WorkerHandle {
     load: Arc<AtomicUsize>,
 }
 
-/// A flag that is set when the node stops; HTTP/1.1 connections are closed after their next response.
+/// A flag that is set when the node stops; HTTP/1.1 connections are closed after their next
+/// response.
 #[derive(Clone, Default)]
 pub struct DrainFlag(Arc<AtomicBool>);
 
@@ -179,7 +182,8 @@ impl HttpServer {
         ConnectionWorker { accepted, load, shutdown, config }
     }
 
-    /// Accepts until `stop` resolves, then closes the listener and waits for the requests in flight.
+    /// Accepts until `stop` resolves, then closes the listener and waits for the requests in
+    /// flight.
     pub async fn run(self, listener: Listener, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {

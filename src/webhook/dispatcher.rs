@@ -1,8 +1,8 @@
-//! From what was found to what was delivered: two loops around the outbox.
+//! The dispatcher: two loops around the outbox.
 //!
-//! One notes what this node has found, the other delivers what is due, whichever node has noted it.
-//! Neither forgets anything on its own: what a lost outbox does not take is kept here, and what is
-//! not struck off is due again when its claim ends.
+//! One loop records the events that this node has found, the other delivers events that are due, of
+//! any node. No event is lost on the way: events that the outbox does not take are kept here, and
+//! an event that is not removed from the outbox is due again when its claim expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,30 +19,30 @@ use crate::store::{DueEvent, Outbox, OutboxEvent, StoreError};
 use crate::telemetry::{DeliveryOutcome, Metrics};
 use crate::time::Micros;
 
-/// How often a node looks what is due.
+/// The interval at which a node looks for due events.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a lost or full outbox is left alone.
+/// The backoff while the outbox is unreachable or full.
 const OUTBOX_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// How long a node that stops may take to note what it has found.
+/// The longest time for recording the remaining events when the node stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most events that are noted at once.
+/// The most events that are recorded at once.
 const MAX_RECORD_BATCH: usize = 100;
-/// The most that are delivered at once.
+/// The most events that are delivered at once.
 const MAX_DELIVERY_BATCH: usize = 16;
-/// After which multiples of the first wait the retries come, each counted from the one before.
+/// The backoff of each retry after the one before, as a multiple of the first backoff.
 const RETRY_MULTIPLES: [u32; 9] = [1, 60, 360, 1_440, 3_600, 7_200, 10_080, 14_400, 17_280];
 
-/// Carries events from this node to the outbox, and from there to their receiver.
+/// Moves events from this node to the outbox, and from there to their receiver.
 pub(super) struct Dispatcher {
     pub(super) outbox: Outbox,
     pub(super) endpoint: WebhookEndpoint,
     pub(super) retry_after: Duration,
     pub(super) metrics: Arc<Metrics>,
-    /// That something was noted here.
+    /// Notified when events were recorded here.
     pub(super) recorded: Notify,
 }
 
-/// Turns true when the node stops.
+/// Becomes true when the node stops.
 pub(super) type ShutdownSignal = watch::Receiver<bool>;
 
 async fn wait_for_shutdown(shutdown: &mut ShutdownSignal) {
@@ -50,7 +50,7 @@ async fn wait_for_shutdown(shutdown: &mut ShutdownSignal) {
 }
 
 impl Dispatcher {
-    /// Notes what is found, until the node stops; then what is left.
+    /// Records events as they are found, until the node stops; then those that remain.
     pub(super) async fn record_events(
         self: Arc<Self>,
         mut found: mpsc::Receiver<ThresholdReached>,
@@ -84,28 +84,28 @@ impl Dispatcher {
             let events = waiting.len();
             tracing::error!(
                 events,
-                "thresholds were not noted; they will be when their keys are used next"
+                "events were not recorded; they will be when their keys are used next"
             );
         }
     }
 
-    /// Whether the outbox has taken all.
+    /// Records waiting events. Returns true if the outbox has taken all of them.
     async fn try_record(&self, waiting: &mut Vec<OutboxEvent>) -> bool {
         match self.outbox.enqueue(waiting).await {
             Ok(taken) => drop(waiting.drain(..taken.min(waiting.len()))),
             Err(error) => {
-                tracing::warn!(%error, "thresholds that were reached wait to be noted");
+                tracing::warn!(%error, "events wait to be recorded in the outbox");
             }
         }
         self.recorded.notify_one();
         waiting.is_empty()
     }
 
-    /// Delivers what is due, until the node stops; then what it has begun.
+    /// Delivers events that are due until the node stops, and completes those that it has begun.
     pub(super) async fn deliver(self: Arc<Self>, mut shutdown: ShutdownSignal) {
         while !*shutdown.borrow() {
             let claimed = self.deliver_batch().await.unwrap_or_else(|error| {
-                tracing::debug!(%error, "what is due to be delivered is not known");
+                tracing::debug!(%error, "due events cannot be claimed from the outbox");
                 0
             });
             if claimed < MAX_DELIVERY_BATCH {
@@ -129,27 +129,28 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// One attempt, and what follows from it; whether the event is struck off.
+    /// Makes one attempt to deliver an event and records its result. Returns true if the event was
+    /// removed.
     async fn attempt(&self, due: DueEvent, now: Micros) -> bool {
         let DueEvent { id, body, attempt } = due;
         let began = Instant::now();
-        let answer = self.endpoint.post(&id, now.get() / 1_000_000, body).await;
-        let why = match &answer {
+        let response = self.endpoint.post(&id, now.get() / 1_000_000, body).await;
+        let why = match &response {
             Ok(status) if status.is_success() => {
                 tracing::debug!(id, attempt, "a webhook was delivered");
                 return self.acknowledge(id, DeliveryOutcome::Delivered).await;
             }
-            Ok(status) => format!("the receiver says {status}"),
+            Ok(status) => format!("the receiver responded {status}"),
             Err(error) => error.to_string(),
         };
         let retry = attempt.checked_sub(1).and_then(|retry| RETRY_MULTIPLES.get(retry));
-        let is_gone = matches!(answer, Ok(StatusCode::GONE));
+        let is_gone = matches!(response, Ok(StatusCode::GONE));
         let Some(multiple) = retry.filter(|_| !is_gone) else {
             tracing::error!(id, attempt, why, "a webhook is given up");
             return self.acknowledge(id, DeliveryOutcome::GivenUp).await;
         };
         let wait = jittered(self.retry_after * *multiple);
-        tracing::warn!(id, attempt, why, ?wait, "a webhook was not delivered and is tried again");
+        tracing::warn!(id, attempt, why, ?wait, "a webhook was not delivered and is retried");
         self.metrics.webhooks.record_attempt(DeliveryOutcome::Failed);
         let wait = u64::try_from((began.elapsed() + wait).as_micros()).unwrap_or(u64::MAX);
         was_recorded(&self.outbox.reschedule(id, now + Micros::new(wait)).await);
@@ -162,7 +163,7 @@ impl Dispatcher {
     }
 }
 
-/// Takes more of what is found, as long as it can be noted at once.
+/// Takes more events from the queue, as many as can be recorded at once.
 fn drain_found(found: &mut mpsc::Receiver<ThresholdReached>, waiting: &mut Vec<OutboxEvent>) {
     while waiting.len() < MAX_RECORD_BATCH
         && let Ok(reached) = found.try_recv()
@@ -171,15 +172,15 @@ fn drain_found(found: &mut mpsc::Receiver<ThresholdReached>, waiting: &mut Vec<O
     }
 }
 
-/// Whether the outbox knows what became of an event; the log does in any case.
+/// Returns true if the outbox has stored the result of an attempt; logs the error otherwise.
 fn was_recorded(result: &Result<(), StoreError>) -> bool {
     if let Err(error) = result {
-        tracing::warn!(%error, "what became of a webhook was not noted; it is sent once more");
+        tracing::warn!(%error, "the result of a webhook was not recorded; it is sent again");
     }
     result.is_ok()
 }
 
-/// The same and up to a fifth: what failed together is not retried together.
+/// The backoff plus a random part of up to a fifth, so that retries do not come at the same time.
 fn jittered(wait: Duration) -> Duration {
     let mut random = [0];
     let _none_without_randomness = getrandom::fill(&mut random);

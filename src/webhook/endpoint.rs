@@ -1,7 +1,7 @@
-//! Who is told: how an event is signed and posted.
+//! The receiver of webhooks: signing an event and posting it.
 //!
-//! Signatures are those of Standard Webhooks. One attempt is made here, on a connection of its own;
-//! what follows from its answer is for others. Nothing of the answer but its status is read.
+//! Signatures follow Standard Webhooks. Each call makes one attempt, on a connection of its own;
+//! retries are made by `dispatcher`. Only the status of the response is read.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -16,40 +16,41 @@ use crate::settings::{Webhook, WebhookSecrets, WebhookUrl};
 use crate::tls;
 use crate::transport::{ClientError, send_request};
 
-/// How long an attempt may take in all.
+/// The timeout of an attempt as a whole.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const PRODUCT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 
-/// A receiver of events.
+/// The receiver of events.
 pub(super) struct WebhookEndpoint {
     url: WebhookUrl,
     keys: Vec<hmac::Key>,
     tls: Option<tls::ClientTls>,
 }
 
-/// Why an attempt has no answer. It does not repeat the address: its path may be a secret.
+/// The reason why an attempt got no response. It does not contain the address, whose path may be a
+/// secret.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AttemptError {
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("no answer in {ATTEMPT_TIMEOUT:?}")]
+    #[error("no response in {ATTEMPT_TIMEOUT:?}")]
     Timeout,
-    #[error("no request can be made of it: {0}")]
+    #[error("the request cannot be built: {0}")]
     InvalidRequest(#[from] axum::http::Error),
 }
 
 impl WebhookEndpoint {
-    /// Connects to nothing yet.
+    /// A receiver; connects to nothing yet.
     ///
     /// # Errors
-    /// Where there is nothing to know an encrypted receiver by.
+    /// If the certificate authorities for an encrypted receiver cannot be loaded.
     pub(super) fn new(settings: &Webhook) -> Result<Self, tls::TlsError> {
         let tls = || tls::ClientTls::new(settings.ca.as_deref(), None);
         let tls = settings.url.is_encrypted().then(tls).transpose()?;
         Ok(Self { url: settings.url.clone(), keys: hmac_keys(&settings.secrets), tls })
     }
 
-    /// Posts an event once; `now` is the time in seconds since 1970 that is signed with it.
+    /// Posts an event once. `now` is the time in seconds since 1970, which is signed as well.
     pub(super) async fn post(
         &self,
         id: &str,
@@ -82,7 +83,7 @@ fn hmac_keys(secrets: &WebhookSecrets) -> Vec<hmac::Key> {
     secrets.0.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret)).collect()
 }
 
-/// A signature by each key, with spaces between them.
+/// A signature by each key, separated by spaces.
 fn signatures(keys: &[hmac::Key], id: &str, now: u64, body: &str) -> String {
     let signed = format!("{id}.{now}.{body}");
     keys.iter().fold(String::new(), |mut signatures, key| {
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_is_the_one_that_the_standards_example_has() {
+    fn a_signature_is_the_one_of_the_standards_example() {
         let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let keys = hmac_keys(&WebhookSecrets(vec![secret, vec![7; 24]]));
         let (id, now) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330);

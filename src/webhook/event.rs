@@ -1,6 +1,6 @@
-//! What is told of a threshold: the event's body, and the id that is the same on every node.
+//! The event for a threshold: its body, and an id that is the same on every node.
 //!
-//! Keys are told by their ids, never by their values.
+//! Keys are named by their ids, never by their values.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,11 +14,11 @@ use crate::algorithm::Period;
 use crate::store::OutboxEvent;
 use crate::time::Micros;
 
-/// How long after a window's end it is remembered what was told of it: a clock that steps back opens
-/// no window again.
+/// The time for which the outbox remembers an id after the end of its window. A clock that steps
+/// back reopens no window.
 const EVENT_RETENTION: Micros = Micros::from_secs(86_400);
 
-/// As Standard Webhooks has it: a type, when it happened, and what.
+/// The body as Standard Webhooks defines it: a type, a timestamp, and data.
 #[derive(Serialize)]
 struct EventBody<'a> {
     r#type: &'static str,
@@ -41,7 +41,7 @@ struct ThresholdData<'a> {
     period_end: String,
 }
 
-/// An event for each threshold that was reached.
+/// The events for the thresholds that a quota has reached.
 pub(super) fn threshold_events(reached: &ThresholdReached) -> impl Iterator<Item = OutboxEvent> {
     reached.thresholds.iter().filter_map(|&threshold| threshold_event(reached, threshold))
 }
@@ -75,8 +75,8 @@ fn threshold_event(reached: &ThresholdReached, threshold: u8) -> Option<OutboxEv
     })
 }
 
-/// The same for the same threshold of the same quota, key and window, whoever finds it and how much
-/// is used by then. A quota of another size has other thresholds.
+/// The id of an event: the same for the same threshold, quota, key and window, whichever node finds
+/// it and whatever the usage is by then. A quota of another size has other thresholds.
 fn event_id(reached: &ThresholdReached, quota: u64, threshold: u8) -> String {
     let parts = json!([
         &*reached.key.id,
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_says_which_key_has_used_how_much_of_what() {
+    fn an_event_names_the_key_the_quota_and_the_usage() {
         let found: Vec<OutboxEvent> = threshold_events(&reached("acme", 100, 20_781)).collect();
         assert_eq!(found.len(), 2);
         assert_eq!(
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_the_events_own_and_the_same_wherever_it_is_found() {
+    fn an_id_is_unique_to_its_event_and_the_same_on_every_node() {
         let id = |reached: ThresholdReached| {
             threshold_events(&reached).map(|event| event.id).collect::<Vec<_>>()
         };

@@ -1,7 +1,7 @@
-//! Webhooks: that a key has used so much of a quota, told once to a receiver, by whichever node.
+//! Webhooks: one event to a receiver when the usage of a key reaches a threshold of its quota.
 //!
-//! Checks are only looked at ([`Thresholds`]). What is found is noted in the store's outbox, and from
-//! there any node delivers it. Who is told what else, and answers of receivers, are not known here.
+//! [`Thresholds`] observes the decisions of all checks. Its events are recorded in the store's
+//! outbox, and any node delivers them from there. The body of the receiver's response is not read.
 
 mod dispatcher;
 mod event;
@@ -22,7 +22,7 @@ use crate::store::Outbox;
 use crate::telemetry::Metrics;
 use crate::tls;
 
-/// What notes and delivers events while the node runs.
+/// Records and delivers events while the node runs.
 pub struct Webhooks {
     thresholds: Arc<Thresholds>,
     stop: watch::Sender<bool>,
@@ -30,10 +30,10 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// Begins; it has to be within a runtime.
+    /// Starts both tasks on the current runtime.
     ///
     /// # Errors
-    /// Where there is nothing to know an encrypted receiver by.
+    /// If the certificate authorities for an encrypted receiver cannot be loaded.
     pub fn start(
         settings: &Webhook,
         outbox: Outbox,
@@ -53,14 +53,14 @@ impl Webhooks {
         Ok(Self { thresholds: Arc::new(thresholds), stop, tasks })
     }
 
-    /// What looks at checks.
+    /// The observer of decisions.
     #[must_use]
     pub fn thresholds(&self) -> Arc<Thresholds> {
         Arc::clone(&self.thresholds)
     }
 
-    /// Notes what has been found, and ends what is being delivered; nobody may look at checks any
-    /// more.
+    /// Records the remaining events and completes the attempts in progress. No check may be
+    /// observed afterwards.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         for task in self.tasks {

@@ -1,8 +1,8 @@
-//! Which quotas have reached a threshold, as the store's verdicts show them.
+//! Detection of quotas that have reached a threshold, from the verdicts of the store.
 //!
-//! The hot path: a check whose quotas are below the lowest threshold costs a comparison for each, and
-//! one above it a look at what this node has told already. Telling is for others: what is found here
-//! goes to a queue, and where that is full, the key's next check finds it again.
+//! This is the hot path. A check whose quotas are below the lowest threshold costs a comparison for
+//! each quota, and one above it a look into a bounded cache. Events go to a queue. If the queue is
+//! full, the threshold is not cached as notified, and the key's next check finds it again.
 
 use std::sync::Arc;
 
@@ -16,12 +16,13 @@ use crate::judge::{self, Verdict};
 use crate::limit::{Charge, Charges, Limit};
 use crate::time::Micros;
 
-/// The most quotas of keys that a node remembers; a forgotten one is noted again, which changes nothing.
+/// The most quotas of keys in the cache. A quota that is evicted is recorded again, which changes
+/// nothing.
 const MAX_REMEMBERED_QUOTAS: usize = 100_000;
-/// The most findings that wait to be noted.
+/// The most events that wait to be recorded.
 const QUEUE_CAPACITY: usize = 10_000;
 
-/// A quota that has reached thresholds which this node has not told yet.
+/// A quota that has reached thresholds for which this node has recorded no event yet.
 #[derive(Debug)]
 pub(super) struct ThresholdReached {
     pub(super) key: Arc<ApiKey>,
@@ -31,18 +32,18 @@ pub(super) struct ThresholdReached {
     pub(super) used: u64,
     /// The store's clock.
     pub(super) at: Micros,
-    /// In whole percents.
+    /// The thresholds, in whole percent.
     pub(super) thresholds: Vec<u8>,
 }
 
-/// Finds thresholds that are reached; one for all workers of a node.
+/// Finds quotas that reach a threshold; one for all workers of a node.
 pub struct Thresholds {
     percents: Vec<u8>,
     notified: Cache<([u8; 16], u64), Notified>,
     queue: mpsc::Sender<ThresholdReached>,
 }
 
-/// What of a quota is told already: so many thresholds of a window, when the quota was so large.
+/// The recorded thresholds of a quota: their number, in a window, for a size of the quota.
 #[derive(Clone, Copy)]
 struct Notified {
     window: WindowStart,
@@ -51,14 +52,14 @@ struct Notified {
 }
 
 impl Thresholds {
-    /// These percents, rising, and where what reaches them is found.
+    /// An observer for these thresholds (in percent, ascending), and the queue of its events.
     pub(super) fn new(percents: Vec<u8>) -> (Self, mpsc::Receiver<ThresholdReached>) {
         let (queue, found) = mpsc::channel(QUEUE_CAPACITY);
         (Self { percents, notified: Cache::new(MAX_REMEMBERED_QUOTAS), queue }, found)
     }
 
-    /// Looks at what a key's check has found of its plan's enforced quotas, whether it passed, was
-    /// refused, or only looked. Shadow limits are only tried, and nobody is told of them.
+    /// Compares the usage of a key's enforced quotas with the thresholds, whether the check was
+    /// allowed, was refused or only read. Shadow limits have no events.
     fn observe(&self, key: &Arc<ApiKey>, charges: &Charges, verdict: &Verdict) {
         for (charge, state) in charges.iter().zip(&verdict.states) {
             let quota = charge.limit.capacity();
@@ -70,7 +71,7 @@ impl Thresholds {
             }
             let made = judge::is_made(charge, *state, verdict.allowed);
             let added = if made { charge.amount() } else { 0 };
-            // Less than nothing is held where more was granted than used.
+            // The level is negative if an operator granted more than was used.
             let used = state.level.saturating_add_unsigned(added);
             let Ok(used) = u64::try_from(used) else { continue };
             let has_reached = |&percent: &u8| used * 100 >= u64::from(percent) * quota;
@@ -81,7 +82,7 @@ impl Thresholds {
             let state = Notified { window: state.window, quota, thresholds: reached };
             self.notify(charge, state, |thresholds| ThresholdReached {
                 key: Arc::clone(key),
-                // Not the one that the answer names: others may stand alongside.
+                // Not the plan that the response names: another plan may apply to the same check.
                 plan: charge.limit.label().split('/').next().unwrap_or_default().into(),
                 limit: Arc::clone(&charge.limit),
                 window: state.window,
@@ -113,8 +114,8 @@ impl Thresholds {
 
 impl DecisionObserver for Thresholds {
     fn on_decision(&self, check: &DecidedCheck<'_>) {
-        if let (Some(key), Some(answer)) = (&check.decision.key, check.verdict) {
-            self.observe(key, check.charges, &answer.verdict);
+        if let (Some(key), Some(judged)) = (&check.decision.key, check.verdict) {
+            self.observe(key, check.charges, &judged.verdict);
         }
     }
 }
@@ -140,7 +141,7 @@ mod tests {
             Self(thresholds, found)
         }
 
-        /// The thresholds that a check tells which costs so much where so much was used.
+        /// The thresholds that a check of this cost reaches, at this level before it.
         fn notifies(&mut self, limit: &Arc<Limit>, level: i64, cost: u64, day: u64) -> Vec<u8> {
             self.notifies_of(Subject::api_key("k"), limit, level, cost, day)
         }
@@ -167,29 +168,29 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn a_threshold_is_told_once_when_what_was_used_has_reached_it() {
+    fn a_threshold_is_notified_once_when_the_usage_reaches_it() {
         let (mut watched, limit) = (Watched::new(), quota(10, false));
         let steps = [
-            // why                                        level cost day told
+            // why                                        level cost day reached
             ("one below the lowest",                      6,   1,   1,  vec![]),
             ("less than nothing is used after a grant",   -5,  1,   1,  vec![]),
             ("and what is charged then fills that first", -5,  9,   1,  vec![]),
             ("exactly the lowest, by this very charge",   7,   1,   1,  vec![80]),
-            ("it is told",                                8,   0,   1,  vec![]),
+            ("it was notified before",                    8,   0,   1,  vec![]),
             ("a refusal charges nothing",                 8,   5,   1,  vec![]),
             ("a look is enough",                          9,   0,   1,  vec![90]),
             ("a refusal, too",                            10,  1,   1,  vec![100]),
             ("less is used after a grant, and once more", 8,   1,   1,  vec![]),
             ("a new day begins anew, all at once",        0,   10,  2,  vec![80, 90, 100]),
         ];
-        for (why, level, cost, day, told) in steps {
-            assert_eq!(watched.notifies(&limit, level, cost, day), told, "{why}");
+        for (why, level, cost, day, reached) in steps {
+            assert_eq!(watched.notifies(&limit, level, cost, day), reached, "{why}");
         }
         assert_eq!(watched.notifies(&quota(8, false), 7, 0, 2), [80], "another size is another quota");
     }
 
     #[test]
-    fn only_the_keys_own_enforced_quotas_are_told() {
+    fn only_enforced_quotas_of_the_key_itself_are_notified() {
         let mut watched = Watched::new();
         assert!(watched.notifies(&quota(10, true), 9, 0, 1).is_empty());
         let policy = Subject::policy("p", "k");
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_found_again() {
+    fn a_threshold_that_finds_the_queue_full_is_found_again() {
         let (thresholds, mut found) = Thresholds::new(vec![50]);
         let limit = quota(2, false);
         let observe = |number: usize| {
@@ -216,6 +217,6 @@ mod tests {
         }
         (0..=QUEUE_CAPACITY).for_each(observe);
         assert_eq!(&*found.try_recv().unwrap().key.id, QUEUE_CAPACITY.to_string());
-        assert!(found.try_recv().is_err(), "the others were told");
+        assert!(found.try_recv().is_err(), "the others were notified");
     }
 }

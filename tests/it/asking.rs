@@ -1,4 +1,4 @@
-//! `/check`, `/check/batch` and `/authz`: what is answered to what.
+//! The responses of `/check`, `/check/batch` and `/authz`.
 
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ keys: [ { id: client, value: client-key, plans: [basic] } ]
 }
 
 #[test]
-fn limits_are_judged_in_the_designs_order_under_the_designs_names() {
+fn limits_are_judged_in_the_documented_order_and_named_as_documented() {
     let node = Node::with_catalog(CATALOG, &[]);
     let answer = node.check(json!({
         "api_key": "alice-key", "api": "inference", "stage": "prod", "method": "post", "path": "/v1//chat/./completions?x=1",
@@ -93,7 +93,7 @@ fn limits_are_judged_in_the_designs_order_under_the_designs_names() {
 }
 
 #[test]
-fn every_method_that_is_not_listed_has_a_budget_of_its_own() {
+fn each_method_that_is_not_listed_has_a_budget_of_its_own() {
     let node = Node::with_catalog(CATALOG, &[]);
     let ask = |path: &str, cost: u64| {
         let body = json!({"policy": "login", "key": path, "api": "inference", "stage": "prod", "method": "GET", "path": path, "cost": cost});
@@ -105,12 +105,12 @@ fn every_method_that_is_not_listed_has_a_budget_of_its_own() {
     assert_eq!(ask("/b", 4).status, 200);
     assert!(
         node.get("/metrics").body.contains(r#"limit="stage:inference/prod/*/throttle""#),
-        "metrics know no client's path"
+        "metrics have no client's path as a label"
     );
 }
 
 #[test]
-fn headers_are_those_of_the_draft_and_of_the_tightest_limit() {
+fn headers_follow_the_draft_and_report_the_tightest_limit() {
     let node = Node::with_catalog(CATALOG, &[]);
     let ask = json!({"api_key": "alice-key", "cost": {"total_tokens": 99}});
     let answer = node.check(ask.clone());
@@ -158,7 +158,7 @@ fn who_may_not_ask_is_refused_with_403() {
 }
 
 #[test]
-fn a_shadow_limit_reports_and_refuses_nothing() {
+fn a_shadow_limit_is_counted_and_refuses_nothing() {
     let node = Node::with_catalog(CATALOG, &[]);
     assert_eq!(node.check(json!({"api_key": "eve-key"})).status, 200);
     for cost in [1, 2] {
@@ -174,15 +174,15 @@ fn a_shadow_limit_reports_and_refuses_nothing() {
 }
 
 #[test]
-fn key_id_needs_a_caller_whose_word_is_taken() {
+fn key_id_is_accepted_from_trusted_callers_only() {
     let ask = json!({"key_id": "alice"});
     assert_eq!(
         Node::with_catalog(CATALOG, &[]).check(ask.clone()).status,
         200,
         "loopback is trusted"
     );
-    let strangers = Node::with_catalog(CATALOG, &["--trusted-peers", "192.0.2.0/24"]);
-    assert_eq!(strangers.check(ask.clone()).status, 403);
+    let untrusted = Node::with_catalog(CATALOG, &["--trusted-peers", "192.0.2.0/24"]);
+    assert_eq!(untrusted.check(ask.clone()).status, 403);
     let node = Node::launch(Some(CATALOG), &[], &[("TOLLGATE_CHECK_TOKEN", "t0ken")]);
     assert_eq!(node.check(ask.clone()).status, 401);
     for (token, status) in
@@ -237,7 +237,8 @@ fn authz_reads_the_key_the_query_and_the_configured_headers() {
     assert_eq!(ask(&route).status, 403, "no key");
     assert_eq!(ask(&with(("x-api-key", ""))).status, 403, "as if there were none");
     assert_eq!(ask(&with(("x-api-key", "nobody"))).status, 403);
-    // The other family of headers is a client's word: without the configured one there is no answer.
+    // The other pair of headers is set by clients: without the configured pair the request is an
+    // error.
     let other =
         [("x-api-key", "alice-key"), ("x-forwarded-method", "GET"), ("x-forwarded-uri", "/free")];
     let misled = ask(&other);
@@ -283,14 +284,17 @@ fn authz_speaks_401_and_403_where_the_gateway_knows_nothing_else() {
 }
 
 #[test]
-fn forwarded_headers_of_strangers_are_not_believed() {
+fn forwarded_headers_of_untrusted_peers_are_ignored() {
     let node = Node::with_catalog(CATALOG, &["--trusted-peers", "192.0.2.0/24"]);
     let headers =
         [("x-api-key", "alice-key"), ("x-forwarded-method", "GET"), ("x-forwarded-uri", "/free")];
     let answer = node.send("GET", "/authz?api=inference&stage=prod", &headers, "");
     assert_eq!(answer.status, 400);
     assert!(answer.json()["detail"].as_str().unwrap().contains("--trusted-peers"));
-    // Gateways show the answer to nobody.
+    // Gateways do not show the response, so the log does.
     let log = node.log();
-    assert!(log.contains("asks /authz wrongly") && log.contains("--trusted-peers"), "{log}");
+    assert!(
+        log.contains("sends invalid requests to /authz") && log.contains("--trusted-peers"),
+        "{log}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Forward-auth behind real gateways, with the configurations of `deploy/gateways`.
+//! Forward authentication behind real gateways, with the configurations of `deploy/gateways`.
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Response};
@@ -19,7 +19,7 @@ keys:
   - { id: other, value: other-key, plans: [free] }
 "#;
 
-/// What a gateway answers with: to an unknown key, where the limiter is gone, and where it hangs.
+/// The statuses of a gateway: for an unknown key, while Tollgate is down, and while it hangs.
 struct Expected {
     kind: &'static str,
     family: &'static str,
@@ -92,7 +92,7 @@ fn behaves(expected: &Expected) {
     assert_eq!(
         ask(&gateway, "POST", "/limited", &[("authorization", "Bearer other-key")]).status,
         200,
-        "another key's budget"
+        "the budget of another key"
     );
 
     evades_nothing(&gateway, key);
@@ -102,7 +102,7 @@ fn behaves(expected: &Expected) {
     assert_eq!(ask(&gateway, "GET", "/free", &[]).status, expected.unknown_key);
 }
 
-/// A client that says of itself that it asks for something else, or that spells the path otherwise.
+/// A client that forges the headers or spells the path in another way.
 fn evades_nothing(gateway: &Gateway, key: (&str, &str)) {
     let lies = [
         ("x-forwarded-uri", "/free"),
@@ -125,8 +125,8 @@ fn evades_nothing(gateway: &Gateway, key: (&str, &str)) {
     }
 }
 
-/// Nobody judges: no answer, and then nobody at all.
-fn loses_its_limiter(expected: &Expected) {
+/// Tollgate hangs, and then it is down.
+fn loses_tollgate(expected: &Expected) {
     let key = ("x-api-key", "demo-key");
     let flags = ["--forwarded-headers", expected.family];
     let start = |open| {
@@ -157,25 +157,25 @@ fn loses_its_limiter(expected: &Expected) {
 }
 
 #[test]
-fn nginx_asks_by_auth_request() {
+fn nginx_uses_auth_request() {
     behaves(&NGINX);
-    loses_its_limiter(&NGINX);
+    loses_tollgate(&NGINX);
 }
 
 #[test]
-fn haproxy_asks_by_its_lua_action() {
+fn haproxy_uses_its_lua_action() {
     behaves(&HAPROXY);
-    loses_its_limiter(&HAPROXY);
+    loses_tollgate(&HAPROXY);
 }
 
 #[test]
-fn caddy_asks_by_forward_auth() {
+fn caddy_uses_forward_auth() {
     behaves(&CADDY);
-    loses_its_limiter(&CADDY);
+    loses_tollgate(&CADDY);
 }
 
 #[test]
-fn a_tollgate_that_lets_nothing_pass_is_obeyed_where_one_that_is_gone_is_not() {
+fn gateways_refuse_when_tollgate_fails_closed_even_if_they_pass_when_it_is_down() {
     let catalog = CATALOG.replace("keys:", "    on_store_failure: closed\nkeys:");
     let nowhere = format!("redis://127.0.0.1:{}", crate::support::free_port());
     for (expected, status) in [(NGINX, 500), (HAPROXY, 503), (CADDY, 503)] {
@@ -202,7 +202,7 @@ fn gateways_of_every_kind_share_one_budget() {
         let ask = |(_, gateway): &(Node, Gateway)| ask(gateway, "POST", "/limited", &[key]).status;
         gateways.iter().chain(&gateways).map(ask).collect::<Vec<u16>>()
     };
-    // Two at once, wherever they come in.
+    // Two at the same time, through any gateway.
     assert_eq!(statuses(("x-api-key", "demo-key")), [200, 200, 429, 429, 429, 429]);
     assert_eq!(statuses(("x-api-key", "other-key")), [200, 200, 429, 429, 429, 429]);
 }

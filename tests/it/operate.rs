@@ -1,4 +1,4 @@
-//! Running it: metrics, health, reload, drain, arguments.
+//! Operation: metrics, health, reload, drain, arguments.
 
 use std::fs;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn metrics_pass_promtool_and_cover_what_operators_ask() {
+fn metrics_pass_promtool_and_cover_what_operators_need() {
     let redis = RedisServer::start();
     let node = Node::start(&["--store", &redis.url(), "--check-deadline", "5s"]);
     for _ in 0..8 {
@@ -38,8 +38,8 @@ fn metrics_pass_promtool_and_cover_what_operators_ask() {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let told = child.wait_with_output().unwrap();
-    assert!(told.status.success(), "{}{}", text(&told.stdout), text(&told.stderr));
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     assert_eq!(node.metric("tollgate_decisions_total", r#"outcome="allowed""#), 5.0);
     assert_eq!(
         node.metric(
@@ -65,14 +65,14 @@ fn metrics_pass_promtool_and_cover_what_operators_ask() {
 #[test]
 fn prometheus_accepts_the_shipped_configuration_and_alerts() {
     for (what, file) in [("config", "deploy/prometheus.yml"), ("rules", "deploy/alerts.yml")] {
-        let told =
+        let output =
             Command::new("promtool").args(["check", what]).arg(repository(file)).output().unwrap();
-        assert!(told.status.success(), "{}{}", text(&told.stdout), text(&told.stderr));
+        assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     }
 }
 
 #[test]
-fn a_file_that_changes_is_reloaded_and_a_bad_one_changes_nothing() {
+fn a_changed_file_is_reloaded_and_an_invalid_one_changes_nothing() {
     let policy = |burst: &str| {
         format!(
             "version: 1\npolicies: [ {{ name: p, throttle: {{ rate: 1/h, burst: {burst} }} }} ]\n"
@@ -85,18 +85,18 @@ fn a_file_that_changes_is_reloaded_and_a_bad_one_changes_nothing() {
     };
     assert_eq!(limit(), 3);
     fs::write(node.catalog_file(), policy("none")).unwrap();
-    eventually("the bad file is counted", || {
+    eventually("the invalid file is counted", || {
         node.metric("tollgate_catalog_reloads_total", "failed") == 1.0
     });
     assert_eq!(limit(), 3);
     assert!(node.log().contains("burst"), "the log says why: {}", node.log());
-    // As a ConfigMap changes: another file under the same name.
+    // A ConfigMap changes like this: another file under the same name.
     let next = node.catalog_file().with_extension("next");
     fs::write(&next, policy("4")).unwrap();
     fs::rename(&next, node.catalog_file()).unwrap();
     eventually("the new limit is in use", || limit() == 4);
     node.signal(Signal::HUP);
-    eventually("SIGHUP reloads what has not changed", || {
+    eventually("SIGHUP reloads an unchanged file", || {
         node.metric("tollgate_catalog_reloads_total", "ok") >= 2.0
     });
 }
@@ -110,12 +110,12 @@ fn a_node_that_drains_says_so_finishes_and_exits_with_0() {
     let mut idle = KeepAlive::open(node.address()).unwrap();
     assert_eq!(idle.post("/check", r#"{"api_key":"demo-key"}"#).unwrap().status, 200);
     node.signal(Signal::TERM);
-    eventually("it is not ready any more", || node.get("/readyz").status == 503);
+    eventually("the node is not ready any more", || node.get("/readyz").status == 503);
     let last = idle.post("/check", r#"{"api_key":"demo-key"}"#).unwrap();
     assert_eq!(
         (last.status, last.header("connection")),
         (200, Some("close")),
-        "it still serves, and says good-bye"
+        "it still serves, and closes the connection"
     );
     assert_eq!(node.exit_code(), Some(0));
 }
@@ -126,7 +126,7 @@ fn a_rolling_restart_under_load_loses_no_check() {
     let flags = ["--store", &redis.url(), "--check-deadline", "5s", "--drain-delay", "500ms"];
     let nodes = std::sync::Mutex::new(vec![Node::start(&flags), Node::start(&flags)]);
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
-    // As a balancer does: only nodes that are ready, and a new connection where one was closed.
+    // Like a load balancer: only ready nodes, and a new connection after one was closed.
     let ready = || {
         let addresses: Vec<String> =
             nodes.lock().unwrap().iter().map(|node| node.address().to_owned()).collect();
@@ -171,11 +171,11 @@ fn a_rolling_restart_under_load_loses_no_check() {
 fn an_interrupted_node_stops_at_once() {
     let mut node = Node::start(&["--drain-delay", "10min"]);
     node.signal(Signal::INT);
-    eventually("it has ended", || node.has_ended());
+    eventually("the node has ended", || node.has_ended());
 }
 
 #[test]
-fn the_greeting_has_a_curl_line_that_works_as_pasted() {
+fn the_banner_has_a_curl_line_that_works_as_pasted() {
     let node = Node::start(&[]);
     let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .args(["--listen", node.address()])
@@ -186,15 +186,15 @@ fn the_greeting_has_a_curl_line_that_works_as_pasted() {
     assert_eq!(status.code(), Some(2), "the address is taken, and the port is named");
     let port = crate::support::free_port();
     let address = format!("127.0.0.1:{port}");
-    let greeting = tempfile::NamedTempFile::new().unwrap();
+    let banner = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    command.args(["--listen", &address]).stdout(greeting.reopen().unwrap()).stderr(Stdio::null());
+    command.args(["--listen", &address]).stdout(banner.reopen().unwrap()).stderr(Stdio::null());
     let _running = crate::support::process::Process::spawn(&mut command);
     let line = || {
-        let said = fs::read_to_string(greeting.path()).unwrap();
-        said.lines().find_map(|line| line.trim().strip_prefix("try: ").map(str::to_owned))
+        let output = fs::read_to_string(banner.path()).unwrap();
+        output.lines().find_map(|line| line.trim().strip_prefix("try: ").map(str::to_owned))
     };
-    eventually("it greets", || line().is_some());
+    eventually("the banner is printed", || line().is_some());
     let line = line().unwrap();
     let body = line.split('\'').nth(1).unwrap();
     assert!(line.contains(&format!("curl -i http://{address}/check")));
@@ -202,17 +202,17 @@ fn the_greeting_has_a_curl_line_that_works_as_pasted() {
 }
 
 #[test]
-fn validate_names_every_fault_with_its_place_and_what_to_write() {
+fn validate_reports_each_fault_with_its_place_and_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("catalog.yaml");
     let validate = |catalog: &str| {
         fs::write(&file, catalog).unwrap();
-        let told = tollgate(&["validate", file.to_str().unwrap()]);
-        (told.status.success(), text(&told.stdout) + &text(&told.stderr))
+        let output = tollgate(&["validate", file.to_str().unwrap()]);
+        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
     };
     #[rustfmt::skip]
     let cases = [
-        // written                                                                          told
+        // written                                                                          reported
         ("version: 2",                                                                      vec!["version: "]),
         ("version: 1\nplan: []",                                                            vec!["plan", "line 2"]),
         ("version: 1\nplans: [ { id: a, throttle: { rate: 0/s, burst: 1 } } ]",             vec!["plans[0].throttle.rate", "10/s"]),
@@ -238,29 +238,29 @@ fn validate_names_every_fault_with_its_place_and_what_to_write() {
         ("version: 1\nversion: 1",                                                          vec!["duplicate", "line 2"]),
         ("not: [yaml",                                                                      vec!["line"]),
     ];
-    for (catalog, told) in cases {
-        let (valid, said) = validate(catalog);
-        assert!(!valid, "{catalog}: {said}");
-        for words in told {
-            assert!(said.contains(words), "{catalog}: no `{words}` in: {said}");
+    for (catalog, expected) in cases {
+        let (valid, output) = validate(catalog);
+        assert!(!valid, "{catalog}: {output}");
+        for words in expected {
+            assert!(output.contains(words), "{catalog}: no `{words}` in: {output}");
         }
-        assert!(!said.contains("top-secret"), "{said}");
-        assert!(said.contains("catalog.yaml"), "{said}");
+        assert!(!output.contains("top-secret"), "{output}");
+        assert!(output.contains("catalog.yaml"), "{output}");
     }
-    let (valid, said) = validate(tollgate::catalog::EXAMPLE);
-    assert!(valid && said.contains("1 plan"), "{said}");
-    let (valid, said) = validate(
+    let (valid, output) = validate(tollgate::catalog::EXAMPLE);
+    assert!(valid && output.contains("1 plan"), "{output}");
+    let (valid, output) = validate(
         "version: 1\npolicies: [ { name: p, throttle: { rate: 1234567/d, burst: 1000000000 } } ]\nplans: [ { id: p, throttle: { rate: 7/min, burst: 5 }, limits: [ { name: t, unit: x, throttle: { rate: 7/min, burst: 5 } } ] } ]\nkeys: [ { id: k, value: v, plans: [p], overrides: { p: { throttle: { burst: 1000000000 }, limits: { t: { throttle: { rate: 9/min, burst: 1000000000 } } } } } } ]",
     );
-    assert!(valid && said.matches("is slower by a fraction of").count() == 3, "{said}");
+    assert!(valid && output.matches("is slower by a fraction of").count() == 3, "{output}");
     for at in ["policies[0]", "keys[0].overrides.p", "keys[0].overrides.p.limits.t"] {
-        assert!(said.contains(&format!("catalog.yaml: {at}.throttle: the rate")), "{said}");
+        assert!(output.contains(&format!("catalog.yaml: {at}.throttle: the rate")), "{output}");
     }
 }
 
 #[test]
-fn bad_arguments_are_answered_with_what_to_write() {
-    for (arguments, told) in [
+fn an_error_about_invalid_arguments_names_valid_ones() {
+    for (arguments, expected) in [
         (vec!["--listen", "8080"], "127.0.0.1:8080"),
         (vec!["--store", "localhost"], "redis://"),
         (vec!["--store", "redis+sentinel://h/m"], "not supported yet"),
@@ -268,15 +268,15 @@ fn bad_arguments_are_answered_with_what_to_write() {
         (vec!["--lisen", "x"], "--listen"),
         (vec!["--max-connections", "9223372036854775807"], "between 1 and 10000000"),
     ] {
-        let said = tollgate(&arguments);
-        assert_eq!(said.status.code(), Some(2), "{arguments:?}");
-        assert!(text(&said.stderr).contains(told), "{arguments:?}: {}", text(&said.stderr));
+        let output = tollgate(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(expected), "{arguments:?}: {}", text(&output.stderr));
     }
     assert!(text(&tollgate(&["--help"]).stdout).contains("TOLLGATE_"));
 }
 
 #[test]
-fn the_check_command_asks_a_running_service() {
+fn the_check_command_calls_a_running_service() {
     let node = Node::start(&[]);
     let url = format!("http://{}", node.address());
     let ask = |cost: &str| {
@@ -292,7 +292,7 @@ fn the_check_command_asks_a_running_service() {
 fn json_logs_are_json() {
     let node = Node::start(&["--log-format", "json"]);
     node.signal(Signal::HUP);
-    eventually("it has logged", || node.log().lines().count() >= 2);
+    eventually("the node has logged", || node.log().lines().count() >= 2);
     for line in node.log().lines() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(event["level"].is_string(), "{line}");

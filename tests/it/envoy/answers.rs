@@ -1,4 +1,4 @@
-//! What Envoy is told, and what its requests cost.
+//! The responses to Envoy, and the costs of its requests.
 
 use tollgate::grpc::proto::rate_limit_descriptor::RateLimitOverride;
 use tollgate::grpc::proto::rate_limit_response::rate_limit::Unit;
@@ -9,7 +9,7 @@ use super::{CONFIG, codes, costs, serve};
 use crate::support::grpc::{descriptor, request};
 
 #[test]
-fn statuses_say_which_limit_what_is_left_and_until_when_in_the_descriptors_order() {
+fn statuses_report_limit_remaining_and_reset_in_the_order_of_the_descriptors() {
     let served = serve(CONFIG, &[]);
     let asked = || {
         vec![
@@ -42,7 +42,7 @@ fn statuses_say_which_limit_what_is_left_and_until_when_in_the_descriptors_order
 }
 
 #[test]
-fn what_is_refused_costs_nothing_anywhere() {
+fn a_refused_request_is_charged_to_no_limit() {
     let served = serve(CONFIG, &[]);
     assert!(served.passes(&[("small", "x")]));
     for _ in 0..5 {
@@ -53,7 +53,7 @@ fn what_is_refused_costs_nothing_anywhere() {
     }
     let too_much = served.ask(vec![costs(4, &[("path", "/exact")])]);
     assert_eq!(too_much.overall_code(), Code::OverLimit);
-    // No wait helps, so no header; the window ends all the same.
+    // No wait helps, so there is no header, although the window ends.
     assert!(too_much.response_headers_to_add.is_empty(), "{too_much:?}");
     let until = too_much.statuses[0].duration_until_reset.as_ref().unwrap().seconds;
     assert!((0..=365 * 86_400).contains(&until), "{too_much:?}");
@@ -76,13 +76,13 @@ fn a_descriptors_own_hits_count_before_the_requests_and_0_only_looks() {
     );
     assert_eq!(served.ask(vec![costs(2, user)]).statuses[0].limit_remaining, 0);
     assert!(!served.passes(user));
-    // Twice the same counter costs the sum: neither part alone is over.
+    // Two descriptors with the same counter are charged their sum, which is over the limit.
     let twice = served.ask(vec![costs(1, &[("user", "b")]), costs(2, &[("user", "b")])]);
     assert_eq!(codes(&twice), [Code::OverLimit, Code::OverLimit]);
 }
 
 #[test]
-fn negative_hits_give_back_at_most_what_was_charged() {
+fn negative_hits_refund_at_most_what_was_charged() {
     for flags in [vec![], vec!["--check-deadline", "5s"]] {
         let redis = crate::support::redis::RedisServer::start();
         let url = redis.url();
@@ -97,16 +97,16 @@ fn negative_hits_give_back_at_most_what_was_charged() {
             assert_eq!(most, if entries[0].0 == "user" { 2 } else { 3 }, "all of it was there");
             let answer = served.ask(vec![back(1)]);
             assert_eq!((answer.overall_code(), answer.statuses[0].limit_remaining), (Code::Ok, 1));
-            crate::support::eventually("the refusal is forgotten", || served.passes(entries));
+            crate::support::eventually("the cached refusal has expired", || served.passes(entries));
             let _answer = served.ask(vec![back(100)]);
-            crate::support::eventually("the refusal is forgotten", || served.passes(entries));
+            crate::support::eventually("the cached refusal has expired", || served.passes(entries));
             assert_eq!(served.passing(10, entries), most - 1, "{entries:?}");
         }
     }
 }
 
 #[test]
-fn the_requests_own_limit_takes_the_configurations_place() {
+fn a_limit_in_the_request_replaces_the_configured_one() {
     let served = serve(CONFIG, &[]);
     let own = |requests_per_unit, unit: Unit| RateLimitDescriptor {
         limit: Some(RateLimitOverride { requests_per_unit, unit: unit.into() }),
@@ -125,7 +125,7 @@ fn the_requests_own_limit_takes_the_configurations_place() {
 }
 
 #[test]
-fn a_limit_that_is_met_replaces_those_that_it_names() {
+fn a_matching_limit_replaces_those_that_it_names() {
     let served = serve(CONFIG, &[]);
     let both = || vec![descriptor(&[("small", "r")]), descriptor(&[("instead", "r")])];
     for _ in 0..9 {
@@ -140,7 +140,7 @@ fn a_limit_that_is_met_replaces_those_that_it_names() {
 }
 
 #[test]
-fn of_quotas_one_with_room_is_enough_and_metadata_tells_which_passed() {
+fn one_alternative_with_room_is_enough_and_metadata_reports_it() {
     let served = serve(CONFIG, &[]);
     let both = || {
         vec![
@@ -151,24 +151,27 @@ fn of_quotas_one_with_room_is_enough_and_metadata_tells_which_passed() {
     };
     let first = served.ask(both());
     assert_eq!((first.overall_code(), codes(&first)), (Code::Ok, vec![Code::Ok; 3]));
-    let told = serde_json::to_value(first.dynamic_metadata.unwrap()).unwrap();
-    assert_eq!(told["domain"], "d");
-    assert_eq!(told["descriptors"][1]["entries"][0], "pool=two");
+    let metadata = serde_json::to_value(first.dynamic_metadata.unwrap()).unwrap();
+    assert_eq!(metadata["domain"], "d");
+    assert_eq!(metadata["descriptors"][1]["entries"][0], "pool=two");
     assert_eq!(
-        told["metadata"],
+        metadata["metadata"],
         serde_json::json!({"pool": {"one": true, "two": ["a", null]}, "weight": 2.0})
     );
-    assert!(told.get("hitsAddend").is_none() && told["descriptors"][0].get("hitsAddend").is_none());
+    assert!(
+        metadata.get("hitsAddend").is_none()
+            && metadata["descriptors"][0].get("hitsAddend").is_none()
+    );
     let mut second = request("d", both());
     second.hits_addend = 1;
     second.descriptors[0].hits_addend = Some(1.into());
     let second = served.client.ask(second).unwrap();
     assert_eq!(second.overall_code(), Code::Ok);
     assert_eq!(codes(&second), [Code::OverLimit, Code::Ok, Code::Ok]);
-    let told = serde_json::to_value(second.dynamic_metadata.unwrap()).unwrap();
-    assert_eq!(told["metadata"]["pool"], serde_json::json!({"two": ["a", null]}));
+    let metadata = serde_json::to_value(second.dynamic_metadata.unwrap()).unwrap();
+    assert_eq!(metadata["metadata"]["pool"], serde_json::json!({"two": ["a", null]}));
     assert_eq!(
-        (&told["hitsAddend"], &told["descriptors"][0]["hitsAddend"]),
+        (&metadata["hitsAddend"], &metadata["descriptors"][0]["hitsAddend"]),
         (&1.0.into(), &1.0.into())
     );
     let both_gone = served.ask(vec![
@@ -182,7 +185,7 @@ fn of_quotas_one_with_room_is_enough_and_metadata_tells_which_passed() {
 }
 
 #[test]
-fn a_refused_request_gives_nothing_back_and_many_refunds_are_one() {
+fn a_refused_request_refunds_nothing_and_refunds_of_one_counter_are_added_up() {
     let redis = crate::support::redis::RedisServer::start();
     let url = redis.url();
     let served = serve(CONFIG, &["--store", &url, "--check-deadline", "5s"]);
@@ -205,7 +208,7 @@ fn a_refused_request_gives_nothing_back_and_many_refunds_are_one() {
 }
 
 #[test]
-fn limits_that_requests_bring_along_share_the_rules_counter_and_the_smaller_refuses() {
+fn limits_in_requests_share_the_counter_of_the_rule_and_the_smaller_one_refuses() {
     let served = serve(CONFIG, &[]);
     let own = |requests_per_unit| RateLimitDescriptor {
         limit: Some(RateLimitOverride { requests_per_unit, unit: Unit::Year.into() }),
@@ -218,7 +221,7 @@ fn limits_that_requests_bring_along_share_the_rules_counter_and_the_smaller_refu
 }
 
 #[test]
-fn of_alternatives_the_first_with_room_again_says_when_to_come_back() {
+fn retry_after_is_that_of_the_first_alternative_with_room_again() {
     const TWO: &str = r#"
 domain: d
 descriptors:

@@ -1,4 +1,4 @@
-//! What makes no sense: a clear status or the peer's answer, never a panic, and nothing charged.
+//! Invalid input: a clear status or response, no panic, and no charge.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::grpc::{descriptor, request};
 use crate::support::http;
 
 #[test]
-fn requests_that_make_no_sense_are_refused_by_member_and_charge_nothing() {
+fn an_invalid_request_gets_an_error_that_names_the_member_and_is_not_charged() {
     let served = serve(CONFIG, &[]);
     let user = &[("user", "x")];
     #[rustfmt::skip]
@@ -41,7 +41,7 @@ fn requests_that_make_no_sense_are_refused_by_member_and_charge_nothing() {
     assert_eq!(served.passing(10, user), 2, "nothing was charged");
 }
 
-/// A message that only looks like one.
+/// A malformed message with a valid beginning.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Bytes {
     #[prost(bytes = "vec", tag = "1")]
@@ -49,7 +49,7 @@ struct Bytes {
 }
 
 #[test]
-fn messages_that_are_none_or_too_large_are_refused() {
+fn malformed_and_too_large_messages_are_refused() {
     let served = serve(CONFIG, &[]);
     let path = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
     let send =
@@ -65,7 +65,7 @@ fn messages_that_are_none_or_too_large_are_refused() {
 }
 
 #[test]
-fn a_message_in_json_that_never_ends_is_cut_off() {
+fn a_json_message_that_never_ends_is_cut_off() {
     let served = serve(CONFIG, &[]);
     let begun = b"POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{";
     assert!(http::is_cut_off_within(served.node.address(), begun, Duration::from_mins(1)));
@@ -73,7 +73,7 @@ fn a_message_in_json_that_never_ends_is_cut_off() {
 }
 
 #[test]
-fn files_that_make_no_sense_say_where_and_what_to_write() {
+fn an_error_about_an_invalid_file_names_the_place_and_a_remedy() {
     #[rustfmt::skip]
     let cases = [
         // file                                                                                              says

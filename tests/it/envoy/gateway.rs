@@ -1,4 +1,4 @@
-//! A real Envoy in front, with the configurations of `deploy/gateways/envoy`.
+//! A real Envoy in front of Tollgate, with the configurations of `deploy/gateways/envoy`.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 use crate::support::repository;
 
-/// A node with the limits that are shipped, of which the bucket does not refill while a test runs.
+/// A node with the shipped limits. The bucket does not refill while a test runs.
 fn node(flags: &[&str]) -> (tempfile::TempDir, Node) {
     let folder = tempfile::tempdir().unwrap();
     let shipped = fs::read_to_string(repository("deploy/gateways/envoy/ratelimit.yaml")).unwrap();
@@ -32,7 +32,7 @@ fn ask(gateway: &Gateway, path: &str, key: &str) -> Response {
 const LIMITED: &str = "/v1/chat/completions";
 
 #[test]
-fn envoy_lets_pass_and_refuses_as_tollgate_says() {
+fn envoy_allows_and_refuses_as_tollgate_decides() {
     let (_folder, node) = node(&[]);
     let gateway = Gateway::start("envoy", node.grpc());
     let ready = || ask(&gateway, "/free", "first").status == 200;
@@ -80,7 +80,7 @@ fn two_envoys_share_one_budget() {
 }
 
 #[test]
-fn where_the_limiter_is_gone_or_hangs_envoy_does_as_its_configuration_says() {
+fn envoy_follows_its_configuration_while_tollgate_is_down_or_hangs() {
     for (open, expected) in [(false, 503), (true, 200)] {
         let (_folder, node) = node(&[]);
         let start = if open { Gateway::start_fail_open } else { Gateway::start };
@@ -91,7 +91,7 @@ fn where_the_limiter_is_gone_or_hangs_envoy_does_as_its_configuration_says() {
         node.signal(Signal::STOP);
         assert_eq!(ask(&gateway, "/free", "demo").status, expected, "it hangs");
         node.signal(Signal::CONT);
-        eventually("it answers again", || {
+        eventually("Tollgate responds again", || {
             ask(&gateway, "/free", "demo").header("x-ratelimit-limit").is_some()
         });
         assert_eq!(node.stop(), Some(0));

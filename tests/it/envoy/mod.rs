@@ -1,5 +1,5 @@
-//! Envoy's rate limit service as Envoy meets it: envoyproxy/ratelimit's YAML, its matching, its
-//! answers; and what goes beyond.
+//! Envoy's rate limit service, over gRPC: envoyproxy/ratelimit's YAML, its matching and its
+//! responses, and Tollgate's additions.
 
 mod answers;
 mod bad_input;
@@ -78,10 +78,10 @@ descriptors:
     rate_limit: { unit: month, requests_per_unit: 1, time_zone: Europe/Berlin }
 "#;
 
-/// Keys and values.
+/// Keys and values of a descriptor.
 type Entries<'a> = &'a [(&'a str, &'a str)];
 
-/// A node with limits for Envoy, and a connection to it.
+/// A node with limits for Envoy, and a gRPC connection to it.
 struct Served {
     node: Node,
     client: GrpcClient,
@@ -103,14 +103,14 @@ impl Served {
         self.client.ask(request("d", descriptors)).unwrap()
     }
 
-    /// Whether one descriptor of these entries passes.
+    /// True if a descriptor of these entries is allowed.
     fn passes(&self, entries: &[(&str, &str)]) -> bool {
         let answer = self.ask(vec![descriptor(entries)]);
         assert_eq!(answer.overall_code, answer.statuses[0].code);
         answer.overall_code() == Code::Ok
     }
 
-    /// How many of `asked` pass.
+    /// The number of requests that are allowed, of `asked`.
     fn passing(&self, asked: usize, entries: &[(&str, &str)]) -> usize {
         (0..asked).filter(|_| self.passes(entries)).count()
     }
@@ -129,7 +129,7 @@ fn codes(answer: &RateLimitResponse) -> Vec<Code> {
 }
 
 #[test]
-fn a_descriptor_meets_the_exact_value_else_the_first_pattern_else_the_key_alone() {
+fn a_descriptor_matches_the_exact_value_else_the_first_pattern_else_the_key_alone() {
     let served = serve(CONFIG, &[]);
     #[rustfmt::skip]
     let cases: &[(&str, Entries<'_>, usize)] = &[

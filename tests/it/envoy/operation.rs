@@ -1,4 +1,4 @@
-//! Envoy's service in operation: reloads, a lost Redis, several nodes, health, scripts.
+//! Envoy's service in operation: reloads, an unreachable Redis, several nodes, health, scripts.
 
 use std::fs;
 use std::process::Command;
@@ -21,7 +21,7 @@ use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 
 #[test]
-fn changed_files_are_in_use_a_moment_later_and_bad_ones_change_nothing() {
+fn changed_files_are_reloaded_and_invalid_ones_change_nothing() {
     let served = serve(CONFIG, &[]);
     let fresh = |n: u32| [("user", format!("{n}"))];
     let passing = |n| {
@@ -29,7 +29,7 @@ fn changed_files_are_in_use_a_moment_later_and_bad_ones_change_nothing() {
         served.passing(10, &[(key, value)])
     };
     fs::write(served.file(), CONFIG.replace("domain: d", "domain: d\nnonsense: 1")).unwrap();
-    eventually("the bad file was seen", || {
+    eventually("the invalid file was seen", || {
         served.node.metric("tollgate_catalog_reloads_total", "failed") > 0.0
     });
     assert!(served.node.log().contains("nonsense"), "{}", served.node.log());
@@ -57,7 +57,7 @@ fn changed_files_are_in_use_a_moment_later_and_bad_ones_change_nothing() {
 }
 
 #[test]
-fn files_that_cannot_be_read_and_those_that_are_not_are_named() {
+fn unreadable_files_and_ignored_files_are_logged_by_name() {
     let served = serve(CONFIG, &[]);
     let failed = || served.node.metric("tollgate_catalog_reloads_total", "failed");
     let gone = served.folder.path().join("gone.yaml");
@@ -72,7 +72,7 @@ fn files_that_cannot_be_read_and_those_that_are_not_are_named() {
 }
 
 #[test]
-fn nodes_on_one_redis_share_what_envoy_may() {
+fn nodes_on_one_redis_share_envoys_limits() {
     let redis = RedisServer::start();
     let url = redis.url();
     let flags = ["--store", &*url, "--check-deadline", "5s"];
@@ -84,7 +84,7 @@ fn nodes_on_one_redis_share_what_envoy_may() {
 }
 
 #[test]
-fn where_redis_is_lost_envoy_is_told_what_the_operator_chose() {
+fn while_redis_is_down_responses_follow_the_configured_policy() {
     for (policy, first, second) in [
         ("closed", Err(tonic::Code::Unavailable), Err(tonic::Code::Unavailable)),
         ("open", Ok(Code::Ok), Ok(Code::Ok)),
@@ -95,12 +95,14 @@ fn where_redis_is_lost_envoy_is_told_what_the_operator_chose() {
         let flags = ["--store", &*url, "--envoy-on-store-failure", policy, "--min-nodes", "2"];
         let served = serve(CONFIG, &flags);
         redis.kill();
-        eventually("Redis is given up", || served.node.get("/readyz").body.contains("degraded"));
+        eventually("the circuit breaker is open", || {
+            served.node.get("/readyz").body.contains("degraded")
+        });
         let ask = |key| {
             let asked = served.client.ask(request("d", vec![descriptor(&[(key, "x")])]));
             asked.map(|answer| answer.overall_code()).map_err(|status| status.code())
         };
-        // The share of two nodes.
+        // The share of one of two nodes.
         assert_eq!((ask("user"), ask("user")), (first, second), "{policy}");
         assert_eq!(ask("free"), Ok(Code::Ok), "{policy}: what has no limit needs no Redis");
         if policy == "local" {
@@ -112,7 +114,7 @@ fn where_redis_is_lost_envoy_is_told_what_the_operator_chose() {
 }
 
 #[test]
-fn a_caller_in_a_hurry_is_answered_before_the_node_would_give_up() {
+fn a_client_timeout_shorter_than_the_nodes_deadline_is_kept() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
     let served = serve(CONFIG, &["--store", &proxy.url(), "--check-deadline", "10s"]);
@@ -121,10 +123,10 @@ fn a_caller_in_a_hurry_is_answered_before_the_node_would_give_up() {
     let patient = GrpcClient::connect(served.node.grpc());
     std::thread::scope(|scope| {
         scope.spawn(|| patient.ask(request("d", vec![descriptor(&[("user", "x")])])));
-        eventually("the patient one waits", || {
+        eventually("the request without a timeout waits", || {
             served.node.metric("tollgate_checks_in_flight", "") >= 1.0
         });
-        // It says that it is in a hurry, and waits all the same.
+        // A client that sends a short timeout and waits longer.
         let small = request("d", vec![descriptor(&[("small", "x")])]).encode_to_vec();
         let length = u32::try_from(small.len()).unwrap().to_be_bytes();
         let body = served.folder.path().join("hurried");
@@ -137,26 +139,26 @@ fn a_caller_in_a_hurry_is_answered_before_the_node_would_give_up() {
         assert!(hurried.output().unwrap().status.success());
         let given_up = r#"outcome="failed_closed""#;
         let given_up = served.node.metric("tollgate_decisions_total", given_up);
-        assert_eq!(given_up, 1.0, "who came first waits on");
+        assert_eq!(given_up, 1.0, "the first request waits on");
         let mut hurried = Request::new(request("d", vec![descriptor(&[("small", "x")])]));
         hurried.set_timeout(Duration::from_millis(50));
-        assert!(served.client.send(hurried).is_err(), "this one goes away by itself");
+        assert!(served.client.send(hurried).is_err(), "this client gives up by itself");
     });
     let in_flight = || served.node.metric("tollgate_checks_in_flight", "");
-    eventually("nobody is waited for any more", || in_flight() == 0.0);
+    eventually("no request is in flight any more", || in_flight() == 0.0);
 }
 
 #[test]
-fn scripts_for_envoyproxy_ratelimit_find_its_endpoints() {
+fn the_http_endpoints_of_envoyproxy_ratelimit_exist() {
     let served = serve(CONFIG, &[]);
     let body =
         json!({"domain": "d", "descriptors": [{"entries": [{"key": "number", "value": "404"}]}]});
     let send = |body: &str| served.node.send("POST", "/json", &[], body);
     let allowed = send(&body.to_string());
     assert_eq!(allowed.status, 200, "{allowed:?}");
-    let told = allowed.json();
-    assert_eq!(told["overallCode"], "OK");
-    let status = &told["statuses"][0];
+    let message = allowed.json();
+    assert_eq!(message["overallCode"], "OK");
+    let status = &message["statuses"][0];
     assert_eq!(status["currentLimit"], json!({"requestsPerUnit": 1, "unit": "YEAR"}));
     assert!(status["durationUntilReset"].as_str().unwrap().ends_with('s'), "{status}");
     let refused = send(&body.to_string());
@@ -169,7 +171,7 @@ fn scripts_for_envoyproxy_ratelimit_find_its_endpoints() {
 }
 
 #[test]
-fn health_and_reflection_are_asked_as_grpc_has_them() {
+fn health_and_reflection_work_as_grpc_defines_them() {
     let served = serve(CONFIG, &[]);
     for service in ["", "ratelimit", "envoy.service.ratelimit.v3.RateLimitService"] {
         let asked = HealthCheckRequest { service: service.into() };
@@ -183,9 +185,9 @@ fn health_and_reflection_are_asked_as_grpc_has_them() {
             "envoy.service.ratelimit.v3.RateLimitService".into(),
         )),
     };
-    let told = served.client.reflect(asked);
-    let Some(MessageResponse::FileDescriptorResponse(files)) = told.message_response else {
-        panic!("{told:?}")
+    let reflected = served.client.reflect(asked);
+    let Some(MessageResponse::FileDescriptorResponse(files)) = reflected.message_response else {
+        panic!("{reflected:?}")
     };
     let named = |name: &str| {
         let tells = |file: &Vec<u8>| file.windows(name.len()).any(|part| part == name.as_bytes());
@@ -195,7 +197,7 @@ fn health_and_reflection_are_asked_as_grpc_has_them() {
 }
 
 #[test]
-fn metrics_tell_clients_values_only_where_the_file_says_so_and_not_without_end() {
+fn metric_labels_have_clients_values_only_if_configured_and_are_bounded() {
     const LABELLED: &str = r#"
 domain: d
 descriptors:
@@ -230,7 +232,7 @@ descriptors:
     for part in 0..10 {
         if part == 8 {
             served.node.signal(rustix::process::Signal::HUP);
-            eventually("it is read again", || {
+            eventually("the file is reloaded", || {
                 served.node.metric("tollgate_catalog_reloads_total", r#"result="ok""#) >= 1.0
             });
         }
@@ -247,24 +249,24 @@ descriptors:
 }
 
 #[test]
-fn a_stopping_node_finishes_what_it_has_begun() {
+fn a_stopping_node_completes_requests_in_flight() {
     let served = serve(CONFIG, &["--drain-delay", "2s"]);
     assert!(served.passes(&[("user", "x")]));
     served.node.signal(rustix::process::Signal::TERM);
-    eventually("it says that it goes", || {
+    eventually("the health service reports it", || {
         let asked = HealthCheckRequest { service: String::new() };
-        let told: Result<HealthCheckResponse, _> =
+        let health: Result<HealthCheckResponse, _> =
             served.client.call("/grpc.health.v1.Health/Check", Request::new(asked));
-        told.is_ok_and(|health| health.status == 2)
+        health.is_ok_and(|health| health.status == 2)
     });
     assert!(served.passes(&[("user", "x")]), "it serves until then");
     assert_eq!(served.node.get("/healthcheck").status, 500);
-    // This client does not even read while it is not asking: that holds no node for long.
+    // This client does not read while it sends no request. That must not delay the node's end.
     assert_eq!(served.node.stop(), Some(0));
 }
 
 #[test]
-fn callers_show_the_check_token() {
+fn callers_need_the_check_token() {
     let served = serve(CONFIG, &["--check-token", "s3cret"]);
     let asked = || request("d", vec![descriptor(&[("user", "x")])]);
     let status = served.client.ask(asked()).unwrap_err();
@@ -276,7 +278,7 @@ fn callers_show_the_check_token() {
 }
 
 #[test]
-fn without_limits_for_envoy_nothing_listens_for_it() {
+fn without_limits_for_envoy_there_is_no_grpc_listener() {
     let node = Node::start(&[]);
     assert_eq!(node.send("POST", "/json", &[], "{}").status, 404);
     let served = serve(CONFIG, &[]);

@@ -1,4 +1,4 @@
-//! Webhooks where something fails: the receiver, a node, Redis.
+//! Webhooks during failures of the receiver, a node, or Redis.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -12,26 +12,26 @@ use crate::support::redis::RedisServer;
 use crate::support::tls::Authority;
 use crate::support::{eventually, free_port};
 
-/// A receiver's address at which nobody listens.
-fn nobody() -> (u16, String) {
+/// The address of a receiver that does not run.
+fn unreachable_receiver() -> (u16, String) {
     let port = free_port();
     (port, format!("http://127.0.0.1:{port}/"))
 }
 
 #[test]
-fn what_a_receiver_does_not_take_is_sent_again_under_the_same_id_until_it_does() {
+fn a_failed_delivery_is_retried_under_the_same_id_until_it_succeeds() {
     let receiver = WebhookReceiver::start();
     receiver.respond_with(503);
     let node = node(&receiver.url(), &[]);
     assert_eq!(uses(&node, "a", 160), 200);
-    eventually("it is tried again", || receiver.deliveries().len() >= 2);
-    // A redirect is no delivery, and is not followed.
+    eventually("the delivery is retried", || receiver.deliveries().len() >= 2);
+    // A redirect is not a delivery and is not followed.
     receiver.respond_with(307);
     let before = receiver.deliveries().len();
-    eventually("and again", || receiver.deliveries().len() > before + 1);
+    eventually("it is retried once more", || receiver.deliveries().len() > before + 1);
     receiver.respond_with(200);
     let taken = || node.metric("tollgate_webhook_deliveries_total", "\"delivered\"");
-    eventually("it is taken", || taken() == 1.0);
+    eventually("the delivery succeeds", || taken() == 1.0);
     assert_eq!(node.metric("tollgate_webhooks_waiting", ""), 0.0);
     let all = receiver.deliveries();
     assert!(all.iter().all(|delivery| delivery.id() == all[0].id()));
@@ -42,60 +42,60 @@ fn what_a_receiver_does_not_take_is_sent_again_under_the_same_id_until_it_does()
 }
 
 #[test]
-fn a_receiver_that_is_gone_is_left_alone() {
+fn a_receiver_that_responds_410_gets_no_retries() {
     let receiver = WebhookReceiver::start();
     receiver.respond_with(410);
     let node = node(&receiver.url(), &[]);
     assert_eq!(uses(&node, "a", 160), 200);
     let given_up = || node.metric("tollgate_webhook_deliveries_total", "\"given_up\"");
-    eventually("it is given up", || given_up() == 1.0);
+    eventually("the event is given up", || given_up() == 1.0);
     assert!(node.log().contains("a webhook is given up"));
     assert_eq!(node.metric("tollgate_webhooks_waiting", ""), 0.0);
     receiver.respond_with(200);
     assert_eq!(uses(&node, "a", 20), 200);
-    eventually("the next is told", || receiver.thresholds_of("a") == [80, 90]);
+    eventually("the next event arrives", || receiver.thresholds_of("a") == [80, 90]);
 }
 
 #[test]
-fn a_receiver_that_comes_back_is_told_once_whichever_node_noted_it() {
+fn a_receiver_that_comes_back_gets_the_events_of_all_nodes_once() {
     let redis = RedisServer::start();
-    let (port, url) = nobody();
+    let (port, url) = unreachable_receiver();
     let [first, second] = [(); 2].map(|()| node(&url, &["--store", &redis.url()]));
     assert_eq!(uses(&first, "a", 200), 200);
     let failed = |node: &Node| node.metric("tollgate_webhook_deliveries_total", "\"failed\"");
-    eventually("they are tried in vain", || failed(&first) + failed(&second) >= 3.0);
+    eventually("deliveries fail", || failed(&first) + failed(&second) >= 3.0);
     first.signal(Signal::KILL);
     drop(first);
     let receiver = WebhookReceiver::start_on(port);
-    eventually("the other node tells", || receiver.thresholds_of("a").len() >= 3);
+    eventually("the other node delivers", || receiver.thresholds_of("a").len() >= 3);
     assert_eq!(second.stop(), Some(0));
     assert_eq!(receiver.thresholds_of("a"), [80, 90, 100]);
 }
 
 #[test]
-fn a_node_that_stops_has_noted_what_it_has_seen() {
+fn a_stopping_node_records_its_remaining_events() {
     let redis = RedisServer::start();
-    let (port, url) = nobody();
+    let (port, url) = unreachable_receiver();
     let first = node(&url, &["--store", &redis.url()]);
     assert_eq!(uses(&first, "a", 160), 200);
     assert_eq!(first.stop(), Some(0));
     assert_eq!(redis.command(&["ZCARD", "tg:{webhooks}"]), redis::Value::Int(1));
     let receiver = WebhookReceiver::start_on(port);
     let _second = node(&url, &["--store", &redis.url()]);
-    eventually("another tells it", || receiver.thresholds_of("a") == [80]);
+    eventually("another node delivers it", || receiver.thresholds_of("a") == [80]);
 }
 
 #[test]
-fn what_redis_does_not_take_is_noted_once_it_does() {
+fn events_are_recorded_once_redis_accepts_writes_again() {
     let (redis, receiver) = (RedisServer::start(), WebhookReceiver::start());
     let node = node(&receiver.url(), &["--store", &redis.url()]);
-    // Checks are judged, and no part of a script that notes may be done.
+    // Checks are judged, but the script that records events fails as a whole.
     redis.command(&["ACL", "SETUSER", "default", "-zadd"]);
     assert_eq!(uses(&node, "a", 160), 200);
-    eventually("it waits", || node.log().contains("wait to be noted"));
+    eventually("the event waits", || node.log().contains("wait to be recorded"));
     assert!(receiver.deliveries().is_empty());
     redis.command(&["ACL", "SETUSER", "default", "+zadd"]);
-    eventually("it is told", || receiver.thresholds_of("a") == [80]);
+    eventually("the event arrives", || receiver.thresholds_of("a") == [80]);
     assert_eq!(node.stop(), Some(0));
 }
 
@@ -104,29 +104,29 @@ fn embedded(folder: &Path, url: &str) -> Node {
 }
 
 #[test]
-fn with_a_data_directory_a_stop_and_a_crash_keep_what_was_not_delivered() {
+fn with_a_data_directory_undelivered_events_survive_a_stop_and_a_crash() {
     let dir = tempfile::tempdir().unwrap();
-    let (port, url) = nobody();
+    let (port, url) = unreachable_receiver();
     let first = embedded(dir.path(), &url);
     assert_eq!(uses(&first, "a", 160), 200);
     assert_eq!(first.stop(), Some(0));
     let second = embedded(dir.path(), &url);
     assert_eq!(uses(&second, "b", 160), 200);
-    eventually("it waits", || second.metric("tollgate_webhooks_waiting", "") == 2.0);
+    eventually("the event waits", || second.metric("tollgate_webhooks_waiting", "") == 2.0);
     second.signal(Signal::KILL);
     drop(second);
     let receiver = WebhookReceiver::start_on(port);
     let third = embedded(dir.path(), &url);
-    eventually("both are told", || {
+    eventually("both events arrive", || {
         receiver.thresholds_of("a") == [80] && receiver.thresholds_of("b") == [80]
     });
     assert_eq!(third.stop(), Some(0));
     let fourth = embedded(dir.path(), &url);
     assert_eq!(uses(&fourth, "a", 0), 200);
     assert_eq!(uses(&fourth, "a", 20), 200);
-    eventually("the next is told", || receiver.thresholds_of("a") == [80, 90]);
+    eventually("the next event arrives", || receiver.thresholds_of("a") == [80, 90]);
     assert_eq!(fourth.stop(), Some(0));
-    assert_eq!(receiver.deliveries().len(), 3, "nothing is told twice");
+    assert_eq!(receiver.deliveries().len(), 3, "no event is sent twice");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn an_encrypted_receiver_is_trusted_only_by_its_authority() {
     authority.issue().write(&file("cert.pem"), &file("key.pem"));
     std::fs::write(file("ca.pem"), &authority.pem).unwrap();
     std::fs::write(file("other.pem"), &other.pem).unwrap();
-    // A node of its own serves TLS; that it has no such path shows that it was asked.
+    // A second node serves TLS. Its 404 for this path shows that it received the request.
     let served = Node::start(&[
         "--tls-cert",
         file("cert.pem").to_str().unwrap(),
@@ -155,7 +155,9 @@ fn an_encrypted_receiver_is_trusted_only_by_its_authority() {
         let environment = environment.each_ref().map(|(name, value)| (*name, &**value));
         let node = Node::launch(Some(CATALOG), &[], &environment);
         assert_eq!(uses(&node, "a", 160), 200);
-        eventually("it is tried", || node.log().contains("a webhook was not delivered"));
+        eventually("a delivery is attempted", || {
+            node.log().contains("a webhook was not delivered")
+        });
         node.log()
     };
     assert!(tells("ca.pem").contains("404"));
@@ -163,13 +165,13 @@ fn an_encrypted_receiver_is_trusted_only_by_its_authority() {
 }
 
 #[test]
-fn a_receiver_that_hangs_holds_up_neither_checks_nor_the_end() {
+fn a_receiver_that_hangs_delays_neither_checks_nor_the_stop() {
     let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", hanging.local_addr().unwrap());
     let node = node(&url, &[]);
     assert_eq!(uses(&node, "a", 160), 200);
     let _connection = hanging.accept().unwrap();
     assert_eq!(uses(&node, "a", 1), 200);
-    eventually("it is given up for now", || node.log().contains("no answer in"));
+    eventually("the attempt times out", || node.log().contains("no response in"));
     assert_eq!(node.stop(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! Webhooks: each threshold of a key's quota is told once, signed, whatever fails in between.
+//! Webhooks: each threshold of a key's quota is delivered once and signed.
 
 mod failing;
 
@@ -48,12 +48,12 @@ fn node_with(catalog: &str, url: &str, flags: &[&str]) -> Node {
     Node::launch(Some(catalog), flags, &environment)
 }
 
-/// One check of a key that costs so many requests.
+/// Sends a check of this cost for a key; returns the status.
 fn uses(node: &Node, key: &str, cost: u64) -> u16 {
     node.check(json!({"api_key": format!("key-of-{key}"), "cost": cost})).status
 }
 
-/// Whether Python's own HMAC makes the same of the secret and what was signed.
+/// Returns true if Python's HMAC of the secret and the signed text is one of the signatures.
 fn python_verifies(delivery: &Delivery, secret: &str) -> bool {
     const VERIFY: &str = r"
 import base64, hashlib, hmac, sys
@@ -92,14 +92,14 @@ fn each_threshold_arrives_once_from_two_nodes_under_load() {
         }
     });
     for key in ["a", "b"] {
-        eventually("all thresholds are told", || receiver.thresholds_of(key) == [80, 90, 100]);
+        eventually("all events arrive", || receiver.thresholds_of(key) == [80, 90, 100]);
     }
     for delivery in receiver.deliveries() {
         let data = delivery.data();
         let used = data["used"].as_u64().unwrap();
         assert!(used * 100 >= data["threshold"].as_u64().unwrap() * 200 && used <= 200, "{data}");
     }
-    // What is noted is in the outbox before a node has ended, and what was delivered is not there.
+    // Events are in the outbox before a node has ended, and delivered events are not.
     assert_eq!(nodes.map(Node::stop), [Some(0), Some(0)]);
     assert_eq!(redis.command(&["ZCARD", "tg:{webhooks}"]), redis::Value::Int(0));
     assert_eq!(redis.command(&["HLEN", "tg:{webhooks}:events"]), redis::Value::Int(0));
@@ -107,7 +107,7 @@ fn each_threshold_arrives_once_from_two_nodes_under_load() {
     assert_eq!(uses(&again, "a", 1), 429);
     assert_eq!(uses(&again, "b", 0), 200);
     assert_eq!(again.stop(), Some(0));
-    assert_eq!(receiver.deliveries().len(), 6, "a node that knows nothing tells nothing twice");
+    assert_eq!(receiver.deliveries().len(), 6, "a node with an empty cache repeats no event");
 }
 
 #[test]
@@ -118,17 +118,17 @@ fn on_a_redis_cluster_the_outbox_is_shared_as_well() {
     for (node, cost) in nodes.iter().zip([170, 30]) {
         assert_eq!(uses(node, "a", cost), 200);
     }
-    eventually("all are tried", || receiver.deliveries().len() >= 6);
+    eventually("all are attempted", || receiver.deliveries().len() >= 6);
     receiver.respond_with(200);
     let taken = |node: &Node| node.metric("tollgate_webhook_deliveries_total", "\"delivered\"");
-    eventually("all are taken", || nodes.iter().map(taken).sum::<f64>() == 3.0);
-    let mut told = receiver.thresholds_of("a");
-    told.dedup();
-    assert_eq!(told, [80, 90, 100]);
+    eventually("all are delivered", || nodes.iter().map(taken).sum::<f64>() == 3.0);
+    let mut thresholds = receiver.thresholds_of("a");
+    thresholds.dedup();
+    assert_eq!(thresholds, [80, 90, 100]);
 }
 
 #[test]
-fn an_event_is_signed_by_each_secret_and_says_who_used_how_much() {
+fn an_event_is_signed_by_each_secret_and_names_the_key_and_its_usage() {
     let receiver = WebhookReceiver::start();
     let secrets = format!("{SECRET}, {OLD_SECRET}");
     let environment =
@@ -136,7 +136,7 @@ fn an_event_is_signed_by_each_secret_and_says_who_used_how_much() {
     let node = Node::launch(Some(CATALOG), &["--webhook-thresholds", "50"], &environment);
     let cost = json!({"requests": 1, "total_tokens": 600});
     assert_eq!(node.check(json!({"api_key": "key-of-a", "cost": cost})).status, 200);
-    eventually("it is told", || receiver.thresholds_of("a") == [50]);
+    eventually("the event arrives", || receiver.thresholds_of("a") == [50]);
     let delivery = receiver.deliveries().remove(0);
     assert_eq!(delivery.path, "/hooks?of=tollgate");
     assert_eq!(delivery.headers["content-type"], "application/json");
@@ -149,16 +149,16 @@ fn an_event_is_signed_by_each_secret_and_says_who_used_how_much() {
     let data = delivery.data();
     let month = crate::control::usage::today(0).first_of_month();
     assert_eq!(data["period_start"], format!("{month}T00:00:00Z"));
-    let told = ["key", "customer_id", "plan", "limit", "unit", "period"];
+    let members = ["key", "customer_id", "plan", "limit", "unit", "period"];
     assert_eq!(
-        told.map(|member| data[member].as_str().unwrap()),
+        members.map(|member| data[member].as_str().unwrap()),
         ["a", "acme", "daily", "daily/tokens", "total_tokens", "month"]
     );
     assert_eq!((&data["used"], &data["quota"]), (&json!(600), &json!(1000)));
 }
 
 #[test]
-fn looks_refusals_and_batches_tell_too_and_what_is_only_tried_does_not() {
+fn reads_refusals_and_batches_reach_thresholds_and_shadow_limits_do_not() {
     let receiver = WebhookReceiver::start();
     let node = node(&receiver.url(), &[]);
     let batch = json!({"checks": [
@@ -167,23 +167,25 @@ fn looks_refusals_and_batches_tell_too_and_what_is_only_tried_does_not() {
         {"api_key": "key-of-b", "cost": 170},
     ]});
     assert_eq!(node.send("POST", "/check/batch", &[], &batch.to_string()).status, 200);
-    eventually("a batch tells", || receiver.thresholds_of("b") == [80]);
+    eventually("a batch reaches the threshold", || receiver.thresholds_of("b") == [80]);
     let authz = || node.send("GET", "/authz", &[("x-api-key", "key-of-b")], "");
     for _ in 0..10 {
         assert_eq!(authz().status, 200);
     }
-    eventually("forward-auth tells", || receiver.thresholds_of("b") == [80, 90]);
+    eventually("forward authentication reaches the threshold", || {
+        receiver.thresholds_of("b") == [80, 90]
+    });
     assert_eq!(uses(&node, "b", 21), 429);
     assert_eq!(uses(&node, "a", 159), 200);
     assert_eq!(uses(&node, "a", 0), 200);
     assert_eq!(uses(&node, "a", 1), 200);
-    eventually("exactly the threshold tells", || receiver.thresholds_of("a") == [80]);
+    eventually("usage equal to the threshold reaches it", || receiver.thresholds_of("a") == [80]);
     assert_eq!(node.stop(), Some(0));
     assert_eq!(receiver.deliveries().len(), 3);
 }
 
 #[test]
-fn a_grant_makes_room_and_tells_nothing_a_second_time() {
+fn a_grant_makes_room_and_repeats_no_event() {
     let (redis, receiver) = (RedisServer::start(), WebhookReceiver::start());
     let environment = [
         ("TOLLGATE_WEBHOOK_URL", &*receiver.url()),
@@ -195,16 +197,18 @@ fn a_grant_makes_room_and_tells_nothing_a_second_time() {
     let start = || Node::launch(Some(CATALOG), &["--store", &store], &environment);
     let node = start();
     assert_eq!(uses(&node, "a", 160), 200);
-    eventually("it is told", || receiver.thresholds_of("a") == [80]);
+    eventually("the event arrives", || receiver.thresholds_of("a") == [80]);
     let grant = json!({"patchOperations": [{"op": "replace", "path": "/grant", "value": "100"}]});
     crate::control::call(&node, "PATCH", "/usageplans/daily/keys/a/usage", grant);
     drop(node);
-    // Another node, which has seen nothing yet.
+    // Another node, whose cache is empty.
     let node = start();
     assert_eq!(uses(&node, "a", 99), 200);
     assert_eq!(uses(&node, "a", 1), 200);
     assert_eq!(uses(&node, "a", 20), 200);
-    eventually("the next threshold is told", || receiver.thresholds_of("a") == [80, 90]);
+    eventually("the event of the next threshold arrives", || {
+        receiver.thresholds_of("a") == [80, 90]
+    });
     assert_eq!(receiver.deliveries().last().unwrap().data()["used"], 180, "less what was granted");
 }
 
@@ -220,7 +224,7 @@ fn secrets_and_values_are_in_no_log_metric_or_redis_key() {
     ];
     let node = Node::launch(Some(CATALOG), &["--store", &redis.url()], &environment);
     assert_eq!(uses(&node, "a", 200), 200);
-    eventually("it is tried", || receiver.deliveries().len() >= 3);
+    eventually("deliveries are attempted", || receiver.deliveries().len() >= 3);
     eventually("the failure is logged", || node.log().contains("500"));
     let stored = ["KEYS *", "HGETALL tg:{webhooks}:events", "ZRANGE tg:{webhooks} 0 -1"]
         .map(|words| format!("{:?}", redis.command(&words.split(' ').collect::<Vec<_>>())));
