@@ -22,15 +22,11 @@ local limits = unpack_limits(ARGV[1], now)
 local checks = ARGV[2]
 local reply, replied = { now }, 1
 
--- Added to the index of a limit: the charge is made in any case.
-local ALWAYS = 32768
-
--- The current check: for each charge its key, limit, position of its row, the level to write if the
--- check is allowed (false if there is nothing to write), true if that is written in any case, and
--- the window. For a bucket that the clock has stepped back behind, the level to write in any case:
--- it drains from now on, also if all checks are refused.
-local key_of, limit_of, place_of, after_of, always_of, window_of, behind_of =
-  {}, {}, {}, {}, {}, {}, {}
+-- The current check: for each charge its key, limit, position of its row and window, the level to
+-- write if the check is allowed, and the level to write in any case; false if there is nothing to
+-- write. The latter is that of a charge made in any case, or of a bucket that the clock has stepped
+-- back behind: it drains from now on, also if all checks are refused.
+local key_of, limit_of, place_of, window_of, after_of, forced_of = {}, {}, {}, {}, {}, {}
 local at
 
 -- Judges the check at `at`. Returns true if its charges are to be written, and true if some rows
@@ -46,10 +42,10 @@ local function judge()
   for i = 1, count do
     local key, index, amount
     key, index, amount, from = unpack_from('<I2I2d', checks, from)
-    local always = index > ALWAYS
-    local limit, rows = limits[always and index - ALWAYS or index], rows_of[key]
+    local always = index > 32768
+    local limit, rows = limits[always and index - 32768 or index], rows_of[key]
     local place = rows and find_row(rows, limit[ID])
-    local level, window, behind, earlier = limit[ALGORITHM].read(rows, place, limit, now)
+    local level, window, behind, earlier = limit[READ](rows, place, limit, now)
     if not level then
       reply[verdict_at] = 2
       replied = verdict_at
@@ -63,7 +59,7 @@ local function judge()
     end
     local after = level + amount
     if after > limit[SIZE] then
-      after = always and math.min(after, MAX_EXACT)
+      after = always and math.min(after, 9007199254740991)
       if not (limit[SHADOW] or limit[ALTERNATIVE]) then
         allowed = 0
       end
@@ -74,9 +70,9 @@ local function judge()
       alternatives = true
     end
     after = amount > 0 and after
-    key_of[i], limit_of[i], place_of[i], window_of[i] = key, limit, place, window
-    after_of[i], always_of[i] = after, always
-    behind_of[i] = behind and level
+    key_of[i], limit_of[i] = key, limit
+    place_of[i], window_of[i] = place or false, window or false
+    after_of[i], forced_of[i] = after, always and after or behind and level
     any_forced = any_forced or behind or always
     if earlier and after and limit[DAILY] then
       rollover, forced_rollover = true, forced_rollover or always
@@ -99,11 +95,11 @@ local needed = {}
 
 local function write(count, allowed)
   for i = 1, count do
-    local after = (allowed or always_of[i]) and after_of[i] or behind_of[i]
+    local after = allowed and after_of[i] or forced_of[i]
     if after then
       local key, limit = key_of[i], limit_of[i]
       local rows, place = rows_of[key], place_of[i]
-      local row, till = limit[ALGORITHM].write(rows, place, limit, after, window_of[i], now)
+      local row, till = limit[WRITE](rows, place, limit, after, window_of[i], now)
       rows_of[key] = put_row(rows, place, row)
       local was = needed[key]
       if not was or was < till then
@@ -113,18 +109,22 @@ local function write(count, allowed)
   end
 end
 
--- Writes the counter after a refund; a counter whose row is gone has nothing to refund.
-local function refund(key, limit, amount, charged)
-  local rows = rows_of[key]
-  local place = rows and find_row(rows, limit[ID])
-  local row = place and limit[ALGORITHM].refund(rows, place, limit, amount, charged, now)
-  if row then
-    rows_of[key] = put_row(rows, place, row)
-    needed[key] = needed[key] or 0
+if #ARGV[3] > 0 then
+  -- Writes the counter after a refund; a counter whose row is gone has nothing to refund.
+  local function refund(key, limit, amount, charged)
+    local rows = rows_of[key]
+    local place = rows and find_row(rows, limit[ID])
+    if not place then
+      return
+    end
+    local rare = ALGORITHMS[floor(limit[ID] / 256) % 32][5]()
+    local row = rare.refund(rows, place, limit, amount, charged, now)
+    if row then
+      rows_of[key] = put_row(rows, place, row)
+      needed[key] = needed[key] or 0
+    end
   end
-end
 
-do
   local refunds, from = ARGV[3], 1
   while from <= #refunds do
     local key, index, amount, charged

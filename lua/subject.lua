@@ -1,10 +1,10 @@
 -- A subject's rows, packed into one string: the subject's only key in Redis.
 --
 --   header  <B I4>    format version (2), deadline of the key in seconds since 1970
---   row     <I6 B>    id of the counter, its kind in the lowest byte; length of the body in bytes
+--   row     <I7>      head: length of the body in bytes (8 bits), kind (5), digest (40)
 --           body      as the kind's algorithm packs it
 --
--- Rows of unknown kinds, written by another release, are walked over and kept. All numbers are
+-- The id of a counter is its head with a length of 0. Rows of unknown kinds, written by another release, are walked over and kept. All numbers are
 -- whole and below 2^53. The meaning of a body is defined in its algorithm's file.
 
 local byte, sub = string.byte, string.sub
@@ -14,31 +14,31 @@ local pack, unpack_from = struct.pack, struct.unpack
 local FORMAT = 2
 local HEADER = 5
 local ROW_HEAD = 7
--- The largest number that a double holds exactly together with all smaller ones.
-local MAX_EXACT = 9007199254740991
 
--- The algorithms by the kind of their rows. Each file of an algorithm adds its entry, a table of
--- functions; `at` is the position of the limit's row in `rows`, nil if there is none:
+-- The algorithms by the kind of their rows. Each file of an algorithm adds its entry: five functions
+-- in this order, of which `at` is the position of the limit's row in `rows`, nil if there is none.
+-- Redis runs the whole script for every call, so functions that few calls need are made by `rare`.
 --
---   limit(packed, at, now)               the limit packed at `at`, and the position behind it
---   read(rows, at, limit, now)           level of the counter, nil if `now` lies outside the
---                                        windows; window, nil if there are none; true if the clock
---                                        has stepped back behind the row, which then is written in
---                                        any case; true if the row belongs to an earlier window
+--   limit(packed, at, now)          the limit packed at `at`, and the position behind it
+--   read(rows, at, limit, now)      level of the counter, nil if `now` lies outside the windows;
+--                                   window, nil if there are none; true if the clock has stepped back
+--                                   behind the row, which then is written in any case; true if the row
+--                                   belongs to an earlier window
 --   write(rows, at, limit, level, window, now)
---                                        the row to store, and until when it matters (us)
---   refund(rows, at, limit, amount, charged, now)
---                                        the row after a refund, nil if there is nothing to refund
---   correct(rows, at, limit, change, amount, granted, now)
---                                        the row after an operator's correction, until when it
---                                        matters, its day, and the units granted by it; nil if the
---                                        correction does not apply
---   matters(rows, at, now)               false if a missing row would mean the same
-local ALGORITHMS = {}
+--                                   the row to store, and until when it matters (us)
+--   matters(rows, at, now)          false if a missing row would mean the same
+--   rare()                          a table of two more:
+--     refund(rows, at, limit, amount, charged, now)
+--                                   the row after a refund, nil if there is nothing to refund
+--     correct(rows, at, limit, change, amount, granted, now)
+--                                   the row after an operator's correction, until when it matters,
+--                                   its day, and the units granted by it; nil if the correction does
+--                                   not apply
+local ALGORITHMS = { false, false }
 
--- Slots of a limit: its entry of ALGORITHMS, id, the level that must not be exceeded, and its
--- flags. Slots 3, 4, 6 and 7 belong to the algorithm.
-local ALGORITHM, ID, SIZE, SHADOW, ALTERNATIVE, DAILY = 1, 2, 5, 8, 9, 10
+-- Slots of a limit: its algorithm's `read`, its id, the level that must not be exceeded, its flags,
+-- and its algorithm's `write`. Slots 3, 4, 10 and 11 belong to the algorithm.
+local READ, ID, SIZE, SHADOW, ALTERNATIVE, DAILY, WRITE = 1, 2, 5, 6, 7, 8, 9
 
 -- The strings stored under `keys`, in the same order; false for a missing key. In slices, since a
 -- Lua call takes no more than some 8,000 arguments.
@@ -65,8 +65,9 @@ local function find_row(rows, id)
   end
   local at, last = HEADER + 1, #rows
   while at <= last do
-    local other, len = unpack_from('<I6B', rows, at)
-    if other == id then
+    local head = unpack_from('<I7', rows, at)
+    local len = head % 256
+    if head - len == id then
       return at
     end
     at = at + ROW_HEAD + len
@@ -76,23 +77,24 @@ local function find_row(rows, id)
   end
 end
 
--- `rows` with `row` in place of the one at `at`, or appended if `at` is nil. `rows` may be absent.
+-- `rows` with `row` in place of the one at `at`, which has the same length, or appended if `at` is
+-- nil. `rows` may be absent.
 local function put_row(rows, at, row)
   if not rows then
     return pack('<BI4', FORMAT, 0) .. row
   elseif not at then
     return rows .. row
   end
-  return sub(rows, 1, at - 1) .. row .. sub(rows, at + ROW_HEAD + byte(rows, at + 6))
+  return sub(rows, 1, at - 1) .. row .. sub(rows, at + #row)
 end
 
 -- `rows` without those that no longer matter. Rows of unknown kinds are kept.
 local function drop_expired(rows, now)
   local kept, at, last = { sub(rows, 1, HEADER) }, HEADER + 1, #rows
   while at <= last do
-    local behind = at + ROW_HEAD + byte(rows, at + 6)
-    local algorithm = ALGORITHMS[byte(rows, at)]
-    if not algorithm or algorithm.matters(rows, at, now) then
+    local behind = at + ROW_HEAD + byte(rows, at)
+    local algorithm = ALGORITHMS[byte(rows, at + 1) % 32]
+    if not algorithm or algorithm[4](rows, at, now) then
       kept[#kept + 1] = sub(rows, at, behind - 1)
     end
     at = behind

@@ -2,10 +2,10 @@
 --
 -- KEYS     subjects, each once; then in the same order the keys of their days
 -- ARGV[1]  limits, each once, packed as lua/limits.lua defines
--- ARGV[2]  counters of daily usage, whose days are kept if they are over: for each <I2I2I2 I6> index
+-- ARGV[2]  counters of daily usage, whose days are kept if they are over: for each <I2I2I2 I7> index
 --          of its subject, index of its limit, index of the quota whose remaining units are kept
 --          with the day (from 1; 0 if there is none), and the id of its days
--- ARGV[3]  corrections: for each <B I2I2 d I6> change, index of the subject, index of the limit,
+-- ARGV[3]  corrections: for each <B I2I2 d I7> change, index of the subject, index of the limit,
 --          amount, and the id of the limit's grants: that of its days, if days are kept
 --            1 sets the remaining units of a quota
 --            2 grants units of a quota
@@ -13,7 +13,7 @@
 --            4 resets a quota or a bucket
 -- Returns  Redis' now in us; and 1 if it was done, 2 if now lies outside a quota's windows
 --
--- Days are one string beside the subject: <B> format version (2), then rows <I6 B> as in
+-- Days are one string beside the subject: <B> format version (2), then rows as in
 -- lua/subject.lua, with a body of
 --
 --   3 day      <I2 i7 i7>  day since 1970, units used, units left of the quota at its end
@@ -40,7 +40,7 @@ for i, rows in ipairs(mget_all(KEYS)) do
 end
 local limits = unpack_limits(ARGV[1], now)
 for _, limit in ipairs(limits) do
-  if not limit[ALGORITHM].read(nil, nil, limit, now) then
+  if not limit[READ](nil, nil, limit, now) then
     return { now, 2 }
   end
 end
@@ -54,7 +54,7 @@ end
 
 -- `id` with another kind.
 local function of_kind(id, kind)
-  return id - id % 256 + kind
+  return id - id % 8192 + kind * 256
 end
 
 -- Calls `visit` with the position, end, id and first two numbers of each row of `days`.
@@ -67,12 +67,12 @@ local function each_day(days, visit)
   end
   local at, last = 2, #days
   while at <= last do
-    local id, len = unpack_from('<I6B', days, at)
-    local behind, day, amount = at + ROW_HEAD + len
-    if id % 256 == DAY or id % 256 == GRANTED then
+    local head = unpack_from('<I7', days, at)
+    local behind, kind, day, amount = at + ROW_HEAD + head % 256, byte(days, at + 1) % 32
+    if kind == DAY or kind == GRANTED then
       day, amount = unpack_from('<I2i7', days, at + ROW_HEAD)
     end
-    visit(at, behind, id, day, amount)
+    visit(at, behind, head - head % 256, day, amount)
     at = behind
   end
   if at ~= last + 1 then
@@ -108,7 +108,7 @@ end
 local function close_day(key, counter, quota, id)
   local rows = rows_of[key]
   local place = rows and find_row(rows, counter[ID])
-  local _, current, _, earlier = counter[ALGORITHM].read(rows, place, counter, now)
+  local _, current, _, earlier = counter[READ](rows, place, counter, now)
   if not earlier then
     return
   end
@@ -120,13 +120,13 @@ local function close_day(key, counter, quota, id)
     left = quota[SIZE] - (at and unpack_from('<i7', rows, at + ROW_HEAD) or 0)
   end
   local day = window / 86400
-  local row = pack('<I6BI2i7i7', of_kind(id, DAY), 16, day,
+  local row = pack('<I7I2i7i7', of_kind(id, DAY) + 16, day,
     used + granted(days_of[key], id, day), left)
   days_of[key] = with_day(days_of[key], id, day, row, current / 86400)
   kept[key] = true
   -- Written as empty, not removed: if the clock steps back, the current window must not begin a
   -- second time.
-  local empty, till = counter[ALGORITHM].write(rows, place, counter, 0, current, now)
+  local empty, till = counter[WRITE](rows, place, counter, 0, current, now)
   write(key, empty, place, till)
 end
 
@@ -135,12 +135,12 @@ local function correct(change, key, limit, amount, id)
   local place = rows and find_row(rows, limit[ID])
   local granted_on = function(day) return granted(days, id, day) end
   local row, till, day, more =
-    limit[ALGORITHM].correct(rows, place, limit, change, amount, granted_on, now)
+    ALGORITHMS[floor(limit[ID] / 256) % 32][5]().correct(rows, place, limit, change, amount, granted_on, now)
   if not row then
     return
   end
   if day and more ~= 0 then
-    local grant = pack('<I6BI2i7', of_kind(id, GRANTED), 9, day, granted_on(day) + more)
+    local grant = pack('<I7I2i7', of_kind(id, GRANTED) + 9, day, granted_on(day) + more)
     days_of[key] = with_day(days, id, day, grant, day)
     kept[key] = true
   end
@@ -150,7 +150,7 @@ end
 local from = 1
 while from <= #ARGV[2] do
   local key, counter, quota, id
-  key, counter, quota, id, from = unpack_from('<I2I2I2I6', ARGV[2], from)
+  key, counter, quota, id, from = unpack_from('<I2I2I2I7', ARGV[2], from)
   -- Damaged days stay as they are; the checks that would write over them fail.
   pcall(close_day, key, limits[counter], limits[quota], id)
 end
@@ -158,7 +158,7 @@ end
 from = 1
 while from <= #ARGV[3] do
   local change, key, index, amount, id
-  change, key, index, amount, id, from = unpack_from('<BI2I2dI6', ARGV[3], from)
+  change, key, index, amount, id, from = unpack_from('<BI2I2dI7', ARGV[3], from)
   correct(change, key, limits[index], amount, id)
 end
 

@@ -16,6 +16,9 @@ const MAX_BODY: usize = 28;
 pub struct RowKind(u8);
 
 impl RowKind {
+    /// The largest number of a kind: it has five bits.
+    pub const MAX: u8 = 31;
+
     /// A token bucket.
     pub const TOKEN_BUCKET: Self = Self(1);
     /// A calendar quota.

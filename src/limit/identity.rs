@@ -139,8 +139,9 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// The identity of a counter among those of its subject: 40 bits of a digest, and the kind of its
-/// row in the lowest byte.
+/// The identity of a counter among those of its subject: 40 bits of a digest, above the kind of its
+/// row (5 bits), above a byte that is 0 here and the length of the body in a stored row's head. All
+/// 53 bits are exact in a double.
 ///
 /// The digest is over the limit's name, its unit, and what its algorithm adds: for a quota its
 /// period, time zone and start day. Sizes are no part of it: a changed limit keeps its counter.
@@ -149,7 +150,9 @@ pub struct RowId(u64);
 
 impl RowId {
     /// The length in bytes, in rows and in arguments of scripts.
-    pub const LEN: usize = 6;
+    pub const LEN: usize = 7;
+    const KIND_SHIFT: u32 = 8;
+    const DIGEST_SHIFT: u32 = 13;
 
     pub(super) fn for_limit(name: &str, unit: &Unit, algorithm: &Algorithm) -> Self {
         let identity = algorithm.identity();
@@ -169,30 +172,18 @@ impl RowId {
     }
 
     fn from_digest(digest: [u8; 16], kind: RowKind) -> Self {
-        let mut id = [0; 8];
-        id[0] = kind.get();
-        id[1..Self::LEN].copy_from_slice(&digest[..Self::LEN - 1]);
-        Self(u64::from_le_bytes(id))
+        let mut short = [0; 8];
+        short[..5].copy_from_slice(&digest[..5]);
+        Self(u64::from_le_bytes(short) << Self::DIGEST_SHIFT).with_kind(kind)
     }
 
-    /// The id in [`RowId::LEN`] bytes; `None` if there are more or fewer.
-    #[must_use]
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        let mut id = [0; 8];
-        if bytes.len() != Self::LEN {
-            return None;
-        }
-        id[..Self::LEN].copy_from_slice(bytes);
-        Some(Self(u64::from_le_bytes(id)))
-    }
-
-    /// The 48 bits as a number.
+    /// The id as a number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The bytes, little-endian: the kind first.
+    /// The bytes, little-endian.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
@@ -200,16 +191,25 @@ impl RowId {
         bytes
     }
 
+    /// The id and the length of the body in the head of a stored row.
+    #[must_use]
+    pub fn from_head(head: [u8; Self::LEN]) -> (Self, usize) {
+        let mut id = [0; 8];
+        id[1..Self::LEN].copy_from_slice(&head[1..]);
+        (Self(u64::from_le_bytes(id)), head[0].into())
+    }
+
     /// The kind of the row.
     #[must_use]
     pub fn kind(self) -> RowKind {
-        RowKind::new(self.0.to_le_bytes()[0])
+        RowKind::new(self.0.to_le_bytes()[1] & RowKind::MAX)
     }
 
     /// The same digest with another kind, for a row that is kept beside the counter.
     #[must_use]
     pub fn with_kind(self, kind: RowKind) -> Self {
-        Self(self.0 & !0xff | u64::from(kind.get()))
+        let digest = self.0 >> Self::DIGEST_SHIFT << Self::DIGEST_SHIFT;
+        Self(digest | u64::from(kind.get()) << Self::KIND_SHIFT)
     }
 }
 

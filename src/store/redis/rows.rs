@@ -8,8 +8,6 @@ use crate::limit::RowId;
 
 /// The format that this release reads and writes, of both strings.
 const FORMAT: u8 = 2;
-/// Bytes before a row's body: the id, and the length of the body.
-const ROW_HEAD: usize = RowId::LEN + 1;
 
 /// The rows behind the header of `bytes`, in their order.
 pub(super) struct PackedRows<'b> {
@@ -31,11 +29,10 @@ impl<'b> PackedRows<'b> {
     /// The next row with its id; `None` in place of a row too long for any kind of this release.
     fn next_row(&mut self) -> Result<(RowId, Option<Row>), StoreError> {
         let cut = || StoreError::BadRow("the last row is cut short".into());
-        let (head, rest) = self.rest.split_at_checked(ROW_HEAD).ok_or_else(cut)?;
-        let (id, len) = head.split_at(RowId::LEN);
-        let (body, rest) = rest.split_at_checked(usize::from(len[0])).ok_or_else(cut)?;
+        let (head, rest) = self.rest.split_first_chunk().ok_or_else(cut)?;
+        let (id, len) = RowId::from_head(*head);
+        let (body, rest) = rest.split_at_checked(len).ok_or_else(cut)?;
         self.rest = rest;
-        let id = RowId::from_slice(id).ok_or_else(cut)?;
         Ok((id, Row::new(id.kind(), body)))
     }
 

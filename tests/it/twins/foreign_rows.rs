@@ -10,9 +10,9 @@ use tollgate::limit::{RowId, Subject};
 /// body.
 pub type Planting = (usize, bool, u8, u8);
 
-/// The first kind that no release uses.
-const UNKNOWN_KINDS: u8 = 200;
-const ROW_HEAD: usize = RowId::LEN + 1;
+/// The first of eight kinds that this release does not use.
+const UNKNOWN_KINDS: u8 = 24;
+const ROW_HEAD: usize = RowId::LEN;
 
 /// The planted rows by the key of their string, in the order in which they stand there.
 #[derive(Default)]
@@ -28,13 +28,13 @@ impl ForeignRows {
         let key = key_of(subject, among_days);
         let Some(bytes) = redis.get::<_, Option<Vec<u8>>>(&key).unwrap() else { return };
         self.count += 1;
-        let mut row = vec![UNKNOWN_KINDS + position % 8];
-        row.extend_from_slice(&self.count.to_le_bytes()[..RowId::LEN - 1]);
-        row.push(len);
+        let kind = u64::from(UNKNOWN_KINDS + position % 8);
+        let head = u64::from(len) | kind << 8 | self.count << 13;
+        let mut row = head.to_le_bytes()[..ROW_HEAD].to_vec();
         row.extend((0..len).map(|at| at ^ position));
         let mut rows = split(&bytes[header(among_days)..]);
         rows.insert(usize::from(position) % (rows.len() + 1), &row);
-        let planted = rows.iter().filter(|row| row[0] >= UNKNOWN_KINDS);
+        let planted = rows.iter().filter(|row| is_foreign(row));
         self.planted.insert(key.clone(), planted.map(|row| row.to_vec()).collect());
         let bytes = [&bytes[..header(among_days)], &rows.concat()].concat();
         let set = redis::cmd("SET").arg(&key).arg(bytes).arg("KEEPTTL").exec(redis);
@@ -58,8 +58,7 @@ impl ForeignRows {
                 continue;
             };
             let rows = split(&bytes[header(*among_days)..]);
-            let found: Vec<&[u8]> =
-                rows.into_iter().filter(|row| row[0] >= UNKNOWN_KINDS).collect();
+            let found: Vec<&[u8]> = rows.into_iter().filter(|row| is_foreign(row)).collect();
             let planted = self.planted.get(key).map(Vec::as_slice).unwrap_or_default();
             if found != planted {
                 return Err(format!("{key}: planted {planted:02x?}, found {found:02x?}"));
@@ -84,10 +83,14 @@ fn header(among_days: bool) -> usize {
     if among_days { 1 } else { 5 }
 }
 
+fn is_foreign(row: &[u8]) -> bool {
+    row[1] & 31 >= UNKNOWN_KINDS
+}
+
 fn split(mut rows: &[u8]) -> Vec<&[u8]> {
     let mut split = Vec::new();
     while !rows.is_empty() {
-        let len = ROW_HEAD + usize::from(rows[ROW_HEAD - 1]);
+        let len = ROW_HEAD + usize::from(rows[0]);
         let (row, rest) = rows.split_at(len);
         split.push(row);
         rows = rest;
