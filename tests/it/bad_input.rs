@@ -1,4 +1,4 @@
-//! R9: bad input gets a clear 4xx that names the field, and nothing reaches Redis.
+//! R9: invalid requests get a 4xx response that names the field, and no call reaches Redis.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::redis::RedisServer;
 
 #[test]
 #[rustfmt::skip]
-fn bad_checks_name_their_field_and_never_reach_redis() {
+fn problems_name_the_field_and_invalid_checks_never_reach_redis() {
     let redis = RedisServer::start();
     let node = Node::start(&["--store", &redis.url(), "--check-deadline", "5s"]);
     let long = "k".repeat(1025);
@@ -60,31 +60,31 @@ fn bad_checks_name_their_field_and_never_reach_redis() {
     let before = redis.script_calls();
     for (field, body) in cases {
         let answer = node.send("POST", "/check", &[], body);
-        let told = (answer.status, answer.json()["field"].as_str().map(str::to_owned));
-        assert_eq!(told, (400, Some(field.into())), "{body}: {answer:?}");
+        let problem = (answer.status, answer.json()["field"].as_str().map(str::to_owned));
+        assert_eq!(problem, (400, Some(field.into())), "{body}: {answer:?}");
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{body}");
     }
-    // Only heartbeats may have come between.
+    // Only heartbeats may have run in between.
     assert!(redis.script_calls() - before <= 30, "{} calls", redis.script_calls() - before);
     assert_eq!(node.metric("tollgate_store_batch_checks_count", ""), 0.0);
 }
 
 #[test]
-fn a_cost_of_2_to_the_53_is_read_and_can_never_fit() {
+fn a_cost_of_2_to_the_53_is_valid_and_exceeds_every_limit() {
     let node = Node::start(&[]);
     let answer = node.check(json!({"api_key": "demo-key", "cost": 9_007_199_254_740_992_u64}));
     assert_eq!((answer.status, answer.json()["violated"].as_str()), (422, Some("free/throttle")));
 }
 
 #[test]
-fn other_paths_and_methods_are_told_what_there_is() {
+fn unknown_paths_get_404_with_the_endpoints_and_other_methods_405() {
     let node = Node::start(&[]);
     assert_eq!((node.get("/nope").status, node.get("/check").status), (404, 405));
     assert!(node.get("/nope").body.contains("/check"));
 }
 
 #[test]
-fn a_body_over_64_kib_is_413_and_the_answer_arrives() {
+fn a_body_over_64_kib_gets_a_413_response() {
     let node = Node::start(&[]);
     let fits = format!(r#"{{"api_key":"demo-key"{}}}"#, " ".repeat(60_000));
     assert_eq!(node.send("POST", "/check", &[], &fits).status, 200);
@@ -97,7 +97,7 @@ fn a_body_over_64_kib_is_413_and_the_answer_arrives() {
 }
 
 #[test]
-fn header_bombs_are_431() {
+fn too_many_or_too_large_headers_get_431() {
     let node = Node::start(&[]);
     let many = "x: y\r\n".repeat(200);
     let large = format!("x: {}\r\n", "y".repeat(100_000));
@@ -109,7 +109,7 @@ fn header_bombs_are_431() {
 }
 
 #[test]
-fn slow_senders_are_cut_off() {
+fn slow_requests_time_out() {
     let node = Node::start(&[]);
     let address = node.address().to_owned();
     let slow = |first: &'static [u8]| {

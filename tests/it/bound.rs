@@ -1,7 +1,7 @@
-//! R3: in every window of every length no more is admitted than burst and rate allow. Exactly.
+//! R3: no window of any length admits more than the burst and the rate allow, exactly.
 //!
-//! On the reference, which the twins hold equal to Lua. The windows are all between any two
-//! admitted charges, not only those from the first.
+//! Tested on the reference implementation; the twin tests hold that Lua is equal to it. The windows
+//! are those between any two admitted charges, not only those from the first one.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use tollgate::time::Micros;
 const RATES: [&str; 7] =
     ["10/s", "3/min", "1234567/d", "0.7/s", "1000000/s", "333.333/s", "2500000/s"];
 
-/// One step of a history: microseconds that pass, in parts of a drain interval, and a cost.
+/// One step of a history: time that passes, in drain intervals and microseconds, and a cost.
 #[derive(Clone, Debug)]
 struct Step {
     intervals: u64,
@@ -35,7 +35,7 @@ fn throttle(rate: usize, burst: u64) -> Throttle {
     Throttle::new(RATES[rate].parse().unwrap(), burst).unwrap()
 }
 
-/// Whether `cost` is at most `burst + rate * time`, in whole numbers.
+/// Returns true if `cost` is at most `burst + rate * time`, in whole numbers.
 fn within(cost: u64, throttle: &Throttle, time: u64) -> bool {
     u128::from(cost) * u128::from(throttle.per())
         <= u128::from(throttle.size()) + u128::from(throttle.drain()) * u128::from(time)
@@ -49,7 +49,7 @@ proptest! {
         let mut rows = RowTable::default();
         let mut now = 1_774_656_000_000_000_u64;
         let mut current = throttle(rate, burst);
-        // Each admitted charge with its time, and all throttles that were in force until then.
+        // Each admitted charge: its time, its cost, and the throttle in force.
         let mut admitted: Vec<(u64, u64, Throttle)> = Vec::new();
         for step in &steps {
             now += (current.per() / current.drain()) * step.intervals + step.off;
@@ -70,12 +70,13 @@ proptest! {
             let mut larger = faster.burst();
             for &(at, more, in_force) in &admitted[from..] {
                 cost += more;
-                // In a window in which the limit was changed, the larger burst and rate count.
+                // If the limit changed within the window, the larger burst and the larger rate
+                // bound it.
                 larger = larger.max(in_force.burst());
                 if in_force.rate().excess_over(faster.rate()) > 0.0 {
                     faster = in_force;
                 }
-                // The bucket was full at most by the larger burst when the window began.
+                // When the window began, the token bucket had at most the larger burst available.
                 let bound = Throttle::new(faster.rate(), larger).unwrap();
                 prop_assert!(within(cost, &bound, at - start), "{cost} within {} us of {:?}", at - start, bound);
             }
@@ -83,8 +84,8 @@ proptest! {
     }
 
     #[test]
-    fn a_patient_client_gets_the_whole_rate(rate in 0..RATES.len(), burst in 1_u64..40) {
-        // The other side of the bound: coming back when Retry-After says so is always in time.
+    fn a_client_that_waits_for_retry_after_gets_the_whole_rate(rate in 0..RATES.len(), burst in 1_u64..40) {
+        // The lower bound: a retry after Retry-After is always admitted.
         let throttle = throttle(rate, burst);
         let limit = Arc::new(Limit::new("t", Unit::requests(), throttle, false));
         let charge = Charge::new(Subject::api_key("a"), limit, 1);
@@ -98,15 +99,15 @@ proptest! {
             } else {
                 let status = judge::limit_status(&charge, verdict.states[0], false, Micros::new(now));
                 let early = judge::judge(&charges, &[None], Micros::new(now + status.retry_after.get() - 1), &mut rows);
-                prop_assert!(!early.unwrap().allowed, "a microsecond earlier it did not fit");
+                prop_assert!(!early.unwrap().allowed, "admitted a microsecond before Retry-After");
                 now += status.retry_after.get();
                 let then = judge::judge(&charges, &[None], Micros::new(now), &mut rows).unwrap();
-                prop_assert!(then.allowed, "Retry-After was not true");
+                prop_assert!(then.allowed, "refused after Retry-After");
                 passed += 1;
             }
         }
-        // Below one unit a microsecond nothing that drains is lost by waiting for whole ones.
+        // At up to one unit per microsecond, waiting for whole units loses no capacity.
         let is_slow = throttle.drain() <= throttle.per();
-        prop_assert!(!is_slow || !within(passed + 1, &throttle, now - start), "one more would have fitted");
+        prop_assert!(!is_slow || !within(passed + 1, &throttle, now - start), "one more request should have been admitted");
     }
 }

@@ -1,4 +1,4 @@
-//! `tollgate import`, as it is typed: what it writes, what it names, and how it ends.
+//! The command `tollgate import`: its output, its messages and its exit codes.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ const LIMITS: &str = r#"---
     - descriptors[0].user_id
 "#;
 
-/// What was written is what Tollgate reads.
+/// Asserts that `tollgate validate` accepts the output.
 #[track_caller]
 fn is_valid(dir: &Path, file: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
@@ -40,7 +40,7 @@ fn import(dir: &Path, limits: &str, more: &[&str]) -> (Option<i32>, String, Stri
 }
 
 #[test]
-fn limitadors_limits_become_a_configuration_that_says_what_envoy_has_to_send() {
+fn limitadors_limits_become_yaml_with_the_descriptors_that_envoy_has_to_send() {
     let dir = tempfile::tempdir().unwrap();
     let (code, written, named) = import(dir.path(), LIMITS, &[]);
     assert_eq!((code, &*named), (Some(0), ""));
@@ -48,8 +48,8 @@ fn limitadors_limits_become_a_configuration_that_says_what_envoy_has_to_send() {
     is_valid(dir.path(), "out.yaml");
     let (head, yaml) = written.split_once("\n\n").unwrap();
     assert!(head.lines().all(|line| line.starts_with('#')), "{head}");
-    for told in ["2 of 2", "#   - tollgate_limit=1\n", "#   - req.method, user_id\n"] {
-        assert!(head.contains(told), "{head}");
+    for part in ["2 of 2", "#   - tollgate_limit=1\n", "#   - req.method, user_id\n"] {
+        assert!(head.contains(part), "{head}");
     }
     assert_eq!(
         yaml,
@@ -74,7 +74,7 @@ descriptors:
 }
 
 #[test]
-fn what_cannot_be_carried_over_is_named_by_its_line_and_fails() {
+fn limits_that_cannot_be_imported_are_listed_by_line_and_exit_with_1() {
     let dir = tempfile::tempdir().unwrap();
     #[rustfmt::skip]
     let cases = [
@@ -86,7 +86,7 @@ fn what_cannot_be_carried_over_is_named_by_its_line_and_fails() {
         ("never applies",              "5",       "60",    r#"["descriptors[0].a == 'x'", "descriptors[0].a == 'y'"]"#),
         ("the key tollgate_limit",     "5",       "60",    r#"["descriptors[0].tollgate_limit == 'x'"]"#),
         ("`*` in the key",             "5",       "60",    r#"["descriptors[0]['a*'] == 'x'"]"#),
-        ("window of 0 seconds",                  "5",       "0",     "[]"),
+        ("window of 0 seconds",        "5",       "0",     "[]"),
         ("31622401 seconds",           "5",       "31622401", "[]"),
         ("max_value 4294967296",       "4294967296", "61", "[]"),
         ("Limitador keeps only the first", "7",       "60",    ""),
@@ -106,7 +106,7 @@ fn what_cannot_be_carried_over_is_named_by_its_line_and_fails() {
 }
 
 #[test]
-fn nothing_that_stands_in_the_limits_gets_out_of_a_comment_or_a_text() {
+fn no_text_of_a_limit_escapes_from_a_comment_or_a_scalar() {
     let dir = tempfile::tempdir().unwrap();
     let bad = "\"it\\n- key: \\\"evil\\u2028\\rx\"";
     let limits = format!(
@@ -143,7 +143,7 @@ fn several_namespaces_go_to_a_folder_one_file_each() {
 }
 
 #[test]
-fn what_is_no_list_of_limits_is_an_error_that_says_where() {
+fn a_file_that_is_not_a_list_of_limits_is_an_error_with_its_line() {
     let dir = tempfile::tempdir().unwrap();
     for (limits, why) in [
         ("domain: x", "not a list of limits"),

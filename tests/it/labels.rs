@@ -1,4 +1,4 @@
-//! What metrics call a check. That they can be scraped at all is `operate`'s.
+//! Metric labels of checks. Scraping of the metrics is tested in `operate`.
 
 use serde_json::json;
 
@@ -14,16 +14,16 @@ policies:
 "#;
 
 #[test]
-fn metrics_call_a_check_by_its_plan_or_else_by_its_first_policy() {
+fn the_label_of_a_check_is_its_plan_or_else_its_first_policy() {
     let node = Node::with_catalog(CATALOG, &[]);
     let named = |policy: &str| json!({"policy": policy, "key": "k"});
     let policies = [named("region"), named("login")];
     assert_eq!(node.check(json!({"policies": policies})).status, 200);
-    let asked = json!({"api_key": "alice-key", "policies": policies});
-    assert_eq!((node.check(asked.clone()).status, node.check(asked).status), (200, 200));
-    let told = |plan: &str| {
+    let request = json!({"api_key": "alice-key", "policies": policies});
+    assert_eq!((node.check(request.clone()).status, node.check(request).status), (200, 200));
+    let allowed = |plan: &str| {
         node.metric("tollgate_decisions_total", &format!(r#"outcome="allowed",plan="{plan}""#))
     };
-    let seen = ["policy:region", "policy:login", "free"].map(told);
+    let seen = ["policy:region", "policy:login", "free"].map(allowed);
     assert_eq!(seen, [1.0, 0.0, 2.0], "{}", node.get("/metrics").body);
 }

@@ -1,5 +1,6 @@
-//! Coming from AWS: the script of the guide, between two nodes. The first speaks AWS' dialect, as
-//! AWS does; what only AWS tells, a key's value, is put into its answers on the way.
+//! Migration from AWS: the script of the guide, run between two nodes. The first node stands for
+//! AWS, whose API it has. Only AWS returns the values of keys, so a proxy adds them to the
+//! responses.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -29,15 +30,15 @@ fn call(node: &Node, method: &str, path: &str, body: Value) -> Value {
     if answer.body.is_empty() { json!(null) } else { answer.json() }
 }
 
-/// Passes requests on to `admin`, and tells values of keys by their ids; one request a connection.
-fn telling(admin: &str, values: BTreeMap<&'static str, &'static str>) -> String {
+/// Starts a proxy of `admin` that adds the values of keys by their ids; one request per connection.
+fn proxy_with_values(admin: &str, values: BTreeMap<&'static str, &'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let admin = admin.to_owned();
     std::thread::spawn(move || {
         for mut client in listener.incoming().filter_map(Result::ok) {
             let mut request = Vec::new();
-            // What is asked here has no body.
+            // The requests have no body.
             while !request.ends_with(b"\r\n\r\n") {
                 let mut byte = [0];
                 if client.read(&mut byte).unwrap_or(0) == 0 {
@@ -82,17 +83,17 @@ fn migrate(from: &str, to: &Node) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
-/// What a node's admin API tells at these paths, but for when it was made.
-fn told(node: &Node) -> Vec<Value> {
-    fn timeless(value: &mut Value) {
+/// The resources of a node's admin API, without dates and generated ids.
+fn resources(node: &Node) -> Vec<Value> {
+    fn strip_generated(value: &mut Value) {
         match value {
             Value::Object(members) => {
                 members.retain(|name, _| {
                     !name.ends_with("Date") && name != "deploymentId" && name != "rootResourceId"
                 });
-                members.values_mut().for_each(timeless);
+                members.values_mut().for_each(strip_generated);
             }
-            Value::Array(items) => items.iter_mut().for_each(timeless),
+            Value::Array(items) => items.iter_mut().for_each(strip_generated),
             _ => {}
         }
     }
@@ -100,12 +101,12 @@ fn told(node: &Node) -> Vec<Value> {
         ["/restapis", "/restapis/shop/stages", "/usageplans", "/apikeys", "/usageplans/free/keys"];
     let mut answers: Vec<_> =
         paths.iter().map(|path| call(node, "GET", path, json!(null))).collect();
-    answers.iter_mut().for_each(timeless);
+    answers.iter_mut().for_each(strip_generated);
     answers
 }
 
 #[test]
-fn plans_keys_and_stages_come_from_aws_with_their_ids_and_what_does_not_is_named() {
+fn migration_copies_plans_keys_and_stages_with_their_ids_and_lists_the_rest() {
     let [aws, tollgate] = [(); 2].map(|()| Node::launch(None, &[], &ACCESS));
     let id = |id: &str| json!({"_custom_id_": id, "team": "shop"});
     call(&aws, "POST", "/restapis", json!({"name": "Shop", "tags": id("shop")}));
@@ -132,9 +133,9 @@ fn plans_keys_and_stages_come_from_aws_with_their_ids_and_what_does_not_is_named
         call(&aws, "POST", "/apikeys", key);
         call(&aws, "POST", "/usageplans/free/keys", json!({"keyId": name, "keyType": "API_KEY"}));
     }
-    let address = telling(aws.admin(), BTreeMap::from([("acme", value), ("off", other)]));
+    let address = proxy_with_values(aws.admin(), BTreeMap::from([("acme", value), ("off", other)]));
 
-    // The second run finds all there, and changes nothing.
+    // The second run finds everything and changes nothing.
     for _ in 0..2 {
         let (code, said) = migrate(&address, &tollgate);
         assert_eq!(
@@ -144,7 +145,7 @@ fn plans_keys_and_stages_come_from_aws_with_their_ids_and_what_does_not_is_named
     }
     call(&aws, "DELETE", "/usageplans/free/keys/untold", json!(null));
     call(&aws, "DELETE", "/apikeys/untold", json!(null));
-    assert_eq!(told(&tollgate), told(&aws));
+    assert_eq!(resources(&tollgate), resources(&aws));
     let check = json!({"api_key": value, "api": "shop", "stage": "prod", "method": "POST", "path": "/carts"});
     let answer = tollgate.check(check).json();
     assert_eq!((&answer["allowed"], &answer["key"]["id"]), (&json!(true), &json!("acme")));

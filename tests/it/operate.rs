@@ -205,6 +205,8 @@ fn the_banner_has_a_curl_line_that_works_as_pasted() {
 fn validate_reports_each_fault_with_its_place_and_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("catalog.yaml");
+    let digits = "+f".repeat(32);
+    let signed_digits = format!("version: 1\nkeys: [ {{ id: k, value_sha256: '{digits}' }} ]");
     let validate = |catalog: &str| {
         fs::write(&file, catalog).unwrap();
         let output = tollgate(&["validate", file.to_str().unwrap()]);
@@ -228,6 +230,7 @@ fn validate_reports_each_fault_with_its_place_and_a_remedy() {
         ("version: 1\nkeys: [ { id: k, value: v, plans: [nope] } ]",                        vec!["keys[0].plans", "`nope`"]),
         ("version: 1\nkeys: [ { id: k, plans: [] } ]",                                      vec!["keys[0]", "value"]),
         ("version: 1\nkeys: [ { id: k, value_sha256: abc } ]",                              vec!["keys[0].value_sha256", "64"]),
+        (&signed_digits,                                                                    vec!["keys[0].value_sha256", "64"]),
         ("version: 1\nkeys: [ { id: a b, value: v } ]",                                     vec!["keys[0].id", "A-Z"]),
         ("version: 1\nkeys: [ { id: a, value: top-secret }, { id: b, value: top-secret } ]", vec!["keys[1]", "`a` and `b`"]),
         ("version: 1\nplans: [ { id: a, limits: [ { name: quota, throttle: { rate: 1/s, burst: 1 } } ] } ]", vec!["plans[0].limits[0].name", "another"]),

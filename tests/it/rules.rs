@@ -1,5 +1,5 @@
-//! R1 to R10 of the design, through the running binary; each on memory and on Redis where both
-//! can break it.
+//! The rules R1 to R10 of the design, tested with the binary; with the memory store and with Redis
+//! if both can break the rule.
 
 use serde_json::json;
 use tollgate::time::{Clock as _, Micros, SystemClock};
@@ -28,7 +28,7 @@ policies:
   - { name: daily, quota: { limit: 3, period: day } }
 "#;
 
-/// Runs a test on a node of each store.
+/// Runs a test on a node with the memory store and on one with Redis.
 fn on_both(test: impl Fn(&Node)) {
     test(&Node::with_catalog(CATALOG, &[]));
     let redis = RedisServer::start();
@@ -36,7 +36,7 @@ fn on_both(test: impl Fn(&Node)) {
 }
 
 #[test]
-fn r1_one_refusal_leaves_every_budget_unspent() {
+fn r1_a_refused_check_charges_no_limit() {
     on_both(|node| {
         let both = json!({"policies": [{"policy": "slow", "key": "a"}, {"policy": "other", "key": "a"}], "cost": 3});
         assert_eq!(node.check(both.clone()).status, 200);
@@ -65,7 +65,8 @@ fn r1_a_peek_and_a_refusal_write_nothing() {
 
 #[test]
 fn r2_a_node_with_a_wrong_clock_decides_like_the_others() {
-    // The other way round is the same: the machine's clock is right, and Redis' is 40 days off.
+    // Equivalent to a wrong clock of the node: the machine's clock is right, and Redis' is 40 days
+    // off.
     let redis = RedisServer::start_with_clock();
     redis.shift_clock(40 * 86_400 * 1_000_000);
     let node = Node::with_catalog(
@@ -73,9 +74,9 @@ fn r2_a_node_with_a_wrong_clock_decides_like_the_others() {
         &["--store", &redis.url(), "--check-deadline", "5s", "--denial-memo", "false"],
     );
     assert!(node.passes("daily", "a", 2));
-    // While the node runs the clock moves beyond every window that it knows.
+    // While the node runs, the clock moves out of every window that it offered.
     redis.shift_clock(-90 * 86_400 * 1_000_000);
-    assert!(!node.passes("daily", "a", 2), "a later stored window holds");
+    assert!(!node.passes("daily", "a", 2), "a later window that is stored still counts");
     assert!(node.passes("daily", "b", 2));
     redis.shift_clock(90 * 86_400 * 1_000_000);
     let answer = node.check(json!({"policy": "daily", "key": "a", "cost": 3}));
@@ -83,7 +84,7 @@ fn r2_a_node_with_a_wrong_clock_decides_like_the_others() {
 }
 
 #[test]
-fn r2_a_step_of_redis_clock_freezes_nothing_and_costs_one_burst_at_most() {
+fn r2_a_step_of_redis_clock_blocks_nothing_and_costs_one_burst_at_most() {
     let redis = RedisServer::start_with_clock();
     let hour = 3_600_000_000;
     let start = SystemClock.now();
@@ -95,12 +96,9 @@ fn r2_a_step_of_redis_clock_freezes_nothing_and_costs_one_burst_at_most() {
     assert!(node.passes("quick", "a", 5) && !node.passes("quick", "a", 1));
     let back = Micros::new(start.get() - hour);
     redis.set_clock(back);
-    assert!(!node.passes("quick", "a", 1), "a step back drains nothing");
+    assert!(!node.passes("quick", "a", 1), "a step back refills nothing");
     redis.set_clock(back + Micros::new(100_000));
-    assert!(
-        node.passes("quick", "a", 1),
-        "and freezes nothing: a tenth of a second makes room for one"
-    );
+    assert!(node.passes("quick", "a", 1), "and blocks nothing: a tenth of a second refills one");
     assert!(!node.passes("quick", "a", 1));
     redis.set_clock(back + Micros::new(hour));
     assert!(node.passes("quick", "a", 5), "a step forward costs one burst");
@@ -148,7 +146,7 @@ fn r5_a_changed_limit_applies_at_once_and_keeps_what_is_used() {
 }
 
 #[test]
-fn r5_two_nodes_with_different_revisions_count_into_the_same_bucket() {
+fn r5_two_nodes_with_different_revisions_share_one_token_bucket() {
     let redis = RedisServer::start();
     let flags = ["--store", &redis.url(), "--check-deadline", "5s"];
     let old = Node::with_catalog(CATALOG, &flags);
@@ -159,12 +157,12 @@ fn r5_two_nodes_with_different_revisions_count_into_the_same_bucket() {
     assert!(old.passes("slow", "a", 3));
     let seen = new.check(json!({"policy": "slow", "key": "a", "cost": 4}));
     assert_eq!(seen.status, 429, "what was charged under the old rate counts under the new");
-    // The new rate frees about fourteen units a second; the old node sees that none was reset.
+    // The new rate refills about fourteen units a second; the old node sees that nothing was reset.
     assert!(!old.passes("slow", "a", 10) || old.passes("slow", "a", 0));
 }
 
 #[test]
-fn r6_retry_after_is_when_this_very_cost_fits() {
+fn r6_retry_after_is_when_the_same_request_is_admitted() {
     let redis = RedisServer::start_with_clock();
     let start = SystemClock.now();
     redis.set_clock(start);
@@ -207,7 +205,7 @@ fn r8_a_check_that_times_out_is_sent_once_and_charged_at_most_once() {
         peek.json()["limits"][0]["remaining"].as_u64().map(|left| 10 - left)
     };
     crate::support::eventually("Redis answers again", || used() == Some(2));
-    assert_eq!(used(), Some(2), "what was late was charged once");
+    assert_eq!(used(), Some(2), "the late check was charged once");
 }
 
 #[test]
@@ -243,14 +241,14 @@ fn r10_plans_that_differ_are_decided_by_the_strictest() {
     assert_eq!(
         node.check(json!({"api_key": "nobody"})).status,
         503,
-        "open opens limits, never identity: Redis may know this key"
+        "`open` admits within limits, never an unknown key: Redis may have it"
     );
 }
 
 #[test]
-fn a_refusal_is_repeated_from_memory_until_its_retry_after_and_not_after_a_reload() {
+fn a_refusal_is_cached_until_its_retry_after_and_not_over_a_reload() {
     let redis = RedisServer::start();
-    // The heartbeat is a script too: two nodes tell its calls from those of checks.
+    // The heartbeat is a script call too, so the metric counts calls with checks only.
     let node = Node::with_catalog(CATALOG, &["--store", &redis.url(), "--check-deadline", "5s"]);
     assert!(node.passes("other", "a", 3));
     let calls = || node.metric("tollgate_store_batch_checks_count", "");
@@ -280,7 +278,7 @@ fn a_refusal_is_repeated_from_memory_until_its_retry_after_and_not_after_a_reloa
 }
 
 #[test]
-fn a_remembered_refusal_ends_when_it_fits() {
+fn a_cached_refusal_ends_when_the_request_fits() {
     let redis = RedisServer::start();
     let node = Node::with_catalog(CATALOG, &["--store", &redis.url(), "--check-deadline", "5s"]);
     let began = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! TLS on the listeners: served, refused, reloaded while serving.
+//! TLS of the listeners: handshakes, client certificates, and reloads while serving.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::support::http;
 use crate::support::node::Node;
 use crate::support::tls::{Authority, IssuedCert, TlsClient};
 
-/// A folder with a server's files, and the authority that has signed them.
+/// A folder with a server's certificate and key, and the authority that signed them.
 struct Files {
     dir: TempDir,
     authority: Authority,
@@ -30,7 +30,7 @@ impl Files {
         self.dir.path().join(name)
     }
 
-    /// Another certificate and key for the server.
+    /// Replaces the server's certificate and key.
     fn renew(&self) -> IssuedCert {
         let issued = self.authority.issue();
         issued.write(&self.path("cert.pem"), &self.path("key.pem"));
@@ -64,19 +64,26 @@ fn metric(client: &TlsClient, node: &Node, name: &str) -> f64 {
 }
 
 #[test]
-fn checks_and_the_admin_api_are_served_over_tls_and_only_so() {
+fn checks_and_the_admin_api_are_served_over_tls_only() {
     let files = Files::new();
     let node = node(&files.flags(&PAIR));
     let client = TlsClient::trusting(&files.authority, None);
     let mut connection = client.open(node.address());
     assert_eq!(connection.send("GET /readyz").unwrap().status, 200);
     assert_eq!(connection.protocol(), Some(&b"http/1.1"[..]));
-    assert_eq!(client.send(node.admin(), "GET /apikeys").unwrap().status, 403, "by its own rules");
+    assert_eq!(
+        client.send(node.admin(), "GET /apikeys").unwrap().status,
+        403,
+        "by its own authorization"
+    );
     for address in [node.address(), node.admin()] {
-        assert!(http::try_send(address, "GET", "/healthz", &[], "").is_none(), "in the clear");
+        assert!(http::try_send(address, "GET", "/healthz", &[], "").is_none(), "without TLS");
     }
     let stranger = TlsClient::trusting(&Authority::new(), None);
-    assert!(stranger.send(node.address(), "GET /readyz").is_none(), "who trusts another authority");
+    assert!(
+        stranger.send(node.address(), "GET /readyz").is_none(),
+        "a client that trusts another authority"
+    );
     let port = node.address().rsplit(':').next().unwrap();
     let ready = |ca: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
@@ -87,7 +94,7 @@ fn checks_and_the_admin_api_are_served_over_tls_and_only_so() {
 }
 
 #[test]
-fn commands_manage_a_service_that_asks_for_certificates() {
+fn commands_connect_to_a_service_that_requires_client_certificates() {
     let files = Files::new();
     let node = node(&files.flags(&MUTUAL));
     let run = |trust: &[&str]| {
@@ -98,8 +105,8 @@ fn commands_manage_a_service_that_asks_for_certificates() {
     };
     let known = run(&["--ca", "ca.pem", "--client-cert", "cert.pem", "--client-key", "key.pem"]);
     assert!(known.status.success() && known.stdout.starts_with(b"ID "), "{known:?}");
-    for (stranger, why) in [(&[] as &[&str], "--ca"), (&["--ca", "ca.pem"], "no response")] {
-        let output = run(stranger);
+    for (trust, why) in [(&[] as &[&str], "--ca"), (&["--ca", "ca.pem"], "no response")] {
+        let output = run(trust);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{output:?}");
     }
@@ -115,7 +122,7 @@ fn envoys_grpc_is_served_over_tls() {
     flags.push(files.path("limits.yaml").display().to_string());
     let node = node(&flags);
     let mut connection = TlsClient::trusting(&files.authority, None).open(node.grpc());
-    // The preface and empty settings, which are answered with settings.
+    // The preface and an empty SETTINGS frame; the response is a SETTINGS frame.
     let settings = connection.answer(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     assert_eq!((connection.protocol(), settings[3]), (Some(&b"h2"[..]), 4));
 }
@@ -138,7 +145,7 @@ fn a_client_without_a_certificate_of_the_authority_is_refused_at_the_handshake()
 }
 
 #[test]
-fn certificates_are_reloaded_while_serving_and_open_connections_live() {
+fn certificates_are_reloaded_while_serving_and_connections_stay_open() {
     let files = Files::new();
     let node = node(&files.flags(&PAIR));
     let client = TlsClient::trusting(&files.authority, None);
@@ -153,7 +160,7 @@ fn certificates_are_reloaded_while_serving_and_open_connections_live() {
     assert_ne!(open.certificate(), renewed.der());
     eventually("new handshakes see the new certificate", || shown() == renewed.der());
     assert_eq!(open.send("GET /healthz").unwrap().status, 200);
-    // What cannot be used changes nothing, and is explained.
+    // Files that are not valid change nothing, and the reason is logged.
     let failed =
         || metric(&client, &node, r#"tollgate_certificate_reloads_total{result="failed"}"#);
     let other = files.authority.issue();
@@ -167,12 +174,12 @@ fn certificates_are_reloaded_while_serving_and_open_connections_live() {
     let ok = || metric(&client, &node, r#"tollgate_certificate_reloads_total{result="ok"}"#);
     let before = ok();
     node.signal(Signal::HUP);
-    // One listener for checks, one for the admin API.
+    // There are two listeners: for checks, and for the admin API.
     eventually("SIGHUP reloads what has not changed", || ok() >= before + 2.0);
 }
 
 #[test]
-fn a_client_whose_authority_is_gone_cannot_resume_its_session() {
+fn a_session_is_not_resumed_after_its_authority_was_replaced() {
     let files = Files::new();
     let node = node(&files.flags(&MUTUAL));
     let known = TlsClient::trusting(&files.authority, Some(&files.authority.issue()));
@@ -185,18 +192,18 @@ fn a_client_whose_authority_is_gone_cannot_resume_its_session() {
         newcomer.send(node.address(), "GET /healthz").is_some()
     });
     assert!(known.send(node.address(), "GET /healthz").is_none());
-    assert!(open.send("GET /healthz").is_some(), "what is open stays open");
+    assert!(open.send("GET /healthz").is_some(), "open connections stay open");
 }
 
 #[test]
-fn a_connection_that_never_shakes_hands_is_cut_off() {
+fn a_connection_without_a_handshake_times_out() {
     let files = Files::new();
     let node = node(&files.flags(&PAIR));
     assert!(http::is_cut_off_within(node.address(), b"\x16\x03\x01", Duration::from_secs(15)));
 }
 
 #[test]
-fn certificates_that_cannot_be_used_are_named_at_the_start() {
+fn start_up_fails_with_the_name_of_an_invalid_certificate_or_key_file() {
     let files = Files::new();
     let write = |name: &str, text: &str| {
         std::fs::write(files.path(name), text).unwrap();
@@ -223,7 +230,7 @@ fn certificates_that_cannot_be_used_are_named_at_the_start() {
         ("no authority",      vec!["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &empty], vec![&empty]),
         ("no authority",      vec!["--tls-cert", &cert, "--tls-key", &key, "--admin-tls-client-ca", &no_der], vec![&no_der]),
     ];
-    for (why, flags, told) in cases {
+    for (why, flags, parts) in cases {
         let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(flags)
@@ -231,6 +238,6 @@ fn certificates_that_cannot_be_used_are_named_at_the_start() {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{why}: {said}");
-        assert!(told.iter().all(|part| said.contains(part)), "{why}: {told:?} in {said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{why}: {parts:?} in {said}");
     }
 }

@@ -1,4 +1,4 @@
-//! Real gateways, with the configurations that are shipped: only addresses are replaced.
+//! Real gateways with the shipped configurations, in which only addresses are replaced.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::process::Process;
 use super::{eventually, free_port, repository};
 
-/// A gateway in front of an upstream that answers with what it was sent.
+/// A gateway in front of an upstream that echoes the head of the request.
 pub struct Gateway {
     _dir: TempDir,
     process: Process,
@@ -20,12 +20,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts `nginx`, `haproxy` or `caddy`, which asks the Tollgate at `tollgate`.
+    /// Starts the gateway `kind`, which sends check requests to `tollgate`.
     pub fn start(kind: &str, tollgate: &str) -> Self {
         Self::launch(kind, tollgate, false)
     }
 
-    /// The same, changed as the configuration says, so that all passes where Tollgate is gone.
+    /// Starts it with the configuration's option to admit every request if Tollgate is unreachable.
     pub fn start_fail_open(kind: &str, tollgate: &str) -> Self {
         Self::launch(kind, tollgate, true)
     }
@@ -37,7 +37,7 @@ impl Gateway {
             ("127.0.0.1:8000", &*address),
             ("127.0.0.1:8080", tollgate),
             ("127.0.0.1:9000", &echo),
-            // Envoy writes a port by itself.
+            // Envoy's configuration has ports in members of their own.
             ("port_value: 8000", &format!("port_value: {}", port(&address))),
             ("port_value: 8081", &format!("port_value: {}", port(tollgate))),
             ("port_value: 9000", &format!("port_value: {}", port(&echo))),
@@ -67,7 +67,7 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
-    /// Asked to end rather than killed: nginx' workers would outlive it.
+    /// Ends the gateway with a signal: killed, nginx would leave its workers behind.
     fn drop(&mut self) {
         if !self.process.has_ended() {
             self.process.signal(Signal::TERM);
@@ -80,7 +80,8 @@ fn port(address: &str) -> &str {
     address.rsplit(':').next().unwrap()
 }
 
-/// A configuration with its lines marked `fail-open` in, and those marked `fail-closed` out.
+/// A configuration with the lines marked `fail-open` enabled and those marked `fail-closed`
+/// removed.
 fn with_fail_open(text: &str) -> String {
     let line = |line: &str| match line.rsplit_once("  # ") {
         Some((line, "fail-open")) => Some(line.replacen("# ", "", 1)),
@@ -91,7 +92,7 @@ fn with_fail_open(text: &str) -> String {
 }
 
 fn command(kind: &str, dir: &Path) -> Command {
-    // Debian puts some of them where only root looks.
+    // Debian installs some gateways in directories that only root has in its PATH.
     let folders = [Path::new("/usr/sbin"), Path::new("/usr/bin"), &repository("target/python/bin")];
     let found = folders.map(|folder| folder.join(kind));
     let mut command =
@@ -106,7 +107,7 @@ fn command(kind: &str, dir: &Path) -> Command {
                 .arg(dir.join("nginx.conf"));
         }
         "envoy" => {
-            // Each has no base id of its own to share memory by, and no admin port.
+            // Several Envoys run at once: without shared memory and without an admin port.
             command.args(["-c", "envoy.yaml", "--use-dynamic-base-id", "--log-level", "error"]);
         }
         "haproxy" => drop(command.args(["-db", "-f", "haproxy.cfg"])),
@@ -120,7 +121,7 @@ fn command(kind: &str, dir: &Path) -> Command {
     command
 }
 
-/// An upstream that answers every request with its head.
+/// An upstream that responds to every request with the request's head.
 fn echo() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

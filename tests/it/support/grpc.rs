@@ -1,4 +1,4 @@
-//! A client of Envoy's rate limit service, as Envoy is one.
+//! A gRPC client of Envoy's rate limit service.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 use super::TEST_TIMEOUT;
 
-/// One connection; calls block.
+/// A client with one connection. Calls block.
 pub struct GrpcClient {
     runtime: tokio::runtime::Runtime,
     channel: Channel,
@@ -35,7 +35,7 @@ impl GrpcClient {
         self.call("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", request)
     }
 
-    /// One answer of the reflection service, which talks in streams.
+    /// The first response of the reflection service's stream.
     pub fn reflect(&self, request: ServerReflectionRequest) -> ServerReflectionResponse {
         let mut grpc = Grpc::new(self.channel.clone());
         self.runtime.block_on(async {
@@ -70,7 +70,7 @@ impl GrpcClient {
     }
 }
 
-/// A descriptor of these entries.
+/// Makes a descriptor of entries.
 pub fn descriptor(entries: &[(&str, &str)]) -> RateLimitDescriptor {
     let entry = |&(key, value): &(&str, &str)| Entry { key: key.into(), value: value.into() };
     RateLimitDescriptor {
@@ -79,7 +79,7 @@ pub fn descriptor(entries: &[(&str, &str)]) -> RateLimitDescriptor {
     }
 }
 
-/// A request for these descriptors.
+/// Makes a request with descriptors.
 pub fn request(domain: &str, descriptors: Vec<RateLimitDescriptor>) -> RateLimitRequest {
     RateLimitRequest { domain: domain.into(), descriptors, hits_addend: 0 }
 }

@@ -1,4 +1,4 @@
-//! HTTP as a client sends it: whole requests, or bytes that no well-behaved client would send.
+//! An HTTP client: whole requests, or raw bytes that are not valid HTTP.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::TEST_TIMEOUT;
 
-/// An answer: status, headers in lower case, body.
+/// A response: status, headers with names in lower case, body.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
@@ -27,7 +27,7 @@ impl Response {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own.
 pub fn send(
     address: &str,
     method: &str,
@@ -36,10 +36,10 @@ pub fn send(
     body: &str,
 ) -> Response {
     try_send(address, method, path, headers, body)
-        .unwrap_or_else(|| panic!("no answer from {address}"))
+        .unwrap_or_else(|| panic!("no response from {address}"))
 }
 
-/// The same, where there may be nobody to answer.
+/// Sends one request on a connection of its own; `None` if there is no response.
 pub fn try_send(
     address: &str,
     method: &str,
@@ -60,18 +60,18 @@ pub fn try_send(
     send_raw(address, request.as_bytes())
 }
 
-/// Whatever `bytes` are answered with until the other side closes.
+/// Sends `bytes`, and reads the response until the server closes the connection.
 pub fn send_raw(address: &str, bytes: &[u8]) -> Option<Response> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    // A server that refuses early may close before it has read everything: its answer counts.
+    // A server that refuses early may close before it has read everything, after its response.
     let _closed_early = stream.write_all(bytes);
     let mut answer = Vec::new();
     let _reset_after_answer = stream.read_to_end(&mut answer);
     parse(&answer)
 }
 
-/// A connection that is kept, for one request after the other.
+/// A keep-alive connection.
 pub struct KeepAlive {
     stream: TcpStream,
     address: String,
@@ -85,7 +85,7 @@ impl KeepAlive {
         Ok(Self { stream, address: address.to_owned() })
     }
 
-    /// Sends a POST; `None` where the connection is of no more use.
+    /// Sends a POST request; `None` if the connection fails.
     pub fn post(&mut self, path: &str, body: &str) -> Option<Response> {
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n{body}",
@@ -108,7 +108,7 @@ impl KeepAlive {
     }
 }
 
-/// The answer, once all of its body is there.
+/// Parses a response; `None` until its whole body has arrived.
 pub fn parse_complete(answer: &[u8]) -> Option<Response> {
     parse(answer).filter(|parsed| {
         let length = parsed.header("content-length");
@@ -128,7 +128,7 @@ fn parse(answer: &[u8]) -> Option<Response> {
     Some(Response { status, headers: lines.filter_map(header).collect(), body: body.to_owned() })
 }
 
-/// A connection that sends `first` and then nothing; says how long until it is cut off.
+/// Sends `first` and then nothing. Returns true if the server closes the connection in time.
 pub fn is_cut_off_within(address: &str, first: &[u8], at_most: Duration) -> bool {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(at_most)).unwrap();

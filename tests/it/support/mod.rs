@@ -1,4 +1,5 @@
-//! What tests start for themselves: each has its own servers on its own ports, and ends them.
+//! Test helpers: servers, clients and proxies. Each test starts its own on free ports, and stops
+//! them.
 
 pub mod gateway;
 pub mod grpc;
@@ -13,20 +14,20 @@ pub mod tls;
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take that has no time of its own: long, since CI machines are slow.
+/// Timeout of everything that has no timeout of its own. Long, since CI machines are slow.
 pub const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Waits until `condition` holds; `what` says what it was if it never does.
+/// Waits until `condition` holds. If it never does, the test fails with `what`.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let give_up = Instant::now() + TEST_TIMEOUT;
     while !condition() {
-        assert!(Instant::now() < give_up, "in vain waited until {what}");
+        assert!(Instant::now() < give_up, "timeout while waiting until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// A port that was free a moment ago.
+/// A free port. Another process may take it before it is used.
 pub fn free_port() -> u16 {
     let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     probe.local_addr().unwrap().port()

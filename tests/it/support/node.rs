@@ -1,4 +1,4 @@
-//! A node: the real binary, on a port of its own.
+//! A node: the binary, on free ports.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -22,12 +22,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts one with the built-in catalog.
+    /// Starts a node with the built-in catalog.
     pub fn start(flags: &[&str]) -> Self {
         Self::launch(None, flags, &[])
     }
 
-    /// Starts one with a catalog.
+    /// Starts a node with a catalog.
     pub fn with_catalog(catalog: &str, flags: &[&str]) -> Self {
         Self::launch(Some(catalog), flags, &[])
     }
@@ -63,17 +63,17 @@ impl Node {
         &self.address
     }
 
-    /// Where Envoy's rate limit service is.
+    /// Address of Envoy's rate limit service.
     pub fn grpc(&self) -> &str {
         self.grpc.as_deref().expect("this node has limits for Envoy")
     }
 
-    /// Where the admin API is, if there is one.
+    /// Address of the admin API, if it is served.
     pub fn admin_address(&self) -> Option<&str> {
         self.admin.as_deref()
     }
 
-    /// Where the admin API is.
+    /// Address of the admin API.
     pub fn admin(&self) -> &str {
         self.admin_address().expect("this node has an admin API")
     }
@@ -99,7 +99,7 @@ impl Node {
         self.send("POST", "/check", &[], &body.to_string())
     }
 
-    /// One check of a policy; whether it was allowed.
+    /// Sends one check of a policy. Returns true if it was allowed.
     pub fn passes(&self, policy: &str, key: &str, cost: u64) -> bool {
         let answer = self.check(json!({"policy": policy, "key": key, "cost": cost}));
         match answer.status {
@@ -109,7 +109,7 @@ impl Node {
         }
     }
 
-    /// What a metric shows, summed over all label sets that contain `labels`.
+    /// The value of a metric, summed over all label sets that contain `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.get("/metrics").body;
         let of_name = |line: &&str| {
@@ -126,7 +126,7 @@ impl Node {
         self.process.signal(signal);
     }
 
-    /// Ends it as an orchestrator does, and returns its exit code.
+    /// Stops the node with SIGTERM, and returns its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.process.wait().code()

@@ -1,4 +1,4 @@
-//! Child processes that end with their test.
+//! Child processes that are killed when their test ends.
 
 use std::process::{Child, Command, ExitStatus};
 
@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::eventually;
 
-/// A child that is killed when dropped.
+/// A child process that is killed when dropped.
 pub struct Process(Child);
 
 impl Process {
@@ -23,12 +23,12 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
         if signal == Signal::STOP {
-            // One thread takes the signal and stops the others; until it runs they go on.
+            // The signal stops all threads, but not at once.
             eventually("it stands still", || self.is_stopped());
         }
     }
 
-    /// Whether all its threads are stopped.
+    /// Returns true if all threads are stopped.
     fn is_stopped(&self) -> bool {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
         threads.filter_map(Result::ok).all(|thread| {

@@ -1,4 +1,4 @@
-//! A wire in front of Redis that can be cut, slowed and restored.
+//! A TCP proxy in front of Redis that can delay requests and drop responses.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Passes bytes on to a port, after a delay that can be changed, and back.
+/// Forwards connections to a port, with a delay that can be changed.
 pub struct Proxy {
     port: u16,
     delay_ms: Arc<AtomicU64>,
@@ -36,7 +36,7 @@ impl Proxy {
         self.port
     }
 
-    /// From now on whoever is answered finds the connection closed instead; or not any more.
+    /// Sets whether the proxy closes the connection instead of forwarding a response.
     pub fn cut_responses(&self, cuts: bool) {
         self.cuts.store(cuts, Ordering::SeqCst);
     }
@@ -45,7 +45,7 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// From now on every piece of bytes towards the target takes so much longer.
+    /// Sets the delay of everything that is sent to the target.
     pub fn delay(&self, by: Duration) {
         self.delay_ms.store(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! A receiver of webhooks: an HTTP server that notes what it is sent and answers as it is told.
+//! A receiver of webhooks: an HTTP server that records requests and responds with a given status.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-/// A POST as it came.
+/// A POST request as received.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub path: String,
@@ -21,13 +21,13 @@ impl Delivery {
         &self.headers["webhook-id"]
     }
 
-    /// What the event tells.
+    /// The `data` of the event.
     pub fn data(&self) -> Value {
         serde_json::from_str::<Value>(&self.body).unwrap()["data"].clone()
     }
 }
 
-/// A server that goes on for as long as the tests run.
+/// A receiver that runs until the tests end.
 pub struct WebhookReceiver {
     port: u16,
     status: Arc<AtomicU16>,
@@ -39,7 +39,7 @@ impl WebhookReceiver {
         Self::start_on(0)
     }
 
-    /// On a port that nobody listens on yet.
+    /// Starts on a given port, which must be free.
     pub fn start_on(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let receiver = Self {
@@ -61,17 +61,17 @@ impl WebhookReceiver {
         format!("http://127.0.0.1:{}/hooks?of=tollgate", self.port)
     }
 
-    /// How it answers from now on.
+    /// Sets the status of the following responses.
     pub fn respond_with(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
     }
 
-    /// All that came, also what was not taken.
+    /// All requests, also those that got an error status.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.deliveries.lock().unwrap().clone()
     }
 
-    /// The thresholds that were told of a key, in order.
+    /// The thresholds in the events of a key, in rising order.
     pub fn thresholds_of(&self, key: &str) -> Vec<u64> {
         let of_key = |delivery: &Delivery| {
             let data = delivery.data();
@@ -101,7 +101,7 @@ fn serve(mut stream: &TcpStream, status: &AtomicU16, deliveries: &Mutex<Vec<Deli
     let body = String::from_utf8(body).unwrap();
     deliveries.lock().unwrap().push(Delivery { path, headers, body });
     let status = status.load(Ordering::SeqCst);
-    // Where it leads to nobody has to know: redirects are not followed.
+    // A redirect's target does not exist: redirects are not followed.
     let answer =
         format!("HTTP/1.1 {status} X\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n");
     let _gone = stream.write_all(answer.as_bytes());

@@ -1,4 +1,4 @@
-//! A redis-server of a test's own, with a clock that can be set.
+//! A redis-server for one test, whose clock can be set.
 
 use std::fs;
 use std::net::TcpStream;
@@ -31,7 +31,7 @@ impl RedisServer {
         Self::launch(arguments, false)
     }
 
-    /// With a clock that shows the machine's time until it is set.
+    /// Starts with a clock that can be set; until then it shows the machine's time.
     pub fn start_with_clock() -> Self {
         Self::launch(&[], true)
     }
@@ -45,7 +45,7 @@ impl RedisServer {
         server
     }
 
-    /// Starts it again, empty.
+    /// Restarts the server. Its data is gone.
     pub fn restart(&mut self) {
         self.process = None;
         let mut command = Command::new("redis-server");
@@ -83,17 +83,17 @@ impl RedisServer {
         redis::Client::open(self.url()).unwrap().get_connection().unwrap()
     }
 
-    /// The answer to one command, as text.
+    /// Runs a command and returns the reply.
     pub fn command(&self, words: &[&str]) -> redis::Value {
         self.try_command(words).unwrap()
     }
 
-    /// The same, where it may be refused.
+    /// Runs a command that may fail.
     pub fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut self.connection())
     }
 
-    /// An answer that is text.
+    /// Runs a command whose reply is text.
     pub fn command_text(&self, words: &[&str]) -> String {
         redis::from_redis_value(self.command(words)).unwrap()
     }
@@ -106,7 +106,7 @@ impl RedisServer {
         self.process.as_ref().unwrap().signal(signal);
     }
 
-    /// How many script calls it has run.
+    /// The number of script calls that the server has run.
     pub fn script_calls(&self) -> u64 {
         let info: String =
             redis::cmd("INFO").arg("commandstats").query(&mut self.connection()).unwrap();
@@ -128,7 +128,7 @@ impl RedisServer {
     fn write_clock(&self, mode: i64, value: i64) {
         use std::os::unix::fs::FileExt as _;
         assert!(self.with_clock);
-        // In place: the server has mapped this very file.
+        // Written in place: the server has mapped this file.
         let file = fs::OpenOptions::new().write(true).open(self.dir.path().join("clock")).unwrap();
         file.write_all_at(&[mode.to_ne_bytes(), value.to_ne_bytes()].concat(), 0).unwrap();
     }

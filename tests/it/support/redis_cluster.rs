@@ -1,4 +1,4 @@
-//! A Redis Cluster of a test's own: primaries with a replica each, on free ports.
+//! A Redis Cluster for one test: primaries, replicas and spare servers, on free ports.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use redis::Value;
 use super::redis::RedisServer;
 use super::{eventually, free_port};
 
-/// How many slots there are.
+/// The number of hash slots.
 pub const SLOTS: u16 = 16_384;
-/// How long a server is silent until the others take it for lost; of a failover's time the most.
+/// The time after which a silent server counts as failed: most of a failover's duration.
 const NODE_TIMEOUT_MS: &str = "1500";
 
-/// A running Cluster. The first servers are the primaries, each with a third of the slots; behind
-/// them are their replicas in the same order, and spares that hold nothing.
+/// A running Cluster. The first servers are the primaries, each with a third of the slots. Their
+/// replicas follow in the same order, and then spare servers without slots.
 pub struct RedisCluster {
     pub servers: Vec<RedisServer>,
     primaries: usize,
 }
 
 impl RedisCluster {
-    /// Three primaries, `replicas` of whom have a replica each, and as many servers more that hold
-    /// nothing as `spares` says.
+    /// Starts three primaries, replicas of the first `replicas` of them, and `spares` servers
+    /// without slots.
     pub fn start(replicas: usize, spares: usize) -> Self {
         Self::start_with(replicas, spares, &[])
     }
@@ -44,7 +44,7 @@ impl RedisCluster {
             server.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
         }
         let count = cluster.servers.len();
-        eventually("all know all", || {
+        eventually("all servers know each other", || {
             cluster
                 .servers
                 .iter()
@@ -62,15 +62,15 @@ impl RedisCluster {
         cluster
     }
 
-    /// Waits until every server sees every slot served, and replicas are in step.
+    /// Waits until every server has all slots covered, and replicas are in sync.
     pub fn settle(&self) {
-        eventually("the cluster is well", || {
+        eventually("the cluster state is ok", || {
             self.servers.iter().all(|server| {
                 let info = server.command_text(&["CLUSTER", "INFO"]);
                 info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
             })
         });
-        eventually("replicas are in step", || {
+        eventually("replicas are in sync", || {
             self.servers[self.primaries..].iter().all(|server| {
                 let info = server.command_text(&["INFO", "replication"]);
                 info.contains("role:master") || info.contains("master_link_status:up")
@@ -78,14 +78,14 @@ impl RedisCluster {
         });
     }
 
-    /// `redis+cluster://` with the first two primaries: they know the others.
+    /// A `redis+cluster://` URL with the first two primaries, from which the others are discovered.
     pub fn url(&self) -> String {
         let hosts: Vec<String> =
             self.servers[..2].iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
         format!("redis+cluster://{}", hosts.join(","))
     }
 
-    /// Which of the first primaries had a key's slot in the beginning.
+    /// The index of the primary that had a key's slot at the start.
     pub fn home(&self, key: &str) -> usize {
         usize::from(self.slot(key)) / (usize::from(SLOTS) / self.primaries + 1)
     }
@@ -97,12 +97,13 @@ impl RedisCluster {
         }
     }
 
-    /// How many script calls all servers have run, by server.
+    /// The numbers of script calls that the servers have run.
     pub fn script_calls(&self) -> Vec<u64> {
         self.servers.iter().map(RedisServer::script_calls).collect()
     }
 
-    /// Moves a slot with its keys from one server to another, as `redis-cli --cluster reshard` does.
+    /// Moves a slot with its keys from one server to another, as `redis-cli --cluster reshard`
+    /// does.
     pub fn move_slot(&self, slot: u16, from: usize, to: usize) {
         self.begin_moving(slot, from, to);
         while self.move_keys(slot, from, to, 10) {}
@@ -116,7 +117,7 @@ impl RedisCluster {
         from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
     }
 
-    /// Moves some of a slot's keys; whether there were any.
+    /// Moves up to `count` keys of a slot. Returns true if there were any.
     pub fn move_keys(&self, slot: u16, from: usize, to: usize, count: usize) -> bool {
         let (from, to) = (&self.servers[from], &self.servers[to]);
         let keys =
@@ -133,22 +134,22 @@ impl RedisCluster {
 
     pub fn end_moving(&self, slot: u16, to: usize) {
         let id = self.servers[to].command_text(&["CLUSTER", "MYID"]);
-        // The new holder first: it is to know before anybody is sent there.
+        // The new primary of the slot first: it must know before clients are redirected to it.
         for server in self.servers[to..=to].iter().chain(&self.servers) {
             server.command(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id]);
         }
-        // Whoever takes the slot over next must have a later epoch, or it loses the keys to this one.
+        // The next server that takes over the slot needs a later epoch, or this one keeps the slot.
         let epoch = |server: &RedisServer, of: &str| {
             let info = server.command_text(&["CLUSTER", "INFO"]);
             info.lines().find_map(|line| line.strip_prefix(of)?.parse::<u64>().ok()).unwrap()
         };
         let taken = epoch(&self.servers[to], "cluster_my_epoch:");
-        eventually("all know the epoch", || {
+        eventually("all servers know the epoch", || {
             self.servers.iter().all(|server| epoch(server, "cluster_current_epoch:") >= taken)
         });
     }
 
-    /// All keys of all servers that now hold slots, by name.
+    /// The keys of all primaries, each with the index of its server.
     pub fn keys(&self) -> BTreeMap<String, usize> {
         let mut keys = BTreeMap::new();
         for (number, server) in self.servers.iter().enumerate() {
@@ -164,7 +165,7 @@ impl RedisCluster {
     }
 }
 
-/// A server and the port of its bus.
+/// Starts a server in cluster mode; returns it with the port of its bus.
 fn server(arguments: &[&str]) -> (RedisServer, String) {
     let bus = free_port().to_string();
     let mut all = vec![

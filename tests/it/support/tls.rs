@@ -1,4 +1,4 @@
-//! Authorities, certificates, and clients that speak TLS.
+//! Certificate authorities, certificates, and TLS clients.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -52,7 +52,7 @@ impl IssuedCert {
     }
 }
 
-/// A client that trusts an authority and perhaps has a certificate; it resumes its sessions.
+/// A client that trusts an authority and may have a certificate. It resumes TLS sessions.
 #[derive(Clone)]
 pub struct TlsClient(Arc<ClientConfig>);
 
@@ -84,17 +84,17 @@ impl TlsClient {
         Connection(StreamOwned::new(client, stream))
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a connection of its own.
     pub fn send(&self, address: &str, head: &str) -> Option<Response> {
         self.open(address).send(head)
     }
 }
 
-/// A connection that is kept.
+/// A keep-alive TLS connection.
 pub struct Connection(StreamOwned<ClientConnection, TcpStream>);
 
 impl Connection {
-    /// Sends a request without a body; `None` where the connection is of no use.
+    /// Sends a request without a body; `None` if the connection fails.
     pub fn send(&mut self, head: &str) -> Option<Response> {
         self.0.write_all(format!("{head} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).ok()?;
         let (mut answer, mut buffer) = (Vec::new(), [0; 16384]);
@@ -110,7 +110,7 @@ impl Connection {
         }
     }
 
-    /// The first bytes that the server answers these with.
+    /// Sends bytes, and returns the first nine bytes of the response.
     pub fn answer(&mut self, sent: &[u8]) -> Vec<u8> {
         self.0.write_all(sent).unwrap();
         let mut answer = vec![0; 9];
@@ -122,7 +122,7 @@ impl Connection {
         self.0.conn.alpn_protocol()
     }
 
-    /// The certificate that the server has shown.
+    /// The certificate of the server.
     pub fn certificate(&self) -> CertificateDer<'static> {
         self.0.conn.peer_certificates().unwrap()[0].clone().into_owned()
     }
