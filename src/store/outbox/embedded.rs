@@ -121,15 +121,15 @@ fn reschedule_entry(
     attempts: u64,
 ) -> Result<Option<(String, usize)>, redb::Error> {
     let mut entries = transaction.open_table(EVENTS)?;
-    let Some((due, made, body)) = entries.get(id)?.map(|entry| {
-        let (due, made, body) = entry.value();
-        (due, made + attempts, body.to_owned())
+    let Some((due, attempts_made, body)) = entries.get(id)?.map(|entry| {
+        let (due, attempts_made, body) = entry.value();
+        (due, attempts_made + attempts, body.to_owned())
     }) else {
         return Ok(None);
     };
-    entries.insert(id, (until.get(), made, &*body))?;
+    entries.insert(id, (until.get(), attempts_made, &*body))?;
     let mut queue = transaction.open_table(QUEUE)?;
     queue.remove((due, id))?;
     queue.insert((until.get(), id), ())?;
-    Ok(Some((body, usize::try_from(made).unwrap_or(usize::MAX))))
+    Ok(Some((body, usize::try_from(attempts_made).unwrap_or(usize::MAX))))
 }

@@ -27,7 +27,7 @@ impl Redis {
             let is_asking = redirected_to.is_some();
             let server = redirected_to.take().map_or_else(|| topology.primary_of(slot), Ok)?;
             match server.run_command(command, is_asking).await? {
-                Ok(answer) => return Ok(answer),
+                Ok(reply) => return Ok(reply),
                 Err(redirect) => {
                     redirected_to = topology.follow_redirect(redirect, slot, deadline).await?;
                 }

@@ -69,9 +69,9 @@ impl Redis {
     ) -> Result<(), StoreError> {
         let Some(subject) = self.topology.probe_subject(server) else {
             let ping = redis::cmd("PING");
-            let answer = timeout(time_limit, connection.send_packed_command(&ping)).await;
-            let answer = answer.map_err(|_| StoreError::Timeout)?;
-            return answer.map(drop).map_err(|error| classify(&error));
+            let reply = timeout(time_limit, connection.send_packed_command(&ping)).await;
+            let reply = reply.map_err(|_| StoreError::Timeout)?;
+            return reply.map(drop).map_err(|error| classify(&error));
         };
         let mut probe = CheckCall::default();
         probe.add_check(&[probe_charge(subject)], Micros::ZERO);

@@ -86,15 +86,15 @@ impl RedisInstance {
         let connection = self.pool.get().await;
         let mut connection =
             connection.map_err(|error| StoreError::Unreachable(error.to_string()))?;
-        let answer = if is_asking {
+        let reply = if is_asking {
             let mut both = redis::pipe();
             both.cmd("ASKING").ignore().add_command(command.clone());
-            both.query_async(&mut connection).await.map(|(answer,)| answer)
+            both.query_async(&mut connection).await.map(|(reply,)| reply)
         } else {
             command.query_async(&mut connection).await
         };
-        let error = match answer {
-            Ok(answer) => return Ok(Ok(answer)),
+        let error = match reply {
+            Ok(reply) => return Ok(Ok(reply)),
             Err(error) => error,
         };
         if let Some(redirect) = Redirect::from_error(&error, self.host()) {

@@ -175,9 +175,8 @@ async fn read_setting(
     name: &str,
 ) -> RedisResult<Option<String>> {
     let mut command = redis::cmd("CONFIG");
-    let answer: Vec<(String, String)> =
-        command.arg("GET").arg(name).query_async(connection).await?;
-    Ok(answer.into_iter().next().map(|(_, value)| value))
+    let reply: Vec<(String, String)> = command.arg("GET").arg(name).query_async(connection).await?;
+    Ok(reply.into_iter().next().map(|(_, value)| value))
 }
 
 /// The value of a field in one section of INFO.

@@ -148,7 +148,7 @@ impl Connector {
     /// A client for one server. Connects to nothing yet.
     pub(super) fn client(&self, host: &str, port: u16) -> Result<Client, InvalidUrl> {
         let (info, host) = (self.info.clone(), host.to_owned());
-        let made = match &self.certificates {
+        let client = match &self.certificates {
             None => Client::open(info.set_addr(ConnectionAddr::Tcp(host, port))),
             Some(certificates) => {
                 let address =
@@ -156,7 +156,7 @@ impl Connector {
                 Client::build_with_tls(info.set_addr(address), certificates.clone())
             }
         };
-        made.map_err(|error| InvalidUrl::new(&error))
+        client.map_err(|error| InvalidUrl::new(&error))
     }
 }
 

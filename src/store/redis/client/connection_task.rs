@@ -188,15 +188,15 @@ impl ConnectionTask {
         } else {
             self.unanswered_for = Duration::ZERO;
         }
-        let usable = committed.failures.iter().try_for_each(|why| self.on_failure(why));
+        let usable = committed.failures.iter().try_for_each(|failure| self.on_failure(failure));
         send_results(jobs, committed.outcomes, &positions);
         usable
     }
 
     /// Counts a failed call. An error means that the connection must not be used again; after a
     /// redirect it can be, because other slots are not affected.
-    fn on_failure(&self, why: &CallError) -> Result<(), StoreError> {
-        match why {
+    fn on_failure(&self, failure: &CallError) -> Result<(), StoreError> {
+        match failure {
             CallError::Failed(error) if self.is_usable_after(error) => Ok(()),
             CallError::Failed(error) => Err(error.clone()),
             CallError::Redirected(redirect) => {
@@ -265,7 +265,7 @@ impl ConnectionTask {
 
     /// Tries to connect until it succeeds. Returns false if every clone of the queue was dropped.
     async fn reconnect(&mut self) -> bool {
-        let mut wait = RECONNECT_BACKOFF.0;
+        let mut backoff = RECONNECT_BACKOFF.0;
         loop {
             // Jobs that were enqueued before the circuit breaker opened fail at once as well.
             while let Ok(job) = self.jobs.try_recv() {
@@ -280,15 +280,15 @@ impl ConnectionTask {
                 return true;
             }
             tokio::select! {
-                () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(RECONNECT_BACKOFF.1),
-                () = self.primary.changed() => wait = RECONNECT_BACKOFF.0,
+                () = tokio::time::sleep(jittered(backoff)) => backoff = (backoff * 2).min(RECONNECT_BACKOFF.1),
+                () = self.primary.changed() => backoff = RECONNECT_BACKOFF.0,
             }
         }
     }
 }
 
-/// A random time between half of `wait` and all of it, so that nodes do not reconnect in step.
-fn jittered(wait: Duration) -> Duration {
+/// A random time between half of `backoff` and all of it, so that nodes do not reconnect in step.
+fn jittered(backoff: Duration) -> Duration {
     let part = getrandom::u32().unwrap_or_default() % 512;
-    wait.mul_f64(0.5 + f64::from(part) / 1024.0)
+    backoff.mul_f64(0.5 + f64::from(part) / 1024.0)
 }

@@ -61,25 +61,25 @@ impl RedisClient {
         }
         let judged = ahead.iter().map(|share| self.router.judge(&share.charges, context, deadline));
         let judged = join_all(judged).await;
-        let answer = judge_last(&self.router, &last, &judged, context, deadline).await;
-        if !answer.as_ref().is_ok_and(|answer| answer.verdict.allowed) {
-            let refunds = ahead.iter().zip(&judged).filter_map(|(share, answer)| {
+        let result = judge_last(&self.router, &last, &judged, context, deadline).await;
+        if !result.as_ref().is_ok_and(|result| result.verdict.allowed) {
+            let refunds = ahead.iter().zip(&judged).filter_map(|(share, result)| {
                 // A call without a reply is not refunded: it may not have charged anything.
-                answer.as_ref().ok().map(|answer| share.refunds(&answer.verdict))
+                result.as_ref().ok().map(|result| share.refunds(&result.verdict))
             });
             let (client, refunds) = (self.clone(), refunds.flatten().collect());
-            let given = tokio::spawn(async move { client.refund_best_effort(refunds).await });
-            let _goes_on_alone = timeout_at(deadline, given).await;
+            let refunding = tokio::spawn(async move { client.refund_best_effort(refunds).await });
+            let _continues_after_the_deadline = timeout_at(deadline, refunding).await;
         }
-        let mut answer = answer?;
+        let mut result = result?;
         let mut states: SmallVec<[(usize, CounterState); 4]> = SmallVec::new();
-        states.extend(last.positions.into_iter().zip(answer.verdict.states));
+        states.extend(last.positions.into_iter().zip(result.verdict.states));
         for (share, judged) in ahead.into_iter().zip(judged) {
             states.extend(share.positions.into_iter().zip(judged?.verdict.states));
         }
         states.sort_unstable_by_key(|(position, _)| *position);
-        answer.verdict.states = states.into_iter().map(|(_, state)| state).collect();
-        Ok(answer)
+        result.verdict.states = states.into_iter().map(|(_, state)| state).collect();
+        Ok(result)
     }
 
     /// Returns two charges that cannot be judged together, if there are any: both are exact, and
@@ -139,17 +139,17 @@ async fn judge_last(
     deadline: Instant,
 ) -> Result<StoreVerdict, StoreError> {
     let mut is_refused = false;
-    for answer in judged {
-        is_refused |= !answer.as_ref().map_err(Clone::clone)?.verdict.allowed;
+    for result in judged {
+        is_refused |= !result.as_ref().map_err(Clone::clone)?.verdict.allowed;
     }
     if !is_refused {
         return router.judge(&last.charges, context, deadline).await;
     }
     let mut peeks = last.charges.clone();
     peeks.iter_mut().for_each(|charge| charge.cost = 0);
-    let mut answer = router.judge(&peeks, context, deadline).await?;
-    answer.verdict.allowed = false;
-    Ok(answer)
+    let mut result = router.judge(&peeks, context, deadline).await?;
+    result.verdict.allowed = false;
+    Ok(result)
 }
 
 impl SlotShare {
@@ -162,8 +162,9 @@ impl SlotShare {
         if !verdict.allowed {
             return Vec::new();
         }
-        let made = self.charges.iter().zip(&verdict.states);
-        made.filter(|(charge, state)| judge::is_made(charge, **state, true))
+        let charged = self.charges.iter().zip(&verdict.states);
+        charged
+            .filter(|(charge, state)| judge::is_made(charge, **state, true))
             .map(|(charge, state)| Refund {
                 charge: charge.clone(),
                 charged: ChargeTime { at: verdict.now, window: state.window },

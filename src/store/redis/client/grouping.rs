@@ -74,9 +74,9 @@ pub(super) fn send_results(jobs: Vec<Job>, outcomes: Vec<GroupOutcome>, position
         outcomes.into_iter().map(|outcome| outcome.map(Vec::into_iter)).collect();
     let mut positions = positions.iter().copied();
     for job in jobs {
-        let mut answers = JobResults::new();
+        let mut job_results = JobResults::new();
         for _ in &job.work.checks {
-            answers.push(match outcomes.get_mut(positions.next().unwrap_or(0)) {
+            job_results.push(match outcomes.get_mut(positions.next().unwrap_or(0)) {
                 Some(Ok(results)) => results.next().unwrap_or_else(|| Err(missing_reply())),
                 Some(Err(error)) => Err(error.clone()),
                 None => Err(missing_reply()),
@@ -85,9 +85,9 @@ pub(super) fn send_results(jobs: Vec<Job>, outcomes: Vec<GroupOutcome>, position
         if !job.work.refunds.is_empty()
             && let Some(Err(error)) = outcomes.get(positions.next().unwrap_or(0))
         {
-            answers.push(Err(error.clone()));
+            job_results.push(Err(error.clone()));
         }
-        let _caller_may_be_gone = job.results.send(answers);
+        let _caller_may_be_gone = job.results.send(job_results);
     }
 }
 

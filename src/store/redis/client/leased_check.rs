@@ -65,11 +65,11 @@ impl RedisClient {
                 tokio::spawn(self.clone().renew(renewal));
             }
         }
-        let asked = charges
+        let not_leased = charges
             .iter()
             .zip(&coverages)
             .filter(|(_, coverage)| matches!(coverage, Coverage::NotLeased));
-        let uncovered = asked.map(|(charge, _)| charge.clone()).collect();
+        let uncovered = not_leased.map(|(charge, _)| charge.clone()).collect();
         LeasedCheck { now, coverages, uncovered }
     }
 
@@ -96,13 +96,13 @@ impl RedisClient {
         let mut guard =
             PutBackGuard { client: self, charges, coverages: &check.coverages, is_spent: false };
         let judged = self.judge_without_leases(&check.uncovered, context, deadline).await;
-        guard.is_spent = judged.as_ref().is_ok_and(|answer| answer.verdict.allowed);
+        guard.is_spent = judged.as_ref().is_ok_and(|result| result.verdict.allowed);
         drop(guard);
-        let mut answer = judged?;
-        self.observe_levels(&check.uncovered, &answer.verdict);
-        answer.verdict.states =
-            check.states(std::mem::take(&mut answer.verdict.states).into_iter());
-        Ok(answer)
+        let mut result = judged?;
+        self.observe_levels(&check.uncovered, &result.verdict);
+        result.verdict.states =
+            check.states(std::mem::take(&mut result.verdict.states).into_iter());
+        Ok(result)
     }
 
     /// Charges a new lease in Redis.
@@ -112,11 +112,11 @@ impl RedisClient {
         // that is granted too late is refunded unspent.
         let deadline = Instant::now() + self.redis.deadline;
         let judged = self.judge_without_leases(&charges, &CheckContext::NONE, deadline).await;
-        if let Ok(answer) = &judged {
-            self.observe_levels(&charges, &answer.verdict);
+        if let Ok(result) = &judged {
+            self.observe_levels(&charges, &result.verdict);
         }
-        let granted = judged.ok().filter(|answer| answer.verdict.allowed);
-        self.leases.complete_renewal(&renewal, granted.map(|answer| answer.verdict.now));
+        let granted = judged.ok().filter(|result| result.verdict.allowed);
+        self.leases.complete_renewal(&renewal, granted.map(|result| result.verdict.now));
     }
 
     fn observe_levels(&self, charges: &Charges, verdict: &Verdict) {

@@ -57,8 +57,9 @@ struct KnownNodes {
 impl ClusterTopology {
     /// A Cluster of which only the seeds are known. Connects to nothing yet.
     pub(super) fn new(connector: Connector, seeds: &[NodeAddress]) -> Result<Self, InvalidUrl> {
-        let made = seeds.iter().map(|(host, port)| RedisInstance::new(&connector, host, *port));
-        let seeds = made.collect::<Result<_, _>>()?;
+        let instances =
+            seeds.iter().map(|(host, port)| RedisInstance::new(&connector, host, *port));
+        let seeds = instances.collect::<Result<_, _>>()?;
         Ok(Self {
             connector,
             seeds,
@@ -211,11 +212,11 @@ async fn fetch_slot_tables(
     servers: &[Arc<RedisInstance>],
     replicas: &mut BTreeSet<NodeAddress>,
 ) -> Vec<SlotTable> {
-    let answers = join_all(servers.iter().map(|server| fetch_slots(server))).await;
+    let replies = join_all(servers.iter().map(|server| fetch_slots(server))).await;
     let mut tables = Vec::new();
-    for (server, answer) in servers.iter().zip(answers) {
-        match answer.and_then(|answer| SlotTable::parse(&answer, server.host(), replicas)) {
-            Ok(answer) => tables.push(answer),
+    for (server, reply) in servers.iter().zip(replies) {
+        match reply.and_then(|reply| SlotTable::parse(&reply, server.host(), replicas)) {
+            Ok(reply) => tables.push(reply),
             Err(error) => {
                 tracing::debug!(%error, server = &*server.address, "no reply to CLUSTER SLOTS");
                 server.request_probes();
@@ -227,6 +228,6 @@ async fn fetch_slot_tables(
 
 async fn fetch_slots(server: &RedisInstance) -> Result<Value, StoreError> {
     let mut command = redis::cmd("CLUSTER");
-    let answer = timeout(REFRESH_TIMEOUT, server.run_command(command.arg("SLOTS"), false)).await;
-    answer.unwrap_or(Err(StoreError::Timeout))?.map_err(|_| unassigned_slot())
+    let reply = timeout(REFRESH_TIMEOUT, server.run_command(command.arg("SLOTS"), false)).await;
+    reply.unwrap_or(Err(StoreError::Timeout))?.map_err(|_| unassigned_slot())
 }

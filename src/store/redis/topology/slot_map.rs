@@ -92,14 +92,14 @@ pub(super) struct SlotTable {
 impl SlotTable {
     /// Parses the reply of the server at `host` and adds its replicas to `replicas`.
     pub(super) fn parse(
-        answer: &Value,
+        reply: &Value,
         host: &str,
         replicas: &mut BTreeSet<NodeAddress>,
     ) -> Result<Self, StoreError> {
         let malformed = || StoreError::BadReply("the reply to CLUSTER SLOTS is malformed".into());
-        let Value::Array(answer) = answer else { return Err(malformed()) };
+        let Value::Array(reply) = reply else { return Err(malformed()) };
         let mut ranges = Vec::new();
-        for range in answer {
+        for range in reply {
             let Value::Array(range) = range else { return Err(malformed()) };
             let [Value::Int(first), Value::Int(last), primary, others @ ..] = &range[..] else {
                 return Err(malformed());

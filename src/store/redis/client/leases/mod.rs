@@ -183,9 +183,9 @@ impl Leases {
 /// True if each holder's share of the units that the limit allows within a lease's lifetime is at
 /// least the smallest useful lease.
 fn is_worth_leasing(algorithm: &Algorithm, holders: u64) -> bool {
-    let life = Micros::new(u64::try_from(LEASE_LIFETIME.as_micros()).unwrap_or(u64::MAX));
-    let units_in_life = algorithm.drained(life) / algorithm.amount(1);
-    algorithm.capacity().min(units_in_life) >= MIN_LEASE_UNITS * holders.max(1)
+    let lifetime = Micros::new(u64::try_from(LEASE_LIFETIME.as_micros()).unwrap_or(u64::MAX));
+    let units_in_lifetime = algorithm.drained(lifetime) / algorithm.amount(1);
+    algorithm.capacity().min(units_in_lifetime) >= MIN_LEASE_UNITS * holders.max(1)
 }
 
 impl LeaseTable {

@@ -153,24 +153,24 @@ proptest! {
     #[test]
     fn no_window_admits_more_than_the_burst_and_the_rate_over_the_window_and_a_lease_lifetime(events in events()) {
         let mut simulation = Simulation::new();
-        let mut most = 4;
+        let mut max_quarters = 4;
         for event in &events {
             if let SimulatedEvent::Change(quarters) = event {
-                most = most.max(*quarters);
+                max_quarters = max_quarters.max(*quarters);
             }
             simulation.apply(event);
         }
-        let (burst, rate) = (250 * most, 500 * most);
-        let life = u64::try_from(LEASE_LIFETIME.as_micros()).unwrap();
+        let (burst, rate) = (250 * max_quarters, 500 * max_quarters);
+        let lifetime = u64::try_from(LEASE_LIFETIME.as_micros()).unwrap();
         for (from, &(start, _)) in simulation.admitted.iter().enumerate() {
             let mut cost = 0;
             for &(at, more) in &simulation.admitted[from..] {
                 cost += more;
-                let bound = u128::from(burst) * 1_000_000 + u128::from(rate) * u128::from(at - start + life);
+                let bound = u128::from(burst) * 1_000_000 + u128::from(rate) * u128::from(at - start + lifetime);
                 prop_assert!(u128::from(cost) * 1_000_000 <= bound, "{cost} within {} us", at - start);
             }
             // The reason for the bound: every unit was charged at most a lease's lifetime ago.
-            let charged = simulation.charged.iter().filter(|&&(at, _)| at + life >= start);
+            let charged = simulation.charged.iter().filter(|&&(at, _)| at + lifetime >= start);
             let charged: u64 = charged.map(|&(_, cost)| cost).sum();
             prop_assert!(cost <= charged, "{cost} of {charged}");
         }
@@ -209,8 +209,8 @@ fn a_unit_that_is_put_back_expires_with_its_lease() {
     leases.put_back(&charge, origin);
     let (late, _) = leases.take(&charge, Micros::from_secs(9), clock + LEASE_LIFETIME, 1);
     assert!(matches!(late, Coverage::NotLeased), "it has ended");
-    let given: Vec<_> = leases.take_unspent(clock + LEASE_LIFETIME, false);
-    assert_eq!(given.iter().map(|refund| refund.charge.cost).sum::<u64>(), 40, "all goes back");
+    let refunds: Vec<_> = leases.take_unspent(clock + LEASE_LIFETIME, false);
+    assert_eq!(refunds.iter().map(|refund| refund.charge.cost).sum::<u64>(), 40, "all goes back");
     assert!(leases.take_unspent(clock + LEASE_LIFETIME, true).is_empty(), "and once");
 }
 
@@ -225,9 +225,9 @@ fn leases_are_refunded_together_as_of_the_first_charge() {
             Renewal { charge: Charge { cost: 20, ..charge.clone() }, requested_at: clock };
         leases.complete_renewal(&renewal, Some(Micros::from_secs(second)));
     }
-    let given = leases.take_unspent(clock + LEASE_LIFETIME, false);
-    assert_eq!(given.len(), 1);
-    assert_eq!((given[0].charge.cost, given[0].charged.at), (60, Micros::from_secs(8)));
+    let refunds = leases.take_unspent(clock + LEASE_LIFETIME, false);
+    assert_eq!(refunds.len(), 1);
+    assert_eq!((refunds[0].charge.cost, refunds[0].charged.at), (60, Micros::from_secs(8)));
 }
 
 #[test]
