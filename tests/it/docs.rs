@@ -76,6 +76,39 @@ fn every_path_in_a_document_leads_to_a_file() {
     assert!(found > 20, "only {found} paths in all documents");
 }
 
+/// The names of all functions and modules in the sources and tests.
+fn names_in_the_code() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for path in tracked("*.rs") {
+        names.extend(path.trim_end_matches(".rs").split('/').map(str::to_owned));
+        for line in document(&path).lines() {
+            let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+            let declared = words.windows(2).filter(|pair| ["fn", "mod"].contains(&pair[0]));
+            names.extend(declared.map(|pair| pair[1].to_owned()));
+        }
+    }
+    names
+}
+
+#[test]
+fn every_test_that_the_guide_names_exists() {
+    let names = names_in_the_code();
+    let guide = document("docs/testing.md");
+    let rows = guide.lines().filter(|line| line.starts_with("| "));
+    let columns = rows.filter_map(|row| row.rsplit('|').nth(1));
+    let words = columns.flat_map(|column| column.split('`').skip(1).step_by(2));
+    let is_name =
+        |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || "_:*".contains(c));
+    for part in words.filter(is_name).flat_map(|word| word.split("::")) {
+        let exists = match part.strip_suffix('*') {
+            Some(start) => names.iter().any(|name| name.starts_with(start)),
+            None => names.contains(part),
+        };
+        assert!(exists, "docs/testing.md: {part}");
+    }
+}
+
 #[test]
 fn the_guide_lists_every_metric_and_no_other() {
     let node = Node::start(&[]);
