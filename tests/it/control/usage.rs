@@ -157,7 +157,7 @@ fn sixty_two_days_are_kept_and_the_day_before_them_is_gone() {
         let kept: Vec<i64> = (1..64).map(|day| 1 + day % 5 + number).collect();
         assert_eq!((used[0], &used[1..]), (0, &*kept), "{plan}");
     }
-    // One string beside the subject: 21 bytes for each day.
+    // One string for each subject: 23 bytes for each day.
     let keys = redis.command(&["KEYS", "tg:*:usage"]);
     let redis::Value::Array(keys) = keys else { panic!("{keys:?}") };
     assert_eq!(keys.len(), 2);
@@ -165,7 +165,7 @@ fn sixty_two_days_are_kept_and_the_day_before_them_is_gone() {
         let key: String = redis::from_redis_value(key).unwrap();
         let length: u64 = redis::from_redis_value(redis.command(&["STRLEN", &key])).unwrap();
         // The daily plan's key has as many days of tokens: none were used, and none are kept.
-        assert_eq!(length, 1 + 62 * 21, "{key}");
+        assert_eq!(length, 1 + 62 * 23, "{key}");
         let lives: i64 = redis::from_redis_value(redis.command(&["TTL", &key])).unwrap();
         assert!((62 * 86_400..=64 * 86_400).contains(&lives), "{lives} s");
     }
