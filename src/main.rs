@@ -41,13 +41,7 @@ enum Command {
     /// Sends one check request to a running service; exits with 0 if allowed, 1 if not
     Check(Box<commands::check::CheckArgs>),
     /// Exits with 0 if a running service is ready, 1 if not
-    Ready {
-        /// URL of the service
-        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-        #[command(flatten)]
-        tls_options: commands::TlsOptions,
-    },
+    Ready(commands::check::ReadyArgs),
     /// Imports the rate limits of another service's configuration
     Import(commands::import::ImportArgs),
     /// Lists, shows, creates, enables, disables and deletes API keys of a running service
@@ -74,7 +68,7 @@ fn main() -> ExitCode {
             commands::validate::run(&args).map(|()| true).map_err(Into::into)
         }
         Command::Check(args) => block_on(commands::check::check(&args)),
-        Command::Ready { url, tls_options } => block_on(commands::check::ready(&url, &tls_options)),
+        Command::Ready(args) => block_on(commands::check::ready(&args)),
         Command::Import(args) => commands::import::run(&args).map_err(Into::into),
         Command::Keys(keys) => block_on(commands::keys::run(&keys)),
         Command::Plans(plans) => block_on(commands::plans::run(&plans)),

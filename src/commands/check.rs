@@ -85,11 +85,22 @@ pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
     Ok(status == StatusCode::OK)
 }
 
-/// Returns true if the service at `url` is ready.
+/// Arguments of `tollgate ready`.
+#[derive(Clone, clap::Args)]
+pub struct ReadyArgs {
+    /// URL of the service
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    #[command(flatten)]
+    tls_options: TlsOptions,
+}
+
+/// Returns true if the service is ready.
 ///
 /// # Errors
 /// If there is no response.
-pub async fn ready(url: &str, tls_options: &TlsOptions) -> Result<bool, CommandError> {
+pub async fn ready(args: &ReadyArgs) -> Result<bool, CommandError> {
+    let ReadyArgs { url, tls_options } = args;
     let request = Request::get("/readyz")
         .body(Body::empty())
         .map_err(|error| unreachable_error(url, &error))?;

@@ -18,7 +18,7 @@ pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
 /// TLS options of a command: the authorities that it trusts, and its own certificate.
 #[derive(Clone, clap::Args)]
-pub struct TlsOptions {
+pub(super) struct TlsOptions {
     /// PEM file with the authorities that sign the service's certificate, for https://
     #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,

@@ -21,8 +21,6 @@ use std::path::PathBuf;
 
 use axum::http::StatusCode;
 
-pub use client::TlsOptions;
-
 use crate::{app, control, engine, tls};
 
 /// The reason why a command failed.

@@ -28,7 +28,8 @@ pub(super) fn build_algorithm(
         unit.seconds().checked_mul(times.get()).is_some_and(|all| all <= MAX_WINDOW_SECS)
     });
     let Some(times) = times else {
-        report.error(&format!("{at}.unit_multiplier"), "makes a window of 1 second to 366 days");
+        report
+            .error(&format!("{at}.unit_multiplier"), "must make a window of 1 second to 366 days");
         return None;
     };
     if raw.algorithm == RawAlgorithm::FixedWindow {
@@ -79,7 +80,7 @@ fn calendar_windows(
     };
     let calendar = Calendar::new(period, zone).map(Arc::new);
     if calendar.is_none() {
-        report.error(at, "is no IANA name of a time zone, such as Europe/Berlin or UTC");
+        report.error(at, "is not an IANA name of a time zone, such as Europe/Berlin or UTC");
     }
     calendar
 }
