@@ -204,3 +204,77 @@ pub fn limit_status(charge: &Charge, state: CounterState, made: bool, now: Micro
     let (remaining, reset, next_unit) = (forecast.remaining, forecast.reset, forecast.next_unit);
     LimitStatus { fits, remaining, reset, retry_after, next_unit }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::algorithm::{Calendar, Period, Quota, Throttle};
+    use crate::limit::{ChargeMode, Limit, Subject, Unit};
+
+    const NOW: Micros = Micros::from_secs(1_774_656_000);
+
+    fn forced(limit: &Arc<Limit>, cost: u64) -> Charge {
+        let charge = Charge::new(Subject::api_key("a"), Arc::clone(limit), cost);
+        Charge { mode: ChargeMode::Always, ..charge }
+    }
+
+    fn judge_at(charges: &[Charge], now: Micros, rows: &mut RowTable) -> Verdict {
+        judge(charges, &offered_windows(charges, now), now, rows).unwrap()
+    }
+
+    /// A bucket of ten units that drains one a second, and a quota of ten units a day.
+    fn limits() -> [Arc<Limit>; 2] {
+        let throttle = Throttle::new("1/s".parse().unwrap(), 10).unwrap();
+        let calendar = Arc::new(Calendar::new(Period::Day, "UTC").unwrap());
+        let quota = Quota { limit: 10, calendar };
+        [
+            Arc::new(Limit::new("t", Unit::requests(), throttle, false)),
+            Arc::new(Limit::new("q", Unit::requests(), quota, false)),
+        ]
+    }
+
+    #[test]
+    fn a_forced_charge_is_made_without_room_and_is_paid_by_time_or_the_window() {
+        let waits = [Micros::from_secs(21), Micros::from_secs(86_400)];
+        for (limit, wait) in limits().iter().zip(waits) {
+            let mut rows = RowTable::default();
+            let verdict = judge_at(&[forced(limit, 30)], NOW, &mut rows);
+            assert!(!verdict.allowed, "30 units do not fit into 10");
+            let next = Charge::new(Subject::api_key("a"), Arc::clone(limit), 1);
+            let verdict = judge_at(std::slice::from_ref(&next), NOW, &mut rows);
+            assert!(!verdict.allowed);
+            let status = limit_status(&next, verdict.states[0], false, NOW);
+            assert_eq!((status.remaining, status.retry_after), (0, wait), "{}", limit.name());
+            let early = NOW + Micros::new(wait.get() - 1);
+            assert!(!judge_at(std::slice::from_ref(&next), early, &mut rows).allowed);
+            assert!(judge_at(&[next], NOW + wait, &mut rows).allowed);
+        }
+    }
+
+    #[test]
+    fn a_forced_charge_without_room_refuses_the_other_charges_of_its_check() {
+        let [throttle, quota] = limits();
+        let mut rows = RowTable::default();
+        let other = Charge::new(Subject::api_key("a"), Arc::clone(&quota), 1);
+        assert!(!judge_at(&[forced(&throttle, 11), other.clone()], NOW, &mut rows).allowed);
+        let untouched = judge_at(&[Charge { cost: 0, ..other }], NOW, &mut rows);
+        assert_eq!(untouched.states[0].level, 0);
+        let peek = Charge::new(Subject::api_key("a"), throttle, 0);
+        let state = judge_at(std::slice::from_ref(&peek), NOW, &mut rows).states[0];
+        assert_eq!(state.unsigned_level(), peek.limit.amount(11));
+    }
+
+    #[test]
+    fn a_level_never_exceeds_what_a_double_holds() {
+        for limit in limits() {
+            let mut rows = RowTable::default();
+            for _ in 0..3 {
+                judge_at(&[forced(&limit, MAX_EXACT)], NOW, &mut rows);
+            }
+            let level = judge_at(&[forced(&limit, 0)], NOW, &mut rows).states[0].level;
+            assert_eq!(level, MAX_EXACT.cast_signed());
+        }
+    }
+}

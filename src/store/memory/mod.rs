@@ -81,8 +81,8 @@ impl MemoryStore {
     }
 
     fn with_disk(disk: Option<Disk>, clock: Arc<dyn Clock>) -> Self {
-        use std::hash::{BuildHasher as _, RandomState};
-        let seed = RandomState::new().hash_one("shards") | 1;
+        let seed = getrandom::u64().unwrap_or_else(|error| unreachable!("no randomness: {error}"));
+        let seed = seed | 1;
         let shards =
             (0..SHARD_COUNT).map(|_| Mutex::new(Shard::new(seed, disk.is_some()))).collect();
         Self(Arc::new(Inner { shards, clock, judged_count: AtomicU64::new(0), seed, disk }))

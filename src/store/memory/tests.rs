@@ -89,3 +89,24 @@ fn no_two_threads_admit_more_than_the_burst() {
     });
     assert_eq!(admitted, 10);
 }
+
+#[test]
+fn rows_of_another_release_stay_on_the_disk_untouched() {
+    let (clock, folder) = (Arc::new(ManualClock::default()), tempfile::tempdir().unwrap());
+    clock.set(Micros::from_secs(1_000_000));
+    let mut bytes = [7; row::PACKED_ROW];
+    (bytes[0], bytes[1]) = (25, 20);
+    let (key, foreign) = (RowKey::from_bytes(&[9; 16]), row::PackedRow::from_bytes(bytes));
+    let dirty = DirtyRow { key, row: Some(foreign), days: None };
+    Disk::open(folder.path()).unwrap().write(&[dirty]).unwrap();
+    let memory = MemoryStore::open(folder.path(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    assert_eq!(memory.row_count(), 0);
+    assert!(memory.judge(&charges(&[1], 3)).verdict.allowed);
+    memory.sweep();
+    memory.save().unwrap();
+    drop(memory);
+    let mut found = Vec::new();
+    let row = |key: RowKey, row: row::PackedRow| found.push((key.to_bytes(), row.to_bytes()));
+    Disk::open(folder.path()).unwrap().load(row, |_, _| ()).unwrap();
+    assert!(found.contains(&([9; 16], bytes)) && found.len() == 2, "{found:?}");
+}
