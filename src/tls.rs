@@ -90,8 +90,8 @@ impl ServerTls {
         Ok(Self { files, loaded_stamps, protocol, current, metrics })
     }
 
-    /// Reads the files again. If they are not valid, the old certificates stay in use. Open connections
-    /// stay open; sessions from before the reload are not resumed.
+    /// Reads the files again. If they are not valid, the old certificates stay in use. Open
+    /// connections stay open; sessions from before the reload are not resumed.
     pub fn reload(&self) {
         let cert = self.files.cert.display();
         match server_config(&self.files, self.protocol) {
@@ -116,7 +116,8 @@ impl ServerTls {
     /// Accepts a TLS connection over `stream`.
     ///
     /// # Errors
-    /// If the handshake fails or times out, or the client has no certificate although one is required.
+    /// If the handshake fails or times out, or the client has no certificate although one is
+    /// required.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
         let accepting = TlsAcceptor::from(self.current.load_full()).accept(stream);
         let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting).await;

@@ -1,7 +1,7 @@
 //! Configuration files that are reloaded when they change, noticed by polling their metadata.
 //!
-//! Polling works on every file system, and notices an editor's rename and a `ConfigMap`'s symlink swap
-//! alike. The files themselves are read by the caller.
+//! Polling works on every file system, and notices an editor's rename and a `ConfigMap`'s symlink
+//! swap alike. The files themselves are read by the caller.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -20,9 +20,9 @@ pub fn file_stamp(file: &Path) -> Option<FileStamp> {
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-/// Calls `on_change` whenever `read_stamp` returns another stamp than that of the `loaded` files, and
-/// the same one again after an interval: a file that is still being written is not read. `on_change`
-/// may block. Never returns.
+/// Calls `on_change` whenever `read_stamp` returns another stamp than that of the `loaded` files,
+/// and the same one again after an interval: a file that is still being written is not read.
+/// `on_change` may block. Never returns.
 ///
 /// `loaded` is the stamp read before the files themselves, so a change since then is noticed.
 pub async fn watch<S: PartialEq + Clone>(

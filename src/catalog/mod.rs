@@ -19,7 +19,7 @@
 //! // The throttle and the quota; the daily quota also counts the daily usage.
 //! assert_eq!(limits, Some(2));
 //!
-//! let Err(error) = Catalog::parse("version: 1\nplans: many", "catalog.yaml") else { unreachable!() };
+//! let error = Catalog::parse("version: 1\nplans: many", "catalog.yaml").err().unwrap();
 //! assert_eq!(error.errors(), ["plans: expected a list at line 2, column 8"]);
 //! # Ok::<(), tollgate::catalog::ValidationError>(())
 //! ```
