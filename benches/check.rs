@@ -1,5 +1,5 @@
-//! The parts of a check that decide: resolving its limits, judging them, packing them for Redis, and
-//! the memory store. What a request costs as a whole is measured by `make bench`.
+//! The parts of a check that decide: resolving its limits, judging them, packing them for Redis,
+//! and the memory store. What a request costs as a whole is measured by `make bench`.
 //!
 //! `cargo bench` runs all, `cargo bench -- judging` those whose name contains `judging`.
 

@@ -1,4 +1,5 @@
-//! Entry points of the fuzz targets in `fuzz/`: one function for each parser that is written by hand.
+//! Entry points of the fuzz targets in `fuzz/`: one function for each parser that is written by
+//! hand.
 //!
 //! A target takes any bytes. It panics if the parser does, or if a result breaks a property that
 //! always holds. The service does not contain this module: it is compiled for tests, which replay
@@ -55,7 +56,8 @@ fn parse_envoy_config(data: &[u8]) {
     let _invalid_or_not = Domains::parse("fuzzed", std::iter::once(("file", text)));
 }
 
-/// The first line is a pattern, the second a descriptor's value: they match as their definition says.
+/// The first line is a pattern, the second a descriptor's value: they match as their definition
+/// says.
 fn match_envoy_pattern(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let (pattern, value) = split_line(text);
@@ -72,8 +74,8 @@ fn match_envoy_pattern(data: &[u8]) {
     assert_eq!(matched.is_some(), expected, "{pattern:?} and {value:?}");
 }
 
-/// True if `value` is `pattern` with each `*` replaced by any bytes. Row by row: `ends[i]` is true if
-/// the pattern so far matches the first `i` bytes.
+/// True if `value` is `pattern` with each `*` replaced by any bytes. Row by row: `ends[i]` is true
+/// if the pattern so far matches the first `i` bytes.
 fn is_match(pattern: &[u8], value: &[u8]) -> bool {
     let mut ends = vec![false; value.len() + 1];
     ends[0] = true;
@@ -155,8 +157,8 @@ fn resolve_path(data: &[u8]) {
     let _resolved_or_not = catalog.resolve(&request, None, Micros::new(0));
 }
 
-/// The first line is a URI, the second the header `authorization`, the rest the body. The date is now,
-/// so that a signature of another time does not end the check early.
+/// The first line is a URI, the second the header `authorization`, the rest the body. The date is
+/// now, so that a signature of another time does not end the check early.
 fn verify_sigv4(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let ((uri, rest), now) = (split_line(text), SystemClock.now().get() / 1_000_000);

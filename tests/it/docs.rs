@@ -1,4 +1,5 @@
-//! The documents: links, paths, examples and metrics in them are those of the repository and the program.
+//! The documents: links, paths, examples and metrics in them are those of the repository and the
+//! program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,7 +44,8 @@ fn every_link_between_documents_leads_to_a_file() {
     }
 }
 
-/// Words in backticks that look like paths of the repository, or of `src` as ARCHITECTURE.md writes them.
+/// Words in backticks that look like paths of the repository, or of `src` as ARCHITECTURE.md writes
+/// them.
 fn paths_in(text: &str, folders: &BTreeSet<String>) -> Vec<String> {
     // Blocks of code between ``` hold commands, not paths.
     let prose = text.split("```").step_by(2);

@@ -1,5 +1,5 @@
-//! The structure of the repository: the order of modules, the size and header of files, and the lists
-//! that have to name all files of a kind. Behaviour is not tested here.
+//! The structure of the repository: the order of modules, the size and header of files, and the
+//! lists that have to name all files of a kind. Behaviour is not tested here.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -129,8 +129,8 @@ fn no_file_outside_the_seam_names_an_algorithm() {
     }
 }
 
-/// Adds the top-level entries of the repository that quoted words in `file` lead to, as paths relative
-/// to it.
+/// Adds the top-level entries of the repository that quoted words in `file` lead to, as paths
+/// relative to it.
 fn quoted_paths(file: &Path, found: &mut BTreeSet<String>) {
     let root = repository("");
     let text = fs::read_to_string(file).unwrap();

@@ -1,4 +1,5 @@
-//! `tollgate keys`, `plans` and the like against a running node: tables for people, JSON for programs.
+//! `tollgate keys`, `plans` and the like against a running node: tables for people, JSON for
+//! programs.
 
 mod apply;
 mod catalog;
