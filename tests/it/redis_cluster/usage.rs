@@ -3,6 +3,7 @@
 
 use redis::Commands as _;
 use tollgate::algorithm::RowKind;
+use tollgate::limit::RowId;
 
 use super::*;
 use crate::control::usage::{DAY, days, today};
@@ -30,22 +31,22 @@ fn serve(cluster: &RedisCluster) -> Node {
     node_with_admin(Some(&catalog), &flags)
 }
 
-/// Moves the usage that an API key's quota has counted today to yesterday. `lua/subject.lua` has
-/// the format of rows: behind a header of 5 bytes, for each row an id whose lowest byte is the
-/// kind, and the length of the body.
+/// Moves the usage that an API key's quota has counted today to yesterday. `lua/subject.lua` and
+/// `lua/calendar_quota.lua` describe the packed rows.
 fn age(cluster: &RedisCluster, id: &str) {
     let key = Subject::api_key(id).redis_key();
     let mut connection = cluster.servers[cluster.keys()[&key]].connection();
     let mut rows: Vec<u8> = connection.get(&key).unwrap();
-    let mut at = 5;
-    while at < rows.len() {
-        let (kind, body) = (rows[at], at + 7);
-        at = body + usize::from(rows[at + 6]);
-        if kind == RowKind::CALENDAR_QUOTA.get() {
-            let window = &mut rows[body + 7..at];
+    let mut rest = &mut rows[5..];
+    while let Some((head, behind)) = rest.split_first_chunk_mut::<{ RowId::LEN }>() {
+        let (id, length) = RowId::from_head(*head);
+        let (body, behind) = behind.split_at_mut(length);
+        if id.kind() == RowKind::CALENDAR_QUOTA {
+            let window = &mut body[7..];
             let begins = window.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte));
             window.copy_from_slice(&(begins - 86_400).to_le_bytes()[..5]);
         }
+        rest = behind;
     }
     redis::cmd("SET").arg(&key).arg(rows).arg("KEEPTTL").exec(&mut connection).unwrap();
 }
