@@ -49,7 +49,7 @@ impl DecidedBy {
     }
 }
 
-/// The result of a check.
+/// The result of a check; it determines the status code of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecisionStatus {
     /// All limits had room.
@@ -78,9 +78,9 @@ pub struct LimitOutcome {
 pub struct Decision {
     /// The result.
     pub status: DecisionStatus,
-    /// The name of the first limit that refuses.
+    /// The name of the first limit that refuses the request.
     pub violated: Option<Arc<str>>,
-    /// The time until all limits have room for the same cost.
+    /// The time until a retry with the same cost fits all limits.
     pub retry_after: Micros,
     /// The client's API key.
     pub key: Option<Arc<ApiKey>>,

@@ -33,7 +33,7 @@ impl Engine {
             return Ok(decision);
         }
         let in_flight = self.parts.metrics.start_checks(1);
-        // The store's deadline is not shortened: other checks share the call and its deadline.
+        // The store's deadline is not shortened: the checks of other requests share the call.
         let judged = self.parts.store.judge(charges, context, started + self.parts.deadline);
         let judged = if client_timeout < self.parts.deadline {
             timeout(client_timeout, judged).await.unwrap_or(Err(StoreError::Timeout))

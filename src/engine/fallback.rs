@@ -1,8 +1,8 @@
 //! The fallback: decisions while the store is unreachable, by the plan's failure policy.
 //!
-//! Under `local` each node enforces its own share of each limit. Its buckets live as long as the
-//! process, so that a store that fails repeatedly does not grant new budgets. The store detects its
-//! own failures.
+//! Under `local` each node enforces its own share of each limit. Its token buckets live as long as
+//! the process, so that a store that fails repeatedly does not grant new budgets. The store detects
+//! its failures itself, by timeouts and circuit breakers.
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ pub struct FallbackDecision {
 }
 
 impl Fallback {
-    /// A fallback that keeps the buckets of shares in `shares`. `redis` counts the nodes that share
-    /// the limits.
+    /// A fallback that keeps the token buckets of shares in `shares`. `redis` counts the nodes that
+    /// share the limits.
     #[must_use]
     pub fn new(shares: MemoryStore, redis: Option<Arc<Redis>>) -> Self {
         Self { shares, redis }

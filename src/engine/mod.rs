@@ -51,7 +51,7 @@ pub struct EngineParts {
     pub metrics: Arc<WorkerMetrics>,
     /// The observers of decisions, in the order of their calls.
     pub observers: Vec<Arc<dyn DecisionObserver>>,
-    /// The longest time from a request that has been read to its decision.
+    /// The timeout from a request that has been read to its decision.
     pub deadline: Duration,
     /// The number of the node's workers if refusals are cached, else `None`.
     pub denial_memo: Option<usize>,

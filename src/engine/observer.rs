@@ -12,7 +12,7 @@ use crate::telemetry::DecisionOutcome;
 
 /// A check that has just been decided.
 pub struct DecidedCheck<'c> {
-    /// The trace that the check belongs to.
+    /// The trace of the request.
     pub context: CheckContext,
     /// The charges of the check.
     pub charges: &'c Charges,
