@@ -291,34 +291,34 @@ mod tests {
             KeyDirectory::new(Registry::Embedded(Arc::new(EmbeddedRegistry::in_memory())));
         let catalog = Catalog::example();
         let key = Arc::new(ApiKey::new("k"));
-        let asked =
+        let lookup =
             |secret| directory.lookup(&catalog, ClientKey::Secret(secret), || Micros::new(9));
         let owner = |until| Some(DigestOwner { id: "k".into(), until });
         directory.advance_to(7);
         directory.cache_result(7, Some(digest_key("new")), owner(None), Some(&key));
-        assert!(matches!(asked("new"), Lookup::Hit(_)));
+        assert!(matches!(lookup("new"), Lookup::Hit(_)));
         directory.cache_result(
             7,
             Some(digest_key("late")),
             owner(Some(Micros::new(10))),
             Some(&key),
         );
-        assert!(matches!(asked("late"), Lookup::Hit(_)));
+        assert!(matches!(lookup("late"), Lookup::Hit(_)));
         directory.cache_result(
             7,
             Some(digest_key("over")),
             owner(Some(Micros::new(9))),
             Some(&key),
         );
-        assert!(matches!(asked("over"), Lookup::Miss));
+        assert!(matches!(lookup("over"), Lookup::Miss));
         directory.cache_result(7, Some(digest_key("guess")), None, None);
-        assert!(matches!(asked("guess"), Lookup::Miss));
+        assert!(matches!(lookup("guess"), Lookup::Miss));
         directory.invalidate_all();
         directory.advance_to(8);
         directory.cache_result(7, Some(digest_key("old")), owner(None), Some(&key));
-        assert!(matches!(asked("old"), Lookup::AskRegistry(_)));
+        assert!(matches!(lookup("old"), Lookup::AskRegistry(_)));
         directory.cache_result(7, Some(digest_key("guess")), None, None);
-        assert!(matches!(asked("guess"), Lookup::AskRegistry(_)));
+        assert!(matches!(lookup("guess"), Lookup::AskRegistry(_)));
         let by_id = || directory.lookup(&catalog, ClientKey::Id("late"), || Micros::new(9));
         directory.cache_result(7, None, Some(DigestOwner { id: "late".into(), until: None }), None);
         assert!(matches!(by_id(), Lookup::AskRegistry(_)), "it may have been created since");
