@@ -1,4 +1,4 @@
-"""Meets with boto3 what a catalog file declares, that of tests/it/control/filed.rs: listed, and not changed.
+"""Lists the resources of a catalog file (tests/it/control/file_resources.rs) with boto3, which cannot change them.
 
 Arguments: the admin API's URL and the checks' URL.
 """
@@ -55,7 +55,7 @@ settings = {path: (of["throttlingRateLimit"], of["throttlingBurstLimit"])
             for path, of in stage["methodSettings"].items()}
 assert settings == {"~1pets/GET": (2.0, 2), "*/*": (5.0, 5)}, settings
 
-# One by one as in the lists.
+# Each resource is the same as in its list.
 assert aws.get_usage_plan(usagePlanId="m-plan")["quota"] == plan["quota"]
 assert aws.get_api_key(apiKey="b-key", includeValue=True)["customerId"] == "c"
 assert aws.get_rest_api(restApiId="m-api")["name"] == "m-api"

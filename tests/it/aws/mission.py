@@ -1,6 +1,6 @@
 """Drives the admin API with boto3, as a provider of an inference API would with AWS'.
 
-Arguments: the admin API's URL and the checks' URL. Whatever is not as in AWS ends it with an error.
+Arguments: the admin API's URL and the checks' URL. A difference from AWS ends it with an error.
 """
 
 import json
@@ -41,7 +41,7 @@ def replace(path, value, op="replace"):
     return [{"op": op, "path": path, "value": value}]
 
 
-# The mission's program, in its order.
+# The steps of the mission, in their order.
 api = aws.create_rest_api(name="inference", description="models")
 assert api["name"] == "inference" and api["createdDate"].year >= 2024 and api["rootResourceId"]
 api_id = api["id"]
@@ -65,14 +65,14 @@ assert check(call)[0] == 403
 linked = aws.create_usage_plan_key(usagePlanId=plan["id"], keyId=key["id"], keyType="API_KEY")
 assert linked["name"] == "acme"
 
-# The next check obeys it.
+# The next check is judged by it.
 status, answer = check(call)
 assert status == 200 and answer["key"] == {"id": key["id"], "plan": plan["id"], "customer_id": "c-1"}, answer
 assert check(call)[0] == 200
 status, answer = check(call)
 assert status == 429 and answer["violated"] == plan["id"] + "/quota", answer
 
-# And so it does every change.
+# The same holds for every change.
 aws.update_usage_plan(usagePlanId=plan["id"], patchOperations=replace("/quota/limit", "1000"))
 assert check(call)[0] == 200
 status, answer = check(call)
@@ -102,7 +102,7 @@ aws.update_stage(restApiId=api_id, stageName="prod",
                  patchOperations=replace("/~1chat/POST/throttling/rateLimit", "-1"))
 assert check(call)[0] == 200
 
-# Deployments can be rolled back to, and are not lost while a stage has them.
+# A stage can be rolled back to a deployment, which cannot be deleted while a stage has it.
 second = aws.create_deployment(restApiId=api_id, stageName="prod")
 assert second["id"] != deployment["id"]
 assert aws.get_stage(restApiId=api_id, stageName="prod")["deploymentId"] == second["id"]
@@ -111,7 +111,7 @@ aws.update_stage(restApiId=api_id, stageName="prod",
                  patchOperations=replace("/deploymentId", deployment["id"]))
 aws.delete_deployment(restApiId=api_id, deploymentId=second["id"])
 
-# Keys: told once, switched off and on, found, removed.
+# Keys: the value is returned once; they are disabled, enabled, found and deleted.
 assert "value" not in aws.get_api_key(apiKey=key["id"], includeValue=True)
 aws.update_api_key(apiKey=key["id"], patchOperations=replace("/enabled", "false"))
 assert check(call)[0] == 403
@@ -125,7 +125,7 @@ assert [item["name"] for item in aws.get_api_keys(nameQuery="key-5")["items"]] =
 assert [item["id"] for item in aws.get_api_keys(customerId="c-1")["items"]] == [key["id"]]
 assert [item["id"] for item in aws.get_usage_plan_keys(usagePlanId=plan["id"])["items"]] == [key["id"]]
 
-# Tags, on all that has them.
+# Tags of every kind of resource.
 for path in (f"apikeys/{key['id']}", f"restapis/{api_id}", f"restapis/{api_id}/stages/prod",
              f"usageplans/{plan['id']}"):
     arn = "arn:aws:apigateway:eu-central-1::/" + path
@@ -137,7 +137,7 @@ refused("BadRequestException", 400, aws.get_tags, resourceArn="nonsense")
 
 rival = aws.create_usage_plan(name="rival", apiStages=[{"apiId": api_id, "stage": "prod"}])
 
-# A file of keys: all of it or, with a broken line, nothing.
+# An import of keys: all lines or, with an invalid one, none.
 text = """name,ENABLED,Key,Colour,UsagePlanIds
 first,TRUE,%s,red,
 second,false,%s,green,"%s,nowhere"
@@ -147,7 +147,7 @@ message = refused("BadRequestException", 400, aws.import_api_keys,
                   body=text.encode(), format="csv", failOnWarnings=True)
 assert "line 3: there is no usage plan nowhere; line 4: Enabled" in message, message
 assert check({"api_key": "1" * 20})[0] == 403
-# So too where two lines, or a line and what is there, cannot both be.
+# The same if two lines conflict, or a line and an existing key.
 for lines, why in ((f"a,{'1' * 20},\nb,{'4' * 20},{plan['id']}\nc,{'1' * 20},\n", "line 4: it has the same key as line 2"),
                    (f"a,{'1' * 20},\nb,{key['value']},{rival['id']}\n", "line 3: .*serves the same stage"),
                    (f"a,{'1' * 20},\nb,{'4' * 20},\"{plan['id']},{rival['id']}\"\n",
@@ -167,7 +167,7 @@ aws.delete_api_key(apiKey=again["ids"][0])
 
 aws.delete_usage_plan(usagePlanId=rival["id"])
 
-# Errors are AWS' own.
+# Errors have AWS' types and sentences.
 refused("NotFoundException", 404, aws.get_usage_plan, usagePlanId="nowhere")
 refused("NotFoundException", 404, aws.get_api_key, apiKey="nowhere")
 refused("ConflictException", 409, aws.create_usage_plan_key,

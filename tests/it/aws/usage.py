@@ -53,7 +53,7 @@ for key in keys:
     aws.create_usage_plan_key(usagePlanId=plan["id"], keyId=key["id"], keyType="API_KEY")
 first, second, _ = keys
 
-# What was used, and what is left; a refused check uses nothing, and neither does a look.
+# Units used and left. A refused check uses nothing, nor does one with cost 0.
 assert [check(first["value"]) for _ in range(4)] == [200, 200, 200, 429]
 assert check(second["value"]) == 200 and check(second["value"], cost=0) == 200
 told = usage(plan, today - 2 * day)
@@ -63,7 +63,7 @@ assert told["items"][first["id"]] == [[0, 3], [0, 3], [3, 0]], told
 assert told["items"][second["id"]][-1] == [1, 2], told
 assert usage(plan, keyId=second["id"])["items"] == {second["id"]: [[1, 2]]}
 
-# In pages, by the keys' ids.
+# Pages are in the order of the keys' ids.
 seen, position = [], {}
 while True:
     page = usage(plan, limit=2, **position)
@@ -77,18 +77,18 @@ pages = paginator.paginate(usagePlanId=plan["id"], startDate=str(today), endDate
                            PaginationConfig={"PageSize": 1})
 assert sum(len(page["items"]) for page in pages) == 3
 
-# An extension of the current period: what was used stays what it was.
+# An extension of the current period does not change the units used.
 told = update(first, "5")
 assert told["items"] == {first["id"]: [[3, 5]]} and told["startDate"] == str(today), told
 statuses = [check(first["value"]) for _ in range(6)]
-# The node that refused a moment ago may do so for another 100 ms.
+# The node may repeat a cached refusal for another 100 ms.
 while statuses.count(200) < 5:
     statuses.append(check(first["value"]))
 assert check(first["value"]) == 429
 assert usage(plan, keyId=first["id"])["items"][first["id"]] == [[8, 0]]
 assert update(first, "0")["items"][first["id"]] == [[8, 0]]
 
-# A plan with a longer quota counts by days all the same; one without a quota tells no end.
+# A plan with a longer quota also counts by days; a plan without a quota has no rest.
 monthly = aws.create_usage_plan(name="monthly", quota={"limit": 100, "period": "MONTH"})
 endless = aws.create_usage_plan(name="endless", throttle={"rateLimit": 1000, "burstLimit": 1000})
 for other, left in (monthly, 98), (endless, 2 ** 53 - 1):

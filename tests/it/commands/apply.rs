@@ -40,34 +40,34 @@ impl Written {
         Self(folder)
     }
 
-    /// The words of a command on this file.
+    /// The arguments of a command on this file.
     fn with(&self, command: &str, more: &str) -> String {
         let file = self.0.path().join("catalog.yaml");
         format!("{command} {} {more}", file.display()).trim_end().to_owned()
     }
 }
 
-/// Applies a file, all of which can be.
+/// Applies a file that the admin API can express.
 #[track_caller]
 fn apply(node: &Node, text: &str, more: &str) -> String {
-    let (code, out, said) = run(node, &Written::new(text).with("apply", more));
-    assert_eq!(code, Some(0), "{out}{said}");
+    let (code, out, stderr) = run(node, &Written::new(text).with("apply", more));
+    assert_eq!(code, Some(0), "{out}{stderr}");
     out
 }
 
 #[track_caller]
-fn differing(node: &Node, text: &str) -> String {
-    let (code, out, said) = run(node, &Written::new(text).with("diff", ""));
-    assert_eq!((code, &*said), (Some(i32::from(!out.is_empty())), ""), "{out}");
+fn diff(node: &Node, text: &str) -> String {
+    let (code, out, stderr) = run(node, &Written::new(text).with("diff", ""));
+    assert_eq!((code, &*stderr), (Some(i32::from(!out.is_empty())), ""), "{out}");
     out
 }
 
 #[test]
-fn at_a_terminal_it_asks_and_does_as_it_is_told() {
+fn apply_asks_at_a_terminal_and_obeys_the_answer() {
     let node = node();
     let file = Written::new(FILE);
     let answering = |answer: &str| {
-        // A terminal of util-linux', which Debian always has.
+        // `script` of util-linux, which Debian always has, provides a terminal.
         let url = format!("--url http://{}", node.admin());
         let words = format!("{} {}", env!("CARGO_BIN_EXE_tollgate"), file.with("apply", &url));
         let mut terminal = Command::new("script")
@@ -81,26 +81,26 @@ fn at_a_terminal_it_asks_and_does_as_it_is_told() {
         let output = terminal.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let (code, said) = answering("no\n");
-    assert!(code == Some(1) && said.contains("[y/N]"), "{code:?} {said}");
-    assert!(said.contains("nothing was changed"), "{said}");
+    let (code, output) = answering("no\n");
+    assert!(code == Some(1) && output.contains("[y/N]"), "{code:?} {output}");
+    assert!(output.contains("nothing was changed"), "{output}");
     assert_eq!(shown(&node, "plans list"), json!([]));
-    let (code, said) = answering("y\n");
-    assert!(code == Some(0) && said.contains("3 of 3 changes made"), "{code:?} {said}");
+    let (code, output) = answering("y\n");
+    assert!(code == Some(0) && output.contains("3 of 3 changes made"), "{code:?} {output}");
     assert_eq!(shown(&node, "plans list")[0]["id"], "basic");
 }
 
 #[test]
-fn what_a_file_wants_is_shown_asked_for_and_then_so() {
+fn the_changes_of_a_file_are_shown_confirmed_and_then_made() {
     let node = node();
     let all = "+ stage pets/prod\n+ plan basic\n+ key acme\n";
-    assert_eq!(differing(&node, FILE), all);
-    let (code, out, said) = run(&node, &Written::new(FILE).with("apply", ""));
+    assert_eq!(diff(&node, FILE), all);
+    let (code, out, stderr) = run(&node, &Written::new(FILE).with("apply", ""));
     assert_eq!((code, &*out), (Some(2), all));
-    assert!(said.contains("--yes"), "{said}");
-    assert_eq!(differing(&node, FILE), all, "nothing was done");
+    assert!(stderr.contains("--yes"), "{stderr}");
+    assert_eq!(diff(&node, FILE), all, "nothing was changed");
     assert_eq!(apply(&node, FILE, "--yes"), all);
-    assert_eq!(differing(&node, FILE), "");
+    assert_eq!(diff(&node, FILE), "");
     let call = json!({
         "api_key": "a-value-of-twenty-letters", "api": "pets", "stage": "prod",
         "method": "GET", "path": "/pets/7",
@@ -110,11 +110,11 @@ fn what_a_file_wants_is_shown_asked_for_and_then_so() {
     for name in ["basic/tpm", "basic/quota", "stage:pets/prod/GET /pets/{id}/throttle"] {
         assert!(answer.body.contains(name), "{name}: {answer:?}");
     }
-    assert_eq!(differing(&node, &table(&node, "export")), "");
+    assert_eq!(diff(&node, &table(&node, "export")), "");
 }
 
 #[test]
-fn a_changed_file_changes_what_differs_and_keeps_keys_on_their_plans() {
+fn a_changed_file_changes_only_the_differences_and_keeps_keys_on_their_plans() {
     let node = node();
     apply(&node, FILE, "--yes");
     for (from, to, line) in [
@@ -153,29 +153,29 @@ fn a_changed_file_changes_what_differs_and_keeps_keys_on_their_plans() {
         assert_ne!(changed, FILE);
         let shown = apply(&node, &changed, "--yes");
         assert!(shown.starts_with(&line.replace('"', "")), "{line}: {shown}");
-        assert_eq!(differing(&node, &changed), "", "{to}");
-        assert_eq!(differing(&node, &table(&node, "export")), "", "{to}: as exported");
+        assert_eq!(diff(&node, &changed), "", "{to}");
+        assert_eq!(diff(&node, &table(&node, "export")), "", "{to}: as exported");
         apply(&node, FILE, "--yes");
-        assert_eq!(differing(&node, FILE), "", "{to}: back");
+        assert_eq!(diff(&node, FILE), "", "{to}: back");
     }
     assert!(table(&node, "keys list --plan basic").contains("acme"));
 }
 
 #[test]
-fn only_prune_removes_and_never_keys() {
+fn only_prune_deletes_and_it_never_deletes_keys() {
     let node = node();
     apply(&node, FILE, "--yes");
     let empty = "version: 1\n";
     let gone = "- plan basic\n- stage pets/prod\n";
-    assert_eq!(differing(&node, empty), gone);
+    assert_eq!(diff(&node, empty), gone);
     assert_eq!(apply(&node, empty, "--yes"), "");
     assert_eq!(apply(&node, empty, "--yes --prune"), gone);
-    assert_eq!(differing(&node, empty), "");
+    assert_eq!(diff(&node, empty), "");
     assert_eq!(shown(&node, "keys show acme")["customerId"], "c-1");
 }
 
 #[test]
-fn what_the_services_own_file_owns_is_said_and_the_rest_is_done() {
+fn changes_of_the_services_own_file_are_refused_and_the_others_are_made() {
     let access = [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", TOKEN)];
     let own =
         "version: 1\napis: [{ id: cats, stages: [{ name: prod }] }]\nplans: [{ id: filed }]\n";
@@ -184,16 +184,16 @@ fn what_the_services_own_file_owns_is_said_and_the_rest_is_done() {
     let file = FILE
         .replace("plans:\n", more)
         .replace("  - id: pets", "  - { id: cats, stages: [{ name: prod }] }\n  - id: pets");
-    let (code, _, said) = run(&node, &Written::new(&file).with("apply", "--yes"));
-    assert_eq!(code, Some(1), "{said}");
+    let (code, _, stderr) = run(&node, &Written::new(&file).with("apply", "--yes"));
+    assert_eq!(code, Some(1), "{stderr}");
     for word in ["+ stage cats/prod: 409", "+ plan filed: 409", "3 of 5 changes made"] {
-        assert!(said.contains(word), "{word}: {said}");
+        assert!(stderr.contains(word), "{word}: {stderr}");
     }
     assert_eq!(shown(&node, "plans list").as_array().unwrap().len(), 2);
 }
 
 #[test]
-fn what_the_api_cannot_say_is_refused_with_its_place_before_anything_is_done() {
+fn a_file_that_the_api_cannot_express_is_refused_with_the_place_before_any_change() {
     let node = node();
     for (from, to, at) in [
         ("rate: 10/s", "rate: 100/min", "plans[0].throttle.rate"),
@@ -201,22 +201,22 @@ fn what_the_api_cannot_say_is_refused_with_its_place_before_anything_is_done() {
         ("period: week", "period: month, starts_on: 31", "plans[0].quota.starts_on"),
         ("id: basic", "id: [", "catalog.yaml"),
     ] {
-        let (code, out, said) =
+        let (code, out, stderr) =
             run(&node, &Written::new(&FILE.replace(from, to)).with("apply", "--yes"));
         assert_eq!((code, &*out), (Some(2), ""), "{to}");
-        assert!(said.contains(at), "{to}: {said}");
+        assert!(stderr.contains(at), "{to}: {stderr}");
     }
     assert_eq!(shown(&node, "plans list"), json!([]));
 }
 
 #[test]
-fn policies_and_keys_without_a_value_stay_the_files() {
+fn policies_and_keys_without_a_value_are_left_out() {
     let node = node();
     let digest = "0".repeat(64);
     let file = format!(
         "version: 1\nkeys: [{{ id: k, value_sha256: \"{digest}\" }}]\npolicies: [{{ name: login, throttle: {{ rate: 5/s, burst: 5 }} }}]\n"
     );
-    let (code, out, said) = run(&node, &Written::new(&file).with("diff", "--json"));
-    assert_eq!((code, &*out), (Some(0), "[]\n"), "{said}");
-    assert!(said.contains("key k") && said.contains("policy login"), "{said}");
+    let (code, out, stderr) = run(&node, &Written::new(&file).with("diff", "--json"));
+    assert_eq!((code, &*out), (Some(0), "[]\n"), "{stderr}");
+    assert!(stderr.contains("key k") && stderr.contains("policy login"), "{stderr}");
 }

@@ -17,7 +17,7 @@ fn call(node: &Node, method: &str, path: &str, body: &Value) -> Value {
     serde_json::from_str(&answer.body).unwrap()
 }
 
-/// An API with a stage and its throttles, and a plan with everything.
+/// Creates an API with a stage and its throttles, and a plan with all kinds of limits.
 fn declare(node: &Node) {
     call(node, "POST", "/restapis", &json!({"name": "Pets", "tags": {"_custom_id_": "pets"}}));
     call(node, "POST", "/restapis/pets/deployments", &json!({"stageName": "prod"}));
@@ -48,18 +48,18 @@ fn validate(catalog: &str) -> (bool, String) {
     fs::write(&file, catalog).unwrap();
     let tollgate = env!("CARGO_BIN_EXE_tollgate");
     let done = Command::new(tollgate).arg("validate").arg(&file).output().unwrap();
-    let said = [done.stdout, done.stderr].concat();
-    (done.status.success(), String::from_utf8(said).unwrap())
+    let output = [done.stdout, done.stderr].concat();
+    (done.status.success(), String::from_utf8(output).unwrap())
 }
 
 #[test]
-fn what_is_exported_is_a_catalog_by_which_another_node_decides_the_same() {
+fn another_node_decides_the_same_by_an_exported_catalog() {
     let node = node();
     declare(&node);
     let key = shown(&node, "keys create acme --plan basic");
     let exported = table(&node, "export");
-    let (valid, said) = validate(&exported);
-    assert!(valid && said.contains("1 API, 1 plan, 0 keys"), "{said}\n{exported}");
+    let (valid, output) = validate(&exported);
+    assert!(valid && output.contains("1 API, 1 plan, 0 keys"), "{output}\n{exported}");
     assert!(exported.contains("version: 1\napis:\n"), "{exported}");
     assert!(!exported.contains(key["id"].as_str().unwrap()), "{exported}");
     let with_key = format!("{exported}keys: [{{ id: k, value: a-key, plans: [basic] }}]\n");
@@ -103,23 +103,23 @@ fn keys_are_exported_as_comments_only() {
 }
 
 #[test]
-fn nothing_declared_is_an_empty_catalog_and_json_is_a_catalog_too() {
+fn an_export_of_nothing_is_a_valid_catalog_and_so_is_json() {
     let node = node();
     assert!(validate(&table(&node, "export")).0);
     declare(&node);
-    let told = shown(&node, "export");
-    assert_eq!(told["plans"][0]["throttle"], json!({"rate": "0.25/s", "burst": 7}));
-    assert!(validate(&told.to_string()).0);
+    let exported = shown(&node, "export");
+    assert_eq!(exported["plans"][0]["throttle"], json!({"rate": "0.25/s", "burst": 7}));
+    assert!(validate(&exported.to_string()).0);
 }
 
 #[test]
-fn what_builds_on_the_services_own_file_is_exported_and_said_not_to_stand_by_itself() {
+fn an_export_that_refers_to_the_services_own_file_is_reported_as_incomplete() {
     let access = [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", TOKEN)];
     let file = "version: 1\napis: [{ id: filed, stages: [{ name: prod }] }]\n";
     let node = Node::launch(Some(file), &[], &access);
     let stages = json!([{"apiId": "filed", "stage": "prod"}]);
     call(&node, "POST", "/usageplans", &json!({"name": "p", "apiStages": stages}));
-    let (code, out, said) = run(&node, "export");
-    assert_eq!(code, Some(2), "{said}");
-    assert!(out.contains("filed") && said.contains("there is no api `filed`"), "{said}");
+    let (code, out, stderr) = run(&node, "export");
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(out.contains("filed") && stderr.contains("there is no api `filed`"), "{stderr}");
 }

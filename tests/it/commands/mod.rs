@@ -1,4 +1,4 @@
-//! `tollgate keys`, `plans` and the like against a running node: tables for people, JSON for
+//! `tollgate keys`, `plans` and others against a running node: tables for people, JSON for
 //! programs.
 
 mod apply;
@@ -32,8 +32,8 @@ fn run(node: &Node, words: &str) -> (Option<i32>, String, String) {
 
 #[track_caller]
 fn table(node: &Node, words: &str) -> String {
-    let (code, out, said) = run(node, words);
-    assert_eq!((code, &*said), (Some(0), ""), "{words}");
+    let (code, out, stderr) = run(node, words);
+    assert_eq!((code, &*stderr), (Some(0), ""), "{words}");
     out
 }
 
@@ -53,7 +53,7 @@ fn plan(node: &Node, id: &str) {
 }
 
 #[test]
-fn a_key_is_made_on_a_plan_switched_off_and_on_and_removed() {
+fn a_key_is_created_on_a_plan_disabled_enabled_and_deleted() {
     let node = node();
     plan(&node, "basic");
     let key = shown(&node, "keys create acme --plan basic --customer-id c-1");
@@ -76,7 +76,7 @@ fn a_key_is_made_on_a_plan_switched_off_and_on_and_removed() {
 }
 
 #[test]
-fn a_keys_value_is_shown_to_people_once() {
+fn a_keys_value_is_shown_only_once() {
     let node = node();
     let made = table(&node, "keys create acme --disabled --expires-at 2030-01-31T00:00:00Z");
     let value = made.split("value, shown only once:").nth(1).unwrap().trim();
@@ -85,16 +85,16 @@ fn a_keys_value_is_shown_to_people_once() {
 }
 
 #[test]
-fn a_key_that_cannot_be_put_on_its_plan_is_not_made() {
+fn a_key_that_cannot_be_added_to_its_plan_is_not_created() {
     let node = node();
-    let (code, out, said) = run(&node, "keys create acme --plan nowhere");
+    let (code, out, stderr) = run(&node, "keys create acme --plan nowhere");
     assert_eq!((code, &*out), (Some(2), ""));
-    assert!(said.contains("404"), "{said}");
+    assert!(stderr.contains("404"), "{stderr}");
     assert_eq!(shown(&node, "keys list"), json!([]));
 }
 
 #[test]
-fn keys_are_listed_page_after_page() {
+fn keys_of_many_pages_are_listed() {
     let node = node();
     let line = |number| format!("key-{number:04},{number:020}\n");
     let file = format!("Name,Key\n{}", (0..1_001).map(line).collect::<String>());
@@ -121,7 +121,7 @@ fn plans_are_listed_and_shown() {
 }
 
 #[test]
-fn what_the_service_refuses_is_said_in_its_words() {
+fn an_error_of_the_service_is_printed_in_its_words() {
     let node = node();
     for (words, word) in [
         ("keys show nowhere", "404 Not Found"),
@@ -129,8 +129,8 @@ fn what_the_service_refuses_is_said_in_its_words() {
         ("keys list --token wrong", "401 Unauthorized"),
         ("keys create x --expires-at never", "400 Bad Request"),
     ] {
-        let (code, out, said) = run(&node, words);
+        let (code, out, stderr) = run(&node, words);
         assert_eq!((code, &*out), (Some(2), ""), "{words}");
-        assert!(said.starts_with("tollgate: ") && said.contains(word), "{said}");
+        assert!(stderr.starts_with("tollgate: ") && stderr.contains(word), "{stderr}");
     }
 }

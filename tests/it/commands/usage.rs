@@ -35,7 +35,7 @@ fn last(table: &str) -> Vec<&str> {
 }
 
 #[test]
-fn usage_is_of_this_month_by_the_plans_own_days_unless_dates_are_given() {
+fn usage_is_of_this_month_in_the_plans_time_zone_unless_dates_are_given() {
     let redis = RedisServer::start();
     for store in [&["--store", &*redis.url()][..], &[]] {
         let node = with_plans(store);
@@ -43,10 +43,10 @@ fn usage_is_of_this_month_by_the_plans_own_days_unless_dates_are_given() {
         assert_eq!(node.check(body).status, 200);
         assert_eq!(node.check(json!({"api_key": "key-c"})).status, 200);
         let day = today("Pacific/Kiritimati");
-        let told = shown(&node, "usage basic");
-        assert_eq!(told["startDate"], day.first_of_month().to_string());
-        assert_eq!(told["endDate"], day.to_string());
-        assert_eq!(told["values"]["a"].as_array().unwrap().last(), Some(&json!([3, 997])));
+        let usage = shown(&node, "usage basic");
+        assert_eq!(usage["startDate"], day.first_of_month().to_string());
+        assert_eq!(usage["endDate"], day.to_string());
+        assert_eq!(usage["values"]["a"].as_array().unwrap().last(), Some(&json!([3, 997])));
         let listed = table(&node, "usage basic");
         let day = day.to_string();
         let rows: Vec<Vec<&str>> =
@@ -86,12 +86,12 @@ fn usage_is_corrected_and_then_shown() {
     ] {
         assert_eq!(last(&table(&node, words))[2..], row, "{words}");
     }
-    let told = shown(&node, "usage set-remaining basic a 1");
-    assert_eq!(told["values"]["a"].as_array().unwrap().last(), Some(&json!([6, 1])));
+    let usage = shown(&node, "usage set-remaining basic a 1");
+    assert_eq!(usage["values"]["a"].as_array().unwrap().last(), Some(&json!([6, 1])));
 }
 
 #[test]
-fn keys_of_many_pages_are_shown_as_one() {
+fn keys_of_many_pages_are_shown_in_one_table() {
     let keys = (0..501)
         .map(|number| format!("  - {{ id: k{number:03}, value: v-{number}, plans: [open] }}\n"));
     let access = [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", TOKEN)];
@@ -100,7 +100,7 @@ fn keys_of_many_pages_are_shown_as_one() {
 }
 
 #[test]
-fn what_cannot_be_told_or_corrected_is_an_error() {
+fn an_invalid_query_or_correction_is_an_error() {
     let node = node();
     plan(&node, "basic");
     for (words, word) in [
@@ -114,8 +114,8 @@ fn what_cannot_be_told_or_corrected_is_an_error() {
         ("usage grant basic nowhere", "<AMOUNT>"),
         ("usage", "<PLAN>"),
     ] {
-        let (code, out, said) = run(&node, words);
-        assert_eq!((code, &*out), (Some(2), ""), "{words}: {said}");
-        assert!(said.contains(word), "{words}: {said}");
+        let (code, out, stderr) = run(&node, words);
+        assert_eq!((code, &*out), (Some(2), ""), "{words}: {stderr}");
+        assert!(stderr.contains(word), "{words}: {stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! A key in many plans of one stage: all judged as one, each counted for itself.
+//! A key on several plans of one stage: all are judged in one check, and each counts on its own.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ keys:
   - { id: open, value: key-open, plans: [open, lenient] }
 "#;
 
-fn plans_are_judged_as_one(node: &Node) {
+fn plans_are_judged_in_one_check(node: &Node) {
     let check = |value: &str, cost: u64| {
         node.check(json!({
             "api_key": value, "api": "a", "stage": "prod", "method": "GET", "path": "/x", "cost": cost,
@@ -40,10 +40,10 @@ fn plans_are_judged_as_one(node: &Node) {
     };
     let names = |answer: Value| -> Vec<(String, u64)> {
         let limits = answer["limits"].as_array().unwrap().clone();
-        let told = |limit: &Value| {
+        let summary = |limit: &Value| {
             (limit["name"].as_str().unwrap().to_owned(), limit["remaining"].as_u64().unwrap())
         };
-        limits.iter().map(told).collect()
+        limits.iter().map(summary).collect()
     };
     let expected = |left: [u64; 5]| -> Vec<(String, u64)> {
         let names = [
@@ -61,21 +61,21 @@ fn plans_are_judged_as_one(node: &Node) {
     assert_eq!(names(answer.json()), expected([3, 6, 7, 2, 1]));
     let policy = answer.header("ratelimit-policy").unwrap();
     assert!(policy.contains("base/extra") && policy.contains("more/extra"), "{policy}");
-    // Nothing is charged where one of them refuses, and that one is named.
+    // If one of them refuses, nothing is charged, and the response names that one.
     let refused = check("key-both", 2);
     assert_eq!((refused.status, &refused.json()["violated"]), (429, &json!("more/extra")));
     assert_eq!(names(check("key-both", 0).json()), expected([3, 6, 7, 2, 1]));
-    // Without a stage all of them count, too.
+    // A check without a stage is charged to all of them, too.
     assert_eq!(
         node.check(json!({"api_key": "key-both", "cost": 2})).json()["violated"],
         "more/extra"
     );
-    // At another stage only those that serve it do.
+    // A check of another stage is charged only to the plans that serve it.
     let elsewhere = json!({"api_key": "key-both", "api": "a", "stage": "other"});
     assert_eq!(node.check(elsewhere).json()["limits"].as_array().unwrap().len(), 2);
     let used = |plan: &str| days(node, plan, "both", "requests", today(0))[0];
     assert_eq!((used("base")[0], used("more")), (3, [2, 1]));
-    // The order in which a key has its plans changes nothing.
+    // The order of a key's plans makes no difference.
     assert_eq!(names(check("key-turned", 2).json()), expected([3, 6, 7, 2, 1]));
     let alone = check("key-only", 3);
     assert_eq!((alone.status, &alone.json()["key"]["plan"]), (200, &json!("more")));
@@ -86,19 +86,19 @@ fn plans_are_judged_as_one(node: &Node) {
 }
 
 #[test]
-fn plans_alongside_each_other_are_judged_as_one_on_redis() {
+fn plans_alongside_each_other_are_judged_in_one_check_on_redis() {
     let redis = RedisServer::start();
     let flags = ["--store", &redis.url(), "--check-deadline", "10s"];
-    plans_are_judged_as_one(&node(Some(CATALOG), &flags));
+    plans_are_judged_in_one_check(&node(Some(CATALOG), &flags));
 }
 
 #[test]
-fn plans_alongside_each_other_are_judged_as_one_in_the_embedded_mode() {
-    plans_are_judged_as_one(&node(Some(CATALOG), &[]));
+fn plans_alongside_each_other_are_judged_in_one_check_in_the_embedded_mode() {
+    plans_are_judged_in_one_check(&node(Some(CATALOG), &[]));
 }
 
 #[test]
-fn the_strictest_of_a_keys_plans_says_what_a_lost_store_means() {
+fn the_strictest_failure_policy_of_a_keys_plans_applies_without_the_store() {
     let redis = RedisServer::start();
     let node = node(Some(CATALOG), &["--store", &redis.url(), "--check-deadline", "10s"]);
     drop(redis);
@@ -113,7 +113,7 @@ fn the_strictest_of_a_keys_plans_says_what_a_lost_store_means() {
 }
 
 #[test]
-fn a_second_ordinary_plan_of_a_stage_is_a_conflict_and_any_number_alongside_is_none() {
+fn a_second_plan_of_a_stage_is_a_conflict_unless_it_stands_alongside() {
     let node = node(Some(CATALOG), &[]);
     let plan =
         |body: Value| call(&node, "POST", "/usageplans", body)["id"].as_str().unwrap().to_owned();
@@ -136,7 +136,8 @@ fn a_second_ordinary_plan_of_a_stage_is_a_conflict_and_any_number_alongside_is_n
     };
     assert_eq!(patch("replace"), true);
     assert_eq!(link(&three), 201);
-    // A plan that is ordinary again, with keys on it already: of two such the first counts.
+    // A plan no longer stands alongside, with keys on it already: of two such plans the first
+    // counts.
     assert_eq!(patch("remove"), Value::Null);
     let check = |place: Value| {
         let mut check = json!({"api_key": key["value"]});

@@ -1,4 +1,4 @@
-//! The audit log: every change, whose it was, and nothing that is secret.
+//! The audit log has every change with its author, and no secret.
 
 use serde_json::{Value, json};
 
@@ -11,16 +11,16 @@ fn audit(node: &Node, query: &str) -> Value {
     call(node, "GET", &format!("/audit?{query}"), json!(null))
 }
 
-/// One change of each kind: what was asked, and the answer.
+/// Makes one change of each kind, and returns each request with its response.
 fn changes(node: &Node) -> Vec<(&'static str, String, Response)> {
     let mut made = Vec::new();
     let mut change = |method: &'static str, path: String, body: Value| {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = as_bearer(node, TOKEN, method, &path, &body);
         assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
-        let told = serde_json::from_str::<Value>(&answer.body).unwrap_or_default();
+        let response = serde_json::from_str::<Value>(&answer.body).unwrap_or_default();
         made.push((method, path.split('?').next().unwrap().to_owned(), answer));
-        told["id"].as_str().unwrap_or_default().to_owned()
+        response["id"].as_str().unwrap_or_default().to_owned()
     };
     let patch = |path: &str, value: &str| json!({"patchOperations": [{"op": "replace", "path": path, "value": value}]});
     let api = change("POST", "/restapis".into(), json!({"name": "a"}));
@@ -47,15 +47,15 @@ fn changes(node: &Node) -> Vec<(&'static str, String, Response)> {
     made
 }
 
-fn every_change_is_noted(node: &Node) {
+fn every_change_is_logged(node: &Node) {
     let made = changes(node);
-    // What is refused changes nothing.
+    // A refused request changes nothing, and is not in the log.
     assert_eq!(as_bearer(node, TOKEN, "POST", "/usageplans", "{}").status, 400);
     assert_eq!(as_bearer(node, "may-only-read", "DELETE", "/usageplans/x", "").status, 403);
-    let noted = audit(node, "limit=500");
-    let noted = noted["item"].as_array().unwrap();
-    assert_eq!(noted.len(), made.len());
-    for ((method, path, answer), note) in made.iter().rev().zip(noted) {
+    let logged = audit(node, "limit=500");
+    let logged = logged["item"].as_array().unwrap();
+    assert_eq!(logged.len(), made.len());
+    for ((method, path, answer), note) in made.iter().rev().zip(logged) {
         assert_eq!(note["who"], "admin_token");
         assert_eq!((&note["method"], &note["path"]), (&json!(method), &json!(path)));
         assert_eq!(note["status"], answer.status, "{note}");
@@ -64,8 +64,8 @@ fn every_change_is_noted(node: &Node) {
         assert!(note["changed"][0].as_str().unwrap().len() > 9, "{note}");
     }
     let secret = made.iter().find_map(|(_, _, answer)| {
-        let told = serde_json::from_str::<Value>(&answer.body).ok()?;
-        told["value"].as_str().map(str::to_owned)
+        let response = serde_json::from_str::<Value>(&answer.body).ok()?;
+        response["value"].as_str().map(str::to_owned)
     });
     let text = as_bearer(node, "may-only-read", "GET", "/audit?limit=500", "").body;
     for part in [&*secret.unwrap(), TOKEN, "sha256", "digest"] {
@@ -74,23 +74,23 @@ fn every_change_is_noted(node: &Node) {
 }
 
 #[test]
-fn every_change_is_noted_with_who_what_when_and_its_request_in_redis() {
-    every_change_is_noted(&node(None, &["--store", &RedisServer::start().url()]));
+fn every_change_is_logged_with_author_time_and_request_in_redis() {
+    every_change_is_logged(&node(None, &["--store", &RedisServer::start().url()]));
 }
 
 #[test]
-fn every_change_is_noted_in_the_embedded_mode_and_survives_a_restart() {
+fn every_change_is_logged_in_the_embedded_mode_and_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let flags = ["--data-dir", dir.path().to_str().unwrap()];
     let first = node(None, &flags);
-    every_change_is_noted(&first);
-    let noted = audit(&first, "limit=500");
+    every_change_is_logged(&first);
+    let logged = audit(&first, "limit=500");
     assert_eq!(first.stop(), Some(0));
-    assert_eq!(audit(&node(None, &flags), "limit=500"), noted);
+    assert_eq!(audit(&node(None, &flags), "limit=500"), logged);
 }
 
 #[test]
-fn the_log_is_told_in_pages_and_by_paths() {
+fn the_log_has_pages_and_can_be_filtered_by_path() {
     let redis = RedisServer::start();
     for store in ["memory", &redis.url()] {
         let node = node(None, &["--store", store]);
@@ -120,7 +120,7 @@ fn the_log_is_told_in_pages_and_by_paths() {
 }
 
 #[test]
-fn of_several_tokens_each_is_told_apart_and_may_be_given_as_its_digest() {
+fn the_log_distinguishes_several_tokens_and_a_token_may_be_configured_by_its_digest() {
     let second = tollgate::digest::encode_hex(&tollgate::digest::digest_key("the-second"));
     let tokens = format!("{TOKEN},sha256:{second}");
     let check = [("TOLLGATE_CHECK_TOKEN", &*tokens), ("TOLLGATE_ADMIN_TOKEN", &tokens)];
@@ -133,9 +133,9 @@ fn of_several_tokens_each_is_told_apart_and_may_be_given_as_its_digest() {
         assert_ne!(node.send("POST", "/check", &bearer, body).status, 401);
     }
     assert_eq!(as_bearer(&node, &second, "GET", "/usageplans", "").status, 401);
-    let noted = audit(&node, "limit=2");
-    assert_eq!(noted["item"][0]["who"], "admin_token#2");
-    assert_eq!(noted["item"][1]["who"], "admin_token#1");
+    let logged = audit(&node, "limit=2");
+    assert_eq!(logged["item"][0]["who"], "admin_token#2");
+    assert_eq!(logged["item"][1]["who"], "admin_token#1");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the admin API makes of nonsense.
+//! Invalid requests to the admin API.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::{TOKEN, as_bearer, call, node, plan_and_key};
 use crate::support::http;
 
 #[test]
-fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
+fn an_invalid_request_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
     let node = node(None, &[]);
     let (id, value, plan) = plan_and_key(&node, 100);
     let api = call(&node, "POST", "/restapis", json!({"name": "a"}))["id"].clone();
@@ -100,7 +100,7 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         assert!(answer.json()["message"].as_str().is_some_and(|why| why.len() > 5), "{case}");
         assert!(!answer.body.contains("struct "), "{case}");
     }
-    // As long as a body may be, it is ours to judge; beyond that it is not read.
+    // A body up to the size limit is parsed; a larger one is rejected.
     for (mebibytes, status, says) in [(9, 400, "name: the text"), (11, 413, "10240 KiB")] {
         let long = format!(r#"{{"name":"{}"}}"#, "a".repeat(mebibytes << 20));
         let answer = as_bearer(&node, TOKEN, "POST", "/usageplans", &long);
@@ -108,16 +108,16 @@ fn bad_input_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
         assert!(answer.body.contains(says), "{answer:?}");
     }
     assert_eq!(everything(), before);
-    // What AWS' clients send as a document of many lines is one.
+    // AWS' clients send documents of many lines, which are valid.
     let policy = "{\n\t\"Statement\": []\n}\n".repeat(100);
     call(&node, "POST", "/restapis", json!({"name": "b", "policy": policy, "description": "a\nb"}));
     assert_eq!(call(&node, "GET", "/apikeys", json!(null))["item"].as_array().unwrap().len(), 1);
     assert_eq!(node.check(json!({"api_key": value})).status, 200);
 }
 
-/// Though its items could be the members in their order.
+/// serde would accept one as a struct's members in their order.
 #[test]
-fn an_array_is_no_object_however_deep_it_lies() {
+fn an_array_is_not_accepted_as_an_object_at_any_depth() {
     let node = node(None, &[]);
     let (id, _, plan) = plan_and_key(&node, 100);
     let everything =
@@ -162,7 +162,7 @@ fn an_array_is_no_object_however_deep_it_lies() {
 }
 
 #[test]
-fn the_body_of_a_stranger_is_not_waited_for() {
+fn an_unauthenticated_request_is_rejected_before_its_body_arrives() {
     let node = node(None, &[]);
     let begun = "POST /usageplans HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong\r\ncontent-length: 50\r\nconnection: close\r\n\r\n{";
     assert_eq!(http::send_raw(node.admin(), begun.as_bytes()).unwrap().status, 401);

@@ -1,16 +1,16 @@
-//! Corrections by operators: grants, refunds, resets, in any unit and on every node.
+//! Corrections of usage: grants, refunds and resets, in any unit and on every node.
 
 use serde_json::{Value, json};
 
-use super::overrides::{key_on, standing};
+use super::overrides::{key_on, sizes_and_rest};
 use super::usage::{days, today};
 use super::{TOKEN, as_bearer, call, node};
 use crate::support::eventually;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
-/// Grants, refunds and a reset, in requests and in another unit.
-fn corrections_hold(node: &Node, other: &Node) {
+/// Makes grants, refunds and a reset, in requests and in another unit.
+fn corrections_take_effect(node: &Node, other: &Node) {
     let catalog = r"
 version: 1
 plans:
@@ -42,21 +42,21 @@ keys: [ { id: k, value: key-k, plans: [p] } ]
     assert_eq!((check(node, 1, 0), check(other, 1, 0)), (429, 429));
     patch(&[("/grant", "2"), ("/grant/total_tokens", "5")]);
     assert_eq!((used("requests"), used("total_tokens")), ([4, 2], [60, 45]));
-    // The refusal that a node remembers is short.
-    eventually("the grant is known", || check(other, 1, 45) == 200);
+    // A cached refusal lasts only a short time.
+    eventually("the grant is in effect", || check(other, 1, 45) == 200);
     assert_eq!((used("requests"), used("total_tokens")), ([5, 1], [105, 0]));
     patch(&[("/refund/total_tokens", "10"), ("/refund", "3")]);
     assert_eq!((used("requests"), used("total_tokens")), ([2, 4], [95, 10]));
-    // Of the throttle's six one is left, which a reset changes.
+    // One of the throttle's six is left; a reset refills it.
     assert_eq!(check(node, 2, 0), 429);
     patch(&[("/reset", "")]);
     assert_eq!((used("requests"), used("total_tokens")), ([2, 4], [95, 100]));
-    eventually("the reset is known", || check(node, 4, 100) == 200);
+    eventually("the reset is in effect", || check(node, 4, 100) == 200);
     assert_eq!((used("requests"), used("total_tokens")), ([6, 0], [195, 0]));
-    // Also where more was granted than was used, so that the count is below nothing.
+    // More may be granted than was used: the count is then below 0.
     patch(&[("/grant/total_tokens", "500"), ("/refund/total_tokens", "4")]);
     assert_eq!(used("total_tokens"), [191, 504]);
-    // All or none: the second is wrong.
+    // All or none: the second is invalid.
     let wrong = json!({"patchOperations": [
         {"op": "add", "path": "/grant", "value": "1"}, {"op": "add", "path": "/grant/apples", "value": "1"},
     ]});
@@ -69,22 +69,22 @@ keys: [ { id: k, value: key-k, plans: [p] } ]
 }
 
 #[test]
-fn grants_refunds_and_resets_hold_on_every_node() {
+fn grants_refunds_and_resets_take_effect_on_every_node() {
     let redis = RedisServer::start();
     let url = redis.url();
     let [one, other] =
         [0; 2].map(|_| node(Some("version: 1"), &["--store", &url, "--check-deadline", "10s"]));
-    corrections_hold(&one, &other);
+    corrections_take_effect(&one, &other);
 }
 
 #[test]
-fn grants_refunds_and_resets_hold_in_the_embedded_mode() {
+fn grants_refunds_and_resets_take_effect_in_the_embedded_mode() {
     let node = node(Some("version: 1"), &[]);
-    corrections_hold(&node, &node);
+    corrections_take_effect(&node, &node);
 }
 
-/// Corrections of a key with sizes of its own, beside one that has its plan's.
-fn corrections_are_of_the_keys_own_quota(node: &Node, other: &Node) {
+/// Corrects a key with overrides, beside one without.
+fn corrections_apply_to_the_keys_own_quota(node: &Node, other: &Node) {
     let sizes =
         json!({"p": {"quota": {"limit": 7}, "limits": {"tokens": {"quota": {"limit": 150}}}}});
     let (id, value) = key_on(node, "p", &sizes);
@@ -95,36 +95,36 @@ fn corrections_are_of_the_keys_own_quota(node: &Node, other: &Node) {
         let at = format!("/usageplans/p/keys/{key}/usage");
         call(node, "PATCH", &at, json!({"patchOperations": operations}))["values"][key][0].clone()
     };
-    // What was used, and what is left: in usage on either node, and in checks.
+    // Units used and left, in usage on either node and in checks.
     let stand = |requests: [i64; 2], tokens: [i64; 2]| {
         for node in [node, other] {
             let used =
                 ["requests", "total_tokens"].map(|unit| days(node, "p", &id, unit, today(0))[0]);
             assert_eq!(used, [requests, tokens]);
             let left = [(7, requests[1].cast_unsigned()), (150, tokens[1].cast_unsigned())];
-            eventually("checks say so", || standing(node, &value) == left);
+            eventually("checks return the same", || sizes_and_rest(node, &value) == left);
         }
     };
     let check = |key: &str, requests: u64, tokens: u64| {
         let cost = json!({"requests": requests, "total_tokens": tokens});
         node.check(json!({"api_key": key, "cost": cost})).status
     };
-    eventually("the other node knows the key", || standing(other, &value).len() == 2);
+    eventually("the other node knows the key", || sizes_and_rest(other, &value).len() == 2);
     assert_eq!((check(&value, 7, 140), check("key-plain", 4, 60)), (200, 200));
     assert_eq!((check(&value, 1, 0), check("key-plain", 1, 0)), (429, 429));
     stand([7, 0], [140, 10]);
     assert_eq!(correct(&id, &[("/grant/total_tokens", "5"), ("/grant", "2")]), json!([7, 2]));
     stand([7, 2], [140, 15]);
-    eventually("the grant is known", || check(&value, 2, 15) == 200);
+    eventually("the grant is in effect", || check(&value, 2, 15) == 200);
     assert_eq!(check(&value, 1, 0), 429);
-    // More is left then than the plan has at all.
+    // More is left then than the plan's quota.
     assert_eq!(correct(&id, &[("/refund", "5"), ("/refund/total_tokens", "120")]), json!([4, 5]));
     stand([4, 5], [35, 120]);
-    eventually("the refund is known", || check(&value, 5, 0) == 200);
+    eventually("the refund is in effect", || check(&value, 5, 0) == 200);
     assert_eq!(correct(&id, &[("/reset", "")]), json!([9, 7]));
     stand([9, 7], [35, 150]);
     assert_eq!(correct("plain", &[("/grant", "1")]), json!([4, 1]));
-    assert_eq!(standing(node, "key-plain"), [(4, 1), (100, 40)]);
+    assert_eq!(sizes_and_rest(node, "key-plain"), [(4, 1), (100, 40)]);
 }
 
 const QUOTAS: &str = r"
@@ -137,16 +137,16 @@ keys: [ { id: plain, value: key-plain, plans: [p] } ]
 ";
 
 #[test]
-fn corrections_are_of_the_keys_own_quota_on_every_node() {
+fn corrections_apply_to_the_keys_own_quota_on_every_node() {
     let redis = RedisServer::start();
     let url = redis.url();
     let [one, other] =
         [0; 2].map(|_| node(Some(QUOTAS), &["--store", &url, "--check-deadline", "10s"]));
-    corrections_are_of_the_keys_own_quota(&one, &other);
+    corrections_apply_to_the_keys_own_quota(&one, &other);
 }
 
 #[test]
-fn corrections_are_of_the_keys_own_quota_in_the_embedded_mode() {
+fn corrections_apply_to_the_keys_own_quota_in_the_embedded_mode() {
     let node = node(Some(QUOTAS), &[]);
-    corrections_are_of_the_keys_own_quota(&node, &node);
+    corrections_apply_to_the_keys_own_quota(&node, &node);
 }

@@ -1,4 +1,4 @@
-//! What the catalog file declares, shown by the admin API beside what the API declares.
+//! The admin API shows the resources of the catalog file beside its own.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ keys:
   - { id: d-key, value: the-value-of-the-key-d, plans: [], enabled: false }
 "#;
 
-/// All ids of a list, by pages of two.
+/// All ids of a list, read in pages of two.
 fn ids(node: &Node, path: &str) -> Vec<String> {
     let (mut ids, mut position) = (Vec::new(), String::new());
     loop {
@@ -84,18 +84,18 @@ fn both_are_shown(node: &Node) {
     assert_eq!(stage["methodSettings"]["~1pets/GET"]["throttlingRateLimit"], 2.0);
     assert_eq!(stage["methodSettings"]["*/*"]["throttlingBurstLimit"], 5);
     for path in ["/apikeys?includeValues=true", "/apikeys/b-key?includeValue=true"] {
-        let told = as_bearer(node, TOKEN, "GET", path, "").body;
-        assert!(!told.contains("the-value"), "{told}");
+        let body = as_bearer(node, TOKEN, "GET", path, "").body;
+        assert!(!body.contains("the-value"), "{body}");
     }
-    nobody_changes_what_is_the_files(node);
+    no_request_changes_the_files_resources(node);
 }
 
-/// Tries all that could change it, or put something under it.
-fn nobody_changes_what_is_the_files(node: &Node) {
+/// Sends every request that could change the file's resources, or add to them.
+fn no_request_changes_the_files_resources(node: &Node) {
     const RENAME: &str =
         r#"{"patchOperations":[{"op":"replace","path":"/description","value":"x"}]}"#;
     const TAGS: &str = r#"{"tags":{"a":"b"}}"#;
-    // A plan of the API's serves a stage of the file's: that is not why the stage stays.
+    // A plan of the API serves a stage of the file, but that is not the reason for the refusals.
     let serve =
         json!({"patchOperations": [{"op": "add", "path": "/apiStages", "value": "m-api:prod"}]});
     call(node, "PATCH", "/usageplans/a", serve);
@@ -138,15 +138,15 @@ fn nobody_changes_what_is_the_files(node: &Node) {
         assert_eq!(answer.status, 409, "{method} {path}: {answer:?}");
         let kind = answer.header("x-amzn-errortype");
         assert_eq!(kind, Some("ConflictException"), "{method} {path}");
-        // Of a value or id that is taken nothing more is told.
-        let told = answer.body.contains("catalog file") || path == "/apikeys";
-        assert!(told, "{method} {path}: {answer:?}");
+        // The response to an existing value or id says nothing more about it.
+        let is_explained = answer.body.contains("catalog file") || path == "/apikeys";
+        assert!(is_explained, "{method} {path}: {answer:?}");
     }
     assert_eq!(everything(), before);
     let asked =
         node.check(json!({"api_key": "the-value-of-the-key-b", "api": "m-api", "stage": "prod"}));
     assert_ne!(asked.status, 403, "{asked:?}");
-    // What is nobody's is not found, and not the file's.
+    // A resource that does not exist is not found, and not the file's.
     let unserved =
         r#"{"patchOperations":[{"op":"remove","path":"/apiStages","value":"m-api:none"}]}"#;
     for (method, path, body) in [
@@ -162,23 +162,23 @@ fn nobody_changes_what_is_the_files(node: &Node) {
 }
 
 #[test]
-fn awss_own_client_lists_what_the_file_declares_and_is_told_that_it_is_the_files() {
+fn awss_own_client_lists_the_files_resources_and_sees_that_they_are_the_files() {
     boto3_runs("filed.py", &node(Some(CATALOG), &[]));
 }
 
 #[test]
-fn what_the_file_declares_is_shown_among_what_the_api_declares_on_redis() {
+fn the_files_resources_are_listed_among_the_apis_on_redis() {
     let redis = RedisServer::start();
     both_are_shown(&node(Some(CATALOG), &["--store", &redis.url(), "--check-deadline", "10s"]));
 }
 
 #[test]
-fn what_the_file_declares_is_shown_among_what_the_api_declares_in_the_embedded_mode() {
+fn the_files_resources_are_listed_among_the_apis_in_the_embedded_mode() {
     both_are_shown(&node(Some(CATALOG), &[]));
 }
 
 #[test]
-fn each_setting_of_the_file_is_told_in_awss_words() {
+fn each_setting_of_the_file_is_shown_in_awss_form() {
     const SETTINGS: &str = r#"
 version: 1
 apis:
@@ -196,7 +196,7 @@ keys:
     let get = |path: &str| call(&node, "GET", path, Value::Null);
     let quota = |plan: &str| get(&format!("/usageplans/{plan}"))["quota"].clone();
     assert_eq!(quota("monthly"), json!({"limit": 9, "period": "MONTH", "offset": 14}));
-    // A week begins on Monday unless said, which AWS counts from Sunday.
+    // A week begins on Monday by default; AWS counts days from Sunday.
     assert_eq!(quota("weekly"), json!({"limit": 9, "period": "WEEK", "offset": 1}));
     let served = &get("/usageplans/monthly")["apiStages"][0]["throttle"];
     assert_eq!(*served, json!({"/*/*": {"rateLimit": 1.0, "burstLimit": 1}}));
@@ -208,7 +208,7 @@ keys:
 }
 
 #[test]
-fn the_built_in_example_is_nobodys_file() {
+fn the_built_in_example_is_not_shown_as_a_file() {
     let node = node(None, &[]);
     for path in ["/apikeys", "/usageplans", "/restapis"] {
         assert!(ids(&node, path).is_empty());

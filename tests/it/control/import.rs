@@ -1,4 +1,4 @@
-//! Keys from a file: many at once, each made once and noted, whoever else imports them.
+//! Import of keys from a file: each key is created and logged once, also by concurrent imports.
 
 use std::collections::BTreeSet;
 
@@ -22,8 +22,8 @@ fn ids(node: &Node, list: &str) -> BTreeSet<String> {
     page["item"].as_array().unwrap().iter().map(id).collect()
 }
 
-/// Two imports of the same file at the same time, by the same node or two.
-fn each_key_is_made_once(nodes: [&Node; 2]) {
+/// Imports the same file twice at the same time, by the same node or by two.
+fn each_key_is_created_once(nodes: [&Node; 2]) {
     let plan = call(nodes[0], "POST", "/usageplans", json!({"name": "p"}));
     let plan = plan["id"].as_str().unwrap();
     let line = |number| format!("k{number},{},{plan}\n", value(number));
@@ -33,22 +33,22 @@ fn each_key_is_made_once(nodes: [&Node; 2]) {
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()
     };
-    let told = std::thread::scope(|scope| {
+    let results = std::thread::scope(|scope| {
         nodes.map(|node| scope.spawn(move || import(node))).map(|import| import.join().unwrap())
     });
     let made = ids(nodes[0], "/apikeys");
     assert_eq!(made.len(), KEYS);
     assert_eq!(ids(nodes[1], &format!("/usageplans/{plan}/keys")), made);
-    for told in told {
-        // Of the slower one a line may have met its key being made.
-        let warned = told["warnings"].as_array().unwrap().iter();
+    for result in results {
+        // A line of the slower import may conflict with the creation of its key.
+        let warned = result["warnings"].as_array().unwrap().iter();
         let warned = warned.filter(|why| why.as_str().unwrap().contains("already exists")).count();
-        assert_eq!(told["ids"].as_array().unwrap().len() + warned, KEYS, "{told}");
+        assert_eq!(result["ids"].as_array().unwrap().len() + warned, KEYS, "{result}");
     }
     for number in 0..KEYS {
         for node in nodes {
             let passes = || node.check(json!({"api_key": value(number)})).status == 200;
-            eventually("the key is known", passes);
+            eventually("the key is accepted", passes);
         }
     }
     let log = call(nodes[0], "GET", "/audit?limit=500&path=/apikeys", json!(null));
@@ -59,15 +59,15 @@ fn each_key_is_made_once(nodes: [&Node; 2]) {
 }
 
 #[test]
-fn imports_of_one_file_at_the_same_time_make_each_key_once() {
+fn concurrent_imports_of_one_file_create_each_key_once() {
     let redis = RedisServer::start();
     let url = redis.url();
     let [one, other] = [0; 2].map(|_| node(None, &["--store", &url, "--check-deadline", "5s"]));
-    each_key_is_made_once([&one, &other]);
+    each_key_is_created_once([&one, &other]);
 }
 
 #[test]
-fn imports_of_one_file_at_the_same_time_make_each_key_once_in_the_embedded_mode() {
+fn concurrent_imports_of_one_file_create_each_key_once_in_the_embedded_mode() {
     let node = node(None, &[]);
-    each_key_is_made_once([&node, &node]);
+    each_key_is_created_once([&node, &node]);
 }

@@ -1,4 +1,5 @@
-//! The control plane: driven by AWS' own client, in use on every node, and closed to strangers.
+//! The control plane: AWS' own client uses it, its changes reach every node, and unauthenticated
+//! requests are rejected.
 
 mod alongside;
 mod audit;
@@ -43,7 +44,7 @@ fn as_bearer(node: &Node, token: &str, method: &str, path: &str, body: &str) -> 
     http::send(node.admin(), method, path, &[("authorization", &bearer)], body)
 }
 
-/// A call that has to succeed.
+/// Sends a request that has to succeed, and returns the response's JSON.
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "json! makes a value")]
 pub fn call(node: &Node, method: &str, path: &str, body: serde_json::Value) -> serde_json::Value {
@@ -53,7 +54,8 @@ pub fn call(node: &Node, method: &str, path: &str, body: serde_json::Value) -> s
     if answer.body.is_empty() { json!(null) } else { answer.json() }
 }
 
-/// A plan of so many requests and a key on it: the key's id and value, and the plan's id.
+/// Creates a plan with this burst and a key on it; returns the key's id and value, and the plan's
+/// id.
 fn plan_and_key(node: &Node, burst: u64) -> (String, String, String) {
     let throttle = json!({"rateLimit": 0.001, "burstLimit": burst});
     let plan = call(node, "POST", "/usageplans", json!({"name": "p", "throttle": throttle}));
@@ -73,12 +75,12 @@ fn boto3_runs(program: &str, node: &Node) {
         .envs([("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{}", node.log());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}\n{}", node.log());
 }
 
 #[test]
-fn awss_own_client_runs_the_mission_on_redis_and_the_next_check_obeys() {
+fn awss_own_client_runs_the_mission_on_redis_and_the_next_check_follows_it() {
     let redis = RedisServer::start();
     boto3_runs("mission.py", &node(None, &["--store", &redis.url()]));
 }
@@ -89,7 +91,7 @@ fn awss_own_client_runs_the_mission_in_the_embedded_mode() {
 }
 
 #[test]
-fn the_aws_command_line_runs_what_the_readme_shows() {
+fn the_aws_command_line_runs_the_commands_of_the_readme() {
     let node = node(None, &[]);
     let aws = |words: &str| {
         let output = Command::new("aws")
@@ -120,28 +122,28 @@ fn the_aws_command_line_runs_what_the_readme_shows() {
 fn every_change_reaches_every_node() {
     let redis = RedisServer::start();
     let url = redis.url();
-    // The second node has no admin API: what is declared is in Redis, for all.
+    // The second node has no admin API: it reads the declared resources from Redis.
     let one = node(None, &["--store", &url]);
     let other = Node::start(&["--store", &url]);
     let (id, value, plan) = plan_and_key(&one, 1_000_000);
     let status = || other.check(json!({"api_key": value})).status;
-    eventually("the other node knows the key", || status() == 200);
+    eventually("the other node accepts the key", || status() == 200);
     for (enabled, expected) in [("false", 403), ("true", 200)] {
         let patch = json!({"op": "replace", "path": "/enabled", "value": enabled});
         call(&one, "PATCH", &format!("/apikeys/{id}"), json!({"patchOperations": [patch]}));
         assert_eq!(one.check(json!({"api_key": value})).status, expected);
-        eventually("the other node obeys", || status() == expected);
+        eventually("the other node follows the change", || status() == expected);
     }
     call(&one, "DELETE", &format!("/usageplans/{plan}/keys/{id}"), json!(null));
-    eventually("the other node knows that it has no plan", || status() == 403);
+    eventually("the other node refuses a key without a plan", || status() == 403);
     call(&one, "DELETE", &format!("/apikeys/{id}"), json!(null));
-    eventually("the other node knows it no more", || {
+    eventually("the other node refuses a deleted key", || {
         other.check(json!({"api_key": value})).body.contains("unknown")
     });
 }
 
 #[test]
-fn concurrent_editors_lose_nothing() {
+fn concurrent_changes_are_all_kept() {
     let redis = RedisServer::start();
     let url = redis.url();
     let nodes = [node(None, &["--store", &url]), node(None, &["--store", &url])];
@@ -152,7 +154,7 @@ fn concurrent_editors_lose_nothing() {
                     for round in 0..5 {
                         let name = format!("plan-{place}-{number}-{round}");
                         let body = json!({"name": name}).to_string();
-                        // Told that others were faster, an editor tries again.
+                        // After a conflict with other changes a client sends its request again.
                         while as_bearer(node, TOKEN, "POST", "/usageplans", &body).status == 409 {}
                     }
                 });
@@ -164,7 +166,7 @@ fn concurrent_editors_lose_nothing() {
 }
 
 #[test]
-fn what_the_api_declares_stands_beside_the_file_and_neither_spoils_the_other() {
+fn the_apis_resources_and_the_files_are_in_use_together() {
     let file = r"
 version: 1
 plans: [{ id: free, throttle: { rate: 1/min, burst: 7 } }]
@@ -179,7 +181,7 @@ keys: [{ id: filed, value: the-key-of-the-catalog-file, plans: [free] }]
     let taken = json!({"name": "x", "tags": {"_custom_id_": "free"}}).to_string();
     let answer = as_bearer(&node, TOKEN, "POST", "/usageplans", &taken);
     assert!(answer.status == 409 && answer.body.contains("catalog file"), "{answer:?}");
-    // What the file declares is the file's to change; its plans may be given to keys.
+    // The API does not change the file's resources, but keys may be added to the file's plans.
     let patch = json!({"patchOperations": [{"op": "replace", "path": "/name", "value": "x"}]});
     for path in ["/usageplans/free", "/apikeys/filed"] {
         for (method, body) in [("PATCH", patch.to_string()), ("DELETE", String::new())] {
@@ -192,14 +194,14 @@ keys: [{ id: filed, value: the-key-of-the-catalog-file, plans: [free] }]
     call(&node, "POST", "/usageplans/free/keys", link);
     assert_eq!(node.check(json!({"api_key": more["value"]})).json()["key"]["plan"], "free");
     std::fs::write(node.catalog_file(), "version: 1").unwrap();
-    eventually("the file's key is gone", || {
+    eventually("the file's key is refused", || {
         node.check(json!({"api_key": "the-key-of-the-catalog-file"})).status == 403
     });
     assert_eq!(node.check(json!({"api_key": value})).status, 200);
 }
 
 #[test]
-fn without_a_credential_there_is_no_admin_api_and_with_one_strangers_learn_nothing() {
+fn without_a_credential_there_is_no_admin_api_and_unauthenticated_requests_are_rejected() {
     assert!(Node::start(&[]).admin_address().is_none());
     let node = node(None, &[]);
     let kind = |answer: &Response| answer.header("x-amzn-errortype").unwrap().to_owned();
@@ -209,7 +211,7 @@ fn without_a_credential_there_is_no_admin_api_and_with_one_strangers_learn_nothi
     assert_eq!(as_bearer(&node, "may-only-read", "GET", "/apikeys", "").status, 200);
     let denied = as_bearer(&node, "may-only-read", "POST", "/apikeys", "{}");
     assert_eq!((denied.status, &*kind(&denied)), (403, "AccessDeniedException"));
-    // One failure is counted already; soon nobody may try from here, whatever they know.
+    // One failure is counted already; soon every request from this address is rejected.
     let guess = || as_bearer(&node, "a-guess", "GET", "/apikeys", "").status;
     let statuses: Vec<u16> = (0..12).map(|_| guess()).collect();
     assert_eq!(statuses[0], 401);
@@ -217,7 +219,7 @@ fn without_a_credential_there_is_no_admin_api_and_with_one_strangers_learn_nothi
 }
 
 #[test]
-fn a_keys_value_is_told_once_and_kept_nowhere() {
+fn a_keys_value_is_returned_once_and_stored_nowhere() {
     let redis = RedisServer::start();
     let node = node(None, &["--store", &redis.url()]);
     let (id, value, plan) = plan_and_key(&node, 3);
@@ -227,9 +229,9 @@ fn a_keys_value_is_told_once_and_kept_nowhere() {
         format!("/apikeys/{id}?includeValue=true"),
         format!("/usageplans/{plan}/keys"),
     ] {
-        let told = as_bearer(&node, TOKEN, "GET", &path, "").body;
-        assert!(told.contains(&id) && !told.contains(&value), "{told}");
-        assert!(!told.contains("sha256"), "the digest is nobody's business: {told}");
+        let body = as_bearer(&node, TOKEN, "GET", &path, "").body;
+        assert!(body.contains(&id) && !body.contains(&value), "{body}");
+        assert!(!body.contains("sha256"), "the digest is not returned: {body}");
     }
     let held = format!("{:?}", redis.command(&["HGETALL", "tg:{registry}"]));
     assert!(held.contains(&id) && !held.contains(&value), "{held}");
@@ -245,15 +247,17 @@ fn a_keys_value_is_told_once_and_kept_nowhere() {
 }
 
 #[test]
-fn a_key_that_cannot_be_looked_up_is_503_and_known_ones_go_on() {
+fn a_key_that_cannot_be_looked_up_is_503_and_cached_keys_are_still_accepted() {
     let redis = RedisServer::start();
     let node = node(None, &["--store", &redis.url()]);
     let (_, value, _) = plan_and_key(&node, 1000);
     assert_eq!(node.check(json!({"api_key": value})).status, 200);
     drop(redis);
     assert_eq!(node.check(json!({"api_key": "nobody-has-ever-seen-this"})).status, 503);
-    // The plan says open, and who asks is known.
-    eventually("the node decides alone", || node.check(json!({"api_key": value})).status == 200);
+    // The plan's failure policy is open, and the key is cached.
+    eventually("the node decides without the store", || {
+        node.check(json!({"api_key": value})).status == 200
+    });
 }
 
 #[test]
@@ -262,7 +266,7 @@ fn with_a_data_directory_a_restart_loses_no_key_and_no_plan() {
     let flags = ["--data-dir", dir.path().to_str().unwrap()];
     let first = node(None, &flags);
     let (_, value, plan) = plan_and_key(&first, 5);
-    // Two nodes cannot share it: each would overwrite what the other declares.
+    // Two nodes cannot share it: each would overwrite the other's changes.
     let second = Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .args(["serve", "--listen", "127.0.0.1:0"])
         .args(flags)
@@ -277,7 +281,7 @@ fn with_a_data_directory_a_restart_loses_no_key_and_no_plan() {
 }
 
 #[test]
-fn the_documented_redis_user_may_do_all_that_is_needed_and_no_more() {
+fn the_documented_redis_user_has_exactly_the_permissions_that_are_needed() {
     let guide = std::fs::read_to_string(repository("docs/production.md")).unwrap();
     let rules = guide.lines().find_map(|line| line.strip_prefix("ACL SETUSER tollgate ")).unwrap();
     let redis = RedisServer::start();

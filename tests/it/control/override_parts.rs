@@ -1,4 +1,4 @@
-//! The parts of a key's own sizes: each taken away alone, and held to its plan.
+//! The parts of a key's overrides: each can be removed alone, and has to fit its plan.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::{call, node};
 use crate::support::eventually;
 
 #[test]
-fn each_part_of_an_override_is_taken_away_alone_and_has_to_fit() {
+fn each_part_of_an_override_is_removed_alone_and_has_to_fit_its_plan() {
     let node = node(Some(CATALOG), &[]);
     let limits =
         json!([{"name": "calls", "unit": "calls", "throttle": {"rate": "1/s", "burst": 5}}]);

@@ -1,4 +1,4 @@
-//! A key's own sizes: from the file and from the API, in checks, usage and leases.
+//! A key's overrides, of the file and of the API: in checks, usage and leases.
 
 use serde_json::{Value, json};
 
@@ -28,8 +28,8 @@ pub fn patch(node: &Node, key: &str, operations: &[(&str, &str, &str)]) -> Respo
     as_bearer(node, TOKEN, "PATCH", &format!("/apikeys/{key}"), &body)
 }
 
-/// The sizes of the limits that a check of nothing meets, and what is left of each.
-pub fn standing(node: &Node, value: &str) -> Vec<(u64, u64)> {
+/// The sizes of the limits that a check with cost 0 is judged by, and the rest of each.
+pub fn sizes_and_rest(node: &Node, value: &str) -> Vec<(u64, u64)> {
     let answer = node.check(json!({"api_key": value, "cost": 0}));
     let limits = answer.json()["limits"].as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
     let number = |limit: &Value, member: &str| limit[member].as_u64().unwrap();
@@ -44,18 +44,18 @@ pub fn key_on(node: &Node, plan: &str, overrides: &Value) -> (String, String) {
     (text("id"), text("value"))
 }
 
-fn overrides_hold(one: &Node, other: &Node) {
+fn overrides_are_in_effect(one: &Node, other: &Node) {
     let (id, value) = key_on(one, "p", &json!({"p": {"throttle": {"burstLimit": 9}}}));
     let path = format!("/apikeys/{id}");
     let shown = || call(one, "GET", &path, Value::Null)["overrides"].clone();
-    let obeys = |sizes: &[(u64, u64)]| {
-        assert_eq!(standing(one, &value), sizes);
-        eventually("the other node obeys", || standing(other, &value) == sizes);
+    let both_have = |sizes: &[(u64, u64)]| {
+        assert_eq!(sizes_and_rest(one, &value), sizes);
+        eventually("the other node has the sizes", || sizes_and_rest(other, &value) == sizes);
     };
     let used = |unit: &str| days(one, "p", &id, unit, today(0))[0];
     assert_eq!(shown(), json!({"p": {"throttle": {"burstLimit": 9}}}));
-    obeys(&[(9, 9), (5, 5), (100, 100)]);
-    assert_eq!(standing(one, "key-plain"), [(6, 6), (5, 5), (100, 100)]);
+    both_have(&[(9, 9), (5, 5), (100, 100)]);
+    assert_eq!(sizes_and_rest(one, "key-plain"), [(6, 6), (5, 5), (100, 100)]);
     let cost = json!({"requests": 4, "total_tokens": 90});
     assert_eq!(one.check(json!({"api_key": value, "cost": cost})).status, 200);
     assert_eq!((used("requests"), used("total_tokens")), ([4, 1], [90, 10]));
@@ -66,18 +66,18 @@ fn overrides_hold(one: &Node, other: &Node) {
         ("add", "/overrides/p/limits/tokens", r#"{"quota":{"limit":150}}"#),
     ];
     assert_eq!(patch(one, &id, &more).status, 200);
-    // Counters keep.
-    obeys(&[(10, 6), (8, 4), (150, 60)]);
+    // The counters are kept.
+    both_have(&[(10, 6), (8, 4), (150, 60)]);
     assert_eq!((used("requests"), used("total_tokens")), ([4, 4], [90, 60]));
-    // Whole pages tell the key's own rest too, and the plan's of others.
+    // A page has the rest by the key's own quota, and by the plan's for other keys.
     let page = call(one, "GET", "/usageplans/p/usage", Value::Null);
     let rest = |key: &str| page["values"][key].as_array().unwrap().last().unwrap()[1].clone();
     assert_eq!((rest(&id), rest("plain")), (json!(4), json!(5)));
-    // Corrections are of the key's own size.
+    // Corrections apply to the key's own quota.
     let correction =
         json!({"patchOperations": [{"op": "replace", "path": "/remaining", "value": "7"}]});
     call(one, "PATCH", &format!("/usageplans/p/keys/{id}/usage"), correction);
-    assert_eq!((used("requests"), standing(one, &value)[1]), ([4, 7], (8, 7)));
+    assert_eq!((used("requests"), sizes_and_rest(one, &value)[1]), ([4, 7], (8, 7)));
     for (path, sizes) in [
         ("/overrides/p/throttle/burstLimit", [(6, 2), (8, 7), (150, 60)]),
         ("/overrides/p/throttle", [(6, 2), (8, 7), (150, 60)]),
@@ -85,24 +85,24 @@ fn overrides_hold(one: &Node, other: &Node) {
         ("/overrides/p/quota/limit", [(6, 2), (5, 4), (100, 10)]),
     ] {
         assert_eq!(patch(one, &id, &[("remove", path, "")]).status, 200);
-        obeys(&sizes);
+        both_have(&sizes);
     }
     assert_eq!(shown(), Value::Null);
     let all = r#"{"p":{"quota":{"limit":6}}}"#;
     assert_eq!(patch(one, &id, &[("replace", "/overrides", all)]).status, 200);
-    obeys(&[(6, 2), (6, 5), (100, 10)]);
+    both_have(&[(6, 2), (6, 5), (100, 10)]);
     assert_eq!(patch(one, &id, &[("remove", "/overrides/p", "")]).status, 200);
     assert_eq!(shown(), Value::Null);
 }
 
 #[test]
-fn overrides_hold_on_every_node() {
+fn overrides_are_in_effect_on_every_node() {
     let redis = RedisServer::start();
     let url = redis.url();
     let [one, other] =
         [0; 2].map(|_| node(Some(CATALOG), &["--store", &url, "--check-deadline", "10s"]));
-    overrides_hold(&one, &other);
-    // What one node has just declared the other knows when it judges an override by it.
+    overrides_are_in_effect(&one, &other);
+    // A node validates an override by a plan that another node has just created.
     for burst in 2..12 {
         let plan = json!({"name": "new", "throttle": {"rateLimit": 1, "burstLimit": burst}});
         let plan = call(&one, "POST", "/usageplans", plan)["id"].as_str().unwrap().to_owned();
@@ -112,13 +112,13 @@ fn overrides_hold_on_every_node() {
 }
 
 #[test]
-fn overrides_hold_in_the_embedded_mode() {
+fn overrides_are_in_effect_in_the_embedded_mode() {
     let node = node(Some(CATALOG), &[]);
-    overrides_hold(&node, &node);
+    overrides_are_in_effect(&node, &node);
 }
 
 #[test]
-fn the_file_overrides_for_its_own_keys_and_counters_keep() {
+fn overrides_of_the_files_keys_keep_their_counters() {
     let node = node(Some(CATALOG), &[]);
     let check = |cost: u64| node.check(json!({"api_key": "key-plain", "cost": cost})).status;
     assert_eq!(check(5), 200);
@@ -130,14 +130,14 @@ fn the_file_overrides_for_its_own_keys_and_counters_keep() {
     )
     .unwrap();
     eventually("the override is in use", || {
-        standing(&node, "key-plain") == [(6, 1), (7, 2), (1, 1)]
+        sizes_and_rest(&node, "key-plain") == [(6, 1), (7, 2), (1, 1)]
     });
     assert_eq!(days(&node, "p", "plain", "requests", today(0))[0], [5, 2]);
     assert_eq!(check(1), 200);
 }
 
 #[test]
-fn what_does_not_fit_the_plan_is_refused_by_name_and_what_fits_no_more_is_ignored() {
+fn an_override_that_does_not_fit_its_plan_is_refused_and_one_that_no_longer_fits_is_ignored() {
     let node = node(Some(CATALOG), &[]);
     let (id, value) = key_on(&node, "p", &json!({"p": {"quota": {"limit": 9}}}));
     for (path, op_value, named) in [
@@ -158,69 +158,73 @@ fn what_does_not_fit_the_plan_is_refused_by_name_and_what_fits_no_more_is_ignore
     ] {
         let answer = patch(&node, &id, &[("replace", path, op_value)]);
         assert_eq!(answer.status, 400, "{path}: {answer:?}");
-        let said = answer.json()["message"].as_str().unwrap().to_owned();
-        assert!(said.contains(named), "{path}: {said}");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(named), "{path}: {message}");
     }
     let wrong = json!({"overrides": {"p": {"limits": {"x": {"quota": {"limit": 1}}}}}}).to_string();
     assert_eq!(as_bearer(&node, TOKEN, "POST", "/apikeys", &wrong).status, 400);
-    assert_eq!(standing(&node, &value), [(6, 6), (9, 9), (100, 100)]);
+    assert_eq!(sizes_and_rest(&node, &value), [(6, 6), (9, 9), (100, 100)]);
     let without = CATALOG.replace("    quota: { limit: 5, period: day }\n", "");
     std::fs::write(node.catalog_file(), without).unwrap();
-    eventually("the plan has no quota", || standing(&node, &value) == [(6, 6), (100, 100)]);
+    eventually("the plan has no quota", || sizes_and_rest(&node, &value) == [(6, 6), (100, 100)]);
     let log = node.log();
     let warned = |line: &&str| line.contains("WARN") && line.contains("no limit `quota`");
     assert_eq!(log.lines().filter(warned).count(), 1, "{log}");
-    // What is wrong already does not keep the key from being changed.
+    // An override that no longer fits does not prevent other changes of the key.
     let renamed = patch(&node, &id, &[("replace", "/name", "x")]);
     assert_eq!(renamed.status, 200);
-    // Nor from other overrides: only those of a plan that are new have to fit it.
+    // Nor does it prevent other overrides: only new ones have to fit their plan.
     call(&node, "POST", "/usageplans", json!({"name": "q", "tags": {"_custom_id_": "q"}}));
     let other = patch(&node, &id, &[("replace", "/overrides/q/throttle/burstLimit", "5")]);
     assert_eq!(other.status, 400, "{other:?}");
     assert!(!other.body.contains("overrides.p"), "{other:?}");
-    // And whoever looks at it is told.
+    // The response for the key names it.
     let ignored = json!(["overrides.p: the plan has no limit `quota`"]);
     let one = call(&node, "GET", &format!("/apikeys/{id}"), Value::Null);
     let all = call(&node, "GET", "/apikeys?name=x", Value::Null)["item"][0].clone();
-    for told in [renamed.json(), one, all] {
-        assert_eq!((&told["id"], &told["ignoredOverrides"]), (&json!(id), &ignored), "{told}");
+    for response in [renamed.json(), one, all] {
+        assert_eq!(
+            (&response["id"], &response["ignoredOverrides"]),
+            (&json!(id), &ignored),
+            "{response}"
+        );
     }
-    assert_eq!(standing(&node, &value), [(6, 6), (100, 100)]);
+    assert_eq!(sizes_and_rest(&node, &value), [(6, 6), (100, 100)]);
 }
 
 #[test]
-fn overrides_of_a_plan_that_is_gone_are_told_and_those_that_fit_are_not() {
+fn overrides_of_a_deleted_plan_are_shown_as_ignored_and_those_that_fit_are_not() {
     let node = node(Some(CATALOG), &[]);
     let plan =
         json!({"name": "q", "tags": {"_custom_id_": "q"}, "quota": {"limit": 3, "period": "DAY"}});
     call(&node, "POST", "/usageplans", plan);
     let sizes = json!({"p": {"quota": {"limit": 9}}, "q": {"quota": {"limit": 4}}});
     let (id, _) = key_on(&node, "q", &sizes);
-    let told = || call(&node, "GET", &format!("/apikeys/{id}"), Value::Null);
-    assert_eq!((&told()["overrides"], &told()["ignoredOverrides"]), (&sizes, &Value::Null));
+    let shown = || call(&node, "GET", &format!("/apikeys/{id}"), Value::Null);
+    assert_eq!((&shown()["overrides"], &shown()["ignoredOverrides"]), (&sizes, &Value::Null));
     call(&node, "DELETE", "/usageplans/q", Value::Null);
-    assert_eq!(told()["ignoredOverrides"], json!(["overrides.q: there is no plan `q`"]));
+    assert_eq!(shown()["ignoredOverrides"], json!(["overrides.q: there is no plan `q`"]));
     let answer = patch(&node, &id, &[("remove", "/overrides/q", "")]);
     assert_eq!((answer.status, &answer.json()["ignoredOverrides"]), (200, &Value::Null));
 }
 
 #[test]
-fn a_rate_that_is_rounded_is_taken_as_a_plans_is_and_logged_where_it_is_used() {
+fn a_rounded_rate_of_an_override_is_accepted_and_logged_when_it_is_used() {
     let own = "overrides: { p: { throttle: { rate: 7/min, burst: 1000000000 } } }";
     let file = CATALOG.replace("plans: [p] }", &format!("plans: [p], {own}}}"));
     let node = node(Some(&file), &[]);
-    let told = |at: &str| {
+    let warnings = |at: &str| {
         let at = format!("{at}: the rate ");
-        let told =
+        let is_warning =
             |line: &&str| line.contains("WARN") && line.contains(&at) && line.contains("slower by");
-        node.log().lines().filter(told).count()
+        node.log().lines().filter(is_warning).count()
     };
-    // The file's when it is read, and not again when the key comes.
-    assert_eq!(standing(&node, "key-plain")[0], (1_000_000_000, 1_000_000_000));
+    // The file's warning is logged when it is read, and not again at the key's first check.
+    assert_eq!(sizes_and_rest(&node, "key-plain")[0], (1_000_000_000, 1_000_000_000));
     let throttle = json!({"rateLimit": 0.7, "burstLimit": 1_000_000_000});
     let plan = json!({"name": "q", "tags": {"_custom_id_": "q"}, "throttle": throttle});
     assert_eq!(call(&node, "POST", "/usageplans", plan)["throttle"], throttle);
-    eventually("the plan's is logged", || told("plans[1].throttle") == 1);
+    eventually("the plan's is logged", || warnings("plans[1].throttle") == 1);
     let sizes =
         json!({"q": {"throttle": {"burstLimit": 2_000_000_000}}, "p": {"throttle": throttle}});
     let (id, value) = key_on(&node, "q", &sizes);
@@ -235,14 +239,14 @@ fn a_rate_that_is_rounded_is_taken_as_a_plans_is_and_logged_where_it_is_used() {
     );
     assert_eq!(shown["ignoredOverrides"], Value::Null);
     for _ in 0..3 {
-        assert_eq!(standing(&node, &value), [(2_000_000_000, 2_000_000_000)]);
+        assert_eq!(sizes_and_rest(&node, &value), [(2_000_000_000, 2_000_000_000)]);
     }
-    eventually("the override's is logged", || told(" why=\"overrides.q.throttle") == 1);
-    assert_eq!(told("overrides.p.throttle"), told("keys[0].overrides.p.throttle"));
+    eventually("the override's is logged", || warnings(" why=\"overrides.q.throttle") == 1);
+    assert_eq!(warnings("overrides.p.throttle"), warnings("keys[0].overrides.p.throttle"));
 }
 
 #[test]
-fn a_leased_share_is_spent_no_more_once_an_override_has_come() {
+fn a_lease_ends_when_the_key_gets_an_override() {
     let redis = RedisServer::start();
     let url = redis.url();
     let plan = "version: 1\nplans: [{ id: p, consistency: leased, throttle: { rate: 2000/s, burst: 2000 } }]";
@@ -255,17 +259,15 @@ fn a_leased_share_is_spent_no_more_once_an_override_has_come() {
             answer.status == 200 && answer.json()["decided_by"] == "lease"
         });
     }
-    // What was used meanwhile is over what the key may use from now on.
+    // The key has already used more than its new size.
     let less = [
         ("replace", "/overrides/p/throttle/rateLimit", "0.001"),
         ("replace", "/overrides/p/throttle/burstLimit", "1"),
     ];
-    eventually("something is charged", || {
-        check(&nodes[0]).json()["limits"][0]["remaining"] != 2000
-    });
+    eventually("a lease is charged", || check(&nodes[0]).json()["limits"][0]["remaining"] != 2000);
     assert_eq!(patch(&nodes[0], &id, &less).status, 200);
     let admitted = (0..50).filter(|_| check(&nodes[0]).status == 200).count();
     assert!(admitted <= 1, "{admitted}");
-    eventually("the other node obeys", || check(&nodes[1]).status == 429);
+    eventually("the other node has the sizes", || check(&nodes[1]).status == 429);
     assert!((0..50).all(|_| check(&nodes[1]).status == 429));
 }

@@ -1,4 +1,4 @@
-//! What becomes of a usage plan's keys.
+//! Deletion of a usage plan with keys.
 
 use redis::Commands as _;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{TOKEN, as_bearer, call, node, plan_and_key};
 use crate::support::redis::RedisServer;
 
 #[test]
-fn a_deletion_that_broke_off_among_the_plans_keys_is_finished_by_asking_again() {
+fn an_interrupted_deletion_of_a_plan_is_completed_by_a_retry() {
     let redis = RedisServer::start();
     let node = node(None, &["--store", &redis.url()]);
     let (id, _, plan) = plan_and_key(&node, 100);
@@ -22,7 +22,7 @@ fn a_deletion_that_broke_off_among_the_plans_keys_is_finished_by_asking_again() 
     assert!(!before.is_empty(), "a key is on the plan");
     let record: String = redis.connection().hget("tg:{registry}", format!("key/{id}")).unwrap();
     assert_eq!((delete(), links()), (202, Vec::new()));
-    // As if Redis had gone away in between.
+    // The state after Redis became unreachable in between.
     let _: () = redis.connection().hset_multiple("tg:{registry}", &before).unwrap();
     for (path, _) in &before {
         let _: () = redis.connection().zadd("tg:{registry}:paths", path, 0).unwrap();

@@ -1,4 +1,4 @@
-//! One node without Redis is a real deployment: what it counted survives a restart.
+//! A node without Redis keeps its counters over a restart.
 
 use serde_json::{Value, json};
 
@@ -28,11 +28,11 @@ keys: [ { id: k, value: key-k, plans: [p] } ]
     let written = || std::fs::metadata(&file).unwrap().modified().unwrap();
     let before = written();
     assert_eq!(left(&check(&second, 3)), [4, 2]);
-    eventually("it is on the disk", || written() > before);
-    // Whatever that writing was, one that begins later has all of it.
+    eventually("the counters are saved", || written() > before);
+    // That write may have started before the check; the next one has all counters.
     let before = written();
     check(&second, 1);
-    eventually("it is on the disk again", || written() > before);
+    eventually("the counters are saved again", || written() > before);
     second.signal(rustix::process::Signal::KILL);
     drop(second);
     let third = node(Some(LIMITS), &flags);

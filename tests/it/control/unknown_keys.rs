@@ -1,4 +1,4 @@
-//! A flood of guesses must not reach Redis, and must not hurt those who are known.
+//! A flood of unknown keys must not reach Redis, nor affect requests with known keys.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use super::{node, plan_and_key};
 use crate::support::http::KeepAlive;
 use crate::support::redis::RedisServer;
 
-/// How many entries of the registry Redis was asked for.
+/// The number of registry entries that Redis was queried for.
 fn lookups(redis: &RedisServer) -> u64 {
     let info: String =
         redis::cmd("INFO").arg("commandstats").query(&mut redis.connection()).unwrap();
@@ -17,7 +17,7 @@ fn lookups(redis: &RedisServer) -> u64 {
 }
 
 #[test]
-fn a_flood_of_guesses_costs_redis_little_and_those_who_are_known_nothing() {
+fn a_flood_of_unknown_keys_costs_redis_little_and_does_not_affect_known_keys() {
     let redis = RedisServer::start();
     let node = node(None, &["--store", &redis.url(), "--check-deadline", "5s"]);
     let (_, value, _) = plan_and_key(&node, 1_000_000);
@@ -44,10 +44,10 @@ fn a_flood_of_guesses_costs_redis_little_and_those_who_are_known_nothing() {
         let threads: Vec<_> = (0..4).map(|thread| scope.spawn(move || flood(thread))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    // 200 at once, and as many at each look, of which there are no more than time has been for.
+    // 200 at once, and as many for each poll in the elapsed time.
     let looks = began.elapsed().as_millis() as u64 / 200 + 2;
     let asked = lookups(&redis) - before - 1;
-    // Each look at the registry itself may read its document once.
+    // Each poll of the registry may read its document once.
     assert!(asked <= 200 * looks + looks, "{asked} in {looks} looks");
     assert_eq!(asked + refused.iter().sum::<usize>() as u64, 4000, "each is asked or refused");
     assert_eq!(status(&mut connection, &value), 200);

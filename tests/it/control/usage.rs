@@ -1,4 +1,4 @@
-//! Usage: what keys have used by day, to the unit, whichever node and day it was.
+//! Usage of keys by day, exact to the unit, over all nodes and days.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,7 @@ keys:
   - { id: d, value: key-d, plans: [ahead] }
 ";
 
-/// No check of these tests may be decided without the store: that would be no usage.
+/// Every check of these tests has to be judged by the store: otherwise it would not be counted.
 const PATIENT: [&str; 2] = ["--check-deadline", "10s"];
 
 #[test]
@@ -44,7 +44,7 @@ fn awss_own_client_reads_and_corrects_usage_in_the_embedded_mode() {
     boto3_runs("usage.py", &node(None, &[]));
 }
 
-/// The days of a key from `start` on, as pairs of used and remaining.
+/// The days of a key from `start` on, as pairs of units used and remaining.
 pub fn days(
     node: &Node,
     plan: &str,
@@ -54,24 +54,24 @@ pub fn days(
 ) -> Vec<[i64; 2]> {
     let end = start.saturating_add(89.days());
     let query = format!("keyId={key}&unit={unit}&startDate={start}&endDate={end}");
-    let told = call(node, "GET", &format!("/usageplans/{plan}/usage?{query}"), Value::Null);
-    serde_json::from_value(told["values"][key].clone()).unwrap()
+    let page = call(node, "GET", &format!("/usageplans/{plan}/usage?{query}"), Value::Null);
+    serde_json::from_value(page["values"][key].clone()).unwrap()
 }
 
-/// The day that a clock ahead of the machine's by so much shows.
+/// The date of a clock that is ahead of the machine's by so many microseconds.
 pub fn today(ahead: i64) -> jiff::civil::Date {
     let now = jiff::Timestamp::now().checked_add(ahead.microseconds()).unwrap();
     jiff::tz::TimeZone::UTC.to_datetime(now).date()
 }
 
-/// So many microseconds until the next midnight but two hours.
+/// The microseconds until two hours before the next midnight.
 fn to_late_evening() -> i64 {
     let now = jiff::Timestamp::now().as_microsecond();
     (DAY - now % DAY + 22 * DAY / 24) % DAY
 }
 
 #[test]
-fn usage_is_what_was_admitted_to_the_unit_over_two_nodes_and_a_change_of_day() {
+fn usage_is_exactly_the_admitted_cost_over_two_nodes_and_a_change_of_day() {
     let redis = RedisServer::start_with_clock();
     let ahead = to_late_evening();
     redis.shift_clock(ahead);
@@ -91,7 +91,7 @@ fn usage_is_what_was_admitted_to_the_unit_over_two_nodes_and_a_change_of_day() {
             scope.spawn(move || {
                 let mut connection = KeepAlive::open(nodes[client % 2].address()).unwrap();
                 for number in 0..300_u64 {
-                    // Half of it is asked on either day, whichever client is fast.
+                    // Each client sends half of its requests on either day.
                     if number == 150 && noon.wait().is_leader() {
                         redis.shift_clock(ahead + DAY);
                     }
@@ -126,7 +126,7 @@ fn usage_is_what_was_admitted_to_the_unit_over_two_nodes_and_a_change_of_day() {
     assert_eq!(sum(&days(&nodes[0], "daily", "a", "total_tokens", start)), tokens.into_inner());
     let of_daily = days(&nodes[0], "daily", "a", "requests", start);
     assert!(of_daily.iter().all(|day| day[0] + day[1] == 400), "{of_daily:?}");
-    // Of a longer quota what was left when each day ended, unless a month has ended between them.
+    // A longer quota has the rest at the end of each day, unless a month ends in between.
     let of_monthly = days(&nodes[0], "monthly", "b", "requests", start);
     let used_before = if today(ahead + DAY).day() == 1 { 0 } else { of_monthly[0][0] };
     assert_eq!(of_monthly[0][0] + of_monthly[0][1], 700);
@@ -140,7 +140,7 @@ fn usage_is_what_was_admitted_to_the_unit_over_two_nodes_and_a_change_of_day() {
 }
 
 #[test]
-fn sixty_two_days_are_kept_and_the_day_before_them_is_gone() {
+fn sixty_two_days_are_kept_and_the_day_before_is_dropped() {
     let redis = RedisServer::start_with_clock();
     redis.shift_clock(0);
     let node = node(Some(PLANS), &["--store", &redis.url(), PATIENT[0], PATIENT[1]]);
@@ -157,14 +157,14 @@ fn sixty_two_days_are_kept_and_the_day_before_them_is_gone() {
         let kept: Vec<i64> = (1..64).map(|day| 1 + day % 5 + number).collect();
         assert_eq!((used[0], &used[1..]), (0, &*kept), "{plan}");
     }
-    // One string for each subject: 23 bytes for each day.
+    // The days are one string beside the subject's: 23 bytes for each day.
     let keys = redis.command(&["KEYS", "tg:*:usage"]);
     let redis::Value::Array(keys) = keys else { panic!("{keys:?}") };
     assert_eq!(keys.len(), 2);
     for key in keys {
         let key: String = redis::from_redis_value(key).unwrap();
         let length: u64 = redis::from_redis_value(redis.command(&["STRLEN", &key])).unwrap();
-        // The daily plan's key has as many days of tokens: none were used, and none are kept.
+        // No tokens were used on the daily plan's days, so no days of tokens are kept.
         assert_eq!(length, 1 + 62 * 23, "{key}");
         let lives: i64 = redis::from_redis_value(redis.command(&["TTL", &key])).unwrap();
         assert!((62 * 86_400..=64 * 86_400).contains(&lives), "{lives} s");
@@ -172,12 +172,12 @@ fn sixty_two_days_are_kept_and_the_day_before_them_is_gone() {
 }
 
 #[test]
-fn a_refused_check_and_a_look_meter_nothing() {
+fn a_refused_check_and_one_without_cost_are_not_metered() {
     let redis = RedisServer::start();
     let node = node(Some(PLANS), &["--store", &redis.url(), PATIENT[0], PATIENT[1]]);
     let used = |unit: &str| days(&node, "daily", "a", unit, today(0))[0][0];
     assert_eq!(node.check(json!({"api_key": "key-a", "cost": {"total_tokens": 5}})).status, 200);
-    // The requests do not fit, so the tokens are not used either.
+    // The requests do not fit, so the tokens are not charged either.
     let both = json!({"requests": 400, "total_tokens": 7});
     assert_eq!(node.check(json!({"api_key": "key-a", "cost": both})).status, 429);
     let look = json!({"requests": 0, "total_tokens": 0});
@@ -188,7 +188,7 @@ fn a_refused_check_and_a_look_meter_nothing() {
 }
 
 #[test]
-fn what_leases_cover_is_counted_too() {
+fn usage_covered_by_leases_is_counted() {
     let redis = RedisServer::start();
     let node = node(Some(PLANS), &["--store", &redis.url(), PATIENT[0], PATIENT[1]]);
     let mut leased = 0;
@@ -199,13 +199,13 @@ fn what_leases_cover_is_counted_too() {
         admitted += i64::from(answer.status == 200);
     }
     assert!(leased > 100, "{leased} of 1500");
-    eventually("all of it is counted", || {
+    eventually("all requests are counted", || {
         days(&node, "ahead", "d", "requests", today(0))[0][0] == admitted
     });
 }
 
 #[test]
-fn a_plan_that_changes_loses_no_unit_and_other_plans_stay_apart() {
+fn a_changed_plan_loses_no_usage_and_other_plans_are_separate() {
     let node = node(Some(PLANS), &[]);
     let plan = |limits: &str, more: &str| {
         format!(
@@ -235,7 +235,7 @@ fn a_plan_that_changes_loses_no_unit_and_other_plans_stay_apart() {
 }
 
 #[test]
-fn usage_is_a_file_too_with_every_key_of_the_plan() {
+fn a_csv_file_has_the_usage_of_every_key_of_the_plan() {
     let mut catalog = PLANS.to_owned();
     for number in 0..1_203 {
         catalog += &format!("  - {{ id: k{number:04}, value: key-{number}, plans: [open] }}\n");
@@ -248,7 +248,7 @@ fn usage_is_a_file_too_with_every_key_of_the_plan() {
     let path = format!("/usageplans/open/usage?{dates}&format=csv");
     let file = as_bearer(&node, TOKEN, "GET", &path, "");
     assert_eq!((file.status, file.header("content-type")), (200, Some("text/csv")));
-    // The chunks' lengths stand on lines of their own.
+    // The lengths of the chunks are lines of their own.
     let lines: Vec<&str> = file.body.lines().filter(|line| line.contains(',')).collect();
     assert_eq!(lines.len(), 1 + 1_204);
     assert_eq!(lines[0], "key,plan,unit,day,used,remaining");
@@ -261,7 +261,7 @@ fn usage_is_a_file_too_with_every_key_of_the_plan() {
 }
 
 #[test]
-fn wrong_questions_are_refused_by_name() {
+fn invalid_queries_are_refused_by_name() {
     let node = node(Some(PLANS), &[]);
     let cases = [
         ("unit=bananas&startDate=2026-01-01&endDate=2026-01-02", "the plan counts"),

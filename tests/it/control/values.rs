@@ -1,4 +1,4 @@
-//! Values of API keys: kept only under encryption, told only to whoever may write.
+//! Values of API keys: stored only under encryption, returned only to clients that may write.
 
 use serde_json::json;
 
@@ -20,7 +20,7 @@ fn value_of(node: &Node, id: &str) -> serde_json::Value {
 }
 
 #[test]
-fn with_an_encryption_key_values_are_told_again_and_held_nowhere_in_the_clear() {
+fn with_an_encryption_key_values_are_returned_again_and_never_stored_in_clear_text() {
     let redis = RedisServer::start();
     let node = node(&redis, OLD);
     let made = call(&node, "POST", "/apikeys", json!({"name": "k", "enabled": true}));
@@ -29,12 +29,12 @@ fn with_an_encryption_key_values_are_told_again_and_held_nowhere_in_the_clear() 
     let listed = call(&node, "GET", "/apikeys?includeValues=true", json!(null));
     assert_eq!(listed["item"][0]["value"], value);
     for path in ["/apikeys", &format!("/apikeys/{id}"), &format!("/apikeys/{id}?includeValue=no")] {
-        let told = as_bearer(&node, TOKEN, "GET", path, "").body;
-        assert!(!told.contains(value) && !told.contains("sealed"), "{told}");
+        let body = as_bearer(&node, TOKEN, "GET", path, "").body;
+        assert!(!body.contains(value) && !body.contains("sealed"), "{body}");
     }
     for path in ["/apikeys?includeValues=true", &format!("/apikeys/{id}?%69ncludeValue=true")] {
-        let told = as_bearer(&node, "may-only-read", "GET", path, "");
-        assert_eq!(told.status, 403, "{told:?}");
+        let response = as_bearer(&node, "may-only-read", "GET", path, "");
+        assert_eq!(response.status, 403, "{response:?}");
     }
     let held = format!("{:?}", redis.command(&["HGETALL", "tg:{registry}"]));
     assert!(held.contains("sealed") && !held.contains(value), "{held}");
@@ -43,7 +43,7 @@ fn with_an_encryption_key_values_are_told_again_and_held_nowhere_in_the_clear() 
 }
 
 #[test]
-fn an_encryption_key_is_replaced_by_one_in_front_of_it_and_without_its_own_a_value_is_absent() {
+fn an_encryption_key_is_replaced_by_one_before_it_and_a_value_without_its_key_is_absent() {
     let redis = RedisServer::start();
     let name = |name: &str| json!({"name": name, "value": format!("{name}-{name}-{name}-{name}")});
     let make = |node: &Node, body| {
@@ -60,7 +60,7 @@ fn an_encryption_key_is_replaced_by_one_in_front_of_it_and_without_its_own_a_val
     assert_eq!(value_of(&new, &first), json!(null));
     let explained = |line: &str| line.contains("ERROR") && line.contains(&first);
     assert!(new.log().lines().any(explained), "{}", new.log());
-    // Importing a value that is known seals it again.
+    // An import of an existing value encrypts it again.
     let csv = "Name,Key\nfirst,first-first-first-first\n";
     let path = "/apikeys?mode=import&format=csv";
     assert_eq!(as_bearer(&new, TOKEN, "POST", path, csv).status, 201);
