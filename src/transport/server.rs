@@ -233,7 +233,7 @@ pub struct ConnectionWorker {
 
 impl ConnectionWorker {
     /// Serves connections until the server has closed and all of them have ended, or until
-    /// [`DRAIN_TIMEOUT`] after it.
+    /// `DRAIN_TIMEOUT` after it.
     pub async fn run(mut self, router: Router) {
         let mut connections = tokio::task::JoinSet::new();
         while let Some(AcceptedConnection { stream, peer, permit }) = self.accepted.recv().await {
