@@ -103,7 +103,7 @@ impl Algorithm {
 /// The level of a counter just before a check was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterState {
-    /// A bucket's level in `1/per` units, or a quota's used units: below 0 if more than the limit
+    /// A token bucket's level in `1/per` units, or a quota's used units: below 0 if more than the limit
     /// is left.
     pub level: i64,
     /// The current window; 0 if the algorithm has no windows.
@@ -153,7 +153,7 @@ pub enum Correction {
     Grant(u64),
     /// Takes units that were not used off a quota's count.
     Refund(u64),
-    /// Starts the window of a quota anew, or empties a bucket.
+    /// Starts the window of a quota anew, or empties a token bucket.
     Reset,
 }
 
@@ -175,7 +175,7 @@ pub struct Corrected {
 pub struct Forecast {
     /// Whole units left.
     pub remaining: u64,
-    /// Time until the bucket is empty, or the window ends.
+    /// Time until the token bucket is empty, or the window ends.
     pub reset: Micros,
     /// Time until the amount fits, if it can fit at all.
     pub wait: Micros,
@@ -278,7 +278,7 @@ pub trait Counting: Sized {
     /// `amount`.
     fn forecast(&self, before: CounterState, level: i64, amount: u64, now: Micros) -> Forecast;
 
-    /// The time of a charge as the check script takes it.
+    /// The time of a charge as the check script takes it in a refund request.
     fn script_charge_time(&self, charged: ChargeTime) -> u64;
 
     /// Appends the parameters that the twin's `limit` unpacks. `now` is an estimate of the store's

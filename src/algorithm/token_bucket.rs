@@ -13,7 +13,7 @@ use crate::time::{MAX_EXACT, Micros};
 /// The resolution of [`Bucket::rate_since`]: 2^20 µs.
 pub const TICK_MICROS: u64 = 1 << 20;
 
-/// A bucket's row: its level, and the rate that has been draining it.
+/// A token bucket's row: its level, and the rate that has been draining it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     /// The level, in `1/per` units.
@@ -29,7 +29,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The bucket in a row; `None` in a row of another kind.
+    /// The token bucket in a row; `None` in a row of another kind.
     #[must_use]
     pub fn from_row(row: &Row) -> Option<Self> {
         (row.kind() == RowKind::TOKEN_BUCKET).then(|| Self {

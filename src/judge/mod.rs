@@ -47,7 +47,7 @@ use crate::time::{MAX_EXACT, Micros};
 pub use refund::refund;
 pub use table::RowTable;
 
-/// A store's answer to a check; everything in an answer follows from it.
+/// A store's verdict on a check; everything in the response follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The store's clock when it judged.
@@ -175,14 +175,14 @@ fn write(
     rows.write(charge, row, until + charge.limit.retention());
 }
 
-/// One limit as an answer reports it.
+/// One limit as a response reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitStatus {
     /// True if the charge fitted.
     pub fits: bool,
     /// Whole units left: after the charge if it was made, else unchanged.
     pub remaining: u64,
-    /// Time until the bucket is empty, or the window ends.
+    /// Time until the token bucket is empty, or the window ends.
     pub reset: Micros,
     /// Time until this cost fits: zero if it did, [`Micros::MAX`] if it never will.
     pub retry_after: Micros,

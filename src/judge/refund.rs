@@ -75,7 +75,7 @@ mod tests {
             for (passed, other, cost, changes) in events {
                 now = now + Micros::new(passed);
                 rate = if changes { other } else { rate };
-                // What the real world admits is admitted in the ideal one too.
+                // A check that the real store admits is admitted by the ideal one too.
                 if judge(&[throttle(rate, cost)], &[None], now, &mut real).unwrap().allowed {
                     prop_assert!(judge(&[throttle(rate, cost)], &[None], now, &mut ideal).unwrap().allowed);
                 }

@@ -189,8 +189,8 @@ impl Limit {
         self.algorithm.capacity()
     }
 
-    /// The level that the counter must not exceed: the full bucket in `1/per` units, or the quota's
-    /// limit.
+    /// The level that the counter must not exceed: the full token bucket in `1/per` units, or the
+    /// quota's limit.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.algorithm.size()
