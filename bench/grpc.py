@@ -122,13 +122,13 @@ def h2load(variant, seconds, body):
 
 def by_ghz(ghz, variant, seconds):
     """Requests per second, p50 and p99 of a client in Go, in a closed loop."""
-    told = json.loads(subprocess.check_output(
+    report = json.loads(subprocess.check_output(
         [ghz, "--insecure", "--proto", str(ROOT / "proto/ratelimit.proto"), "--format", "json", "-z", f"{seconds}s",
          "--call", "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", "--connections", str(CONNECTIONS),
          "-c", str(CONNECTIONS * STREAMS), "-d", '{"domain":"bench","descriptors":[{"entries":[{"key":"user","value":"hot"}]}]}',
          f"127.0.0.1:{variant.port}"], text=True))
-    at = {entry["percentage"]: entry["latency"] / 1e6 for entry in told["latencyDistribution"]}
-    return f"{told['rps']:,.0f} · {at[50]:.2f} · {at[99]:.2f}"
+    at = {entry["percentage"]: entry["latency"] / 1e6 for entry in report["latencyDistribution"]}
+    return f"{report['rps']:,.0f} · {at[50]:.2f} · {at[99]:.2f}"
 
 
 def half(variant, seconds, body, rate):
@@ -144,7 +144,7 @@ def half(variant, seconds, body, rate):
     return {name: micros[int(len(micros) * part)] / 1e3 for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))}
 
 
-def missed(core, seconds, told):
+def missed(core, seconds, pauses):
     """Reports the pauses, in ns, of a thread that does nothing else on that core."""
     os.sched_setaffinity(0, {core})
     gaps, last = [], time.monotonic_ns()
@@ -154,7 +154,7 @@ def missed(core, seconds, told):
         if now - last > 50_000:
             gaps.append(now - last)
         last = now
-    told.put(gaps)
+    pauses.put(gaps)
 
 
 def machine(seconds):
@@ -163,15 +163,15 @@ def machine(seconds):
     A pause of g holds up what comes within it, and a queue that is served at twice the rate at which it
     grows needs as long again to drain: what comes within 2 g waits, a share of 1 - d / g of it longer than d.
     """
-    told, cores = multiprocessing.Queue(), sorted(os.sched_getaffinity(0))
+    pauses, cores = multiprocessing.Queue(), sorted(os.sched_getaffinity(0))
     for core in cores:
-        multiprocessing.Process(target=missed, args=(core, seconds, told)).start()
+        multiprocessing.Process(target=missed, args=(core, seconds, pauses)).start()
 
     def last_thousandth(gaps):
         waits = (step / 100 for step in range(100_000))
         return next(d for d in waits if sum(2 * (gap - d * 1e6) for gap in gaps if gap > d * 1e6) < seconds * 1e6)
 
-    return max(last_thousandth(told.get()) for _ in cores)
+    return max(last_thousandth(pauses.get()) for _ in cores)
 
 
 def main():
@@ -216,8 +216,8 @@ def main():
                           " · ".join(f"{value:.2f}" for value in latency.values()),
                           by_ghz(ghz, variant, options.seconds) if ghz else ""))
         if controls:
-            told = " · ".join(f"{value:.2f}" for value in median(controls).values())
-            lines.append(("nghttpd, a static answer, at the rate of Redis' half", "", "", "", told, ""))
+            latency = " · ".join(f"{value:.2f}" for value in median(controls).values())
+            lines.append(("nghttpd, a static response, at half of the rate with Redis", "", "", "", latency, ""))
         lines.append(("the machine's own pauses, idle", "", "", "", f"{statistics.median(pauses):.2f}", ""))
     print(rows_of(lines))
     (HERE / "results" / "grpc.md").write_text(rows_of(lines) + "\n")

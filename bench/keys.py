@@ -27,10 +27,10 @@ class Admin:
     def call(self, method, path, body=None):
         self.connection.request(method, path, body, {"authorization": f"Bearer {TOKEN}"})
         answer = self.connection.getresponse()
-        told = answer.read()
+        content = answer.read()
         if answer.status >= 300:
-            sys.exit(f"{method} {path}: {answer.status} {told[:300]}")
-        return json.loads(told)
+            sys.exit(f"{method} {path}: {answer.status} {content[:300]}")
+        return json.loads(content)
 
 
 class Checks:
@@ -72,10 +72,10 @@ def load(redis, admin, keys):
     before, began, ids = memory(redis), time.monotonic(), []
     for first in range(0, keys, BATCH):
         rows = "".join(f"k{number},{value(number)},{plan}\n" for number in range(first, min(first + BATCH, keys)))
-        told = admin.call("POST", "/apikeys?mode=import&format=csv", "Name,Key,UsagePlanIds\n" + rows)
-        if told["warnings"]:
-            sys.exit(told["warnings"][:3])
-        ids += told["ids"]
+        content = admin.call("POST", "/apikeys?mode=import&format=csv", "Name,Key,UsagePlanIds\n" + rows)
+        if content["warnings"]:
+            sys.exit(content["warnings"][:3])
+        ids += content["ids"]
         print(f"\r{len(ids):,} keys", end="", file=sys.stderr)
     print(file=sys.stderr)
     print(f"imported {keys / (time.monotonic() - began):,.0f} keys/s, "
