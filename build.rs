@@ -1,5 +1,5 @@
-//! Generates Rust code from `proto/`, without a `protoc` on the machine: messages, the service's trait,
-//! JSON, and the descriptors for gRPC reflection.
+//! Generates Rust code from `proto/`, without a `protoc` on the machine: messages, the service's
+//! trait, JSON, and the descriptors for gRPC reflection.
 
 use std::path::PathBuf;
 

@@ -27,7 +27,7 @@ local function unpack_quota(packed, at, now)
   if window and flags >= 4 then
     ends = ends + USAGE_RETENTION_SECS * 1000000
   end
-  return { false, id, 0, 1, size, false, false, false, false, window, ends or 0 }, next_at
+  return { false, id + 12, 0, 1, size, false, false, false, false, window, ends or 0 }, next_at
 end
 
 -- Units used and their window while the limit's window is the current one; and true if the row
@@ -49,7 +49,7 @@ local function used_units(rows, at, limit)
 end
 
 local function write_quota(_, _, limit, used, window)
-  return pack('<I7i7I5', limit[ID] + 12, used, window), limit[11]
+  return pack('<I7i7I5', limit[HEAD], used, window), limit[11]
 end
 
 -- The window's end is not stored: the row is kept for as long as any window lasts, at most a leap

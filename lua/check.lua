@@ -44,7 +44,7 @@ local function judge()
     key, index, amount, from = unpack_from('<I2I2d', checks, from)
     local always = index > 32768
     local limit, rows = limits[always and index - 32768 or index], rows_of[key]
-    local place = rows and find_row(rows, limit[ID])
+    local place = rows and find_row(rows, limit[HEAD])
     local level, window, behind, earlier = limit[READ](rows, place, limit, now)
     if not level then
       reply[verdict_at] = 2
@@ -113,11 +113,11 @@ if #ARGV[3] > 0 then
   -- Writes the counter after a refund; a counter whose row is gone has nothing to refund.
   local function refund(key, limit, amount, charged)
     local rows = rows_of[key]
-    local place = rows and find_row(rows, limit[ID])
+    local place = rows and find_row(rows, limit[HEAD])
     if not place then
       return
     end
-    local rare = ALGORITHMS[floor(limit[ID] / 256) % 32][5]()
+    local rare = ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]()
     local row = rare.refund(rows, place, limit, amount, charged, now)
     if row then
       rows_of[key] = put_row(rows, place, row)

@@ -4,8 +4,8 @@
 -- KEYS[2]  the newest revision
 -- ARGV[1]  the revision to compare with
 -- ARGV[2]  number of revisions that KEYS[1] retains
--- Returns  the newest revision; 1 if the changed paths are known, 0 if any entry may have changed; and
---          the paths
+-- Returns  the newest revision; 1 if the changed paths are known, 0 if any entry may have changed;
+--          and the paths
 
 local revision = tonumber(redis.call('GET', KEYS[2]) or 0)
 local since = tonumber(ARGV[1])

@@ -4,8 +4,9 @@
 --   row     <I7>      head: length of the body in bytes (8 bits), kind (5), digest (40)
 --           body      as the kind's algorithm packs it
 --
--- The id of a counter is its head with a length of 0. Rows of unknown kinds, written by another release, are walked over and kept. All numbers are
--- whole and below 2^53. The meaning of a body is defined in its algorithm's file.
+-- The id of a counter is its head with a length of 0. Rows of unknown kinds, written by another
+-- release, are walked over and kept. All numbers are whole and below 2^53. The meaning of a body is
+-- defined in its algorithm's file.
 
 local byte, sub = string.byte, string.sub
 local floor, ceil = math.floor, math.ceil
@@ -15,15 +16,16 @@ local FORMAT = 2
 local HEADER = 5
 local ROW_HEAD = 7
 
--- The algorithms by the kind of their rows. Each file of an algorithm adds its entry: five functions
--- in this order, of which `at` is the position of the limit's row in `rows`, nil if there is none.
--- Redis runs the whole script for every call, so functions that few calls need are made by `rare`.
+-- The algorithms by the kind of their rows. Each file of an algorithm adds its entry: five
+-- functions in this order, of which `at` is the position of the limit's row in `rows`, nil if there
+-- is none. Redis runs the whole script for every call, so functions that few calls need are made by
+-- `rare`.
 --
 --   limit(packed, at, now)          the limit packed at `at`, and the position behind it
 --   read(rows, at, limit, now)      level of the counter, nil if `now` lies outside the windows;
---                                   window, nil if there are none; true if the clock has stepped back
---                                   behind the row, which then is written in any case; true if the row
---                                   belongs to an earlier window
+--                                   window, nil if there are none; true if the clock has stepped
+--                                   back behind the row, which then is written in any case; true
+--                                   if the row belongs to an earlier window
 --   write(rows, at, limit, level, window, now)
 --                                   the row to store, and until when it matters (us)
 --   matters(rows, at, now)          false if a missing row would mean the same
@@ -31,14 +33,14 @@ local ROW_HEAD = 7
 --     refund(rows, at, limit, amount, charged, now)
 --                                   the row after a refund, nil if there is nothing to refund
 --     correct(rows, at, limit, change, amount, granted, now)
---                                   the row after an operator's correction, until when it matters,
---                                   its day, and the units granted by it; nil if the correction does
---                                   not apply
+--                                   the row after an operator's correction, until when it
+--                                   matters, its day, and the units granted by it; nil if the
+--                                   correction does not apply
 local ALGORITHMS = { false, false }
 
--- Slots of a limit: its algorithm's `read`, its id, the level that must not be exceeded, its flags,
--- and its algorithm's `write`. Slots 3, 4, 10 and 11 belong to the algorithm.
-local READ, ID, SIZE, SHADOW, ALTERNATIVE, DAILY, WRITE = 1, 2, 5, 6, 7, 8, 9
+-- Slots of a limit: its algorithm's `read`, the head of its row, the level that must not be
+-- exceeded, its flags, and its algorithm's `write`. Slots 3, 4, 10 and 11 belong to the algorithm.
+local READ, HEAD, SIZE, SHADOW, ALTERNATIVE, DAILY, WRITE = 1, 2, 5, 6, 7, 8, 9
 
 -- The strings stored under `keys`, in the same order; false for a missing key. In slices, since a
 -- Lua call takes no more than some 8,000 arguments.
@@ -57,20 +59,20 @@ local function mget_all(keys)
   return values
 end
 
--- The position of the row `id` in `rows`; nil if there is none. A string that does not end with a
--- row's end is damaged: no row of it is trusted to be missing.
-local function find_row(rows, id)
+-- The position of the row with this head in `rows`; nil if there is none. In a damaged string,
+-- which does not end with a row's end, no row is trusted to be missing and no cut row to be whole.
+local function find_row(rows, head)
   if byte(rows) ~= FORMAT then
     error('this row has format ' .. byte(rows) .. ', and this version knows ' .. FORMAT)
   end
   local at, last = HEADER + 1, #rows
   while at <= last do
-    local head = unpack_from('<I7', rows, at)
-    local len = head % 256
-    if head - len == id then
+    local other = unpack_from('<I7', rows, at)
+    local behind = at + ROW_HEAD + other % 256
+    if other == head and behind <= last + 1 then
       return at
     end
-    at = at + ROW_HEAD + len
+    at = behind
   end
   if at ~= last + 1 then
     error('the last row is cut short')

@@ -13,6 +13,7 @@ local TICK_MICROS = 1048576
 
 local function unpack_bucket(packed, at)
   local limit = { unpack_from('<BI7ddd', packed, at) }
+  limit[HEAD] = limit[HEAD] + 28
   return limit, limit[6]
 end
 
@@ -50,7 +51,7 @@ local function write_bucket(rows, at, limit, level, _, now)
     local was_per, was_drain, was_since = unpack_from('<I5I5I4', rows, at + 21)
     since = was_per == per and was_drain == drain and was_since or since + 1
   end
-  return pack('<I7I7I7I5I5I4', limit[ID] + 28, level, now, per, drain, since), now + level / drain
+  return pack('<I7I7I7I5I5I4', limit[HEAD], level, now, per, drain, since), now + level / drain
 end
 
 local function bucket_matters(rows, at, now)
@@ -80,7 +81,7 @@ local function rare_of_buckets()
     correct = function(_, at, limit, change, _, _, now)
       if at and change == 4 then
         local since = floor(now / TICK_MICROS) + 1
-        return pack('<I7I7I7I5I5I4', limit[ID] + 28, 0, now, limit[4], limit[3], since), 0
+        return pack('<I7I7I7I5I5I4', limit[HEAD], 0, now, limit[4], limit[3], since), 0
       end
     end,
   }

@@ -2,7 +2,7 @@
 --
 -- KEYS     subjects, each once; then in the same order the keys of their days
 -- ARGV[1]  limits, each once, packed as lua/limits.lua defines
--- ARGV[2]  counters of daily usage, whose days are kept if they are over: for each <I2I2I2 I7> index
+-- ARGV[2]  counters of daily usage, kept if their day is over: for each <I2I2I2 I7> index
 --          of its subject, index of its limit, index of the quota whose remaining units are kept
 --          with the day (from 1; 0 if there is none), and the id of its days
 -- ARGV[3]  corrections: for each <B I2I2 d I7> change, index of the subject, index of the limit,
@@ -107,7 +107,7 @@ end
 
 local function close_day(key, counter, quota, id)
   local rows = rows_of[key]
-  local place = rows and find_row(rows, counter[ID])
+  local place = rows and find_row(rows, counter[HEAD])
   local _, current, _, earlier = counter[READ](rows, place, counter, now)
   if not earlier then
     return
@@ -116,7 +116,7 @@ local function close_day(key, counter, quota, id)
   local left = NO_QUOTA
   if quota then
     -- The quota has not been charged since that day: both are charged together.
-    local at = find_row(rows, quota[ID])
+    local at = find_row(rows, quota[HEAD])
     left = quota[SIZE] - (at and unpack_from('<i7', rows, at + ROW_HEAD) or 0)
   end
   local day = window / 86400
@@ -132,10 +132,10 @@ end
 
 local function correct(change, key, limit, amount, id)
   local rows, days = rows_of[key], days_of[key]
-  local place = rows and find_row(rows, limit[ID])
+  local place = rows and find_row(rows, limit[HEAD])
   local granted_on = function(day) return granted(days, id, day) end
   local row, till, day, more =
-    ALGORITHMS[floor(limit[ID] / 256) % 32][5]().correct(rows, place, limit, change, amount, granted_on, now)
+    ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]().correct(rows, place, limit, change, amount, granted_on, now)
   if not row then
     return
   end

@@ -103,8 +103,8 @@ impl Algorithm {
 /// The level of a counter just before a check was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterState {
-    /// A token bucket's level in `1/per` units, or a quota's used units: below 0 if more than the limit
-    /// is left.
+    /// A token bucket's level in `1/per` units, or a quota's used units: below 0 if more than the
+    /// limit is left.
     pub level: i64,
     /// The current window; 0 if the algorithm has no windows.
     pub window: WindowStart,

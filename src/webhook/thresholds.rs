@@ -13,7 +13,7 @@ use crate::algorithm::WindowStart;
 use crate::catalog::ApiKey;
 use crate::engine::{DecidedCheck, DecisionObserver};
 use crate::judge::{self, Verdict};
-use crate::limit::{Charge, Charges, Limit};
+use crate::limit::{Charge, Charges, CounterId, Limit};
 use crate::time::Micros;
 
 /// The most quotas of keys in the cache. A quota that is evicted is recorded again, which changes
@@ -39,7 +39,7 @@ pub(super) struct ThresholdReached {
 /// Finds quotas that reach a threshold; one for all workers of a node.
 pub struct Thresholds {
     percents: Vec<u8>,
-    notified: Cache<([u8; 16], u64), Notified>,
+    notified: Cache<CounterId, Notified>,
     queue: mpsc::Sender<ThresholdReached>,
 }
 
@@ -99,7 +99,7 @@ impl Thresholds {
         state: Notified,
         found: impl FnOnce(Vec<u8>) -> ThresholdReached,
     ) {
-        let counter = (charge.subject.digest(), charge.limit.row().get());
+        let counter = charge.counter();
         let same = |known: &Notified| known.window == state.window && known.quota == state.quota;
         let before = self.notified.get(&counter).filter(same).map_or(0, |known| known.thresholds);
         if before >= state.thresholds {

@@ -120,6 +120,48 @@ fn garbage_after_a_row_fails_only_checks_that_read_past_the_row() {
 }
 
 #[test]
+fn a_damaged_string_fails_only_the_checks_of_its_own_subject_and_is_not_changed() {
+    with_client(|server, client| async move {
+        let [limit, other] = [limit("l", "1/h", 5), limit("other", "1/h", 5)];
+        assert!(client.judge(&one("whole", &limit, 1), NONE, soon()).await.is_ok());
+        let mut connection = server.connection();
+        let read = |key: &str| redis::cmd("GET").arg(Subject::policy("p", key).redis_key()).clone();
+        let whole: Vec<u8> = read("whole").query(&mut connection).unwrap();
+        let (header, row) = whole.split_at(5);
+        let longer = [&[row[0] + 1], &row[1..]].concat();
+        let damages = [
+            ("a row that is cut by a byte", whole[..whole.len() - 1].to_vec()),
+            ("a row that is cut after its head", whole[..12].to_vec()),
+            ("half a head", whole[..8].to_vec()),
+            ("bytes before the rows", [header, b"abc", row].concat()),
+            ("a byte too much in a row's length", [header, &longer].concat()),
+            ("a byte too little in a row's length", [header, &[row[0] - 1], &row[1..]].concat()),
+        ];
+        for (why, bytes) in damages {
+            let key = Subject::policy("p", "bad").redis_key();
+            redis::cmd("SET").arg(&key).arg(&bytes).exec(&mut connection).unwrap();
+            let checks = [
+                one("a", &limit, 1),
+                one("bad", &limit, 1),
+                one("bad", &other, 1),
+                one("b", &limit, 1),
+            ];
+            let answers = client.judge_all(&checks, NONE, soon()).await;
+            assert!(answers[0].is_ok() && answers[3].is_ok(), "{why}: {answers:?}");
+            for damaged in &answers[1..3] {
+                assert!(matches!(damaged, Err(StoreError::BadRow(_))), "{why}: {damaged:?}");
+            }
+            let kept: Vec<u8> = read("bad").query(&mut connection).unwrap();
+            assert_eq!(kept, bytes, "{why}");
+            for key in ["a", "b"] {
+                let delete = redis::cmd("DEL").arg(Subject::policy("p", key).redis_key()).clone();
+                delete.exec(&mut connection).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
 fn a_check_whose_deadline_has_passed_is_withdrawn_and_not_charged() {
     with_client(|server, client| async move {
         let limit = limit("l", "1/h", 5);
