@@ -19,7 +19,7 @@ pub(super) fn print_banner(addresses: &ListenAddresses, settings: &Settings) {
     let store = if settings.store.is_memory() { "this process's memory" } else { "Redis" };
     let (catalog, key) = match &settings.catalog {
         None => (
-            "the plans of the API; until there are any, the built-in example with the key demo-key"
+            "what the admin API declares; until there is anything, the built-in example with the key demo-key"
                 .to_owned(),
             "demo-key",
         ),
@@ -40,7 +40,7 @@ pub(super) fn print_banner(addresses: &ListenAddresses, settings: &Settings) {
         .filter_map(|(what, address, scheme)| Some(format!("  {what} {scheme}{}\n", (*address)?)))
         .collect();
     let version = env!("CARGO_PKG_VERSION");
-    let _nobody_reads = writeln!(
+    let _reader_closed = writeln!(
         std::io::stdout(),
         "tollgate {version} listening on {url}\n  limits are counted in {store}\n  catalog: {catalog}\n{listeners}  try: curl -i {url}/check -d '{request}'",
     );
