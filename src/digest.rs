@@ -5,19 +5,19 @@
 use sha2::Sha256;
 
 /// The SHA-256 of a secret: all that is kept of it.
-pub type KeyDigest = [u8; 32];
+pub type SecretDigest = [u8; 32];
 
 /// The digest of a secret.
 #[must_use]
-pub fn digest_key(secret: &str) -> KeyDigest {
+pub fn digest_secret(secret: &str) -> SecretDigest {
     <Sha256 as sha2::Digest>::digest(secret).into()
 }
 
 /// Reads a digest from its 64 hexadecimal digits, in either case, and nothing beside them.
 #[must_use]
-pub fn decode_hex(hex: &str) -> Option<KeyDigest> {
+pub fn decode_hex(hex: &str) -> Option<SecretDigest> {
     let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
-    let mut digest = KeyDigest::default();
+    let mut digest = SecretDigest::default();
     if pairs.len() != digest.len() {
         return None;
     }
@@ -39,7 +39,7 @@ fn hex_value(digit: u8) -> Option<u8> {
 
 /// A digest as 64 lower-case hexadecimal digits.
 #[must_use]
-pub fn encode_hex(digest: &KeyDigest) -> String {
+pub fn encode_hex(digest: &SecretDigest) -> String {
     use std::fmt::Write as _;
     digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
         let _infallible = write!(hex, "{byte:02x}");
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_digest_is_read_from_the_digits_that_are_written_of_it() {
-        let digest = digest_key("demo-key");
+        let digest = digest_secret("demo-key");
         let hex = encode_hex(&digest);
         assert_eq!(decode_hex(&hex), Some(digest));
         assert_eq!(decode_hex(&hex.to_uppercase()), Some(digest));

@@ -1,6 +1,6 @@
 //! The failure policy: the decision of a check when the store cannot judge it.
 //!
-//! It is only named here. Plans, policies and settings choose one, and the engine carries it out.
+//! Chosen by plans, policies and settings; carried out by `engine`.
 
 /// The decision when the store cannot be reached in time. If several apply, the greatest wins.
 #[derive(
@@ -16,7 +16,7 @@
     serde::Serialize,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum OnStoreFailure {
+pub enum FailurePolicy {
     /// Every request is admitted.
     #[default]
     Open,

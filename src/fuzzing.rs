@@ -20,10 +20,10 @@ use crate::store::{RedisUrl, decode_usage};
 use crate::time::{Clock as _, Micros, SystemClock};
 
 /// The name of a target, and its function.
-pub type FuzzTarget = (&'static str, fn(&[u8]));
+type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets. `fuzz/Cargo.toml` and `fuzz/seeds` have the same names.
-pub const TARGETS: [FuzzTarget; 8] = [
+const TARGETS: [FuzzTarget; 8] = [
     ("catalog", parse_catalog),
     ("cel", parse_cel),
     ("envoy_config", parse_envoy_config),

@@ -79,8 +79,8 @@ struct ServiceParts {
 /// and connects as soon as it can be reached.
 pub fn serve(settings: Settings) -> Result<(), StartError> {
     let metrics = Arc::new(Metrics::new());
-    let layout = counter_layout(settings.store.reveal(), settings.record.is_some())?;
-    let live = LiveCatalog::load(settings.catalog.clone(), layout, Arc::clone(&metrics))?;
+    let placement = counter_placement(settings.store.reveal(), settings.record.is_some())?;
+    let live = LiveCatalog::load(settings.catalog.clone(), placement, Arc::clone(&metrics))?;
     let live = Arc::new(live);
     let domains = settings.envoy_config.clone();
     let domains = domains.map(|path| LiveDomains::load(path, Arc::clone(&metrics)));
@@ -155,7 +155,7 @@ fn open_registry(settings: &Settings, counters: &CounterStore) -> Result<Registr
 ///
 /// # Errors
 /// If the address is invalid.
-pub fn counter_layout(store: &str, records: bool) -> Result<CounterPlacement, StartError> {
+pub fn counter_placement(store: &str, records: bool) -> Result<CounterPlacement, StartError> {
     if store == "memory" || !store.parse::<RedisUrl>()?.is_cluster() {
         return Ok(CounterPlacement::Together);
     }

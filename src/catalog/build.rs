@@ -15,7 +15,7 @@ use super::options::LimitOptions;
 use super::raw::{RawApi, RawApiStage, RawCatalog, RawPlan, RawPolicy, RawStage};
 use super::validation::{Report, ValidationError};
 use super::{ByStage, Catalog, FileOwned, Plan, Policy, StageLimits, keys, meters};
-use crate::failure_policy::OnStoreFailure;
+use crate::failure_policy::FailurePolicy;
 use crate::limit::{Subject, Unit};
 
 /// A catalog file's contents, parsed once for all catalogs that are composed of it.
@@ -255,7 +255,7 @@ fn add_policy(catalog: &mut Catalog, raw: &RawPolicy, at: &str, report: &mut Rep
     }
     // A policy that refuses nothing must not refuse while the store is unreachable either.
     let shadow = limits.iter().all(|limit| limit.shadow());
-    let on_store_failure = if shadow { OnStoreFailure::Open } else { raw.on_store_failure };
+    let on_store_failure = if shadow { FailurePolicy::Open } else { raw.on_store_failure };
     if catalog
         .policies
         .insert(Arc::clone(&name), Policy { label, limits, on_store_failure })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::raw::RawKey;
 use super::validation::Report;
 use super::{Catalog, LimitOverrides};
-use crate::digest::{KeyDigest, decode_hex, digest_key};
+use crate::digest::{SecretDigest, decode_hex, digest_secret};
 use crate::limit::Subject;
 use crate::time::Micros;
 
@@ -91,7 +91,7 @@ pub(super) fn add_key(catalog: &mut Catalog, raw: &RawKey, at: &str, report: &mu
     }
 }
 
-fn parse_digest(raw: &RawKey, at: &str, report: &mut Report) -> Option<KeyDigest> {
+fn parse_digest(raw: &RawKey, at: &str, report: &mut Report) -> Option<SecretDigest> {
     match (&raw.value, &raw.value_sha256) {
         (Some(value), None) => {
             if value.is_empty()
@@ -103,7 +103,7 @@ fn parse_digest(raw: &RawKey, at: &str, report: &mut Report) -> Option<KeyDigest
                     "a key's value has 1 to 1024 bytes and no control characters",
                 );
             }
-            Some(digest_key(value))
+            Some(digest_secret(value))
         }
         (None, Some(hex)) => {
             let bytes = decode_hex(hex);

@@ -48,8 +48,8 @@ use foldhash::HashMap;
 
 use methods::MethodLimits;
 
-use crate::digest::KeyDigest;
-use crate::failure_policy::OnStoreFailure;
+use crate::digest::SecretDigest;
+use crate::failure_policy::FailurePolicy;
 use crate::limit::{Limit, Subject};
 pub use build::CatalogFile;
 pub use file_owned::FileOwned;
@@ -73,7 +73,7 @@ pub struct Catalog {
     apis: ByStage<StageLimits>,
     plans: HashMap<Arc<str>, Plan>,
     policies: HashMap<Arc<str>, Policy>,
-    keys_by_digest: HashMap<KeyDigest, Arc<ApiKey>>,
+    keys_by_digest: HashMap<SecretDigest, Arc<ApiKey>>,
     keys_by_id: HashMap<Arc<str>, Arc<ApiKey>>,
     units: BTreeSet<Arc<str>>,
 }
@@ -96,7 +96,7 @@ struct Plan {
     stages: Option<ByStage<MethodLimits>>,
     /// True if a key may be on this plan beside another plan of the same stage.
     alongside: bool,
-    on_store_failure: OnStoreFailure,
+    on_store_failure: FailurePolicy,
 }
 
 impl Plan {
@@ -113,7 +113,7 @@ impl Plan {
 struct Policy {
     label: Arc<str>,
     limits: Vec<Arc<Limit>>,
-    on_store_failure: OnStoreFailure,
+    on_store_failure: FailurePolicy,
 }
 
 impl Catalog {
@@ -160,7 +160,7 @@ impl Catalog {
 
     /// The API key whose value has this digest.
     #[must_use]
-    pub fn key_by_digest(&self, digest: &KeyDigest) -> Option<&Arc<ApiKey>> {
+    pub fn key_by_digest(&self, digest: &SecretDigest) -> Option<&Arc<ApiKey>> {
         self.keys_by_digest.get(digest)
     }
 

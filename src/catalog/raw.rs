@@ -12,7 +12,7 @@ pub use super::algorithms::{
     RawThrottle, RawThrottleOverride,
 };
 pub use super::options::{Consistency, Mode};
-use crate::failure_policy::OnStoreFailure;
+use crate::failure_policy::FailurePolicy;
 use crate::object::{object_list, object_map};
 use crate::syntax;
 
@@ -121,7 +121,7 @@ pub struct RawPlan {
     pub limits: Vec<RawLimit>,
     /// Open unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_store_failure: Option<OnStoreFailure>,
+    pub on_store_failure: Option<FailurePolicy>,
     /// Exact unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
@@ -145,7 +145,7 @@ pub struct RawPolicy {
     pub limits: Vec<RawLimit>,
     /// Open unless given.
     #[serde(default)]
-    pub on_store_failure: OnStoreFailure,
+    pub on_store_failure: FailurePolicy,
     /// Exact unless given.
     #[serde(default)]
     pub consistency: Consistency,

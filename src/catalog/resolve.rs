@@ -11,7 +11,7 @@ use super::methods::MethodLimits;
 use super::request::{CheckRequest, Cost, PolicyKey};
 use super::route::{HttpRoute, normalize_method, normalize_path};
 use super::{ApiKey, Catalog, Plan, StageLimits};
-use crate::failure_policy::OnStoreFailure;
+use crate::failure_policy::FailurePolicy;
 use crate::limit::{Charge, Charges, Limit, Subject};
 use crate::time::Micros;
 
@@ -24,7 +24,7 @@ pub struct ResolvedLimits {
     /// Metric label: the plan, or else the first policy.
     pub label: Option<Arc<str>>,
     /// The strictest failure policy of all plans and policies that apply.
-    pub on_store_failure: OnStoreFailure,
+    pub on_store_failure: FailurePolicy,
 }
 
 /// The reason why a check request cannot be judged.
@@ -88,7 +88,7 @@ impl Catalog {
             charges: Charges::new(),
             plan: plan.map(|plan| Arc::clone(&plan.id)),
             label: plan.map(|plan| Arc::clone(&plan.id)),
-            on_store_failure: OnStoreFailure::Open,
+            on_store_failure: FailurePolicy::Open,
         };
         for (key, plan) in key.into_iter().flat_map(|key| plans.iter().map(move |plan| (key, plan)))
         {

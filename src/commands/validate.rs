@@ -33,8 +33,8 @@ pub struct ValidateArgs {
 /// If a file cannot be read or is not valid, or if the store's address is not valid.
 pub fn run(args: &ValidateArgs) -> Result<(), CommandError> {
     if let Some(file) = &args.file {
-        let layout = app::counter_layout(&args.store, false)?;
-        let catalog = control::read_catalog(file, layout)?;
+        let placement = app::counter_placement(&args.store, false)?;
+        let catalog = control::read_catalog(file, placement)?;
         let summary = format!("revision {}: {}", catalog.revision(), catalog.summary());
         print_result(file, catalog.warnings(), &format!("valid, {summary}"))?;
     }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Decision, Engine, FallbackDecision};
 use crate::algorithm::{ChargeTime, CounterState};
-use crate::failure_policy::OnStoreFailure;
+use crate::failure_policy::FailurePolicy;
 use crate::limit::{Charge, Charges, Refund};
 use crate::store::{CheckContext, StoreError};
 
@@ -23,7 +23,7 @@ impl Engine {
         charges: &Charges,
         context: &CheckContext,
         client_timeout: Duration,
-        policy: OnStoreFailure,
+        policy: FailurePolicy,
     ) -> Result<Decision, FallbackDecision> {
         let started = Instant::now();
         // An entry of the memo says nothing about the other limits of a check.

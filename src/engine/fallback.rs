@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::decision::{Decision, DecisionStatus};
-use crate::failure_policy::OnStoreFailure;
+use crate::failure_policy::FailurePolicy;
 use crate::limit::{Charge, Charges, Limit};
 use crate::store::{MemoryStore, Redis};
 use crate::telemetry::DecisionOutcome;
@@ -37,13 +37,13 @@ impl Fallback {
     }
 
     /// Decides by `policy`. A check without enforced limits is never refused.
-    pub(super) fn decide(&self, charges: &Charges, policy: OnStoreFailure) -> FallbackDecision {
+    pub(super) fn decide(&self, charges: &Charges, policy: FailurePolicy) -> FallbackDecision {
         let enforced = charges.iter().any(|charge| !charge.limit.shadow());
         match policy {
-            OnStoreFailure::Closed if enforced => {
+            FailurePolicy::Closed if enforced => {
                 fallback_decision(DecisionStatus::Unavailable, DecisionOutcome::FailedClosed)
             }
-            OnStoreFailure::Local if enforced => self.decide_locally(charges),
+            FailurePolicy::Local if enforced => self.decide_locally(charges),
             _ => fallback_decision(DecisionStatus::Allowed, DecisionOutcome::FailedOpen),
         }
     }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, ResolvedLimits};
 use crate::control::{ClientKey, KeyDirectory, LiveCatalog};
-use crate::failure_policy::OnStoreFailure;
+use crate::failure_policy::FailurePolicy;
 use crate::limit::Charges;
 use crate::store::{CheckContext, MAX_CHARGES, Store, StoreError, StoreVerdict};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
@@ -49,7 +49,7 @@ pub struct EngineParts {
     pub fallback: Arc<Fallback>,
     /// The worker's metrics: checks in flight and their durations.
     pub metrics: Arc<WorkerMetrics>,
-    /// The observers of decisions, in the order of their calls.
+    /// The observers of decisions, in the order of their calls; the denial memo is called last.
     pub observers: Vec<Arc<dyn DecisionObserver>>,
     /// The timeout from a request that has been read to its decision.
     pub deadline: Duration,
@@ -70,7 +70,7 @@ struct PlanContext {
     key: Option<Arc<ApiKey>>,
     name: Option<Arc<str>>,
     label: Option<Arc<str>>,
-    on_store_failure: OnStoreFailure,
+    on_store_failure: FailurePolicy,
 }
 
 impl Engine {
@@ -266,7 +266,7 @@ impl Engine {
     fn decide_by_fallback(
         &self,
         charges: &Charges,
-        policy: OnStoreFailure,
+        policy: FailurePolicy,
         error: &StoreError,
     ) -> FallbackDecision {
         tracing::debug!(kind = error.kind(), %error, "a check is decided without the store");

@@ -20,7 +20,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::control::LiveDomains;
 use crate::engine::Engine;
-use crate::failure_policy::OnStoreFailure;
+use crate::failure_policy::FailurePolicy;
 use crate::telemetry::{Metrics, WorkerMetrics};
 use crate::transport::{CallerAccess, DrainFlag};
 use proto::rate_limit_service_server::RateLimitServiceServer;
@@ -46,7 +46,7 @@ pub struct EnvoyService {
     /// The domains with their limits.
     pub domains: Arc<LiveDomains>,
     /// The failure policy of all domains.
-    pub on_store_failure: OnStoreFailure,
+    pub on_store_failure: FailurePolicy,
 }
 
 /// The state of gRPC's health service, shared by all workers.

@@ -25,7 +25,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer as _};
 pub use tls::TlsFiles;
 pub use webhook::{Webhook, WebhookSecrets, WebhookUrl};
 
-use crate::failure_policy::OnStoreFailure;
+use crate::failure_policy::FailurePolicy;
 use crate::syntax::{Expected, plain_message};
 
 /// The validated configuration of a node.
@@ -41,7 +41,7 @@ pub struct Settings {
     /// it the service is not offered.
     pub envoy_config: Option<PathBuf>,
     /// Failure policy of Envoy's rate limits.
-    pub envoy_on_store_failure: OnStoreFailure,
+    pub envoy_on_store_failure: FailurePolicy,
     /// Credentials of the admin API.
     pub admin: AdminCredentials,
     /// Keys that encrypt the stored values of API keys.
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_setting_takes_several_tokens_in_the_clear_or_as_digests() {
-        let digest = crate::digest::encode_hex(&crate::digest::digest_key("second"));
+        let digest = crate::digest::encode_hex(&crate::digest::digest_secret("second"));
         let text = format!("first, sha256:{digest},SHA256:x");
         let token = BearerTokens::new(&text).unwrap().unwrap();
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Transport: the HTTP server that every listener runs on, and the HTTP client.
 //!
-//! Listeners, connections, request bodies, the caller's address and token, and problem details. It
-//! does not know what a request asks for: the endpoints are in `http`, `grpc` and `admin`.
+//! Listeners, connections, request bodies, the caller's address and token, the `traceparent`
+//! header, and problem details. The endpoints are elsewhere: in `http`, `grpc` and `admin`.
 
 mod access;
 mod body;
@@ -10,7 +10,8 @@ mod listener;
 mod openapi;
 mod problem;
 mod server;
-mod trace;
+
+use axum::http::HeaderMap;
 
 pub use access::{CallerAccess, Peer, bearer_token};
 pub use body::{BODY_TIMEOUT, read_body};
@@ -19,4 +20,9 @@ pub use listener::Listener;
 pub use openapi::OpenApiDocument;
 pub use problem::Problem;
 pub use server::{ConnectionWorker, DrainFlag, HttpServer, Protocol};
-pub use trace::traceparent;
+
+/// The value of the `traceparent` header (W3C Trace Context), which `store` parses.
+#[must_use]
+pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    headers.get("traceparent")?.to_str().ok()
+}

@@ -12,7 +12,7 @@ use super::plan_keys::PlanKeyEditor;
 use super::session::EditSession;
 use crate::catalog::Catalog;
 use crate::control::model::{ControlError, CreateKey, KeyAttributes, KeyRecord};
-use crate::digest::{digest_key, encode_hex};
+use crate::digest::{digest_secret, encode_hex};
 
 /// Keys per commit: no more than its audit entry can name.
 const KEYS_PER_COMMIT: usize = 25;
@@ -57,7 +57,8 @@ impl<'e> KeyImporter<'e> {
     ) -> Result<ImportResult, ControlError> {
         self.session.sync.refresh().await?;
         let (rows, mut warnings) = parse_csv(csv, &self.session.live.catalog())?;
-        let known = self.keys.ids_by_digest(rows.iter().map(|row| digest_key(&row.value))).await?;
+        let known =
+            self.keys.ids_by_digest(rows.iter().map(|row| digest_secret(&row.value))).await?;
         let mut usable = Vec::with_capacity(rows.len());
         for (row, known) in rows.into_iter().zip(known) {
             match self.find_conflict(&row, known.as_deref()).await? {
@@ -95,7 +96,7 @@ impl<'e> KeyImporter<'e> {
         row: &ImportRow,
         known: Option<&str>,
     ) -> Result<Option<String>, ControlError> {
-        if let Some(key) = self.session.live.catalog().key_by_digest(&digest_key(&row.value)) {
+        if let Some(key) = self.session.live.catalog().key_by_digest(&digest_secret(&row.value)) {
             return Ok(Some(ControlError::owned_by_file("API key", &key.id).to_string()));
         }
         let Some(id) = known else { return Ok(None) };
@@ -124,12 +125,12 @@ impl<'e> KeyImporter<'e> {
     /// Creates the key, or changes the one that has this value.
     async fn import_row(&self, row: &ImportRow) -> Result<String, ControlError> {
         let ImportRow { value, spec, plans, .. } = row;
-        let Some(id) = self.keys.id_by_digest(digest_key(value)).await? else {
+        let Some(id) = self.keys.id_by_digest(digest_secret(value)).await? else {
             let ((record, _), changes) = self.keys.prepare(spec.clone(), plans.clone())?;
             let made = self.session.commit_without_refresh(&changes).await?;
             return if made { Ok(record.id) } else { Err(ControlError::key_exists()) };
         };
-        let sha256 = encode_hex(&digest_key(value));
+        let sha256 = encode_hex(&digest_secret(value));
         let change = |record: &mut KeyRecord| {
             record.update_from_import(spec);
             // The line may have the value that a rotation has replaced.

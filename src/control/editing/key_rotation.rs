@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::keys::KeyEditor;
 use super::session::{EditSession, MAX_COMMIT_ATTEMPTS, creation, replacement};
 use crate::control::model::{ControlError, DigestEntry, EntryPath, KeyRecord, new_key_value};
-use crate::digest::digest_key;
+use crate::digest::digest_secret;
 use crate::store::EntryChange;
 
 /// The longest overlap in seconds: a year.
@@ -54,7 +54,7 @@ impl<'e> KeyRotator<'e> {
         let keys = KeyEditor::new(self.session);
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             let (was, mut record) = keys.load(id).await?;
-            let digest = digest_key(&value);
+            let digest = digest_secret(&value);
             let from_file = self.session.live.catalog().key_by_digest(&digest).is_some();
             if from_file || keys.id_by_digest(digest).await?.is_some() {
                 return Err(ControlError::key_exists());

@@ -11,7 +11,7 @@ use crate::control::model::{
     ControlError, CreateKey, DigestEntry, EntryPath, KeyRecord, OverridesSpec,
 };
 use crate::control::translate::{key_to_api_key, overrides_to_limits};
-use crate::digest::{KeyDigest, digest_key, encode_hex};
+use crate::digest::{SecretDigest, digest_secret, encode_hex};
 use crate::store::EntryChange;
 
 /// Reads and changes API keys.
@@ -101,7 +101,7 @@ impl<'e> KeyEditor<'e> {
     /// The id of the registry's key whose value has this digest.
     pub(super) async fn id_by_digest(
         &self,
-        digest: KeyDigest,
+        digest: SecretDigest,
     ) -> Result<Option<String>, ControlError> {
         Ok(self.ids_by_digest(std::iter::once(digest)).await?.into_iter().flatten().next())
     }
@@ -109,7 +109,7 @@ impl<'e> KeyEditor<'e> {
     /// The ids of the registry's keys whose values have these digests.
     pub(super) async fn ids_by_digest(
         &self,
-        digests: impl Iterator<Item = KeyDigest>,
+        digests: impl Iterator<Item = SecretDigest>,
     ) -> Result<Vec<Option<String>>, ControlError> {
         let path = |digest| EntryPath::Digest(&encode_hex(&digest)).to_string();
         let paths: Vec<String> = digests.map(path).collect();
@@ -143,7 +143,7 @@ impl<'e> KeyEditor<'e> {
         record.plans = plans;
         record.sealed = self.session.seal.seal(&record.id, &value);
         let catalog = self.session.live.catalog();
-        if catalog.key_by_digest(&digest_key(&value)).is_some()
+        if catalog.key_by_digest(&digest_secret(&value)).is_some()
             || catalog.key_by_id(&record.id).is_some()
         {
             return Err(ControlError::key_exists());

@@ -14,7 +14,7 @@ use super::ids::{new_id, now_secs, random_alphanumeric};
 use super::overrides::OverridesSpec;
 use super::patch::{Patch, PatchOp, PatchOperation};
 use crate::catalog;
-use crate::digest::{digest_key, encode_hex};
+use crate::digest::{digest_secret, encode_hex};
 use crate::time::Micros;
 
 /// The shortest value in bytes, as in AWS: a shorter one could be guessed.
@@ -154,7 +154,7 @@ impl KeyRecord {
         attributes.validate()?;
         let now = now_secs();
         let id = new_id(&attributes.tags)?;
-        let sha256 = encode_hex(&digest_key(&value));
+        let sha256 = encode_hex(&digest_secret(&value));
         let record = Self {
             id,
             created_date: now,
@@ -217,7 +217,7 @@ impl KeyRecord {
 
     /// Gives it a new value. The old one is accepted for the overlap.
     pub(in crate::control) fn replace_value(&mut self, value: &str, overlap_secs: u64) {
-        let sha256 = std::mem::replace(&mut self.sha256, encode_hex(&digest_key(value)));
+        let sha256 = std::mem::replace(&mut self.sha256, encode_hex(&digest_secret(value)));
         let until = now_secs() + overlap_secs;
         self.retiring = (overlap_secs > 0).then_some(RetiringValue { sha256, until });
         self.touch();

@@ -10,7 +10,7 @@ use super::ids::new_id;
 use super::limit_settings::{QuotaSettings, ThrottleSettings};
 use super::patch::{Patch, PatchOp, PatchOperation, escape_pointer};
 use crate::catalog::raw::{Consistency, Mode};
-use crate::failure_policy::OnStoreFailure;
+use crate::failure_policy::FailurePolicy;
 use crate::object::{object_list, object_map, optional_object};
 
 /// A usage plan, in the members of AWS' API.
@@ -58,7 +58,7 @@ pub struct PlanSpec {
     pub(in crate::control) limits: Vec<Value>,
     /// Beyond AWS: the decision while the store is unreachable.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::control) on_store_failure: Option<OnStoreFailure>,
+    pub(in crate::control) on_store_failure: Option<FailurePolicy>,
     /// Beyond AWS: exact or leased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::control) consistency: Option<Consistency>,

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::catalog::{ApiKey, Catalog, is_valid_name};
 use crate::control::model::{DigestEntry, EntryPath, KeyRecord};
 use crate::control::translate::key_to_api_key;
-use crate::digest::{KeyDigest, decode_hex, digest_key, encode_hex};
+use crate::digest::{SecretDigest, decode_hex, digest_secret, encode_hex};
 use crate::store::{Registry, StoreError};
 use crate::time::Micros;
 
@@ -40,9 +40,9 @@ pub enum ClientKey<'a> {
 pub struct KeyDirectory {
     registry: Registry,
     /// The cache of key ids, by the digests of values.
-    ids_by_digest: Cache<KeyDigest, DigestOwner>,
+    ids_by_digest: Cache<SecretDigest, DigestOwner>,
     keys_by_id: Cache<Arc<str>, Arc<ApiKey>>,
-    unknown_digests: Cache<KeyDigest, ()>,
+    unknown_digests: Cache<SecretDigest, ()>,
     /// The negative cache of ids.
     unknown_ids: Cache<Arc<str>, ()>,
     /// Queries that may still be sent. A query that finds a key returns its permit.
@@ -85,7 +85,7 @@ pub enum Lookup {
 /// A query for a key.
 pub enum RegistryQuery {
     /// The key whose value has this digest.
-    Digest(KeyDigest),
+    Digest(SecretDigest),
     /// The key with this id.
     Id(Arc<str>),
 }
@@ -117,7 +117,7 @@ impl KeyDirectory {
     ) -> Lookup {
         match client {
             ClientKey::Secret(secret) => {
-                let digest = digest_key(secret);
+                let digest = digest_secret(secret);
                 if let Some(key) = catalog.key_by_digest(&digest) {
                     return Lookup::Hit(Arc::clone(key));
                 }
@@ -191,7 +191,7 @@ impl KeyDirectory {
     fn cache_result(
         &self,
         revision: u64,
-        digest: Option<KeyDigest>,
+        digest: Option<SecretDigest>,
         owner: Option<DigestOwner>,
         key: Option<&Arc<ApiKey>>,
     ) {
@@ -245,7 +245,7 @@ impl KeyDirectory {
         self.unknown_ids.remove(id);
     }
 
-    fn invalidate_digest(&self, digest: &KeyDigest) {
+    fn invalidate_digest(&self, digest: &SecretDigest) {
         self.ids_by_digest.remove(digest);
         self.unknown_digests.remove(digest);
     }
@@ -272,13 +272,13 @@ mod tests {
         for _ in 0..3 {
             for _ in 0..MAX_REGISTRY_MISSES {
                 guess += 1;
-                let query = RegistryQuery::Digest(digest_key(&guess.to_string()));
+                let query = RegistryQuery::Digest(digest_secret(&guess.to_string()));
                 assert!(matches!(
                     directory.query_registry(query, || Micros::new(0)).await,
                     Ok(None)
                 ));
             }
-            let query = RegistryQuery::Digest(digest_key("one more"));
+            let query = RegistryQuery::Digest(digest_secret("one more"));
             let refused = directory.query_registry(query, || Micros::new(0)).await;
             assert!(matches!(refused, Err(StoreError::Overloaded)));
             directory.refill_registry_permits();
@@ -295,29 +295,29 @@ mod tests {
             |secret| directory.lookup(&catalog, ClientKey::Secret(secret), || Micros::new(9));
         let owner = |until| Some(DigestOwner { id: "k".into(), until });
         directory.advance_to(7);
-        directory.cache_result(7, Some(digest_key("new")), owner(None), Some(&key));
+        directory.cache_result(7, Some(digest_secret("new")), owner(None), Some(&key));
         assert!(matches!(lookup("new"), Lookup::Hit(_)));
         directory.cache_result(
             7,
-            Some(digest_key("late")),
+            Some(digest_secret("late")),
             owner(Some(Micros::new(10))),
             Some(&key),
         );
         assert!(matches!(lookup("late"), Lookup::Hit(_)));
         directory.cache_result(
             7,
-            Some(digest_key("over")),
+            Some(digest_secret("over")),
             owner(Some(Micros::new(9))),
             Some(&key),
         );
         assert!(matches!(lookup("over"), Lookup::Miss));
-        directory.cache_result(7, Some(digest_key("guess")), None, None);
+        directory.cache_result(7, Some(digest_secret("guess")), None, None);
         assert!(matches!(lookup("guess"), Lookup::Miss));
         directory.invalidate_all();
         directory.advance_to(8);
-        directory.cache_result(7, Some(digest_key("old")), owner(None), Some(&key));
+        directory.cache_result(7, Some(digest_secret("old")), owner(None), Some(&key));
         assert!(matches!(lookup("old"), Lookup::AskRegistry(_)));
-        directory.cache_result(7, Some(digest_key("guess")), None, None);
+        directory.cache_result(7, Some(digest_secret("guess")), None, None);
         assert!(matches!(lookup("guess"), Lookup::AskRegistry(_)));
         let by_id = || directory.lookup(&catalog, ClientKey::Id("late"), || Micros::new(9));
         directory.cache_result(7, None, Some(DigestOwner { id: "late".into(), until: None }), None);

@@ -19,7 +19,7 @@ use crate::catalog::raw::{
     RawPlan, RawPlanOverrides, RawQuota, RawQuotaOverride, RawRate, RawStage, RawStart,
     RawThrottle, RawThrottleOverride,
 };
-use crate::failure_policy::OnStoreFailure;
+use crate::failure_policy::FailurePolicy;
 
 /// Rates of which about half are decimal numbers per second.
 fn rate() -> impl Strategy<Value = RawRate> {
@@ -81,7 +81,7 @@ fn plan() -> impl Strategy<Value = RawPlan> {
     });
     let sizes = (option::of(throttle()), option::of(quota()), limits());
     let words = (
-        option::of(select(vec![OnStoreFailure::Local, OnStoreFailure::Closed])),
+        option::of(select(vec![FailurePolicy::Local, FailurePolicy::Closed])),
         option::of(select(vec![Consistency::Exact, Consistency::Leased])),
         option::of(select(vec![Mode::Enforce, Mode::Shadow])),
         any::<bool>(),

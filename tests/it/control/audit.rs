@@ -121,7 +121,7 @@ fn the_log_has_pages_and_can_be_filtered_by_path() {
 
 #[test]
 fn the_log_distinguishes_several_tokens_and_a_token_may_be_configured_by_its_digest() {
-    let second = tollgate::digest::encode_hex(&tollgate::digest::digest_key("the-second"));
+    let second = tollgate::digest::encode_hex(&tollgate::digest::digest_secret("the-second"));
     let tokens = format!("{TOKEN},sha256:{second}");
     let check = [("TOLLGATE_CHECK_TOKEN", &*tokens), ("TOLLGATE_ADMIN_TOKEN", &tokens)];
     let node = Node::launch(None, &["--listen-admin", "127.0.0.1:0"], &check);
