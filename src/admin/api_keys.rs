@@ -35,11 +35,11 @@ pub(super) struct GetKeyQuery {
 
 /// True if a client requests values and may see them.
 fn wants_values(flag: Option<&str>, caller: &Caller) -> Result<bool, AdminError> {
-    let wanted = flag.is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
-    if wanted {
+    let is_requested = flag.is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+    if is_requested {
         caller.may_see_values()?;
     }
-    Ok(wanted)
+    Ok(is_requested)
 }
 
 /// A key in a response, with its ignored overrides; with its value if requested and kept.

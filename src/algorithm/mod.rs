@@ -1,7 +1,7 @@
 //! The algorithms by which limits count: pure functions of a row, an amount and the time.
 //!
 //! An algorithm is a file that implements [`Counting`], its entry in [`Algorithm`], and its twin in
-//! `lua/`. No other file names the entries: the rest of the service asks the trait. Nothing here
+//! `lua/`. No other file names the entries: the rest of the service uses the trait. Nothing here
 //! does I/O, reads a clock, or knows names, subjects or checks; judging a check is `judge`.
 //!
 //! # Example
@@ -170,7 +170,7 @@ pub struct Corrected {
     pub granted: Option<(u64, i64)>,
 }
 
-/// The future of a counter, for answers.
+/// The forecast of a counter, for responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forecast {
     /// Whole units left.
@@ -183,7 +183,7 @@ pub struct Forecast {
     pub next_unit: Micros,
 }
 
-/// The questions that the service asks an algorithm.
+/// The operations of an algorithm.
 ///
 /// A *level* is what the counter holds and an *amount* what a charge adds to it, both in the
 /// algorithm's own parts of a unit and below 2^53. A level may exceed [`Counting::size`] (debt).
@@ -274,8 +274,8 @@ pub trait Counting: Sized {
         now: Micros,
     ) -> Result<Option<Corrected>, WindowMiss>;
 
-    /// The future of a counter that was in the state `before` and now has `level`, for a charge of
-    /// `amount`.
+    /// The forecast of a counter that was in the state `before` and now has `level`, for a charge
+    /// of `amount`.
     fn forecast(&self, before: CounterState, level: i64, amount: u64, now: Micros) -> Forecast;
 
     /// The time of a charge as the check script takes it in a refund request.

@@ -139,7 +139,7 @@ impl FromStr for Rate {
 impl Rate {
     /// Units per second, rounded to a float: a figure for people.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "it says so")]
+    #[expect(clippy::cast_precision_loss, reason = "a rounded figure for people, as documented")]
     pub fn per_second(self) -> f64 {
         self.numerator as f64 * 1e6 / self.denominator as f64
     }

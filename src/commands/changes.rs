@@ -81,9 +81,9 @@ pub(super) async fn diff_resources(
     }
     for (id, api) in &declared.rest_apis {
         for (name, stage) in &api.stages {
-            let wanted =
+            let is_desired =
                 |stage: &DesiredStage| stage.api == *id && stage.limits.stage_name == *name;
-            if !desired.stages.iter().any(wanted) {
+            if !desired.stages.iter().any(is_desired) {
                 let was = stage_to_catalog(&stage.limits()).map_err(unexpected_response)?;
                 let was = json!(was);
                 changes.push(removed(format!("stage {id}/{name}"), stage_path(id, name), was));

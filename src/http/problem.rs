@@ -13,7 +13,7 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", detail)
     }
 
-    /// 503: the registry cannot be asked for the client's API key.
+    /// 503: the registry cannot be read for the client's API key.
     pub(super) fn key_lookup_failed() -> Self {
         let detail = "the API key cannot be looked up while the store is down; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)

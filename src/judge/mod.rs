@@ -1,8 +1,8 @@
 //! Judging a check: all of its charges as one, by the limits' algorithms. The reference.
 //!
 //! The embedded store and the replay of recorded histories run this code; Redis runs the twin in
-//! `lua/check.lua`. Property tests hold the two equal, bit for bit. Nothing here does I/O, reads a
-//! clock, or knows an algorithm from another.
+//! `lua/check.lua`. Property tests hold the two equal, bit for bit. Nothing here does I/O or reads
+//! a clock; only [`usage`] knows an algorithm, the calendar quota.
 //!
 //! # Example
 //!
@@ -151,7 +151,7 @@ pub fn fits(charge: &Charge, state: CounterState) -> bool {
     state.level + charge.amount().cast_signed() <= charge.limit.size().cast_signed()
 }
 
-/// True if a charge was made that met its counter in this state, by the check's verdict.
+/// True if a charge was made whose counter was in this state before, by the check's verdict.
 #[must_use]
 pub fn is_made(charge: &Charge, state: CounterState, allowed: bool) -> bool {
     charge.cost > 0 && (charge.is_forced() || allowed && fits(charge, state))

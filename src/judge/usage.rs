@@ -143,8 +143,8 @@ mod tests {
     use crate::algorithm::{Calendar, Period, Quota};
     use crate::limit::{Limit, Subject, Unit};
 
-    /// A look at a quota of 100 units, of a day with its days kept or of a month.
-    fn look(daily: bool) -> Charge {
+    /// A peek at a quota of 100 units, of a day with its days kept or of a month.
+    fn peek(daily: bool) -> Charge {
         let period = if daily { Period::Day } else { Period::Month(1) };
         let calendar = Arc::new(Calendar::new(period, "UTC").unwrap());
         let algorithm = Quota { limit: 100, calendar };
@@ -162,10 +162,10 @@ mod tests {
             used in 0_u64..=100,
             steps in prop::collection::vec((any::<bool>(), 1_u64..1_000), 1..20),
         ) {
-            let (look, now) = (look(daily), Micros::from_secs(1_800_000_000));
-            let windows = look.limit.calendar().unwrap().windows(now);
+            let (peek, now) = (peek(daily), Micros::from_secs(1_800_000_000));
+            let windows = peek.limit.calendar().unwrap().windows(now);
             let mut table = RowTable::default();
-            let charge = Charge { cost: used, ..look.clone() };
+            let charge = Charge { cost: used, ..peek.clone() };
             crate::judge::judge(&[charge], &[Some(windows)], now, &mut table).unwrap();
             let (mut actual, mut left) = (used, 100 - used);
             for (grant, amount) in steps {
@@ -177,8 +177,8 @@ mod tests {
                     (Correction::Refund(amount), unused)
                 };
                 left += more;
-                apply_correction(&look, what, Some(&windows), now, &mut table).unwrap();
-                let row = table.read(&look).as_ref().and_then(Count::from_row).unwrap();
+                apply_correction(&peek, what, Some(&windows), now, &mut table).unwrap();
+                let row = table.read(&peek).as_ref().and_then(Count::from_row).unwrap();
                 prop_assert_eq!(row.used, 100 - left.cast_signed());
             }
         }

@@ -124,8 +124,8 @@ impl Dispatcher {
         let claimed = claim.due.len();
         let outcomes =
             join_all(claim.due.into_iter().map(|due| self.attempt(due, claim.now))).await;
-        let struck = outcomes.into_iter().filter(|&struck| struck).count();
-        self.metrics.webhooks.waiting.sub(i64::try_from(struck).unwrap_or(i64::MAX));
+        let removed = outcomes.into_iter().filter(|&removed| removed).count();
+        self.metrics.webhooks.waiting.sub(i64::try_from(removed).unwrap_or(i64::MAX));
         Ok(claimed)
     }
 

@@ -178,7 +178,7 @@ mod tests {
             ("exactly the lowest, by this very charge",   7,   1,   1,  vec![80]),
             ("it was notified before",                    8,   0,   1,  vec![]),
             ("a refusal charges nothing",                 8,   5,   1,  vec![]),
-            ("a look is enough",                          9,   0,   1,  vec![90]),
+            ("a peek is enough",                          9,   0,   1,  vec![90]),
             ("a refusal, too",                            10,  1,   1,  vec![100]),
             ("less is used after a grant, and once more", 8,   1,   1,  vec![]),
             ("a new day begins anew, all at once",        0,   10,  2,  vec![80, 90, 100]),

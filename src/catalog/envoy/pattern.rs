@@ -35,7 +35,7 @@ mod tests {
     fn a_star_matches_any_number_of_characters() {
         #[rustfmt::skip]
         let cases = [
-            // why                                  value      asked        matches
+            // why                                  value      text         matches
             ("a prefix",                            "foo*",    "foobar",    true),
             ("nothing is a number of characters",   "foo*",    "foo",       true),
             ("another beginning",                   "foo*",    "fobar",     false),
@@ -46,27 +46,27 @@ mod tests {
             ("a star first",                        "*.html",  "x.html",    true),
             ("a star alone",                        "*",       "whatever",  true),
         ];
-        for (why, value, asked, matches) in cases {
+        for (why, value, text, matches) in cases {
             let pattern = ValuePattern::new(&format!("key_{value}")).unwrap();
-            assert_eq!(pattern.matches(&format!("key_{asked}")), matches, "{why}");
+            assert_eq!(pattern.matches(&format!("key_{text}")), matches, "{why}");
         }
         assert!(ValuePattern::new("key_plain").is_none());
     }
 
     proptest! {
         #[test]
-        fn it_agrees_with_the_definition(pattern in "[ab*]{0,6}", asked in "[ab]{0,7}") {
+        fn it_agrees_with_the_definition(pattern in "[ab*]{0,6}", text in "[ab]{0,7}") {
             /// Tries every length for every star.
-            fn defined(pattern: &[u8], asked: &[u8]) -> bool {
+            fn defined(pattern: &[u8], text: &[u8]) -> bool {
                 match pattern.split_first() {
-                    None => asked.is_empty(),
-                    Some((b'*', rest)) => (0..=asked.len()).any(|taken| defined(rest, &asked[taken..])),
-                    Some((first, rest)) => asked.split_first().is_some_and(|(a, asked)| a == first && defined(rest, asked)),
+                    None => text.is_empty(),
+                    Some((b'*', rest)) => (0..=text.len()).any(|taken| defined(rest, &text[taken..])),
+                    Some((first, rest)) => text.split_first().is_some_and(|(a, text)| a == first && defined(rest, text)),
                 }
             }
             if let Some(matcher) = ValuePattern::new(&format!("k_{pattern}")) {
-                let matches = matcher.matches(&format!("k_{asked}"));
-                prop_assert_eq!(matches, defined(pattern.as_bytes(), asked.as_bytes()));
+                let matches = matcher.matches(&format!("k_{text}"));
+                prop_assert_eq!(matches, defined(pattern.as_bytes(), text.as_bytes()));
             }
         }
     }

@@ -93,8 +93,8 @@ impl Script {
         if !missing.is_empty() {
             let again =
                 send_pipeline(|call| self.eval_command(call), calls, &missing, connection).await?;
-            for (index, answer) in missing.into_iter().zip(again) {
-                replies[index] = answer;
+            for (index, reply) in missing.into_iter().zip(again) {
+                replies[index] = reply;
             }
         }
         Ok(replies)
@@ -121,19 +121,19 @@ async fn send_pipeline<A: ScriptArgs>(
         pipeline.add_command(command(call));
     }
     let count = pipeline.len();
-    let mut answers = connection.send_packed_commands(&pipeline, 0, count).await?.into_iter();
-    let answer = |&index: &usize| {
-        let answers = answers.by_ref();
+    let mut replies = connection.send_packed_commands(&pipeline, 0, count).await?.into_iter();
+    let reply = |&index: &usize| {
+        let replies = replies.by_ref();
         if calls[index].1 {
-            answers.next();
+            replies.next();
         }
-        answers.next().map(into_reply)
+        replies.next().map(into_reply)
     };
-    Ok(indices.iter().map_while(answer).collect())
+    Ok(indices.iter().map_while(reply).collect())
 }
 
-fn into_reply(answer: Value) -> ScriptReply {
-    match answer {
+fn into_reply(reply: Value) -> ScriptReply {
+    match reply {
         Value::ServerError(error) => Err(error.into()),
         reply => Ok(reply),
     }

@@ -232,7 +232,7 @@ impl World {
         (charges, valid)
     }
 
-    /// Looks at all counters whose days are kept.
+    /// Peeks at all counters whose days are kept.
     pub fn tracked(&self) -> Vec<Charge> {
         let peeks = |subject| (0..VERSIONS).flat_map(move |version| self.peeks(subject, version));
         (0..SUBJECTS).flat_map(peeks).filter(|charge| charge.limit.tracks_days()).collect()
@@ -240,8 +240,8 @@ impl World {
 
     fn peeks(&self, subject: usize, version: usize) -> Vec<Charge> {
         let subject = Self::subjects().nth(subject).unwrap();
-        let look = |limit: &Arc<Limit>| Charge::new(subject, Arc::clone(limit), 0);
-        self.versions[version].iter().map(look).collect()
+        let peek = |limit: &Arc<Limit>| Charge::new(subject, Arc::clone(limit), 0);
+        self.versions[version].iter().map(peek).collect()
     }
 
     /// The step's checks; none charges a counter twice.

@@ -97,18 +97,18 @@ async fn replay(
         model.expire(now);
         let deadline = Instant::now() + Duration::from_secs(10);
         // The node learns the clock first: a check that is sent twice would be judged later.
-        let looked = client.judge(&Charges::new(), &CheckContext::NONE, deadline).await;
-        let _: u64 = looked.map_err(store_failure)?.index;
+        let peeked = client.judge(&Charges::new(), &CheckContext::NONE, deadline).await;
+        let _: u64 = peeked.map_err(store_failure)?.index;
         let refunds = world.refunds(step);
         for refund in &refunds {
             model.refund(refund, now);
         }
         client.refund(refunds, deadline).await.map_err(store_failure)?;
         model.end_of_call(now);
-        let (looks, corrections) = world.corrections(step);
+        let (peeks, corrections) = world.corrections(step);
         if !corrections.is_empty() {
-            model.correct(&looks, &corrections, now);
-            counters.correct(&looks, &corrections).await.map_err(store_failure)?;
+            model.correct(&peeks, &corrections, now);
+            counters.correct(&peeks, &corrections).await.map_err(store_failure)?;
         }
         if let Some(planting) = step.planting {
             let subject = World::subjects().nth(planting.0).unwrap();
@@ -136,13 +136,13 @@ async fn replay(
         newest = newest.max(now);
         let kept = world.tracked();
         let (_, usage) = counters.usage(&kept).await.map_err(store_failure)?;
-        for (look, usage) in kept.iter().zip(usage) {
+        for (peek, usage) in kept.iter().zip(usage) {
             let (usage, reference) = (
                 without_expired_days(usage, newest),
-                without_expired_days(model.usage(look), newest),
+                without_expired_days(model.usage(peek), newest),
             );
             if usage != reference {
-                let why = format!("step {number}: {look:#?}\nRust: {reference:?}\nLua:  {usage:?}");
+                let why = format!("step {number}: {peek:#?}\nRust: {reference:?}\nLua:  {usage:?}");
                 return Err(TestCaseError::fail(why));
             }
         }

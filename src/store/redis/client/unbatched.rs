@@ -33,7 +33,7 @@ impl Unbatched {
         let value = script::CHECK_SCRIPT
             .run(&call, &mut shared.connection.clone())
             .await
-            .and_then(|said| said)
+            .and_then(|reply| reply)
             .map_err(|error| errors::classify(&error))?;
         match ReplyDecoder::new(value)?.next_check(charges)? {
             CheckReply::Verdict(verdict) => Ok(StoreVerdict { verdict, index: 0, leased: false }),

@@ -1,8 +1,8 @@
 //! The servers that hold the counters: which one is the primary of a subject now, and when that
 //! changes.
 //!
-//! [`Topology::is_sharded`] is the other question, and the only one about it: may subjects lie on
-//! different servers? Connections are not made here, and no checks are sent.
+//! [`Topology::is_sharded`] returns true if subjects may lie on different servers. Connections are
+//! not made here, and no checks are sent.
 
 mod cluster;
 pub(super) mod slot;
@@ -118,7 +118,7 @@ impl Topology {
     /// Asks the servers which of them are primaries.
     ///
     /// # Errors
-    /// If none of them answers.
+    /// If none of them replies.
     pub(super) async fn refresh(&self) -> Result<(), StoreError> {
         match self {
             Self::Fixed(_) => Ok(()),
@@ -126,7 +126,7 @@ impl Topology {
         }
     }
 
-    /// Has the primaries asked for soon: a connection has failed.
+    /// Requests a refresh of the primaries soon, after a connection has failed.
     pub(super) fn request_refresh(&self) {
         match self {
             Self::Fixed(_) => {}
@@ -142,7 +142,7 @@ impl Topology {
         }
     }
 
-    /// Has all clients probe their connections after a heartbeat without a reply: an idle
+    /// Requests that all clients probe their connections after a heartbeat without a reply: an idle
     /// connection would not notice that its peer is gone. In a Cluster the refresh of the slots
     /// does so.
     pub(super) fn on_missed_heartbeat(&self) {
@@ -167,7 +167,7 @@ impl PrimaryWatch {
     /// Waits until another server is the primary. Cancel safe.
     pub(super) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            // Whatever could replace the primary is gone.
+            // The sender is dropped: the primary cannot change.
             std::future::pending::<()>().await;
         }
     }

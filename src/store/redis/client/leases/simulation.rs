@@ -23,8 +23,8 @@ enum SimulatedEvent {
     /// A client crashes and loses its leases.
     Crash(usize),
     /// A client refunds unspent units, and with `all` every unit.
-    GiveBack { client: usize, all: bool },
-    /// The answer to a client's oldest renewal arrives, or is lost.
+    Refund { client: usize, all: bool },
+    /// The reply to a client's oldest renewal arrives, or is lost.
     RenewalReply { client: usize, arrives: bool },
     /// The limit is replaced: this many quarters of its first rate and burst.
     Change(u64),
@@ -36,7 +36,7 @@ fn events() -> impl Strategy<Value = Vec<SimulatedEvent>> {
         5 => (0_u64..60_000).prop_map(SimulatedEvent::Pass),
         1 => (100_000_u64..400_000).prop_map(SimulatedEvent::Pass),
         4 => (0..CLIENTS, prop::bool::weighted(0.8)).prop_map(|(client, arrives)| SimulatedEvent::RenewalReply { client, arrives }),
-        3 => (0..CLIENTS, prop::bool::weighted(0.3)).prop_map(|(client, all)| SimulatedEvent::GiveBack { client, all }),
+        3 => (0..CLIENTS, prop::bool::weighted(0.3)).prop_map(|(client, all)| SimulatedEvent::Refund { client, all }),
         1 => (0..CLIENTS).prop_map(SimulatedEvent::Crash),
         1 => (2_u64..8).prop_map(SimulatedEvent::Change),
     ];
@@ -137,7 +137,7 @@ impl Simulation {
                     client.leases.complete_renewal(&renewal, granted.filter(|_| arrives));
                 }
             }
-            SimulatedEvent::GiveBack { client, all } => {
+            SimulatedEvent::Refund { client, all } => {
                 for refund in self.clients[client].leases.take_unspent(self.clock(), all) {
                     judge::refund(&refund, self.now, &mut self.redis);
                 }
