@@ -3,8 +3,8 @@
 -- KEYS     the subjects of all checks, each once
 -- ARGV[1]  the limits of all checks, each once, packed as lua/limits.lua defines
 -- ARGV[2]  the checks: <B> number of charges, then for each <I2I2d> index of its key, index of its
---          limit (both from 1; plus 32768 for a charge that is made in any case), and the amount to
---          add to the counter; 0 only reads it
+--          limit (both from 1), and the amount to add to the counter; 0 only reads it, and the
+--          amount of a charge that is made in any case is negative
 -- ARGV[3]  the refunds: for each <I2I2dd> index of its key, index of its limit, amount, and time of
 --          the charge: in us, for a quota the name of its window
 -- Returns  a flat array: Redis' now in us; then for each check 1 allowed, 0 refused, 2 now lies
@@ -42,8 +42,11 @@ local function judge()
   for i = 1, count do
     local key, index, amount
     key, index, amount, from = unpack_from('<I2I2d', checks, from)
-    local always = index > 32768
-    local limit, rows = limits[always and index - 32768 or index], rows_of[key]
+    local always = amount < 0
+    if always then
+      amount = -amount
+    end
+    local limit, rows = limits[index], rows_of[key]
     local place = rows and find_row(rows, limit[HEAD])
     local level, window, behind, earlier = limit[READ](rows, place, limit, now)
     if not level then

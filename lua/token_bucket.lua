@@ -25,6 +25,9 @@ local function bucket_level(rows, at, limit, now)
   local level, when, from = unpack_from('<I7I7I5', rows, at + 7)
   local to = limit[4]
   if from ~= to then
+    if from == 0 then
+      error('a bucket has no rate')
+    end
     -- `level / from` in parts of `to`, rounded up, at most 2^53 - 1.
     local rest = level % from
     local product, part = rest * to

@@ -112,7 +112,7 @@ pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminErr
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(invalid("write an object, { … }".into()));
     }
-    let read = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()));
+    let read = serde_json::from_slice(body).map_err(|error| invalid(syntax::plain_message(error)));
     let UniqueJson(json) = read?;
     if let Some(why) = find_text_fault(&json, "") {
         return Err(invalid(why));

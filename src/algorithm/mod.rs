@@ -56,13 +56,15 @@ pub enum Algorithm {
 }
 
 /// The time from which a row means the same as a missing one, if the row says so itself.
-fn expiry(row: &Row) -> Option<Micros> {
-    match row.kind() {
-        RowKind::TOKEN_BUCKET => token_bucket::expiry(row),
-        // A quota's row does not say when its window ends.
-        _ => None,
-    }
-}
+type Expiry = fn(&Row) -> Option<Micros>;
+
+/// The kinds of the algorithms' rows. A row whose body has more than 23 bytes must say when it
+/// expires: the memory store has no room for its expiry beside it.
+const ROW_KINDS: [(RowKind, Expiry); 2] = [
+    (RowKind::TOKEN_BUCKET, token_bucket::expiry),
+    // The window's end is not stored.
+    (RowKind::CALENDAR_QUOTA, |_| None),
+];
 
 /// Calls the algorithm that `$algorithm` is, as `$it`.
 macro_rules! dispatch {

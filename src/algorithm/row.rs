@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::ROW_KINDS;
 use crate::time::Micros;
 
 /// The longest body of a row, in bytes.
@@ -36,8 +37,8 @@ impl RowKind {
 
     /// True if it is a counter's kind that this release knows.
     #[must_use]
-    pub const fn is_known_counter(self) -> bool {
-        matches!(self, Self::TOKEN_BUCKET | Self::CALENDAR_QUOTA)
+    pub fn is_known_counter(self) -> bool {
+        ROW_KINDS.iter().any(|(kind, _)| *kind == self)
     }
 
     /// The number of the kind.
@@ -89,7 +90,7 @@ impl Row {
     /// The time from which the row means the same as a missing one, if the row says so itself.
     #[must_use]
     pub fn expiry(&self) -> Option<Micros> {
-        super::expiry(self)
+        ROW_KINDS.iter().find(|(kind, _)| *kind == self.kind)?.1(self)
     }
 
     /// The number in `N` bytes at `at` of the body, zero beyond its end.

@@ -29,16 +29,17 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The token bucket in a row; `None` in a row of another kind.
+    /// The token bucket in a row; `None` in a row of another kind, or without a rate.
     #[must_use]
     pub fn from_row(row: &Row) -> Option<Self> {
-        (row.kind() == RowKind::TOKEN_BUCKET).then(|| Self {
+        let bucket = (row.kind() == RowKind::TOKEN_BUCKET).then(|| Self {
             level: row.number::<7>(0),
             updated_at: Micros::new(row.number::<7>(7)),
             per: row.number::<5>(14),
             drain: row.number::<5>(19),
             rate_since: row.number::<4>(24),
-        })
+        });
+        bucket.filter(|bucket| bucket.per > 0 && bucket.drain > 0)
     }
 
     fn to_row(self) -> Row {
@@ -51,7 +52,7 @@ impl Bucket {
 
     /// The time at which it has drained.
     fn empty_at(&self) -> Micros {
-        self.updated_at + Micros::new(self.level.div_ceil(self.drain.max(1)))
+        self.updated_at + Micros::new(self.level.div_ceil(self.drain))
     }
 }
 

@@ -21,7 +21,10 @@ use std::path::PathBuf;
 
 use axum::http::StatusCode;
 
-use crate::{app, control, engine, tls};
+use crate::app;
+use crate::control;
+use crate::engine;
+use crate::tls;
 
 /// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::CommandError;
-use crate::{app, control};
+use crate::app;
+use crate::control;
 
 /// Arguments of `tollgate validate`.
 #[derive(Clone, clap::Args)]

@@ -201,8 +201,9 @@ impl Engine {
             return Err(CheckError::cross_subject(one, other));
         }
         let plan = PlanContext { key, name: plan, label, on_store_failure };
-        let never_fitting =
-            charges.iter().find(|charge| charge.exceeds_capacity() && !charge.limit.shadow());
+        let never_fitting = charges.iter().find(|charge| {
+            charge.exceeds_capacity() && !charge.limit.shadow() && !charge.is_forced()
+        });
         if let Some(charge) = never_fitting {
             let violated = Arc::clone(charge.limit.name());
             let by = DecidedBy::from_store(&self.parts.store);

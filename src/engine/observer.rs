@@ -12,7 +12,7 @@ use crate::telemetry::DecisionOutcome;
 
 /// A check that has just been decided.
 pub struct DecidedCheck<'c> {
-    /// The trace of the request.
+    /// The trace of the request; empty unless the store has an observer of calls.
     pub context: CheckContext,
     /// The charges of the check.
     pub charges: &'c Charges,

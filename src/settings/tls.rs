@@ -1,4 +1,4 @@
-//! The TLS files of a listener. They are read and validated by `crate::tls`.
+//! The TLS files of a listener. Reading and validating them is the room `tls`'s.
 
 use std::path::PathBuf;
 

@@ -63,7 +63,7 @@ fn mismatch(expected: &str, unexpected: &str) -> String {
 
 fn one_of(names: &[&str]) -> String {
     match names {
-        [] => "nothing".into(),
+        [] => String::new(),
         [only] => (*only).into(),
         [..] => format!("one of {}", names.join(", ")),
     }
@@ -100,6 +100,9 @@ impl MessageFormatter for PlainMessages {
 }
 
 fn unknown_member(name: &str, expected: &str) -> String {
+    if expected.is_empty() {
+        return format!("`{name}` is not known here; no members are expected");
+    }
     format!("`{name}` is not known here; expected {expected}")
 }
 

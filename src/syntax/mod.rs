@@ -141,7 +141,7 @@ mod tests {
             ("unknown variant `x`, expected `a` or `b`", "expected one of a, b"),
             ("unknown variant `x`, expected one of `a`, `b`, `c`", "expected one of a, b, c"),
             ("unknown field `x`, expected `a`", "`x` is not known here; expected a"),
-            ("unknown field `x`, there are no fields", "`x` is not known here; expected nothing"),
+            ("unknown field `x`, there are no fields", "`x` is not known here; no members are expected"),
             ("missing field `id`", "`id` is missing"),
             ("duplicate field `id`", "`id` is there twice"),
             ("expected value at line 1 column 1", "expected value at line 1 column 1"),

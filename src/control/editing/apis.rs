@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::file_resources::FileResources;
 use super::session::EditSession;
 use crate::control::model::{ControlError, Document};
 
@@ -36,7 +35,7 @@ impl<'e> ApiEditor<'e> {
         id: &str,
         change: impl Fn(&mut Document) -> Result<T, ControlError>,
     ) -> Result<T, ControlError> {
-        if self.files().has_api(id) {
+        if self.session.files().has_api(id) {
             return Err(ControlError::owned_by_file("API", id));
         }
         self.session.edit_document(change).await
@@ -48,7 +47,7 @@ impl<'e> ApiEditor<'e> {
     /// If the registry cannot be read.
     pub async fn list(&self) -> Result<BTreeMap<String, Value>, ControlError> {
         let document = self.document().await?;
-        let mut apis = self.files().apis();
+        let mut apis = self.session.files().apis();
         apis.extend(document.rest_apis.iter().map(|(id, api)| (id.clone(), api.to_aws_json())));
         Ok(apis)
     }
@@ -58,7 +57,7 @@ impl<'e> ApiEditor<'e> {
     /// # Errors
     /// If there is none, or the registry cannot be read.
     pub async fn get(&self, id: &str) -> Result<Value, ControlError> {
-        match self.files().apis().remove(id) {
+        match self.session.files().apis().remove(id) {
             Some(from_file) => Ok(from_file),
             None => Ok(self.document().await?.api(id)?.to_aws_json()),
         }
@@ -69,15 +68,11 @@ impl<'e> ApiEditor<'e> {
     /// # Errors
     /// If there is no such API, or the registry cannot be read.
     pub async fn stages(&self, api: &str) -> Result<BTreeMap<String, Value>, ControlError> {
-        if self.files().has_api(api) {
-            return Ok(self.files().stages(api));
+        if self.session.files().has_api(api) {
+            return Ok(self.session.files().stages(api));
         }
         let document = self.document().await?;
         let stages = document.api(api)?.stages.iter();
         Ok(stages.map(|(name, stage)| (name.clone(), serde_json::json!(stage))).collect())
-    }
-
-    fn files(&self) -> FileResources<'e> {
-        FileResources::new(&self.session.live)
     }
 }

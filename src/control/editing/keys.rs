@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::file_resources::{FileResources, merge_keys};
+use super::file_resources::merge_keys;
 use super::session::{EditSession, MAX_COMMIT_ATTEMPTS, creation, removal, replacement};
 use crate::catalog::ApiKey;
 use crate::control::model::{
@@ -29,7 +29,7 @@ impl<'e> KeyEditor<'e> {
     /// # Errors
     /// If there is none, or the registry cannot be read.
     pub async fn get(&self, id: &str) -> Result<KeyRecord, ControlError> {
-        match self.files().key(id) {
+        match self.session.files().key(id) {
             Some(from_file) => Ok(from_file),
             None => Ok(self.load(id).await?.1),
         }
@@ -47,7 +47,7 @@ impl<'e> KeyEditor<'e> {
         let path = after.map(|after| EntryPath::Key(after).to_string());
         let page = self.session.registry.page(EntryPath::KEYS, path.as_deref(), limit).await?;
         let page = page.iter().map(|(_, text)| KeyRecord::parse(text)).collect::<Result<_, _>>()?;
-        let from_file = self.files().keys(|key| after.is_none_or(|after| *key.id > *after));
+        let from_file = self.session.files().keys(|key| after.is_none_or(|after| *key.id > *after));
         Ok(merge_keys(from_file, page, limit))
     }
 
@@ -230,9 +230,5 @@ impl<'e> KeyEditor<'e> {
         let overrides = overrides_to_limits(&record.attributes.overrides).unwrap_or_default();
         let mismatches = overrides.mismatches(&self.session.live.catalog());
         mismatches.into_iter().flat_map(|(_, faults)| faults).collect()
-    }
-
-    fn files(&self) -> FileResources<'e> {
-        FileResources::new(&self.session.live)
     }
 }

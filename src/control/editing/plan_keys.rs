@@ -3,7 +3,7 @@
 //! The plans of a key stand in its own entry; the entry of each link serves to list the keys of a
 //! plan. Both are committed together.
 
-use super::file_resources::{FileResources, merge_keys};
+use super::file_resources::merge_keys;
 use super::keys::KeyEditor;
 use super::session::{EditSession, MAX_COMMIT_ATTEMPTS, creation, removal, replacement};
 use crate::control::model::{ControlError, EntryPath, KeyRecord};
@@ -41,7 +41,7 @@ impl<'e> PlanKeyEditor<'e> {
         let texts = self.session.registry.get_all(&paths).await?;
         let page = texts.iter().flatten().map(|text| KeyRecord::parse(text));
         let page = page.collect::<Result<_, _>>()?;
-        let from_file = FileResources::new(&self.session.live).keys(|key| {
+        let from_file = self.session.files().keys(|key| {
             key.plans.iter().any(|on| **on == *plan) && after.is_none_or(|after| *key.id > *after)
         });
         Ok(merge_keys(from_file, page, limit))

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::file_resources::FileResources;
 use super::plan_keys::PlanKeyEditor;
 use super::session::EditSession;
 use crate::control::model::{ControlError, Document};
@@ -29,7 +28,7 @@ impl<'e> PlanEditor<'e> {
         id: &str,
         change: impl Fn(&mut Document) -> Result<T, ControlError>,
     ) -> Result<T, ControlError> {
-        if self.files().has_plan(id) {
+        if self.session.files().has_plan(id) {
             return Err(ControlError::owned_by_file("usage plan", id));
         }
         self.session.edit_document(change).await
@@ -42,7 +41,7 @@ impl<'e> PlanEditor<'e> {
     /// If the registry cannot be read.
     pub async fn list(&self) -> Result<BTreeMap<String, Value>, ControlError> {
         let document = self.session.document().await?;
-        let mut plans = self.files().plans();
+        let mut plans = self.session.files().plans();
         plans.extend(document.usage_plans.iter().map(|(id, plan)| (id.clone(), json!(plan))));
         Ok(plans)
     }
@@ -52,7 +51,7 @@ impl<'e> PlanEditor<'e> {
     /// # Errors
     /// If there is none, or the registry cannot be read.
     pub async fn get(&self, id: &str) -> Result<Value, ControlError> {
-        match self.files().plan(id) {
+        match self.session.files().plan(id) {
             Some(from_file) => Ok(from_file),
             None => Ok(json!(self.session.document().await?.plan(id)?)),
         }
@@ -75,9 +74,5 @@ impl<'e> PlanEditor<'e> {
         };
         let had_keys = PlanKeyEditor::new(self.session).remove_all(plan).await?;
         if had_keys { Ok(()) } else { removed }
-    }
-
-    fn files(&self) -> FileResources<'e> {
-        FileResources::new(&self.session.live)
     }
 }

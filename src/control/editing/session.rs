@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::file_resources::FileResources;
 use super::seal::Seal;
 use crate::control::model::{AuditEntry, ChangeOrigin, ControlError, Document, EntryPath};
 use crate::control::serving::{LiveCatalog, RegistrySync};
@@ -24,6 +25,11 @@ pub(super) struct EditSession {
 }
 
 impl EditSession {
+    /// The resources of the catalog file.
+    pub(super) fn files(&self) -> FileResources<'_> {
+        FileResources::new(&self.live)
+    }
+
     /// APIs and plans as they are now.
     pub(super) async fn document(&self) -> Result<Document, ControlError> {
         Document::parse(self.registry.get(&EntryPath::Document.to_string()).await?.as_deref())

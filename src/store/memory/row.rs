@@ -83,6 +83,8 @@ impl PackedRow {
         if body.len() + EXPIRY <= BODY {
             let expiry = until.as_secs_ceil().to_le_bytes();
             packed[PACKED_ROW - EXPIRY..].copy_from_slice(&expiry[..EXPIRY]);
+        } else {
+            debug_assert!(row.expiry().is_some(), "{row:?} has no room for its expiry");
         }
         Self(packed)
     }

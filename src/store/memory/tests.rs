@@ -110,3 +110,21 @@ fn rows_of_another_release_stay_on_the_disk_untouched() {
     Disk::open(folder.path()).unwrap().load(row, |_, _| ()).unwrap();
     assert!(found.contains(&([9; 16], bytes)) && found.len() == 2, "{found:?}");
 }
+
+#[test]
+fn the_row_of_every_algorithm_is_known_and_keeps_its_expiry_when_packed() {
+    use crate::algorithm::{Algorithm, Calendar, CounterState, Counting as _, Period, Quota};
+    let now = Micros::from_secs(1_774_656_000);
+    let throttle = Throttle::new("1/s".parse().unwrap(), 10).unwrap();
+    let calendar = Arc::new(Calendar::new(Period::Day, "UTC").unwrap());
+    let windows = calendar.windows(now);
+    for algorithm in [Algorithm::from(throttle), Quota { limit: 9, calendar }.into()] {
+        assert!(algorithm.row_kind().is_known_counter());
+        let empty = algorithm.read(None, Some(&windows), now).unwrap().state;
+        let state = CounterState { level: algorithm.amount(3).cast_signed(), ..empty };
+        let (row, until) = algorithm.write(None, state, Some(&windows), now);
+        let packed = row::PackedRow::new(&row, until);
+        assert_eq!(packed.unpack(), Some(row));
+        assert!(!packed.is_expired(Micros::new(until.get() - 1)) && packed.is_expired(until));
+    }
+}

@@ -10,8 +10,8 @@ use crate::algorithm::{Counting as _, encode_double};
 use crate::limit::{Charge, Limit, Refund, Subject};
 use crate::time::Micros;
 
-/// Added to the index of a charge's limit if the charge is made in any case.
-const ALWAYS: u16 = 1 << 15;
+/// The sign bit of a double's last byte: the amount of a charge that is made in any case is negative.
+const SIGN_BIT: u8 = 1 << 7;
 
 /// The arguments of one call that judges checks.
 #[derive(Default)]
@@ -37,7 +37,7 @@ pub(super) struct ArgumentTables {
 
 /// A hash taken from the key itself: subjects are digests, and addresses are our own.
 ///
-/// An attacker who finds colliding subjects slows one call of 128 checks down, no more.
+/// An attacker who finds colliding subjects slows down a call's few hundred checks, no more.
 #[derive(Default)]
 struct DigestHasher(u64);
 
@@ -79,10 +79,13 @@ impl CheckCall {
         self.checks.push(u8::try_from(charges.len()).unwrap_or(u8::MAX));
         for charge in charges {
             let [key, limit] = self.tables.intern(charge.subject, &charge.limit, now);
-            let limit = if charge.is_forced() { limit | ALWAYS } else { limit };
+            let mut amount = encode_double(charge.amount());
+            if charge.is_forced() {
+                amount[7] |= SIGN_BIT;
+            }
             self.checks.extend_from_slice(&key.to_le_bytes());
             self.checks.extend_from_slice(&limit.to_le_bytes());
-            self.checks.extend_from_slice(&encode_double(charge.amount()));
+            self.checks.extend_from_slice(&amount);
         }
     }
 
@@ -121,8 +124,7 @@ impl ArgumentTables {
     }
 }
 
-/// The position as an index of two bytes. The limits of a call's checks, at most 128 of 255 charges
-/// each and interned before any refund's, stay below [`ALWAYS`].
+/// The position as an index of two bytes: a call has at most 255 checks of 255 charges.
 fn to_index(number: usize) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }

@@ -152,7 +152,9 @@ impl Redis {
                 return Ok(());
             }
         }
-        Err(StoreError::BadReply("Redis' clock moved away twice within one correction".into()))
+        Err(StoreError::BadReply(
+            "Redis' clock left the calendar windows twice during one correction".into(),
+        ))
     }
 }
 

@@ -146,7 +146,8 @@ async fn judge_last(
         return router.judge(&last.charges, context, deadline).await;
     }
     let mut peeks = last.charges.clone();
-    peeks.iter_mut().for_each(|charge| charge.cost = 0);
+    // A charge that is made in any case is made although the check is refused.
+    peeks.iter_mut().filter(|charge| !charge.is_forced()).for_each(|charge| charge.cost = 0);
     let mut result = router.judge(&peeks, context, deadline).await?;
     result.verdict.allowed = false;
     Ok(result)
