@@ -59,20 +59,23 @@ local function mget_all(keys)
   return values
 end
 
--- The position of the row with this head in `rows`; nil if there is none. In a damaged string,
--- which does not end with a row's end, no row is trusted to be missing and no cut row to be whole.
+-- The position of the row with this head in `rows`; nil if there is none. A damaged string is an
+-- error: one that does not end with a row's end, or whose row has another length than its kind.
 local function find_row(rows, head)
   if byte(rows) ~= FORMAT then
     error('this row has format ' .. byte(rows) .. ', and this version knows ' .. FORMAT)
   end
-  local at, last = HEADER + 1, #rows
+  local at, last, id = HEADER + 1, #rows, head - head % 256
   while at <= last do
     local other = unpack_from('<I7', rows, at)
-    local behind = at + ROW_HEAD + other % 256
-    if other == head and behind <= last + 1 then
+    local len = other % 256
+    if other - len == id then
+      if other ~= head or at + 6 + len > last then
+        error('a row has the length ' .. len .. ', or is cut short')
+      end
       return at
     end
-    at = behind
+    at = at + ROW_HEAD + len
   end
   if at ~= last + 1 then
     error('the last row is cut short')

@@ -236,6 +236,29 @@ mod tests {
     }
 
     #[test]
+    fn windows_of_damaged_rows_end_without_a_panic() {
+        let periods = [
+            Period::Seconds(NonZeroU32::new(60).unwrap()),
+            Period::Day,
+            Period::Week(Weekday::Monday),
+            Period::Month(31),
+        ];
+        for (period, zone) in periods.into_iter().flat_map(|period| {
+            ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"].map(|zone| (period, zone))
+        }) {
+            let calendar = Calendar::new(period, zone).unwrap();
+            for start in [u64::MAX, 0, 1, 253_402_214_400, 253_402_300_799] {
+                let window = WindowStart::new(start);
+                assert!(calendar.end_of(window) >= calendar.start_of(window), "{period:?} {zone}");
+                let _any_name = calendar.window_containing(window);
+            }
+            for now in [Micros::ZERO, Micros::MAX] {
+                assert!(calendar.windows(now).bounds.is_sorted());
+            }
+        }
+    }
+
+    #[test]
     #[rustfmt::skip]
     fn windows_follow_the_civil_calendar() {
         use Period::{Day, Month, Week};

@@ -32,11 +32,28 @@ impl WindowStart {
     /// The day that contains it.
     #[must_use]
     pub fn date(self) -> Date {
-        EPOCH.saturating_add((self.0 / DAY_SECS).cast_signed().days())
+        let days = (self.0 / DAY_SECS).min(MAX_DAYS);
+        EPOCH.saturating_add(days.cast_signed().days())
     }
 }
 
 /// A day's nominal length in seconds.
 const DAY_SECS: u64 = 86_400;
 
+/// The days from 1970 to 9999-12-31, the last day that a date can be: a damaged row may name a later
+/// one.
+const MAX_DAYS: u64 = 2_932_896;
+
 const EPOCH: Date = date(1970, 1, 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_of_a_damaged_row_has_a_date_too() {
+        assert_eq!(WindowStart::new(u64::MAX).date(), date(9999, 12, 31));
+        assert_eq!(WindowStart::new(MAX_DAYS * DAY_SECS).date(), date(9999, 12, 31));
+        assert_eq!(WindowStart::new(86_400 * 366).date(), date(1971, 1, 2));
+    }
+}
