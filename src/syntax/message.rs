@@ -26,9 +26,9 @@ impl fmt::Display for Expected<'_> {
             }
             "f32" | "f64" | "floating point" | "a floating point" => "a number",
             "bool" | "boolean" | "a boolean" => "true or false",
-            "str" | "a string" | "a borrowed string" | "string scalar" | "variant identifier" => {
-                "text"
-            }
+            "str" | "a string" | "a borrowed string" | "variant identifier" | "string scalar"
+            | "string or map" => "text",
+            "unit" | "unit variant" => "no value",
             "a sequence" | "sequence start" => "a list",
             "a map" | "mapping start" => "an object",
             "scalar" => "text or a number",
@@ -79,6 +79,9 @@ impl MessageFormatter for PlainMessages {
                 format!("expected {}", Expected(expected)).into()
             }
             Error::InvalidBooleanStrict { .. } => "expected true or false".into(),
+            Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. }
+            | Error::ExpectedStringKeyForExternallyTaggedEnum { .. }
+            | Error::UnexpectedValueForUnitEnumVariant { .. } => "expected text".into(),
             Error::NullIntoString { .. } => "expected text, found null".into(),
             Error::SerdeInvalidType { unexpected, expected, .. } => {
                 mismatch(expected, unexpected).into()

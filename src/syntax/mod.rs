@@ -142,6 +142,8 @@ mod tests {
             ("unknown variant `x`, expected one of `a`, `b`, `c`", "expected one of a, b, c"),
             ("unknown field `x`, expected `a`", "`x` is not known here; expected a"),
             ("unknown field `x`, there are no fields", "`x` is not known here; no members are expected"),
+            ("invalid type: sequence, expected string or map", "expected text, found a list"),
+            ("invalid type: integer `1`, expected unit", "expected no value, found a whole number"),
             ("missing field `id`", "`id` is missing"),
             ("duplicate field `id`", "`id` is there twice"),
             ("expected value at line 1 column 1", "expected value at line 1 column 1"),
