@@ -1,4 +1,4 @@
-//! The algorithms by which limits count: pure functions of a row, an amount and the time.
+//! The algorithms by which rate limits count: pure functions of a row, an amount and the time.
 //!
 //! An algorithm is a file that implements [`Counting`], its entry in [`Algorithm`], and its twin in
 //! `lua/`. No other file names the entries: the rest of the service uses the trait. Nothing here

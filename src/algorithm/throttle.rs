@@ -24,7 +24,7 @@ pub struct Throttle {
     per: u64,
 }
 
-/// A throttle that cannot be exact.
+/// A rate and a burst that make no exact token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidThrottle {
     /// Nothing would ever pass.

@@ -40,8 +40,8 @@ impl WindowStart {
 /// A day's nominal length in seconds.
 const DAY_SECS: u64 = 86_400;
 
-/// The days from 1970 to 9999-12-31, the last day that a date can be: a damaged row may name a later
-/// one.
+/// The days from 1970 to 9999-12-31, the last day that a date can be: a damaged row may name a
+/// later one.
 const MAX_DAYS: u64 = 2_932_896;
 
 const EPOCH: Date = date(1970, 1, 1);

@@ -1,4 +1,4 @@
-//! The vocabulary of a check: units, subjects, limits, costs and charges.
+//! The vocabulary of a check request: units, subjects, limits, costs and charges.
 //!
 //! Every value is valid once it exists. Nothing here does I/O, knows a store or decides: deciding
 //! is `judge`, and the arithmetic of a limit is its `algorithm`.

@@ -10,7 +10,8 @@ use crate::algorithm::{Counting as _, encode_double};
 use crate::limit::{Charge, Limit, Refund, Subject};
 use crate::time::Micros;
 
-/// The sign bit of a double's last byte: the amount of a charge that is made in any case is negative.
+/// The sign bit of a double's last byte: the amount of a charge that is made in any case is
+/// negative.
 const SIGN_BIT: u8 = 1 << 7;
 
 /// The arguments of one call that judges checks.
