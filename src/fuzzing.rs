@@ -14,6 +14,7 @@ use crate::admin::verify_signature;
 use crate::catalog::envoy::Domains;
 use crate::catalog::{Catalog, CheckRequest, Cost, PolicyKey, normalize_path};
 use crate::commands::import::{parse_condition, parse_variable};
+use crate::inference::{MAX_ACTUAL, MAX_ESTIMATE, ProviderUsage};
 use crate::limit::{Charge, Subject};
 use crate::settings::AccessKey;
 use crate::store::{RedisUrl, decode_usage};
@@ -23,7 +24,7 @@ use crate::time::{Clock as _, Micros, SystemClock};
 type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets. `fuzz/Cargo.toml` and `fuzz/seeds` have the same names.
-const TARGETS: [FuzzTarget; 8] = [
+const TARGETS: [FuzzTarget; 9] = [
     ("catalog", parse_catalog),
     ("cel", parse_cel),
     ("envoy_config", parse_envoy_config),
@@ -31,6 +32,7 @@ const TARGETS: [FuzzTarget; 8] = [
     ("path", resolve_path),
     ("sigv4", verify_sigv4),
     ("store_url", parse_store_url),
+    ("token_usage", parse_token_usage),
     ("usage_rows", decode_usage_rows),
 ];
 
@@ -187,6 +189,21 @@ fn decode_usage_rows(data: &[u8]) {
         let charge = Charge::new(Subject::api_key("demo"), Arc::clone(limit), 1);
         let _usage_or_bad_row = decode_usage(&charge, &strings);
     }
+}
+
+/// A provider's usage object: what a check takes, a settlement takes as well, and alike.
+fn parse_token_usage(data: &[u8]) {
+    let actual = serde_json::from_slice::<ProviderUsage<MAX_ACTUAL>>(data);
+    if let Ok(ProviderUsage(estimate)) = serde_json::from_slice::<ProviderUsage<MAX_ESTIMATE>>(data)
+    {
+        let actual = actual.as_ref().map(|ProviderUsage(usage)| *usage).ok();
+        assert_eq!(actual, Some(estimate));
+    }
+    let Ok(ProviderUsage(usage)) = actual else { return };
+    let of_cache = usage.cached_input.unwrap_or(0) + usage.cache_write.unwrap_or(0);
+    assert!(of_cache <= usage.input.unwrap_or(0), "{usage:?}");
+    let sum = usage.input.zip(usage.output).map(|(input, output)| input + output);
+    assert!(sum.is_none() || usage.total == sum, "{usage:?}");
 }
 
 #[cfg(test)]

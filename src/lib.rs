@@ -44,6 +44,7 @@ pub mod settings;
 pub mod algorithm;
 pub mod limit;
 pub mod judge;
+pub mod inference;
 pub mod catalog;
 pub mod telemetry;
 pub mod tls;

@@ -6,11 +6,12 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use smallvec::SmallVec;
 
 use crate::catalog::Cost;
 use crate::limit::MAX_COST;
+use crate::syntax::WholeNumber;
 
 /// A text of 1 to `MAX` bytes without control characters.
 pub(super) struct Text<'a, const MAX: usize>(pub(super) Cow<'a, str>);
@@ -58,6 +59,15 @@ impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Text<'a, MAX> {
     }
 }
 
+/// An amount of a cost.
+type Amount = WholeNumber<MAX_COST>;
+
+/// A number of requests as a cost.
+fn requests<'a, 'de, E: de::Error>(number: impl IntoDeserializer<'de, E>) -> Result<Cost<'a>, E> {
+    Amount::deserialize(number.into_deserializer())
+        .map(|WholeNumber(number)| Cost::Requests(number))
+}
+
 /// A cost: `3`, or `{"requests": 1, "total_tokens": 350}`.
 pub(super) struct CostBody<'a>(Cost<'a>);
 
@@ -93,21 +103,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for CostBody<'a> {
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-                CostAmount.visit_u64(number).map(Cost::Requests)
+                requests(number)
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
-                CostAmount.visit_i64(number).map(Cost::Requests)
+                requests(number)
             }
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
-                CostAmount.visit_f64(number).map(Cost::Requests)
+                requests(number)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut units = SmallVec::<[(Cow<'a, str>, u64); 2]>::new();
                 while let Some(Text(unit)) = map.next_key::<Text<'a, 64>>()? {
-                    let number = map.next_value_seed(CostAmount)?;
+                    let WholeNumber(number) = map.next_value::<Amount>()?;
                     if units.iter().any(|(other, _)| *other == unit) {
                         return Err(de::Error::custom(format!("the unit `{unit}` appears twice")));
                     }
@@ -117,45 +127,5 @@ impl<'de: 'a, 'a> Deserialize<'de> for CostBody<'a> {
             }
         }
         deserializer.deserialize_any(CostVisitor(PhantomData)).map(Self)
-    }
-}
-
-/// A whole number from 0 to 2^53.
-struct CostAmount;
-
-impl<'de> de::DeserializeSeed<'de> for CostAmount {
-    type Value = u64;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for CostAmount {
-    type Value = u64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a whole number from 0 to 9007199254740992")
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
-        if number <= MAX_COST {
-            Ok(number)
-        } else {
-            Err(E::custom("must be at most 9007199254740992 (2^53)"))
-        }
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
-        u64::try_from(number).map_err(|_| E::custom("must not be negative"))
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
-        let why = if number < 0.0 {
-            "must not be negative"
-        } else {
-            "must be a whole number of at most 2^53, written without point or exponent"
-        };
-        Err(E::custom(why))
     }
 }

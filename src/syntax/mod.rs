@@ -4,10 +4,12 @@
 //! quotes no value: API keys stand in catalogs in the clear.
 
 mod message;
+mod whole_number;
 
 use message::PlainMessages;
 pub use message::{Expected, plain_message};
 use serde::de::DeserializeOwned;
+pub use whole_number::WholeNumber;
 
 /// Reads a value from YAML. With `strict_booleans` only `true` and `false` are booleans; without
 /// it, `yes`, `no`, `on` and `off` are as well (YAML 1.1).

@@ -19,6 +19,7 @@ const ORDER: &[&str] = &[
     "algorithm",
     "limit",
     "judge",
+    "inference",
     "catalog",
     "telemetry",
     "tls",
