@@ -4,7 +4,7 @@
 
 # The integration tests that need no program but the compiler, by module. tests/it/house.rs holds the
 # list. libtest matches anywhere in a name, so modules within these names are skipped again.
-FAST = asking:: bound:: commands:: control::bad_input:: control::override_parts:: control::restart:: docs:: envoy::bad_input:: house:: import:: labels:: tls::
+FAST = asking:: bound:: commands:: control::bad_input:: control::override_parts:: control::restart:: docs:: envoy::bad_input:: house:: import:: labels:: stage_limits:: tls::
 NOT_FAST = commands::usage:: control::import::
 
 help: ## Lists the targets

@@ -122,6 +122,7 @@ fn add_api(catalog: &mut Catalog, raw: &RawApi, at: &str, report: &mut Report) {
     for (index, stage) in raw.stages.iter().enumerate() {
         let at = format!("{at}.stages[{index}]");
         let (name, stage) = build_stage(&id, stage, &at, report);
+        catalog.units.extend(stage.limits.iter().map(|limit| Arc::from(limit.unit().as_str())));
         if stages.insert(Arc::clone(&name), stage).is_some() {
             report.error(
                 &format!("{at}.name"),
@@ -150,9 +151,9 @@ fn build_stage(
         ..LimitOptions::default()
     };
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
-    let throttle = raw.throttle.as_ref().and_then(|throttle| limits.build_throttle(throttle));
+    let limits = limits.build_all(raw.throttle.as_ref(), None, &raw.limits);
     let methods = MethodLimits::build(&prefix, defaults, &raw.methods, at, report);
-    let stage = StageLimits { subject: Subject::stage(api, &name), throttle, methods };
+    let stage = StageLimits { subject: Subject::stage(api, &name), limits, methods };
     (name, stage)
 }
 

@@ -10,7 +10,7 @@ use super::algorithms::{
 use super::options::{Consistency, LimitOptions, Mode};
 use super::validation::Report;
 use crate::algorithm::{Algorithm, Counting as _};
-use crate::limit::{Limit, Unit};
+use crate::limit::{Limit, MAX_CHARGES, Unit};
 
 /// Builds the limits of one owner.
 pub(super) struct LimitsBuilder<'f> {
@@ -54,6 +54,12 @@ impl<'f> LimitsBuilder<'f> {
             }
             limits.push(limit);
         }
+        if limits.len() > MAX_CHARGES {
+            self.report.error(
+                &format!("{}.limits", self.at),
+                format_args!("a check is judged by at most {MAX_CHARGES} limits; write fewer"),
+            );
+        }
         limits
     }
 
@@ -69,7 +75,7 @@ impl<'f> LimitsBuilder<'f> {
         if matches!(&*raw.name, "throttle" | "quota") {
             self.report.error(
                 &format!("{at}.name"),
-                format_args!("`{}` is the name of the plan's own; choose another", raw.name),
+                format_args!("`{}` is a reserved name; choose another", raw.name),
             );
         }
         let algorithm = build_algorithm(raw, at, self.report)?;

@@ -84,7 +84,8 @@ type ByStage<T> = HashMap<Arc<str>, HashMap<Arc<str>, T>>;
 /// The limits that all clients of a stage share.
 struct StageLimits {
     subject: Subject,
-    throttle: Option<Arc<Limit>>,
+    /// The limits of the whole stage, the throttle first.
+    limits: Vec<Arc<Limit>>,
     methods: MethodLimits,
 }
 

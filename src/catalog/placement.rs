@@ -5,6 +5,7 @@
 
 use super::validation::ValidationError;
 use super::{Catalog, CheckError, StageLimits};
+use crate::algorithm::Counting as _;
 use crate::limit::{Charge, Limit};
 
 /// The placement of the counters of different subjects.
@@ -35,10 +36,12 @@ impl Catalog {
             for (name, stage) in stages {
                 let exact = stage.shared_limits().filter(|limit| !(leases && limit.leased()));
                 errors.extend(exact.map(|limit| {
-                    let write = if leases {
+                    let write = if !leases {
+                        "with --record nothing is leased: use a single Redis, or leave --record out".into()
+                    } else if limit.algorithm().is_leasable() {
                         format!("write `consistency: leased` in the stage `{name}` of the api `{api}`")
                     } else {
-                        "with --record nothing is leased: use a single Redis, or leave --record out".into()
+                        "a quota cannot be leased: write a throttle, or use a single Redis".into()
                     };
                     format!("`{}` is shared by all clients of its stage, and on a Redis Cluster must be leased: {write}", limit.name())
                 }));
@@ -70,6 +73,6 @@ impl CheckError {
 impl StageLimits {
     /// The limits that the clients of the stage share.
     fn shared_limits(&self) -> impl Iterator<Item = &Limit> {
-        self.throttle.iter().chain(self.methods.all()).map(AsRef::as_ref)
+        self.limits.iter().chain(self.methods.all()).map(AsRef::as_ref)
     }
 }

@@ -69,6 +69,9 @@ pub struct RawStage {
     /// The limits of single methods.
     #[serde(default)]
     pub methods: RawMethods,
+    /// Further limits of all its requests, in any unit.
+    #[serde(default, deserialize_with = "object_list", skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<RawLimit>,
     /// Exact unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,

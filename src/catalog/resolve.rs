@@ -116,12 +116,7 @@ impl Catalog {
                 route.as_ref(),
                 &request.cost,
             );
-            charge_all(
-                &mut resolved.charges,
-                stage.throttle.as_slice(),
-                stage.subject,
-                &request.cost,
-            );
+            charge_all(&mut resolved.charges, &stage.limits, stage.subject, &request.cost);
         }
         self.resolve_policies(request, &mut resolved)?;
         Ok(resolved)

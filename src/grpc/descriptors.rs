@@ -14,8 +14,7 @@ use super::proto::{RateLimitDescriptor, RateLimitRequest};
 use crate::catalog::envoy::{
     DescriptorEntry, DescriptorRule, Domains, EnvoyDomain, MatchedRule, TimeUnit,
 };
-use crate::limit::{Charge, Charges, Limit, MAX_COST, Subject};
-use crate::store::MAX_CHARGES;
+use crate::limit::{Charge, Charges, Limit, MAX_CHARGES, MAX_COST, Subject};
 
 /// A request whose descriptors are matched with their limits.
 pub(super) struct ResolvedRequest<'d> {

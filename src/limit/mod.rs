@@ -41,6 +41,9 @@ use crate::time::MAX_EXACT;
 /// The largest cost of a check: 2^53.
 pub const MAX_COST: u64 = MAX_EXACT + 1;
 
+/// The most charges in one check.
+pub const MAX_CHARGES: usize = u8::MAX as usize;
+
 /// The unit in which a limit counts: `requests`, `total_tokens`, or any name that a limit declares.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unit(Arc<str>);

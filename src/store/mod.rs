@@ -28,9 +28,6 @@ pub use registry::{
     ChangesSince, CommitError, CommitNote, EmbeddedRegistry, EntryChange, Registry,
 };
 
-/// The most charges in one check.
-pub const MAX_CHARGES: usize = u8::MAX as usize;
-
 /// The reason why a store did not judge a check.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {

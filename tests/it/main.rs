@@ -42,6 +42,7 @@ mod outage;
 mod redis_client;
 mod redis_cluster;
 mod rules;
+mod stage_limits;
 mod tls;
 mod twins;
 mod webhooks;

@@ -97,6 +97,11 @@ impl PatchOperation {
         value.trim().parse().map_err(|_| self.error(&format!("`{value}` is no value for it")))
     }
 
+    /// The value as a JSON array.
+    pub(in crate::control) fn parse_list(&self) -> Result<Vec<Value>, ControlError> {
+        serde_json::from_str(self.value()?).map_err(|_| self.error("write a JSON array"))
+    }
+
     /// The error that the resource has no such path.
     pub(in crate::control) fn unknown_path(&self) -> ControlError {
         self.error("this resource has no such path for this operation")

@@ -59,6 +59,9 @@ pub struct StageSpec {
         skip_serializing_if = "Option::is_none"
     )]
     throttle: Option<ThrottleSettings>,
+    /// Beyond AWS: further limits of all its clients, in the catalog's form, as sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<Value>,
     /// Beyond AWS: exact or leased.
     #[serde(skip_serializing_if = "Option::is_none")]
     consistency: Option<Consistency>,
@@ -72,6 +75,8 @@ pub struct StageLimits {
     pub(in crate::control) throttle: Option<ThrottleSettings>,
     /// The throttles of methods, by the keys of the method settings: `*/*`, or `~1pets/GET`.
     pub(in crate::control) methods: BTreeMap<String, ThrottleSettings>,
+    /// Further limits of all clients of the stage together, in the catalog's form, as sent.
+    pub(in crate::control) limits: Vec<Value>,
     /// Exact unless given.
     pub(in crate::control) consistency: Option<Consistency>,
 }
@@ -152,6 +157,7 @@ impl StageSpec {
             canary_settings: None,
             tracing_enabled: false,
             throttle: None,
+            limits: Vec::new(),
             consistency: None,
         }
     }
@@ -219,6 +225,8 @@ impl Stage {
                 stage.consistency = Some(operation.parse_word("exact and leased")?);
             }
             (PatchOp::Remove, ["consistency"]) => stage.consistency = None,
+            (PatchOp::Set, ["limits"]) => stage.limits = operation.parse_list()?,
+            (PatchOp::Remove, ["limits"]) => stage.limits.clear(),
             (PatchOp::Remove, ["throttle"]) => stage.throttle = None,
             (PatchOp::Set, ["throttle", member]) => {
                 stage.throttle.get_or_insert_default().set(member, operation)?;
@@ -258,6 +266,7 @@ impl Stage {
             stage_name: self.spec.stage_name.clone(),
             throttle: self.spec.throttle.clone(),
             methods: methods.collect(),
+            limits: self.spec.limits.clone(),
             consistency: self.spec.consistency,
         }
     }
@@ -274,6 +283,7 @@ impl StageLimits {
         let mut shown = json!({
             "stageName": self.stage_name,
             "methodSettings": settings.collect::<Map<_, _>>(),
+            "limits": self.limits,
             "consistency": self.consistency.unwrap_or_default(),
         });
         if let Some(throttle) = &self.throttle {
@@ -294,6 +304,9 @@ impl StageLimits {
             if current.throttle.is_some() && self.throttle.is_none() {
                 operations.push(PatchOperation::remove("/throttle"));
             }
+            if !current.limits.is_empty() && self.limits.is_empty() {
+                operations.push(PatchOperation::remove("/limits"));
+            }
             let gone = current.methods.keys().filter(|key| !self.methods.contains_key(*key));
             operations.extend(
                 gone.map(|key| PatchOperation::set(format!("/{key}/throttling/rateLimit"), &"-1")),
@@ -302,6 +315,9 @@ impl StageLimits {
         let consistency = self.consistency.as_ref();
         operations.extend(consistency.map(|it| PatchOperation::set("/consistency", it)));
         operations.extend(self.throttle.iter().flat_map(|it| it.operations("/throttle")));
+        if !self.limits.is_empty() {
+            operations.push(PatchOperation::set("/limits", &self.limits));
+        }
         for (key, throttle) in &self.methods {
             operations.extend(throttle.operations(&format!("/{key}/throttling")));
         }

@@ -134,10 +134,7 @@ impl UsagePlan {
             (PatchOp::Set, ["mode"]) => {
                 plan.mode = Some(operation.parse_word("enforce and shadow")?);
             }
-            (PatchOp::Set, ["limits"]) => {
-                let limits = serde_json::from_str(operation.value()?);
-                plan.limits = limits.map_err(|_| operation.error("write a JSON array"))?;
-            }
+            (PatchOp::Set, ["limits"]) => plan.limits = operation.parse_list()?,
             (PatchOp::Set, ["alongside"]) => plan.alongside = operation.parse_value()?,
             (PatchOp::Remove, ["alongside"]) => plan.alongside = false,
             (PatchOp::Remove, ["limits"]) => plan.limits.clear(),

@@ -4,7 +4,9 @@ use crate::catalog::raw::{RawApi, RawCatalog, RawStage};
 use crate::control::model::{ControlError, Document, RestApi, StageLimits};
 
 use super::Losses;
-use super::limits::{throttle_from_catalog, throttle_to_catalog};
+use super::limits::{
+    limits_from_catalog, limits_to_catalog, throttle_from_catalog, throttle_to_catalog,
+};
 use super::methods::{stage_methods_from_catalog, stage_methods_to_catalog};
 use super::plans::plan_to_catalog;
 
@@ -38,6 +40,7 @@ pub fn stage_to_catalog(stage: &StageLimits) -> Result<RawStage, ControlError> {
         name: stage.stage_name.clone(),
         throttle: stage.throttle.as_ref().map(throttle_to_catalog).transpose()?,
         methods: stage_methods_to_catalog(&stage.methods)?,
+        limits: limits_to_catalog(&format!("the stage {}", stage.stage_name), &stage.limits)?,
         consistency: stage.consistency,
     })
 }
@@ -51,6 +54,7 @@ pub fn stage_from_catalog(stage: &RawStage, at: &str, losses: &mut Losses) -> St
         stage_name: stage.name.clone(),
         throttle,
         methods: stage_methods_from_catalog(&stage.methods, at, losses),
+        limits: limits_from_catalog(&stage.limits),
         consistency: stage.consistency,
     }
 }

@@ -1,10 +1,14 @@
 //! Throttles and quotas, in both forms.
 
+use serde_json::{Value, json};
+
 use crate::algorithm::Rate;
 use crate::catalog::raw::{
-    RawPeriod, RawQuota, RawRate, RawStart, RawThrottle, RawThrottleOverride,
+    RawLimit, RawPeriod, RawQuota, RawRate, RawStart, RawThrottle, RawThrottleOverride,
 };
 use crate::control::model::{ControlError, QuotaPeriod, QuotaSettings, ThrottleSettings};
+use crate::object::Object;
+use crate::syntax;
 
 use super::{Losses, lose};
 
@@ -13,6 +17,23 @@ const WEEKDAYS: [&str; 7] =
     ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
 /// The latest day of a month on which AWS' periods begin.
 const MAX_START_DAY: u8 = 28;
+
+/// The further limits of `owner`, which AWS' form has as the catalog writes them.
+pub(super) fn limits_to_catalog(
+    owner: &str,
+    limits: &[Value],
+) -> Result<Vec<RawLimit>, ControlError> {
+    let parse = |(place, limit): (usize, &Value)| {
+        let parsed = syntax::from_json(limit).map(|Object(limit)| limit);
+        parsed.map_err(|why| ControlError::BadRequest(format!("{owner}: limits[{place}]: {why}")))
+    };
+    limits.iter().enumerate().map(parse).collect()
+}
+
+/// Further limits as AWS' form has them.
+pub(super) fn limits_from_catalog(limits: &[RawLimit]) -> Vec<Value> {
+    limits.iter().map(|limit| json!(limit)).collect()
+}
 
 /// A throttle in the catalog's form. AWS' special values for "nothing passes" and "no limit" are
 /// refused.

@@ -1,14 +1,11 @@
 //! Usage plans, in both forms.
 
-use serde_json::Value;
-
-use crate::catalog::raw::{RawApiStage, RawLimit, RawPlan};
+use crate::catalog::raw::{RawApiStage, RawPlan};
 use crate::control::model::{ApiStage, ControlError, PlanSpec, UsagePlan};
-use crate::object::Object;
-use crate::syntax;
 
 use super::limits::{
-    quota_from_catalog, quota_to_catalog, throttle_from_catalog, throttle_to_catalog,
+    limits_from_catalog, limits_to_catalog, quota_from_catalog, quota_to_catalog,
+    throttle_from_catalog, throttle_to_catalog,
 };
 use super::methods::{plan_methods_from_catalog, plan_methods_to_catalog};
 use super::{Losses, lose};
@@ -28,21 +25,10 @@ pub fn plan_to_catalog(plan: &UsagePlan) -> Result<RawPlan, ControlError> {
         alongside: spec.alongside,
         throttle: spec.throttle.as_ref().map(throttle_to_catalog).transpose()?,
         quota: spec.quota.as_ref().map(quota_to_catalog).transpose()?,
-        limits: (0..)
-            .zip(&spec.limits)
-            .map(|(place, limit)| limit_to_catalog(id, place, limit))
-            .collect::<Result<_, _>>()?,
+        limits: limits_to_catalog(&format!("the usage plan {id}"), &spec.limits)?,
         on_store_failure: spec.on_store_failure,
         consistency: spec.consistency,
         mode: spec.mode,
-    })
-}
-
-/// A limit that AWS' form has as the catalog writes it.
-fn limit_to_catalog(plan: &str, place: usize, limit: &Value) -> Result<RawLimit, ControlError> {
-    let read = syntax::from_json(limit).map(|Object(limit)| limit);
-    read.map_err(|why| {
-        ControlError::BadRequest(format!("the usage plan {plan}: limits[{place}]: {why}"))
     })
 }
 
@@ -79,7 +65,7 @@ pub fn plan_from_catalog(plan: &RawPlan, at: &str, losses: &mut Losses) -> Usage
         api_stages: stages.collect(),
         throttle,
         quota,
-        limits: plan.limits.iter().map(|limit| serde_json::json!(limit)).collect(),
+        limits: limits_from_catalog(&plan.limits),
         on_store_failure: plan.on_store_failure,
         consistency: plan.consistency,
         mode: plan.mode,

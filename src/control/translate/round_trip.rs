@@ -60,9 +60,15 @@ fn methods() -> impl Strategy<Value = RawMethods> {
 
 fn stage() -> impl Strategy<Value = RawStage> {
     let consistency = option::of(select(vec![Consistency::Exact, Consistency::Leased]));
-    (option::of(throttle()), methods(), consistency).prop_map(|(throttle, methods, consistency)| {
-        RawStage { name: "prod".into(), throttle, methods, consistency }
-    })
+    (option::of(throttle()), methods(), limits(), consistency).prop_map(
+        |(throttle, methods, limits, consistency)| RawStage {
+            name: "prod".into(),
+            throttle,
+            methods,
+            limits,
+            consistency,
+        },
+    )
 }
 
 fn limits() -> impl Strategy<Value = Vec<RawLimit>> {

@@ -20,6 +20,7 @@ apis:
         methods:
           "GET /pets/{id}": { throttle: { rate: 30/min, burst: 3 } }
           "*": { throttle: { rate_limit: 50, burst_limit: 50 } }
+        limits: [{ name: gpu, unit: gpu_seconds, quota: { limit: 500, period: day } }]
 plans:
   - id: basic
     throttle: { rate: 10/s, burst: 5 }
@@ -125,7 +126,9 @@ fn a_changed_file_changes_only_the_differences_and_keeps_keys_on_their_plans() {
         ),
         ("limit: 1000, period: week", "limit: 5, period: month", "~ plan basic\n    quota: "),
         ("    throttle: { rate: 10/s, burst: 5 }\n", "", "~ plan basic\n    throttle: "),
-        ("    limits: [", "    # [", "~ plan basic\n    limits: "),
+        ("\n    limits: [", "\n    # [", "~ plan basic\n    limits: "),
+        ("        limits: [", "        # [", "~ stage pets/prod\n    limits: "),
+        ("limit: 500", "limit: 501", "~ stage pets/prod\n    limits: "),
         ("\"POST /pets\"", "\"PUT /pets\"", "~ plan basic\n    api_stages: "),
         (
             "    on_store_failure: closed\n",

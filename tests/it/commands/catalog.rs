@@ -27,6 +27,7 @@ fn declare(node: &Node) {
         set("/~1pets~1{id}/GET/throttling/rateLimit", "0.5"),
         set("/~1pets~1{id}/GET/throttling/burstLimit", "3"),
         set("/*/*/throttling/rateLimit", "50"),
+        set("/limits", r#"[{"name": "gpu", "unit": "total_tokens", "quota": {"limit": 9, "period": "day"}}]"#),
     ]});
     call(node, "PATCH", "/restapis/pets/stages/prod", &patch);
     let plan = json!({
@@ -77,7 +78,7 @@ fn another_node_decides_the_same_by_an_exported_catalog() {
             .collect::<Vec<_>>()
     };
     let here = names(&node, &key["value"]);
-    assert!(here.len() >= 4, "{here:?}");
+    assert!(here.len() >= 6 && here[5][0] == "\"stage:pets/prod/gpu\"", "{here:?}");
     assert_eq!(here, names(&other, &"a-key".into()));
 }
 
