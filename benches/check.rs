@@ -105,6 +105,7 @@ mod resolving {
                 path: black_box(Some("/v1/chat/completions?stream=true")),
                 policies: smallvec::SmallVec::new(),
                 cost: Cost::Requests(1),
+                after_the_fact: false,
             };
             catalog.resolve(&request, Some(key), NOW).unwrap()
         });
@@ -122,6 +123,7 @@ mod resolving {
                 path: None,
                 policies: smallvec::smallvec![PolicyKey { policy: "login", key, index: None }],
                 cost: Cost::Requests(1),
+                after_the_fact: false,
             };
             catalog.resolve(&request, None, NOW).unwrap()
         });

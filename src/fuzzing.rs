@@ -155,6 +155,7 @@ fn resolve_path(data: &[u8]) {
         path: Some(path),
         policies: smallvec::smallvec![PolicyKey { policy: "p", key: "k", index: None }],
         cost: Cost::Requests(1),
+        after_the_fact: false,
     };
     let _resolved_or_not = catalog.resolve(&request, None, Micros::new(0));
 }

@@ -27,6 +27,7 @@
 //!     path: None,
 //!     policies: [policy].into_iter().collect(),
 //!     cost: Cost::Requests(1),
+//!     after_the_fact: false,
 //! };
 //! let limits = catalog.resolve(&request, None, store.now()).unwrap();
 //! let allowed = [1, 2, 3].map(|_| store.judge(&limits.charges).verdict.allowed);

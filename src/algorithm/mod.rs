@@ -207,6 +207,14 @@ pub trait Counting: Sized {
         self.size().saturating_sub(level) / self.amount(1)
     }
 
+    /// The whole units by which `level` exceeds the size (debt), rounded up.
+    fn debt(&self, level: u64) -> u64 {
+        match level.saturating_sub(self.size()) {
+            0 => 0,
+            over => over.div_ceil(self.amount(1)),
+        }
+    }
+
     /// The time in which the capacity renews itself, rounded up; for `RateLimit-Policy`.
     fn window(&self) -> Micros;
 

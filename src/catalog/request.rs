@@ -18,6 +18,8 @@ pub struct CheckRequest<'a> {
     pub policies: SmallVec<[PolicyKey<'a>; 1]>,
     /// The cost.
     pub cost: Cost<'a>,
+    /// True if the cost has been used already: it is charged in any case (a report).
+    pub after_the_fact: bool,
 }
 
 /// A policy and the key that it counts.

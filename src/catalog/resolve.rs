@@ -12,7 +12,7 @@ use super::request::{CheckRequest, Cost, PolicyKey};
 use super::route::{HttpRoute, normalize_method, normalize_path};
 use super::{ApiKey, Catalog, Plan, StageLimits};
 use crate::failure_policy::FailurePolicy;
-use crate::limit::{Charge, Charges, Limit, Subject};
+use crate::limit::{Charge, ChargeMode, Charges, Limit, Subject};
 use crate::time::Micros;
 
 /// The limits that apply to a check request.
@@ -64,7 +64,8 @@ struct StageRef<'c> {
 }
 
 impl Catalog {
-    /// Resolves a request of the client with `key`, which must be valid at `now`.
+    /// Resolves a request of the client with `key`, which must be valid at `now`. A report is
+    /// charged to a disabled or expired key as well: what it reports has been used.
     ///
     /// # Errors
     /// If the request names something that the catalog does not have, or the key may not be used
@@ -81,7 +82,10 @@ impl Catalog {
         self.check_units(&request.cost)?;
         let stage_ref = self.find_stage(request)?;
         let route = normalize_route(request)?;
-        let plans = key.map(|key| self.plans(key, stage_ref.as_ref(), now)).transpose()?;
+        if let Some(key) = key.filter(|_| !request.after_the_fact) {
+            check_validity(key, now)?;
+        }
+        let plans = key.map(|key| self.plans(key, stage_ref.as_ref())).transpose()?;
         let plans = plans.unwrap_or_default();
         let plan = plans.first();
         let mut resolved = ResolvedLimits {
@@ -119,6 +123,9 @@ impl Catalog {
             charge_all(&mut resolved.charges, &stage.limits, stage.subject, &request.cost);
         }
         self.resolve_policies(request, &mut resolved)?;
+        if request.after_the_fact {
+            resolved.charges.iter_mut().for_each(|charge| charge.mode = ChargeMode::Always);
+        }
         Ok(resolved)
     }
 
@@ -167,14 +174,7 @@ impl Catalog {
         &'c self,
         key: &ApiKey,
         stage_ref: Option<&StageRef<'_>>,
-        now: Micros,
     ) -> Result<SmallVec<[&'c Plan; 2]>, CheckError> {
-        if !key.enabled {
-            return forbidden("the API key is disabled");
-        }
-        if key.expires_at.is_some_and(|end| end <= now) {
-            return forbidden("the API key has expired");
-        }
         let mut plans = SmallVec::<[&Plan; 2]>::new();
         let mut is_on_another = false;
         for plan in key.plans.iter().filter_map(|id| self.plans.get(id)) {
@@ -230,6 +230,15 @@ impl Catalog {
             );
         }
         Ok(())
+    }
+}
+
+/// An error if the key may not be used at `now`.
+fn check_validity(key: &ApiKey, now: Micros) -> Result<(), CheckError> {
+    match key.expires_at {
+        _ if !key.enabled => forbidden("the API key is disabled"),
+        Some(end) if end <= now => forbidden("the API key has expired"),
+        _ => Ok(()),
     }
 }
 

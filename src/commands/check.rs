@@ -41,6 +41,9 @@ pub struct CheckArgs {
     /// Cost: a number of requests, or a JSON object with an amount per unit; 0 charges nothing
     #[arg(long, value_name = "NUMBER|JSON", default_value = "1")]
     cost: String,
+    /// Report a cost that has been used already: it is charged in any case
+    #[arg(long)]
+    after_the_fact: bool,
     /// Token that the service asks for (--check-token)
     #[arg(long, value_name = "TOKEN", env = "TOLLGATE_CHECK_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -48,7 +51,8 @@ pub struct CheckArgs {
     tls_options: TlsOptions,
 }
 
-/// Sends a check request and prints the body of the response. Returns true if it was allowed.
+/// Sends a check request and prints the body of the response. Returns true if it was allowed, or if
+/// a report was charged.
 ///
 /// # Errors
 /// If the request cannot be sent, or there is no response.
@@ -57,6 +61,9 @@ pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
         .map_err(|_| CommandError::InvalidCost(args.cost.clone()))?;
     let mut body = serde_json::Map::new();
     body.insert("cost".into(), cost);
+    if args.after_the_fact {
+        body.insert("after_the_fact".into(), true.into());
+    }
     let members = [
         ("api_key", &args.api_key),
         ("key_id", &args.key_id),

@@ -60,6 +60,10 @@ pub enum DecisionStatus {
     TooLarge,
     /// The store is unreachable, and the plan fails closed.
     Unavailable,
+    /// A report was charged, whatever the limits say.
+    Reported,
+    /// The store is unreachable, so that a report may not have been charged.
+    Unreported,
 }
 
 /// A limit and its status after a check.
@@ -78,7 +82,7 @@ pub struct LimitOutcome {
 pub struct Decision {
     /// The result.
     pub status: DecisionStatus,
-    /// The name of the first limit that refuses the request.
+    /// The name of the first limit that refuses the request; of a report, the first one in debt.
     pub violated: Option<Arc<str>>,
     /// The time until a retry with the same cost fits all limits.
     pub retry_after: Micros,
@@ -158,10 +162,14 @@ impl Decision {
         self.plan = plan;
     }
 
-    /// True if the request is admitted.
+    /// True if the request is admitted; of a report, if no limit is in debt.
     #[must_use]
     pub fn allowed(&self) -> bool {
-        self.status == DecisionStatus::Allowed
+        match self.status {
+            DecisionStatus::Allowed => true,
+            DecisionStatus::Reported => self.violated.is_none(),
+            _ => false,
+        }
     }
 
     /// The first limit that refuses; `None` if the store did not judge the check.

@@ -91,6 +91,10 @@ impl DenialMemo {
 
     /// Caches the refusals of a verdict.
     fn remember(&self, charges: &Charges, verdict: &Verdict) {
+        // A forced charge has raised its level since the verdict's states were read.
+        if charges.iter().any(Charge::is_forced) {
+            return;
+        }
         let has_refused = |(charge, state): &(&Charge, &CounterState)| {
             charge.limit.refuses_alone() && !judge::fits(charge, **state)
         };
@@ -242,6 +246,17 @@ mod tests {
             refused.until - refused.made_at
         };
         assert_eq!([ttl(&both[0]), ttl(&both[1])], [SHORT_TTL; 2], "forgotten together");
+    }
+
+    #[test]
+    fn a_report_neither_meets_the_memo_nor_is_remembered() {
+        let (memo, limit) = (DenialMemo::new(1), limit());
+        let mut report = charges(&limit, 5);
+        report[0].mode = crate::limit::ChargeMode::Always;
+        memo.remember(&report, &refusal(limit.size()));
+        assert!(memo.refusals.lock().unwrap().by_counter.is_empty());
+        memo.remember(&charges(&limit, 1), &refusal(limit.size()));
+        assert!(memo.lookup(&charges(&limit, 5)).is_some() && memo.lookup(&report).is_none());
     }
 
     #[test]

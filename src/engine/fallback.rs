@@ -59,7 +59,10 @@ impl Fallback {
         let shares: Charges = charges().map(to_share).collect();
         // A cost that fits the whole limit but not the node's share.
         let exceeds_share = |(share, whole): &(&Charge, &Charge)| {
-            share.exceeds_capacity() && !whole.exceeds_capacity() && whole.limit.refuses_alone()
+            share.exceeds_capacity()
+                && !whole.exceeds_capacity()
+                && whole.limit.refuses_alone()
+                && !whole.is_forced()
         };
         if let Some((charge, _)) = shares.iter().zip(charges()).find(exceeds_share) {
             let closed =
@@ -90,6 +93,19 @@ fn fallback_decision(status: DecisionStatus, outcome: DecisionOutcome) -> Fallba
 }
 
 impl FallbackDecision {
+    /// The decision of a report. Only a node's own share has charged it. Elsewhere it is an error,
+    /// also under `open`, so that the caller may send it again.
+    pub(super) fn into_report(mut self) -> Self {
+        let (status, outcome) = match self.outcome {
+            DecisionOutcome::LocalAllowed | DecisionOutcome::LocalRefused => {
+                (DecisionStatus::Reported, DecisionOutcome::Reported)
+            }
+            _ => (DecisionStatus::Unreported, DecisionOutcome::FailedClosed),
+        };
+        (self.decision.status, self.outcome) = (status, outcome);
+        self
+    }
+
     fn with_violated_limit(mut self, limit: &Limit) -> Self {
         self.decision.violated = Some(Arc::clone(limit.name()));
         self.limit = Some(Arc::clone(limit.label()));

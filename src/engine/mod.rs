@@ -71,6 +71,8 @@ struct PlanContext {
     name: Option<Arc<str>>,
     label: Option<Arc<str>>,
     on_store_failure: FailurePolicy,
+    /// True if the check is a report.
+    is_report: bool,
 }
 
 impl Engine {
@@ -200,7 +202,8 @@ impl Engine {
         if let Some((one, other)) = self.parts.store.unjudgeable(&charges) {
             return Err(CheckError::cross_subject(one, other));
         }
-        let plan = PlanContext { key, name: plan, label, on_store_failure };
+        let is_report = request.after_the_fact;
+        let plan = PlanContext { key, name: plan, label, on_store_failure, is_report };
         let never_fitting = charges.iter().find(|charge| {
             charge.exceeds_capacity() && !charge.limit.shadow() && !charge.is_forced()
         });
@@ -239,6 +242,9 @@ impl Engine {
             Err(error) => return self.conclude_by_fallback(plan, charges, context, &error),
         };
         let mut decision = self.decide_by_verdict(charges, &verdict);
+        if plan.is_report {
+            decision.status = DecisionStatus::Reported;
+        }
         decision.set_key_and_plan(plan.key, plan.name);
         self.observe_limits(*context, plan.label.as_ref(), charges, Some(&verdict), &decision);
         decision
@@ -259,6 +265,9 @@ impl Engine {
         error: &StoreError,
     ) -> Decision {
         let mut fallback = self.decide_by_fallback(charges, plan.on_store_failure, error);
+        if plan.is_report {
+            fallback = fallback.into_report();
+        }
         fallback.decision.set_key_and_plan(plan.key, plan.name);
         self.observe_fallback(*context, plan.label.as_ref(), charges, &fallback);
         fallback.decision
@@ -285,6 +294,7 @@ impl Engine {
     ) {
         let refusing = decision.violated_limit().map(|limit| limit.label());
         let outcome = match refusing {
+            _ if decision.status == DecisionStatus::Reported => DecisionOutcome::Reported,
             None => DecisionOutcome::Allowed,
             Some(_) => DecisionOutcome::Refused,
         };

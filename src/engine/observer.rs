@@ -93,6 +93,7 @@ mod tests {
             path: None,
             policies: [policy].into_iter().collect(),
             cost: Cost::Requests(cost),
+            after_the_fact: false,
         }
     }
 

@@ -81,6 +81,7 @@ async fn decide(
         path: forwarded(path)?,
         policies: smallvec![],
         cost: Cost::Requests(1),
+        after_the_fact: false,
     };
     match (&query.policy, &query.key_header) {
         (Some(policy), Some(header)) => {

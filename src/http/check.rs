@@ -57,7 +57,7 @@ pub(super) fn decision_response(decision: &Decision) -> Response {
     *response.status_mut() = status;
     response.headers_mut().reserve(MAX_RESPONSE_HEADERS);
     let content_type = match decision.status {
-        DecisionStatus::Allowed => "application/json",
+        DecisionStatus::Allowed | DecisionStatus::Reported => "application/json",
         _ => "application/problem+json",
     };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -18,10 +18,10 @@ const REDUCED_CAPACITY: &str =
 /// The status code of the response to a check.
 pub(super) fn status_code(decision: &Decision) -> StatusCode {
     match decision.status {
-        DecisionStatus::Allowed => StatusCode::OK,
+        DecisionStatus::Allowed | DecisionStatus::Reported => StatusCode::OK,
         DecisionStatus::Refused => StatusCode::TOO_MANY_REQUESTS,
         DecisionStatus::TooLarge => StatusCode::UNPROCESSABLE_ENTITY,
-        DecisionStatus::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        DecisionStatus::Unavailable | DecisionStatus::Unreported => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -59,6 +59,8 @@ struct LimitBody<'a> {
     unit: &'a str,
     limit: u64,
     remaining: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debt: Option<u64>,
     reset_ms: u64,
     retry_after_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +77,7 @@ impl<'a> From<&'a LimitOutcome> for LimitBody<'a> {
             unit: limit.unit().as_str(),
             limit: limit.capacity(),
             remaining: status.remaining,
+            debt: (status.debt > 0).then_some(status.debt),
             reset_ms: status.reset.as_millis_ceil(),
             // A shadow limit may be exceeded by a cost that never fits: then no wait helps.
             retry_after_ms: match status.retry_after {
@@ -90,7 +93,7 @@ impl<'a> From<&'a LimitOutcome> for LimitBody<'a> {
 /// The members `type`, `title` and `detail` of a problem, for decisions that are problems.
 fn problem_members(status: DecisionStatus) -> Option<[&'static str; 3]> {
     match status {
-        DecisionStatus::Allowed => None,
+        DecisionStatus::Allowed | DecisionStatus::Reported => None,
         DecisionStatus::Refused => Some([
             QUOTA_EXCEEDED,
             "Too many requests",
@@ -105,6 +108,11 @@ fn problem_members(status: DecisionStatus) -> Option<[&'static str; 3]> {
             REDUCED_CAPACITY,
             "Limits unavailable",
             "the limits cannot be judged at the moment, and the plan fails closed",
+        ]),
+        DecisionStatus::Unreported => Some([
+            REDUCED_CAPACITY,
+            "Report may be lost",
+            "the store is unreachable, so this may not have been charged; send it again",
         ]),
     }
 }
@@ -126,7 +134,7 @@ pub(super) fn write_json(out: &mut Vec<u8>, decision: &Decision, in_batch: bool)
         title: problem.map(|[_, title, _]| title),
         status: (in_batch || problem.is_some()).then(|| status_code(decision).as_u16()),
         detail: problem.map(|[_, _, detail]| detail),
-        violated_policies: violated_limits(decision),
+        violated_policies: problem.map(|_| violated_limits(decision)).unwrap_or_default(),
         allowed: decision.allowed(),
         retry_after_ms: decision.retry_after.as_millis_ceil(),
         violated: decision.violated.as_deref(),

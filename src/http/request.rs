@@ -41,6 +41,8 @@ pub(super) struct CheckBody<'a> {
     policies: Vec<Object<PolicyBody<'a>>>,
     #[serde(borrow, default)]
     cost: CostBody<'a>,
+    #[serde(default)]
+    after_the_fact: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +113,7 @@ impl<'a> CheckBody<'a> {
             path: self.path.as_ref().map(Text::as_str),
             policies,
             cost: self.cost.as_cost(),
+            after_the_fact: self.after_the_fact.unwrap_or(false),
         };
         Ok((client, request))
     }

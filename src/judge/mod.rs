@@ -182,9 +182,12 @@ pub struct LimitStatus {
     pub fits: bool,
     /// Whole units left: after the charge if it was made, else unchanged.
     pub remaining: u64,
+    /// Whole units over the limit's size, rounded up: after the charge if it was made.
+    pub debt: u64,
     /// Time until the token bucket is empty, or the window ends.
     pub reset: Micros,
-    /// Time until this cost fits: zero if it did, [`Micros::MAX`] if it never will.
+    /// Time until this cost fits: zero if it did, [`Micros::MAX`] if it never will. After a charge
+    /// that was made without room, the time until its debt is paid.
     pub retry_after: Micros,
     /// Time until one more unit is left than now; for a quota until the window ends.
     pub next_unit: Micros,
@@ -194,15 +197,18 @@ pub struct LimitStatus {
 #[must_use]
 pub fn limit_status(charge: &Charge, state: CounterState, made: bool, now: Micros) -> LimitStatus {
     let level = if made { level_after(charge, state) } else { state.level };
-    let forecast = charge.limit.algorithm().forecast(state, level, charge.amount(), now);
+    let algorithm = charge.limit.algorithm();
+    let forecast = algorithm.forecast(state, level, charge.amount(), now);
     let fits = fits(charge, state);
     let retry_after = match () {
         () if fits => Micros::ZERO,
-        () if charge.exceeds_capacity() => Micros::MAX,
+        () if charge.exceeds_capacity() && !made => Micros::MAX,
+        // As long as until the debt is paid, if the charge was made.
         () => forecast.wait,
     };
+    let debt = algorithm.debt(u64::try_from(level).unwrap_or(0));
     let (remaining, reset, next_unit) = (forecast.remaining, forecast.reset, forecast.next_unit);
-    LimitStatus { fits, remaining, reset, retry_after, next_unit }
+    LimitStatus { fits, remaining, debt, reset, retry_after, next_unit }
 }
 
 #[cfg(test)]
@@ -250,6 +256,25 @@ mod tests {
             let early = NOW + Micros::new(wait.get() - 1);
             assert!(!judge_at(std::slice::from_ref(&next), early, &mut rows).allowed);
             assert!(judge_at(&[next], NOW + wait, &mut rows).allowed);
+        }
+    }
+
+    #[test]
+    fn the_status_after_a_forced_charge_is_the_debt_and_the_time_that_pays_it() {
+        let waits = [Micros::from_secs(20), Micros::from_secs(86_400)];
+        for (limit, wait) in limits().iter().zip(waits) {
+            let mut rows = RowTable::default();
+            let report = forced(limit, 30);
+            let verdict = judge_at(std::slice::from_ref(&report), NOW, &mut rows);
+            let status = limit_status(&report, verdict.states[0], true, NOW);
+            assert_eq!((status.fits, status.remaining, status.debt), (false, 0, 20));
+            assert_eq!(status.retry_after, wait, "{}", limit.name());
+            let look = Charge { cost: 0, mode: ChargeMode::IfFits, ..report };
+            let verdict = judge_at(std::slice::from_ref(&look), NOW, &mut rows);
+            assert!(!verdict.allowed, "a look at a counter in debt");
+            let status = limit_status(&look, verdict.states[0], false, NOW);
+            assert_eq!((status.debt, status.retry_after), (20, wait), "{}", limit.name());
+            assert!(judge_at(&[look], NOW + wait, &mut rows).allowed);
         }
     }
 

@@ -33,11 +33,13 @@ pub enum DecisionOutcome {
     Refused,
     /// The cost was larger than a limit and can never fit.
     TooLarge,
+    /// A report was charged. The limit is the first one in debt.
+    Reported,
     /// A shadow limit had no room. The check itself is counted separately.
     ShadowRefused,
     /// The store was unreachable and the plan is `open`.
     FailedOpen,
-    /// The store was unreachable and the plan is `closed`.
+    /// The store was unreachable and the plan is `closed`, or the check was a report.
     FailedClosed,
     /// The store was unreachable and the node's own share had room.
     LocalAllowed,
@@ -53,6 +55,7 @@ impl DecisionOutcome {
             Self::Allowed => "allowed",
             Self::Refused => "refused",
             Self::TooLarge => "too_large",
+            Self::Reported => "reported",
             Self::ShadowRefused => "shadow_refused",
             Self::FailedOpen => "failed_open",
             Self::FailedClosed => "failed_closed",

@@ -41,6 +41,7 @@ mod operate;
 mod outage;
 mod redis_client;
 mod redis_cluster;
+mod reports;
 mod rules;
 mod stage_limits;
 mod tls;

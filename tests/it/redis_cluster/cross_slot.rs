@@ -79,6 +79,28 @@ fn a_refused_check_consumes_nothing_of_either_subject() {
 }
 
 #[test]
+fn a_report_is_charged_to_every_subject_whichever_has_no_room() {
+    let cluster = RedisCluster::start(0, 0);
+    let nodes = [0, 1].map(|_| node_with(SHARED, &cluster, &["--denial-memo", "false"]));
+    let asked = |node: &Node, key: &str, cost: u64, report: bool| {
+        let body = json!({"api_key": key, "api": "a", "stage": "small", "cost": cost, "after_the_fact": report});
+        let answer = node.check(body);
+        assert_eq!(answer.status, if report { 200 } else { 429 }, "{answer:?}");
+        let debts = answer.json()["limits"].as_array().unwrap().clone();
+        let debts = debts.into_iter().map(|row| (row["remaining"].clone(), row["debt"].clone()));
+        debts.collect::<Vec<_>>()
+    };
+    let in_debt = |units: u64| (json!(0), json!(units));
+    let left = |units: u64| (json!(units), Value::Null);
+    assert_eq!(asked(&nodes[0], "key-a", 4, true), [in_debt(2), left(2)]);
+    assert_eq!(asked(&nodes[1], "key-a", 0, false), [in_debt(2), left(2)], "the stage keeps it");
+    assert_eq!(asked(&nodes[1], "key-b", 1, true), [left(1), left(1)]);
+    assert_eq!(asked(&nodes[0], "key-v", 5, true)[2], in_debt(4), "now the stage has none");
+    assert_eq!(asked(&nodes[1], "key-c", 1, true), [left(1), in_debt(5)]);
+    assert_eq!(asked(&nodes[0], "key-c", 0, false), [left(1), in_debt(5)], "the key keeps it");
+}
+
+#[test]
 fn methods_that_the_catalog_does_not_list_are_shared_as_well() {
     let cluster = RedisCluster::start(0, 0);
     let nodes = [0, 1].map(|_| node_with(SHARED, &cluster, &["--denial-memo", "false"]));

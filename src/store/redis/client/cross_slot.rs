@@ -63,9 +63,12 @@ impl RedisClient {
         let judged = join_all(judged).await;
         let result = judge_last(&self.router, &last, &judged, context, deadline).await;
         if !result.as_ref().is_ok_and(|result| result.verdict.allowed) {
+            // A forced charge stays where the check is refused. Where it fails, its caller may
+            // repeat all of it.
+            let keep_forced = result.is_ok();
             let refunds = ahead.iter().zip(&judged).filter_map(|(share, result)| {
                 // A call without a reply is not refunded: it may not have charged anything.
-                result.as_ref().ok().map(|result| share.refunds(&result.verdict))
+                result.as_ref().ok().map(|result| share.refunds(&result.verdict, keep_forced))
             });
             let (client, refunds) = (self.clone(), refunds.flatten().collect());
             let refunding = tokio::spawn(async move { client.refund_best_effort(refunds).await });
@@ -158,14 +161,13 @@ impl SlotShare {
         self.charges.iter().any(|charge| charge.limit.alternative())
     }
 
-    /// The refunds of everything that this share's verdict charged, for a check that is refused.
-    fn refunds(&self, verdict: &Verdict) -> Vec<Refund> {
-        if !verdict.allowed {
-            return Vec::new();
-        }
+    /// The refunds of what this share's verdict charged, for a check that is refused or failed;
+    /// with `keep_forced` without what is charged in any case.
+    fn refunds(&self, verdict: &Verdict, keep_forced: bool) -> Vec<Refund> {
         let charged = self.charges.iter().zip(&verdict.states);
         charged
-            .filter(|(charge, state)| judge::is_made(charge, **state, true))
+            .filter(|(charge, _)| !(keep_forced && charge.is_forced()))
+            .filter(|(charge, state)| judge::is_made(charge, **state, verdict.allowed))
             .map(|(charge, state)| Refund {
                 charge: charge.clone(),
                 charged: ChargeTime { at: verdict.now, window: state.window },
