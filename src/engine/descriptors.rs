@@ -11,32 +11,45 @@ use super::{Decision, Engine, FallbackDecision};
 use crate::algorithm::{ChargeTime, CounterState};
 use crate::failure_policy::FailurePolicy;
 use crate::limit::{Charge, Charges, Refund};
-use crate::store::{CheckContext, StoreError};
+use crate::store::{CheckContext, StoreError, StoreVerdict};
+
+/// A check whose charges come from Envoy's descriptors.
+pub struct DescriptorCheck<'c> {
+    /// Reports to charge before; empty if they are among the charges.
+    pub reports: &'c Charges,
+    /// The charges, of which each counter has one.
+    pub charges: &'c Charges,
+    /// The trace of the request.
+    pub context: CheckContext,
+    /// The time that the client waits; the engine's own deadline applies as well.
+    pub client_timeout: Duration,
+    /// The decision while the store is unreachable.
+    pub on_store_failure: FailurePolicy,
+}
 
 impl Engine {
-    /// Judges charges within `client_timeout` and the engine's own deadline.
+    /// Decides a check of Envoy's descriptors. The charges are judged as one, after the reports: a
+    /// counter that these leave in debt refuses them.
     ///
     /// # Errors
     /// If the store is unreachable: the decision of the fallback.
-    pub async fn check_charges(
+    pub async fn check_descriptors(
         &self,
-        charges: &Charges,
-        context: &CheckContext,
-        client_timeout: Duration,
-        policy: FailurePolicy,
+        check: &DescriptorCheck<'_>,
     ) -> Result<Decision, FallbackDecision> {
-        let started = Instant::now();
+        let (started, charges) = (Instant::now(), check.charges);
         // An entry of the memo says nothing about the other limits of a check.
-        let memo = self.memo.as_ref().filter(|_| charges.len() == 1);
+        let is_alone = charges.len() == 1 && check.reports.is_empty();
+        let memo = self.memo.as_ref().filter(|_| is_alone);
         if let Some(decision) = memo.and_then(|memo| memo.lookup(charges)) {
-            self.observe_limits(*context, None, charges, None, &decision);
+            self.observe_limits(check.context, None, charges, None, &decision);
             return Ok(decision);
         }
         let in_flight = self.parts.metrics.start_checks(1);
         // The store's deadline is not shortened: the checks of other requests share the call.
-        let judged = self.parts.store.judge(charges, context, started + self.parts.deadline);
-        let judged = if client_timeout < self.parts.deadline {
-            timeout(client_timeout, judged).await.unwrap_or(Err(StoreError::Timeout))
+        let judged = self.judge_descriptors(check, started + self.parts.deadline);
+        let judged = if check.client_timeout < self.parts.deadline {
+            timeout(check.client_timeout, judged).await.unwrap_or(Err(StoreError::Timeout))
         } else {
             judged.await
         };
@@ -44,17 +57,39 @@ impl Engine {
         let result = match judged {
             Ok(verdict) => {
                 let decision = self.decide_by_verdict(charges, &verdict);
-                self.observe_limits(*context, None, charges, Some(&verdict), &decision);
+                self.observe_limits(check.context, None, charges, Some(&verdict), &decision);
                 Ok(decision)
             }
-            Err(error) => {
-                let fallback = self.decide_by_fallback(charges, policy, &error);
-                self.observe_fallback(*context, None, charges, &fallback);
-                Err(fallback)
-            }
+            Err(error) => Err(self.fall_back(check, &error)),
         };
         self.parts.metrics.record_duration(started.elapsed());
         result
+    }
+
+    async fn judge_descriptors(
+        &self,
+        check: &DescriptorCheck<'_>,
+        deadline: Instant,
+    ) -> Result<StoreVerdict, StoreError> {
+        let (store, context, reports) = (&self.parts.store, &check.context, check.reports);
+        if !reports.is_empty() {
+            // Boxed, so that the futures of requests without it stay small.
+            let verdict = Box::pin(store.judge(reports, context, deadline)).await?;
+            let decision = self.decide_by_verdict(reports, &verdict);
+            self.observe_limits(*context, None, reports, Some(&verdict), &decision);
+        }
+        store.judge(check.charges, context, deadline).await
+    }
+
+    fn fall_back(&self, check: &DescriptorCheck<'_>, error: &StoreError) -> FallbackDecision {
+        let policy = check.on_store_failure;
+        if !check.reports.is_empty() {
+            // Under `local` the node's shares are charged before they judge the rest.
+            let _reported = self.decide_by_fallback(check.reports, policy, error);
+        }
+        let fallback = self.decide_by_fallback(check.charges, policy, error);
+        self.observe_fallback(check.context, None, check.charges, &fallback);
+        fallback
     }
 
     /// Refunds the charges as if they had been made just now. A refund that may have failed is not

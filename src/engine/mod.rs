@@ -27,6 +27,7 @@ use crate::store::{CheckContext, Store, StoreError, StoreVerdict};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use denial_memo::DenialMemo;
+pub use descriptors::DescriptorCheck;
 pub use fallback::{Fallback, FallbackDecision};
 pub use observer::{DecidedCheck, DecisionObserver};
 pub use record::{RecordedDecision, Recorder, ReplayError, replay};

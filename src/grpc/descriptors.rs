@@ -14,7 +14,7 @@ use super::proto::{RateLimitDescriptor, RateLimitRequest};
 use crate::catalog::envoy::{
     DescriptorEntry, DescriptorRule, Domains, EnvoyDomain, MatchedRule, TimeUnit,
 };
-use crate::limit::{Charge, Charges, Limit, MAX_CHARGES, MAX_COST, Subject};
+use crate::limit::{Charge, ChargeMode, Charges, Limit, MAX_CHARGES, MAX_COST, Subject};
 
 /// A request whose descriptors are matched with their limits.
 pub(super) struct ResolvedRequest<'d> {
@@ -22,8 +22,13 @@ pub(super) struct ResolvedRequest<'d> {
     pub(super) domain: Option<&'d EnvoyDomain>,
     /// One entry for each descriptor of the request, in order.
     pub(super) descriptors: Vec<DescriptorLimit<'d>>,
+    /// Reports to make before the charges, of a request that gives a counter both hits with and
+    /// hits without a number. Otherwise empty: then the reports are among the charges.
+    pub(super) reports: Charges,
     /// The charges: one for each counter of the descriptors.
     pub(super) charges: Charges,
+    /// The number of hits to report to each of these counters.
+    reported_hits: Vec<u64>,
     /// The number of hits to refund to each of these counters if the request is allowed.
     pub(super) refunded_hits: Vec<u64>,
 }
@@ -68,7 +73,9 @@ pub(super) fn resolve_request<'d>(
     let mut resolved = ResolvedRequest {
         domain,
         descriptors: Vec::with_capacity(request.descriptors.len()),
+        reports: Charges::new(),
         charges: Charges::new(),
+        reported_hits: Vec::new(),
         refunded_hits: Vec::new(),
     };
     let Some(domain) = domain else {
@@ -86,23 +93,40 @@ pub(super) fn resolve_request<'d>(
         let matched = matched.filter(|matched| !matched.is_replaced(&replaced));
         let hits = descriptor_hits(request, descriptor)
             .map_err(|why| Status::invalid_argument(format!("descriptors[{index}].{why}")))?;
-        let limit = resolved.add_descriptor(matched, hits, descriptor.is_negative_hits)?;
+        let limit = resolved.add_descriptor(matched, hits)?;
         resolved.descriptors.push(limit);
     }
+    resolved.place_reports();
     Ok(resolved)
 }
 
-/// The hits of a descriptor. Its own `hits_addend` takes precedence over the request's, and may be
-/// 0 to only read.
+/// The hits of a descriptor.
+#[derive(Clone, Copy)]
+enum Hits {
+    /// The usual one: the request has no number.
+    Usual,
+    /// A number that the request gives; 0 only reads.
+    Numbered(u64),
+    /// Negative hits, to be given back.
+    Refunded(u64),
+}
+
+/// The hits of a descriptor. Its own `hits_addend` takes precedence over the request's.
 fn descriptor_hits(
     request: &RateLimitRequest,
     descriptor: &RateLimitDescriptor,
-) -> Result<u64, String> {
-    match &descriptor.hits_addend {
-        None => Ok(u64::from(request.hits_addend.max(1))),
-        Some(own) if own.value <= MAX_COST => Ok(own.value),
-        Some(_) => Err("hits_addend must be at most 9007199254740992 (2^53)".into()),
-    }
+) -> Result<Hits, String> {
+    let number = match &descriptor.hits_addend {
+        None if request.hits_addend == 0 => None,
+        None => Some(u64::from(request.hits_addend)),
+        Some(own) if own.value <= MAX_COST => Some(own.value),
+        Some(_) => return Err("hits_addend must be at most 9007199254740992 (2^53)".into()),
+    };
+    Ok(match number {
+        number if descriptor.is_negative_hits => Hits::Refunded(number.unwrap_or(1)),
+        None => Hits::Usual,
+        Some(number) => Hits::Numbered(number),
+    })
 }
 
 /// The limit of a descriptor, before limits replace others.
@@ -110,7 +134,14 @@ enum MatchedDescriptor<'d> {
     /// A rule of the configuration.
     Configured(MatchedRule<'d>),
     /// The limit that the request itself contains.
-    InRequest { limit: Arc<Limit>, subject: Subject, current_limit: RateLimit, label: Arc<str> },
+    InRequest {
+        limit: Arc<Limit>,
+        subject: Subject,
+        current_limit: RateLimit,
+        label: Arc<str>,
+        /// True if hits with a number are reports, as in the rule that it replaces.
+        after_the_fact: bool,
+    },
 }
 
 impl<'d> MatchedDescriptor<'d> {
@@ -124,16 +155,24 @@ impl<'d> MatchedDescriptor<'d> {
         let Some(own) = &descriptor.limit else {
             return Ok(domain.match_descriptor(&entries).map(Self::Configured));
         };
+        let rule = domain.match_descriptor(&entries).map(|matched| matched.rule);
         let limit = time_unit(own.unit)
-            .and_then(|unit| {
-                let rule = domain.match_descriptor(&entries).map(|matched| matched.rule);
-                domains.override_limit(own.requests_per_unit, unit, rule)
-            })
+            .and_then(|unit| domains.override_limit(own.requests_per_unit, unit, rule))
             .ok_or("limit.unit must be SECOND, MINUTE, HOUR, DAY, WEEK, MONTH or YEAR")?;
         let (requests_per_unit, unit) = (own.requests_per_unit, own.unit);
         let current_limit = RateLimit { requests_per_unit, unit, name: String::new() };
         let label = Arc::clone(domains.override_label());
-        Ok(Some(Self::InRequest { limit, subject: domain.subject(&entries), current_limit, label }))
+        let after_the_fact = rule.is_none_or(|rule| rule.after_the_fact);
+        let subject = domain.subject(&entries);
+        Ok(Some(Self::InRequest { limit, subject, current_limit, label, after_the_fact }))
+    }
+
+    /// True if hits with a number have been used already.
+    fn after_the_fact(&self) -> bool {
+        match self {
+            Self::Configured(matched) => matched.rule.after_the_fact,
+            Self::InRequest { after_the_fact, .. } => *after_the_fact,
+        }
     }
 
     fn replaces(&self) -> impl Iterator<Item = &'d str> + use<'d> {
@@ -157,12 +196,12 @@ impl<'d> ResolvedRequest<'d> {
     fn add_descriptor(
         &mut self,
         matched: Option<MatchedDescriptor<'d>>,
-        hits: u64,
-        is_refund: bool,
+        hits: Hits,
     ) -> Result<DescriptorLimit<'d>, Status> {
+        let after_the_fact = matched.as_ref().is_some_and(MatchedDescriptor::after_the_fact);
         let (limit, subject, current_limit, rule, label) = match matched {
             None => return Ok(DescriptorLimit::NoLimit),
-            Some(MatchedDescriptor::InRequest { limit, subject, current_limit, label }) => {
+            Some(MatchedDescriptor::InRequest { limit, subject, current_limit, label, .. }) => {
                 (limit, subject, current_limit, None, label)
             }
             Some(MatchedDescriptor::Configured(MatchedRule { rule, subject, label })) => {
@@ -170,37 +209,57 @@ impl<'d> ResolvedRequest<'d> {
                 (Arc::clone(limit), subject, current_limit(rule), Some(rule), label)
             }
         };
-        let cost = if is_refund { 0 } else { hits };
-        let same = |charge: &Charge| charge.subject == subject && charge.limit.row() == limit.row();
-        let charge_index = match self.charges.iter().position(same) {
-            Some(charge_index) => {
-                // A counter may be charged only once in a check, so descriptors with the same
-                // counter are charged their sum.
-                let charge = &mut self.charges[charge_index];
-                charge.cost = (charge.cost + cost).min(MAX_COST);
-                // The smaller of two limits on one counter refuses first.
-                if limit.size() < charge.limit.size() {
-                    charge.limit = limit;
-                }
-                charge_index
+        let charge_index = self.counter_index(subject, limit)?;
+        let (sum, number) = match hits {
+            Hits::Usual => (&mut self.charges[charge_index].cost, 1),
+            Hits::Numbered(number) if after_the_fact => {
+                (&mut self.reported_hits[charge_index], number)
             }
-            None if self.charges.len() == MAX_CHARGES => {
-                let why = format!(
-                    "descriptors match more than {MAX_CHARGES} limits; send fewer in one request"
-                );
-                return Err(Status::invalid_argument(why));
-            }
-            None => {
-                self.charges.push(Charge::new(subject, limit, cost));
-                self.refunded_hits.push(0);
-                self.charges.len() - 1
-            }
+            Hits::Numbered(number) => (&mut self.charges[charge_index].cost, number),
+            Hits::Refunded(number) => (&mut self.refunded_hits[charge_index], number),
         };
-        if is_refund {
-            self.refunded_hits[charge_index] =
-                (self.refunded_hits[charge_index] + hits).min(MAX_COST);
-        }
+        *sum = (*sum + number).min(MAX_COST);
         Ok(DescriptorLimit::Limited(LimitedDescriptor { charge_index, current_limit, rule, label }))
+    }
+
+    /// The index of the charge of a counter, which is added if it is not there. A counter may be
+    /// charged only once in a check, so descriptors with the same counter are charged their sum.
+    fn counter_index(&mut self, subject: Subject, limit: Arc<Limit>) -> Result<usize, Status> {
+        let same = |charge: &Charge| charge.subject == subject && charge.limit.row() == limit.row();
+        if let Some(index) = self.charges.iter().position(same) {
+            let charge = &mut self.charges[index];
+            // The smaller of two limits on one counter refuses first.
+            if limit.size() < charge.limit.size() {
+                charge.limit = limit;
+            }
+            return Ok(index);
+        }
+        if self.charges.len() == MAX_CHARGES {
+            return Err(Status::invalid_argument(format!(
+                "descriptors match more than {MAX_CHARGES} limits; send fewer in one request"
+            )));
+        }
+        self.charges.push(Charge::new(subject, limit, 0));
+        self.reported_hits.push(0);
+        self.refunded_hits.push(0);
+        Ok(self.charges.len() - 1)
+    }
+
+    /// Makes forced charges of the reported hits. If a counter has other hits as well, all reports
+    /// come before the charges, since a check charges a counter once.
+    fn place_reports(&mut self) {
+        let hits = &self.reported_hits;
+        let reported = |(charge, &hits): (&Charge, &u64)| {
+            let report = Charge { cost: hits, mode: ChargeMode::Always, ..charge.clone() };
+            (hits > 0).then_some(report)
+        };
+        if self.charges.iter().zip(hits).any(|(charge, hits)| charge.cost > 0 && *hits > 0) {
+            self.reports = self.charges.iter().zip(hits).filter_map(reported).collect();
+            return;
+        }
+        for (charge, &hits) in self.charges.iter_mut().zip(hits).filter(|(_, hits)| **hits > 0) {
+            (charge.cost, charge.mode) = (hits, ChargeMode::Always);
+        }
     }
 }
 

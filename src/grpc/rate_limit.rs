@@ -12,6 +12,7 @@ use super::proto::rate_limit_service_server::RateLimitService;
 use super::proto::{RateLimitRequest, RateLimitResponse};
 use super::timeout::grpc_timeout;
 use super::{EnvoyService, descriptors, response};
+use crate::engine::DescriptorCheck;
 use crate::store::CheckContext;
 use crate::telemetry::DecisionOutcome;
 use crate::transport::traceparent;
@@ -63,8 +64,14 @@ impl EnvoyService {
             return Ok(response::unjudged_response(&resolved, None));
         }
         let engine = &self.engine;
-        let (charges, policy) = (&resolved.charges, self.on_store_failure);
-        match engine.check_charges(charges, context, client_timeout, policy).await {
+        let check = DescriptorCheck {
+            reports: &resolved.reports,
+            charges: &resolved.charges,
+            context: *context,
+            client_timeout,
+            on_store_failure: self.on_store_failure,
+        };
+        match engine.check_descriptors(&check).await {
             Ok(decision) => {
                 let refunds = resolved.refund_charges();
                 if decision.allowed()

@@ -60,6 +60,7 @@ descriptors:
     rate_limit:
       unit: minute
       requests_per_unit: 1000000
+      after_the_fact: false
   - key: "req.method"
     value: "POST"
     descriptors:
@@ -69,6 +70,7 @@ descriptors:
           unit: second
           unit_multiplier: 90
           requests_per_unit: 5
+          after_the_fact: false
 "#
     );
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::labels::MetricLabels;
 use super::pattern::ValuePattern;
-use super::raw::{RawDescriptor, RawDomain, RawRateLimit};
+use super::raw::{RawAlgorithm, RawDescriptor, RawDomain, RawRateLimit};
 use super::time_unit::TimeUnit;
 use super::tree::{DescriptorNode, DescriptorTree};
 use super::{DescriptorRule, Domains, EnvoyDomain, algorithm};
@@ -158,7 +158,7 @@ impl DomainBuilder<'_> {
         let unit = self.parse_unit(raw, &at)?;
         let limit = if raw.unlimited {
             if raw.uses_extensions() {
-                let why = "algorithm, burst, time_zone and unit_multiplier need a limit, and this rule is unlimited";
+                let why = "algorithm, burst, time_zone, unit_multiplier and after_the_fact need a limit, and this rule is unlimited";
                 self.error(&at, why);
             }
             None
@@ -176,6 +176,9 @@ impl DomainBuilder<'_> {
             unit,
             name: raw.name.as_str().into(),
             replaces: raw.replaces.iter().map(|replaced| replaced.name.as_str().into()).collect(),
+            after_the_fact: raw
+                .after_the_fact
+                .unwrap_or(raw.algorithm == RawAlgorithm::FixedWindow),
             metadata: descriptor.metadata.clone(),
             detailed_metric: descriptor.detailed_metric,
             labels: MetricLabels::new(path, with_values || descriptor.detailed_metric),

@@ -55,6 +55,9 @@ pub struct DescriptorRule {
     pub name: Box<str>,
     /// Names of the rules that are ignored if this one matches.
     pub replaces: Vec<Box<str>>,
+    /// True if hits whose number the request gives have been used already: they are charged in any
+    /// case.
+    pub after_the_fact: bool,
     /// Dynamic metadata of the response to Envoy.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     detailed_metric: bool,

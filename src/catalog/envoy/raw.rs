@@ -1,7 +1,7 @@
 //! envoyproxy/ratelimit's YAML as people write it: names and types, nothing more.
 //!
 //! The schema is that of its README and of `src/config/config_impl.go`; `algorithm`, `burst`,
-//! `time_zone` and `unit_multiplier` are ours.
+//! `time_zone`, `unit_multiplier` and `after_the_fact` are ours.
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
@@ -55,6 +55,7 @@ pub(super) struct RawRateLimit {
     pub(super) burst: Option<u64>,
     pub(super) time_zone: Option<String>,
     pub(super) unit_multiplier: Option<u32>,
+    pub(super) after_the_fact: Option<bool>,
 }
 
 impl RawRateLimit {
@@ -64,6 +65,7 @@ impl RawRateLimit {
             || self.burst.is_some()
             || self.time_zone.is_some()
             || self.unit_multiplier.is_some()
+            || self.after_the_fact.is_some()
     }
 }
 

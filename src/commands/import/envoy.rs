@@ -186,7 +186,9 @@ fn write_limit(f: &mut fmt::Formatter<'_>, rule: &ImportedRule, indent: &str) ->
     if rule.seconds != *seconds {
         writeln!(f, "{indent}    unit_multiplier: {}", rule.seconds / seconds)?;
     }
-    writeln!(f, "{indent}    requests_per_unit: {}", rule.requests)
+    writeln!(f, "{indent}    requests_per_unit: {}", rule.requests)?;
+    // Limitador judges every number of hits before it counts them.
+    writeln!(f, "{indent}    after_the_fact: false")
 }
 
 #[cfg(test)]

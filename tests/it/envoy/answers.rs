@@ -51,13 +51,14 @@ fn a_refused_request_is_charged_to_no_limit() {
         assert_eq!(codes(&answer), [Code::Ok, Code::OverLimit]);
         assert_eq!(answer.statuses[0].limit_remaining, 3, "the other limit is not drained");
     }
-    let too_much = served.ask(vec![costs(4, &[("path", "/exact")])]);
+    let too_much = served.ask(vec![costs(4, &[("careful", "x")])]);
     assert_eq!(too_much.overall_code(), Code::OverLimit);
     // No wait helps, so there is no header, although the window ends.
     assert!(too_much.response_headers_to_add.is_empty(), "{too_much:?}");
     let until = too_much.statuses[0].duration_until_reset.as_ref().unwrap().seconds;
     assert!((0..=365 * 86_400).contains(&until), "{too_much:?}");
     assert_eq!(served.passing(10, &[("path", "/exact")]), 3);
+    assert_eq!(served.passing(10, &[("careful", "x")]), 3);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn an_invalid_request_gets_an_error_that_names_the_member_and_is_not_charged() {
         assert_eq!(status.code(), tonic::Code::InvalidArgument, "{what}: {status:?}");
         assert!(status.message().contains(says), "{what}: {status:?}");
     }
-    let most = served.client.ask(request("d", vec![costs(1 << 53, user)])).unwrap();
+    let most = served.client.ask(request("d", vec![costs(1 << 53, &[("careful", "x")])])).unwrap();
     assert_eq!(most.overall_code(), Code::OverLimit);
     let most = (0..255).map(|n| costs(0, &[("user", &n.to_string())])).collect();
     assert_eq!(served.client.ask(request("d", most)).unwrap().overall_code(), Code::Ok);

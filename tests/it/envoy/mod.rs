@@ -5,6 +5,7 @@ mod answers;
 mod bad_input;
 mod gateway;
 mod operation;
+mod reports;
 
 use std::fs;
 use std::path::PathBuf;
@@ -72,6 +73,8 @@ descriptors:
     metadata: { pool: { two: [ a, null ] }, weight: 3 }
   - key: bucket
     rate_limit: { unit: day, requests_per_unit: 1, algorithm: token_bucket, burst: 3 }
+  - key: careful
+    rate_limit: { unit: year, requests_per_unit: 3, after_the_fact: false }
   - key: fortnight
     rate_limit: { unit: week, requests_per_unit: 1, unit_multiplier: 2 }
   - key: month
