@@ -4,8 +4,8 @@
 
 # The integration tests that need no program but the compiler, by module. tests/it/house.rs holds the
 # list. libtest matches anywhere in a name, so modules within these names are skipped again.
-FAST = asking:: bound:: commands:: control::bad_input:: control::override_parts:: control::restart:: docs:: envoy::bad_input:: house:: import:: labels:: stage_limits:: tls::
-NOT_FAST = commands::usage:: control::import::
+FAST = asking:: bound:: commands:: control::bad_input:: control::override_parts:: control::restart:: docs:: envoy::bad_input:: house:: import:: key_policies:: labels:: stage_limits:: tls::
+NOT_FAST = commands::usage:: control::import:: control::key_policies:: redis_cluster::key_policies::
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)

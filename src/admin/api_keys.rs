@@ -42,12 +42,17 @@ fn wants_values(flag: Option<&str>, caller: &Caller) -> Result<bool, AdminError>
     Ok(is_requested)
 }
 
-/// A key in a response, with its ignored overrides; with its value if requested and kept.
+/// A key in a response, with its ignored overrides and policies; with its value if requested and kept.
 fn render_key(editor: &Editor, key: &KeyRecord, with_value: bool) -> Value {
     let mut response = key.to_aws_json();
-    let ignored = editor.keys().ignored_overrides(key);
-    if !ignored.is_empty() {
-        response["ignoredOverrides"] = ignored.into();
+    let keys = editor.keys();
+    for (member, ignored) in [
+        ("ignoredOverrides", keys.ignored_overrides(key)),
+        ("ignoredPolicies", keys.ignored_policies(key)),
+    ] {
+        if !ignored.is_empty() {
+            response[member] = ignored.into();
+        }
     }
     if let Some(value) = with_value.then(|| editor.keys().reveal_value(key)).flatten() {
         response["value"] = value.into();

@@ -16,7 +16,7 @@ use super::raw::{RawApi, RawApiStage, RawCatalog, RawPlan, RawPolicy, RawStage};
 use super::validation::{Report, ValidationError};
 use super::{ByStage, Catalog, FileOwned, Plan, Policy, StageLimits, keys, meters};
 use crate::failure_policy::FailurePolicy;
-use crate::limit::{Subject, Unit};
+use crate::limit::{Limit, Subject, Unit};
 
 /// A catalog file's contents, parsed once for all catalogs that are composed of it.
 pub struct CatalogFile {
@@ -254,12 +254,13 @@ fn add_policy(catalog: &mut Catalog, raw: &RawPolicy, at: &str, report: &mut Rep
             ),
         );
     }
+    let key_limits = limits.iter().map(limit_of_key).collect();
     // A policy that refuses nothing must not refuse while the store is unreachable either.
     let shadow = limits.iter().all(|limit| limit.shadow());
     let on_store_failure = if shadow { FailurePolicy::Open } else { raw.on_store_failure };
     if catalog
         .policies
-        .insert(Arc::clone(&name), Policy { label, limits, on_store_failure })
+        .insert(Arc::clone(&name), Policy { label, limits, key_limits, on_store_failure })
         .is_some()
     {
         report.error(
@@ -267,4 +268,12 @@ fn add_policy(catalog: &mut Catalog, raw: &RawPolicy, at: &str, report: &mut Rep
             format_args!("the policy `{name}` is there twice; rename one"),
         );
     }
+}
+
+/// A policy's limit for keys that have the policy. One that is leased is refunded already.
+fn limit_of_key(limit: &Arc<Limit>) -> Arc<Limit> {
+    if limit.refundable() {
+        return Arc::clone(limit);
+    }
+    Arc::new(limit.resized(limit.algorithm().clone()).as_refundable())
 }

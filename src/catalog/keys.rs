@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::raw::RawKey;
 use super::validation::Report;
-use super::{Catalog, LimitOverrides};
+use super::{Catalog, KeyPolicies, LimitOverrides};
 use crate::digest::{SecretDigest, decode_hex, digest_secret};
 use crate::limit::Subject;
 use crate::time::Micros;
@@ -26,6 +26,8 @@ pub struct ApiKey {
     pub plans: Vec<Arc<str>>,
     /// The key's own sizes of its plans' limits.
     pub overrides: LimitOverrides,
+    /// The policies that are judged with every check of the key.
+    pub policies: KeyPolicies,
     /// The subject of the key's counters.
     pub subject: Subject,
 }
@@ -42,6 +44,7 @@ impl ApiKey {
             expires_at: None,
             plans: Vec::new(),
             overrides: LimitOverrides::default(),
+            policies: KeyPolicies::default(),
             subject: Subject::api_key(id),
         }
     }
@@ -62,6 +65,7 @@ pub(super) fn add_key(catalog: &mut Catalog, raw: &RawKey, at: &str, report: &mu
         report.error(&at_override(plan), "the key is not on this plan");
     }
     overrides.check_against(catalog, &format!("{at}.overrides"), report);
+    let policies = read_policies(catalog, raw, &plans, at, report);
     let customer_id = raw.customer_id.as_deref().map(Arc::from);
     if customer_id
         .as_deref()
@@ -77,6 +81,7 @@ pub(super) fn add_key(catalog: &mut Catalog, raw: &RawKey, at: &str, report: &mu
         expires_at,
         plans,
         overrides,
+        policies,
         ..ApiKey::new(&id)
     });
     if catalog.keys_by_id.insert(Arc::clone(&id), Arc::clone(&key)).is_some() {
@@ -89,6 +94,21 @@ pub(super) fn add_key(catalog: &mut Catalog, raw: &RawKey, at: &str, report: &mu
             format_args!("the keys `{}` and `{id}` have the same value; change one", other.id),
         );
     }
+}
+
+fn read_policies(
+    catalog: &Catalog,
+    raw: &RawKey,
+    plans: &[Arc<str>],
+    at: &str,
+    report: &mut Report,
+) -> KeyPolicies {
+    let policies = KeyPolicies::from_raw(&raw.policies, &format!("{at}.policies"), report);
+    report.errors.extend(policies.mismatches(catalog).values().map(|why| format!("{at}.{why}")));
+    if let Some(why) = policies.excess(catalog, plans) {
+        report.error(&format!("{at}.policies"), why);
+    }
+    policies
 }
 
 fn parse_digest(raw: &RawKey, at: &str, report: &mut Report) -> Option<SecretDigest> {

@@ -35,6 +35,7 @@ mod route;
 mod methods;
 mod keys;
 mod overrides;
+mod key_policies;
 mod build;
 mod request;
 mod resolve;
@@ -53,6 +54,7 @@ use crate::failure_policy::FailurePolicy;
 use crate::limit::{Limit, Subject};
 pub use build::CatalogFile;
 pub use file_owned::FileOwned;
+pub use key_policies::KeyPolicies;
 pub use keys::{ApiKey, parse_rfc3339};
 pub use overrides::LimitOverrides;
 pub use placement::CounterPlacement;
@@ -114,6 +116,9 @@ impl Plan {
 struct Policy {
     label: Arc<str>,
     limits: Vec<Arc<Limit>>,
+    /// The same limits for keys that have the policy. On a Redis Cluster they are charged ahead and
+    /// refunded, so a refusal by them is not remembered for long.
+    key_limits: Vec<Arc<Limit>>,
     on_store_failure: FailurePolicy,
 }
 

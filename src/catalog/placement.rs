@@ -47,6 +47,10 @@ impl Catalog {
                 }));
             }
         }
+        if !leases {
+            let keys = self.keys_by_id.values().filter(|key| !key.policies.is_empty());
+            errors.extend(keys.map(|key| format!("the policies of the key `{}` are charged ahead on a Redis Cluster, which --record cannot record: use a single Redis, or leave --record out", key.id)));
+        }
         errors.sort();
         if errors.is_empty() {
             Ok(())

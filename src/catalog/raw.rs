@@ -187,11 +187,17 @@ pub struct RawKey {
     /// Its own sizes of its plans' limits.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: RawOverrides,
+    /// The policies that are judged with every check of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: RawKeyPolicies,
 }
 
 fn yes() -> bool {
     true
 }
+
+/// A key's policies: by the policy's name, the key that it counts.
+pub type RawKeyPolicies = BTreeMap<String, String>;
 
 /// A key's own sizes of limits, by plan.
 pub type RawOverrides = BTreeMap<String, RawPlanOverrides>;

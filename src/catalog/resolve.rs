@@ -19,6 +19,9 @@ use crate::time::Micros;
 pub struct ResolvedLimits {
     /// The charge to every limit that applies, in the order of judging.
     pub charges: Charges,
+    /// The number of the last charges that are made under the key's own policies. A store whose
+    /// counters are spread may charge them ahead and refund them.
+    pub key_policies: usize,
     /// The plan of the API key; of several, the one that is not `alongside`, or else the first.
     pub plan: Option<Arc<str>>,
     /// Metric label: the plan, or else the first policy.
@@ -90,6 +93,7 @@ impl Catalog {
         let plan = plans.first();
         let mut resolved = ResolvedLimits {
             charges: Charges::new(),
+            key_policies: 0,
             plan: plan.map(|plan| Arc::clone(&plan.id)),
             label: plan.map(|plan| Arc::clone(&plan.id)),
             on_store_failure: FailurePolicy::Open,
@@ -122,7 +126,7 @@ impl Catalog {
             );
             charge_all(&mut resolved.charges, &stage.limits, stage.subject, &request.cost);
         }
-        self.resolve_policies(request, &mut resolved)?;
+        self.resolve_policies(request, key, &mut resolved)?;
         if request.after_the_fact {
             resolved.charges.iter_mut().for_each(|charge| charge.mode = ChargeMode::Always);
         }
@@ -203,6 +207,7 @@ impl Catalog {
     fn resolve_policies(
         &self,
         request: &CheckRequest<'_>,
+        key: Option<&Arc<ApiKey>>,
         resolved: &mut ResolvedLimits,
     ) -> Result<(), CheckError> {
         for (place, entry) in request.policies.iter().enumerate() {
@@ -221,6 +226,9 @@ impl Catalog {
                 );
             }
             resolved.label.get_or_insert_with(|| Arc::clone(&policy.label));
+            if key.is_some_and(|key| key.policies.contains(entry.policy, entry.key)) {
+                continue;
+            }
             resolved.on_store_failure = resolved.on_store_failure.max(policy.on_store_failure);
             charge_all(
                 &mut resolved.charges,
@@ -229,6 +237,12 @@ impl Catalog {
                 &request.cost,
             );
         }
+        let named = resolved.charges.len();
+        for (policy, subject) in key.into_iter().flat_map(|key| key.own_policies(self)) {
+            resolved.on_store_failure = resolved.on_store_failure.max(policy.on_store_failure);
+            charge_all(&mut resolved.charges, &policy.key_limits, subject, &request.cost);
+        }
+        resolved.key_policies = resolved.charges.len() - named;
         Ok(())
     }
 }

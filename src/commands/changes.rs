@@ -161,7 +161,8 @@ async fn key_change(
     admin: &AdminClient,
     key: &DesiredKey,
 ) -> Result<Option<ResourceChange>, CommandError> {
-    const MEMBERS: [&str; 5] = ["name", "enabled", "customerId", "expiresAt", "overrides"];
+    const MEMBERS: [&str; 6] =
+        ["name", "enabled", "customerId", "expiresAt", "overrides", "policies"];
     let DesiredKey { id, request, plans } = key;
     let desired = json!(request);
     let path = format!("/apikeys/{}", encode_path_segment(id));

@@ -191,7 +191,7 @@ impl Engine {
     ) -> Result<Prepared, CheckError> {
         let catalog = self.parts.live.catalog();
         let resolved = catalog.resolve(request, key.as_ref(), self.parts.store.now());
-        let ResolvedLimits { charges, plan, label, on_store_failure } =
+        let ResolvedLimits { charges, key_policies, plan, label, on_store_failure } =
             resolved.map_err(|refusal| self.refusal_or_unready(refusal))?;
         if charges.len() > MAX_CHARGES {
             let detail = format!(
@@ -200,7 +200,7 @@ impl Engine {
             );
             return Err(CheckError::Invalid { field: "policies".into(), detail });
         }
-        if let Some((one, other)) = self.parts.store.unjudgeable(&charges) {
+        if let Some((one, other)) = self.parts.store.unjudgeable(&charges, key_policies) {
             return Err(CheckError::cross_subject(one, other));
         }
         let is_report = request.after_the_fact;

@@ -154,12 +154,17 @@ impl Store {
     }
 
     /// Returns two charges that this store cannot judge together, if there are any: both are exact,
-    /// and their subjects may lie on different primaries of a Redis Cluster.
+    /// and their subjects may lie on different primaries of a Redis Cluster. The last `key_policies`
+    /// charges are those under the key's own policies, which can be charged ahead.
     #[must_use]
-    pub fn unjudgeable<'c>(&self, charges: &'c Charges) -> Option<(&'c Charge, &'c Charge)> {
+    pub fn unjudgeable<'c>(
+        &self,
+        charges: &'c Charges,
+        key_policies: usize,
+    ) -> Option<(&'c Charge, &'c Charge)> {
         match self {
             Self::Memory(_) => None,
-            Self::Redis(client) => client.unjudgeable(charges),
+            Self::Redis(client) => client.unjudgeable(charges, key_policies),
         }
     }
 

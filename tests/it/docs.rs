@@ -156,6 +156,7 @@ fn the_readmes_catalog_serves_as_the_readme_says_and_fits_a_cluster() {
         "free/tpm",
         "stage:inference/prod/POST /v1/chat/completions/throttle",
         "stage:inference/prod/throttle",
+        "policy:team/quota",
     ];
     assert_eq!(names, expected);
     assert!(node.passes("login", "ip:203.0.113.7", 5));

@@ -34,6 +34,7 @@ mod envoy;
 mod gateways;
 mod house;
 mod import;
+mod key_policies;
 mod labels;
 mod leases;
 mod migrate;

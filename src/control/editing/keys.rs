@@ -8,9 +8,9 @@ use super::file_resources::merge_keys;
 use super::session::{EditSession, MAX_COMMIT_ATTEMPTS, creation, removal, replacement};
 use crate::catalog::ApiKey;
 use crate::control::model::{
-    ControlError, CreateKey, DigestEntry, EntryPath, KeyRecord, OverridesSpec,
+    ControlError, CreateKey, DigestEntry, EntryPath, KeyAttributes, KeyRecord,
 };
-use crate::control::translate::{key_to_api_key, overrides_to_limits};
+use crate::control::translate::{key_to_api_key, overrides_to_limits, policies_of_key};
 use crate::digest::{SecretDigest, digest_secret, encode_hex};
 use crate::store::EntryChange;
 
@@ -124,7 +124,7 @@ impl<'e> KeyEditor<'e> {
     /// If the request is invalid, or another key has the id or the value.
     pub async fn create(&self, request: CreateKey) -> Result<(KeyRecord, String), ControlError> {
         let (made, changes) = self.prepare(request, Vec::new())?;
-        self.validate_overrides(&made.0, &OverridesSpec::default()).await?;
+        self.validate_against_catalog(&made.0, &KeyAttributes::default()).await?;
         if self.session.commit(&changes).await? {
             Ok(made)
         } else {
@@ -170,9 +170,9 @@ impl<'e> KeyEditor<'e> {
     ) -> Result<KeyRecord, ControlError> {
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             let (was, mut record) = self.load(id).await?;
-            let overrides = record.attributes.overrides.clone();
+            let had = record.attributes.clone();
             change(&mut record)?;
-            self.validate_overrides(&record, &overrides).await?;
+            self.validate_against_catalog(&record, &had).await?;
             let change = replacement(EntryPath::Key(id), was, record.to_entry()?);
             if self.session.commit(&[change]).await? {
                 return Ok(record);
@@ -203,22 +203,30 @@ impl<'e> KeyEditor<'e> {
         Err(ControlError::too_many_conflicts())
     }
 
-    /// Checks that a key's overrides fit its plans. Those of plans whose overrides are as in `had`
-    /// are not checked: the plan may have changed since.
-    async fn validate_overrides(
+    /// Checks that a key's overrides fit its plans, and that its policies exist. Those that are as
+    /// in `had` are not checked: the catalog may have changed since.
+    async fn validate_against_catalog(
         &self,
         record: &KeyRecord,
-        had: &OverridesSpec,
+        had: &KeyAttributes,
     ) -> Result<(), ControlError> {
-        let new: Vec<&str> = record.attributes.overrides.plans_that_differ_from(had).collect();
-        if new.is_empty() {
+        let KeyAttributes { overrides, policies, .. } = &record.attributes;
+        let new_plans: Vec<&str> = overrides.plans_that_differ_from(&had.overrides).collect();
+        let is_new = |policy: &str| policies.get(policy) != had.policies.get(policy);
+        let has_new_policy = policies.keys().any(|policy| is_new(policy));
+        if new_plans.is_empty() && !has_new_policy {
             return Ok(());
         }
         self.session.sync.refresh().await?;
-        let overrides = overrides_to_limits(&record.attributes.overrides)?;
-        let mismatches = overrides.mismatches(&self.session.live.catalog()).into_iter();
-        let mismatches = mismatches.filter(|(plan, _)| new.contains(plan));
-        let faults: Vec<String> = mismatches.flat_map(|(_, faults)| faults).collect();
+        let catalog = self.session.live.catalog();
+        let (overrides, policies) =
+            (overrides_to_limits(overrides)?, policies_of_key(&record.attributes)?);
+        let mismatches = overrides.mismatches(&catalog).into_iter();
+        let mismatches = mismatches.filter(|(plan, _)| new_plans.contains(plan));
+        let mut faults: Vec<String> = mismatches.flat_map(|(_, faults)| faults).collect();
+        let mismatches = policies.mismatches(&catalog).into_iter();
+        faults.extend(mismatches.filter(|(policy, _)| is_new(policy)).map(|(_, fault)| fault));
+        faults.extend(policies.excess(&catalog, &record.plans).filter(|_| has_new_policy));
         if faults.is_empty() { Ok(()) } else { Err(ControlError::BadRequest(faults.join("; "))) }
     }
 
@@ -230,5 +238,13 @@ impl<'e> KeyEditor<'e> {
         let overrides = overrides_to_limits(&record.attributes.overrides).unwrap_or_default();
         let mismatches = overrides.mismatches(&self.session.live.catalog());
         mismatches.into_iter().flat_map(|(_, faults)| faults).collect()
+    }
+
+    /// The policies of a key that are ignored because the catalog has lost them since they were
+    /// set: the place of each, and the reason.
+    #[must_use]
+    pub fn ignored_policies(&self, record: &KeyRecord) -> Vec<String> {
+        let policies = policies_of_key(&record.attributes).unwrap_or_default();
+        policies.mismatches(&self.session.live.catalog()).into_values().collect()
     }
 }

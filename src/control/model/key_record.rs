@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ use super::overrides::OverridesSpec;
 use super::patch::{Patch, PatchOp, PatchOperation};
 use crate::catalog;
 use crate::digest::{digest_secret, encode_hex};
+use crate::syntax::plain_message;
 use crate::time::Micros;
 
 /// The shortest value in bytes, as in AWS: a shorter one could be guessed.
@@ -96,6 +98,22 @@ pub struct KeyAttributes {
     /// Beyond AWS: the key's own sizes of its plans' limits.
     #[serde(default, skip_serializing_if = "OverridesSpec::is_empty")]
     pub(in crate::control) overrides: OverridesSpec,
+    /// Beyond AWS: the policies that are judged with every check of the key, each with the key that
+    /// it counts.
+    #[serde(
+        default,
+        deserialize_with = "read_policies",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub(in crate::control) policies: BTreeMap<String, String>,
+}
+
+/// Reads policies. An error names the member, which serde does not know of a flattened struct.
+fn read_policies<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    BTreeMap::deserialize(deserializer)
+        .map_err(|error| de::Error::custom(format_args!("policies: {}", plain_message(error))))
 }
 
 impl CreateKey {
@@ -305,6 +323,15 @@ impl KeyRecord {
         if let ["overrides", path @ ..] = &path[..] {
             return attributes.overrides.patch(op, path, operation);
         }
+        if let ["policies", policy] = path[..] {
+            match op {
+                PatchOp::Set => {
+                    attributes.policies.insert(policy.into(), operation.value()?.into())
+                }
+                PatchOp::Remove => attributes.policies.remove(policy),
+            };
+            return Ok(());
+        }
         match (op, &*path.join("/")) {
             (PatchOp::Set, "name") => attributes.name = Some(operation.value()?.into()),
             (PatchOp::Set, "description") => {
@@ -316,6 +343,12 @@ impl KeyRecord {
             }
             (PatchOp::Set, "expiresAt") => attributes.expires_at = Some(operation.value()?.into()),
             (PatchOp::Remove, "expiresAt") => attributes.expires_at = None,
+            (PatchOp::Set, "policies") => {
+                let policies = serde_json::from_str(operation.value()?);
+                attributes.policies =
+                    policies.map_err(|_| operation.error("write a JSON object of texts"))?;
+            }
+            (PatchOp::Remove, "policies") => attributes.policies.clear(),
             _ => return Err(operation.unknown_path()),
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! API keys and their overrides, in both forms, and as checks use them.
+//! API keys with their overrides and policies, in both forms, and as checks use them.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::catalog::raw::{
     RawKey, RawLimitOverride, RawOverrides, RawPlanOverrides, RawQuotaOverride,
 };
-use crate::catalog::{ApiKey, LimitOverrides, parse_rfc3339};
+use crate::catalog::{ApiKey, KeyPolicies, LimitOverrides, parse_rfc3339};
 use crate::control::model::{
     ControlError, CreateKey, KeyAttributes, KeyRecord, OverridesSpec, PlanOverrideSpec, QuotaSize,
 };
@@ -75,10 +75,19 @@ pub fn overrides_to_limits(overrides: &OverridesSpec) -> Result<LimitOverrides, 
         .map_err(|faults| ControlError::BadRequest(faults.join("; ")))
 }
 
+/// Policies of a key as checks use them.
+///
+/// # Errors
+/// If they are invalid.
+pub fn policies_of_key(attributes: &KeyAttributes) -> Result<KeyPolicies, ControlError> {
+    KeyPolicies::new(&attributes.policies)
+        .map_err(|faults| ControlError::BadRequest(faults.join("; ")))
+}
+
 /// A key of the registry as checks use it.
 ///
 /// # Errors
-/// If the registry holds overrides that are invalid.
+/// If the registry holds overrides or policies that are invalid.
 pub fn key_to_api_key(key: &KeyRecord) -> Result<ApiKey, ControlError> {
     let attributes = &key.attributes;
     Ok(ApiKey {
@@ -88,6 +97,7 @@ pub fn key_to_api_key(key: &KeyRecord) -> Result<ApiKey, ControlError> {
         expires_at: attributes.expires_at.as_deref().and_then(parse_rfc3339),
         plans: key.plans.iter().map(|plan| Arc::from(&**plan)).collect(),
         overrides: overrides_to_limits(&attributes.overrides)?,
+        policies: policies_of_key(attributes)?,
         ..ApiKey::new(&key.id)
     })
 }
@@ -106,6 +116,7 @@ pub fn file_key(key: &ApiKey, overrides: Option<&RawOverrides>) -> KeyRecord {
         overrides: overrides
             .map(|overrides| overrides_from_catalog(overrides, "overrides", &mut Losses::new()))
             .unwrap_or_default(),
+        policies: key.policies.to_raw(),
         ..KeyAttributes::default()
     };
     let plans = key.plans.iter().map(ToString::to_string).collect();
@@ -122,6 +133,7 @@ pub fn key_from_catalog(key: &RawKey, at: &str, losses: &mut Losses) -> Option<C
         tags: [("_custom_id_".to_owned(), key.id.clone())].into(),
         expires_at: key.expires_at.clone(),
         overrides: overrides_from_catalog(&key.overrides, &format!("{at}.overrides"), losses),
+        policies: key.policies.clone(),
         ..KeyAttributes::default()
     };
     Some(CreateKey::new(key.value.clone()?, attributes))
@@ -146,5 +158,6 @@ pub fn key_to_catalog(
         expires_at: attributes.expires_at.clone(),
         customer_id: attributes.customer_id.clone(),
         overrides: overrides_to_catalog(&attributes.overrides)?,
+        policies: attributes.policies.clone(),
     })
 }

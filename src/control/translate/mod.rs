@@ -20,7 +20,7 @@ mod round_trip;
 pub use apis::{document_to_catalog, stage_from_catalog, stage_to_catalog};
 pub use keys::{
     file_key, key_from_catalog, key_to_api_key, key_to_catalog, overrides_from_catalog,
-    overrides_to_catalog, overrides_to_limits,
+    overrides_to_catalog, overrides_to_limits, policies_of_key,
 };
 pub use plans::{plan_from_catalog, plan_to_catalog};
 

@@ -213,6 +213,27 @@ fn a_file_that_the_api_cannot_express_is_refused_with_the_place_before_any_chang
 }
 
 #[test]
+fn the_policies_of_a_key_are_applied_to_a_service_whose_file_has_them() {
+    let file = "version: 1\npolicies: [{ name: team, throttle: { rate: 1/h, burst: 3 } }]\n";
+    let access = [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", TOKEN)];
+    let node = Node::launch(Some(file), &[], &access);
+    let with = |team: &str| {
+        let policies = format!("policies: {{ team: {team} }} }}");
+        format!("{}{}", FILE.replace("customer_id: c-1 }", &policies), &file[11..])
+    };
+    apply(&node, &with("red"), "--yes");
+    let shown = apply(&node, &with("blue"), "--yes");
+    assert!(shown.starts_with("~ key acme\n    policies: "), "{shown}");
+    let (code, out, _) = run(&node, &Written::new(&with("blue")).with("diff", ""));
+    assert_eq!((code, &*out), (Some(0), ""));
+    let exported = table(&node, "export --keys");
+    assert!(exported.contains(r#""policies":{"team":"blue"}"#), "{exported}");
+    let unknown = FILE.replace("customer_id: c-1 }", "policies: { tem: red } }");
+    let (code, _, stderr) = run(&node, &Written::new(&unknown).with("apply", "--yes"));
+    assert!(code == Some(2) && stderr.contains("there is no policy `tem`"), "{stderr}");
+}
+
+#[test]
 fn policies_and_keys_without_a_value_are_left_out() {
     let node = node();
     let digest = "0".repeat(64);

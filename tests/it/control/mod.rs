@@ -8,6 +8,7 @@ mod corrections;
 mod file_resources;
 mod unknown_keys;
 mod import;
+mod key_policies;
 mod override_parts;
 mod overrides;
 mod plans;

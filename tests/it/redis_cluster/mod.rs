@@ -2,11 +2,12 @@
 //!
 //! `resharding` moves slots under load and `failover` loses primaries. `cross_slot` sends checks
 //! whose subjects lie on different primaries, and `envoy` does the same with Envoy's descriptors.
-//! `usage` is the daily usage of API keys.
+//! `key_policies` is the teams of API keys. `usage` is the daily usage of API keys.
 
 mod cross_slot;
 mod envoy;
 mod failover;
+mod key_policies;
 mod resharding;
 mod usage;
 

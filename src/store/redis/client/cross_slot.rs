@@ -86,13 +86,20 @@ impl RedisClient {
     }
 
     /// Returns two charges that cannot be judged together, if there are any: both are exact, and
-    /// their subjects lie in different slots.
+    /// their subjects lie in different slots. The last `key_policies` charges may be charged ahead,
+    /// unless --record forbids it.
     #[must_use]
-    pub fn unjudgeable<'c>(&self, charges: &'c Charges) -> Option<(&'c Charge, &'c Charge)> {
+    pub fn unjudgeable<'c>(
+        &self,
+        charges: &'c Charges,
+        key_policies: usize,
+    ) -> Option<(&'c Charge, &'c Charge)> {
         if !self.redis.topology.is_sharded() {
             return None;
         }
-        let mut exact = charges.iter().filter(|charge| self.is_exact(charge));
+        let ahead = if self.redis.leases { key_policies } else { 0 };
+        let together = &charges[..charges.len().saturating_sub(ahead)];
+        let mut exact = together.iter().filter(|charge| self.is_exact(charge));
         let first = exact.next()?;
         exact
             .find(|other| !other.subject.has_same_hash_tag(&first.subject))

@@ -1,0 +1,166 @@
+//! A key's policies: judged with every check of the key, as if its caller had named them.
+//!
+//! They are what teams and organisations are: several keys that name the same policy with the same
+//! key share its counters. They are checked against the catalog when they are written. A policy
+//! that the catalog has lost since is ignored and logged: the catalog file cannot know the keys of
+//! the admin API.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use super::raw::RawKeyPolicies;
+use super::validation::Report;
+use super::{ApiKey, Catalog, Plan, Policy, StageLimits};
+use crate::limit::{MAX_CHARGES, Subject};
+
+/// The most policies of a key. With the key itself and the stage they are eight subjects.
+const MAX_KEY_POLICIES: usize = 6;
+
+/// The largest size of the key that a policy counts, in bytes: as in a check.
+const MAX_KEY_BYTES: usize = 1024;
+
+/// The policies of a key, each with the key that it counts, by the policies' names.
+#[derive(Debug, Default)]
+pub struct KeyPolicies {
+    entries: Vec<KeyPolicy>,
+    /// The revision of the catalog for which ignored policies have been logged.
+    logged: ArcSwapOption<String>,
+}
+
+#[derive(Debug)]
+struct KeyPolicy {
+    policy: String,
+    key: String,
+    subject: Subject,
+}
+
+impl KeyPolicies {
+    /// Checks policies, except that a catalog has them.
+    ///
+    /// # Errors
+    /// If they are not valid: every error with its path.
+    pub fn new(raw: &RawKeyPolicies) -> Result<Self, Vec<String>> {
+        let mut report = Report::default();
+        let policies = Self::from_raw(raw, "policies", &mut report);
+        if report.errors.is_empty() { Ok(policies) } else { Err(report.errors) }
+    }
+
+    pub(super) fn from_raw(raw: &RawKeyPolicies, at: &str, report: &mut Report) -> Self {
+        if raw.len() > MAX_KEY_POLICIES {
+            report.error(
+                at,
+                format_args!(
+                    "a key has at most {MAX_KEY_POLICIES} policies, and this one {}",
+                    raw.len()
+                ),
+            );
+        }
+        let entry = |(policy, key): (&String, &String)| {
+            if key.is_empty() || key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
+                report.error(
+                    &format!("{at}.{policy}"),
+                    "the key that a policy counts has 1 to 1024 bytes and no control characters",
+                );
+            }
+            let (policy, key, subject) =
+                (policy.clone(), key.clone(), Subject::policy(policy, key));
+            KeyPolicy { policy, key, subject }
+        };
+        Self { entries: raw.iter().map(entry).collect(), logged: ArcSwapOption::empty() }
+    }
+
+    /// The policies as a catalog file has them.
+    #[must_use]
+    pub fn to_raw(&self) -> RawKeyPolicies {
+        self.entries.iter().map(|entry| (entry.policy.clone(), entry.key.clone())).collect()
+    }
+
+    /// The names of the policies that a catalog does not have, each with the error at its path.
+    #[must_use]
+    pub fn mismatches(&self, catalog: &Catalog) -> BTreeMap<&str, String> {
+        let lost =
+            self.entries.iter().filter(|entry| !catalog.policies.contains_key(&*entry.policy));
+        lost.map(|KeyPolicy { policy, .. }| {
+            (&**policy, format!("policies.{policy}: there is no policy `{policy}`; declare it under `policies` of the catalog file"))
+        })
+        .collect()
+    }
+
+    /// The error that a check of a key on these plans would be judged by too many limits.
+    #[must_use]
+    pub fn excess(&self, catalog: &Catalog, plans: &[impl AsRef<str>]) -> Option<String> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let own: usize = self.in_catalog(catalog).map(|(policy, _)| policy.limits.len()).sum();
+        let total = own + catalog.most_charges(plans);
+        (total > MAX_CHARGES).then(|| {
+            format!("a check of this key would be judged by up to {total} limits, {own} of them of its policies, and at most {MAX_CHARGES} are allowed")
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn contains(&self, policy: &str, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.policy == policy && entry.key == key)
+    }
+
+    /// The policies that the catalog has, each with the subject that it counts.
+    fn in_catalog<'c>(&self, catalog: &'c Catalog) -> impl Iterator<Item = (&'c Policy, Subject)> {
+        self.entries
+            .iter()
+            .filter_map(|entry| Some((catalog.policies.get(&*entry.policy)?, entry.subject)))
+    }
+}
+
+impl ApiKey {
+    /// The policies that are judged with every check of the key, each with the subject that it
+    /// counts.
+    pub(super) fn own_policies<'c>(
+        &self,
+        catalog: &'c Catalog,
+    ) -> impl Iterator<Item = (&'c Policy, Subject)> {
+        let policies = &self.policies;
+        let is_logged = || {
+            policies.logged.load().as_ref().is_some_and(|revision| **revision == catalog.revision)
+        };
+        if !policies.entries.is_empty() && !is_logged() {
+            for why in policies.mismatches(catalog).into_values() {
+                tracing::warn!(key = &*self.id, why, "a policy of the key is ignored");
+            }
+            policies.logged.store(Some(Arc::new(catalog.revision.clone())));
+        }
+        policies.in_catalog(catalog)
+    }
+}
+
+impl Catalog {
+    /// The most limits, but for policies, that judge a check of a key on these plans.
+    fn most_charges(&self, plans: &[impl AsRef<str>]) -> usize {
+        let plans = plans.iter().filter_map(|id| self.plans.get(id.as_ref()));
+        let plans: Vec<&Plan> = plans.collect();
+        let of_plans = |charges: &dyn Fn(&Plan) -> usize| {
+            let (alongside, ordinary): (Vec<&Plan>, _) =
+                plans.iter().copied().partition(|plan| plan.alongside);
+            let sum: usize = alongside.into_iter().map(charges).sum();
+            // At most one of them applies to a check.
+            sum + ordinary.into_iter().map(charges).max().unwrap_or_default()
+        };
+        let in_stage = |api: &str, name: &str, stage: &StageLimits| {
+            let charges = |plan: &Plan| match plan.methods(api, name) {
+                Some(methods) => plan.limits.len() + usize::from(!methods.is_empty()),
+                None if plan.stages.is_none() => plan.limits.len(),
+                None => 0,
+            };
+            stage.limits.len() + usize::from(!stage.methods.is_empty()) + of_plans(&charges)
+        };
+        let stages = self.apis.iter().flat_map(|(api, stages)| {
+            stages.iter().map(move |(name, stage)| in_stage(api, name, stage))
+        });
+        stages.max().unwrap_or_default().max(of_plans(&|plan| plan.limits.len()))
+    }
+}
