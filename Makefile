@@ -4,8 +4,8 @@
 
 # The integration tests that need no program but the compiler, by module. tests/it/house.rs holds the
 # list. libtest matches anywhere in a name, so modules within these names are skipped again.
-FAST = asking:: bound:: commands:: control::bad_input:: control::override_parts:: control::restart:: docs:: envoy::bad_input:: house:: import:: key_policies:: labels:: stage_limits:: tls::
-NOT_FAST = commands::usage:: control::import:: control::key_policies:: redis_cluster::key_policies::
+FAST = absent_redis:: asking:: bad_input:: bound:: commands:: control::alongside:: control::audit:: control::bad_input:: control::corrections:: control::file_resources:: control::import:: control::override_parts:: control::overrides:: control::restart:: control::rotation:: control::usage:: docs:: envoy::answers:: envoy::bad_input:: envoy::operation:: house:: import:: key_policies:: labels:: openapi:: operate:: stage_limits:: tls:: webhooks::failing::
+NOT_FAST = control::key_policies:: redis_cluster::key_policies:: commands::usage_in_redis::
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)

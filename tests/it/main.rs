@@ -22,6 +22,7 @@
 
 mod support;
 
+mod absent_redis;
 mod asking;
 mod bad_input;
 mod bound;
@@ -34,15 +35,19 @@ mod envoy;
 mod gateways;
 mod house;
 mod import;
+mod invalid_checks;
 mod key_policies;
 mod labels;
 mod leases;
 mod migrate;
+mod openapi;
 mod operate;
 mod outage;
+mod prometheus;
 mod redis_client;
 mod redis_cluster;
 mod reports;
+mod rolling_restart;
 mod rules;
 mod stage_limits;
 mod tls;

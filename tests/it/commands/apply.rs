@@ -1,8 +1,6 @@
 //! `tollgate diff` and `tollgate apply` against a running node.
 
 use std::fs;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -10,7 +8,7 @@ use tempfile::TempDir;
 use super::{TOKEN, node, run, shown, table};
 use crate::support::node::Node;
 
-const FILE: &str = r#"
+pub const FILE: &str = r#"
 version: 1
 apis:
   - id: pets
@@ -32,17 +30,17 @@ keys:
   - { id: acme, value: a-value-of-twenty-letters, plans: [basic], customer_id: c-1 }
 "#;
 
-struct Written(TempDir);
+pub struct Written(TempDir);
 
 impl Written {
-    fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("catalog.yaml"), text).unwrap();
         Self(folder)
     }
 
     /// The arguments of a command on this file.
-    fn with(&self, command: &str, more: &str) -> String {
+    pub fn with(&self, command: &str, more: &str) -> String {
         let file = self.0.path().join("catalog.yaml");
         format!("{command} {} {more}", file.display()).trim_end().to_owned()
     }
@@ -61,34 +59,6 @@ fn diff(node: &Node, text: &str) -> String {
     let (code, out, stderr) = run(node, &Written::new(text).with("diff", ""));
     assert_eq!((code, &*stderr), (Some(i32::from(!out.is_empty())), ""), "{out}");
     out
-}
-
-#[test]
-fn apply_asks_at_a_terminal_and_obeys_the_answer() {
-    let node = node();
-    let file = Written::new(FILE);
-    let answering = |answer: &str| {
-        // `script` of util-linux, which Debian always has, provides a terminal.
-        let url = format!("--url http://{}", node.admin());
-        let words = format!("{} {}", env!("CARGO_BIN_EXE_tollgate"), file.with("apply", &url));
-        let mut terminal = Command::new("script")
-            .args(["-qec", &words, "/dev/null"])
-            .env("TOLLGATE_ADMIN_TOKEN", TOKEN)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        terminal.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
-        let output = terminal.wait_with_output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
-    let (code, output) = answering("no\n");
-    assert!(code == Some(1) && output.contains("[y/N]"), "{code:?} {output}");
-    assert!(output.contains("nothing was changed"), "{output}");
-    assert_eq!(shown(&node, "plans list"), json!([]));
-    let (code, output) = answering("y\n");
-    assert!(code == Some(0) && output.contains("3 of 3 changes made"), "{code:?} {output}");
-    assert_eq!(shown(&node, "plans list")[0]["id"], "basic");
 }
 
 #[test]

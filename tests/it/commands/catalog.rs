@@ -47,8 +47,8 @@ fn validate(catalog: &str) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.yaml");
     fs::write(&file, catalog).unwrap();
-    let tollgate = env!("CARGO_BIN_EXE_tollgate");
-    let done = Command::new(tollgate).arg("validate").arg(&file).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    let done = command.arg("validate").arg(&file).output().unwrap();
     let output = [done.stdout, done.stderr].concat();
     (done.status.success(), String::from_utf8(output).unwrap())
 }

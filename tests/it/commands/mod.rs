@@ -3,7 +3,9 @@
 
 mod apply;
 mod catalog;
+mod terminal;
 mod usage;
+mod usage_in_redis;
 
 use std::process::{Command, Output};
 

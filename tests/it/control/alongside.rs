@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 use super::usage::{days, today};
 use super::{TOKEN, as_bearer, call, node};
 use crate::support::node::Node;
-use crate::support::redis::RedisServer;
 
-const CATALOG: &str = r#"
+pub const CATALOG: &str = r#"
 version: 1
 apis: [ { id: a, stages: [ { name: prod }, { name: other } ] } ]
 plans:
@@ -32,7 +31,7 @@ keys:
   - { id: open, value: key-open, plans: [open, lenient] }
 "#;
 
-fn plans_are_judged_in_one_check(node: &Node) {
+pub fn plans_are_judged_in_one_check(node: &Node) {
     let check = |value: &str, cost: u64| {
         node.check(json!({
             "api_key": value, "api": "a", "stage": "prod", "method": "GET", "path": "/x", "cost": cost,
@@ -86,30 +85,8 @@ fn plans_are_judged_in_one_check(node: &Node) {
 }
 
 #[test]
-fn plans_alongside_each_other_are_judged_in_one_check_on_redis() {
-    let redis = RedisServer::start();
-    let flags = ["--store", &redis.url(), "--check-deadline", "10s"];
-    plans_are_judged_in_one_check(&node(Some(CATALOG), &flags));
-}
-
-#[test]
 fn plans_alongside_each_other_are_judged_in_one_check_in_the_embedded_mode() {
     plans_are_judged_in_one_check(&node(Some(CATALOG), &[]));
-}
-
-#[test]
-fn the_strictest_failure_policy_of_a_keys_plans_applies_without_the_store() {
-    let redis = RedisServer::start();
-    let node = node(Some(CATALOG), &["--store", &redis.url(), "--check-deadline", "10s"]);
-    drop(redis);
-    let status = |value: &str| {
-        node.check(
-            json!({"api_key": value, "api": "a", "stage": "prod", "method": "GET", "path": "/x"}),
-        )
-        .status
-    };
-    let seen = ["key-strict-last", "key-strict-first", "key-open"].map(status);
-    assert_eq!(seen, [503, 503, 200]);
 }
 
 #[test]

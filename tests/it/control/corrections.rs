@@ -1,4 +1,4 @@
-//! Corrections of usage: grants, refunds and resets, in any unit and on every node.
+//! Corrections of usage: grants, refunds and resets, in any unit.
 
 use serde_json::{Value, json};
 
@@ -7,10 +7,9 @@ use super::usage::{days, today};
 use super::{TOKEN, as_bearer, call, node};
 use crate::support::eventually;
 use crate::support::node::Node;
-use crate::support::redis::RedisServer;
 
 /// Makes grants, refunds and a reset, in requests and in another unit.
-fn corrections_take_effect(node: &Node, other: &Node) {
+pub fn corrections_take_effect(node: &Node, other: &Node) {
     let catalog = r"
 version: 1
 plans:
@@ -69,22 +68,13 @@ keys: [ { id: k, value: key-k, plans: [p] } ]
 }
 
 #[test]
-fn grants_refunds_and_resets_take_effect_on_every_node() {
-    let redis = RedisServer::start();
-    let url = redis.url();
-    let [one, other] =
-        [0; 2].map(|_| node(Some("version: 1"), &["--store", &url, "--check-deadline", "10s"]));
-    corrections_take_effect(&one, &other);
-}
-
-#[test]
 fn grants_refunds_and_resets_take_effect_in_the_embedded_mode() {
     let node = node(Some("version: 1"), &[]);
     corrections_take_effect(&node, &node);
 }
 
 /// Corrects a key with overrides, beside one without.
-fn corrections_apply_to_the_keys_own_quota(node: &Node, other: &Node) {
+pub fn corrections_apply_to_the_keys_own_quota(node: &Node, other: &Node) {
     let sizes =
         json!({"p": {"quota": {"limit": 7}, "limits": {"tokens": {"quota": {"limit": 150}}}}});
     let (id, value) = key_on(node, "p", &sizes);
@@ -127,7 +117,7 @@ fn corrections_apply_to_the_keys_own_quota(node: &Node, other: &Node) {
     assert_eq!(sizes_and_rest(node, "key-plain"), [(4, 1), (100, 40)]);
 }
 
-const QUOTAS: &str = r"
+pub const QUOTAS: &str = r"
 version: 1
 plans:
   - id: p
@@ -135,15 +125,6 @@ plans:
     limits: [ { name: tokens, unit: total_tokens, quota: { limit: 100, period: month } } ]
 keys: [ { id: plain, value: key-plain, plans: [p] } ]
 ";
-
-#[test]
-fn corrections_apply_to_the_keys_own_quota_on_every_node() {
-    let redis = RedisServer::start();
-    let url = redis.url();
-    let [one, other] =
-        [0; 2].map(|_| node(Some(QUOTAS), &["--store", &url, "--check-deadline", "10s"]));
-    corrections_apply_to_the_keys_own_quota(&one, &other);
-}
 
 #[test]
 fn corrections_apply_to_the_keys_own_quota_in_the_embedded_mode() {

@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{TOKEN, as_bearer, boto3_runs, call, node};
+use super::{TOKEN, as_bearer, call, node};
 use crate::support::node::Node;
-use crate::support::redis::RedisServer;
 
-const CATALOG: &str = r#"
+pub const CATALOG: &str = r#"
 version: 1
 apis:
   - id: m-api
@@ -45,7 +44,7 @@ fn ids(node: &Node, path: &str) -> Vec<String> {
     }
 }
 
-fn both_are_shown(node: &Node) {
+pub fn both_are_shown(node: &Node) {
     for id in ["a-key", "c-key", "e-key"] {
         let key = call(node, "POST", "/apikeys", json!({"tags": {"_custom_id_": id}}));
         let link = json!({"keyId": key["id"], "keyType": "API_KEY"});
@@ -159,17 +158,6 @@ fn no_request_changes_the_files_resources(node: &Node) {
         let answer = as_bearer(node, TOKEN, method, path, body);
         assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
     }
-}
-
-#[test]
-fn awss_own_client_lists_the_files_resources_and_sees_that_they_are_the_files() {
-    boto3_runs("filed.py", &node(Some(CATALOG), &[]));
-}
-
-#[test]
-fn the_files_resources_are_listed_among_the_apis_on_redis() {
-    let redis = RedisServer::start();
-    both_are_shown(&node(Some(CATALOG), &["--store", &redis.url(), "--check-deadline", "10s"]));
 }
 
 #[test]

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::{TOKEN, as_bearer, call, node};
 use crate::support::eventually;
 use crate::support::node::Node;
-use crate::support::redis::RedisServer;
 
 const KEYS: usize = 60;
 
@@ -23,7 +22,7 @@ fn ids(node: &Node, list: &str) -> BTreeSet<String> {
 }
 
 /// Imports the same file twice at the same time, by the same node or by two.
-fn each_key_is_created_once(nodes: [&Node; 2]) {
+pub fn each_key_is_created_once(nodes: [&Node; 2]) {
     let plan = call(nodes[0], "POST", "/usageplans", json!({"name": "p"}));
     let plan = plan["id"].as_str().unwrap();
     let line = |number| format!("k{number},{},{plan}\n", value(number));
@@ -56,14 +55,6 @@ fn each_key_is_created_once(nodes: [&Node; 2]) {
     let changed = log.iter().flat_map(|note| note["changed"].as_array().unwrap());
     let noted = changed.filter_map(|path| path.as_str().unwrap().strip_prefix("/apikeys/"));
     assert_eq!(noted.map(str::to_owned).collect::<BTreeSet<_>>(), made);
-}
-
-#[test]
-fn concurrent_imports_of_one_file_create_each_key_once() {
-    let redis = RedisServer::start();
-    let url = redis.url();
-    let [one, other] = [0; 2].map(|_| node(None, &["--store", &url, "--check-deadline", "5s"]));
-    each_key_is_created_once([&one, &other]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A key's overrides, of the file and of the API: in checks, usage and leases.
+//! A key's overrides, of the file and of the API: in checks and usage.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,6 @@ use super::{TOKEN, as_bearer, call, node};
 use crate::support::eventually;
 use crate::support::http::Response;
 use crate::support::node::Node;
-use crate::support::redis::RedisServer;
 
 pub const CATALOG: &str = r"
 version: 1
@@ -44,7 +43,7 @@ pub fn key_on(node: &Node, plan: &str, overrides: &Value) -> (String, String) {
     (text("id"), text("value"))
 }
 
-fn overrides_are_in_effect(one: &Node, other: &Node) {
+pub fn overrides_are_in_effect(one: &Node, other: &Node) {
     let (id, value) = key_on(one, "p", &json!({"p": {"throttle": {"burstLimit": 9}}}));
     let path = format!("/apikeys/{id}");
     let shown = || call(one, "GET", &path, Value::Null)["overrides"].clone();
@@ -93,22 +92,6 @@ fn overrides_are_in_effect(one: &Node, other: &Node) {
     both_have(&[(6, 2), (6, 5), (100, 10)]);
     assert_eq!(patch(one, &id, &[("remove", "/overrides/p", "")]).status, 200);
     assert_eq!(shown(), Value::Null);
-}
-
-#[test]
-fn overrides_are_in_effect_on_every_node() {
-    let redis = RedisServer::start();
-    let url = redis.url();
-    let [one, other] =
-        [0; 2].map(|_| node(Some(CATALOG), &["--store", &url, "--check-deadline", "10s"]));
-    overrides_are_in_effect(&one, &other);
-    // A node validates an override by a plan that another node has just created.
-    for burst in 2..12 {
-        let plan = json!({"name": "new", "throttle": {"rateLimit": 1, "burstLimit": burst}});
-        let plan = call(&one, "POST", "/usageplans", plan)["id"].as_str().unwrap().to_owned();
-        let sizes = json!({&*plan: {"throttle": {"burstLimit": 1}}});
-        call(&other, "POST", "/apikeys", json!({"overrides": sizes}));
-    }
 }
 
 #[test]
@@ -243,31 +226,4 @@ fn a_rounded_rate_of_an_override_is_accepted_and_logged_when_it_is_used() {
     }
     eventually("the override's is logged", || warnings(" why=\"overrides.q.throttle") == 1);
     assert_eq!(warnings("overrides.p.throttle"), warnings("keys[0].overrides.p.throttle"));
-}
-
-#[test]
-fn a_lease_ends_when_the_key_gets_an_override() {
-    let redis = RedisServer::start();
-    let url = redis.url();
-    let plan = "version: 1\nplans: [{ id: p, consistency: leased, throttle: { rate: 2000/s, burst: 2000 } }]";
-    let nodes = [0; 2].map(|_| node(Some(plan), &["--store", &url, "--check-deadline", "10s"]));
-    let (id, value) = key_on(&nodes[0], "p", &json!({}));
-    let check = |node: &Node| node.check(json!({"api_key": value}));
-    for node in &nodes {
-        eventually("a lease is spent", || {
-            let answer = check(node);
-            answer.status == 200 && answer.json()["decided_by"] == "lease"
-        });
-    }
-    // The key has already used more than its new size.
-    let less = [
-        ("replace", "/overrides/p/throttle/rateLimit", "0.001"),
-        ("replace", "/overrides/p/throttle/burstLimit", "1"),
-    ];
-    eventually("a lease is charged", || check(&nodes[0]).json()["limits"][0]["remaining"] != 2000);
-    assert_eq!(patch(&nodes[0], &id, &less).status, 200);
-    let admitted = (0..50).filter(|_| check(&nodes[0]).status == 200).count();
-    assert!(admitted <= 1, "{admitted}");
-    eventually("the other node has the sizes", || check(&nodes[1]).status == 429);
-    assert!((0..50).all(|_| check(&nodes[1]).status == 429));
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{ACCESS, TOKEN, as_bearer, call};
+use super::{ACCESS, TOKEN, as_bearer, call, plan_and_key};
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
@@ -17,6 +17,34 @@ fn node(redis: &RedisServer, keys: &str) -> Node {
 
 fn value_of(node: &Node, id: &str) -> serde_json::Value {
     call(node, "GET", &format!("/apikeys/{id}?includeValue=true"), json!(null))["value"].clone()
+}
+
+#[test]
+fn a_keys_value_is_returned_once_and_stored_nowhere() {
+    let redis = RedisServer::start();
+    let node = super::node(None, &["--store", &redis.url()]);
+    let (id, value, plan) = plan_and_key(&node, 3);
+    assert_eq!(node.check(json!({"api_key": value})).status, 200);
+    for path in [
+        "/apikeys?includeValues=true".to_owned(),
+        format!("/apikeys/{id}?includeValue=true"),
+        format!("/usageplans/{plan}/keys"),
+    ] {
+        let body = as_bearer(&node, TOKEN, "GET", &path, "").body;
+        assert!(body.contains(&id) && !body.contains(&value), "{body}");
+        assert!(!body.contains("sha256"), "the digest is not returned: {body}");
+    }
+    let held = format!("{:?}", redis.command(&["HGETALL", "tg:{registry}"]));
+    assert!(held.contains(&id) && !held.contains(&value), "{held}");
+    let log = node.log();
+    assert!(!log.contains(&value));
+    let audited = |line: &str| {
+        ["who=\"admin_token\"", "POST", "path=\"/apikeys\"", "status=201"]
+            .iter()
+            .all(|part| line.contains(part))
+    };
+    assert!(log.lines().any(audited), "{log}");
+    assert!(!node.get("/metrics").body.contains(&value));
 }
 
 #[test]

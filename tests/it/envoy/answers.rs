@@ -83,30 +83,6 @@ fn a_descriptors_own_hits_count_before_the_requests_and_0_only_looks() {
 }
 
 #[test]
-fn negative_hits_refund_at_most_what_was_charged() {
-    for flags in [vec![], vec!["--check-deadline", "5s"]] {
-        let redis = crate::support::redis::RedisServer::start();
-        let url = redis.url();
-        let flags = if flags.is_empty() { flags } else { [flags, vec!["--store", &url]].concat() };
-        let served = serve(CONFIG, &flags);
-        for entries in [&[("user", "x")], &[("bucket", "x")]] {
-            let back =
-                |hits| RateLimitDescriptor { is_negative_hits: true, ..costs(hits, entries) };
-            assert!(served.passes(entries));
-            let _answer = served.ask(vec![back(1)]);
-            let most = served.passing(10, entries);
-            assert_eq!(most, if entries[0].0 == "user" { 2 } else { 3 }, "all of it was there");
-            let answer = served.ask(vec![back(1)]);
-            assert_eq!((answer.overall_code(), answer.statuses[0].limit_remaining), (Code::Ok, 1));
-            crate::support::eventually("the cached refusal has expired", || served.passes(entries));
-            let _answer = served.ask(vec![back(100)]);
-            crate::support::eventually("the cached refusal has expired", || served.passes(entries));
-            assert_eq!(served.passing(10, entries), most - 1, "{entries:?}");
-        }
-    }
-}
-
-#[test]
 fn a_limit_in_the_request_replaces_the_configured_one() {
     let served = serve(CONFIG, &[]);
     let own = |requests_per_unit, unit: Unit| RateLimitDescriptor {
@@ -183,29 +159,6 @@ fn one_alternative_with_room_is_enough_and_metadata_reports_it() {
     assert_eq!(both_gone.overall_code(), Code::OverLimit);
     assert_eq!(codes(&both_gone), [Code::OverLimit, Code::OverLimit, Code::Ok]);
     assert_eq!(served.passing(10, &[("user", "r")]), 2, "nothing was charged");
-}
-
-#[test]
-fn a_refused_request_refunds_nothing_and_refunds_of_one_counter_are_added_up() {
-    let redis = crate::support::redis::RedisServer::start();
-    let url = redis.url();
-    let served = serve(CONFIG, &["--store", &url, "--check-deadline", "5s"]);
-    let user = &[("user", "x")];
-    let back = RateLimitDescriptor { is_negative_hits: true, ..costs(1, user) };
-    assert!(served.passes(&[("small", "x")]) && served.passes(user));
-    for _ in 0..3 {
-        let answer = served.ask(vec![back.clone(), descriptor(&[("small", "x")])]);
-        assert_eq!(codes(&answer), [Code::Ok, Code::OverLimit]);
-        assert_eq!(answer.statuses[0].limit_remaining, 1, "as it stands");
-    }
-    assert_eq!(served.ask(vec![costs(0, user)]).statuses[0].limit_remaining, 1);
-    let many = back.clone();
-    let given = served.ask(vec![back; 300]);
-    assert_eq!((given.overall_code(), given.statuses[299].limit_remaining), (Code::Ok, 2));
-    assert_eq!(served.passing(10, user), 2, "no more than the limit");
-    assert_eq!(served.ask(vec![many.clone(); 2]).statuses[1].limit_remaining, 2, "both of two");
-    assert_eq!(served.ask(vec![costs(0, user)]).statuses[0].limit_remaining, 2);
-    assert_eq!(served.node.metric("tollgate_store_errors_total", ""), 0.0);
 }
 
 #[test]

@@ -4,7 +4,9 @@
 mod answers;
 mod bad_input;
 mod gateway;
+mod on_redis;
 mod operation;
+mod refunds;
 mod reports;
 
 use std::fs;

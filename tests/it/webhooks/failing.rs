@@ -1,4 +1,4 @@
-//! Webhooks during failures of the receiver, a node, or Redis.
+//! Webhooks during failures of the receiver or of a node. Failures of Redis are in `outbox`.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -8,12 +8,11 @@ use rustix::process::Signal;
 use super::{CATALOG, SECRET, node, uses};
 use crate::support::node::Node;
 use crate::support::receiver::WebhookReceiver;
-use crate::support::redis::RedisServer;
 use crate::support::tls::Authority;
 use crate::support::{eventually, free_port};
 
 /// The address of a receiver that does not run.
-fn unreachable_receiver() -> (u16, String) {
+pub fn unreachable_receiver() -> (u16, String) {
     let port = free_port();
     (port, format!("http://127.0.0.1:{port}/"))
 }
@@ -54,49 +53,6 @@ fn a_receiver_that_responds_410_gets_no_retries() {
     receiver.respond_with(200);
     assert_eq!(uses(&node, "a", 20), 200);
     eventually("the next event arrives", || receiver.thresholds_of("a") == [80, 90]);
-}
-
-#[test]
-fn a_receiver_that_comes_back_gets_the_events_of_all_nodes_once() {
-    let redis = RedisServer::start();
-    let (port, url) = unreachable_receiver();
-    let [first, second] = [(); 2].map(|()| node(&url, &["--store", &redis.url()]));
-    assert_eq!(uses(&first, "a", 200), 200);
-    let failed = |node: &Node| node.metric("tollgate_webhook_deliveries_total", "\"failed\"");
-    eventually("deliveries fail", || failed(&first) + failed(&second) >= 3.0);
-    first.signal(Signal::KILL);
-    drop(first);
-    let receiver = WebhookReceiver::start_on(port);
-    eventually("the other node delivers", || receiver.thresholds_of("a").len() >= 3);
-    assert_eq!(second.stop(), Some(0));
-    assert_eq!(receiver.thresholds_of("a"), [80, 90, 100]);
-}
-
-#[test]
-fn a_stopping_node_records_its_remaining_events() {
-    let redis = RedisServer::start();
-    let (port, url) = unreachable_receiver();
-    let first = node(&url, &["--store", &redis.url()]);
-    assert_eq!(uses(&first, "a", 160), 200);
-    assert_eq!(first.stop(), Some(0));
-    assert_eq!(redis.command(&["ZCARD", "tg:{webhooks}"]), redis::Value::Int(1));
-    let receiver = WebhookReceiver::start_on(port);
-    let _second = node(&url, &["--store", &redis.url()]);
-    eventually("another node delivers it", || receiver.thresholds_of("a") == [80]);
-}
-
-#[test]
-fn events_are_recorded_once_redis_accepts_writes_again() {
-    let (redis, receiver) = (RedisServer::start(), WebhookReceiver::start());
-    let node = node(&receiver.url(), &["--store", &redis.url()]);
-    // Checks are judged, but the script that records events fails as a whole.
-    redis.command(&["ACL", "SETUSER", "default", "-zadd"]);
-    assert_eq!(uses(&node, "a", 160), 200);
-    eventually("the event waits", || node.log().contains("wait to be recorded"));
-    assert!(receiver.deliveries().is_empty());
-    redis.command(&["ACL", "SETUSER", "default", "+zadd"]);
-    eventually("the event arrives", || receiver.thresholds_of("a") == [80]);
-    assert_eq!(node.stop(), Some(0));
 }
 
 fn embedded(folder: &Path, url: &str) -> Node {

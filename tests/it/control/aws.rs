@@ -1,0 +1,77 @@
+//! AWS' own clients, boto3 and the aws command line, use the admin API.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::node;
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+use crate::support::repository;
+
+/// Runs a program of `tests/it/aws` against a node.
+fn boto3_runs(program: &str, node: &Node) {
+    let output = Command::new(repository("target/python/bin/python"))
+        .arg(repository("tests/it/aws").join(program))
+        .args([format!("http://{}", node.admin()), format!("http://{}", node.address())])
+        .envs([("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}\n{}", node.log());
+}
+
+#[test]
+fn awss_own_client_runs_the_mission_on_redis_and_the_next_check_follows_it() {
+    let redis = RedisServer::start();
+    boto3_runs("mission.py", &node(None, &["--store", &redis.url()]));
+}
+
+#[test]
+fn awss_own_client_runs_the_mission_in_the_embedded_mode() {
+    boto3_runs("mission.py", &node(None, &[]));
+}
+
+#[test]
+fn the_aws_command_line_runs_the_commands_of_the_readme() {
+    let node = node(None, &[]);
+    let aws = |words: &str| {
+        let output = Command::new("aws")
+            .args(["apigateway", "--endpoint-url", &format!("http://{}", node.admin())])
+            .args(words.split(' '))
+            .args(["--output", "json"])
+            .env("AWS_ACCESS_KEY_ID", "AKIATEST")
+            .env("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")
+            .envs([("AWS_DEFAULT_REGION", "local"), ("AWS_PAGER", "")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    let mut shown = readme.lines().filter_map(|line| line.strip_prefix("gateway "));
+    let mut next = || shown.next().unwrap().split("  #").next().unwrap().trim_end().to_owned();
+    let plan = aws(&next());
+    let key = aws(&next());
+    let link = next().replace("PLAN", plan["id"].as_str().unwrap());
+    aws(&link.replace(" KEY ", &format!(" {} ", key["id"].as_str().unwrap())));
+    let answer = node.check(json!({"api_key": key["value"]})).json();
+    assert_eq!((&answer["allowed"], &answer["key"]["plan"]), (&json!(true), &plan["id"]));
+    assert_eq!(answer["limits"][1]["limit"], 1000);
+}
+
+#[test]
+fn awss_own_client_lists_the_files_resources_and_sees_that_they_are_the_files() {
+    boto3_runs("filed.py", &node(Some(super::file_resources::CATALOG), &[]));
+}
+
+#[test]
+fn awss_own_client_reads_and_corrects_usage_on_redis() {
+    let redis = RedisServer::start();
+    boto3_runs("usage.py", &node(None, &["--store", &redis.url(), "--check-deadline", "10s"]));
+}
+
+#[test]
+fn awss_own_client_reads_and_corrects_usage_in_the_embedded_mode() {
+    boto3_runs("usage.py", &node(None, &[]));
+}
