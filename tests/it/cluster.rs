@@ -1,4 +1,5 @@
 //! Three real nodes on one Redis: their decisions are those of the reference implementation.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
 //! schemathesis generates requests and compares every response with its OpenAPI document.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
 //! Forward authentication behind real gateways, with the configurations of `deploy/gateways`.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Response};

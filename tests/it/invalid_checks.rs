@@ -1,4 +1,5 @@
 //! R9: invalid checks get a 400 response that names the field, and no call reaches Redis.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;

@@ -1,4 +1,5 @@
 //! Leases on real nodes: a hot key at memory speed, never over the bound, and no lost units.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! Migration from AWS: the script of the guide, run between two nodes. The first node stands for
 //! AWS, whose API it has. Only AWS returns the values of keys, so a proxy adds them to the
 //! responses.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};

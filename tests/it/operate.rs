@@ -192,6 +192,23 @@ fn the_check_command_calls_a_running_service() {
 }
 
 #[test]
+fn the_command_line_reports() {
+    let node = Node::with_catalog(crate::reports::CATALOG, &[]);
+    let url = format!("http://{}", node.address());
+    let run = |extra: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["check", "--url", &url, "--policy", "open", "--key", "cli"]).args(extra);
+        let output = command.output().unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.success(), answer)
+    };
+    let (reported, answer) = run(&["--cost", "12", "--after-the-fact"]);
+    assert!(reported, "{answer}");
+    assert_eq!((&answer["allowed"], &answer["limits"][0]["debt"]), (&json!(false), &json!(4)));
+    assert!(!run(&["--cost", "0"]).0, "a look at a subject in debt is refused");
+}
+
+#[test]
 fn json_logs_are_json() {
     let node = Node::start(&["--log-format", "json"]);
     node.signal(Signal::HUP);

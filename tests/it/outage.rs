@@ -1,5 +1,6 @@
 //! R10: while Redis is down the plan's failure policy decides, within the deadline, and the node
 //! reconnects without help.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::fs;
 use std::time::{Duration, Instant};

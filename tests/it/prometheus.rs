@@ -1,4 +1,5 @@
 //! promtool accepts the metrics, and the shipped configuration and alerts.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

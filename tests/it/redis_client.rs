@@ -1,4 +1,5 @@
 //! The Redis client and its script: many checks in one call, withdrawn checks, memory and expiry.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! A rolling restart of nodes on one Redis, under load.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

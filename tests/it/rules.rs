@@ -1,5 +1,6 @@
 //! The rules R1 to R10 of the design, tested with the binary; with the memory store and with Redis
 //! if both can break the rule.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use serde_json::json;
 use tollgate::time::{Clock as _, Micros, SystemClock};

@@ -1,4 +1,5 @@
 //! `tollgate apply` at a terminal.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

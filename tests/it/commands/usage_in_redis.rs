@@ -1,4 +1,5 @@
 //! `tollgate usage` prints the same of usage in Redis and in memory.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
 //! The audit log in Redis: what it holds, its pages and its bound.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use serde_json::json;
 

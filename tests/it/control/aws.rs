@@ -1,4 +1,5 @@
 //! AWS' own clients, boto3 and the aws command line, use the admin API.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
 //! Units that are counted as usage, exactly, over several nodes and days, and with leases.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,10 +1,11 @@
 //! Several nodes on one Redis: each change has its effect on every node, and none is lost.
+//! Needs programs besides Rust, so `make fast` skips it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    TOKEN, alongside, as_bearer, call, corrections, file_resources, import, node, overrides,
-    plan_and_key, rotation,
+    TOKEN, alongside, as_bearer, call, corrections, file_resources, import, key_policies, node,
+    overrides, plan_and_key, rotation,
 };
 use crate::support::eventually;
 use crate::support::node::Node;
@@ -176,4 +177,44 @@ fn a_rotated_key_has_two_values_for_the_overlap_and_then_one_on_every_node() {
     }
     let held = format!("{:?}", redis.command(&["HKEYS", "tg:{registry}"]));
     assert!(!held.contains("digest/"), "{held}");
+}
+
+#[test]
+fn a_keys_policies_are_in_effect_on_every_node() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let nodes = [0, 1]
+        .map(|_| node(Some(key_policies::CATALOG), &["--store", &url, "--check-deadline", "5s"]));
+    let policies = json!({"team": "red", "org": "acme"});
+    let (id, value) = key_policies::key_with(&nodes[0], &policies);
+    let shown =
+        || call(&nodes[1], "GET", &format!("/apikeys/{id}"), Value::Null)["policies"].clone();
+    let judge = |expected: &[&str]| {
+        assert_eq!(key_policies::judged(&nodes[0], &value), expected);
+        eventually("the other node follows", || {
+            key_policies::judged(&nodes[1], &value) == expected
+        });
+    };
+    assert_eq!(shown(), policies);
+    judge(&["p/throttle", "policy:org/quota", "policy:team/throttle"]);
+    assert_eq!(overrides::patch(&nodes[0], &id, &[("remove", "/policies/org", "")]).status, 200);
+    judge(&["p/throttle", "policy:team/throttle"]);
+    assert_eq!(nodes[0].check(json!({"api_key": value, "cost": 3})).status, 200);
+    assert_eq!(nodes[1].check(json!({"api_key": value})).status, 429);
+    assert_eq!(
+        overrides::patch(&nodes[0], &id, &[("replace", "/policies/team", "blue")]).status,
+        200
+    );
+    eventually("another team has its own", || {
+        nodes[1].check(json!({"api_key": value})).status == 200
+    });
+    let whole = [("replace", "/policies", r#"{"org":"umbrella"}"#)];
+    assert_eq!(
+        overrides::patch(&nodes[0], &id, &whole).json()["policies"],
+        json!({"org": "umbrella"})
+    );
+    judge(&["p/throttle", "policy:org/quota"]);
+    assert_eq!(overrides::patch(&nodes[0], &id, &[("remove", "/policies", "")]).status, 200);
+    judge(&["p/throttle"]);
+    assert_eq!(shown(), Value::Null);
 }

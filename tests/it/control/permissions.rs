@@ -1,4 +1,5 @@
 //! Permissions of the documented Redis user.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
 //! Deletion of a usage plan with keys.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use redis::Commands as _;
 use serde_json::{Value, json};

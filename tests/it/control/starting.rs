@@ -1,4 +1,5 @@
 //! Nodes that start without knowing the declared resources.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
 //! Values of API keys: stored only under encryption, returned only to clients that may write.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use serde_json::json;
 

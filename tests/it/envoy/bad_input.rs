@@ -105,3 +105,14 @@ fn an_error_about_an_invalid_file_names_the_place_and_a_remedy() {
         assert!(said.contains(says), "{text}: {said}");
     }
 }
+
+#[test]
+fn a_file_may_say_after_the_fact_for_limits_only() {
+    let config = "domain: d\ndescriptors:\n  - { key: a, rate_limit: { unlimited: true, after_the_fact: true } }\n";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("d.yaml"), config).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    let output = command.args(["validate", "--envoy-config"]).arg(folder.path()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("after_the_fact need a limit"), "{told}");
+}

@@ -1,4 +1,5 @@
 //! A real Envoy in front of Tollgate, with the configurations of `deploy/gateways/envoy`.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::fs;
 

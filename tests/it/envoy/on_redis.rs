@@ -1,4 +1,5 @@
 //! Envoy's limits in a Redis: shared, unreachable, and slower than the client's timeout.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::fs;
 use std::process::Command;

@@ -1,4 +1,5 @@
 //! Negative hits, which refund.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use tollgate::grpc::proto::RateLimitDescriptor;
 use tollgate::grpc::proto::rate_limit_response::Code;

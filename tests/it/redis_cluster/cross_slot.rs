@@ -1,5 +1,6 @@
 //! Checks whose subjects lie on different primaries: shared limits must be leased, exact limits
 //! must belong to one subject, and a refused check consumes nothing.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
 //! Envoy's service on a Cluster: the descriptors of one request lie on different primaries.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use tollgate::grpc::proto::rate_limit_response::{Code, DescriptorStatus};
 

@@ -1,5 +1,6 @@
 //! Lost primaries: the plan's failure policy decides for their slots until a replica is promoted,
 //! and other slots are not affected.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
 //! Slots that are moved under load: no charge is lost or made twice, and no check fails.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use super::*;
 use crate::support::eventually;

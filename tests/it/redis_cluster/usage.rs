@@ -1,5 +1,6 @@
 //! Daily usage on a Cluster: a key's past days lie in its slot, and are stored there before the
 //! counter starts a new day.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use redis::Commands as _;
 use tollgate::algorithm::RowKind;

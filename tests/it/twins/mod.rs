@@ -2,6 +2,7 @@
 //!
 //! Each step sets Redis' clock. A step's checks go in one call, subjects and limits
 //! repeat, limits change between steps, and the clock goes forward and back.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 mod foreign_rows;
 mod history;

@@ -1,4 +1,5 @@
 //! The outbox in Redis: each event of its nodes is delivered once, also after failures.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::process::Command;
 

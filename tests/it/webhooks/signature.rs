@@ -1,4 +1,5 @@
 //! Signatures, compared with Python's HMAC, and the members of an event.
+//! Needs programs besides Rust, so `make fast` skips it.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -1,6 +1,8 @@
 //! The structure of the repository: the order of modules, the size and header of files, and the
 //! lists that have to name all files of a kind. Behaviour is not tested here.
 
+mod fast;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -165,43 +167,4 @@ fn the_image_is_built_from_all_files_that_the_build_reads() {
     let sent: BTreeSet<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
     let read: BTreeSet<&str> = read.iter().map(String::as_str).collect();
     assert_eq!((copied, sent), (read.clone(), read));
-}
-
-/// The words of a variable of the Makefile.
-fn words_of_the_makefile(variable: &str) -> Vec<String> {
-    let makefile = fs::read_to_string(repository("Makefile")).unwrap();
-    let start = format!("{variable} = ");
-    let line = makefile.lines().find_map(|line| line.strip_prefix(start.as_str())).unwrap();
-    line.split_whitespace().map(str::to_owned).collect()
-}
-
-#[test]
-fn make_fast_runs_the_integration_tests_whose_files_need_no_other_program() {
-    // Divided, so that this file does not contain them.
-    let programs = [
-        concat!("support::", "redis"),
-        concat!("Redis", "Cluster"),
-        concat!("support::", "gateway"),
-        concat!("boto3", "_runs"),
-        concat!("target/", "python"),
-        concat!("\"prom", "tool\""),
-    ];
-    let (fast, not_fast) = (words_of_the_makefile("FAST"), words_of_the_makefile("NOT_FAST"));
-    let root = repository("tests/it");
-    for file in files("tests/it", "rs") {
-        let text = fs::read_to_string(&file).unwrap();
-        let path = file.strip_prefix(&root).unwrap().with_extension("");
-        let path = path.to_str().unwrap().replace('/', "::");
-        let module = format!("{}::", path.trim_end_matches("::mod"));
-        if !text.contains("#[test]") {
-            continue;
-        }
-        let matches = |words: &[String]| words.iter().any(|word| module.starts_with(word.as_str()));
-        let runs = matches(&fast) && !matches(&not_fast);
-        let needs_a_program = programs.iter().any(|program| text.contains(program));
-        // The name of a folder's own module would select all modules in the folder.
-        let is_folder = path.ends_with("::mod");
-        assert!(!(runs && needs_a_program), "FAST in the Makefile runs {module}");
-        assert!(runs || needs_a_program || is_folder, "FAST in the Makefile lacks {module}");
-    }
 }
