@@ -11,7 +11,7 @@ import schemathesis
 hypothesis.target = lambda *_, **__: None
 
 KNOWN = {
-    "api_key": ["demo-key"], "key_id": ["demo"], "api": ["inference"], "stage": ["prod"],
+    "api_key": ["demo-key", "a-strangers-key"], "key_id": ["demo"], "api": ["inference"], "stage": ["prod"],
     "method": ["POST", "GET"], "path": ["/v1/chat/completions", "/"], "policy": ["login"],
     "X-API-Key": ["demo-key"], "X-Forwarded-Method": ["POST"], "X-Forwarded-Uri": ["/v1/chat/completions"],
     "key_header": ["X-API-Key"], "keyId": ["acme"], "apiId": ["shop"], "op": ["replace"],
