@@ -106,6 +106,8 @@ mod resolving {
                 policies: smallvec::SmallVec::new(),
                 cost: Cost::Requests(1),
                 after_the_fact: false,
+                model: None,
+                usage: None,
             };
             catalog.resolve(&request, Some(key), NOW).unwrap()
         });
@@ -124,6 +126,8 @@ mod resolving {
                 policies: smallvec::smallvec![PolicyKey { policy: "login", key, index: None }],
                 cost: Cost::Requests(1),
                 after_the_fact: false,
+                model: None,
+                usage: None,
             };
             catalog.resolve(&request, None, NOW).unwrap()
         });

@@ -156,6 +156,8 @@ fn resolve_path(data: &[u8]) {
         policies: smallvec::smallvec![PolicyKey { policy: "p", key: "k", index: None }],
         cost: Cost::Requests(1),
         after_the_fact: false,
+        model: None,
+        usage: None,
     };
     let _resolved_or_not = catalog.resolve(&request, None, Micros::new(0));
 }

@@ -28,6 +28,8 @@
 //!     policies: [policy].into_iter().collect(),
 //!     cost: Cost::Requests(1),
 //!     after_the_fact: false,
+//!     model: None,
+//!     usage: None,
 //! };
 //! let limits = catalog.resolve(&request, None, store.now()).unwrap();
 //! let allowed = [1, 2, 3].map(|_| store.judge(&limits.charges).verdict.allowed);

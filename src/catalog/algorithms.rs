@@ -26,6 +26,9 @@ pub struct RawLimit {
     /// The unit that it counts; requests if absent.
     #[serde(default = "requests")]
     pub unit: String,
+    /// The models that it counts, whose names may end in `*`; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
     #[serde(
         default,
         deserialize_with = "optional_object",
@@ -50,7 +53,7 @@ pub struct RawLimit {
 }
 
 fn requests() -> String {
-    crate::limit::Unit::BUILT_IN[0].into()
+    crate::limit::Unit::REQUESTS.into()
 }
 
 /// A token bucket.
@@ -349,8 +352,8 @@ impl Serialize for RawStart {
     }
 }
 
-/// Text or a number, as text.
-struct Scalar(&'static str);
+/// Text or a number, as text; with a description of what is expected.
+pub(super) struct Scalar(pub(super) &'static str);
 
 impl Visitor<'_> for Scalar {
     type Value = String;

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::limits::LimitsBuilder;
 use super::methods::MethodLimits;
+use super::models::build_pricing;
 use super::options::LimitOptions;
 use super::raw::{RawApi, RawApiStage, RawCatalog, RawPlan, RawPolicy, RawStage};
 use super::validation::{Report, ValidationError};
@@ -90,6 +91,7 @@ fn revision(mut hasher: Sha256, declared: Option<&RawCatalog>) -> String {
 }
 
 fn build_catalog(parts: &[&RawCatalog], report: &mut Report) -> Catalog {
+    let pricing = build_pricing(parts, report);
     let mut catalog = Catalog {
         revision: String::new(),
         warnings: Vec::new(),
@@ -100,6 +102,7 @@ fn build_catalog(parts: &[&RawCatalog], report: &mut Report) -> Catalog {
         keys_by_digest: HashMap::default(),
         keys_by_id: HashMap::default(),
         units: Unit::BUILT_IN.into_iter().map(Arc::from).collect(),
+        pricing,
     };
     for (index, api) in parts.iter().flat_map(|part| &part.apis).enumerate() {
         add_api(&mut catalog, api, &format!("apis[{index}]"), report);
@@ -113,6 +116,12 @@ fn build_catalog(parts: &[&RawCatalog], report: &mut Report) -> Catalog {
     for (index, key) in parts.iter().flat_map(|part| &part.keys).enumerate() {
         keys::add_key(&mut catalog, key, &format!("keys[{index}]"), report);
     }
+    for unit in catalog.pricing.units().filter(|unit| !Unit::BUILT_IN.contains(&&***unit)) {
+        if !catalog.units.contains(unit) {
+            report.warning(&format!("units.{unit}"), "no limit counts this unit");
+        }
+    }
+    catalog.units.extend(catalog.pricing.units().map(Arc::clone));
     catalog
 }
 

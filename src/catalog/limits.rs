@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::algorithms::{
     RawLimit, RawQuota, RawThrottle, build_algorithm, build_quota, build_throttle,
 };
+use super::models::build_model_patterns;
 use super::options::{Consistency, LimitOptions, Mode};
 use super::validation::Report;
 use crate::algorithm::{Algorithm, Counting as _};
@@ -52,7 +53,7 @@ impl<'f> LimitsBuilder<'f> {
                     format_args!("the limit `{}` is there twice; rename one", raw.name),
                 );
             }
-            limits.push(limit);
+            limits.push(Arc::new(limit));
         }
         if limits.len() > MAX_CHARGES {
             self.report.error(
@@ -69,7 +70,7 @@ impl<'f> LimitsBuilder<'f> {
         Some(self.own_limit("throttle", algorithm))
     }
 
-    fn build_named(&mut self, raw: &RawLimit, at: &str) -> Option<Arc<Limit>> {
+    fn build_named(&mut self, raw: &RawLimit, at: &str) -> Option<Limit> {
         self.report.check_name(&format!("{at}.name"), &raw.name);
         self.report.check_name(&format!("{at}.unit"), &raw.unit);
         if matches!(&*raw.name, "throttle" | "quota") {
@@ -80,11 +81,18 @@ impl<'f> LimitsBuilder<'f> {
         }
         let algorithm = build_algorithm(raw, at, self.report)?;
         let options = self.defaults.or_own(raw.consistency, raw.mode);
-        Some(self.make_limit(&raw.name, Unit::new(&raw.unit), algorithm, options))
+        let models = raw.models.as_deref();
+        let models =
+            models.map(|raw| build_model_patterns(raw, &format!("{at}.models"), self.report));
+        let limit = self.make_limit(&raw.name, Unit::new(&raw.unit), algorithm, options);
+        Some(match models {
+            Some(models) => limit.with_models(models.into()),
+            None => limit,
+        })
     }
 
     fn own_limit(&self, name: &str, algorithm: Algorithm) -> Arc<Limit> {
-        self.make_limit(name, Unit::requests(), algorithm, self.defaults)
+        Arc::new(self.make_limit(name, Unit::requests(), algorithm, self.defaults))
     }
 
     fn make_limit(
@@ -93,16 +101,16 @@ impl<'f> LimitsBuilder<'f> {
         unit: Unit,
         algorithm: Algorithm,
         options: LimitOptions,
-    ) -> Arc<Limit> {
+    ) -> Limit {
         let leased = options.consistency == Consistency::Leased && algorithm.is_leasable();
         let shadow = options.mode == Mode::Shadow;
         let limit = Limit::new(&format!("{}{name}", self.prefix), unit, algorithm, shadow);
-        Arc::new(if leased {
+        if leased {
             limit.as_leased()
         } else if options.refundable {
             limit.as_refundable()
         } else {
             limit
-        })
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::limit::{Limit, Unit};
 
 /// Makes each unit's daily usage tracked: by the plan's first enforced quota of the unit if that is
 /// a daily one, otherwise by a meter. A meter's days are those of the unit's quota, or else of the
-/// plan's first quota.
+/// plan's first quota. A quota of some models does not count all usage of its unit.
 pub(super) fn add_meters(plan: &str, limits: &mut Vec<Arc<Limit>>) {
     let mut units: BTreeSet<Unit> = limits.iter().map(|limit| limit.unit().clone()).collect();
     units.insert(Unit::requests());
@@ -19,7 +19,8 @@ pub(super) fn add_meters(plan: &str, limits: &mut Vec<Arc<Limit>>) {
     let plan_zone = limits.iter().find_map(|limit| zone(limit)).unwrap_or_else(|| "UTC".into());
     for unit in units {
         let enforced = |limit: &&mut Arc<Limit>| {
-            limit.refuses_alone() && *limit.unit() == unit && limit.calendar().is_some()
+            let counts_all = limit.refuses_alone() && limit.counts_all_models();
+            counts_all && *limit.unit() == unit && limit.calendar().is_some()
         };
         let first = limits.iter_mut().find(enforced);
         if let Some(limit) = &first

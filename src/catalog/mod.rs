@@ -27,6 +27,7 @@
 mod validation;
 mod options;
 mod algorithms;
+mod models;
 pub mod raw;
 mod file_owned;
 mod limits;
@@ -39,6 +40,7 @@ mod key_policies;
 mod build;
 mod request;
 mod resolve;
+mod costs;
 mod placement;
 pub mod envoy;
 
@@ -51,6 +53,7 @@ use methods::MethodLimits;
 
 use crate::digest::SecretDigest;
 use crate::failure_policy::FailurePolicy;
+use crate::inference::Pricing;
 use crate::limit::{Limit, Subject};
 pub use build::CatalogFile;
 pub use file_owned::FileOwned;
@@ -78,6 +81,7 @@ pub struct Catalog {
     keys_by_digest: HashMap<SecretDigest, Arc<ApiKey>>,
     keys_by_id: HashMap<Arc<str>, Arc<ApiKey>>,
     units: BTreeSet<Arc<str>>,
+    pricing: Pricing,
 }
 
 /// Values by the id of an API and the name of its stage.

@@ -11,6 +11,7 @@ pub use super::algorithms::{
     RawLimit, RawLimitOverride, RawPeriod, RawQuota, RawQuotaOverride, RawRate, RawStart,
     RawThrottle, RawThrottleOverride,
 };
+pub use super::models::{RawModel, RawModels, RawUnit, RawUnits, RawWeight};
 pub use super::options::{Consistency, Mode};
 use crate::failure_policy::FailurePolicy;
 use crate::object::{object_list, object_map};
@@ -22,6 +23,12 @@ use crate::syntax;
 pub struct RawCatalog {
     /// The version of the format: 1.
     pub version: u64,
+    /// Models with their prices.
+    #[serde(default, deserialize_with = "object_map", skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: RawModels,
+    /// Units that weigh tokens by kind.
+    #[serde(default, deserialize_with = "object_map", skip_serializing_if = "BTreeMap::is_empty")]
+    pub units: RawUnits,
     /// APIs with their stages.
     #[serde(default)]
     pub apis: Vec<RawApi>,

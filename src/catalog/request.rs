@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use crate::inference::TokenUsage;
+use crate::limit::Unit;
+
 /// A check request. Lengths and characters have been validated, names have not.
 pub struct CheckRequest<'a> {
     /// Id of the API.
@@ -20,6 +23,11 @@ pub struct CheckRequest<'a> {
     pub cost: Cost<'a>,
     /// True if the cost has been used already: it is charged in any case (a report).
     pub after_the_fact: bool,
+    /// The name of the model that is asked.
+    pub model: Option<&'a str>,
+    /// The tokens that are asked for, or were used. They are costs in all units that follow from
+    /// tokens, unless `cost` names the unit.
+    pub usage: Option<&'a TokenUsage>,
 }
 
 /// A policy and the key that it counts.
@@ -50,19 +58,17 @@ pub enum Cost<'a> {
 
 impl Cost<'_> {
     pub(super) fn for_unit(&self, unit: &str) -> u64 {
-        let is_requests = unit == crate::limit::Unit::BUILT_IN[0];
+        self.named(unit).unwrap_or_else(|| u64::from(unit == Unit::REQUESTS))
+    }
+
+    /// The amount of a unit that the cost names.
+    #[must_use]
+    pub fn named(&self, unit: &str) -> Option<u64> {
         match self {
-            Self::Requests(number) => {
-                if is_requests {
-                    *number
-                } else {
-                    0
-                }
+            Self::Requests(number) => (unit == Unit::REQUESTS).then_some(*number),
+            Self::Units(units) => {
+                units.iter().find(|(name, _)| name == unit).map(|&(_, number)| number)
             }
-            Self::Units(units) => units
-                .iter()
-                .find(|(name, _)| name == unit)
-                .map_or(u64::from(is_requests), |&(_, number)| number),
         }
     }
 }

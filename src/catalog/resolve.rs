@@ -12,6 +12,7 @@ use super::request::{CheckRequest, Cost, PolicyKey};
 use super::route::{HttpRoute, normalize_method, normalize_path};
 use super::{ApiKey, Catalog, Plan, StageLimits};
 use crate::failure_policy::FailurePolicy;
+use crate::inference::TokenUsage;
 use crate::limit::{Charge, ChargeMode, Charges, Limit, Subject};
 use crate::time::Micros;
 
@@ -51,12 +52,33 @@ pub enum CheckError {
     NotReady,
 }
 
-fn invalid<T>(field: impl Into<String>, detail: impl Into<String>) -> Result<T, CheckError> {
+pub(super) fn invalid<T>(
+    field: impl Into<String>,
+    detail: impl Into<String>,
+) -> Result<T, CheckError> {
     Err(CheckError::Invalid { field: field.into(), detail: detail.into() })
 }
 
 fn forbidden<T>(detail: &'static str) -> Result<T, CheckError> {
     Err(CheckError::Forbidden { detail: detail.into() })
+}
+
+/// The cost of a check in each unit, and the model whose limits it meets; without a model it meets
+/// those of all models.
+struct CheckCost<'c, 'r> {
+    model: Option<&'r str>,
+    asked: &'c Cost<'r>,
+    /// In place of what is asked, if the request has a usage.
+    of_usage: Option<Cost<'c>>,
+}
+
+impl CheckCost<'_, '_> {
+    fn for_unit(&self, unit: &str) -> u64 {
+        match &self.of_usage {
+            None => self.asked.for_unit(unit),
+            Some(cost) => cost.for_unit(unit),
+        }
+    }
 }
 
 /// The stage that a request names.
@@ -91,6 +113,13 @@ impl Catalog {
         let plans = key.map(|key| self.plans(key, stage_ref.as_ref())).transpose()?;
         let plans = plans.unwrap_or_default();
         let plan = plans.first();
+        let of_usage =
+            |usage: &TokenUsage| self.costs(request.model, &usage.known_part(), &request.cost);
+        let cost = CheckCost {
+            model: request.model,
+            asked: &request.cost,
+            of_usage: request.usage.map(of_usage),
+        };
         let mut resolved = ResolvedLimits {
             charges: Charges::new(),
             key_policies: 0,
@@ -104,16 +133,10 @@ impl Catalog {
             let methods = stage_ref
                 .as_ref()
                 .and_then(|stage_ref| plan.methods(stage_ref.api, stage_ref.name));
-            charge_method(
-                &mut resolved.charges,
-                methods,
-                key.subject,
-                route.as_ref(),
-                &request.cost,
-            );
+            charge_method(&mut resolved.charges, methods, key.subject, route.as_ref(), &cost);
             match key.own_limits(self, plan) {
-                None => charge_all(&mut resolved.charges, &plan.limits, key.subject, &request.cost),
-                Some(own) => charge_all(&mut resolved.charges, &own, key.subject, &request.cost),
+                None => charge_all(&mut resolved.charges, &plan.limits, key.subject, &cost),
+                Some(own) => charge_all(&mut resolved.charges, &own, key.subject, &cost),
             }
         }
         if let Some(StageRef { stage, .. }) = stage_ref {
@@ -122,11 +145,12 @@ impl Catalog {
                 Some(&stage.methods),
                 stage.subject,
                 route.as_ref(),
-                &request.cost,
+                &cost,
             );
-            charge_all(&mut resolved.charges, &stage.limits, stage.subject, &request.cost);
+            charge_all(&mut resolved.charges, &stage.limits, stage.subject, &cost);
         }
-        self.resolve_policies(request, key, &mut resolved)?;
+        self.resolve_policies(request, key, &cost, &mut resolved)?;
+        self.check_budgets(request, cost.of_usage.as_ref(), &resolved.charges)?;
         if request.after_the_fact {
             resolved.charges.iter_mut().for_each(|charge| charge.mode = ChargeMode::Always);
         }
@@ -208,6 +232,7 @@ impl Catalog {
         &self,
         request: &CheckRequest<'_>,
         key: Option<&Arc<ApiKey>>,
+        cost: &CheckCost<'_, '_>,
         resolved: &mut ResolvedLimits,
     ) -> Result<(), CheckError> {
         for (place, entry) in request.policies.iter().enumerate() {
@@ -234,13 +259,13 @@ impl Catalog {
                 &mut resolved.charges,
                 &policy.limits,
                 Subject::policy(entry.policy, entry.key),
-                &request.cost,
+                cost,
             );
         }
         let named = resolved.charges.len();
         for (policy, subject) in key.into_iter().flat_map(|key| key.own_policies(self)) {
             resolved.on_store_failure = resolved.on_store_failure.max(policy.on_store_failure);
-            charge_all(&mut resolved.charges, &policy.key_limits, subject, &request.cost);
+            charge_all(&mut resolved.charges, &policy.key_limits, subject, cost);
         }
         resolved.key_policies = resolved.charges.len() - named;
         Ok(())
@@ -277,7 +302,7 @@ fn charge_method(
     methods: Option<&MethodLimits>,
     owner: Subject,
     route: Option<&HttpRoute<'_>>,
-    cost: &Cost<'_>,
+    cost: &CheckCost<'_, '_>,
 ) {
     let (Some(methods), Some(route)) = (methods, route) else { return };
     if let Some((limit, subject)) = methods.limit_for(route, owner) {
@@ -285,9 +310,20 @@ fn charge_method(
     }
 }
 
-fn charge_all(charges: &mut Charges, limits: &[Arc<Limit>], subject: Subject, cost: &Cost<'_>) {
-    charges.extend(limits.iter().map(|limit| {
-        let cost = cost.for_unit(limit.unit().as_str());
-        Charge::new(subject, Arc::clone(limit), cost)
-    }));
+fn charge_all(
+    charges: &mut Charges,
+    limits: &[Arc<Limit>],
+    subject: Subject,
+    cost: &CheckCost<'_, '_>,
+) {
+    let charge = |limit: &Arc<Limit>| {
+        let amount = cost.for_unit(limit.unit().as_str());
+        Charge::new(subject, Arc::clone(limit), amount)
+    };
+    match cost.model {
+        None => charges.extend(limits.iter().map(charge)),
+        Some(model) => {
+            charges.extend(limits.iter().filter(|limit| limit.counts_model(model)).map(charge));
+        }
+    }
 }

@@ -71,6 +71,18 @@ impl DesiredState {
                 format!("policy {}: policies are in catalog files only", policy.name)
             }),
         );
+        left_out.extend(
+            catalog
+                .models
+                .keys()
+                .map(|model| format!("model {model}: models are in catalog files only")),
+        );
+        left_out.extend(
+            catalog
+                .units
+                .keys()
+                .map(|unit| format!("unit {unit}: units are in catalog files only")),
+        );
         match losses.into_iter().next() {
             Some(Loss { at, why }) => Err(CommandError::Unsupported(at, why.into())),
             None => Ok(Self { stages, plans, keys, left_out }),

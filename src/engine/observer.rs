@@ -94,6 +94,8 @@ mod tests {
             policies: [policy].into_iter().collect(),
             cost: Cost::Requests(cost),
             after_the_fact: false,
+            model: None,
+            usage: None,
         }
     }
 

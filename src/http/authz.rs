@@ -82,6 +82,8 @@ async fn decide(
         policies: smallvec![],
         cost: Cost::Requests(1),
         after_the_fact: false,
+        model: None,
+        usage: None,
     };
     match (&query.policy, &query.key_header) {
         (Some(policy), Some(header)) => {

@@ -114,6 +114,8 @@ impl<'a> CheckBody<'a> {
             policies,
             cost: self.cost.as_cost(),
             after_the_fact: self.after_the_fact.unwrap_or(false),
+            model: None,
+            usage: None,
         };
         Ok((client, request))
     }

@@ -1,7 +1,7 @@
 //! The tokens that a model used, read from its provider's usage object as it came.
 //!
-//! `OpenAI` (chat completions and responses), Anthropic, Bedrock's Converse and Gemini name the same
-//! numbers differently, and disagree about the cached part of the input: to `OpenAI` and Gemini it
+//! OpenAI (chat completions and responses), Anthropic, Bedrock's Converse and Gemini name the same
+//! numbers differently, and disagree about the cached part of the input: to OpenAI and Gemini it
 //! is part of the input's number, to Anthropic and Bedrock it stands beside it. Proxies send the
 //! members of two providers at once; of two numbers for the same the larger one counts.
 //!

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{DailyUsage, RowId, Unit};
+use super::{DailyUsage, ModelPattern, RowId, Unit};
 use crate::algorithm::{Algorithm, Calendar, Counting as _};
 use crate::time::Micros;
 
@@ -31,6 +31,8 @@ pub struct Limit {
     pub(super) alternative: bool,
     pub(super) refunds: Refunds,
     pub(super) daily_usage: DailyUsage,
+    /// The models that it counts; `None` counts all.
+    pub(super) models: Option<Arc<[ModelPattern]>>,
     pub(super) row: RowId,
 }
 
@@ -50,6 +52,7 @@ impl Limit {
             alternative: false,
             refunds: Refunds::Never,
             daily_usage: DailyUsage::Untracked,
+            models: None,
             row,
         }
     }
@@ -72,6 +75,13 @@ impl Limit {
         Self { refunds: Refunds::Leased, ..self }
     }
 
+    /// The same limit and counter, applied only to checks of these models, and to those that name
+    /// no model.
+    #[must_use]
+    pub fn with_models(self, models: Arc<[ModelPattern]>) -> Self {
+        Self { models: Some(models), ..self }
+    }
+
     /// The same limit and counter under another name, for one of the methods that a `*` matches.
     ///
     /// Such methods have subjects of their own, so the counter keeps the declared limit's identity.
@@ -83,6 +93,7 @@ impl Limit {
             unit: self.unit.clone(),
             algorithm: self.algorithm.clone(),
             daily_usage: DailyUsage::Untracked,
+            models: self.models.clone(),
             ..*self
         }
     }
@@ -96,6 +107,7 @@ impl Limit {
             unit: self.unit.clone(),
             algorithm,
             daily_usage: self.daily_usage.clone(),
+            models: self.models.clone(),
             ..*self
         }
     }
@@ -137,6 +149,19 @@ impl Limit {
     #[must_use]
     pub fn algorithm(&self) -> &Algorithm {
         &self.algorithm
+    }
+
+    /// True if it applies to checks of any model.
+    #[must_use]
+    pub fn counts_all_models(&self) -> bool {
+        self.models.is_none()
+    }
+
+    /// True if it applies to checks of this model.
+    #[must_use]
+    pub fn counts_model(&self, model: &str) -> bool {
+        let matches = |models: &[ModelPattern]| models.iter().any(|it| it.matches(model));
+        self.models.as_deref().is_none_or(matches)
     }
 
     /// True if it only reports requests that it would have refused.

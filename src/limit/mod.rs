@@ -25,6 +25,7 @@
 mod daily_usage;
 mod definition;
 mod identity;
+mod model_pattern;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 pub use daily_usage::{DailyUsage, USAGE_RETENTION_DAYS};
 pub use definition::Limit;
 pub use identity::{CounterId, RowId, Subject};
+pub use model_pattern::ModelPattern;
 
 use smallvec::SmallVec;
 
@@ -49,9 +51,24 @@ pub const MAX_CHARGES: usize = u8::MAX as usize;
 pub struct Unit(Arc<str>);
 
 impl Unit {
-    /// The units that exist in every catalog; the first is the default unit of a cost.
-    pub const BUILT_IN: [&'static str; 5] =
-        ["requests", "input_tokens", "output_tokens", "total_tokens", "cost_microusd"];
+    /// The default unit of a cost.
+    pub const REQUESTS: &'static str = "requests";
+    /// Tokens of the input, those from a cache included.
+    pub const INPUT_TOKENS: &'static str = "input_tokens";
+    /// Tokens of the output.
+    pub const OUTPUT_TOKENS: &'static str = "output_tokens";
+    /// Tokens of input and output.
+    pub const TOTAL_TOKENS: &'static str = "total_tokens";
+    /// Millionths of a US dollar.
+    pub const COST_MICROUSD: &'static str = "cost_microusd";
+    /// The units that exist in every catalog.
+    pub const BUILT_IN: [&'static str; 5] = [
+        Self::REQUESTS,
+        Self::INPUT_TOKENS,
+        Self::OUTPUT_TOKENS,
+        Self::TOTAL_TOKENS,
+        Self::COST_MICROUSD,
+    ];
 
     /// A unit by its name.
     #[must_use]
@@ -62,7 +79,7 @@ impl Unit {
     /// `requests`.
     #[must_use]
     pub fn requests() -> Self {
-        Self::new(Self::BUILT_IN[0])
+        Self::new(Self::REQUESTS)
     }
 
     /// The unit's name.

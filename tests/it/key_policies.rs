@@ -185,6 +185,8 @@ fn resolve(catalog: &Catalog, key: &str) -> ResolvedLimits {
         policies: [PolicyKey { policy: "login", key: "ip", index: None }].into_iter().collect(),
         cost: Cost::Requests(1),
         after_the_fact: false,
+        model: None,
+        usage: None,
     };
     catalog.resolve(&request, catalog.key_by_id(key), Micros::new(0)).unwrap()
 }

@@ -1,6 +1,6 @@
 //! APIs and stages, in both forms, and the document of all APIs and plans.
 
-use crate::catalog::raw::{RawApi, RawCatalog, RawStage};
+use crate::catalog::raw::{RawApi, RawCatalog, RawModels, RawStage, RawUnits};
 use crate::control::model::{ControlError, Document, RestApi, StageLimits};
 
 use super::Losses;
@@ -19,6 +19,9 @@ pub fn document_to_catalog(document: &Document) -> Result<RawCatalog, ControlErr
     let plans = document.usage_plans.values().map(plan_to_catalog);
     Ok(RawCatalog {
         version: 1,
+        // Only catalog files declare these.
+        models: RawModels::new(),
+        units: RawUnits::new(),
         apis: apis.collect::<Result<_, _>>()?,
         plans: plans.collect::<Result<_, _>>()?,
         keys: Vec::new(),
