@@ -9,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 use super::Catalog;
 use super::request::{CheckRequest, Cost};
 use super::resolve::{CheckError, invalid};
-use crate::inference::TokenUsage;
+use crate::inference::{TokenUsage, Weights};
 use crate::limit::{Charge, Charges, Unit};
 
 impl Catalog {
@@ -85,7 +85,7 @@ impl Catalog {
             let is_given = request.cost.named(unit).is_some()
                 || unit == Unit::TOTAL_TOKENS && usage.total.is_some();
             let weights = self.pricing.weights(unit, request.model);
-            !is_given && weights.is_some_and(|weights| weights.weighs_output())
+            !is_given && weights.is_some_and(Weights::weighs_output)
         };
         let mut enforced = charges
             .iter()

@@ -111,23 +111,18 @@ fn build_model(name: &str, raw: &RawModel, report: &mut Report) -> Option<(Model
             ),
         );
     }
-    let price = match (raw.input, raw.output) {
-        (Some(input), Some(output)) => Some(Weights {
-            input,
-            cached_input: raw.cached_input.unwrap_or(input),
-            cache_write: raw.cache_write.unwrap_or(input),
-            output,
-            parts: TOKENS_OF_A_PRICE,
-        }),
-        _ => {
-            if members.iter().any(|(_, price)| price.is_some()) {
-                report.error(&at, "a price has both an `input` and an `output`; 0 is free");
-            } else if raw.max_output.is_none() {
-                report.error(&at, "a model has a price, a `max_output`, or both");
-            }
-            None
-        }
-    };
+    let price = raw.input.zip(raw.output).map(|(input, output)| Weights {
+        input,
+        cached_input: raw.cached_input.unwrap_or(input),
+        cache_write: raw.cache_write.unwrap_or(input),
+        output,
+        parts: TOKENS_OF_A_PRICE,
+    });
+    if price.is_none() && members.iter().any(|(_, price)| price.is_some()) {
+        report.error(&at, "a price has both an `input` and an `output`; 0 is free");
+    } else if price.is_none() && raw.max_output.is_none() {
+        report.error(&at, "a model has a price, a `max_output`, or both");
+    }
     Some((pattern?, Model { price, max_output: raw.max_output }))
 }
 

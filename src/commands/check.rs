@@ -41,6 +41,12 @@ pub struct CheckArgs {
     /// Cost: a number of requests, or a JSON object with an amount per unit; 0 charges nothing
     #[arg(long, value_name = "NUMBER|JSON", default_value = "1")]
     cost: String,
+    /// Model that is asked
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Tokens: the usage object of the model's provider, as JSON
+    #[arg(long, value_name = "JSON")]
+    usage: Option<String>,
     /// Report a cost that has been used already: it is charged in any case
     #[arg(long)]
     after_the_fact: bool,
@@ -61,6 +67,11 @@ pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
         .map_err(|_| CommandError::InvalidCost(args.cost.clone()))?;
     let mut body = serde_json::Map::new();
     body.insert("cost".into(), cost);
+    if let Some(usage) = &args.usage {
+        let usage = serde_json::from_str(usage);
+        let usage: serde_json::Value = usage.map_err(|_| CommandError::InvalidUsage)?;
+        body.insert("usage".into(), usage);
+    }
     if args.after_the_fact {
         body.insert("after_the_fact".into(), true.into());
     }
@@ -73,6 +84,7 @@ pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
         ("path", &args.path),
         ("policy", &args.policy),
         ("key", &args.key),
+        ("model", &args.model),
     ];
     for (name, value) in members {
         if let Some(value) = value {

@@ -41,6 +41,9 @@ pub enum CommandError {
     /// The cost is not JSON.
     #[error("--cost `{0}` is neither a number nor JSON such as {{\"total_tokens\":350}}")]
     InvalidCost(String),
+    /// `--usage` is not JSON.
+    #[error("--usage is a JSON object, such as {{\"input_tokens\":1200,\"output_tokens\":431}}")]
+    InvalidUsage,
     /// The connection or the request failed.
     #[error("no response from {0}: {1}; is it running?")]
     Unreachable(String, String),

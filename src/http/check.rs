@@ -23,7 +23,9 @@ pub(super) fn check(
     State(state): State<Arc<WorkerState>>,
     request: Request,
 ) -> impl Future<Output = Response> {
-    let authenticated = state.shared.access.authenticate(request.headers(), request.extensions());
+    // Boxed, because the futures keep a place for it until their end.
+    let authenticated =
+        state.shared.access.authenticate(request.headers(), request.extensions()).map_err(Box::new);
     let context = state.engine.request_context(|| traceparent(request.headers()));
     let body = request.into_body();
     async move {
@@ -37,11 +39,11 @@ pub(super) fn check(
 
 async fn decide(
     state: &WorkerState,
-    authenticated: Result<bool, Problem>,
+    authenticated: Result<bool, Box<Problem>>,
     body: Body,
     context: &CheckContext,
 ) -> Result<Decision, Problem> {
-    let key_id_allowed = authenticated?;
+    let key_id_allowed = authenticated.map_err(|problem| *problem)?;
     let body = read_body(body, MAX_BODY_BYTES, BODY_TIMEOUT).await?;
     let body = CheckBody::parse(&body)?;
     let (client, request) = body.to_check_request(key_id_allowed)?;

@@ -8,6 +8,8 @@ use smallvec::SmallVec;
 use super::values::{CostBody, Text};
 use crate::catalog::{CheckRequest, PolicyKey};
 use crate::control::ClientKey;
+use crate::inference::{MAX_ESTIMATE, ProviderUsage};
+use crate::limit::ModelPattern;
 use crate::object::Object;
 use crate::syntax::plain_message;
 use crate::transport::Problem;
@@ -43,6 +45,11 @@ pub(super) struct CheckBody<'a> {
     cost: CostBody<'a>,
     #[serde(default)]
     after_the_fact: Option<bool>,
+    #[serde(borrow, default)]
+    model: Option<Text<'a, { ModelPattern::MAX_BYTES }>>,
+    // Boxed, so that checks without it stay small.
+    #[serde(default)]
+    usage: Option<Box<ProviderUsage<MAX_ESTIMATE>>>,
 }
 
 #[derive(Deserialize)]
@@ -114,8 +121,8 @@ impl<'a> CheckBody<'a> {
             policies,
             cost: self.cost.as_cost(),
             after_the_fact: self.after_the_fact.unwrap_or(false),
-            model: None,
-            usage: None,
+            model: self.model.as_ref().map(Text::as_str),
+            usage: self.usage.as_deref().map(|ProviderUsage(usage)| usage),
         };
         Ok((client, request))
     }
@@ -128,22 +135,25 @@ pub(super) fn parse_problem<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Problem {
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut json) else {
         return Problem::bad_request("body", "there is more after the end of the JSON object");
     };
-    let field = match error.path().to_string() {
-        path if path == "." || path.is_empty() => {
-            missing_field(error.inner()).unwrap_or("body".into())
-        }
-        path => path,
+    let member = named_member(error.inner());
+    let field = match (error.path().to_string(), member) {
+        (path, member) if path == "." || path.is_empty() => member.map_or("body".into(), |it| it.0),
+        (path, Some((member, DUPLICATE))) => format!("{path}.{member}"),
+        (path, _) => path,
     };
     let inner = error.into_inner();
     let detail = if inner.is_data() { plain_message(inner) } else { format!("not JSON: {inner}") };
     Problem::bad_request(field, detail)
 }
 
-/// The field that serde reports as missing or unknown at its parent: the name is only in the
-/// message.
-fn missing_field(error: &serde_json::Error) -> Option<String> {
+const DUPLICATE: &str = "duplicate field `";
+
+/// The member that serde reports as missing, unknown or there twice at its parent, and the start of
+/// its message: the name is nowhere else.
+fn named_member(error: &serde_json::Error) -> Option<(String, &'static str)> {
     let message = error.to_string();
-    let named =
-        message.strip_prefix("unknown field `").or(message.strip_prefix("missing field `"))?;
-    named.split('`').next().map(str::to_owned)
+    ["unknown field `", "missing field `", DUPLICATE].into_iter().find_map(|start| {
+        let member = message.strip_prefix(start)?.split('`').next()?;
+        Some((member.to_owned(), start))
+    })
 }

@@ -2,6 +2,7 @@
 //!
 //! The catalog validates them; nothing here refuses.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -39,7 +40,7 @@ impl Pricing {
         mut models: Vec<(ModelPattern, Model)>,
         units: impl IntoIterator<Item = (Arc<str>, Weights)>,
     ) -> Self {
-        models.sort_by(|(one, _), (other, _)| other.specificity().cmp(&one.specificity()));
+        models.sort_by_key(|(pattern, _)| Reverse(pattern.specificity()));
         let mut units: HashMap<Arc<str>, Weights> = units.into_iter().collect();
         units.insert(Unit::INPUT_TOKENS.into(), Weights::INPUT);
         units.insert(Unit::OUTPUT_TOKENS.into(), Weights::OUTPUT);

@@ -40,6 +40,7 @@ mod key_policies;
 mod labels;
 mod leases;
 mod migrate;
+mod models;
 mod openapi;
 mod operate;
 mod outage;

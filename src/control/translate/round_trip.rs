@@ -74,7 +74,9 @@ fn stage() -> impl Strategy<Value = RawStage> {
 fn limits() -> impl Strategy<Value = Vec<RawLimit>> {
     let size = prop_oneof![
         throttle().prop_map(|it| json!({ "name": "t", "throttle": it, "mode": "shadow" })),
-        quota().prop_map(|it| json!({ "name": "q", "unit": "total_tokens", "quota": it })),
+        quota().prop_map(
+            |it| json!({ "name": "q", "unit": "total_tokens", "models": ["gpt-5*"], "quota": it })
+        ),
     ];
     vec(size.prop_map(|limit| serde_json::from_value(limit).unwrap()), 0..3)
 }

@@ -24,7 +24,7 @@ plans:
     throttle: { rate: 10/s, burst: 5 }
     quota: { limit: 1000, period: week, time_zone: Europe/Berlin }
     api_stages: [{ api: pets, stage: prod, methods: { "POST /pets": { throttle: { rate: 1/s, burst: 1 } } } }]
-    limits: [{ name: tpm, unit: total_tokens, throttle: { rate: 100000/min, burst: 100000 } }]
+    limits: [{ name: tpm, models: ["gpt-5*"], unit: total_tokens, throttle: { rate: 100000/min, burst: 100000 } }]
     on_store_failure: closed
 keys:
   - { id: acme, value: a-value-of-twenty-letters, plans: [basic], customer_id: c-1 }
@@ -59,6 +59,18 @@ fn diff(node: &Node, text: &str) -> String {
     let (code, out, stderr) = run(node, &Written::new(text).with("diff", ""));
     assert_eq!((code, &*stderr), (Some(i32::from(!out.is_empty())), ""), "{out}");
     out
+}
+
+#[test]
+fn models_and_units_stay_the_files_and_are_named() {
+    let own =
+        "models: { \"gpt-5*\": { max_output: 128000 } }\nunits: { burndown: { output: 5 } }\n";
+    let (code, out, stderr) = run(&node(), &Written::new(&format!("{FILE}{own}")).with("diff", ""));
+    assert_eq!((code, &*out), (Some(1), "+ stage pets/prod\n+ plan basic\n+ key acme\n"));
+    for entry in ["model gpt-5*: models are", "unit burndown: units are"] {
+        let left_out = format!("left out: {entry} in catalog files only\n");
+        assert!(stderr.contains(&left_out), "{stderr}");
+    }
 }
 
 #[test]
