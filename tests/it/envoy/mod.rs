@@ -8,6 +8,7 @@ mod on_redis;
 mod operation;
 mod refunds;
 mod reports;
+mod scenarios;
 
 use std::fs;
 use std::path::PathBuf;

@@ -22,15 +22,26 @@ pub struct Gateway {
 impl Gateway {
     /// Starts the gateway `kind`, which sends check requests to `tollgate`.
     pub fn start(kind: &str, tollgate: &str) -> Self {
-        Self::launch(kind, tollgate, false)
+        Self::launch(kind, &shipped(kind), tollgate)
     }
 
     /// Starts it with the configuration's option to admit every request if Tollgate is unreachable.
     pub fn start_fail_open(kind: &str, tollgate: &str) -> Self {
-        Self::launch(kind, tollgate, true)
+        let files = shipped(kind).into_iter().map(|(name, text)| (name, with_fail_open(&text)));
+        Self::launch(kind, &files.collect::<Vec<_>>(), tollgate)
     }
 
-    fn launch(kind: &str, tollgate: &str, open: bool) -> Self {
+    /// Starts an Envoy with a configuration of the test's own. Its listeners on the ports 9001 and
+    /// 9002 are moved to free ports.
+    pub fn start_envoy(config: &str, tollgate: &str) -> Self {
+        let free = [9001, 9002].map(|port| (format!("port_value: {port}"), free_port()));
+        let config = free.iter().fold(config.to_owned(), |config, (shipped, port)| {
+            config.replace(shipped, &format!("port_value: {port}"))
+        });
+        Self::launch("envoy", &[("envoy.yaml".into(), config)], tollgate)
+    }
+
+    fn launch(kind: &str, files: &[(String, String)], tollgate: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (address, echo) = (format!("127.0.0.1:{}", free_port()), echo());
         let replacements = [
@@ -42,16 +53,11 @@ impl Gateway {
             ("port_value: 8081", &format!("port_value: {}", port(tollgate))),
             ("port_value: 9000", &format!("port_value: {}", port(&echo))),
         ];
-        for entry in fs::read_dir(repository("deploy/gateways").join(kind)).unwrap() {
-            let file = entry.unwrap().path();
-            let mut text = fs::read_to_string(&file).unwrap();
-            for (shipped, here) in replacements {
-                text = text.replace(shipped, here);
-            }
-            if open {
-                text = with_fail_open(&text);
-            }
-            fs::write(dir.path().join(file.file_name().unwrap()), text).unwrap();
+        for (name, text) in files {
+            let text = replacements
+                .iter()
+                .fold(text.clone(), |text, (shipped, here)| text.replace(shipped, here));
+            fs::write(dir.path().join(name), text).unwrap();
         }
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let mut command = command(kind, dir.path());
@@ -74,6 +80,17 @@ impl Drop for Gateway {
             let _status = self.process.wait();
         }
     }
+}
+
+/// The files of a shipped configuration, by name.
+fn shipped(kind: &str) -> Vec<(String, String)> {
+    let files = fs::read_dir(repository("deploy/gateways").join(kind)).unwrap();
+    let file = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        (name, fs::read_to_string(entry.path()).unwrap())
+    };
+    files.map(file).collect()
 }
 
 fn port(address: &str) -> &str {
