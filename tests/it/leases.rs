@@ -213,3 +213,32 @@ fn units_leased_for_a_check_that_redis_refuses_are_put_back() {
     // Only the units that are leased now may be missing, not those of 2,700 refused checks.
     assert!(remaining > 98_000, "{peek:?}");
 }
+
+#[test]
+fn a_report_is_taken_from_a_lease_and_what_no_lease_covers_is_charged_in_any_case() {
+    let redis = RedisServer::start();
+    let node = nodes(&redis, 1).remove(0);
+    let mut connection = KeepAlive::open(node.address()).unwrap();
+    let mut report = |policy: &str, cost: u64| {
+        let body = json!({"policy": policy, "key": "r", "cost": cost, "after_the_fact": true});
+        let answer = connection.post("/check", &body.to_string()).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    crate::support::eventually("a lease covers reports", || {
+        report("vast", 1)["decided_by"] == "lease"
+    });
+    let over = report("deep", 2_000_000);
+    assert_eq!((&over["decided_by"], &over["allowed"]), (&json!("redis"), &json!(false)));
+    assert_eq!(over["limits"][0]["debt"], 1_000_000);
+    assert_eq!(node.check(json!({"policy": "deep", "key": "r"})).status, 429, "no lease in debt");
+    // The exact limit of 300 has no room for the last ones, and the leased one is charged for all.
+    let began = Instant::now();
+    for _ in 0..2_000 {
+        report("two", 1);
+    }
+    let rows = node.check(json!({"policy": "two", "key": "r", "cost": 0})).json()["limits"].clone();
+    assert_eq!(rows[1]["debt"], 1_700);
+    let used = 100_000 - rows[0]["remaining"].as_u64().unwrap();
+    assert!(used as f64 >= 2_000.0 - 200.0 * began.elapsed().as_secs_f64() - 1.0, "{rows}");
+}

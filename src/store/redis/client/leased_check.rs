@@ -1,8 +1,8 @@
 //! Checks that are charged to leases, wholly or in part.
 //!
 //! Charges that leases cover are taken from them first, and Redis judges the others. If it refuses
-//! them, the leases get their units back: the check is charged as a whole or not at all. The leases
-//! themselves are in `leases`.
+//! them, the leases get their units back: the check is charged as a whole or not at all. Only
+//! forced charges stay. The leases themselves are in `leases`.
 
 use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::RedisClient;
 use super::leases::{Coverage, Leases, Renewal};
 use crate::algorithm::{CounterState, WindowStart};
-use crate::judge::Verdict;
+use crate::judge::{self, Verdict};
 use crate::limit::Charges;
 use crate::store::redis::StoreError;
 use crate::store::{CheckContext, StoreVerdict};
@@ -94,9 +94,9 @@ impl RedisClient {
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
         let mut guard =
-            PutBackGuard { client: self, charges, coverages: &check.coverages, is_spent: false };
+            PutBackGuard { client: self, charges, coverages: &check.coverages, allowed: None };
         let judged = self.judge_without_leases(&check.uncovered, context, deadline).await;
-        guard.is_spent = judged.as_ref().is_ok_and(|result| result.verdict.allowed);
+        guard.allowed = judged.as_ref().ok().map(|result| result.verdict.allowed);
         drop(guard);
         let mut result = judged?;
         self.observe_levels(&check.uncovered, &result.verdict);
@@ -122,7 +122,8 @@ impl RedisClient {
     fn observe_levels(&self, charges: &Charges, verdict: &Verdict) {
         for (charge, state) in charges.iter().zip(&verdict.states) {
             if Leases::is_leasable(charge) {
-                let more = if verdict.allowed { charge.amount() } else { 0 };
+                let made = judge::is_made(charge, *state, verdict.allowed);
+                let more = if made { charge.amount() } else { 0 };
                 self.leases.observe_level(charge, state.unsigned_level() + more, verdict.now);
             }
         }
@@ -130,21 +131,23 @@ impl RedisClient {
 }
 
 /// The units that a check has taken from leases. They are put back when this guard is dropped,
-/// unless the check was allowed; so they are even if the caller stops waiting.
+/// unless the check was allowed or they are charged in any case; so they are even if the caller
+/// stops waiting.
 struct PutBackGuard<'c> {
     client: &'c RedisClient,
     charges: &'c Charges,
     coverages: &'c [Coverage],
-    is_spent: bool,
+    /// The verdict of Redis on the other charges; `None` if there is none.
+    allowed: Option<bool>,
 }
 
 impl Drop for PutBackGuard<'_> {
     fn drop(&mut self) {
-        if self.is_spent {
-            return;
-        }
         for (charge, coverage) in self.charges.iter().zip(self.coverages) {
-            if let Coverage::Leased(_, origin) = coverage {
+            let is_spent = self.allowed.is_some_and(|allowed| allowed || charge.is_forced());
+            if let Coverage::Leased(_, origin) = coverage
+                && !is_spent
+            {
                 self.client.leases.put_back(charge, *origin);
             }
         }

@@ -97,11 +97,7 @@ impl Leases {
     /// check, because a new limit ends the leases of the one before.
     pub(super) fn is_leasable(charge: &Charge) -> bool {
         let limit = &charge.limit;
-        limit.leased()
-            && charge.cost > 0
-            && !charge.is_forced()
-            && !limit.shadow()
-            && limit.is_declared()
+        limit.leased() && charge.cost > 0 && !limit.shadow() && limit.is_declared()
     }
 
     /// Takes `charge` from a lease if one covers it, and records the demand. `now` is Redis' time
@@ -306,6 +302,8 @@ impl LeasedCounter {
             return None;
         }
         self.is_renewing = true;
-        Some(Renewal { charge: Charge { cost: size, ..charge.clone() }, requested_at: clock })
+        // Made only if it fits, also where the demand is that of reports.
+        let charge = Charge::new(self.subject, Arc::clone(&self.limit), size);
+        Some(Renewal { charge, requested_at: clock })
     }
 }
