@@ -14,7 +14,7 @@ use crate::store::CheckContext;
 use crate::transport::{BODY_TIMEOUT, Problem, read_body, traceparent};
 
 /// The most headers of a response.
-const MAX_RESPONSE_HEADERS: usize = 7;
+const MAX_RESPONSE_HEADERS: usize = 9;
 /// The largest request body in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 

@@ -9,15 +9,22 @@ use bytes::{BufMut as _, BytesMut};
 
 use crate::engine::{Decision, DecisionStatus, LimitOutcome};
 use crate::limit::Unit;
+use crate::time::Micros;
 
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The largest integer of a structured field: 15 digits.
 const MAX_INTEGER: u64 = 999_999_999_999_999;
+
+/// The longest wait for which a client should keep its caller waiting. Clients of model providers
+/// sleep as long as `Retry-After` says, unless `X-Should-Retry` is false.
+const MAX_SLEEP: Micros = Micros::from_secs(60);
 
 /// The usual size of all header values of a response, in bytes.
 const USUAL_VALUES_BYTES: usize = 192;
@@ -26,7 +33,12 @@ const USUAL_VALUES_BYTES: usize = 192;
 pub(super) fn add_rate_limit_headers(headers: &mut HeaderMap, decision: &Decision) {
     let mut values = HeaderValues(BytesMut::with_capacity(USUAL_VALUES_BYTES));
     if decision.status == DecisionStatus::Refused {
-        headers.insert(header::RETRY_AFTER, values.number(decision.retry_after.as_secs_ceil()));
+        let wait = decision.retry_after;
+        headers.insert(header::RETRY_AFTER, values.number(wait.as_secs_ceil()));
+        headers.insert(RETRY_AFTER_MS, values.number(wait.as_millis_ceil()));
+        if wait > MAX_SLEEP {
+            headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
     }
     let enforced = || decision.limits.iter().filter(|outcome| !outcome.limit.shadow());
     let Some(tightest) = tightest(enforced()) else { return };
@@ -125,7 +137,6 @@ mod tests {
     use crate::engine::DecidedBy;
     use crate::judge::Verdict;
     use crate::limit::{Charge, Charges, Limit, Subject};
-    use crate::time::Micros;
 
     fn decision(limits: &[(String, bool)], allowed: bool) -> Decision {
         let charge = |(name, in_tokens): &(String, bool)| {

@@ -90,6 +90,9 @@ fn behaves(expected: &Expected) {
         refused.header("retry-after").and_then(|after| after.parse::<u32>().ok()) > Some(1_000),
         "{refused:?}"
     );
+    let millis = refused.header("retry-after-ms").and_then(|millis| millis.parse::<u32>().ok());
+    assert!(millis > Some(1_000_000), "{refused:?}");
+    assert_eq!(refused.header("x-should-retry"), Some("false"), "{refused:?}");
     assert_eq!(
         ask(&gateway, "POST", "/limited", &[("authorization", "Bearer other-key")]).status,
         200,

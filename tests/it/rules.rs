@@ -177,6 +177,8 @@ fn r6_retry_after_is_when_the_same_request_is_admitted() {
         let wait = refused.json()["retry_after_ms"].as_u64().unwrap();
         assert_eq!(wait, cost * 100);
         assert_eq!(refused.header("retry-after"), Some("1"));
+        assert_eq!(refused.header("retry-after-ms"), Some(&*wait.to_string()));
+        assert_eq!(refused.header("x-should-retry"), None);
         redis.set_clock(start + Micros::new(wait * 1000 - 1));
         assert_eq!(
             node.check(json!({"policy": "quick", "key": "a", "cost": cost})).status,
@@ -189,6 +191,34 @@ fn r6_retry_after_is_when_the_same_request_is_admitted() {
     assert!(node.passes("quick", "a", 3), "and not later");
     let never = node.check(json!({"policy": "quick", "key": "a", "cost": 6}));
     assert_eq!((never.status, never.header("retry-after")), (422, None));
+}
+
+#[test]
+fn r6_a_client_is_told_not_to_sleep_for_more_than_a_minute() {
+    let redis = RedisServer::start_with_clock();
+    let start = SystemClock.now();
+    redis.set_clock(start);
+    let flags = ["--store", &redis.url(), "--check-deadline", "5s", "--denial-memo", "false"];
+    let node = Node::with_catalog(CATALOG, &flags);
+    assert!(node.passes("slow", "a", 10));
+    let ask = || node.check(json!({"policy": "slow", "key": "a"}));
+    let of_gateway = |query: &str| {
+        let path = format!("/authz?policy=slow&key_header=x-user{query}");
+        node.send("GET", &path, &[("x-user", "a")], "")
+    };
+    for (passed, wait, retry) in [
+        (0, "3600000", Some("false")),
+        (3_539_999_000, "60001", Some("false")),
+        (3_540_000_000, "60000", None),
+    ] {
+        redis.set_clock(start + Micros::new(passed));
+        for refused in [ask(), of_gateway(""), of_gateway("&deny_status=403")] {
+            assert_eq!(refused.header("retry-after-ms"), Some(wait), "{refused:?}");
+            assert_eq!(refused.header("x-should-retry"), retry, "{refused:?}");
+        }
+    }
+    redis.set_clock(start + Micros::new(3_600_000_000));
+    assert_eq!(ask().header("retry-after-ms"), None, "it is admitted");
 }
 
 #[test]

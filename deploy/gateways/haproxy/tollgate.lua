@@ -1,5 +1,5 @@
 -- Calls Tollgate for each request and stores the response in variables of the transaction:
--- tollgate_status (0 without a response), _after, _policy, _state, _key, _plan.
+-- tollgate_status (0 without a response), _after, _millis, _retry, _policy, _state, _key, _plan.
 
 local URL = "http://127.0.0.1:8080/authz?api=inference&stage=prod"
 local TIMEOUT_MS = 500
@@ -35,6 +35,8 @@ core.register_action("tollgate", { "http-req" }, function(txn)
   txn:set_var("txn.tollgate_status", status)
   local variables = {
     after = "retry-after",
+    millis = "retry-after-ms",
+    retry = "x-should-retry",
     policy = "ratelimit-policy",
     state = "ratelimit",
     key = "x-tollgate-key-id",
