@@ -193,6 +193,11 @@ impl<'d> ResolvedRequest<'d> {
         refunded.map(|(charge, &hits)| Charge { cost: hits, ..charge.clone() }).collect()
     }
 
+    /// True if the request reports hits to this counter.
+    pub(super) fn reports_to(&self, charge_index: usize) -> bool {
+        self.reported_hits[charge_index] > 0
+    }
+
     fn add_descriptor(
         &mut self,
         matched: Option<MatchedDescriptor<'d>>,

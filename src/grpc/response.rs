@@ -116,6 +116,10 @@ fn count(
     };
     if let Some(domain) = resolved.domain {
         metrics.record_decision(domain.label(), Some(&limited.label), outcome);
+        let debt = limit_outcome.status.debt;
+        if debt > 0 && resolved.reports_to(limited.charge_index) {
+            metrics.record_debt(domain.label(), &limited.label, debt);
+        }
     }
 }
 

@@ -5,12 +5,12 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prometheus::{
-    Encoder as _, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
-    TextEncoder,
+    Encoder as _, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder,
 };
 
 use super::WorkerMetrics;
-use super::register::{counter_vec, gauge_vec, histogram, opts, register};
+use super::register::{counter_vec, gauge_vec, histogram, histogram_vec, opts, register};
 use super::webhooks::WebhookMetrics;
 
 /// Buckets from 50 µs, the time of a decision in memory, to beyond any sensible deadline.
@@ -19,6 +19,9 @@ const LATENCY_BUCKETS: [f64; 14] = [
     1.0,
 ];
 const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// Debts are in the units of their limit, from a few requests to the tokens of many answers.
+const DEBT_BUCKETS: [f64; 9] = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8];
 
 /// The kinds of store errors, which are label values that exist from the start.
 pub const STORE_ERROR_KINDS: [&str; 8] =
@@ -71,6 +74,8 @@ pub struct Metrics {
     workers: Mutex<Vec<Weak<WorkerMetrics>>>,
     /// `tollgate_decisions_total{plan,limit,outcome}`
     pub decisions: IntCounterVec,
+    /// `tollgate_debt_units{plan,limit}`
+    pub debt_units: HistogramVec,
     /// `tollgate_responses_total{endpoint,status}`
     pub responses: IntCounterVec,
     /// `tollgate_check_duration_seconds`
@@ -125,6 +130,13 @@ impl Metrics {
                 "decisions_total",
                 "Checks decided, by plan (or policy), the limit that refused, and outcome; for domains of Envoy, the limit of each descriptor.",
                 &["plan", "limit", "outcome"],
+            ),
+            debt_units: histogram_vec(
+                r,
+                "debt_units",
+                "Units over a limit after a charge that was made without room, by plan (or policy) and limit.",
+                &DEBT_BUCKETS,
+                &["plan", "limit"],
             ),
             responses: counter_vec(
                 r,

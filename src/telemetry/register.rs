@@ -1,7 +1,9 @@
 //! Creating metrics and registering them, with the service's prefix.
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
 
 pub(super) fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("tollgate_{name}"), help)
@@ -28,6 +30,17 @@ pub(super) fn gauge_vec(
 pub(super) fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
     let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
     register(registry, Histogram::with_opts(opts))
+}
+
+pub(super) fn histogram_vec(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+    labels: &[&str],
+) -> HistogramVec {
+    let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
+    register(registry, HistogramVec::new(opts, labels))
 }
 
 /// Cannot fail at run time: names and labels are constants, and the metrics test renders all of

@@ -88,6 +88,12 @@ impl WorkerMetrics {
         counts.decisions.insert(key, DecisionCounter { counter, _labels: labels });
     }
 
+    /// Records the debt of a limit, in its units, after a charge that was made without room.
+    pub fn record_debt(&self, plan: &str, limit: &str, units: u64) {
+        #[expect(clippy::cast_precision_loss, reason = "a number of units for a histogram")]
+        self.lock().metrics.debt_units.with_label_values(&[plan, limit]).observe(units as f64);
+    }
+
     /// Counts an HTTP response.
     pub fn record_response(&self, endpoint: &'static str, status: u16) {
         let mut counts = self.lock();

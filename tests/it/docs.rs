@@ -114,7 +114,7 @@ fn every_test_that_the_guide_names_exists() {
 #[test]
 fn the_guide_lists_every_metric_and_no_other() {
     let node = Node::start(&[]);
-    node.check(json!({"api_key": "demo-key"}));
+    node.check(json!({"api_key": "demo-key", "cost": 100, "after_the_fact": true}));
     let exposed = node.get("/metrics").body;
     let exposed: BTreeSet<&str> = exposed
         .lines()

@@ -173,6 +173,20 @@ fn on_one_counter_reports_are_summed_and_the_usual_hits_judged_after_them() {
 }
 
 #[test]
+fn a_debt_is_recorded_for_the_descriptor_that_reports() {
+    on_both(|served| {
+        let _fits = served.hit(3, &few("d"));
+        let _over = served.hit(4, &few("d"));
+        let _look = served.hit(0, &few("d"));
+        let _after = served.ask(vec![descriptor(&few("d")), costs(2, &few("d"))]);
+        let labels = r#"limit="few",plan="envoy:d""#;
+        // The last request has two descriptors, which are counted one by one.
+        assert_eq!(served.node.metric("tollgate_debt_units_count", labels), 3.0);
+        assert_eq!(served.node.metric("tollgate_debt_units_sum", labels), 4.0 + 6.0 + 6.0);
+    });
+}
+
+#[test]
 fn reports_are_counted_in_shadow_and_under_the_limit_of_a_request() {
     on_both(|served| {
         let tried = &[("tried", "s")];
