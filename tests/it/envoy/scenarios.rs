@@ -34,6 +34,7 @@ descriptors:
       - { key: target, value: other, rate_limit: { unit: minute, requests_per_unit: 2, name: other } }
   - { key: class, value: member, rate_limit: { unit: minute, requests_per_unit: 4, replaces: [ { name: basic }, { name: other } ] } }
   - { key: watched, detailed_metric: true, rate_limit: { unit: minute, requests_per_unit: 2 } }
+  - { key: tokens, rate_limit: { unit: minute, requests_per_unit: 1000 } }
   - { key: pool, value: small, quota_mode: true, rate_limit: { unit: minute, requests_per_unit: 1 }, metadata: { pool: { name: small } } }
   - { key: pool, value: large, quota_mode: true, rate_limit: { unit: minute, requests_per_unit: 2 }, metadata: { pool: { name: large } } }
 "#;
@@ -88,10 +89,10 @@ impl Setup {
     }
 
     /// Sends a request whose hits are charged at its end, and waits until they are.
-    fn stream(&self, path: &str) -> Response {
+    fn stream(&self, path: &str, headers: Headers<'_>) -> Response {
         let judged = || self.node.metric("tollgate_responses_total", "endpoint=\"grpc\"");
         let before = judged();
-        let response = self.get(path, &[]);
+        let response = self.get(path, headers);
         if response.status == 200 {
             eventually("the hits of the stream are charged", || judged() >= before + 2.0);
         }
@@ -168,18 +169,27 @@ fn of_two_quotas_one_with_room_is_enough() {
 fn hits_of_a_streams_end_refuse_once_they_stand_above_the_limit() {
     let setup = Setup::start();
     // A limit of 2: a look at 0, 1 and 2 passes, and one at 3 does not.
-    let statuses = [(); 5].map(|()| setup.stream("/tokens").status);
+    let statuses = [(); 5].map(|()| setup.stream("/tokens", &[]).status);
     assert_eq!(statuses, [200, 200, 200, 429, 429]);
     setup.next_minute();
     eventually("the window is over", || setup.get("/tokens", &[]).status == 200);
 }
 
+/// A fault of other limiters: the tokens of an answer are charged only if they still fit.
+#[test]
+fn after_the_fact_is_free() {
+    let setup = Setup::start();
+    let ask = |_: &usize| setup.stream("/answers", &[("x-api-key", "alice")]).status == 200;
+    assert_eq!((0..20).filter(ask).count(), 3, "answers of 400 tokens, 1,000 in a minute");
+    assert_eq!(setup.stream("/answers", &[("x-api-key", "bob")]).status, 200, "another budget");
+}
+
 #[test]
 fn the_first_quota_with_room_chooses_the_service_until_its_hits_stand_above_it() {
     let setup = Setup::start();
-    let served: Vec<_> = (0..5).map(|_| setup.stream("/services").body).collect();
+    let served: Vec<_> = (0..5).map(|_| setup.stream("/services", &[]).body).collect();
     assert_eq!(served, ["small", "small", "large", "large", "large"]);
-    assert_eq!(setup.stream("/services").status, 429);
+    assert_eq!(setup.stream("/services", &[]).status, 429);
     setup.next_minute();
     eventually("the window is over", || setup.get("/services", &[]).body == "small");
 }

@@ -74,3 +74,21 @@ fn reads_refusals_and_batches_reach_thresholds_and_shadow_limits_do_not() {
     assert_eq!(node.stop(), Some(0));
     assert_eq!(receiver.deliveries().len(), 3);
 }
+
+#[test]
+fn a_report_reaches_thresholds_also_above_the_quota_and_to_a_refused_key() {
+    let receiver = WebhookReceiver::start();
+    let node = node(&receiver.url(), &[]);
+    let report = |cost: u64| {
+        let body = json!({"api_key": "key-of-a", "cost": cost, "after_the_fact": true});
+        assert_eq!(node.check(body).status, 200);
+    };
+    report(170);
+    eventually("it reaches the first threshold", || receiver.thresholds_of("a") == [80]);
+    report(500);
+    eventually("it reaches all thresholds", || receiver.thresholds_of("a") == [80, 90, 100]);
+    assert_eq!(uses(&node, "a", 0), 429);
+    report(1);
+    assert_eq!(node.stop(), Some(0));
+    assert_eq!(receiver.deliveries().len(), 3, "each once");
+}
