@@ -175,6 +175,16 @@ fn a_report_charges_every_limit_of_its_check_and_counts_never_overflow() {
 }
 
 #[test]
+fn a_report_takes_the_usage_that_a_provider_sent() {
+    on_both(|node| {
+        let usage = json!({"prompt_tokens": 700, "completion_tokens": 500, "total_tokens": 1200});
+        let body = json!({"api_key": "window-key", "usage": usage, "after_the_fact": true});
+        let reported = node.check(body);
+        assert_eq!((reported.status, &reported.json()["limits"][0]["debt"]), (200, &json!(200)));
+    });
+}
+
+#[test]
 fn a_batch_takes_reports_among_checks_in_order() {
     on_both(|node| {
         let check = |cost: u64, report: bool| json!({"policy": "open", "key": "b", "cost": cost, "after_the_fact": report});
