@@ -1,10 +1,12 @@
 //! The denial memo: a cache of refusals, so that a refused client's retries cost no Redis call.
 //!
-//! A refusal stays valid until its `Retry-After`, because the level of a token bucket only falls,
-//! and at a known rate. A cached refusal applies to the same limit of the same catalog and to costs
-//! that are at least as large. A reload of the catalog ends it, because it creates new limits. If
-//! refunds can make room it lasts 100 ms, and 10 s at most, since Redis may have lost its data or
-//! its clock may have stepped. The memo never admits a request.
+//! A refusal stays valid until its `Retry-After`, because the level of a token bucket falls at a
+//! known rate and no faster. What reports and smaller costs add meanwhile, other workers' among
+//! them, makes the wait longer, and is counted once the entry has expired. A cached refusal applies
+//! to the same limit of the same catalog and to costs that are at least as large. A reload of the
+//! catalog ends it, because it creates new limits. If refunds can make room it lasts 100 ms, and
+//! 10 s at most, since Redis may have lost its data or its clock may have stepped. The memo never
+//! admits a request.
 //!
 //! Limits of methods that no catalog lists are made for each request; if one of them refuses,
 //! nothing is cached.
