@@ -39,3 +39,26 @@ pub(super) fn add_meters(plan: &str, limits: &mut Vec<Arc<Limit>>) {
         limits.extend(meter.map(Arc::new));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::catalog::Catalog;
+
+    /// The names of the limits that keep the days of a plan with this one.
+    fn trackers(limit: &str) -> Vec<String> {
+        let text = format!("version: 1\nplans: [{{ id: p, limits: [{limit}] }}]");
+        let catalog = Catalog::parse(&text, "test").unwrap();
+        let limits = catalog.plan_limits("p").unwrap().iter();
+        let of_tokens = limits.filter(|it| it.tracks_days() && it.unit().as_str() == "tokens");
+        of_tokens.map(|limit| limit.name().to_string()).collect()
+    }
+
+    #[test]
+    fn a_daily_quota_of_some_models_is_not_the_daily_usage_of_all() {
+        let quota = "quota: { limit: 9, period: day }";
+        let all = format!("{{ name: day, unit: tokens, {quota} }}");
+        let some = format!("{{ name: day, unit: tokens, models: [a], {quota} }}");
+        assert_eq!(trackers(&all), ["p/day"]);
+        assert_eq!(trackers(&some), ["usage:p"]);
+    }
+}
