@@ -6,6 +6,8 @@
 --   slots  10 window that contains now, 11 its end, or until when its row matters
 --   body   <i7 I5>              units used, name of the window: the civil second (since 1970) in
 --                               which it starts
+--   annex  <I6>                 number of the subject's newest reservation when an operator has set
+--                               what remains: reservations up to it give nothing back
 
 -- The retention of daily usage in seconds: 62 days.
 local USAGE_RETENTION_SECS = 62 * 86400
@@ -86,6 +88,42 @@ local function rare_of_quotas()
       after = math.max(-2 ^ 52, math.min(2 ^ 52, after))
       local row, till = write_quota(rows, at, limit, after, window)
       return row, till, day, change == 3 and 0 or used - after
+    end,
+
+    follow = function(_, _, annex)
+      return annex
+    end,
+
+    -- A later number in the annex belongs to an earlier life of the subject's numbers.
+    reserve = function(rows, at, annex, limit, level, window, amount, number)
+      local after = math.min(level + amount, 9007199254740991)
+      local row, till = write_quota(rows, at, limit, after, window)
+      return row, annex ~= '' and struct.unpack('<I6', annex) < number and annex or '', till
+    end,
+
+    -- Within the window charged the count follows exactly. In a later one nothing goes back, and
+    -- what was used beyond the charge counts there.
+    adjust = function(rows, at, annex, limit, number, charged, from, to, now)
+      local used, window = used_units(rows, at, limit)
+      local corrected, exact = annex ~= '' and struct.unpack('<I6', annex) or 0
+      if at and number and number > corrected and window == charged then
+        local _, stored = struct.unpack('<i7I5', rows, at + 7)
+        exact = stored == charged
+      end
+      local change = to - from
+      if not exact then
+        change = math.max(change, 0)
+      end
+      used = math.min(used + change, 9007199254740991)
+      if change == 0 then
+        return used, window
+      end
+      local row, till = write_quota(rows, at, limit, used, window)
+      return used, window, row, till, annex
+    end,
+
+    correct_annex = function(change, number)
+      return (change == 1 or change == 4) and struct.pack('<I6', number) or nil
     end,
   }
 end

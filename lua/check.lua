@@ -4,9 +4,12 @@
 -- ARGV[1]  the limits of all checks, each once, packed as lua/limits.lua defines
 -- ARGV[2]  the checks: <B> number of charges, then for each <I2I2d> index of its key, index of its
 --          limit (both from 1), and the amount to add to the counter; 0 only reads it, and the
---          amount of a charge that is made in any case is negative
+--          amount of a charge that is made in any case is negative. A number of charges above 250
+--          begins an operation on a reservation: see lua/reservations.lua
 -- ARGV[3]  the refunds: for each <I2I2dd> index of its key, index of its limit, amount, and time of
 --          the charge: in us, for a quota the name of its window
+-- ARGV[4]  if there are operations on reservations, the number of KEYS that are subjects; the others
+--          are the keys of reservations
 -- Returns  a flat array: Redis' now in us; then for each check 1 allowed, 0 refused, 2 now lies
 --          outside a quota's windows, 3 a day of usage has to be kept by lua/usage.lua first, or
 --          an error's text; and after 1 and 0 for each charge the level of its counter before,
@@ -96,6 +99,7 @@ end
 -- For each changed subject, by key: until when its rows matter.
 local needed = {}
 
+-- Writes the current check, whose counters have no annexes.
 local function write(count, allowed)
   for i = 1, count do
     local after = allowed and after_of[i] or forced_of[i]
@@ -123,7 +127,7 @@ if #ARGV[3] > 0 then
     local rare = ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]()
     local row = rare.refund(rows, place, limit, amount, charged, now)
     if row then
-      rows_of[key] = put_row(rows, place, row)
+      rows_of[key] = functions_of_annexes().replace(rows, limit, row, now)
       needed[key] = needed[key] or 0
     end
   end
@@ -136,27 +140,3 @@ if #ARGV[3] > 0 then
     pcall(refund, key, limits[index], amount, charged)
   end
 end
-
-at = 1
-local len = #checks
-while at <= len do
-  local before, count = replied, byte(checks, at)
-  local ok, allowed, any_forced = pcall(judge)
-  if not ok then
-    replied = before + 1
-    reply[replied] = tostring(allowed)
-  elseif allowed or any_forced then
-    write(count, allowed)
-  end
-  at = at + 1 + 12 * count
-end
-
--- A check that failed may have left levels beyond the reply's end.
-for i = #reply, replied + 1, -1 do
-  reply[i] = nil
-end
-
-for key, till in pairs(needed) do
-  store_rows(KEYS[key], rows_of[key], till, now)
-end
-return reply

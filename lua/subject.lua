@@ -36,6 +36,25 @@ local ROW_HEAD = 7
 --                                   the row after an operator's correction, until when it
 --                                   matters, its day, and the units granted by it; nil if the
 --                                   correction does not apply
+--     follow(rows, at, annex, limit, level, row)
+--                                   the annex after `row` is written, which reserves nothing, over a
+--                                   counter that reads as `level`
+--     reserve(rows, at, annex, limit, level, window, amount, number, now)
+--                                   the row and the annex after the charge of a reservation, and
+--                                   until when the row matters
+--     adjust(rows, at, annex, limit, number, window, from, to, now)
+--                                   level and window after a charge of `from` units has come to
+--                                   `to`; if they change, the row, until when it matters, and the
+--                                   annex; `number` is nil if the subject has numbered anew since
+--     correct_annex(change, number) the annex after a correction of a subject whose newest
+--                                   reservation has `number`; nil if it stays
+--
+-- A counter that reservations are charged to has an annex, in rows of its kind + 4 with up to 250
+-- bytes each that stand before all others: see the algorithms' files. The reservations of a
+-- subject are numbered by
+--
+--   7 numbers  <I6 c8 I5>  number of the newest reservation, a random tag of this life of the
+--                          numbers, and until when they matter (s)
 local ALGORITHMS = { false, false }
 
 -- Slots of a limit: its algorithm's `read`, the head of its row, the level that must not be
@@ -59,6 +78,9 @@ local function mget_all(keys)
   return values
 end
 
+-- True once a row that was looked for has an annex, until it is set to false again.
+local annex_found = false
+
 -- The position of the row with this head in `rows`; nil if there is none. A damaged string is an
 -- error: one that does not end with a row's end, or whose row has another length than its kind.
 local function find_row(rows, head)
@@ -74,6 +96,8 @@ local function find_row(rows, head)
         error('a row has the length ' .. len .. ', or is cut short')
       end
       return at
+    elseif other - len == id + 1024 then
+      annex_found = true
     end
     at = at + ROW_HEAD + len
   end
@@ -93,13 +117,99 @@ local function put_row(rows, at, row)
   return sub(rows, 1, at - 1) .. row .. sub(rows, at + #row)
 end
 
+-- Functions of annexes and numbers, made by the calls that need them.
+local function functions_of_annexes()
+  local annexes = ALGORITHMS[0]
+  if annexes then
+    return annexes
+  end
+  local unpack_from, sub, concat = struct.unpack, string.sub, table.concat
+  annexes = {}
+  ALGORITHMS[0] = annexes
+
+  -- The newest number of a subject's reservations, the tag of this life of the numbers, and until
+  -- when they matter (us); nil if there are none that still do. `rows` may be absent.
+  function annexes.numbers(rows, now)
+    local at = rows and find_row(rows, 1811)
+    if at then
+      local last, birth, till = unpack_from('<I6c8I5', rows, at + 7)
+      if till * 1000000 >= now then
+        return last, birth, till * 1000000
+      end
+    end
+  end
+
+  -- Splits `rows` into the annex of the counter with this head, '' without one, and the other rows
+  -- without the header.
+  local function split(rows, head)
+    local id, annex, others = head - head % 256 + 1024, {}, {}
+    local at, last = 6, #rows
+    while at <= last do
+      local other = unpack_from('<I7', rows, at)
+      local len = other % 256
+      if other - len == id then
+        annex[#annex + 1] = sub(rows, at + 7, at + 6 + len)
+      else
+        others[#others + 1] = sub(rows, at, at + 6 + len)
+      end
+      at = at + 7 + len
+    end
+    return concat(annex), concat(others)
+  end
+
+  -- The annex of the counter with this head; '' if there is none. `rows` may be absent.
+  function annexes.get(rows, head)
+    return rows and (split(rows, head)) or ''
+  end
+
+  -- `rows` with this annex; an empty one is removed.
+  function annexes.put(rows, head, annex)
+    local _, others = split(rows, head)
+    local parts = { sub(rows, 1, 5) }
+    for first = 1, #annex, 250 do
+      local part = sub(annex, first, first + 250 - 1)
+      parts[#parts + 1] = struct.pack('<I7', head - head % 256 + 1024 + #part) .. part
+    end
+    parts[#parts + 1] = others
+    return concat(parts)
+  end
+
+  -- `rows` after `row` is written, which reserves nothing, and the annex has followed.
+  function annexes.replace(rows, limit, row, now)
+    local head = limit[2]
+    local at, annex = find_row(rows, head), annexes.get(rows, head)
+    if annex ~= '' then
+      local level = limit[1](rows, at, limit, now)
+      local algorithm = ALGORITHMS[math.floor(head / 256) % 32][5]()
+      rows = annexes.put(rows, head, algorithm.follow(rows, at, annex, limit, level, row))
+      at = find_row(rows, head)
+    end
+    return put_row(rows, at, row)
+  end
+
+  -- `rows` with the counter at `level`, and until when its row matters. `rows` may be absent.
+  function annexes.write(rows, limit, level, window, now)
+    local at = rows and find_row(rows, limit[2])
+    local row, till = limit[9](rows, at, limit, level, window, now)
+    return rows and annexes.replace(rows, limit, row, now) or put_row(rows, nil, row), till
+  end
+
+  return annexes
+end
+
 -- `rows` without those that no longer matter. Rows of unknown kinds are kept.
 local function drop_expired(rows, now)
   local kept, at, last = { sub(rows, 1, HEADER) }, HEADER + 1, #rows
+  local numbered = functions_of_annexes().numbers(rows, now)
   while at <= last do
-    local behind = at + ROW_HEAD + byte(rows, at)
-    local algorithm = ALGORITHMS[byte(rows, at + 1) % 32]
-    if not algorithm or algorithm[4](rows, at, now) then
+    local behind, kind = at + ROW_HEAD + byte(rows, at), byte(rows, at + 1) % 32
+    local algorithm, matters = ALGORITHMS[kind], true
+    if algorithm then
+      matters = algorithm[4](rows, at, now)
+    elseif kind == 7 or ALGORITHMS[kind - 4] then
+      matters = numbered
+    end
+    if matters then
       kept[#kept + 1] = sub(rows, at, behind - 1)
     end
     at = behind

@@ -145,6 +145,14 @@ local function correct(change, key, limit, amount, id)
     kept[key] = true
   end
   write(key, row, place, till)
+  local annexes = functions_of_annexes()
+  local number, _, numbered_till = annexes.numbers(rows, now)
+  local annex = number
+    and ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]().correct_annex(change, number)
+  if annex then
+    rows_of[key] = annexes.put(rows_of[key], limit[HEAD], annex)
+    needed[key] = math.max(needed[key], numbered_till)
+  end
 end
 
 local from = 1

@@ -11,8 +11,9 @@ use jiff::civil::Weekday;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Calendar, ChargeTime, Corrected, Correction, CounterState, Counting, Forecast, Period, Reading,
-    Row, RowKind, WindowMiss, WindowStart, Windows, Written, encode_double,
+    AdjustedCounter, Calendar, ChargeTime, Corrected, Correction, CounterState, Counting, Forecast,
+    Period, Reading, ReservedCharge, Reserving, Row, RowKind, WindowMiss, WindowStart, Windows,
+    Written, encode_double,
 };
 use crate::time::{MAX_EXACT, Micros};
 
@@ -211,6 +212,63 @@ impl Counting for Quota {
             out.extend_from_slice(&start.get().to_le_bytes()[..5]);
         }
     }
+}
+
+/// The annex is the number of the subject's newest reservation when an operator has reset the quota
+/// or set what remains: reservations up to it give nothing back.
+impl Reserving for Quota {
+    fn follow(&self, annex: Vec<u8>, _: Option<&Row>, _: i64, _: &Row) -> Vec<u8> {
+        annex
+    }
+
+    fn reserve(
+        &self,
+        (before, annex): (Option<&Row>, &[u8]),
+        state: CounterState,
+        amount: u64,
+        number: u64,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> (Written, Vec<u8>) {
+        let level = state.level.saturating_add_unsigned(amount).min(MAX_EXACT.cast_signed());
+        let written = self.write(before, CounterState { level, ..state }, offered, now);
+        // A later number belongs to an earlier life of the subject's numbers.
+        let annex = if corrected_at(annex) < number { annex.into() } else { Vec::new() };
+        (written, annex)
+    }
+
+    /// Within the window charged the count follows exactly. In a later one nothing goes back, and
+    /// what was used beyond the charge counts there.
+    fn adjust(
+        &self,
+        (before, annex): (Option<&Row>, &[u8]),
+        charged: &ReservedCharge,
+        units: u64,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Result<AdjustedCounter, WindowMiss> {
+        let (current, _) = offered_at(offered, now)?;
+        let stored = before.and_then(Count::from_row);
+        let Count { used, window } = current_count(stored, current);
+        let [from, to] = [self.amount(charged.units), self.amount(units)].map(u64::cast_signed);
+        let is_exact = stored.is_some_and(|stored| stored.window == charged.window)
+            && window == charged.window
+            && charged.number.is_some_and(|number| number > corrected_at(annex));
+        let change = if is_exact { to - from } else { (to - from).max(0) };
+        let state = CounterState { level: (used + change).min(MAX_EXACT.cast_signed()), window };
+        let written = (change != 0).then(|| self.write(before, state, offered, now));
+        Ok(AdjustedCounter { written, annex: None, state })
+    }
+
+    fn correct_annex(&self, correction: Correction, number: u64) -> Option<Vec<u8>> {
+        let is_set = matches!(correction, Correction::SetRemaining(_) | Correction::Reset);
+        is_set.then(|| number.to_le_bytes()[..6].into())
+    }
+}
+
+/// The number in a quota's annex; 0 without one.
+fn corrected_at(annex: &[u8]) -> u64 {
+    annex.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 /// A quota as `--record` writes it.

@@ -28,7 +28,9 @@
 
 mod calendar;
 pub mod calendar_quota;
+mod marks;
 mod rate;
+mod reserving;
 mod row;
 mod throttle;
 pub mod token_bucket;
@@ -40,6 +42,7 @@ use crate::time::Micros;
 pub use calendar::{Calendar, Period, Windows};
 pub use calendar_quota::Quota;
 pub use rate::{InvalidRate, Rate};
+pub use reserving::{AdjustedCounter, ReservedCharge, Reserving};
 pub use row::{Row, RowKind};
 pub use throttle::{InvalidThrottle, Throttle};
 pub use window_start::WindowStart;
@@ -75,6 +78,8 @@ macro_rules! dispatch {
         }
     };
 }
+
+use dispatch;
 
 impl From<Throttle> for Algorithm {
     fn from(throttle: Throttle) -> Self {

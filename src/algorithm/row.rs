@@ -28,11 +28,23 @@ impl RowKind {
     pub const USAGE_DAY: Self = Self(3);
     /// The units granted in a window that is not over; beside the counters, not one of them.
     pub const GRANTED: Self = Self(4);
+    /// The numbers of a subject's reservations; beside the counters, not one of them.
+    pub const RESERVATION_NUMBERS: Self = Self(7);
+
+    /// The distance from a counter's kind to the kind of its annex: 5 for a token bucket, 6 for a
+    /// calendar quota.
+    const ANNEX: u8 = 4;
 
     /// The kind of this number.
     #[must_use]
     pub const fn new(number: u8) -> Self {
         Self(number)
+    }
+
+    /// The kind of the annex of a counter of this kind.
+    #[must_use]
+    pub const fn annex(self) -> Self {
+        Self(self.0 + Self::ANNEX)
     }
 
     /// True if it is a counter's kind that this release knows.

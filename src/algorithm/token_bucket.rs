@@ -205,7 +205,7 @@ fn refundable(
 
 /// The level at `now`, in the throttle's own `1/per` units. A clock that stepped back drains
 /// nothing.
-fn level(bucket: Option<Bucket>, throttle: &Throttle, now: Micros) -> u64 {
+pub(super) fn level(bucket: Option<Bucket>, throttle: &Throttle, now: Micros) -> u64 {
     let Some(bucket) = bucket else { return 0 };
     let level = convert_level(bucket.level, bucket.per, throttle.per());
     level.saturating_sub(throttle.drained(now.since(bucket.updated_at)))

@@ -36,15 +36,19 @@
 //! ```
 
 mod refund;
+pub mod reservation;
 mod table;
 pub mod usage;
 
 use smallvec::SmallVec;
 
-use crate::algorithm::{CounterState, Counting as _, Row, WindowMiss, Windows};
-use crate::limit::Charge;
+use crate::algorithm::{
+    CounterState, Counting as _, Reserving as _, Row, WindowMiss, Windows, Written,
+};
+use crate::limit::{Charge, Subject};
 use crate::time::{MAX_EXACT, Micros};
 pub use refund::refund;
+pub use reservation::ReservationNumbers;
 pub use table::RowTable;
 
 /// A store's verdict on a check; everything in the response follows from it.
@@ -79,6 +83,13 @@ pub trait Rows {
     fn read(&self, charge: &Charge) -> Option<Row>;
     /// Replaces the row; from `until` on a missing row means the same.
     fn write(&mut self, charge: &Charge, row: Row, until: Micros);
+    /// The annex of a charge's counter, which only reservations need; empty if it has none.
+    fn annex(&self, charge: &Charge) -> Vec<u8>;
+    /// Replaces the annex; an empty one is removed. From `until` on a missing one means the same;
+    /// without `until` that time stays.
+    fn write_annex(&mut self, charge: &Charge, annex: Vec<u8>, until: Option<Micros>);
+    /// The numbers of a subject's reservations.
+    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers>;
 }
 
 /// For each charge the windows offered to the store, if its limit has windows.
@@ -108,6 +119,25 @@ pub fn judge(
     now: Micros,
     rows: &mut impl Rows,
 ) -> Result<Verdict, NotJudged> {
+    let assessed = assess(charges, offered, now, rows)?;
+    write_assessed(charges, offered, &assessed, rows);
+    Ok(assessed.verdict)
+}
+
+/// A check that was judged and not written yet.
+struct Assessed {
+    verdict: Verdict,
+    /// For each charge, true if its row must be written in any case: see `Reading::is_ahead`.
+    ahead: SmallVec<[bool; 4]>,
+}
+
+/// The verdict on a check; nothing is written.
+fn assess(
+    charges: &[Charge],
+    offered: &[Option<Windows>],
+    now: Micros,
+    rows: &impl Rows,
+) -> Result<Assessed, NotJudged> {
     let mut verdict = Verdict { now, allowed: true, states: SmallVec::new() };
     let mut ahead = SmallVec::<[bool; 4]>::new();
     // True if one of the alternatives has room; `None` if there are no alternatives.
@@ -132,17 +162,26 @@ pub fn judge(
     if forced_rollover || verdict.allowed && rollover {
         return Err(NotJudged::DayRollover);
     }
+    Ok(Assessed { verdict, ahead })
+}
+
+/// Makes the charges of a check that was judged.
+fn write_assessed(
+    charges: &[Charge],
+    offered: &[Option<Windows>],
+    assessed: &Assessed,
+    rows: &mut impl Rows,
+) {
+    let Assessed { verdict, ahead } = assessed;
     for (index, (charge, windows)) in charges.iter().zip(offered).enumerate() {
         let state = verdict.states[index];
         let made = is_made(charge, state, verdict.allowed);
         if made || ahead[index] {
             let level = if made { level_after(charge, state) } else { state.level };
-            let before = rows.read(charge);
-            let state = CounterState { level, ..state };
-            write(charge, before.as_ref(), state, windows.as_ref(), now, rows);
+            let after = CounterState { level, ..state };
+            write(charge, state.level, after, windows.as_ref(), verdict.now, rows);
         }
     }
-    Ok(verdict)
 }
 
 /// True if a charge fits into its counter in this state.
@@ -162,16 +201,34 @@ fn level_after(charge: &Charge, state: CounterState) -> i64 {
     (state.level + charge.amount().cast_signed()).min(MAX_EXACT.cast_signed())
 }
 
-/// Stores a counter in this state.
+/// Stores a counter that read as `level` in this state.
 fn write(
     charge: &Charge,
-    before: Option<&Row>,
+    level: i64,
     state: CounterState,
     offered: Option<&Windows>,
     now: Micros,
     rows: &mut impl Rows,
 ) {
-    let (row, until) = charge.limit.algorithm().write(before, state, offered, now);
+    let before = rows.read(charge);
+    let algorithm = charge.limit.algorithm();
+    let (row, until) = algorithm.write(before.as_ref(), state, offered, now);
+    replace(charge, before.as_ref(), level, (row, until), rows);
+}
+
+/// Replaces a row by one that reserves nothing; its annex follows.
+fn replace(
+    charge: &Charge,
+    before: Option<&Row>,
+    level: i64,
+    (row, until): Written,
+    rows: &mut impl Rows,
+) {
+    let annex = rows.annex(charge);
+    if !annex.is_empty() {
+        let annex = charge.limit.algorithm().follow(annex, before, level, &row);
+        rows.write_annex(charge, annex, None);
+    }
     rows.write(charge, row, until + charge.limit.retention());
 }
 

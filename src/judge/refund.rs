@@ -2,7 +2,7 @@
 //!
 //! The caller states when they were charged. Nothing here knows reservations or leases.
 
-use super::Rows;
+use super::{Rows, replace};
 use crate::algorithm::Counting as _;
 use crate::limit::Refund;
 use crate::time::Micros;
@@ -14,9 +14,10 @@ use crate::time::Micros;
 pub fn refund(refund: &Refund, now: Micros, rows: &mut impl Rows) {
     let Refund { charge, charged } = refund;
     let Some(row) = rows.read(charge) else { return };
-    let refunded = charge.limit.algorithm().refund(&row, charge.amount(), *charged, now);
-    if let Some((row, until)) = refunded {
-        rows.write(charge, row, until + charge.limit.retention());
+    let algorithm = charge.limit.algorithm();
+    if let Some(written) = algorithm.refund(&row, charge.amount(), *charged, now) {
+        // Marks follow the refunded level, which is the lower one.
+        replace(charge, Some(&row), i64::MAX, written, rows);
     }
 }
 

@@ -5,9 +5,10 @@
 use foldhash::HashMap;
 
 use super::Rows;
+use super::reservation::{KeptReservation, ReservationNumbers, ReservationRows};
 use super::usage::{UsageDays, UsageRows};
 use crate::algorithm::Row;
-use crate::limit::{Charge, CounterId};
+use crate::limit::{Charge, CounterId, ReservationName, Subject};
 use crate::time::Micros;
 
 /// Rows that are never forgotten.
@@ -15,6 +16,9 @@ use crate::time::Micros;
 pub struct RowTable {
     rows: HashMap<CounterId, Row>,
     days: HashMap<CounterId, UsageDays>,
+    annexes: HashMap<CounterId, Vec<u8>>,
+    numbers: HashMap<Subject, ReservationNumbers>,
+    reservations: HashMap<ReservationName, KeptReservation>,
 }
 
 impl Rows for RowTable {
@@ -24,6 +28,39 @@ impl Rows for RowTable {
 
     fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
         self.rows.insert(charge.counter(), row);
+    }
+
+    fn annex(&self, charge: &Charge) -> Vec<u8> {
+        self.annexes.get(&charge.counter()).cloned().unwrap_or_default()
+    }
+
+    fn write_annex(&mut self, charge: &Charge, annex: Vec<u8>, _until: Option<Micros>) {
+        if annex.is_empty() {
+            self.annexes.remove(&charge.counter());
+        } else {
+            self.annexes.insert(charge.counter(), annex);
+        }
+    }
+
+    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
+        self.numbers.get(&subject).copied()
+    }
+}
+
+impl ReservationRows for RowTable {
+    fn write_numbers(&mut self, subject: Subject, numbers: ReservationNumbers) {
+        self.numbers.insert(subject, numbers);
+    }
+
+    fn reservation(&self, name: ReservationName) -> Option<KeptReservation> {
+        self.reservations.get(&name).cloned()
+    }
+
+    fn write_reservation(&mut self, name: ReservationName, kept: Option<KeptReservation>) {
+        match kept {
+            Some(kept) => self.reservations.insert(name, kept),
+            None => self.reservations.remove(&name),
+        };
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{NotJudged, Rows, write};
 use crate::algorithm::calendar_quota::{Count, first_day};
-use crate::algorithm::{Correction, CounterState, Counting as _, Windows};
+use crate::algorithm::{Correction, CounterState, Counting as _, Reserving as _, Windows};
 #[cfg(doc)]
 use crate::limit::Limit;
 use crate::limit::{Charge, USAGE_RETENTION_DAYS};
@@ -99,7 +99,7 @@ pub fn close_day(
     // Written as empty, not removed: if the clock steps back, the current window must not begin a
     // second time.
     let state = CounterState { level: 0, ..reading.state };
-    write(charge, row.as_ref(), state, offered, now, rows);
+    write(charge, reading.state.level, state, offered, now, rows);
     Ok(())
 }
 
@@ -130,6 +130,11 @@ pub fn apply_correction(
     }
     let (row, until) = corrected.written;
     rows.write(charge, row, until + charge.limit.retention());
+    if let Some(numbers) = rows.numbers(charge.subject).filter(|numbers| numbers.until >= now)
+        && let Some(annex) = algorithm.correct_annex(correction, numbers.last)
+    {
+        rows.write_annex(charge, annex, Some(numbers.until));
+    }
     Ok(())
 }
 #[cfg(test)]

@@ -95,6 +95,12 @@ impl Subject {
         digits
     }
 
+    /// The 128 bits of its hash tag.
+    #[must_use]
+    pub(super) fn tag(&self) -> [u8; 16] {
+        self.tag
+    }
+
     /// True if both have the same hash tag.
     #[must_use]
     pub fn has_same_hash_tag(&self, other: &Self) -> bool {
@@ -164,6 +170,10 @@ impl RowId {
         parts.extend(identity.iter().map(Vec::as_slice));
         Self::from_digest(digest(&parts), algorithm.row_kind())
     }
+
+    /// The row of a subject's reservation numbers: it has no digest.
+    pub const RESERVATION_NUMBERS: Self =
+        Self((RowKind::RESERVATION_NUMBERS.get() as u64) << Self::KIND_SHIFT);
 
     /// The row of a plan's meter, whose daily quota is `algorithm`; its time zone is no part of it.
     pub(super) fn for_meter(plan: &str, unit: &Unit, algorithm: &Algorithm) -> Self {

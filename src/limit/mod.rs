@@ -26,6 +26,7 @@ mod daily_usage;
 mod definition;
 mod identity;
 mod model_pattern;
+mod reservation;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,6 +35,10 @@ pub use daily_usage::{DailyUsage, USAGE_RETENTION_DAYS};
 pub use definition::Limit;
 pub use identity::{CounterId, RowId, Subject};
 pub use model_pattern::ModelPattern;
+pub use reservation::{
+    AdjustedUnits, Adjustment, AdjustmentKind, ChargeAdjustment, LATE_SETTLEMENT,
+    MAX_RESERVED_SUBJECTS, NewReservation, ReservationName, ReservationTerms,
+};
 
 use smallvec::SmallVec;
 
@@ -43,8 +48,8 @@ use crate::time::MAX_EXACT;
 /// The largest cost of a check: 2^53.
 pub const MAX_COST: u64 = MAX_EXACT + 1;
 
-/// The most charges in one check.
-pub const MAX_CHARGES: usize = u8::MAX as usize;
+/// The most charges in one check. Larger numbers are operations in the check script.
+pub const MAX_CHARGES: usize = 250;
 
 /// The unit in which a limit counts: `requests`, `total_tokens`, or any name that a limit declares.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,11 +10,12 @@ mod memory;
 mod outbox;
 mod redis;
 mod registry;
+mod reservation;
 
 use tokio::time::Instant;
 
 use crate::judge::Verdict;
-use crate::limit::{Charge, Charges, Refund};
+use crate::limit::{Adjustment, Charge, Charges, NewReservation, Refund};
 use crate::time::Micros;
 pub use context::{CallObserver, CheckContext, ScriptCall};
 pub use counter_store::{CounterStore, CounterUsage};
@@ -27,6 +28,7 @@ pub use redis::{CHECK_SCRIPT_SOURCE, InvalidUrl, Redis, RedisClient, RedisOption
 pub use registry::{
     ChangesSince, CommitError, CommitNote, EmbeddedRegistry, EntryChange, Registry,
 };
+pub use reservation::{AdjustReply, AdjustedReservation, ReserveReply};
 
 /// The reason why a store did not judge a check.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -127,6 +129,39 @@ impl Store {
                 checks.iter().map(|charges| Ok(memory.judge(charges))).collect()
             }
             Self::Redis(client) => client.judge_all(checks, context, deadline).await,
+        }
+    }
+
+    /// Judges a check and opens a reservation if it is allowed.
+    ///
+    /// # Errors
+    /// As [`Store::judge`]. The reservation may be open: the same call finds out.
+    pub async fn reserve(
+        &self,
+        charges: &Charges,
+        reservation: &NewReservation,
+        context: &CheckContext,
+        deadline: Instant,
+    ) -> Result<ReserveReply, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.reserve(charges, reservation)),
+            Self::Redis(client) => client.reserve(charges, reservation, context, deadline).await,
+        }
+    }
+
+    /// Settles, cancels or extends a reservation.
+    ///
+    /// # Errors
+    /// If the adjustment failed or may have failed. It may be sent again: what is settled is
+    /// [`AdjustReply::Unknown`].
+    pub async fn adjust(
+        &self,
+        adjustment: &Adjustment,
+        deadline: Instant,
+    ) -> Result<AdjustReply, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.adjust(adjustment)),
+            Self::Redis(client) => client.adjust(adjustment, deadline).await,
         }
     }
 

@@ -167,12 +167,12 @@ fn more_limits_than_a_check_can_be_judged_by_are_an_error() {
              - {{ id: l, value: l, plans: [p] }}\n"
         )
     };
-    assert!(Catalog::parse(&catalog(100, 153), "c").is_ok());
-    let error = Catalog::parse(&catalog(101, 153), "c").err().unwrap();
-    let expected = "keys[0].policies: a check of this key would be judged by up to 256 limits, 101 of them of its policies, and at most 255 are allowed";
+    assert!(Catalog::parse(&catalog(100, 148), "c").is_ok());
+    let error = Catalog::parse(&catalog(101, 148), "c").err().unwrap();
+    let expected = "keys[0].policies: a check of this key would be judged by up to 251 limits, 101 of them of its policies, and at most 250 are allowed";
     assert_eq!(error.errors(), [expected]);
-    assert!(Catalog::parse(&catalog(253, 1), "c").is_err(), "without a stage: 255 and the stage's");
-    assert!(Catalog::parse(&catalog(252, 1), "c").is_ok());
+    assert!(Catalog::parse(&catalog(248, 1), "c").is_err(), "without a stage: 250 and the stage's");
+    assert!(Catalog::parse(&catalog(247, 1), "c").is_ok());
 }
 
 /// The limits of a check of a key that names the policy `login`.

@@ -256,11 +256,11 @@ fn a_call_with_as_many_subjects_as_possible_sees_its_own_charges() {
     with_client(|_server, client| async move {
         let limit = limit("wide", "1/h", 2);
         let wide = |check: usize| -> Charges {
-            (0..255)
-                .map(|part| one(&format!("{}", check * 255 + part), &limit, 1).remove(0))
+            (0..250)
+                .map(|part| one(&format!("{}", check * 250 + part), &limit, 1).remove(0))
                 .collect()
         };
-        // 64 checks of 255 subjects, each twice in the same call.
+        // 64 checks of 250 subjects, each twice in the same call.
         let checks: Vec<Charges> = (0..128).map(|check| wide(check / 2)).collect();
         let answers = client.judge_all(&checks, NONE, soon()).await;
         for (check, answer) in answers.into_iter().enumerate() {

@@ -9,8 +9,9 @@ use super::shard::Shard;
 use super::{Inner, lock};
 use crate::algorithm::Row;
 use crate::judge::Rows;
+use crate::judge::reservation::{KeptReservation, ReservationNumbers, ReservationRows};
 use crate::judge::usage::{self, UsageDays, UsageRows};
-use crate::limit::Charge;
+use crate::limit::{Charge, ReservationName, RowId, Subject};
 use crate::time::Micros;
 
 /// Locked rows, with their days if requested.
@@ -27,12 +28,16 @@ impl<'m> LockedRows<'m> {
 
     /// Locks the rows of `charges`, their days, and the quotas reported with those.
     pub(super) fn lock_usage(memory: &'m Inner, charges: &[Charge]) -> Self {
-        let keys = charges.iter().flat_map(|charge| {
-            let limit = &charge.limit;
-            let quota = limit.reported_quota().map(|quota| quota.row());
-            let rows = [Some(limit.row()), limit.counterpart_row(), limit.usage_row(), quota];
-            rows.into_iter().flatten().map(|row| RowKey::new(charge.subject, row))
-        });
+        Self::lock_shards(memory, charges.iter().flat_map(usage_keys))
+    }
+
+    /// Locks what [`LockedRows::lock_usage`] does, and a reservation.
+    pub(super) fn lock_reservation(
+        memory: &'m Inner,
+        name: ReservationName,
+        charges: &[Charge],
+    ) -> Self {
+        let keys = charges.iter().flat_map(usage_keys).chain([RowKey::from_reservation(name)]);
         Self::lock_shards(memory, keys)
     }
 
@@ -74,6 +79,41 @@ impl Rows for LockedRows<'_> {
         let index = self.guard_index(key);
         self.guards[index].1.write(key, &row, until);
     }
+
+    fn annex(&self, charge: &Charge) -> Vec<u8> {
+        let key = RowKey::from_charge(charge);
+        self.guards[self.guard_index(key)].1.reservations.annex(key)
+    }
+
+    fn write_annex(&mut self, charge: &Charge, annex: Vec<u8>, until: Option<Micros>) {
+        let key = RowKey::from_charge(charge);
+        let index = self.guard_index(key);
+        self.guards[index].1.reservations.write_annex(key, annex, until);
+    }
+
+    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
+        let key = RowKey::new(subject, RowId::RESERVATION_NUMBERS);
+        self.guards[self.guard_index(key)].1.reservations.numbers(key)
+    }
+}
+
+impl ReservationRows for LockedRows<'_> {
+    fn write_numbers(&mut self, subject: Subject, numbers: ReservationNumbers) {
+        let key = RowKey::new(subject, RowId::RESERVATION_NUMBERS);
+        let index = self.guard_index(key);
+        self.guards[index].1.reservations.write_numbers(key, numbers);
+    }
+
+    fn reservation(&self, name: ReservationName) -> Option<KeptReservation> {
+        let key = RowKey::from_reservation(name);
+        self.guards[self.guard_index(key)].1.reservations.reservation(key)
+    }
+
+    fn write_reservation(&mut self, name: ReservationName, kept: Option<KeptReservation>) {
+        let key = RowKey::from_reservation(name);
+        let index = self.guard_index(key);
+        self.guards[index].1.reservations.write_reservation(key, kept);
+    }
 }
 
 impl UsageRows for LockedRows<'_> {
@@ -87,6 +127,16 @@ impl UsageRows for LockedRows<'_> {
         let index = self.guard_index(key);
         self.guards[index].1.write_days(key, days);
     }
+}
+
+/// The keys of a charge's row, of its days, of the quota reported with those, and of its subject's
+/// reservation numbers.
+fn usage_keys(charge: &Charge) -> impl Iterator<Item = RowKey> {
+    let (limit, subject) = (&charge.limit, charge.subject);
+    let quota = limit.reported_quota().map(|quota| quota.row());
+    let rows = [Some(limit.row()), limit.counterpart_row(), limit.usage_row(), quota];
+    let rows = rows.into_iter().flatten().chain([RowId::RESERVATION_NUMBERS]);
+    rows.map(move |row| RowKey::new(subject, row))
 }
 
 fn usage_key(charge: &Charge) -> RowKey {

@@ -5,6 +5,7 @@
 
 mod disk;
 mod locked_rows;
+mod reservations;
 mod row;
 mod shard;
 #[cfg(test)]
@@ -15,11 +16,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{CounterUsage, DataDirError, StoreError, StoreVerdict};
+use super::{
+    AdjustReply, AdjustedReservation, CounterUsage, DataDirError, ReserveReply, StoreError,
+    StoreVerdict,
+};
 use crate::algorithm::{Correction, calendar_quota::Count};
+use crate::judge::reservation::{self, Adjusted, Reserved};
 use crate::judge::usage::{self, UsageRows as _};
 use crate::judge::{self, NotJudged};
-use crate::limit::{Charge, Refund, RowId};
+use crate::limit::{Adjustment, Charge, Limit, NewReservation, Refund, RowId};
 use crate::time::{Clock, Micros};
 use disk::{DirtyRow, Disk};
 use locked_rows::LockedRows;
@@ -127,7 +132,7 @@ impl MemoryStore {
             }
             judged => judged,
         }
-        .unwrap_or_else(|why| unreachable!("the windows are offered and all days kept: {why:?}"))
+        .unwrap_or_else(|why| unjudged(why))
     }
 
     fn judge_locked(
@@ -142,8 +147,56 @@ impl MemoryStore {
         }
         let verdict =
             judge::judge(charges, &judge::offered_windows(charges, now), now, &mut locked)?;
-        let index = self.0.judged_count.fetch_add(1, Ordering::Relaxed);
-        Ok(StoreVerdict { verdict, index, leased: false })
+        Ok(StoreVerdict { verdict, index: self.next_index(), leased: false })
+    }
+
+    /// Judges a check and opens a reservation if it is allowed.
+    #[must_use]
+    pub fn reserve(&self, charges: &[Charge], new: &NewReservation) -> ReserveReply {
+        let mut locked = LockedRows::lock_reservation(&self.0, new.name, charges);
+        let now = self.0.clock.now();
+        let offered = judge::offered_windows(charges, now);
+        let reserve = |locked: &mut _| reservation::reserve(charges, &offered, new, now, locked);
+        let reserved = reserve(&mut locked).or_else(|_| {
+            locked.close_days(charges, now);
+            reserve(&mut locked)
+        });
+        let judged = |verdict| StoreVerdict { verdict, index: self.next_index(), leased: false };
+        match reserved.unwrap_or_else(|why| unjudged(why)) {
+            Reserved::Judged(verdict) => ReserveReply::Judged(judged(verdict)),
+            Reserved::Replayed(verdict, terms) => ReserveReply::Replayed(judged(verdict), terms),
+            Reserved::Conflict => ReserveReply::Conflict,
+        }
+    }
+
+    /// Settles, cancels or extends a reservation.
+    #[must_use]
+    pub fn adjust(&self, adjustment: &Adjustment) -> AdjustReply {
+        let looks = adjustment.looks();
+        let mut locked = LockedRows::lock_reservation(&self.0, adjustment.name, &looks);
+        let now = self.0.clock.now();
+        let windows = |limit: &Arc<Limit>| limit.calendar().map(|calendar| calendar.windows(now));
+        let adjusted = adjustment.charges.iter();
+        let offered: Vec<_> =
+            adjusted.map(|charge| charge.limit.as_ref().and_then(windows)).collect();
+        let adjust = |locked: &mut _| reservation::adjust(adjustment, &offered, now, locked);
+        let adjusted = adjust(&mut locked).or_else(|_| {
+            locked.close_days(&looks, now);
+            adjust(&mut locked)
+        });
+        match adjusted.unwrap_or_else(|why| unjudged(why)) {
+            Adjusted::Unknown => AdjustReply::Unknown,
+            Adjusted::Done { is_late, charges } => AdjustReply::Adjusted(AdjustedReservation {
+                now,
+                index: self.next_index(),
+                is_late,
+                charges,
+            }),
+        }
+    }
+
+    fn next_index(&self) -> u64 {
+        self.0.judged_count.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Refunds units that were charged and not used.
@@ -228,6 +281,11 @@ impl MemoryStore {
             rows(self.row_count());
         }
     }
+}
+
+/// The clock is read once, so windows are offered around it, and all days are kept.
+fn unjudged(why: NotJudged) -> ! {
+    unreachable!("the windows are offered and all days kept: {why:?}")
 }
 
 /// Locks a shard. A panic elsewhere leaves its rows whole: each is written in one piece.

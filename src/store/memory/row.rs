@@ -1,7 +1,7 @@
 //! Rows as they lie in the tables, as small as possible: millions of them are the service's memory.
 
 use crate::algorithm::{Row, RowKind};
-use crate::limit::{Charge, CounterId, RowId, Subject};
+use crate::limit::{Charge, CounterId, ReservationName, RowId, Subject};
 use crate::time::Micros;
 
 /// The key of a counter: the subject's 128 bits with the 48 of its row folded in.
@@ -18,6 +18,10 @@ impl RowKey {
 
     pub(super) fn new(subject: Subject, row: RowId) -> Self {
         Self::from(CounterId::new(subject, row))
+    }
+
+    pub(super) fn from_reservation(name: ReservationName) -> Self {
+        Self(name.to_bytes())
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

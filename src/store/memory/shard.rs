@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use super::disk::DirtyRow;
+use super::reservations::ReservationTables;
 use super::row::{PackedRow, RowKey};
 use crate::algorithm::Row;
 use crate::judge::usage::UsageDays;
@@ -16,16 +17,19 @@ const MIN_SHRINK_CAPACITY: usize = 64;
 pub(super) struct Shard {
     rows: HashMap<RowKey, PackedRow, SeedHasher>,
     days: HashMap<RowKey, UsageDays, SeedHasher>,
+    /// What reservations need; not saved to the disk.
+    pub(super) reservations: ReservationTables,
     /// The keys not written to the disk yet, if there is one.
     dirty: Option<HashSet<RowKey, SeedHasher>>,
 }
 
 impl Shard {
     pub(super) fn new(seed: u64, on_disk: bool) -> Self {
-        let hasher = || SeedHasher { seed, hash: 0 };
+        let hasher = || SeedHasher::new(seed);
         let dirty = on_disk.then(|| HashSet::with_hasher(hasher()));
         let (rows, days) = (HashMap::with_hasher(hasher()), HashMap::with_hasher(hasher()));
-        Self { rows, days, dirty }
+        let reservations = ReservationTables::new(seed);
+        Self { rows, days, reservations, dirty }
     }
 
     /// Inserts a row loaded from the disk.
@@ -91,6 +95,7 @@ impl Shard {
             }
             kept
         };
+        self.reservations.sweep(now);
         self.days.retain(|key, days| mark_removed(key, days.is_reportable(now)));
         self.rows.retain(|key, row| mark_removed(key, !row.is_expired(now)));
         if self.rows.capacity() > MIN_SHRINK_CAPACITY && self.rows.len() < self.rows.capacity() / 4
@@ -108,9 +113,15 @@ impl Hash for RowKey {
 
 /// A hasher for keys that are digests already: it only mixes them with the seed.
 #[derive(Clone)]
-struct SeedHasher {
+pub(super) struct SeedHasher {
     seed: u64,
     hash: u64,
+}
+
+impl SeedHasher {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, hash: 0 }
+    }
 }
 
 impl BuildHasher for SeedHasher {

@@ -7,17 +7,26 @@ use std::sync::Arc;
 
 use super::script::ScriptArgs;
 use crate::algorithm::{Counting as _, encode_double};
-use crate::limit::{Charge, Limit, Refund, Subject};
+use crate::limit::{
+    AdjustedUnits, Adjustment, AdjustmentKind, Charge, ChargeAdjustment, Limit, NewReservation,
+    Refund, ReservationName, ReservationTerms, Subject,
+};
 use crate::time::Micros;
 
 /// The sign bit of a double's last byte: the amount of a charge that is made in any case is
 /// negative.
 const SIGN_BIT: u8 = 1 << 7;
 
+/// The codes of operations on reservations, above any number of charges.
+const RESERVE: u8 = 251;
+const ADJUST: u8 = 252;
+
 /// The arguments of one call that judges checks.
 #[derive(Default)]
 pub(super) struct CheckCall {
     tables: ArgumentTables,
+    /// The keys of reservations.
+    reservation_keys: Vec<String>,
     /// The checks, packed.
     checks: Vec<u8>,
     /// The refunds, packed.
@@ -69,6 +78,10 @@ impl ScriptArgs for CheckCall {
         &self.tables.subjects
     }
 
+    fn reservation_keys(&self) -> &[String] {
+        &self.reservation_keys
+    }
+
     fn packed_args(&self) -> [&[u8]; 3] {
         [&self.tables.limits, &self.checks, &self.refunds]
     }
@@ -88,6 +101,69 @@ impl CheckCall {
             self.checks.extend_from_slice(&limit.to_le_bytes());
             self.checks.extend_from_slice(&amount);
         }
+    }
+
+    /// Adds a check that opens a reservation if it is allowed.
+    pub(super) fn add_reserve(&mut self, charges: &[Charge], new: &NewReservation, now: Micros) {
+        let Some(first) = charges.first() else { return };
+        let start = self.begin_operation(RESERVE);
+        self.add_reservation_key(new.name, &first.subject);
+        self.checks.extend_from_slice(&encode_double(new.ttl.get()));
+        self.checks.extend_from_slice(&new.check);
+        self.add_terms(&new.terms);
+        self.add_check(charges, now);
+        self.end_operation(start);
+    }
+
+    /// Adds an adjustment of a reservation's charges.
+    pub(super) fn add_adjustment(&mut self, adjustment: &Adjustment, now: Micros) {
+        let Some(first) = adjustment.charges.first() else { return };
+        let start = self.begin_operation(ADJUST);
+        self.add_reservation_key(adjustment.name, &first.subject);
+        let ttl = match adjustment.kind {
+            AdjustmentKind::Close => Micros::ZERO,
+            AdjustmentKind::Extend { ttl } => ttl,
+        };
+        self.checks.extend_from_slice(&encode_double(ttl.get()));
+        self.add_terms(&adjustment.terms);
+        self.checks.push(u8::try_from(adjustment.charges.len()).unwrap_or(u8::MAX));
+        for ChargeAdjustment { subject, limit, units } in &adjustment.charges {
+            let intern = |limit| self.tables.intern(*subject, limit, now);
+            for index in limit.as_ref().map_or([0, 0], intern) {
+                self.checks.extend_from_slice(&index.to_le_bytes());
+            }
+            self.checks.extend_from_slice(&encode_units(*units));
+        }
+        self.end_operation(start);
+    }
+
+    /// Begins an operation, and returns the place of its length.
+    fn begin_operation(&mut self, code: u8) -> usize {
+        self.checks.push(code);
+        self.checks.extend_from_slice(&[0; 4]);
+        self.checks.len()
+    }
+
+    fn end_operation(&mut self, start: usize) {
+        let len = u32::try_from(self.checks.len() - start).unwrap_or(u32::MAX);
+        self.checks[start - 4..start].copy_from_slice(&len.to_le_bytes());
+    }
+
+    fn add_reservation_key(&mut self, name: ReservationName, subject: &Subject) {
+        let mut key = String::with_capacity(53);
+        name.write_redis_key(subject, &mut key);
+        let known = self.reservation_keys.iter().position(|known| *known == key);
+        let index = known.unwrap_or_else(|| {
+            self.reservation_keys.push(key);
+            self.reservation_keys.len() - 1
+        });
+        self.checks.extend_from_slice(&to_index(index + 1).to_le_bytes());
+    }
+
+    fn add_terms(&mut self, terms: &ReservationTerms) {
+        let bytes = terms.as_bytes();
+        self.checks.extend_from_slice(&to_index(bytes.len()).to_le_bytes());
+        self.checks.extend_from_slice(bytes);
     }
 
     /// Adds a refund, which is made before all checks.
@@ -125,7 +201,19 @@ impl ArgumentTables {
     }
 }
 
-/// The position as an index of two bytes: a call has at most 255 checks of 255 charges.
+/// The units that a charge comes to: if they are the least, one more below 0.
+fn encode_units(units: AdjustedUnits) -> [u8; 8] {
+    match units {
+        AdjustedUnits::Exactly(units) => encode_double(units),
+        AdjustedUnits::AtLeast(units) => {
+            let mut least = encode_double(units + 1);
+            least[7] |= SIGN_BIT;
+            least
+        }
+    }
+}
+
+/// The position as an index of two bytes: a call has at most 255 checks of 250 charges.
 fn to_index(number: usize) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }

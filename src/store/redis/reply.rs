@@ -6,19 +6,32 @@ use smallvec::SmallVec;
 use super::StoreError;
 use crate::algorithm::{CounterState, WindowStart};
 use crate::judge::Verdict;
-use crate::limit::Charge;
+use crate::judge::reservation::{Adjusted, AdjustedCharge, Reserved};
+use crate::limit::{Adjustment, Charge, ChargeAdjustment, Limit, ReservationTerms};
 use crate::time::Micros;
 
 /// The outcome of one check in a script call.
-pub(super) enum CheckReply {
+pub(super) enum CheckReply<T> {
     /// The check was judged.
-    Verdict(Verdict),
+    Done(T),
     /// Redis' clock lies outside the offered windows; nothing was charged.
     WindowMiss,
     /// Days of usage have to be kept first; nothing was charged.
     DayRollover,
     /// One of its rows cannot be read; nothing was charged.
     BadRow(String),
+}
+
+impl<T> CheckReply<T> {
+    /// The same outcome with the result of `map`.
+    pub(super) fn map<U>(self, map: impl FnOnce(T) -> U) -> CheckReply<U> {
+        match self {
+            Self::Done(done) => CheckReply::Done(map(done)),
+            Self::WindowMiss => CheckReply::WindowMiss,
+            Self::DayRollover => CheckReply::DayRollover,
+            Self::BadRow(why) => CheckReply::BadRow(why),
+        }
+    }
 }
 
 /// A decoder that reads the reply from its beginning to its end.
@@ -39,25 +52,94 @@ impl ReplyDecoder {
     }
 
     /// The outcome of the next check, which had these charges.
-    pub(super) fn next_check(&mut self, charges: &[Charge]) -> Result<CheckReply, StoreError> {
-        let allowed = match self.values.next() {
-            Some(Value::Int(1)) => true,
-            Some(Value::Int(0)) => false,
-            Some(Value::Int(2)) => return Ok(CheckReply::WindowMiss),
-            Some(Value::Int(3)) => return Ok(CheckReply::DayRollover),
-            Some(Value::BulkString(text)) => {
-                return Ok(CheckReply::BadRow(String::from_utf8_lossy(&text).into_owned()));
+    pub(super) fn next_check(
+        &mut self,
+        charges: &[Charge],
+    ) -> Result<CheckReply<Verdict>, StoreError> {
+        self.next_outcome(|reply, code| match code {
+            0 | 1 => reply.next_verdict(code == 1, charges),
+            code => Err(StoreError::BadReply(format!("a verdict is {code}"))),
+        })
+    }
+
+    /// The outcome of the next check, which had these charges and opens a reservation.
+    pub(super) fn next_reserve(
+        &mut self,
+        charges: &[Charge],
+    ) -> Result<CheckReply<Reserved>, StoreError> {
+        self.next_outcome(|reply, code| match code {
+            0 | 1 => reply.next_verdict(code == 1, charges).map(Reserved::Judged),
+            4 => {
+                let verdict = reply.next_verdict(true, charges)?;
+                Ok(Reserved::Replayed(verdict, reply.next_terms()?))
             }
-            other => return Err(StoreError::BadReply(format!("a verdict is {other:?}"))),
-        };
+            5 => Ok(Reserved::Conflict),
+            code => Err(StoreError::BadReply(format!("the reply to a reservation is {code}"))),
+        })
+    }
+
+    /// The outcome of the next adjustment.
+    pub(super) fn next_adjustment(
+        &mut self,
+        adjustment: &Adjustment,
+    ) -> Result<CheckReply<Adjusted>, StoreError> {
+        self.next_outcome(|reply, code| match code {
+            0 => Ok(Adjusted::Unknown),
+            1 | 6 => {
+                let charges = adjustment.charges.iter();
+                let charges = charges.map(|charge| reply.next_adjusted_charge(charge));
+                let charges = charges.collect::<Result<_, _>>()?;
+                Ok(Adjusted::Done { is_late: code == 6, charges })
+            }
+            code => Err(StoreError::BadReply(format!("the reply to an adjustment is {code}"))),
+        })
+    }
+
+    /// The outcome of a check by its code, decoded by `decode` if the check was judged.
+    fn next_outcome<T>(
+        &mut self,
+        decode: impl FnOnce(&mut Self, i64) -> Result<T, StoreError>,
+    ) -> Result<CheckReply<T>, StoreError> {
+        match self.values.next() {
+            Some(Value::Int(2)) => Ok(CheckReply::WindowMiss),
+            Some(Value::Int(3)) => Ok(CheckReply::DayRollover),
+            Some(Value::Int(code)) => decode(self, code).map(CheckReply::Done),
+            Some(Value::BulkString(text)) => {
+                Ok(CheckReply::BadRow(String::from_utf8_lossy(&text).into_owned()))
+            }
+            other => Err(StoreError::BadReply(format!("a verdict is {other:?}"))),
+        }
+    }
+
+    fn next_verdict(&mut self, allowed: bool, charges: &[Charge]) -> Result<Verdict, StoreError> {
         let mut states = SmallVec::new();
         for charge in charges {
-            let level = self.next_signed()?;
-            let has_window = charge.limit.calendar().is_some();
-            let window = if has_window { self.next_number()? } else { 0 };
-            states.push(CounterState { level, window: WindowStart::new(window) });
+            states.push(self.next_state(&charge.limit)?);
         }
-        Ok(CheckReply::Verdict(Verdict { now: self.now, allowed, states }))
+        Ok(Verdict { now: self.now, allowed, states })
+    }
+
+    fn next_state(&mut self, limit: &Limit) -> Result<CounterState, StoreError> {
+        let level = self.next_signed()?;
+        let window = if limit.calendar().is_some() { self.next_number()? } else { 0 };
+        Ok(CounterState { level, window: WindowStart::new(window) })
+    }
+
+    fn next_adjusted_charge(
+        &mut self,
+        adjusted: &ChargeAdjustment,
+    ) -> Result<AdjustedCharge, StoreError> {
+        let charged = u64::try_from(self.next_signed()?).ok();
+        let state = adjusted.limit.as_ref().map(|limit| self.next_state(limit)).transpose()?;
+        Ok(AdjustedCharge { charged, state })
+    }
+
+    fn next_terms(&mut self) -> Result<ReservationTerms, StoreError> {
+        let terms = match self.values.next() {
+            Some(Value::BulkString(terms)) => ReservationTerms::new(&terms),
+            _ => None,
+        };
+        terms.ok_or_else(|| StoreError::BadReply("a reservation has no terms".into()))
     }
 
     pub(super) fn next_number(&mut self) -> Result<u64, StoreError> {

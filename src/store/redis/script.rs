@@ -15,6 +15,8 @@ pub const CHECK_SCRIPT_SOURCE: &str = concat!(
     include_str!("../../../lua/calendar_quota.lua"),
     include_str!("../../../lua/limits.lua"),
     include_str!("../../../lua/check.lua"),
+    include_str!("../../../lua/reservations.lua"),
+    include_str!("../../../lua/commit.lua"),
 );
 
 const USAGE_SCRIPT_SOURCE: &str = concat!(
@@ -31,6 +33,11 @@ pub(super) trait ScriptArgs {
     fn subjects(&self) -> &[Subject];
     /// True if it also accesses the keys of their days.
     const WITH_USAGE_KEYS: bool;
+    /// The keys of reservations that it accesses; if there are any, an argument behind the others
+    /// says how many keys precede them.
+    fn reservation_keys(&self) -> &[String] {
+        &[]
+    }
     /// The arguments after the keys.
     fn packed_args(&self) -> [&[u8]; 3];
 }
@@ -147,8 +154,10 @@ fn script_command<A: ScriptArgs>(name: &str, script: &str, call: &A) -> Cmd {
     let (subjects, packed) = (call.subjects(), call.packed_args());
     let bytes: usize = packed.iter().map(|argument| argument.len()).sum();
     let keys = if A::WITH_USAGE_KEYS { 2 * subjects.len() } else { subjects.len() };
-    let mut command = Cmd::with_capacity(6 + keys, bytes + 32 * keys + 256);
-    command.arg(name).arg(script).arg(keys);
+    let reservations = call.reservation_keys();
+    let all_keys = keys + reservations.len();
+    let mut command = Cmd::with_capacity(7 + all_keys, bytes + 32 * all_keys + 256);
+    command.arg(name).arg(script).arg(all_keys);
     let mut name = String::with_capacity(64);
     for subject in subjects {
         name.clear();
@@ -160,8 +169,12 @@ fn script_command<A: ScriptArgs>(name: &str, script: &str, call: &A) -> Cmd {
         subject.write_usage_key(&mut name);
         command.arg(&*name);
     }
+    command.arg(reservations);
     for argument in packed {
         command.arg(argument);
+    }
+    if !reservations.is_empty() {
+        command.arg(keys);
     }
     command
 }

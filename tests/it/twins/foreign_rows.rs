@@ -87,7 +87,7 @@ fn is_foreign(row: &[u8]) -> bool {
     row[1] & 31 >= UNKNOWN_KINDS
 }
 
-fn split(mut rows: &[u8]) -> Vec<&[u8]> {
+pub fn split(mut rows: &[u8]) -> Vec<&[u8]> {
     let mut split = Vec::new();
     while !rows.is_empty() {
         let len = ROW_HEAD + usize::from(rows[0]);

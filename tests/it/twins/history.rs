@@ -15,6 +15,7 @@ use tollgate::time::Micros;
 
 use super::foreign_rows::Planting;
 use super::plan::{VERSIONS, correction, versions};
+use super::reservations::{ReservationStep, reservation_steps};
 
 /// 2026-03-28, a day before summer time begins in Europe.
 pub const START: Micros = Micros::new(1_774_656_000_000_000);
@@ -86,6 +87,8 @@ pub struct HistoryStep {
     /// Of which subject by which version of the plan, and for each which limit.
     corrections: (usize, usize, Vec<(usize, Correction)>),
     checks: Vec<Vec<ChargeSpec>>,
+    /// Operations on reservations, after the checks.
+    pub reservations: Vec<ReservationStep>,
     /// The row of an unknown kind that is planted before the checks.
     pub planting: Option<Planting>,
 }
@@ -114,13 +117,15 @@ fn step() -> impl Strategy<Value = HistoryStep> {
     let corrections = prop_oneof![3 => Just((0, 0, Vec::new())), 1 => corrections];
     let planting = (0..SUBJECTS, prop::bool::weighted(0.3), any::<u8>(), 0_u8..60);
     let planting = prop::option::weighted(0.05, planting);
-    (clock, change, refunds, corrections, vec(vec(charge_spec(), 1..4), 1..4), planting).prop_map(
-        |(clock, change, refunds, corrections, checks, planting)| HistoryStep {
+    let checks = vec(vec(charge_spec(), 1..4), 1..4);
+    (clock, change, refunds, corrections, checks, reservation_steps(), planting).prop_map(
+        |(clock, change, refunds, corrections, checks, reservations, planting)| HistoryStep {
             clock,
             change,
             refunds,
             corrections,
             checks,
+            reservations,
             planting,
         },
     )
@@ -136,7 +141,7 @@ fn limit_spec() -> impl Strategy<Value = LimitSpec> {
     ]
 }
 
-fn charge_spec() -> impl Strategy<Value = ChargeSpec> {
+pub fn charge_spec() -> impl Strategy<Value = ChargeSpec> {
     let cost = prop_oneof![
         1 => Just(CostSpec::Units(0)),
         6 => (1_u64..4).prop_map(CostSpec::Units),
@@ -244,33 +249,34 @@ impl World {
         self.versions[version].iter().map(peek).collect()
     }
 
-    /// The step's checks; none charges a counter twice.
+    /// The step's checks.
     pub fn checks(&self, step: &HistoryStep) -> Vec<Charges> {
+        step.checks.iter().map(|specs| self.check(specs)).collect()
+    }
+
+    /// A check, which charges no counter twice.
+    pub fn check(&self, specs: &[ChargeSpec]) -> Charges {
         let subjects: Vec<Subject> = Self::subjects().collect();
-        let check = |specs: &Vec<ChargeSpec>| {
-            let mut charges = Charges::new();
-            for charge_spec in specs {
-                let limits = match charge_spec.slot.checked_sub(SLOTS) {
-                    None => std::slice::from_ref(&self.slots[charge_spec.slot]),
-                    Some(version) => &self.versions[version],
-                };
-                let cost = cost(charge_spec.cost, limits[0].capacity());
-                let subject = subjects[charge_spec.subject];
-                for limit in limits {
-                    let twice = |other: &Charge| {
-                        other.subject == subject && other.limit.row() == limit.row()
-                    };
-                    if !charges.iter().any(twice) {
-                        let forced = charge_spec.forced;
-                        let mode = if forced { ChargeMode::Always } else { ChargeMode::IfFits };
-                        let charge = Charge::new(subject, Arc::clone(limit), cost);
-                        charges.push(Charge { mode, ..charge });
-                    }
+        let mut charges = Charges::new();
+        for charge_spec in specs {
+            let limits = match charge_spec.slot.checked_sub(SLOTS) {
+                None => std::slice::from_ref(&self.slots[charge_spec.slot]),
+                Some(version) => &self.versions[version],
+            };
+            let cost = cost(charge_spec.cost, limits[0].capacity());
+            let subject = subjects[charge_spec.subject];
+            for limit in limits {
+                let twice =
+                    |other: &Charge| other.subject == subject && other.limit.row() == limit.row();
+                if !charges.iter().any(twice) {
+                    let mode =
+                        if charge_spec.forced { ChargeMode::Always } else { ChargeMode::IfFits };
+                    let charge = Charge::new(subject, Arc::clone(limit), cost);
+                    charges.push(Charge { mode, ..charge });
                 }
             }
-            charges
-        };
-        step.checks.iter().map(check).collect()
+        }
+        charges
     }
 }
 

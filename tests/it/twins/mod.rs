@@ -8,6 +8,7 @@ mod foreign_rows;
 mod history;
 mod model;
 mod plan;
+mod reservations;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::support::redis::RedisServer;
 use foreign_rows::ForeignRows;
 use history::{HistoryStep, World, histories};
 use model::Model;
+use reservations::{Reservations, compare_annexes};
 
 const HISTORIES: u32 = 450;
 const STEPS: usize = 100;
@@ -89,11 +91,14 @@ async fn replay(
     let _: () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
     let mut world = World::default();
     let (mut model, mut newest) = (Model::default(), Micros::ZERO);
-    let mut foreign = ForeignRows::default();
+    let (mut foreign, mut reservations) = (ForeignRows::default(), Reservations::default());
     for (number, step) in steps.iter().enumerate() {
         let now = world.advance(step);
         server.set_clock(now);
-        // Reading makes Redis forget what has expired by now.
+        // A scan over all keys makes Redis forget what has expired by now.
+        let mut scan = redis::cmd("SCAN");
+        let _: (u64, Vec<String>) =
+            scan.arg(0).arg("COUNT").arg(1_000_000).query(&mut connection).unwrap();
         unharmed(&mut foreign, number, &mut connection)?;
         model.expire(now);
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -133,6 +138,13 @@ async fn replay(
                 world.record(charges, &reference);
             }
         }
+        let operations = &step.reservations;
+        reservations
+            .run(operations, &world, &mut model, client, now, deadline)
+            .await
+            .map_err(|why| TestCaseError::fail(format!("step {number}: {why}")))?;
+        compare_annexes(&model, &mut connection)
+            .map_err(|why| TestCaseError::fail(format!("step {number}: {why}")))?;
         unharmed(&mut foreign, number, &mut connection)?;
         newest = newest.max(now);
         let kept = world.tracked();

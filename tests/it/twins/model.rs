@@ -1,13 +1,19 @@
 //! A model of Redis: rows judged by the reference, with the expiry of the script.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tollgate::algorithm::{
     Correction, Counting as _, Row, calendar_quota::Count, token_bucket::Bucket,
 };
+use tollgate::judge::reservation::{
+    self, Adjusted, KeptReservation, ReservationNumbers, ReservationRows, Reserved,
+};
 use tollgate::judge::usage::{self, UsageDays, UsageRows};
 use tollgate::judge::{self, Rows, Verdict};
-use tollgate::limit::{Charge, Charges, Refund, RowId, Subject, USAGE_RETENTION_DAYS};
+use tollgate::limit::{
+    Adjustment, Charge, ChargeAdjustment, Charges, LATE_SETTLEMENT, NewReservation, Refund,
+    ReservationName, RowId, Subject, USAGE_RETENTION_DAYS,
+};
 use tollgate::store::CounterUsage;
 use tollgate::time::Micros;
 
@@ -15,6 +21,8 @@ use tollgate::time::Micros;
 #[derive(Default)]
 struct SubjectRows {
     rows: HashMap<u64, (Row, Charge)>,
+    annexes: HashMap<u64, Vec<u8>>,
+    numbers: Option<ReservationNumbers>,
     /// In seconds since 1970.
     deadline: f64,
     /// Until when the rows written in this call matter, in seconds.
@@ -34,6 +42,8 @@ struct SubjectDays {
 pub struct Model {
     subjects: HashMap<Subject, SubjectRows>,
     kept: HashMap<Subject, SubjectDays>,
+    /// With the time at which Redis forgets them, in ms.
+    reservations: HashMap<ReservationName, (KeptReservation, u64)>,
     now: Micros,
 }
 
@@ -64,6 +74,37 @@ impl Model {
         let verdicts = verdicts.collect();
         self.end_of_call(now);
         verdicts
+    }
+
+    /// Opens a reservation by the reference.
+    pub fn reserve(&mut self, charges: &Charges, new: &NewReservation, now: Micros) -> Reserved {
+        self.now = now;
+        let offered = judge::offered_windows(charges, now);
+        let reserved = reservation::reserve(charges, &offered, new, now, self);
+        let reserved = reserved.unwrap_or_else(|_| {
+            self.close_days(charges, now);
+            self.end_of_call(now);
+            reservation::reserve(charges, &offered, new, now, self).unwrap()
+        });
+        self.end_of_call(now);
+        reserved
+    }
+
+    /// Adjusts a reservation by the reference.
+    pub fn adjust(&mut self, adjustment: &Adjustment, now: Micros) -> Adjusted {
+        self.now = now;
+        let windows = |charge: &ChargeAdjustment| {
+            charge.limit.as_ref().and_then(|limit| Some(limit.calendar()?.windows(now)))
+        };
+        let offered: Vec<_> = adjustment.charges.iter().map(windows).collect();
+        let adjusted = reservation::adjust(adjustment, &offered, now, self);
+        let adjusted = adjusted.unwrap_or_else(|_| {
+            self.close_days(&adjustment.looks(), now);
+            self.end_of_call(now);
+            reservation::adjust(adjustment, &offered, now, self).unwrap()
+        });
+        self.end_of_call(now);
+        adjusted
     }
 
     fn close_days(&mut self, charges: &[Charge], now: Micros) {
@@ -102,6 +143,17 @@ impl Model {
         CounterUsage { counts, quota, days: self.days(charge) }
     }
 
+    /// The annexes of a subject by the ids of their rows, and its numbers.
+    pub fn annexes(
+        &self,
+        subject: Subject,
+    ) -> (BTreeMap<u64, Vec<u8>>, Option<ReservationNumbers>) {
+        let Some(rows) = self.subjects.get(&subject) else { return (BTreeMap::new(), None) };
+        let annexes = rows.annexes.iter().filter(|(_, annex)| !annex.is_empty());
+        let id = |row: &u64| row + 4 * 256;
+        (annexes.map(|(row, annex)| (id(row), annex.clone())).collect(), rows.numbers)
+    }
+
     /// Gives back by the reference.
     pub fn refund(&mut self, refund: &Refund, now: Micros) {
         self.now = now;
@@ -115,6 +167,7 @@ impl Model {
     /// Forgets subjects whose deadline has come; nothing that still matters may be among their
     /// rows.
     pub fn expire(&mut self, now: Micros) {
+        self.reservations.retain(|_, (_, expiry)| *expiry >= now.get() / 1_000);
         self.kept.retain(|_, kept| kept.deadline * 1_000_000 > now.get());
         self.subjects.retain(|_, subject| {
             let expired = subject.deadline <= seconds(now);
@@ -138,6 +191,10 @@ impl Model {
                     }
                     kept
                 });
+                if subject.numbers.is_none_or(|numbers| numbers.until < now) {
+                    subject.numbers = None;
+                    subject.annexes.clear();
+                }
             }
             subject.needed = 0.0;
         }
@@ -216,6 +273,43 @@ impl Rows for Model {
         };
         subject.needed = subject.needed.max(needed / 1e6);
         subject.rows.insert(charge.limit.row().get(), (row, charge.clone()));
+    }
+
+    fn annex(&self, charge: &Charge) -> Vec<u8> {
+        let subject = self.subjects.get(&charge.subject);
+        let annex = subject.and_then(|subject| subject.annexes.get(&charge.limit.row().get()));
+        annex.cloned().unwrap_or_default()
+    }
+
+    fn write_annex(&mut self, charge: &Charge, annex: Vec<u8>, _until: Option<Micros>) {
+        let subject = self.subjects.entry(charge.subject).or_default();
+        subject.annexes.insert(charge.limit.row().get(), annex);
+    }
+
+    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
+        self.subjects.get(&subject)?.numbers
+    }
+}
+
+impl ReservationRows for Model {
+    fn write_numbers(&mut self, subject: Subject, numbers: ReservationNumbers) {
+        let subject = self.subjects.entry(subject).or_default();
+        subject.needed = subject.needed.max(seconds(numbers.until));
+        subject.numbers = Some(numbers);
+    }
+
+    fn reservation(&self, name: ReservationName) -> Option<KeptReservation> {
+        self.reservations.get(&name).map(|(kept, _)| kept.clone())
+    }
+
+    fn write_reservation(&mut self, name: ReservationName, kept: Option<KeptReservation>) {
+        match kept {
+            Some(kept) => {
+                let lifetime = (kept.ends + LATE_SETTLEMENT).since(self.now).as_millis_ceil() + 1;
+                self.reservations.insert(name, (kept, self.now.get() / 1_000 + lifetime))
+            }
+            None => self.reservations.remove(&name),
+        };
     }
 }
 

@@ -9,14 +9,16 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, timeout_at};
 
 use super::grouping::{CallGroup, GroupOutcome, missing_reply};
-use super::job::CallError;
+use super::job::{CallError, CheckResult, Operation, QueuedCheck};
+use crate::judge::reservation::{Adjusted, Reserved};
 use crate::store::redis::call::CheckCall;
 use crate::store::redis::redirect::Redirect;
 use crate::store::redis::reply::{CheckReply, ReplyDecoder};
 use crate::store::redis::script::{self, Script, ScriptArgs, ScriptReply};
 use crate::store::redis::usage::UsageCall;
 use crate::store::redis::{Redis, StoreError, errors, instance::RedisInstance};
-use crate::store::{ScriptCall, StoreVerdict};
+use crate::store::{AdjustReply, AdjustedReservation, ReserveReply, ScriptCall, StoreVerdict};
+use crate::time::Micros;
 
 /// The outcomes of all groups.
 pub(super) struct CommitOutcome {
@@ -28,7 +30,7 @@ pub(super) struct CommitOutcome {
 }
 
 /// The outcome of one script call, in which some checks may have to be sent again.
-type CallOutcome = Result<Vec<Result<StoreVerdict, NoVerdict>>, CallError>;
+type CallOutcome = Result<Vec<Result<CheckResult, NoVerdict>>, CallError>;
 
 /// The reason why a check has no verdict although its call succeeded.
 pub(super) enum NoVerdict {
@@ -189,7 +191,7 @@ async fn call_check_script(
         .iter()
         .map(|group| {
             let mut call = CheckCall::default();
-            group.checks.iter().for_each(|check| call.add_check(&check.charges, offered_for));
+            group.checks.iter().for_each(|check| add_to_call(&mut call, check, offered_for));
             group.refunds.iter().for_each(|refund| call.add_refund(refund, offered_for));
             (call, group.is_asking)
         })
@@ -214,6 +216,48 @@ async fn call_check_script(
         .collect())
 }
 
+fn add_to_call(call: &mut CheckCall, check: &QueuedCheck, now: Micros) {
+    match check.operation.as_deref() {
+        None => call.add_check(&check.charges, now),
+        Some(Operation::Reserve(new)) => call.add_reserve(&check.charges, new, now),
+        Some(Operation::Adjust(adjustment)) => call.add_adjustment(adjustment, now),
+    }
+}
+
+/// The outcome of one check, which is at `index` in its call.
+fn decode_result(
+    decoder: &mut ReplyDecoder,
+    check: &QueuedCheck,
+    index: u64,
+) -> Result<CheckReply<CheckResult>, StoreError> {
+    let now = decoder.now;
+    let judged = |verdict| StoreVerdict { verdict, index, leased: false };
+    Ok(match check.operation.as_deref() {
+        None => {
+            decoder.next_check(&check.charges)?.map(|verdict| CheckResult::Verdict(judged(verdict)))
+        }
+        Some(Operation::Reserve(_)) => decoder.next_reserve(&check.charges)?.map(|reserved| {
+            CheckResult::Reserved(Box::new(match reserved {
+                Reserved::Judged(verdict) => ReserveReply::Judged(judged(verdict)),
+                Reserved::Replayed(verdict, terms) => {
+                    ReserveReply::Replayed(judged(verdict), terms)
+                }
+                Reserved::Conflict => ReserveReply::Conflict,
+            }))
+        }),
+        Some(Operation::Adjust(adjustment)) => {
+            decoder.next_adjustment(adjustment)?.map(|adjusted| {
+                CheckResult::Adjusted(Box::new(match adjusted {
+                    Adjusted::Unknown => AdjustReply::Unknown,
+                    Adjusted::Done { is_late, charges } => {
+                        AdjustReply::Adjusted(AdjustedReservation { now, index, is_late, charges })
+                    }
+                }))
+            })
+        }
+    })
+}
+
 fn decode_reply(
     redis: &Redis,
     server: &RedisInstance,
@@ -225,8 +269,9 @@ fn decode_reply(
     redis.clock.observe(decoder.now);
     let mut results = Vec::with_capacity(group.checks.len());
     for (index, check) in (0..).zip(&group.checks) {
-        results.push(match decoder.next_check(&check.charges).map_err(CallError::Failed)? {
-            CheckReply::Verdict(verdict) => Ok(StoreVerdict { verdict, index, leased: false }),
+        let outcome = decode_result(&mut decoder, check, index).map_err(CallError::Failed)?;
+        results.push(match outcome {
+            CheckReply::Done(result) => Ok(result),
             CheckReply::WindowMiss => Err(NoVerdict::WindowMiss),
             CheckReply::DayRollover => Err(NoVerdict::DayRollover),
             CheckReply::BadRow(why) => {
@@ -252,7 +297,7 @@ fn final_outcome(outcome: CallOutcome) -> GroupOutcome {
     outcome.map(|results| results.into_iter().map(final_result).collect())
 }
 
-fn final_result(result: Result<StoreVerdict, NoVerdict>) -> Result<StoreVerdict, CallError> {
+fn final_result(result: Result<CheckResult, NoVerdict>) -> Result<CheckResult, CallError> {
     result.map_err(|reason| match reason {
         NoVerdict::Failed(error) => error,
         NoVerdict::WindowMiss => CallError::Failed(StoreError::BadReply(

@@ -19,10 +19,10 @@ use crate::store::{CheckContext, StoreVerdict};
 
 /// The charges of one check whose subjects have the same hash tag.
 #[derive(Default)]
-struct SlotShare {
-    charges: Charges,
+pub(super) struct SlotShare {
+    pub(super) charges: Charges,
     /// Their positions in the check.
-    positions: SmallVec<[usize; 4]>,
+    pub(super) positions: SmallVec<[usize; 4]>,
 }
 
 impl RedisClient {
@@ -120,17 +120,7 @@ impl RedisClient {
         let alternative = charges.iter().find(|charge| charge.limit.alternative());
         let exact = alternative.or_else(|| charges.iter().find(|charge| self.is_exact(charge)));
         let exact = exact.or_else(|| charges.iter().find(|charge| charge.limit.is_meter()));
-        let mut shares: Vec<SlotShare> = Vec::new();
-        for (position, charge) in charges.iter().enumerate() {
-            let lies_here =
-                |share: &SlotShare| share.charges[0].subject.has_same_hash_tag(&charge.subject);
-            let known = shares.iter().position(lies_here).unwrap_or_else(|| {
-                shares.push(SlotShare::default());
-                shares.len() - 1
-            });
-            shares[known].charges.push(charge.clone());
-            shares[known].positions.push(position);
-        }
+        let mut shares = SlotShare::by_hash_tag(charges);
         let is_last = |share: &SlotShare| {
             exact.is_none_or(|exact| share.charges[0].subject.has_same_hash_tag(&exact.subject))
         };
@@ -164,6 +154,22 @@ async fn judge_last(
 }
 
 impl SlotShare {
+    /// Divides charges by the hash tags of their subjects, in the order of their first charges.
+    pub(super) fn by_hash_tag(charges: &Charges) -> Vec<Self> {
+        let mut shares: Vec<Self> = Vec::new();
+        for (position, charge) in charges.iter().enumerate() {
+            let lies_here =
+                |share: &Self| share.charges[0].subject.has_same_hash_tag(&charge.subject);
+            let known = shares.iter().position(lies_here).unwrap_or_else(|| {
+                shares.push(Self::default());
+                shares.len() - 1
+            });
+            shares[known].charges.push(charge.clone());
+            shares[known].positions.push(position);
+        }
+        shares
+    }
+
     fn has_alternatives(&self) -> bool {
         self.charges.iter().any(|charge| charge.limit.alternative())
     }

@@ -8,9 +8,8 @@
 
 use std::collections::HashMap;
 
-use super::job::{CallError, Job, JobResults, QueuedCheck};
+use super::job::{CallError, CheckResult, Job, JobResults, QueuedCheck};
 use crate::limit::{Refund, Subject};
-use crate::store::StoreVerdict;
 use crate::store::redis::StoreError;
 
 /// The checks and refunds of one script call.
@@ -22,7 +21,7 @@ pub(super) struct CallGroup<'j> {
 }
 
 /// The outcome of one script call: the result of each of its checks, or an error of the whole call.
-pub(super) type GroupOutcome = Result<Vec<Result<StoreVerdict, CallError>>, CallError>;
+pub(super) type GroupOutcome = Result<Vec<Result<CheckResult, CallError>>, CallError>;
 
 /// Divides jobs into groups. Also returns, for each check and for each job's refunds, in order, the
 /// index of its group; without `by_hash_tag` there is one group and no indices.
@@ -35,8 +34,7 @@ pub(super) fn group_calls(jobs: &[Job], by_hash_tag: bool) -> (Vec<CallGroup<'_>
     let mut grouping = Grouping::default();
     for Job { work, .. } in jobs {
         for check in &work.checks {
-            let subject = check.charges.first().map(|charge| charge.subject);
-            grouping.group_for(subject, work.is_asking).checks.push(check);
+            grouping.group_for(check.subject(), work.is_asking).checks.push(check);
         }
         if let Some(first) = work.refunds.first() {
             let group = grouping.group_for(Some(first.charge.subject), work.is_asking);

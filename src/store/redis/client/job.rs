@@ -1,15 +1,18 @@
-//! A job: the checks or refunds of one caller, and the channel for their results.
+//! A job: the checks or refunds of one caller, and the channel for their results. A check may open
+//! or adjust a reservation.
 //!
 //! `connection_task` queues jobs, and `commit` sends them to Redis.
+
+use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::limit::{Charges, Refund, Subject};
+use crate::limit::{Adjustment, Charges, NewReservation, Refund, Subject};
 use crate::store::redis::StoreError;
 use crate::store::redis::redirect::Redirect;
-use crate::store::{CheckContext, StoreVerdict};
+use crate::store::{AdjustReply, CheckContext, ReserveReply, StoreVerdict};
 
 /// The checks or refunds of one caller, and the channel for their results. In a Cluster all refunds
 /// of one job have the same hash tag.
@@ -22,8 +25,61 @@ pub(super) struct Job {
 /// A check to send, with the context of its request.
 #[derive(Clone)]
 pub(super) struct QueuedCheck {
+    /// The charges; of an adjustment looks at its counters.
     pub(super) charges: Charges,
     pub(super) context: CheckContext,
+    pub(super) operation: Option<Arc<Operation>>,
+}
+
+/// An operation on a reservation.
+pub(super) enum Operation {
+    /// Judges the check and opens a reservation if it is allowed.
+    Reserve(NewReservation),
+    /// Adjusts the charges of a reservation.
+    Adjust(Adjustment),
+}
+
+/// The result of a check.
+#[derive(Clone)]
+pub(super) enum CheckResult {
+    /// A check was judged.
+    Verdict(StoreVerdict),
+    /// A reservation was opened, or not.
+    Reserved(Box<ReserveReply>),
+    /// A reservation was adjusted, or not found.
+    Adjusted(Box<AdjustReply>),
+}
+
+impl CheckResult {
+    /// The verdict on a check without an operation.
+    pub(super) fn into_verdict(self) -> Result<StoreVerdict, StoreError> {
+        match self {
+            Self::Verdict(verdict) => Ok(verdict),
+            Self::Reserved(_) | Self::Adjusted(_) => Err(wrong_result()),
+        }
+    }
+}
+
+/// The error of a result of another kind than its check asks for.
+pub(super) fn wrong_result() -> StoreError {
+    StoreError::BadReply("a result is of another kind than its check".into())
+}
+
+impl QueuedCheck {
+    /// A check without an operation.
+    pub(super) fn new(charges: &Charges, context: &CheckContext) -> Self {
+        Self { charges: charges.clone(), context: *context, operation: None }
+    }
+
+    /// The subject whose hash tag all its keys have.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        let adjusted = match self.operation.as_deref() {
+            Some(Operation::Adjust(adjustment)) => adjustment.charges.first(),
+            Some(Operation::Reserve(_)) | None => None,
+        };
+        let charged = || self.charges.first().map(|charge| charge.subject);
+        adjusted.map(|charge| charge.subject).or_else(charged)
+    }
 }
 
 /// The checks and refunds to send.
@@ -47,9 +103,8 @@ pub(super) enum CallError {
 impl Work {
     /// The subject of the first check's first charge, else of the first refund.
     pub(super) fn first_subject(&self) -> Option<Subject> {
-        let charges = self.checks.iter().flat_map(|check| &check.charges);
-        let refunded = self.refunds.iter().map(|refund| &refund.charge);
-        charges.chain(refunded).next().map(|charge| charge.subject)
+        let refunded = self.refunds.iter().map(|refund| refund.charge.subject);
+        self.checks.iter().filter_map(QueuedCheck::subject).chain(refunded).next()
     }
 }
 
@@ -63,7 +118,7 @@ impl Job {
 }
 
 /// The results of a job: one for each check, and for refunds only an error if they failed.
-pub(super) type JobResults = SmallVec<[Result<StoreVerdict, CallError>; 1]>;
+pub(super) type JobResults = SmallVec<[Result<CheckResult, CallError>; 1]>;
 
 /// Waits for the results of `count` checks. No timeout is needed here, because the connection task
 /// sends results by the job's deadline.

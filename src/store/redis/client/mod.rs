@@ -15,6 +15,7 @@ mod leases;
 mod pending_usage;
 #[cfg(test)]
 mod repointing;
+mod reservation;
 mod router;
 #[cfg(feature = "bench")]
 mod unbatched;
@@ -30,7 +31,7 @@ use super::{Redis, StoreError};
 use crate::limit::{Charges, Refund};
 use crate::store::{CheckContext, StoreVerdict};
 use crate::time::{Micros, boot_clock};
-use job::{QueuedCheck, Work};
+use job::{CheckResult, QueuedCheck, Work};
 use leases::Leases;
 use pending_usage::PendingUsage;
 use router::Router;
@@ -156,14 +157,13 @@ impl RedisClient {
             // connection task sends them together.
             return join_all(checks.iter().map(|check| self.judge(check, context, deadline))).await;
         }
-        let queued =
-            |charges: &Charges| QueuedCheck { charges: charges.clone(), context: *context };
         let work = |chunk: &[Charges]| Work {
-            checks: chunk.iter().map(queued).collect(),
+            checks: chunk.iter().map(|charges| QueuedCheck::new(charges, context)).collect(),
             ..Work::default()
         };
         let sent = checks.chunks(MAX_BATCH).map(|chunk| self.router.send(work(chunk), deadline));
-        join_all(sent).await.into_iter().flatten().collect()
+        let results = join_all(sent).await.into_iter().flatten();
+        results.map(|result| result.and_then(CheckResult::into_verdict)).collect()
     }
 
     /// Refunds charges, in the same script calls as checks that wait.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection_task::{ConnectionTask, Queue};
-use super::job::{QueuedCheck, Work};
+use super::job::{CheckResult, QueuedCheck, Work};
 use crate::limit::Charges;
 use crate::store::CheckContext;
 use crate::store::redis::instance::RedisInstance;
@@ -120,11 +120,11 @@ fn start_task(server: &FakeServer) -> (Queue, ConnectionTask, watch::Sender<Arc<
 
 /// True if a check without charges is allowed.
 async fn is_served(queue: &Queue) -> bool {
-    let check = QueuedCheck { charges: Charges::new(), context: CheckContext::NONE };
+    let check = QueuedCheck::new(&Charges::new(), &CheckContext::NONE);
     let work = Work { checks: smallvec![check], ..Work::default() };
     match queue.send(work, Instant::now() + Duration::from_secs(2)) {
         Ok(results) => {
-            matches!(&results.await.unwrap()[..], [Ok(result)] if result.verdict.allowed)
+            matches!(&results.await.unwrap()[..], [Ok(CheckResult::Verdict(result))] if result.verdict.allowed)
         }
         Err(_) => false,
     }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connection_task::{ConnectionTask, Queue};
-use super::job::{CallError, QueuedCheck, Work, receive_results};
+use super::job::{CallError, CheckResult, QueuedCheck, Work, receive_results};
 use crate::limit::Charges;
 use crate::store::redis::errors::wrong_scheme_error;
 use crate::store::redis::instance::RedisInstance;
@@ -33,7 +33,7 @@ pub(super) enum Router {
 }
 
 /// The results of some work: one for each check, and for refunds only an error if they failed.
-type WorkResults = SmallVec<[Result<StoreVerdict, StoreError>; 1]>;
+pub(super) type WorkResults = SmallVec<[Result<CheckResult, StoreError>; 1]>;
 
 impl Router {
     /// Opens queues to all primaries, connected to those that can be reached now.
@@ -51,7 +51,15 @@ impl Router {
         context: &CheckContext,
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
-        let check = QueuedCheck { charges: charges.clone(), context: *context };
+        self.run(QueuedCheck::new(charges, context), deadline).await?.into_verdict()
+    }
+
+    /// Runs one check, or an operation on a reservation, whose subjects have the same primary.
+    pub(super) async fn run(
+        &self,
+        check: QueuedCheck,
+        deadline: Instant,
+    ) -> Result<CheckResult, StoreError> {
         let work = Work { checks: smallvec![check], ..Work::default() };
         match self {
             Self::Single(queue) => {
@@ -60,8 +68,8 @@ impl Router {
             }
             // Boxed, so that the futures of checks that go to a single primary stay small.
             Self::BySlot(queues) => {
-                let verdict = Box::pin(queues.send(work, deadline)).await?;
-                verdict.ok_or(StoreError::Timeout)
+                let result = Box::pin(queues.send(work, deadline)).await?;
+                result.ok_or(StoreError::Timeout)
             }
         }
     }
@@ -81,7 +89,7 @@ impl Router {
                 }
             }
             Self::BySlot(queues) => match queues.send(work, deadline).await {
-                Ok(verdict) => verdict.into_iter().map(Ok).collect(),
+                Ok(result) => result.into_iter().map(Ok).collect(),
                 Err(error) => smallvec![Err(error)],
             },
         }
@@ -89,7 +97,7 @@ impl Router {
 }
 
 /// The result of a server that is not part of a Cluster, where a redirect is an error.
-fn into_store_result(result: Result<StoreVerdict, CallError>) -> Result<StoreVerdict, StoreError> {
+fn into_store_result(result: Result<CheckResult, CallError>) -> Result<CheckResult, StoreError> {
     result.map_err(|error| match error {
         CallError::Failed(error) => error,
         CallError::Redirected(_) => wrong_scheme_error(),
@@ -205,7 +213,7 @@ impl SlotQueues {
         &self,
         mut work: Work,
         deadline: Instant,
-    ) -> Result<Option<StoreVerdict>, StoreError> {
+    ) -> Result<Option<CheckResult>, StoreError> {
         let Some(subject) = work.first_subject() else { return Err(StoreError::Timeout) };
         let slot = slot::of_subject(subject);
         let mut redirected_to = None;
@@ -216,7 +224,7 @@ impl SlotQueues {
             };
             let sent = queue.send(work.clone(), deadline)?;
             let redirect = match receive_results(sent, work.checks.len()).await.pop().transpose() {
-                Ok(verdict) => return Ok(verdict),
+                Ok(result) => return Ok(result),
                 Err(CallError::Failed(error)) => return Err(error),
                 Err(CallError::Redirected(redirect)) => redirect,
             };

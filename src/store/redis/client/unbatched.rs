@@ -36,7 +36,7 @@ impl Unbatched {
             .and_then(|reply| reply)
             .map_err(|error| errors::classify(&error))?;
         match ReplyDecoder::new(value)?.next_check(charges)? {
-            CheckReply::Verdict(verdict) => Ok(StoreVerdict { verdict, index: 0, leased: false }),
+            CheckReply::Done(verdict) => Ok(StoreVerdict { verdict, index: 0, leased: false }),
             CheckReply::WindowMiss | CheckReply::DayRollover | CheckReply::BadRow(_) => {
                 Err(StoreError::BadReply("no verdict".into()))
             }
