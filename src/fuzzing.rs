@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, CheckRequest, Cost, PolicyKey, normalize_path};
 use crate::commands::import::{parse_condition, parse_variable};
 use crate::inference::{MAX_ACTUAL, MAX_ESTIMATE, ProviderUsage};
 use crate::limit::{Charge, Subject};
+use crate::reservation::{Handle, MAX_HANDLE_LEN};
 use crate::settings::AccessKey;
 use crate::store::{RedisUrl, decode_usage};
 use crate::time::{Clock as _, Micros, SystemClock};
@@ -24,12 +25,13 @@ use crate::time::{Clock as _, Micros, SystemClock};
 type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets. `fuzz/Cargo.toml` and `fuzz/seeds` have the same names.
-const TARGETS: [FuzzTarget; 9] = [
+const TARGETS: [FuzzTarget; 10] = [
     ("catalog", parse_catalog),
     ("cel", parse_cel),
     ("envoy_config", parse_envoy_config),
     ("envoy_pattern", match_envoy_pattern),
     ("path", resolve_path),
+    ("reservation_handle", parse_handle),
     ("sigv4", verify_sigv4),
     ("store_url", parse_store_url),
     ("token_usage", parse_token_usage),
@@ -191,6 +193,18 @@ fn decode_usage_rows(data: &[u8]) {
     for limit in CATALOG.plan_limits("free").into_iter().flat_map(|limits| limits.iter()) {
         let charge = Charge::new(Subject::api_key("demo"), Arc::clone(limit), 1);
         let _usage_or_bad_row = decode_usage(&charge, &strings);
+    }
+}
+
+/// A handle that can be read is written again as it was, and its check has a handle.
+fn parse_handle(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let Some(handle) = Handle::parse(text) else { return };
+    assert_eq!(handle.encode(), text);
+    assert!(text.len() <= MAX_HANDLE_LEN);
+    if let Ok(terms) = handle.check.encode(handle.terms.secret()) {
+        let again = Handle::new(handle.name, terms).map(|again| again.check);
+        assert_eq!(again, Some(handle.check));
     }
 }
 

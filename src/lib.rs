@@ -49,6 +49,7 @@ pub mod limit;
 pub mod judge;
 pub mod inference;
 pub mod catalog;
+pub mod reservation;
 pub mod telemetry;
 pub mod tls;
 pub mod transport;

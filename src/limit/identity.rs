@@ -76,6 +76,18 @@ impl Subject {
         Self { tag: digest(parts), part: None }
     }
 
+    /// The subject with these digests; see [`Subject::digests`].
+    #[must_use]
+    pub const fn from_digests(tag: [u8; 16], part: Option<[u8; 16]>) -> Self {
+        Self { tag, part }
+    }
+
+    /// The digest of its hash tag, and its own one if it is a part of the subject of that tag.
+    #[must_use]
+    pub const fn digests(&self) -> ([u8; 16], Option<[u8; 16]>) {
+        (self.tag, self.part)
+    }
+
     /// A part of this subject with counters of its own, in the same slot of a Redis Cluster.
     ///
     /// For methods that no catalog lists: in the subject's own string, rows would pile up for a

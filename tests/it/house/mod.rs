@@ -23,6 +23,7 @@ const ORDER: &[&str] = &[
     "judge",
     "inference",
     "catalog",
+    "reservation",
     "telemetry",
     "tls",
     "transport",
