@@ -103,6 +103,7 @@ fn build_catalog(parts: &[&RawCatalog], report: &mut Report) -> Catalog {
         keys_by_id: HashMap::default(),
         units: Unit::BUILT_IN.into_iter().map(Arc::from).collect(),
         pricing,
+        limits_by_row: HashMap::default(),
     };
     for (index, api) in parts.iter().flat_map(|part| &part.apis).enumerate() {
         add_api(&mut catalog, api, &format!("apis[{index}]"), report);
@@ -122,6 +123,7 @@ fn build_catalog(parts: &[&RawCatalog], report: &mut Report) -> Catalog {
         }
     }
     catalog.units.extend(catalog.pricing.units().map(Arc::clone));
+    catalog.limits_by_row = catalog.index_limits();
     catalog
 }
 

@@ -38,6 +38,7 @@ mod keys;
 mod overrides;
 mod key_policies;
 mod build;
+mod counters;
 mod request;
 mod resolve;
 mod costs;
@@ -49,6 +50,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
+use counters::LimitsByRow;
 use methods::MethodLimits;
 
 use crate::digest::SecretDigest;
@@ -82,6 +84,7 @@ pub struct Catalog {
     keys_by_id: HashMap<Arc<str>, Arc<ApiKey>>,
     units: BTreeSet<Arc<str>>,
     pricing: Pricing,
+    limits_by_row: LimitsByRow,
 }
 
 /// Values by the id of an API and the name of its stage.
