@@ -15,7 +15,7 @@ use signals::Signals;
 
 use crate::catalog::CounterPlacement;
 use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync, Seal};
-use crate::engine::{DecisionObserver, Fallback, Recorder};
+use crate::engine::{DecisionObserver, Fallback, NodeReservations, Recorder};
 use crate::http::NodeState;
 use crate::settings::Settings;
 use crate::store::{
@@ -65,6 +65,7 @@ struct ServiceParts {
     sync: Arc<RegistrySync>,
     editors: EditorFactory,
     fallback: Arc<Fallback>,
+    reservations: Arc<NodeReservations>,
     metrics: Arc<Metrics>,
     settings: Settings,
     counter_store: CounterStore,
@@ -120,6 +121,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         sync,
         editors,
         fallback,
+        reservations: Arc::default(),
         metrics,
         settings,
         counter_store,

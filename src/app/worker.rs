@@ -47,6 +47,7 @@ async fn run(
         observers,
         deadline: parts.settings.check_deadline,
         denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
+        reservations: Arc::clone(&parts.reservations),
     }));
     let envoy = parts.domains.as_ref().map(|domains| {
         Arc::new(EnvoyService {

@@ -61,6 +61,12 @@ impl Cost<'_> {
         self.named(unit).unwrap_or_else(|| u64::from(unit == Unit::REQUESTS))
     }
 
+    /// The number of requests.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.for_unit(Unit::REQUESTS)
+    }
+
     /// The amount of a unit that the cost names.
     #[must_use]
     pub fn named(&self, unit: &str) -> Option<u64> {

@@ -50,6 +50,8 @@ pub enum CheckError {
     LookupUnavailable,
     /// The catalog has not been read yet.
     NotReady,
+    /// Another check has opened a reservation under this id, or its time is over.
+    ReservationConflict,
 }
 
 pub(super) fn invalid<T>(
@@ -104,7 +106,7 @@ impl Catalog {
         if key.is_none() && request.policies.is_empty() {
             return invalid("api_key", "send an api_key, a key_id, or a policy with a key");
         }
-        self.check_units(&request.cost)?;
+        self.check_units("cost", &request.cost, |_| false)?;
         let stage_ref = self.find_stage(request)?;
         let route = normalize_route(request)?;
         if let Some(key) = key.filter(|_| !request.after_the_fact) {
@@ -170,12 +172,21 @@ impl Catalog {
                 .any(|plan| plan.methods(api, name).is_some_and(|methods| !methods.is_empty()))
     }
 
-    fn check_units(&self, cost: &Cost<'_>) -> Result<(), CheckError> {
+    /// Checks that the catalog knows all units of a cost, apart from those that the caller knows.
+    ///
+    /// # Errors
+    /// If it does not: the error names the unit in the request's `member`.
+    pub fn check_units(
+        &self,
+        member: &str,
+        cost: &Cost<'_>,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Result<(), CheckError> {
         let Cost::Units(units) = cost else { return Ok(()) };
-        match units.iter().find(|(unit, _)| !self.units.contains(&**unit)) {
+        match units.iter().find(|(unit, _)| !self.units.contains(&**unit) && !is_known(unit)) {
             None => Ok(()),
             Some((unit, _)) => invalid(
-                format!("cost.{unit}"),
+                format!("{member}.{unit}"),
                 format!("there is no such unit; the catalog has {}", self.unit_names()),
             ),
         }

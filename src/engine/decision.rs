@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::reserve::Reservation;
 use crate::catalog::ApiKey;
 use crate::judge::{self, LimitStatus, Verdict};
 use crate::limit::{Charges, Limit};
@@ -94,6 +95,8 @@ pub struct Decision {
     pub limits: SmallVec<[LimitOutcome; 2]>,
     /// The place where the check was decided.
     pub decided_by: DecidedBy,
+    /// The reservation that an admitted check asked for; boxed, since few do.
+    pub reservation: Option<Box<Reservation>>,
 }
 
 impl Decision {
@@ -127,6 +130,7 @@ impl Decision {
             plan: None,
             limits,
             decided_by,
+            reservation: None,
         }
     }
 
@@ -144,6 +148,7 @@ impl Decision {
             plan: None,
             limits: SmallVec::new(),
             decided_by: DecidedBy::Fallback,
+            reservation: None,
         }
     }
 
@@ -155,6 +160,14 @@ impl Decision {
     ) -> Self {
         let decision = Self::without_limits(DecisionStatus::TooLarge, Some(violated), Micros::ZERO);
         Self { key, plan, decided_by, ..decision }
+    }
+
+    /// The same status of the limits as an admitted check, which was charged before.
+    pub(super) fn without_refusal(mut self) -> Self {
+        (self.status, self.violated) = (DecisionStatus::Allowed, None);
+        self.retry_after = Micros::ZERO;
+        self.limits.iter_mut().for_each(|outcome| outcome.refuses = false);
+        self
     }
 
     pub(super) fn set_key_and_plan(&mut self, key: Option<Arc<ApiKey>>, plan: Option<Arc<str>>) {

@@ -1,8 +1,16 @@
-//! Decisions as metrics: one count for each check, and one for each shadow limit without room; and
-//! the debts that reports leave.
+//! Decisions as metrics: one count for each check, and one for each shadow limit without room; the
+//! debts that reports and settlements leave; and reservations, by the units of each limit.
 
-use super::observer::{DecidedCheck, DecisionObserver};
-use crate::telemetry::{DecisionOutcome, WorkerMetrics};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::decision::LimitOutcome;
+use super::observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
+use super::reserve::Reservation;
+use crate::judge;
+use crate::limit::AdjustmentKind;
+use crate::telemetry::{DecisionOutcome, ReservationOutcome, WorkerMetrics};
 
 impl DecisionObserver for WorkerMetrics {
     fn on_decision(&self, check: &DecidedCheck<'_>) {
@@ -16,18 +24,62 @@ impl DecisionObserver for WorkerMetrics {
         }
         self.record_decision(label, check.refusing, check.outcome);
         if check.outcome == DecisionOutcome::Reported {
-            self.record_debts(label, check);
+            // A limit that the report did not charge is left out.
+            let limited = check.charges.iter().filter(|charge| !charge.limit.is_meter());
+            let charged = limited.zip(&check.decision.limits);
+            let charged = charged.filter(|(charge, _)| charge.cost > 0);
+            self.record_debts(label, charged.map(|(_, outcome)| outcome));
+        }
+        if let Some(reservation) = check.decision.reservation.as_deref() {
+            self.record_opened(label, reservation, check);
+        }
+    }
+
+    fn on_adjustment(&self, check: &AdjustedCheck<'_>) {
+        let label = check.label.map_or("", |label| label);
+        let charges = check.adjustment.charges.iter().zip(&check.adjusted.charges);
+        let charges = charges.zip(&check.reserved.charges).filter_map(|((charge, after), of)| {
+            let (limit, before) = (charge.limit.as_ref()?, after.charged?);
+            let used = charge.units.over(before);
+            (!limit.is_meter()).then_some((limit, before, used, of.unit))
+        });
+        let rising: SmallVec<[_; 4]> = charges
+            .clone()
+            .filter(|(_, before, used, _)| used > before)
+            .map(|(limit, ..)| limit)
+            .collect();
+        let limits = check.status.limits.iter();
+        let limits =
+            limits.filter(|outcome| rising.iter().any(|it| Arc::ptr_eq(it, &outcome.limit)));
+        self.record_debts(label, limits);
+        if check.adjustment.kind == AdjustmentKind::Close {
+            for (limit, _, used, unit) in charges {
+                let reserved = check.reserved.amounts[unit].amount;
+                self.record_used(label, limit.label(), reserved, used);
+            }
         }
     }
 }
 
 impl WorkerMetrics {
-    /// Records the debts that a report has left. A limit that it did not charge is left out.
-    fn record_debts(&self, label: &str, check: &DecidedCheck<'_>) {
-        let limited = check.charges.iter().filter(|charge| !charge.limit.is_meter());
-        for (charge, outcome) in limited.zip(&check.decision.limits) {
-            if charge.cost > 0 && outcome.status.debt > 0 {
-                self.record_debt(label, outcome.limit.label(), outcome.status.debt);
+    /// Records the debts among these limits.
+    fn record_debts<'o>(&self, label: &str, limits: impl Iterator<Item = &'o LimitOutcome>) {
+        for outcome in limits.filter(|outcome| outcome.status.debt > 0) {
+            self.record_debt(label, outcome.limit.label(), outcome.status.debt);
+        }
+    }
+
+    /// Counts a reservation, and the units that the store has charged to each limit for it.
+    fn record_opened(&self, label: &Arc<str>, reservation: &Reservation, check: &DecidedCheck<'_>) {
+        let Reservation::Open { replayed, .. } = reservation else { return };
+        let outcome =
+            if *replayed { ReservationOutcome::Replayed } else { ReservationOutcome::Opened };
+        self.record_reservation(Some(label), outcome);
+        let Some(judged) = check.verdict else { return };
+        for (charge, state) in check.charges.iter().zip(&judged.verdict.states) {
+            let made = judge::is_made(charge, *state, judged.verdict.allowed);
+            if made && !charge.limit.is_meter() {
+                self.record_reserved(label, charge.limit.label(), charge.cost);
             }
         }
     }

@@ -4,9 +4,9 @@
 //! known rate and no faster. What reports and smaller costs add meanwhile, other workers' among
 //! them, makes the wait longer, and is counted once the entry has expired. A cached refusal applies
 //! to the same limit of the same catalog and to costs that are at least as large. A reload of the
-//! catalog ends it, because it creates new limits. If refunds can make room it lasts 100 ms, and
-//! 10 s at most, since Redis may have lost its data or its clock may have stepped. The memo never
-//! admits a request.
+//! catalog ends it, because it creates new limits. If refunds can make room it lasts 100 ms, as for
+//! all limits once the node has opened a reservation, and 10 s at most, since Redis may have lost
+//! its data or its clock may have stepped. The memo never admits a request.
 //!
 //! Limits of methods that no catalog lists are made for each request; if one of them refuses,
 //! nothing is cached.
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use super::observer::{DecidedCheck, DecisionObserver};
+use super::reserve::NodeReservations;
 use crate::algorithm::{CounterState, Counting as _};
 use crate::judge::{self, Verdict};
 use crate::limit::{Charge, Charges, CounterId, Limit};
@@ -41,6 +42,7 @@ const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct DenialMemo {
     refusals: Mutex<Refusals>,
     pause: Duration,
+    reservations: Arc<NodeReservations>,
 }
 
 #[derive(Default)]
@@ -61,11 +63,12 @@ struct CachedRefusal {
 
 impl DenialMemo {
     /// The memo of one of `workers` workers.
-    pub(super) fn new(workers: usize) -> Self {
+    pub(super) fn new(workers: usize, reservations: Arc<NodeReservations>) -> Self {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         Self {
             refusals: Mutex::default(),
             pause: LEASE_PAUSE.saturating_mul(workers).min(SHORT_TTL),
+            reservations,
         }
     }
 
@@ -77,10 +80,13 @@ impl DenialMemo {
             return None;
         }
         let now = Instant::now();
+        let max_age = if self.reservations.has_opened() { SHORT_TTL } else { MAX_TTL };
         let limits: SmallVec<[LimitOutcome; 2]> = charges
             .iter()
             .filter(|charge| charge.limit.refuses_alone())
-            .filter_map(|charge| refusals.by_counter.get(&charge.counter())?.evaluate(charge, now))
+            .filter_map(|charge| {
+                refusals.by_counter.get(&charge.counter())?.evaluate(charge, now, max_age)
+            })
             .collect();
         let violated = Arc::clone(limits.first()?.limit.name());
         let retry_after = limits.iter().map(|outcome| outcome.status.retry_after).max()?;
@@ -128,7 +134,7 @@ impl DenialMemo {
         let wait = Duration::from_micros(wait.get());
         match &charge.limit {
             limit if limit.leased() => self.leased_ttl(wait, limit),
-            limit if limit.refundable() => wait.min(SHORT_TTL),
+            limit if limit.refundable() || self.reservations.has_opened() => wait.min(SHORT_TTL),
             _ => wait.min(MAX_TTL),
         }
     }
@@ -164,9 +170,10 @@ impl Refusals {
 
 impl CachedRefusal {
     /// The limit's present status, if it still refuses the charge.
-    fn evaluate(&self, charge: &Charge, now: Instant) -> Option<LimitOutcome> {
-        let applies =
-            now < self.until && charge.cost >= self.cost && Arc::ptr_eq(&self.limit, &charge.limit);
+    fn evaluate(&self, charge: &Charge, now: Instant, max_age: Duration) -> Option<LimitOutcome> {
+        let applies = now < self.until.min(self.made_at + max_age)
+            && charge.cost >= self.cost
+            && Arc::ptr_eq(&self.limit, &charge.limit);
         if !applies {
             return None;
         }
@@ -212,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_refusal_holds_for_the_same_limit_and_costs_as_large() {
-        let (memo, limit, hour) = (DenialMemo::new(1), limit(), 3_600_000_000);
+        let (memo, limit, hour) = (DenialMemo::new(1, Arc::default()), limit(), 3_600_000_000);
         memo.remember(&charges(&limit, 2), &refusal(4 * hour));
         assert!(memo.lookup(&charges(&limit, 1)).is_none(), "a smaller cost may fit");
         let again = memo.lookup(&charges(&limit, 2)).unwrap();
@@ -224,7 +231,7 @@ mod tests {
 
     #[test]
     fn several_refusals_are_all_reported_with_the_longest_wait() {
-        let memo = DenialMemo::new(1);
+        let memo = DenialMemo::new(1, Arc::default());
         let named = |name: &str, rate: &str| {
             let throttle = Throttle::new(rate.parse().unwrap(), 5).unwrap();
             Limit::new(name, Unit::requests(), throttle, false)
@@ -252,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_report_neither_meets_the_memo_nor_is_remembered() {
-        let (memo, limit) = (DenialMemo::new(1), limit());
+        let (memo, limit) = (DenialMemo::new(1, Arc::default()), limit());
         let mut report = charges(&limit, 5);
         report[0].mode = crate::limit::ChargeMode::Always;
         memo.remember(&report, &refusal(limit.size()));
@@ -263,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_made_for_one_check_is_not_cached() {
-        let (memo, limit) = (DenialMemo::new(1), limit());
+        let (memo, limit) = (DenialMemo::new(1, Arc::default()), limit());
         let made = Arc::new(limit.renamed("another"));
         memo.remember(&charges(&made, 1), &refusal(made.size()));
         assert!(memo.refusals.lock().unwrap().by_counter.is_empty());
@@ -271,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_refusal_expires_after_ten_seconds() {
-        let (memo, limit) = (DenialMemo::new(1), limit());
+        let (memo, limit) = (DenialMemo::new(1, Arc::default()), limit());
         memo.remember(&charges(&limit, 1), &refusal(limit.size()));
         let mut refusals = memo.refusals.lock().unwrap();
         let refused = refusals.by_counter.values_mut().next().unwrap();
@@ -282,8 +289,29 @@ mod tests {
     }
 
     #[test]
+    fn no_refusal_holds_for_long_once_the_node_has_opened_a_reservation() {
+        let reservations = Arc::new(NodeReservations::default());
+        let (memo, limit) = (DenialMemo::new(1, Arc::clone(&reservations)), limit());
+        memo.remember(&charges(&limit, 1), &refusal(limit.size()));
+        let made_at = |memo: &DenialMemo| {
+            let refusals = memo.refusals.lock().unwrap();
+            let refused = refusals.by_counter.values().next().unwrap();
+            (refused.made_at, refused.until)
+        };
+        let (cached_at, until) = made_at(&memo);
+        assert!(until > cached_at + SHORT_TTL);
+        memo.refusals.lock().unwrap().by_counter.values_mut().next().unwrap().made_at -= SHORT_TTL;
+        assert!(memo.lookup(&charges(&limit, 1)).is_some());
+        reservations.note_opened();
+        assert!(memo.lookup(&charges(&limit, 1)).is_none(), "an entry of before");
+        memo.remember(&charges(&limit, 1), &refusal(limit.size()));
+        let (cached_at, until) = made_at(&memo);
+        assert_eq!(until, cached_at + SHORT_TTL);
+    }
+
+    #[test]
     fn a_refusal_does_not_apply_to_the_limit_of_another_revision() {
-        let (memo, old) = (DenialMemo::new(1), limit());
+        let (memo, old) = (DenialMemo::new(1, Arc::default()), limit());
         memo.remember(&charges(&old, 1), &refusal(old.size()));
         assert!(memo.lookup(&charges(&old, 1)).is_some());
         assert!(memo.lookup(&charges(&limit(), 1)).is_none());
@@ -291,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_refusal_does_not_apply_once_the_cost_fits() {
-        let memo = DenialMemo::new(1);
+        let memo = DenialMemo::new(1, Arc::default());
         let throttle = Throttle::new("1000000/s".parse().unwrap(), 1).unwrap();
         let quick = Arc::new(Limit::new("t", Unit::requests(), throttle, false));
         memo.remember(&charges(&quick, 1), &refusal(quick.size()));
@@ -301,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_refusals_takes_bounded_memory() {
-        let (memo, limit) = (DenialMemo::new(1), limit());
+        let (memo, limit) = (DenialMemo::new(1, Arc::default()), limit());
         for number in 0..MAX_ENTRIES + 1_000 {
             let subject = Subject::policy("p", &number.to_string());
             let charges = [Charge::new(subject, Arc::clone(&limit), 5)].into_iter().collect();

@@ -42,7 +42,7 @@ impl Engine {
         let is_alone = charges.len() == 1 && check.reports.is_empty();
         let memo = self.memo.as_ref().filter(|_| is_alone);
         if let Some(decision) = memo.and_then(|memo| memo.lookup(charges)) {
-            self.observe_limits(check.context, None, charges, None, &decision);
+            self.observe_limits(check.context, None, charges, None, &decision, None);
             return Ok(decision);
         }
         let in_flight = self.parts.metrics.start_checks(1);
@@ -57,7 +57,7 @@ impl Engine {
         let result = match judged {
             Ok(verdict) => {
                 let decision = self.decide_by_verdict(charges, &verdict);
-                self.observe_limits(check.context, None, charges, Some(&verdict), &decision);
+                self.observe_limits(check.context, None, charges, Some(&verdict), &decision, None);
                 Ok(decision)
             }
             Err(error) => Err(self.fall_back(check, &error)),
@@ -76,7 +76,7 @@ impl Engine {
             // Boxed, so that the futures of requests without it stay small.
             let verdict = Box::pin(store.judge(reports, context, deadline)).await?;
             let decision = self.decide_by_verdict(reports, &verdict);
-            self.observe_limits(*context, None, reports, Some(&verdict), &decision);
+            self.observe_limits(*context, None, reports, Some(&verdict), &decision, None);
         }
         store.judge(check.charges, context, deadline).await
     }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::decision::{Decision, DecisionStatus};
 use crate::failure_policy::FailurePolicy;
-use crate::limit::{Charge, Charges, Limit};
-use crate::store::{MemoryStore, Redis};
+use crate::judge::Verdict;
+use crate::limit::{Adjustment, Charge, Charges, Limit, NewReservation, ReservationTerms};
+use crate::store::{AdjustReply, MemoryStore, Redis, ReserveReply};
 use crate::telemetry::DecisionOutcome;
 
 /// Decides checks that the store did not judge.
@@ -26,6 +27,14 @@ pub struct FallbackDecision {
     pub limit: Option<Arc<str>>,
     /// The outcome for metrics.
     pub outcome: DecisionOutcome,
+}
+
+/// A reservation in the node's own share.
+pub(super) struct LocalReservation {
+    /// Its terms.
+    pub(super) terms: ReservationTerms,
+    /// True if an earlier check has opened it.
+    pub(super) replayed: bool,
 }
 
 impl Fallback {
@@ -48,8 +57,61 @@ impl Fallback {
         }
     }
 
+    /// Decides a check that asks for a reservation, which only a node's own share can keep. `None`
+    /// if another check is open under the name.
+    pub(super) fn reserve(
+        &self,
+        charges: &Charges,
+        policy: FailurePolicy,
+        new: &NewReservation,
+    ) -> Option<(FallbackDecision, Option<LocalReservation>)> {
+        let enforced = charges.iter().any(|charge| !charge.limit.shadow());
+        if policy != FailurePolicy::Local || !enforced {
+            return Some((self.decide(charges, policy), None));
+        }
+        let shares = match self.to_shares(charges) {
+            Ok(shares) => shares,
+            Err(limit) => return Some((exceeds_share(&limit), None)),
+        };
+        match self.shares.reserve(&shares, new) {
+            ReserveReply::Judged(judged) => {
+                let terms = judged.verdict.allowed.then(|| new.terms.clone());
+                let opened = terms.map(|terms| LocalReservation { terms, replayed: false });
+                Some((decide_by_shares(&shares, &judged.verdict), opened))
+            }
+            ReserveReply::Replayed(_, terms) => {
+                let allowed =
+                    fallback_decision(DecisionStatus::Allowed, DecisionOutcome::LocalAllowed);
+                Some((allowed, Some(LocalReservation { terms, replayed: true })))
+            }
+            ReserveReply::Conflict => None,
+        }
+    }
+
+    /// Adjusts a reservation of the node's own share.
+    pub(super) fn adjust(&self, adjustment: &Adjustment) -> AdjustReply {
+        let (nodes, mut adjustment) = (self.live_nodes(), adjustment.clone());
+        for limit in adjustment.charges.iter_mut().filter_map(|charge| charge.limit.as_mut()) {
+            *limit = Arc::new(limit.per_node_share(nodes));
+        }
+        self.shares.adjust(&adjustment)
+    }
+
+    fn live_nodes(&self) -> u64 {
+        self.redis.as_ref().map_or(1, |redis| redis.live_nodes())
+    }
+
     fn decide_locally(&self, charges: &Charges) -> FallbackDecision {
-        let nodes = self.redis.as_ref().map_or(1, |redis| redis.live_nodes());
+        match self.to_shares(charges) {
+            Ok(shares) => decide_by_shares(&shares, &self.shares.judge(&shares).verdict),
+            Err(limit) => exceeds_share(&limit),
+        }
+    }
+
+    /// The charges against the node's own share of each limit. The error is a share that a cost
+    /// exceeds.
+    fn to_shares(&self, charges: &Charges) -> Result<Charges, Arc<Limit>> {
+        let nodes = self.live_nodes();
         let to_share = |charge: &Charge| {
             let limit = Arc::new(charge.limit.per_node_share(nodes));
             Charge { limit, ..*charge }
@@ -65,26 +127,34 @@ impl Fallback {
                 && !whole.is_forced()
         };
         if let Some((charge, _)) = shares.iter().zip(charges()).find(exceeds_share) {
-            let closed =
-                fallback_decision(DecisionStatus::Unavailable, DecisionOutcome::FailedClosed);
-            return closed.with_violated_limit(&charge.limit);
+            return Err(Arc::clone(&charge.limit));
         }
-        let judged = self.shares.judge(&shares);
-        let local = Decision::from_verdict(&shares, &judged.verdict, super::DecidedBy::Fallback);
-        let Some(limit) = local.violated_limit() else {
-            return fallback_decision(DecisionStatus::Allowed, DecisionOutcome::LocalAllowed);
-        };
-        let decision = Decision::without_limits(
-            DecisionStatus::Refused,
-            local.violated.clone(),
-            local.retry_after,
-        );
-        FallbackDecision {
-            decision,
-            limit: Some(Arc::clone(limit.label())),
-            outcome: DecisionOutcome::LocalRefused,
-        }
+        Ok(shares)
     }
+}
+
+/// The decision that follows from a verdict on the node's own shares.
+fn decide_by_shares(shares: &Charges, verdict: &Verdict) -> FallbackDecision {
+    let local = Decision::from_verdict(shares, verdict, super::DecidedBy::Fallback);
+    let Some(limit) = local.violated_limit() else {
+        return fallback_decision(DecisionStatus::Allowed, DecisionOutcome::LocalAllowed);
+    };
+    let decision = Decision::without_limits(
+        DecisionStatus::Refused,
+        local.violated.clone(),
+        local.retry_after,
+    );
+    FallbackDecision {
+        decision,
+        limit: Some(Arc::clone(limit.label())),
+        outcome: DecisionOutcome::LocalRefused,
+    }
+}
+
+/// The decision about a cost that fits the limit, but not the node's share of it.
+fn exceeds_share(limit: &Limit) -> FallbackDecision {
+    fallback_decision(DecisionStatus::Unavailable, DecisionOutcome::FailedClosed)
+        .with_violated_limit(limit)
 }
 
 fn fallback_decision(status: DecisionStatus, outcome: DecisionOutcome) -> FallbackDecision {

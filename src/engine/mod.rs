@@ -3,6 +3,7 @@
 //! Each worker has one engine; what engines share is behind `Arc`s. Requests and responses of HTTP
 //! and gRPC are not known here.
 
+mod adjust;
 mod decision;
 mod decision_metrics;
 mod denial_memo;
@@ -11,6 +12,7 @@ mod fallback;
 mod identity;
 mod observer;
 mod record;
+mod reserve;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,15 +24,17 @@ use tokio::time::Instant;
 use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, ResolvedLimits};
 use crate::control::{ClientKey, KeyDirectory, LiveCatalog};
 use crate::failure_policy::FailurePolicy;
-use crate::limit::{Charges, MAX_CHARGES};
+use crate::limit::{Charges, MAX_CHARGES, NewReservation};
 use crate::store::{CheckContext, Store, StoreError, StoreVerdict};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
+pub use adjust::{AdjustError, AdjustRequest, ReservationChange, ReservationStatus};
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use denial_memo::DenialMemo;
 pub use descriptors::DescriptorCheck;
 pub use fallback::{Fallback, FallbackDecision};
-pub use observer::{DecidedCheck, DecisionObserver};
+pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
 pub use record::{RecordedDecision, Recorder, ReplayError, replay};
+pub use reserve::{NodeReservations, Reservation, ReservationRequest};
 
 /// Decides the checks of one worker.
 pub struct Engine {
@@ -56,6 +60,8 @@ pub struct EngineParts {
     pub deadline: Duration,
     /// The number of the node's workers if refusals are cached, else `None`.
     pub denial_memo: Option<usize>,
+    /// The state of reservations that the node's workers share.
+    pub reservations: Arc<NodeReservations>,
 }
 
 /// A check before the store has judged it.
@@ -82,7 +88,8 @@ impl Engine {
     #[must_use]
     pub fn new(mut parts: EngineParts) -> Self {
         let workers = parts.denial_memo.filter(|_| matches!(parts.store, Store::Redis(_)));
-        let memo = workers.map(|workers| Arc::new(DenialMemo::new(workers)));
+        let memo = workers
+            .map(|workers| Arc::new(DenialMemo::new(workers, Arc::clone(&parts.reservations))));
         if let Some(memo) = &memo {
             parts.observers.push(Arc::clone(memo) as _);
         }
@@ -189,7 +196,25 @@ impl Engine {
         request: &CheckRequest<'_>,
         context: &CheckContext,
     ) -> Result<Prepared, CheckError> {
-        let catalog = self.parts.live.catalog();
+        let (plan, charges) = self.resolve(&self.catalog(), key, request)?;
+        if let Some(decision) = self.refuse_too_large(&plan, &charges, context) {
+            return Ok(Prepared::Decided(decision));
+        }
+        if let Some(mut decision) = self.memo.as_ref().and_then(|memo| memo.lookup(&charges)) {
+            decision.set_key_and_plan(plan.key, plan.name);
+            self.observe_limits(*context, plan.label.as_ref(), &charges, None, &decision, None);
+            return Ok(Prepared::Decided(decision));
+        }
+        Ok(Prepared::Judge(plan, charges))
+    }
+
+    /// The charges of a check that the store can judge.
+    fn resolve(
+        &self,
+        catalog: &Catalog,
+        key: Option<Arc<ApiKey>>,
+        request: &CheckRequest<'_>,
+    ) -> Result<(PlanContext, Charges), CheckError> {
         let resolved = catalog.resolve(request, key.as_ref(), self.parts.store.now());
         let ResolvedLimits { charges, key_policies, plan, label, on_store_failure } =
             resolved.map_err(|refusal| self.refusal_or_unready(refusal))?;
@@ -204,31 +229,33 @@ impl Engine {
             return Err(CheckError::cross_subject(one, other));
         }
         let is_report = request.after_the_fact;
-        let plan = PlanContext { key, name: plan, label, on_store_failure, is_report };
-        let never_fitting = charges.iter().find(|charge| {
+        Ok((PlanContext { key, name: plan, label, on_store_failure, is_report }, charges))
+    }
+
+    /// The decision of a check with a cost that can never fit.
+    fn refuse_too_large(
+        &self,
+        plan: &PlanContext,
+        charges: &Charges,
+        context: &CheckContext,
+    ) -> Option<Decision> {
+        let charge = charges.iter().find(|charge| {
             charge.exceeds_capacity() && !charge.limit.shadow() && !charge.is_forced()
+        })?;
+        let violated = Arc::clone(charge.limit.name());
+        let by = DecidedBy::from_store(&self.parts.store);
+        let decision = Decision::too_large(violated, plan.key.clone(), plan.name.clone(), by);
+        self.notify_observers(&DecidedCheck {
+            context: *context,
+            charges,
+            verdict: None,
+            decision: &decision,
+            outcome: DecisionOutcome::TooLarge,
+            label: plan.label.as_ref(),
+            refusing: Some(charge.limit.label()),
+            reservation: None,
         });
-        if let Some(charge) = never_fitting {
-            let violated = Arc::clone(charge.limit.name());
-            let by = DecidedBy::from_store(&self.parts.store);
-            let decision = Decision::too_large(violated, plan.key, plan.name, by);
-            self.notify_observers(&DecidedCheck {
-                context: *context,
-                charges: &charges,
-                verdict: None,
-                decision: &decision,
-                outcome: DecisionOutcome::TooLarge,
-                label: plan.label.as_ref(),
-                refusing: Some(charge.limit.label()),
-            });
-            return Ok(Prepared::Decided(decision));
-        }
-        if let Some(mut decision) = self.memo.as_ref().and_then(|memo| memo.lookup(&charges)) {
-            decision.set_key_and_plan(plan.key, plan.name);
-            self.observe_limits(*context, plan.label.as_ref(), &charges, None, &decision);
-            return Ok(Prepared::Decided(decision));
-        }
-        Ok(Prepared::Judge(plan, charges))
+        Some(decision)
     }
 
     fn conclude(
@@ -247,7 +274,14 @@ impl Engine {
             decision.status = DecisionStatus::Reported;
         }
         decision.set_key_and_plan(plan.key, plan.name);
-        self.observe_limits(*context, plan.label.as_ref(), charges, Some(&verdict), &decision);
+        self.observe_limits(
+            *context,
+            plan.label.as_ref(),
+            charges,
+            Some(&verdict),
+            &decision,
+            None,
+        );
         decision
     }
 
@@ -292,6 +326,7 @@ impl Engine {
         charges: &Charges,
         verdict: Option<&StoreVerdict>,
         decision: &Decision,
+        reservation: Option<&NewReservation>,
     ) {
         let refusing = decision.violated_limit().map(|limit| limit.label());
         let outcome = match refusing {
@@ -299,8 +334,16 @@ impl Engine {
             None => DecisionOutcome::Allowed,
             Some(_) => DecisionOutcome::Refused,
         };
-        let check = DecidedCheck { context, charges, verdict, decision, outcome, label, refusing };
-        self.notify_observers(&check);
+        self.notify_observers(&DecidedCheck {
+            context,
+            charges,
+            verdict,
+            decision,
+            outcome,
+            label,
+            refusing,
+            reservation,
+        });
     }
 
     fn observe_fallback(
@@ -311,10 +354,16 @@ impl Engine {
         fallback: &FallbackDecision,
     ) {
         let FallbackDecision { decision, limit, outcome } = fallback;
-        let (outcome, refusing) = (*outcome, limit.as_ref());
-        let check =
-            DecidedCheck { context, charges, verdict: None, decision, outcome, label, refusing };
-        self.notify_observers(&check);
+        self.notify_observers(&DecidedCheck {
+            context,
+            charges,
+            verdict: None,
+            decision,
+            outcome: *outcome,
+            label,
+            refusing: limit.as_ref(),
+            reservation: None,
+        });
     }
 
     fn notify_observers(&self, check: &DecidedCheck<'_>) {

@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
+use super::adjust::ReservationStatus;
 use super::decision::Decision;
-use crate::limit::Charges;
-use crate::store::{CheckContext, StoreVerdict};
+use crate::catalog::ApiKey;
+use crate::limit::{Adjustment, Charges, NewReservation};
+use crate::reservation::ReservedCheck;
+use crate::store::{AdjustedReservation, CheckContext, StoreVerdict};
 use crate::telemetry::DecisionOutcome;
 
 /// A check that has just been decided.
@@ -27,12 +30,34 @@ pub struct DecidedCheck<'c> {
     pub label: Option<&'c Arc<str>>,
     /// The metrics label of the limit that refuses.
     pub refusing: Option<&'c Arc<str>>,
+    /// The reservation that the store judged with the check; `None` if it asked for none, or if an
+    /// earlier one has opened it.
+    pub reservation: Option<&'c NewReservation>,
+}
+
+/// A reservation whose charges the store has just adjusted.
+pub struct AdjustedCheck<'c> {
+    /// The client's API key, if it still exists.
+    pub key: Option<&'c Arc<ApiKey>>,
+    /// The metrics label of the plan or policy; `None` if it no longer exists.
+    pub label: Option<&'c Arc<str>>,
+    /// The check that opened the reservation.
+    pub reserved: &'c ReservedCheck,
+    /// The change that was asked for.
+    pub adjustment: &'c Adjustment,
+    /// The charges before and the counters after it.
+    pub adjusted: &'c AdjustedReservation,
+    /// The limits after it.
+    pub status: &'c ReservationStatus,
 }
 
 /// Receives every decision of an engine.
 pub trait DecisionObserver: Send + Sync {
     /// Called once for each check, before the response is made.
     fn on_decision(&self, check: &DecidedCheck<'_>);
+
+    /// Called once for each reservation that the store has adjusted, before the response is made.
+    fn on_adjustment(&self, _check: &AdjustedCheck<'_>) {}
 }
 
 #[cfg(test)]
@@ -81,6 +106,7 @@ mod tests {
             observers: vec![observer],
             deadline: Duration::from_secs(1),
             denial_memo: None,
+            reservations: Arc::default(),
         })
     }
 

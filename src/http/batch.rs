@@ -6,13 +6,15 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::request::{CheckBody, parse_problem};
-use super::{WorkerState, count_response, decision_body};
+use super::{WorkerState, check, count_response, decision_body};
 use crate::engine::Decision;
 use crate::object::Object;
+use crate::store::CheckContext;
 use crate::transport::{BODY_TIMEOUT, Problem, read_body, traceparent};
 
 /// The largest request body in bytes: room for [`MAX_CHECKS`] checks of 1 KiB.
@@ -54,11 +56,28 @@ async fn decide(
     }
     let bodies: Vec<_> =
         batch.checks.iter().map(|raw| CheckBody::parse(raw.get().as_bytes())).collect();
+    if bodies.iter().flatten().any(CheckBody::asks_for_reservation) {
+        return Ok(decide_each(state, &bodies, key_id_allowed, &context).await);
+    }
     let requests = bodies.iter().map(|body| match body {
         Ok(body) => body.to_check_request(key_id_allowed),
         Err(problem) => Err(problem.clone()),
     });
     Ok(state.engine.check_all(requests, &context).await)
+}
+
+/// Decides checks of which some open reservations. They reach the store together and in order.
+async fn decide_each(
+    state: &WorkerState,
+    bodies: &[Result<CheckBody<'_>, Problem>],
+    key_id_allowed: bool,
+    context: &CheckContext,
+) -> Vec<Result<Decision, Problem>> {
+    let decided = bodies.iter().map(async |body| {
+        let body = body.as_ref().map_err(Clone::clone)?;
+        check::decide_any(state, body, key_id_allowed, context).await
+    });
+    join_all(decided).await
 }
 
 fn batch_response(results: &[Result<Decision, Problem>]) -> Response {

@@ -46,8 +46,28 @@ async fn decide(
     let key_id_allowed = authenticated.map_err(|problem| *problem)?;
     let body = read_body(body, MAX_BODY_BYTES, BODY_TIMEOUT).await?;
     let body = CheckBody::parse(&body)?;
+    // Boxed, so that the futures of checks without a reservation stay small.
+    if body.asks_for_reservation() {
+        return Box::pin(decide_any(state, &body, key_id_allowed, context)).await;
+    }
     let (client, request) = body.to_check_request(key_id_allowed)?;
     Ok(state.engine.check(client, &request, context).await?)
+}
+
+/// The decision of a check, with or without a reservation.
+pub(super) async fn decide_any(
+    state: &WorkerState,
+    body: &CheckBody<'_>,
+    key_id_allowed: bool,
+    context: &CheckContext,
+) -> Result<Decision, Problem> {
+    let (client, request) = body.to_check_request(key_id_allowed)?;
+    match body.to_reservation()? {
+        None => Ok(state.engine.check(client, &request, context).await?),
+        Some(reservation) => {
+            Ok(state.engine.reserve(client, &request, &reservation, context).await?)
+        }
+    }
 }
 
 /// The response to a check.

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use smallvec::SmallVec;
 
+use super::reservations::ReservationMember;
 use crate::engine::{Decision, DecisionStatus, LimitOutcome};
 use crate::time::Micros;
 
@@ -44,6 +45,8 @@ struct DecisionBody<'a> {
     key: Option<KeyBody<'a>>,
     limits: SmallVec<[LimitBody<'a>; 4]>,
     decided_by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reservation: Option<ReservationMember<'a>>,
 }
 
 #[derive(Serialize)]
@@ -54,7 +57,7 @@ struct KeyBody<'a> {
 }
 
 #[derive(Serialize)]
-struct LimitBody<'a> {
+pub(super) struct LimitBody<'a> {
     name: &'a str,
     unit: &'a str,
     limit: u64,
@@ -145,6 +148,7 @@ pub(super) fn write_json(out: &mut Vec<u8>, decision: &Decision, in_batch: bool)
         }),
         limits: decision.limits.iter().map(LimitBody::from).collect(),
         decided_by: decision.decided_by.as_str(),
+        reservation: decision.reservation.as_deref().map(ReservationMember::new),
     };
     let written = serde_json::to_writer(out, &body);
     debug_assert!(written.is_ok(), "{written:?}");

@@ -13,6 +13,7 @@ mod openapi;
 mod ops;
 mod problem;
 mod request;
+mod reservations;
 mod values;
 
 use std::sync::Arc;
@@ -58,6 +59,9 @@ pub fn router(state: Arc<WorkerState>) -> Router {
     let router = Router::new()
         .route("/check", post(check::check))
         .route("/check/batch", post(batch::batch))
+        .route("/reservations/settle", post(reservations::settle))
+        .route("/reservations/cancel", post(reservations::cancel))
+        .route("/reservations/extend", post(reservations::extend))
         .route("/authz", any(authz::authz))
         .route("/metrics", get(ops::metrics))
         .route("/healthz", get(ops::healthz))

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use axum::http::StatusCode;
 
 use crate::catalog::CheckError;
+use crate::engine::AdjustError;
 use crate::transport::Problem;
 
 impl Problem {
@@ -29,15 +30,51 @@ impl Problem {
     pub(super) fn not_found(path: &str) -> Self {
         let shown: String = path.chars().take(100).collect();
         let detail = format!(
-            "there is nothing at {shown}; try POST /check, POST /check/batch, /authz, GET /metrics, /healthz, /readyz or /openapi.json"
+            "there is nothing at {shown}; try POST /check, POST /check/batch, POST /reservations/settle, /cancel or /extend, /authz, GET /metrics, /healthz, /readyz or /openapi.json"
         );
         Self::new(StatusCode::NOT_FOUND, "Not found", detail)
     }
 
     /// 405: the endpoint does not support the method.
     pub(super) fn method_not_allowed() -> Self {
-        let detail = "this path needs another method: POST for /check, GET for /metrics, /healthz and /readyz";
+        let detail = "this path needs another method: POST for /check and /reservations, GET for /metrics, /healthz and /readyz";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail)
+    }
+
+    /// 403: the caller may not change reservations.
+    pub(super) fn untrusted_settler() -> Self {
+        Self::forbidden(
+            "reservations are only changed by callers with the token of --check-token or from --trusted-peers",
+        )
+    }
+
+    /// 409: the id of a reservation is in use.
+    fn reservation_conflict() -> Self {
+        let detail = "another check has a reservation with this id, or this check's time is over; nothing was charged: send another id";
+        let problem = Self::new(StatusCode::CONFLICT, "Conflict", detail);
+        problem.with_field("reservation.id")
+    }
+
+    /// 404: no such reservation.
+    fn unknown_reservation() -> Self {
+        let detail = "there is no such reservation: it is settled, cancelled or forgotten, or was never opened; nothing was charged, and nothing is left to do";
+        Self::new(StatusCode::NOT_FOUND, "Reservation not found", detail)
+    }
+
+    /// 503: the store cannot be asked about a reservation.
+    fn reservation_unavailable() -> Self {
+        let detail = "the store cannot be reached, so the reservation may not have been changed; send the same again: it is made once";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
+    }
+}
+
+impl From<AdjustError> for Problem {
+    fn from(error: AdjustError) -> Self {
+        match error {
+            AdjustError::Check(error) => error.into(),
+            AdjustError::Unknown => Self::unknown_reservation(),
+            AdjustError::Unavailable => Self::reservation_unavailable(),
+        }
     }
 }
 
@@ -48,6 +85,7 @@ impl From<CheckError> for Problem {
             CheckError::Forbidden { detail } => Self::forbidden(detail),
             CheckError::LookupUnavailable => Self::key_lookup_failed(),
             CheckError::NotReady => Self::not_ready(),
+            CheckError::ReservationConflict => Self::reservation_conflict(),
         }
     }
 }

@@ -5,9 +5,11 @@
 use serde::Deserialize;
 use smallvec::SmallVec;
 
+use super::reservations::ReservationBody;
 use super::values::{CostBody, Text};
 use crate::catalog::{CheckRequest, PolicyKey};
 use crate::control::ClientKey;
+use crate::engine::ReservationRequest;
 use crate::inference::{MAX_ESTIMATE, ProviderUsage};
 use crate::limit::ModelPattern;
 use crate::object::Object;
@@ -47,9 +49,11 @@ pub(super) struct CheckBody<'a> {
     after_the_fact: Option<bool>,
     #[serde(borrow, default)]
     model: Option<Text<'a, { ModelPattern::MAX_BYTES }>>,
-    // Boxed, so that checks without it stay small.
+    // Boxed, so that checks without them stay small.
     #[serde(default)]
     usage: Option<Box<ProviderUsage<MAX_ESTIMATE>>>,
+    #[serde(borrow, default)]
+    reservation: Option<Box<Object<ReservationBody<'a>>>>,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +70,25 @@ impl<'a> CheckBody<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, Problem> {
         let parsed = serde_json::from_slice::<Object<Self>>(body);
         parsed.map(|Object(request)| request).map_err(|_| parse_problem::<Object<Self>>(body))
+    }
+
+    /// True if the check asks for a reservation.
+    pub(super) fn asks_for_reservation(&self) -> bool {
+        self.reservation.is_some()
+    }
+
+    /// The reservation that the check asks for.
+    ///
+    /// # Errors
+    /// If a check like this one cannot be reserved.
+    pub(super) fn to_reservation(&self) -> Result<Option<ReservationRequest<'_>>, Problem> {
+        let Some(Object(reservation)) = self.reservation.as_deref() else { return Ok(None) };
+        if self.after_the_fact == Some(true) {
+            let detail = "a report is charged at once, so there is nothing to reserve";
+            return Err(Problem::bad_request("after_the_fact", detail));
+        }
+        self.cost.refuse_over(MAX_ESTIMATE)?;
+        Ok(Some(reservation.to_request()))
     }
 
     /// The client and its check request. `key_id_allowed` is true if the caller may name an API key

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use crate::catalog::Cost;
 use crate::limit::MAX_COST;
 use crate::syntax::WholeNumber;
+use crate::transport::Problem;
 
 /// A text of 1 to `MAX` bytes without control characters.
 pub(super) struct Text<'a, const MAX: usize>(pub(super) Cow<'a, str>);
@@ -82,6 +83,21 @@ impl CostBody<'_> {
     }
 }
 
+impl CostBody<'_> {
+    /// An error if one of its numbers is larger than `max`, as a reservation's must not be.
+    pub(super) fn refuse_over(&self, max: u64) -> Result<(), Problem> {
+        let field = match &self.0 {
+            Cost::Requests(number) => (*number > max).then(|| "cost".to_owned()),
+            Cost::Units(units) => {
+                let over = units.iter().find(|(_, number)| *number > max);
+                over.map(|(unit, _)| format!("cost.{unit}"))
+            }
+        };
+        let detail = || format!("must be at most {max} with a reservation");
+        field.map_or(Ok(()), |field| Err(Problem::bad_request(field, detail())))
+    }
+}
+
 impl Default for CostBody<'_> {
     fn default() -> Self {
         Self(Cost::Requests(1))
@@ -114,18 +130,47 @@ impl<'de: 'a, 'a> Deserialize<'de> for CostBody<'a> {
                 requests(number)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut units = SmallVec::<[(Cow<'a, str>, u64); 2]>::new();
-                while let Some(Text(unit)) = map.next_key::<Text<'a, 64>>()? {
-                    let WholeNumber(number) = map.next_value::<Amount>()?;
-                    if units.iter().any(|(other, _)| *other == unit) {
-                        return Err(de::Error::custom(format!("the unit `{unit}` appears twice")));
-                    }
-                    units.push((unit, number));
-                }
-                Ok(Cost::Units(units))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                read_amounts::<MAX_COST, A>(map).map(Cost::Units)
             }
         }
         deserializer.deserialize_any(CostVisitor(PhantomData)).map(Self)
     }
+}
+
+/// Amounts by unit, each a whole number of at most `MAX`.
+pub(super) struct Amounts<'a, const MAX: u64>(pub(super) UnitAmounts<'a>);
+
+type UnitAmounts<'a> = SmallVec<[(Cow<'a, str>, u64); 2]>;
+
+impl<'de: 'a, 'a, const MAX: u64> Deserialize<'de> for Amounts<'a, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AmountsVisitor<'a, const MAX: u64>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a, const MAX: u64> Visitor<'de> for AmountsVisitor<'a, MAX> {
+            type Value = UnitAmounts<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of whole numbers by unit")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                read_amounts::<MAX, A>(map)
+            }
+        }
+        deserializer.deserialize_map(AmountsVisitor::<MAX>(PhantomData)).map(Self)
+    }
+}
+
+fn read_amounts<'de: 'a, 'a, const MAX: u64, A: MapAccess<'de>>(
+    mut map: A,
+) -> Result<UnitAmounts<'a>, A::Error> {
+    let mut units = UnitAmounts::new();
+    while let Some(Text(unit)) = map.next_key::<Text<'a, 64>>()? {
+        let WholeNumber(number) = map.next_value::<WholeNumber<MAX>>()?;
+        if units.iter().any(|(other, _)| *other == unit) {
+            return Err(de::Error::custom(format!("the unit `{unit}` appears twice")));
+        }
+        units.push((unit, number));
+    }
+    Ok(units)
 }

@@ -6,11 +6,13 @@
 //! compares them: a forged handle matches none. Judging and charging are the stores'; nothing here
 //! does I/O or reads a clock.
 
+mod actual;
 mod bytes;
 mod check_digest;
 mod handle;
 mod reserved_check;
 
+pub use actual::Actual;
 pub use check_digest::digest_check;
 pub use handle::{Handle, MAX_HANDLE_LEN};
 pub use reserved_check::{NodeId, ReservedAmount, ReservedCharge, ReservedCheck, UnencodableCheck};

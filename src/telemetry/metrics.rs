@@ -11,6 +11,7 @@ use prometheus::{
 
 use super::WorkerMetrics;
 use super::register::{counter_vec, gauge_vec, histogram, histogram_vec, opts, register};
+use super::reservations::ReservationMetrics;
 use super::webhooks::WebhookMetrics;
 
 /// Buckets from 50 µs, the time of a decision in memory, to beyond any sensible deadline.
@@ -112,6 +113,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// The metrics of webhooks.
     pub webhooks: WebhookMetrics,
+    /// The metrics of reservations.
+    pub reservations: ReservationMetrics,
 }
 
 impl Metrics {
@@ -241,6 +244,7 @@ impl Metrics {
                 IntGauge::with_opts(opts("connections", "Open HTTP connections.")),
             ),
             webhooks: WebhookMetrics::new(r),
+            reservations: ReservationMetrics::new(r),
             registry,
             workers: Mutex::default(),
         };

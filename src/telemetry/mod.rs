@@ -6,10 +6,12 @@
 mod logs;
 mod metrics;
 mod register;
+mod reservations;
 mod webhooks;
 mod worker;
 
 pub use logs::{LogThrottle, init_logs};
 pub use metrics::{DecisionOutcome, Metrics, STORE_ERROR_KINDS};
+pub use reservations::{ReservationMetrics, ReservationOutcome};
 pub use webhooks::{DeliveryOutcome, WebhookMetrics};
 pub use worker::WorkerMetrics;

@@ -11,6 +11,7 @@ use foldhash::HashMap;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::metrics::{DecisionOutcome, Metrics};
+use super::reservations::ReservationOutcome;
 
 /// The most cached counters. More than this belong to old catalogs, so the cache is cleared.
 const MAX_CACHED_COUNTERS: usize = 4_096;
@@ -92,6 +93,22 @@ impl WorkerMetrics {
     pub fn record_debt(&self, plan: &str, limit: &str, units: u64) {
         #[expect(clippy::cast_precision_loss, reason = "a number of units for a histogram")]
         self.lock().metrics.debt_units.with_label_values(&[plan, limit]).observe(units as f64);
+    }
+
+    /// Counts an outcome of a reservation; `plan` is `None` if it no longer exists.
+    pub fn record_reservation(&self, plan: Option<&Arc<str>>, outcome: ReservationOutcome) {
+        let plan = plan.map_or("", |plan| plan);
+        self.lock().metrics.reservations.record_outcome(plan, outcome);
+    }
+
+    /// Counts units that were reserved under a limit.
+    pub fn record_reserved(&self, plan: &str, limit: &str, units: u64) {
+        self.lock().metrics.reservations.record_reserved(plan, limit, units);
+    }
+
+    /// Counts the units that a settled charge of a limit came to, where `reserved` were expected.
+    pub fn record_used(&self, plan: &str, limit: &str, reserved: u64, used: u64) {
+        self.lock().metrics.reservations.record_used(plan, limit, reserved, used);
     }
 
     /// Counts an HTTP response.

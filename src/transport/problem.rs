@@ -39,8 +39,13 @@ impl Problem {
         field: impl Into<Cow<'static, str>>,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        let problem = Self::new(StatusCode::BAD_REQUEST, "Bad request", detail);
-        Self { field: Some(field.into()), ..problem }
+        Self::new(StatusCode::BAD_REQUEST, "Bad request", detail).with_field(field)
+    }
+
+    /// The same problem, of a field.
+    #[must_use]
+    pub fn with_field(self, field: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: Some(field.into()), ..self }
     }
 
     /// 401: the caller's token is missing or wrong.

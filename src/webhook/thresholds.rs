@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::algorithm::WindowStart;
 use crate::catalog::ApiKey;
-use crate::engine::{DecidedCheck, DecisionObserver};
+use crate::engine::{AdjustedCheck, DecidedCheck, DecisionObserver};
 use crate::judge::{self, Verdict};
-use crate::limit::{Charge, Charges, CounterId, Limit};
+use crate::limit::{AdjustmentKind, Charge, Charges, CounterId, Limit};
 use crate::time::Micros;
 
 /// The most quotas of keys in the cache. A quota that is evicted is recorded again, which changes
@@ -114,9 +114,24 @@ impl Thresholds {
 
 impl DecisionObserver for Thresholds {
     fn on_decision(&self, check: &DecidedCheck<'_>) {
+        // An estimate is not what was used.
+        if check.reservation.is_some() {
+            return;
+        }
         if let (Some(key), Some(judged)) = (&check.decision.key, check.verdict) {
             self.observe(key, check.charges, &judged.verdict);
         }
+    }
+
+    fn on_adjustment(&self, check: &AdjustedCheck<'_>) {
+        let Some(key) = check.key.filter(|_| check.adjustment.kind == AdjustmentKind::Close) else {
+            return;
+        };
+        let after = check.adjustment.charges.iter().zip(&check.adjusted.charges);
+        let after = after.filter_map(|(charge, after)| Some((charge.look()?, after.state?)));
+        let (looks, states): (Charges, _) = after.unzip();
+        let verdict = Verdict { now: check.adjusted.now, allowed: true, states };
+        self.observe(key, &looks, &verdict);
     }
 }
 

@@ -22,7 +22,7 @@ pub fn request(address: &str, method: &str, path: &str, body: &str) -> Response 
 }
 
 /// Runs schemathesis on every operation, with few cases for each unless `CONTRACT_CASES` is set.
-fn schemathesis_passes(address: &str) {
+fn schemathesis_passes(address: &str, handles: &str) {
     let cases = std::env::var("CONTRACT_CASES").unwrap_or("15".into());
     let dir = tempfile::tempdir().unwrap();
     for file in ["schemathesis.toml", "hooks.py"] {
@@ -35,6 +35,7 @@ fn schemathesis_passes(address: &str) {
         .args(["--header", &format!("Authorization: Bearer {TOKEN}")])
         .arg(format!("http://{address}/openapi.json"))
         .env("NO_PROXY", "127.0.0.1")
+        .env("HANDLES", handles)
         .current_dir(dir.path())
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}; `make tools` installs it", program.display()));
@@ -49,11 +50,22 @@ fn schemathesis_passes(address: &str) {
 #[test]
 fn every_response_of_the_http_listener_is_as_its_document_describes() {
     let node = node();
-    schemathesis_passes(node.address());
+    let open = |_| {
+        let reservation = json!({"ttl_ms": 3_600_000});
+        let check = json!({"policy": "login", "key": "a", "cost": 0, "reservation": reservation});
+        let answer = request(node.address(), "POST", "/check", &check.to_string()).json();
+        answer["reservation"]["handle"].as_str().unwrap().to_owned()
+    };
+    let handles: Vec<String> = (0..50).map(open).collect();
+    schemathesis_passes(node.address(), &handles.join(" "));
     let text = node.get("/metrics").body;
     for status in ["200", "400", "403", "429"] {
         let answered = format!(r#"tollgate_responses_total{{endpoint="check",status="{status}"}}"#);
         assert!(text.contains(&answered), "no check had a response with {status}");
+    }
+    for endpoint in ["settle", "cancel", "extend"] {
+        let answered = format!(r#"tollgate_responses_total{{endpoint="{endpoint}",status="200"}}"#);
+        assert!(text.contains(&answered), "no reservation was changed by {endpoint}");
     }
 }
 
@@ -72,5 +84,5 @@ fn every_response_of_the_admin_listener_is_as_its_document_describes() {
     make("/restapis/shop/stages", stage);
     make("/usageplans", json!({"name": "Free", "tags": id("free")}));
     make("/apikeys", json!({"name": "Acme", "enabled": true, "tags": id("acme")}));
-    schemathesis_passes(node.admin());
+    schemathesis_passes(node.admin(), "");
 }

@@ -48,6 +48,7 @@ mod prometheus;
 mod redis_client;
 mod redis_cluster;
 mod reports;
+mod reservations;
 mod rolling_restart;
 mod rules;
 mod stage_limits;

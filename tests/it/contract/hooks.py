@@ -1,5 +1,6 @@
 """What schemathesis sends, made likelier to be about what is there: tests/it/contract.rs made it."""
 
+import os
 import random
 from collections.abc import MutableMapping
 
@@ -15,7 +16,7 @@ KNOWN = {
     "method": ["POST", "GET"], "path": ["/v1/chat/completions", "/"], "policy": ["login"],
     "X-API-Key": ["demo-key"], "X-Forwarded-Method": ["POST"], "X-Forwarded-Uri": ["/v1/chat/completions"],
     "key_header": ["X-API-Key"], "keyId": ["acme"], "apiId": ["shop"], "op": ["replace"],
-    "deploymentId": ["first"],
+    "deploymentId": ["first"], "handle": os.environ.get("HANDLES", "").split(),
 }
 PATCHED = ["/name", "/description", "/throttle/rateLimit", "/quota/limit", "/enabled", "/apiStages", "/tags/a"]
 IDS = {"/restapis": "shop", "/apikeys": "acme", "/usageplans": "free"}
@@ -30,7 +31,7 @@ def likely(members, chance):
     if not isinstance(members, MutableMapping):
         return
     for name in sorted(set(members) & set(KNOWN)):
-        if isinstance(members[name], str) and chance.random() < 0.5:
+        if isinstance(members[name], str) and KNOWN[name] and chance.random() < 0.5:
             members[name] = chance.choice(KNOWN[name])
     if chance.random() < 0.5:
         # Who asks is said once, and a policy with whom it counts.
@@ -38,7 +39,7 @@ def likely(members, chance):
             members.pop("key_id", None)
         if members.get("policy"):
             members.update(policy="login", key="somebody")
-    for more in ("checks", "policies"):
+    for more in ("checks", "policies", "reservations"):
         for one in entries(members, more):
             likely(one, chance)
     for operation in entries(members, "patchOperations"):

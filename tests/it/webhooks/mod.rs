@@ -92,3 +92,27 @@ fn a_report_reaches_thresholds_also_above_the_quota_and_to_a_refused_key() {
     assert_eq!(node.stop(), Some(0));
     assert_eq!(receiver.deliveries().len(), 3, "each once");
 }
+
+#[test]
+fn a_reservation_reaches_thresholds_once_it_is_settled() {
+    let receiver = WebhookReceiver::start();
+    let node = node(&receiver.url(), &[]);
+    let open = |tokens: u64| {
+        let cost = json!({"total_tokens": tokens});
+        let body = json!({"api_key": "key-of-a", "cost": cost, "reservation": {}});
+        let answer = node.check(body);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["reservation"]["handle"].clone()
+    };
+    let settle = |handle: &serde_json::Value, tokens: u64| {
+        let body = json!({"handle": handle, "actual": {"total_tokens": tokens}});
+        assert_eq!(node.send("POST", "/reservations/settle", &[], &body.to_string()).status, 200);
+    };
+    let first = open(1000);
+    settle(&first, 100);
+    let second = open(900);
+    settle(&second, 700);
+    eventually("what was used reaches the threshold", || receiver.thresholds_of("a") == [80]);
+    assert_eq!(node.stop(), Some(0));
+    assert_eq!(receiver.deliveries().len(), 1, "and no estimate does");
+}

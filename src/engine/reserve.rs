@@ -1,0 +1,315 @@
+//! Checks that open a reservation: judged and charged as any other, and settled later with what was
+//! used.
+//!
+//! They never meet the denial memo, and once a node has opened one it remembers no refusal for
+//! long: settlements make room. Adjusting reservations is `adjust`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::time::Instant;
+
+use super::fallback::LocalReservation;
+use super::{Decision, Engine, PlanContext};
+use crate::catalog::{CheckError, CheckRequest, Cost};
+use crate::control::ClientKey;
+use crate::inference::TokenUsage;
+use crate::limit::{Charge, Charges, NewReservation, ReservationName, ReservationTerms, Unit};
+use crate::reservation::{
+    Handle, NodeId, ReservedAmount, ReservedCharge, ReservedCheck, digest_check,
+};
+use crate::store::{CheckContext, ReserveReply, StoreError, StoreVerdict};
+use crate::time::Micros;
+
+/// A reservation as a check asks for it.
+#[derive(Clone, Copy)]
+pub struct ReservationRequest<'a> {
+    /// The gateway's own id: 1 to 128 printable ASCII characters. The node draws one if there is
+    /// none.
+    pub id: Option<&'a str>,
+    /// The time for which it is open, in whole milliseconds: 1 s to 1 h.
+    pub ttl: Micros,
+}
+
+/// The reservation of an admitted check that asked for one.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a decision holds it in a box")]
+pub enum Reservation {
+    /// There is none, since the store is lost: there is nothing to settle.
+    Unavailable,
+    /// It is open.
+    Open {
+        /// The handle, by which it is adjusted.
+        handle: Handle,
+        /// True if an earlier request has opened it, and this one was not charged.
+        replayed: bool,
+    },
+}
+
+impl Reservation {
+    fn open(handle: Handle, replayed: bool) -> Box<Self> {
+        Box::new(Self::Open { handle, replayed })
+    }
+}
+
+/// The state of reservations that the workers of a node share.
+pub struct NodeReservations {
+    /// Identifies the node in handles that no other node knows.
+    pub(super) node: NodeId,
+    has_opened: AtomicBool,
+}
+
+impl Default for NodeReservations {
+    fn default() -> Self {
+        Self { node: random_bytes(), has_opened: AtomicBool::new(false) }
+    }
+}
+
+impl NodeReservations {
+    /// True if this node has opened reservations, so that settlements may make room at any time.
+    pub(super) fn has_opened(&self) -> bool {
+        self.has_opened.load(Ordering::Relaxed)
+    }
+
+    /// Notes that this node opens a reservation.
+    pub(super) fn note_opened(&self) {
+        self.has_opened.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Bytes that nobody can guess.
+fn random_bytes() -> [u8; 8] {
+    getrandom::u64().unwrap_or_else(|error| unreachable!("no randomness: {error}")).to_le_bytes()
+}
+
+/// An id for a reservation whose gateway gives none.
+fn random_id() -> String {
+    URL_SAFE_NO_PAD.encode([random_bytes(), random_bytes()].concat())
+}
+
+/// A check that is ready to be reserved.
+struct PreparedReservation {
+    plan: PlanContext,
+    charges: Charges,
+    check: ReservedCheck,
+    new: NewReservation,
+}
+
+impl Engine {
+    /// Decides one check and, if it is admitted, opens a reservation.
+    ///
+    /// # Errors
+    /// As [`Engine::check`]; also if the check has no room in a handle, or if another check is open
+    /// under the same id.
+    pub async fn reserve(
+        &self,
+        client: Option<ClientKey<'_>>,
+        request: &CheckRequest<'_>,
+        reservation: &ReservationRequest<'_>,
+        context: &CheckContext,
+    ) -> Result<Decision, CheckError> {
+        let started = Instant::now();
+        let key = self.identify(client, started).await?;
+        let catalog = arc_swap::Guard::into_inner(self.catalog());
+        let (plan, mut charges) = self.resolve(&catalog, key, request)?;
+        let cost = catalog.reserve_costs(request, &mut charges)?;
+        // With an id it may have been opened before, in a larger limit.
+        if reservation.id.is_none()
+            && let Some(decision) = self.refuse_too_large(&plan, &charges, context)
+        {
+            return Ok(decision);
+        }
+        let check = reserved_check(&plan, &charges, request, &cost, reservation.ttl);
+        let name = reservation_name(&plan, &charges, reservation.id)?;
+        let new = NewReservation {
+            name,
+            check: digest_check(
+                plan.key.as_ref().map(|key| &*key.id),
+                plan.name.as_deref(),
+                request,
+            ),
+            ttl: reservation.ttl,
+            terms: encode_terms(&check)?,
+        };
+        let prepared = PreparedReservation { plan, charges, check, new };
+        self.parts.reservations.note_opened();
+        let in_flight = self.parts.metrics.start_checks(1);
+        let deadline = started + self.parts.deadline;
+        let reply =
+            self.parts.store.reserve(&prepared.charges, &prepared.new, context, deadline).await;
+        drop(in_flight);
+        let decision = match reply {
+            Ok(ReserveReply::Judged(verdict)) => Ok(self.open(prepared, &verdict, context)),
+            Ok(ReserveReply::Replayed(verdict, terms)) => {
+                self.replay(prepared, &verdict, terms, context)
+            }
+            Ok(ReserveReply::Conflict) => Err(CheckError::ReservationConflict),
+            Err(error) => self.reserve_by_fallback(prepared, context, &error),
+        };
+        self.parts.metrics.record_duration(started.elapsed());
+        decision
+    }
+
+    /// The decision that follows from a verdict, with the reservation that it opens.
+    fn open(
+        &self,
+        prepared: PreparedReservation,
+        judged: &StoreVerdict,
+        context: &CheckContext,
+    ) -> Decision {
+        let PreparedReservation { plan, charges, check, new } = prepared;
+        if !judged.verdict.allowed
+            && let Some(decision) = self.refuse_too_large(&plan, &charges, context)
+        {
+            return decision;
+        }
+        let mut decision = self.decide_by_verdict(&charges, judged);
+        decision.set_key_and_plan(plan.key, plan.name);
+        if judged.verdict.allowed {
+            let handle = Handle { name: new.name, terms: new.terms.clone(), check };
+            decision.reservation = Some(Reservation::open(handle, false));
+        }
+        let label = plan.label.as_ref();
+        self.observe_limits(*context, label, &charges, Some(judged), &decision, Some(&new));
+        decision
+    }
+
+    /// The decision of a check that an earlier request has reserved: nothing was charged now.
+    fn replay(
+        &self,
+        prepared: PreparedReservation,
+        judged: &StoreVerdict,
+        terms: ReservationTerms,
+        context: &CheckContext,
+    ) -> Result<Decision, CheckError> {
+        let PreparedReservation { plan, charges, new, .. } = prepared;
+        // Terms that a later release wrote cannot be read.
+        let handle = Handle::new(new.name, terms).ok_or(CheckError::ReservationConflict)?;
+        let looks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
+        let mut decision = self.decide_by_verdict(&looks, judged).without_refusal();
+        decision.set_key_and_plan(plan.key, plan.name);
+        decision.reservation = Some(Reservation::open(handle, true));
+        self.observe_limits(*context, plan.label.as_ref(), &charges, None, &decision, None);
+        Ok(decision)
+    }
+
+    /// The decision without the store. Only under `local` there is a reservation, which this node
+    /// alone knows.
+    fn reserve_by_fallback(
+        &self,
+        prepared: PreparedReservation,
+        context: &CheckContext,
+        error: &StoreError,
+    ) -> Result<Decision, CheckError> {
+        let PreparedReservation { plan, charges, mut check, mut new } = prepared;
+        if let Some(decision) = self.refuse_too_large(&plan, &charges, context) {
+            return Ok(decision);
+        }
+        check.node = Some(self.parts.reservations.node);
+        let is_metered = charges.iter().map(|charge| charge.limit.is_meter());
+        let shared = check.charges.iter().zip(is_metered).filter(|(_, is_meter)| !is_meter);
+        check.charges = shared.map(|(charge, _)| *charge).collect();
+        new.terms = encode_terms(&check)?;
+        tracing::debug!(kind = error.kind(), %error, "a reservation is decided without the store");
+        let (mut fallback, local) = self
+            .parts
+            .fallback
+            .reserve(&charges, plan.on_store_failure, &new)
+            .ok_or(CheckError::ReservationConflict)?;
+        fallback.decision.reservation = match local {
+            Some(LocalReservation { terms, replayed }) => {
+                let handle = Handle::new(new.name, terms);
+                let handle = handle.ok_or(CheckError::ReservationConflict)?;
+                Some(Reservation::open(handle, replayed))
+            }
+            None if fallback.decision.allowed() => Some(Box::new(Reservation::Unavailable)),
+            None => None,
+        };
+        fallback.decision.set_key_and_plan(plan.key, plan.name);
+        self.observe_fallback(*context, plan.label.as_ref(), &charges, &fallback);
+        Ok(fallback.decision)
+    }
+}
+
+/// The terms of a check, with fresh random bytes.
+fn encode_terms(check: &ReservedCheck) -> Result<ReservationTerms, CheckError> {
+    check
+        .encode(random_bytes())
+        .map_err(|why| CheckError::Invalid { field: "reservation".into(), detail: why.to_string() })
+}
+
+/// The name of a reservation: under the API key, or else under the first subject that is charged.
+fn reservation_name(
+    plan: &PlanContext,
+    charges: &Charges,
+    id: Option<&str>,
+) -> Result<ReservationName, CheckError> {
+    let key = plan.key.as_ref().map(|key| key.subject);
+    let Some(subject) = key.or_else(|| charges.first().map(|charge| charge.subject)) else {
+        let detail = "no limit applies to this check, so there is nothing to reserve".into();
+        return Err(CheckError::Invalid { field: "reservation".into(), detail });
+    };
+    Ok(match id {
+        Some(id) => ReservationName::new(&subject, id),
+        None => ReservationName::new(&subject, &random_id()),
+    })
+}
+
+/// What a settlement needs to know of a check.
+fn reserved_check(
+    plan: &PlanContext,
+    charges: &Charges,
+    request: &CheckRequest<'_>,
+    cost: &Cost<'_>,
+    ttl: Micros,
+) -> ReservedCheck {
+    let amounts = reserved_amounts(charges, cost);
+    let charge = |charge: &Charge| {
+        let is_same = |reserved: &ReservedAmount| reserved.unit == *charge.limit.unit();
+        let unit = amounts.iter().position(is_same).unwrap_or_default();
+        ReservedCharge { subject: charge.subject, row: charge.limit.row(), unit }
+    };
+    let charges = charges.iter().map(charge).collect();
+    let usage = request.usage.copied().unwrap_or_default();
+    let estimate = TokenUsage {
+        input: cost.named(Unit::INPUT_TOKENS).or(usage.input),
+        output: cost.named(Unit::OUTPUT_TOKENS).or(usage.output),
+        total: None,
+        ..usage
+    };
+    ReservedCheck {
+        node: None,
+        ttl,
+        label: plan.label.as_deref().map(Box::from),
+        key_id: plan.key.as_ref().map(|key| Box::from(&*key.id)),
+        model: request.model.map(Box::from),
+        estimate,
+        amounts,
+        charges,
+    }
+}
+
+/// The amount of each unit that the cost names or that a limit counts, in the order in which
+/// responses list them.
+fn reserved_amounts(charges: &Charges, cost: &Cost<'_>) -> Vec<ReservedAmount> {
+    let requests = ReservedAmount { unit: Unit::requests(), amount: cost.requests() };
+    let mut amounts = vec![requests];
+    let mut add = |unit: &str, amount| {
+        if !amounts.iter().any(|other| other.unit.as_str() == unit) {
+            amounts.push(ReservedAmount { unit: Unit::new(unit), amount });
+        }
+    };
+    if let Cost::Units(named) = cost {
+        named.iter().for_each(|(unit, amount)| add(unit, *amount));
+    }
+    charges.iter().for_each(|charge| add(charge.limit.unit().as_str(), charge.cost));
+    let place = |unit: &str| Unit::BUILT_IN.iter().position(|built_in| *built_in == unit);
+    amounts.sort_by(|one, other| {
+        let key = |reserved: &ReservedAmount| {
+            place(reserved.unit.as_str()).unwrap_or(Unit::BUILT_IN.len())
+        };
+        key(one).cmp(&key(other)).then_with(|| one.unit.cmp(&other.unit))
+    });
+    amounts
+}
