@@ -33,7 +33,7 @@ use denial_memo::DenialMemo;
 pub use descriptors::DescriptorCheck;
 pub use fallback::{Fallback, FallbackDecision};
 pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
-pub use record::{RecordedDecision, Recorder, ReplayError, replay};
+pub use record::{RecordedLine, Recorder, ReplayError, replay};
 pub use reserve::{NodeReservations, Reservation, ReservationRequest};
 
 /// Decides the checks of one worker.

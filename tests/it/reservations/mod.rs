@@ -7,6 +7,7 @@ mod invalid;
 mod lifecycle;
 mod lost_store;
 mod observed;
+mod recorded;
 
 use serde_json::{Value, json};
 
