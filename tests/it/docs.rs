@@ -115,6 +115,9 @@ fn every_test_that_the_guide_names_exists() {
 fn the_guide_lists_every_metric_and_no_other() {
     let node = Node::start(&[]);
     node.check(json!({"api_key": "demo-key", "cost": 100, "after_the_fact": true}));
+    let reserved = node.check(json!({"policy": "login", "key": "a", "reservation": {}})).json();
+    let settled = json!({"handle": reserved["reservation"]["handle"]}).to_string();
+    assert_eq!(node.send("POST", "/reservations/settle", &[], &settled).status, 200);
     let exposed = node.get("/metrics").body;
     let exposed: BTreeSet<&str> = exposed
         .lines()

@@ -34,6 +34,7 @@ mod docs;
 mod envoy;
 mod gateways;
 mod house;
+mod how_to;
 mod import;
 mod invalid_checks;
 mod key_policies;
