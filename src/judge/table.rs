@@ -21,6 +21,16 @@ pub struct RowTable {
     reservations: HashMap<ReservationName, KeptReservation>,
 }
 
+impl RowTable {
+    /// Forgets everything of a subject, as a store does that has lost it. Reservations stay.
+    pub fn forget(&mut self, subject: Subject) {
+        let is_other = |counter: &CounterId| counter.subject() != subject.digest();
+        self.rows.retain(|counter, _| is_other(counter));
+        self.annexes.retain(|counter, _| is_other(counter));
+        self.numbers.remove(&subject);
+    }
+}
+
 impl Rows for RowTable {
     fn read(&self, charge: &Charge) -> Option<Row> {
         self.rows.get(&charge.counter()).cloned()

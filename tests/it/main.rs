@@ -52,6 +52,7 @@ mod reports;
 mod reservations;
 mod rolling_restart;
 mod rules;
+mod settlements;
 mod stage_limits;
 mod tls;
 mod twins;
