@@ -263,6 +263,13 @@ mod tests {
     }
 
     #[test]
+    fn marks_of_later_numbers_belong_to_an_earlier_life_and_are_dropped() {
+        let mut reborn = marks(&[(1, 10), (7, 20)]);
+        reborn.add(2, 40);
+        assert_eq!(reborn, marks(&[(1, 10), (2, 40)]));
+    }
+
+    #[test]
     fn of_nine_marks_the_one_whose_loss_costs_least_goes_and_never_the_oldest() {
         let rising: Vec<(u64, u64)> = (1..=8).map(|number| (number, 10 * number)).collect();
         let mut full = marks(&rising);

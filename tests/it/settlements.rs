@@ -145,7 +145,9 @@ impl History {
             Event::Reserve(units) => self.reserve(units),
             Event::Charge(units, mode) => {
                 let charge = Charge { mode, ..self.charge(units) };
-                let verdict = judge(&[charge.clone()], &[None], self.now, &mut self.rows).unwrap();
+                let verdict =
+                    judge(std::slice::from_ref(&charge), &[None], self.now, &mut self.rows)
+                        .unwrap();
                 if verdict.allowed || charge.is_forced() {
                     self.touch();
                     self.charged(charge.amount());
