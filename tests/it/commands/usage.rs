@@ -45,6 +45,22 @@ fn a_csv_file_has_every_day_of_every_key() {
 }
 
 #[test]
+fn a_reservation_is_used_as_it_was_settled() {
+    let node = with_plans(&[]);
+    let cost = json!({"total_tokens": 300});
+    let reserved = node.check(json!({"api_key": "key-b", "cost": cost, "reservation": {}})).json();
+    let used = || {
+        let file = table(&node, "usage basic --unit total_tokens --csv");
+        file.lines().last().unwrap().split(',').nth(4).unwrap().to_owned()
+    };
+    assert_eq!(used(), "300", "estimated");
+    let handle = &reserved["reservation"]["handle"];
+    let body = json!({"handle": handle, "actual": {"total_tokens": 420}}).to_string();
+    assert_eq!(node.send("POST", "/reservations/settle", &[], &body).status, 200);
+    assert_eq!(used(), "420");
+}
+
+#[test]
 fn usage_is_corrected_and_then_shown() {
     let node = with_plans(&[]);
     let body = json!({"api_key": "key-a", "cost": {"requests": 10, "total_tokens": 100}});

@@ -2,13 +2,15 @@
 //!
 //! `resharding` moves slots under load and `failover` loses primaries. `cross_slot` sends checks
 //! whose subjects lie on different primaries, and `envoy` does the same with Envoy's descriptors.
-//! `key_policies` is the teams of API keys. `usage` is the daily usage of API keys.
+//! `key_policies` is the teams of API keys, `reservations` settles across primaries. `usage` is the
+//! daily usage of API keys.
 //! Needs programs besides Rust, so `make fast` skips it.
 
 mod cross_slot;
 mod envoy;
 mod failover;
 mod key_policies;
+mod reservations;
 mod resharding;
 mod usage;
 

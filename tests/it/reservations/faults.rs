@@ -21,6 +21,17 @@ fn settled_twice() {
             );
         }
         assert_eq!(remaining(node, "bob-key"), [900, 2]);
+        let handle = open(node, "bob-key", 400);
+        let at_once = std::thread::scope(|scope| {
+            let settles: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| settle(node, &handle, 100).status)).collect();
+            let mut statuses: Vec<u16> =
+                settles.into_iter().map(|settled| settled.join().unwrap()).collect();
+            statuses.sort_unstable();
+            statuses
+        });
+        assert_eq!(at_once, [200, 404, 404, 404, 404, 404, 404, 404]);
+        assert_eq!(remaining(node, "bob-key"), [800, 1]);
     });
 }
 
