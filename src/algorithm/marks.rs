@@ -263,6 +263,20 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_that_was_written_without_its_marks_gives_nothing_back() {
+        let bucket =
+            Bucket { level: 50, updated_at: Micros::new(9), per: 1, drain: 1, rate_since: 0 };
+        let mut annex = [50_u64, 9].map(|number| number.to_le_bytes()[..7].to_vec()).concat();
+        annex.extend_from_slice(&[1, 0, 0, 0, 0, 0, 40, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Marks::read(&annex, Some(bucket), 1), marks(&[(1, 40)]));
+        let [other_level, other_time] =
+            [Bucket { level: 49, ..bucket }, Bucket { updated_at: Micros::new(8), ..bucket }];
+        for written in [Some(other_level), Some(other_time), None] {
+            assert_eq!(Marks::read(&annex, written, 1), marks(&[]));
+        }
+    }
+
+    #[test]
     fn marks_of_later_numbers_belong_to_an_earlier_life_and_are_dropped() {
         let mut reborn = marks(&[(1, 10), (7, 20)]);
         reborn.add(2, 40);
