@@ -15,7 +15,7 @@ use tollgate::time::Micros;
 
 use super::foreign_rows::Planting;
 use super::plan::{VERSIONS, correction, versions};
-use super::reservations::{ReservationStep, reservation_steps};
+use super::reservations::{ReservationStep, reservation_step, reservation_steps};
 
 /// 2026-03-28, a day before summer time begins in Europe.
 pub const START: Micros = Micros::new(1_774_656_000_000_000);
@@ -100,6 +100,57 @@ const RECENT_CHARGES: usize = 12;
 
 pub fn histories(steps: usize) -> impl Strategy<Value = Vec<HistoryStep>> {
     vec(step(), 1..=steps)
+}
+
+/// Histories of many reservations on two buckets, so that marks have to be dropped.
+pub fn crowded_histories(steps: usize) -> impl Strategy<Value = Vec<HistoryStep>> {
+    let clock = prop_oneof![
+        4 => (0_i64..2_000_000).prop_map(ClockMove::By),
+        2 => Just(ClockMove::By(0)),
+        1 => (-3_000_000_i64..0).prop_map(ClockMove::By),
+    ];
+    let cost = || {
+        // Equal costs make equal losses, of which one must go.
+        let units = prop_oneof![3 => Just(100), 1 => 1_u64..400];
+        (prop_oneof![Just(0), Just(2)], units).prop_map(|(slot, units)| ChargeSpec {
+            subject: 1,
+            slot,
+            cost: CostSpec::Units(units),
+            forced: false,
+        })
+    };
+    let large =
+        (1_usize..4, prop_oneof![Just(0), Just(2)], 6_usize..8).prop_map(|(rate, slot, burst)| {
+            (slot, LimitSpec::Throttle { rate: 13 - rate, burst, mode: (false, false) })
+        });
+    let change = prop_oneof![12 => Just(None), 1 => large.prop_map(Some)];
+    let reservations = vec(reservation_step(cost(), 200, 600), 1..6);
+    let step = (clock, change, vec(vec(cost(), 1..3), 1..2), reservations);
+    let step = step.prop_map(|(clock, change, checks, reservations)| HistoryStep {
+        clock,
+        change,
+        refunds: Vec::new(),
+        corrections: (0, 0, Vec::new()),
+        checks,
+        reservations,
+        planting: None,
+    });
+    let first = |slot| {
+        let large = LimitSpec::Throttle { rate: 4, burst: 6, mode: (false, false) };
+        HistoryStep {
+            clock: ClockMove::By(0),
+            change: Some((slot, large)),
+            refunds: Vec::new(),
+            corrections: (0, 0, Vec::new()),
+            checks: Vec::new(),
+            reservations: Vec::new(),
+            planting: None,
+        }
+    };
+    vec(step, 1..=steps).prop_map(move |mut steps| {
+        steps.splice(0..0, [first(0), first(2)]);
+        steps
+    })
 }
 
 fn step() -> impl Strategy<Value = HistoryStep> {

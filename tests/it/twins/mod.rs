@@ -14,6 +14,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tokio::time::Instant;
 use tollgate::limit::{Charges, USAGE_RETENTION_DAYS};
@@ -23,11 +24,12 @@ use tollgate::time::Micros;
 
 use crate::support::redis::RedisServer;
 use foreign_rows::ForeignRows;
-use history::{HistoryStep, World, histories};
+use history::{HistoryStep, World, crowded_histories, histories};
 use model::Model;
 use reservations::{Reservations, compare_annexes};
 
 const HISTORIES: u32 = 450;
+const CROWDED_HISTORIES: u32 = 100;
 const STEPS: usize = 100;
 
 pub fn options(url: &str) -> RedisOptions {
@@ -42,6 +44,18 @@ pub fn options(url: &str) -> RedisOptions {
 
 #[test]
 fn rust_and_lua_decide_alike_on_random_histories() {
+    let steps = run(HISTORIES, histories(STEPS));
+    assert!(steps >= 20_000, "only {steps} steps");
+}
+
+#[test]
+fn rust_and_lua_keep_the_same_marks_on_crowded_histories() {
+    let steps = run(CROWDED_HISTORIES, crowded_histories(STEPS));
+    assert!(steps >= 3_000, "only {steps} steps");
+}
+
+/// Runs random histories, and returns the number of their steps.
+fn run(cases: u32, histories: impl Strategy<Value = Vec<HistoryStep>>) -> usize {
     let steps_done = Cell::new(0);
     let server = RedisServer::start_with_clock();
     server.set_clock(history::START);
@@ -50,14 +64,14 @@ fn rust_and_lua_decide_alike_on_random_histories() {
     let client = runtime.block_on(redis.open_client());
     let counters = CounterStore::Redis(redis);
     let mut runner = TestRunner::new(Config {
-        cases: HISTORIES,
+        cases,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
             "tests/it/twins/regressions.txt",
         ))),
         max_shrink_iters: 2_000,
         ..Config::default()
     });
-    let result = runner.run(&histories(STEPS), |steps| {
+    let result = runner.run(&histories, |steps| {
         steps_done.set(steps_done.get() + steps.len());
         let _guard = runtime.enter();
         runtime.block_on(replay(&server, &client, &counters, &steps))
@@ -65,7 +79,7 @@ fn rust_and_lua_decide_alike_on_random_histories() {
     if let Err(failure) = result {
         panic!("{failure}");
     }
-    assert!(steps_done.get() >= 20_000, "only {} steps", steps_done.get());
+    steps_done.get()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

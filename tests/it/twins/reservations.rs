@@ -44,16 +44,21 @@ pub enum ReservationStep {
 }
 
 pub fn reservation_steps() -> impl Strategy<Value = Vec<ReservationStep>> {
-    let reserve = (vec(charge_spec(), 1..4), 0_u8..40, prop::bool::weighted(0.9), 1_u64..4_000)
-        .prop_map(|(charges, id, check, ttl_secs)| ReservationStep::Reserve {
-            charges,
-            id,
-            check,
-            ttl_secs,
-        });
+    vec(reservation_step(charge_spec(), 40, 4_000), 0..4)
+}
+
+/// A step with one of so many ids and of at most so many seconds.
+pub fn reservation_step(
+    charge: impl Strategy<Value = ChargeSpec>,
+    ids: u8,
+    ttl_secs: u64,
+) -> impl Strategy<Value = ReservationStep> {
+    let reserve = (vec(charge, 1..4), 0..ids, prop::bool::weighted(0.9), 1..ttl_secs).prop_map(
+        |(charges, id, check, ttl_secs)| ReservationStep::Reserve { charges, id, check, ttl_secs },
+    );
     let units = vec((prop::bool::weighted(0.2), 0_u64..32), 1..6);
     let gone = prop::option::weighted(0.05, 0_usize..3);
-    let extend = prop::option::weighted(0.25, 1_u64..4_000);
+    let extend = prop::option::weighted(0.25, 1..ttl_secs);
     let adjust = (0..RECENT, units, gone, extend, prop::bool::weighted(0.03)).prop_map(
         |(which, units, gone, extend_secs, forged)| ReservationStep::Adjust {
             which,
@@ -63,7 +68,7 @@ pub fn reservation_steps() -> impl Strategy<Value = Vec<ReservationStep>> {
             forged,
         },
     );
-    vec(prop_oneof![3 => reserve, 2 => adjust], 0..4)
+    prop_oneof![3 => reserve, 2 => adjust]
 }
 
 /// The reservations of a history.
