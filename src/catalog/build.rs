@@ -9,6 +9,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use sha2::{Digest as _, Sha256};
 
+use super::key_type::KeyType;
 use super::limits::LimitsBuilder;
 use super::methods::MethodLimits;
 use super::models::build_pricing;
@@ -253,6 +254,7 @@ fn add_policy(catalog: &mut Catalog, raw: &RawPolicy, at: &str, report: &mut Rep
     let label: Arc<str> = format!("policy:{name}").into();
     let defaults =
         LimitOptions { consistency: raw.consistency, mode: raw.mode, ..LimitOptions::default() };
+    let key_type = KeyType::from_raw(raw, at, report);
     let prefix = format!("{label}/");
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
     let limits = limits.build_all(raw.throttle.as_ref(), raw.quota.as_ref(), &raw.limits);
@@ -269,11 +271,8 @@ fn add_policy(catalog: &mut Catalog, raw: &RawPolicy, at: &str, report: &mut Rep
     // A policy that refuses nothing must not refuse while the store is unreachable either.
     let shadow = limits.iter().all(|limit| limit.shadow());
     let on_store_failure = if shadow { FailurePolicy::Open } else { raw.on_store_failure };
-    if catalog
-        .policies
-        .insert(Arc::clone(&name), Policy { label, limits, key_limits, on_store_failure })
-        .is_some()
-    {
+    let policy = Policy { label, key_type, limits, key_limits, on_store_failure };
+    if catalog.policies.insert(Arc::clone(&name), policy).is_some() {
         report.error(
             &format!("{at}.name"),
             format_args!("the policy `{name}` is there twice; rename one"),

@@ -2,14 +2,15 @@
 //!
 //! They are what teams and organisations are: several keys that name the same policy with the same
 //! key share its counters. They are checked against the catalog when they are written. A policy
-//! that the catalog has lost since is ignored and logged: the catalog file cannot know the keys of
-//! the admin API.
+//! that the catalog has lost since, or that has come to count addresses where the key is none, is
+//! ignored and logged: the catalog file cannot know the keys of the admin API.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use super::key_type::KeyType;
 use super::raw::RawKeyPolicies;
 use super::validation::Report;
 use super::{ApiKey, Catalog, Plan, Policy, StageLimits};
@@ -33,7 +34,32 @@ pub struct KeyPolicies {
 struct KeyPolicy {
     policy: String,
     key: String,
-    subject: Subject,
+    /// The subject if the policy counts texts.
+    text_subject: Subject,
+}
+
+impl KeyPolicy {
+    /// The subject that `policy` counts.
+    ///
+    /// # Errors
+    /// If the key is not of the policy's type.
+    fn subject(&self, policy: &Policy) -> Result<Subject, &'static str> {
+        match policy.key_type {
+            KeyType::Text => Ok(self.text_subject),
+            KeyType::Ip { .. } => policy.subject(&self.policy, &self.key),
+        }
+    }
+
+    /// The error if the policy is not counted in this catalog.
+    fn mismatch(&self, catalog: &Catalog) -> Option<String> {
+        let name = &self.policy;
+        let Some(policy) = catalog.policies.get(&**name) else {
+            return Some(format!(
+                "policies.{name}: there is no policy `{name}`; declare it under `policies` of the catalog file"
+            ));
+        };
+        self.subject(policy).err().map(|why| format!("policies.{name}: {why}"))
+    }
 }
 
 impl KeyPolicies {
@@ -64,9 +90,8 @@ impl KeyPolicies {
                     "the key that a policy counts has 1 to 1024 bytes and no control characters",
                 );
             }
-            let (policy, key, subject) =
-                (policy.clone(), key.clone(), Subject::policy(policy, key));
-            KeyPolicy { policy, key, subject }
+            let text_subject = Subject::policy(policy, key);
+            KeyPolicy { policy: policy.clone(), key: key.clone(), text_subject }
         };
         Self { entries: raw.iter().map(entry).collect(), logged: ArcSwapOption::empty() }
     }
@@ -77,15 +102,12 @@ impl KeyPolicies {
         self.entries.iter().map(|entry| (entry.policy.clone(), entry.key.clone())).collect()
     }
 
-    /// The names of the policies that a catalog does not have, each with the error at its path.
+    /// The names of the policies that a catalog does not have, or not for such a key, each with the
+    /// error at its path.
     #[must_use]
     pub fn mismatches(&self, catalog: &Catalog) -> BTreeMap<&str, String> {
-        let lost =
-            self.entries.iter().filter(|entry| !catalog.policies.contains_key(&*entry.policy));
-        lost.map(|KeyPolicy { policy, .. }| {
-            (&**policy, format!("policies.{policy}: there is no policy `{policy}`; declare it under `policies` of the catalog file"))
-        })
-        .collect()
+        let mismatch = |entry: &'_ KeyPolicy| entry.mismatch(catalog);
+        self.entries.iter().filter_map(|entry| Some((&*entry.policy, mismatch(entry)?))).collect()
     }
 
     /// The error that a check of a key on these plans would be judged by too many limits.
@@ -105,15 +127,18 @@ impl KeyPolicies {
         self.entries.is_empty()
     }
 
-    pub(super) fn contains(&self, policy: &str, key: &str) -> bool {
-        self.entries.iter().any(|entry| entry.policy == policy && entry.key == key)
+    /// True if one of them is the policy of this name with this subject.
+    pub(super) fn contains(&self, name: &str, policy: &Policy, subject: Subject) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|entry| entry.policy == name && entry.subject(policy) == Ok(subject))
     }
 
     /// The policies that the catalog has, each with the subject that it counts.
     fn in_catalog<'c>(&self, catalog: &'c Catalog) -> impl Iterator<Item = (&'c Policy, Subject)> {
-        self.entries
-            .iter()
-            .filter_map(|entry| Some((catalog.policies.get(&*entry.policy)?, entry.subject)))
+        self.entries.iter().filter_map(|entry| {
+            let policy = catalog.policies.get(&*entry.policy)?;
+            Some((policy, entry.subject(policy).ok()?))
+        })
     }
 }
 

@@ -28,6 +28,7 @@ mod validation;
 mod options;
 mod algorithms;
 mod models;
+mod key_type;
 pub mod raw;
 mod file_owned;
 mod limits;
@@ -51,6 +52,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use counters::LimitsByRow;
+use key_type::KeyType;
 use methods::MethodLimits;
 
 use crate::digest::SecretDigest;
@@ -60,6 +62,7 @@ use crate::limit::{Limit, Subject};
 pub use build::CatalogFile;
 pub use file_owned::FileOwned;
 pub use key_policies::KeyPolicies;
+pub use key_type::parse_address;
 pub use keys::{ApiKey, parse_rfc3339};
 pub use overrides::LimitOverrides;
 pub use placement::CounterPlacement;
@@ -122,11 +125,22 @@ impl Plan {
 /// Limits that count whatever key a check request gives: an address, a user.
 struct Policy {
     label: Arc<str>,
+    key_type: KeyType,
     limits: Vec<Arc<Limit>>,
     /// The same limits for keys that have the policy. On a Redis Cluster they are charged ahead and
     /// refunded, so a refusal by them is not remembered for long.
     key_limits: Vec<Arc<Limit>>,
     on_store_failure: FailurePolicy,
+}
+
+impl Policy {
+    /// The subject that is counted for a key; `name` is the policy's.
+    ///
+    /// # Errors
+    /// If the key is not of the policy's type.
+    fn subject(&self, name: &str, key: &str) -> Result<Subject, &'static str> {
+        Ok(Subject::policy(name, &self.key_type.normalize(key)?))
+    }
 }
 
 impl Catalog {
@@ -232,6 +246,12 @@ impl Catalog {
             let serve = |stage: &&Arc<str>| one.serves(api, stage) && other.serves(api, stage);
             stages.keys().find(serve).map(|stage| (api, stage))
         })
+    }
+
+    /// True if the policy counts IP addresses (`key_type: ip`); `None` if there is no such policy.
+    #[must_use]
+    pub fn counts_addresses(&self, policy: &str) -> Option<bool> {
+        self.policies.get(policy).map(|policy| policy.key_type != KeyType::Text)
     }
 
     /// The API key with this id.

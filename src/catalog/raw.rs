@@ -11,6 +11,7 @@ pub use super::algorithms::{
     RawLimit, RawLimitOverride, RawPeriod, RawQuota, RawQuotaOverride, RawRate, RawStart,
     RawThrottle, RawThrottleOverride,
 };
+pub use super::key_type::RawKeyType;
 pub use super::models::{RawModel, RawModels, RawUnit, RawUnits, RawWeight};
 pub use super::options::{Consistency, Mode};
 use crate::failure_policy::FailurePolicy;
@@ -146,6 +147,15 @@ pub struct RawPlan {
 pub struct RawPolicy {
     /// The name by which requests refer to it.
     pub name: String,
+    /// Text unless given.
+    #[serde(default)]
+    pub key_type: RawKeyType,
+    /// The bits of an IPv4 address that are counted; 32 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v4_prefix: Option<u64>,
+    /// The bits of an IPv6 address that are counted; 64 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v6_prefix: Option<u64>,
     /// The rate of requests.
     pub throttle: Option<RawThrottle>,
     /// The requests of a period.

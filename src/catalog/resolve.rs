@@ -253,8 +253,13 @@ impl Catalog {
                     format!("the catalog has no policy `{}`", entry.policy),
                 );
             };
-            let is_same =
-                |other: &PolicyKey<'_>| other.policy == entry.policy && other.key == entry.key;
+            let subject = match policy.subject(entry.policy, entry.key) {
+                Ok(subject) => subject,
+                Err(why) => return invalid(entry.field("key"), why),
+            };
+            let is_same = |other: &PolicyKey<'_>| {
+                other.policy == entry.policy && policy.key_type.is_same(other.key, entry.key)
+            };
             if request.policies[..place].iter().any(is_same) {
                 return invalid(
                     entry.field("policy"),
@@ -262,16 +267,11 @@ impl Catalog {
                 );
             }
             resolved.label.get_or_insert_with(|| Arc::clone(&policy.label));
-            if key.is_some_and(|key| key.policies.contains(entry.policy, entry.key)) {
+            if key.is_some_and(|key| key.policies.contains(entry.policy, policy, subject)) {
                 continue;
             }
             resolved.on_store_failure = resolved.on_store_failure.max(policy.on_store_failure);
-            charge_all(
-                &mut resolved.charges,
-                &policy.limits,
-                Subject::policy(entry.policy, entry.key),
-                cost,
-            );
+            charge_all(&mut resolved.charges, &policy.limits, subject, cost);
         }
         let named = resolved.charges.len();
         for (policy, subject) in key.into_iter().flat_map(|key| key.own_policies(self)) {
