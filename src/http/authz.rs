@@ -2,7 +2,7 @@
 //!
 //! Before it forwards a request, the gateway sends one with the client's headers. Headers that the
 //! client could have set itself are not trusted: method and path come from one configured pair of
-//! headers, and only from trusted peers.
+//! headers, and like the client's address only from trusted peers.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,13 +14,14 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use smallvec::smallvec;
 
+use super::client_address::{X_FORWARDED_FOR, client_address};
 use super::request::{MAX_KEY_BYTES, MAX_PATH_BYTES};
 use super::values::text_error;
 use super::{WorkerState, check, count_response};
 use crate::catalog::{CheckRequest, Cost, PolicyKey};
 use crate::control::ClientKey;
 use crate::engine::Decision;
-use crate::transport::{Problem, bearer_token, traceparent};
+use crate::transport::{Peer, Problem, bearer_token, traceparent};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +29,7 @@ struct AuthzQuery {
     api: Option<String>,
     stage: Option<String>,
     policy: Option<String>,
+    key: Option<String>,
     key_header: Option<String>,
     deny_status: Option<u16>,
 }
@@ -73,7 +75,7 @@ async fn decide(
     }
     let (method, path) = shared.forwarded_headers.names();
     let forwarded = |name| if trusted { single_header(headers, name) } else { Ok(None) };
-    let (client, subject);
+    let (client, policy_key);
     let mut check_request = CheckRequest {
         api: query.api.as_deref(),
         stage: query.stage.as_deref(),
@@ -85,21 +87,18 @@ async fn decide(
         model: None,
         usage: None,
     };
-    match (&query.policy, &query.key_header) {
-        (Some(policy), Some(header)) => {
-            subject = single_header(headers, header)?
-                .ok_or_else(|| missing_key(format!("the header {header} is missing")))?;
-            validate_text("key", subject, MAX_KEY_BYTES)?;
-            check_request.policies.push(PolicyKey { policy, key: subject, index: None });
+    match (&query.policy, &query.key, &query.key_header) {
+        (None, None, None) => client = Some(ClientKey::Secret(api_key(headers)?)),
+        (Some(policy), key, header) => {
+            policy_key = match (key.as_deref(), header.as_deref()) {
+                (None, Some(header)) => header_key(headers, header)?.into(),
+                (Some("ip"), header) => address_key(state, policy, header, request, trusted)?,
+                _ => return Err(policy_without_key()),
+            };
+            check_request.policies.push(PolicyKey { policy, key: &policy_key, index: None });
             client = None;
         }
-        (Some(_), None) | (None, Some(_)) => {
-            return Err(AuthzError::Gateway(Problem::bad_request(
-                "key_header",
-                "policy and key_header go together: the header holds the key to count by",
-            )));
-        }
-        (None, None) => client = Some(ClientKey::Secret(api_key(headers)?)),
+        _ => return Err(policy_without_key()),
     }
     for (name, text, max_bytes) in
         [(method, check_request.method, MAX_KEY_BYTES), (path, check_request.path, MAX_PATH_BYTES)]
@@ -120,9 +119,49 @@ async fn decide(
     let context = state.engine.request_context(|| traceparent(headers));
     let decision = state.engine.check(client, &check_request, &context).await;
     decision.map_err(Problem::from).map_err(|problem| match problem.field() {
-        None | Some("path" | "method") => AuthzError::Client(problem),
+        None | Some("path" | "method" | "key") => AuthzError::Client(problem),
         Some(_) => AuthzError::Gateway(problem),
     })
+}
+
+fn policy_without_key() -> AuthzError {
+    AuthzError::Gateway(Problem::bad_request(
+        "key_header",
+        "a policy goes together with key_header, the header that holds the key to count by, or with key=ip",
+    ))
+}
+
+/// The key of a policy that a header holds.
+fn header_key<'r>(headers: &'r HeaderMap, header: &str) -> Result<&'r str, AuthzError> {
+    let key = single_header(headers, header)?
+        .ok_or_else(|| missing_key(format!("the header {header} is missing")))?;
+    validate_text("key", key, MAX_KEY_BYTES).map(|()| key)
+}
+
+/// The address of the client, as the key of a policy that counts addresses.
+fn address_key(
+    state: &WorkerState,
+    policy: &str,
+    header: Option<&str>,
+    request: &Parts,
+    trusted: bool,
+) -> Result<Cow<'static, str>, AuthzError> {
+    let misconfigured = |why| AuthzError::Gateway(Problem::bad_request("key", why));
+    if state.engine.catalog().counts_addresses(policy) == Some(false) {
+        return Err(misconfigured("key=ip needs a policy with `key_type: ip`"));
+    }
+    let Some(&Peer(peer)) = request.extensions.get() else {
+        return Err(misconfigured("the connection has no address"));
+    };
+    if !trusted {
+        return Ok(peer.to_string().into());
+    }
+    let header = header.unwrap_or(X_FORWARDED_FOR);
+    let peers = &state.shared.access.trusted_peers;
+    let address = client_address(&request.headers, header, peer, peers);
+    address
+        .map(|address| address.to_string().into())
+        .map_err(|why| AuthzError::Client(Problem::bad_request(header.to_ascii_lowercase(), why)))
 }
 
 fn missing_key(detail: impl Into<Cow<'static, str>>) -> AuthzError {

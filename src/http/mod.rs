@@ -6,6 +6,7 @@ mod decision_body;
 mod authz;
 mod batch;
 mod check;
+mod client_address;
 mod headers;
 #[cfg(feature = "bench")]
 mod noop;

@@ -26,6 +26,7 @@ mod absent_redis;
 mod asking;
 mod bad_input;
 mod bound;
+mod client_addresses;
 mod cluster;
 mod commands;
 mod contract;
