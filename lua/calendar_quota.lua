@@ -62,7 +62,7 @@ local function quota_matters(rows, at, now)
 end
 
 local function rare_of_quotas()
-  return {
+  local rare = {
     -- Refunds units within the window they were charged in, named by `charged`. The room grows no
     -- larger than it was before the first charge, or than a grant has made it.
     refund = function(rows, at, limit, amount, charged)
@@ -103,12 +103,10 @@ local function rare_of_quotas()
 
     -- Within the window charged the count follows exactly. In a later one nothing goes back, and
     -- what was used beyond the charge counts there.
-    adjust = function(rows, at, annex, limit, number, charged, from, to, now)
-      local used, window = used_units(rows, at, limit)
+    adjust = function(rows, at, annex, limit, used, window, number, charged, from, to)
       local corrected, exact = annex ~= '' and struct.unpack('<I6', annex) or 0
       if at and number and number > corrected and window == charged then
-        local _, stored = struct.unpack('<i7I5', rows, at + 7)
-        exact = stored == charged
+        exact = struct.unpack('<I5', rows, at + 14) == charged
       end
       local change = to - from
       if not exact then
@@ -126,6 +124,8 @@ local function rare_of_quotas()
       return (change == 1 or change == 4) and struct.pack('<I6', number) or nil
     end,
   }
+  ALGORITHMS[2][5] = function() return rare end
+  return rare
 end
 
 ALGORITHMS[2] = { unpack_quota, used_units, write_quota, quota_matters, rare_of_quotas }

@@ -20,13 +20,26 @@ while at <= len do
     reply[replied] = tostring(allowed)
   elseif allowed or any_forced then
     if annex_found then
+      -- Rows behind an annex move when it loses marks.
+      local annexes, moved_by, state = functions_of_annexes(), {}, before + 1
       for i = 1, count do
-        local after = allowed and after_of[i] or forced_of[i]
+        local after, key, limit = allowed and after_of[i] or forced_of[i], key_of[i], limit_of[i]
+        state = state + 1
         if after then
-          local key, till = key_of[i]
-          rows_of[key], till =
-            functions_of_annexes().write(rows_of[key], limit_of[i], after, window_of[i], now)
+          local rows, place = rows_of[key], place_of[i]
+          place = place and place + (moved_by[key] or 0) or nil
+          local row, till = limit[WRITE](rows, place, limit, after, window_of[i], now)
+          local from, moved = rows and annexes.find(rows, limit[HEAD])
+          if from then
+            rows_of[key], moved = annexes.follow(rows, place, from, limit, reply[state], row)
+            moved_by[key] = (moved_by[key] or 0) + (moved or 0)
+          else
+            rows_of[key] = put_row(rows, place, row)
+          end
           needed[key] = math.max(needed[key] or 0, till)
+        end
+        if window_of[i] then
+          state = state + 1
         end
       end
     else
@@ -47,7 +60,7 @@ end
 if kept_text then
   for key, text in pairs(kept_text) do
     if text then
-      redis.call('SET', KEYS[key], text, 'PX', string.format('%.0f', kept_for[key]))
+      redis.call('SET', KEYS[key], text, 'PX', kept_for[key])
     else
       redis.call('DEL', KEYS[key])
     end

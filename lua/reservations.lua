@@ -33,6 +33,8 @@ if ARGV[4] then
 
   -- The rows and deadlines that the operation changes: copied once it has succeeded.
   local changed, deadlines
+  -- By how much the rows of each subject have moved since they were looked for.
+  local moved_by
 
   local function rows_at(key)
     local rows = changed[key]
@@ -43,8 +45,11 @@ if ARGV[4] then
   end
 
   local function change(key, rows, till)
+    local deadline = deadlines[key]
     changed[key] = rows
-    deadlines[key] = math.max(deadlines[key] or 0, till)
+    if not deadline or deadline < till then
+      deadlines[key] = till
+    end
   end
 
   local function rare_of(limit)
@@ -56,12 +61,15 @@ if ARGV[4] then
     reply[replied] = value
   end
 
-  -- The reservation under a key, unless it can no longer be settled.
-  local function kept_under(key)
-    local text = rows_of[key]
-    if not text then
-      return nil
-    end
+  -- The parts of the reservation that is read or written: for each of its lives the number and birth
+  -- tag; for each charge its life, units and window.
+  local number_of, birth_of, life_of, units_of, started_of = {}, {}, {}, {}, {}
+  -- For each charge that is adjusted the level of its counter.
+  local level_of = {}
+
+  -- Reads a reservation. Returns its digest of the check, the end of its ttl, and the
+  -- numbers of its lives and charges, and its terms; nil if it can no longer be settled.
+  local function read(text)
     local format, check, ends, lives, from = unpack_from('<Bc8I7B', text)
     if format ~= 1 then
       error('this reservation has format ' .. format .. ', and this version knows 1')
@@ -69,57 +77,53 @@ if ARGV[4] then
     if ends + LATE < now then
       return nil
     end
-    local kept = { check = check, ends = ends, lives = {}, charges = {} }
     for i = 1, lives do
-      local number, birth
-      number, birth, from = unpack_from('<I6c8', text, from)
-      kept.lives[i] = { number = number, birth = birth }
+      number_of[i], birth_of[i], from = unpack_from('<I6c8', text, from)
     end
     local count = byte(text, from)
     from = from + 1
     for i = 1, count do
-      local life, units, window
-      life, units, window, from = unpack_from('<Bi7I5', text, from)
-      kept.charges[i] = { life = life, units = units, window = window }
+      life_of[i], units_of[i], started_of[i], from = unpack_from('<Bi7I5', text, from)
     end
-    kept.terms = sub(text, from)
-    return kept
+    return check, ends, lives, count, sub(text, from)
   end
 
-  local function keep(key, kept, ttl)
-    local parts = { pack('<Bc8I7B', 1, kept.check, kept.ends, #kept.lives) }
-    for _, life in ipairs(kept.lives) do
-      parts[#parts + 1] = pack('<I6c8', life.number, life.birth)
+  local function keep(key, check, ends, lives, count, terms, ttl)
+    local parts = { pack('<Bc8I7B', 1, check, ends, lives) }
+    for i = 1, lives do
+      parts[1 + i] = pack('<I6c8', number_of[i], birth_of[i])
     end
-    parts[#parts + 1] = string.char(#kept.charges)
-    for _, charge in ipairs(kept.charges) do
-      parts[#parts + 1] = pack('<Bi7I5', charge.life, charge.units, charge.window)
+    parts[2 + lives] = string.char(count)
+    for i = 1, count do
+      parts[2 + lives + i] = pack('<Bi7I5', life_of[i], units_of[i], started_of[i])
     end
-    parts[#parts + 1] = kept.terms
+    parts[3 + lives + count] = terms
     rows_of[key] = table.concat(parts)
     -- A millisecond more: Redis counts from the beginning of the current one.
     kept_text[key], kept_for[key] = rows_of[key], ceil((ttl + LATE) / 1000) + 1
   end
 
-  -- Stores the numbers of a subject so that they matter until a reservation can no longer be settled.
-  local function write_numbers(key, number, birth, till, ends)
-    till = math.max(till, ceil(math.min(ends + LATE, MAX_EXACT) / 1000000) * 1000000)
-    local rows = rows_at(key)
-    local place = rows and find_row(rows, 1811)
+  -- Stores the numbers of a subject, whose row is at `place`, so that they matter until a reservation
+  -- can no longer be settled.
+  local function write_numbers(key, place, number, birth, till, ends)
+    local needed_till = ceil(math.min(ends + LATE, MAX_EXACT) / 1000000) * 1000000
+    if needed_till > till then
+      till = needed_till
+    end
     local row = pack('<I7I6c8I5', 1811, number, birth, till / 1000000)
-    change(key, put_row(rows, place, row), till)
+    change(key, put_row(rows_at(key), place, row), till)
   end
 
   -- Numbers a reservation of this subject.
   local function new_life(key, secret, ends)
-    local number, birth, till = annexes.numbers(rows_at(key), now)
+    local place, number, birth, till = annexes.numbers(rows_at(key), now)
     number, birth = (number or 0) + 1, birth or secret
-    write_numbers(key, number, birth, till or 0, ends)
-    return { number = number, birth = birth }
+    write_numbers(key, place, number, birth, till or 0, ends)
+    return number, birth
   end
 
   -- Replies to a check that is open already: the counters as they are.
-  local function replay(kept)
+  local function replay(terms)
     local verdict_at, count, from = replied + 1, byte(checks, at), at + 1
     replied = verdict_at
     for _ = 1, count do
@@ -137,23 +141,54 @@ if ARGV[4] then
       end
     end
     reply[verdict_at] = 4
-    add_reply(kept.terms)
+    add_reply(terms)
+  end
+
+  -- The position of the row of charge `i`, nil if there is none, and of its annex.
+  local function find(i, key, rows, head)
+    local place = place_of[i]
+    if place then
+      place = place + (moved_by[key] or 0)
+    elseif changed[key] then
+      place = find_row(rows, head)
+    end
+    return place or nil, rows and annex_found and annexes.find(rows, head)
+  end
+
+  -- Writes a counter and its annex, which was `before` and stood at `from`.
+  local function write_counter(key, rows, place, from, head, row, before, annex, till)
+    rows = put_row(rows, place, row)
+    if annex ~= before then
+      local moved
+      rows, moved = annexes.put(rows, from or nil, head, annex)
+      moved_by[key] = (moved_by[key] or 0) + moved
+    end
+    change(key, rows, till)
   end
 
   -- Makes charge `i` of the judged check, and returns its units.
   local function charge(i, amount, number)
     local key, limit = key_of[i], limit_of[i]
-    local head, rows = limit[HEAD], rows_at(key)
-    local place = find_row(rows, head)
+    local rows = rows_at(key)
     if after_of[i] then
-      local level = limit[READ](rows, place, limit, now)
-      local row, annex, till = rare_of(limit).reserve(rows, place, annexes.get(rows, head), limit,
-        level, window_of[i], amount, number, now)
-      change(key, annexes.put(put_row(rows, place, row), head, annex), till)
+      local place, from = find(i, key, rows, limit[HEAD])
+      local level, before = limit[READ](rows, place, limit, now), from and annexes.get(rows, from) or ''
+      local row, annex, till = rare_of(limit).reserve(rows, place, before, limit, level, window_of[i],
+        amount, number, now)
+      write_counter(key, rows, place, from, limit[HEAD], row, before, annex, till)
       return amount / limit[4]
     end
     if forced_of[i] then
-      change(key, annexes.write(rows, limit, forced_of[i], window_of[i], now))
+      local level, place, from = forced_of[i], find(i, key, rows, limit[HEAD])
+      local row, till = limit[WRITE](rows, place, limit, level, window_of[i], now)
+      local moved
+      if from then
+        rows, moved = annexes.follow(rows, place, from, limit, level, row)
+        moved_by[key] = (moved_by[key] or 0) + (moved or 0)
+      else
+        rows = put_row(rows, place, row)
+      end
+      change(key, rows, till)
     end
     return amount == 0 and 0 or -1
   end
@@ -164,33 +199,36 @@ if ARGV[4] then
     key = subjects + key
     local terms = sub(checks, from, from + size - 1)
     at = from + size
-    local kept = kept_under(key)
-    if kept then
-      if kept.check == check and kept.ends >= now then
-        replay(kept)
-      else
-        add_reply(5)
+    if rows_of[key] then
+      local open, ends, _, _, open_terms = read(rows_of[key])
+      if open then
+        if open == check and ends >= now then
+          replay(open_terms)
+        else
+          add_reply(5)
+        end
+        return
       end
-      return
     end
     local count = byte(checks, at)
     local allowed, any_forced = judge()
     if not allowed then
       return any_forced
     end
-    local ends, life_of = math.min(now + ttl, MAX_EXACT), {}
-    kept = { check = check, ends = ends, lives = {}, charges = {}, terms = terms }
+    local ends, lives, numbered = math.min(now + ttl, MAX_EXACT), 0, {}
     for i = 1, count do
       local subject = key_of[i]
-      if not life_of[subject] then
-        kept.lives[#kept.lives + 1] = new_life(subject, sub(terms, 1, 8), ends)
-        life_of[subject] = #kept.lives
+      local life = numbered[subject]
+      if not life then
+        lives = lives + 1
+        life, numbered[subject] = lives, lives
+        number_of[life], birth_of[life] = new_life(subject, sub(terms, 1, 8), ends)
       end
-      local amount, life = unpack_from('<d', checks, at + 12 * i - 7), life_of[subject]
-      local units = charge(i, amount, kept.lives[life].number)
-      kept.charges[i] = { life = life, units = units, window = window_of[i] or 0 }
+      local amount = unpack_from('<d', checks, at + 12 * i - 7)
+      life_of[i], units_of[i] = life, charge(i, amount, number_of[life])
+      started_of[i] = window_of[i] or 0
     end
-    keep(key, kept, ttl)
+    keep(key, check, ends, lives, count, terms, ttl)
   end
 
   -- The units that a charge comes to.
@@ -199,48 +237,41 @@ if ARGV[4] then
   end
 
   -- The code of the reply if the counters of an adjustment cannot be adjusted now.
-  local function not_now(kept, from)
-    for i = 1, #kept.charges do
+  local function not_now(count, from)
+    for i = 1, count do
       local key, index, units
       key, index, units, from = unpack_from('<I2I2d', checks, from)
-      local limit, rows, charged = limits[index], rows_of[key], kept.charges[i].units
+      local limit, rows, charged = limits[index], rows_of[key], units_of[i]
       if limit then
-        local level, _, _, earlier = limit[READ](rows, rows and find_row(rows, limit[HEAD]), limit, now)
+        local place = rows and find_row(rows, limit[HEAD])
+        local level, window, _, earlier = limit[READ](rows, place, limit, now)
         if not level then
           return 2
         end
         if earlier and limit[DAILY] and charged >= 0 and units_over(charged, units) > charged then
           return 3
         end
+        place_of[i], level_of[i], window_of[i] = place or false, level, window or false
       end
     end
   end
 
-  -- Adjusts one charge and replies with it.
-  local function adjust_charge(charge, life, key, limit, units, extended)
-    add_reply(charge.units)
-    if not limit then
-      return
+  -- Adjusts charge `i` and replies with it. `number` is that of its life, nil if it is over.
+  local function adjust_charge(i, number, key, limit, units)
+    local charged, rows, level, window = units_of[i], rows_at(key), level_of[i], window_of[i] or nil
+    add_reply(charged)
+    local place, from = find(i, key, rows, limit[HEAD])
+    if changed[key] then
+      level, window = limit[READ](rows, place, limit, now)
     end
-    local head, rows = limit[HEAD], rows_at(key)
-    local place = rows and find_row(rows, head)
-    local level, window = limit[READ](rows, place, limit, now)
-    local number, birth, numbered_till = annexes.numbers(rows, now)
-    local is_alive = number and birth == life.birth
-    if charge.units >= 0 then
-      units = units_over(charge.units, units)
-      local row, till, annex, after, stored
-      after, stored, row, till, annex = rare_of(limit).adjust(rows, place, annexes.get(rows, head),
-        limit, is_alive and life.number or nil, charge.window, charge.units, units, now)
-      level, window = after, window and stored
+    if charged >= 0 then
+      units_of[i] = units_over(charged, units)
+      local before, row, till, annex = from and annexes.get(rows, from) or ''
+      level, window, row, till, annex = rare_of(limit).adjust(rows, place, before, limit, level, window,
+        number, started_of[i], charged, units_of[i], now)
       if row then
-        rows = annexes.put(put_row(rows, place, row), head, annex)
-        change(key, rows, till)
+        write_counter(key, rows, place, from, limit[HEAD], row, before, annex, till)
       end
-      charge.units = units
-    end
-    if is_alive and extended then
-      write_numbers(key, number, birth, numbered_till, extended)
     end
     add_reply(level)
     if window then
@@ -252,37 +283,55 @@ if ARGV[4] then
     local key, ttl, size
     key, ttl, size, from = unpack_from('<I2dI2', checks, from)
     key = subjects + key
-    local terms, count = sub(checks, from, from + size - 1), byte(checks, from + size)
+    local wanted, charges = sub(checks, from, from + size - 1), byte(checks, from + size)
     from = from + size + 1
-    local kept = kept_under(key)
-    if not kept or kept.terms ~= terms or #kept.charges ~= count then
+    local check, ends, lives, count, terms
+    if rows_of[key] then
+      check, ends, lives, count, terms = read(rows_of[key])
+    end
+    if not check or terms ~= wanted or count ~= charges then
       add_reply(0)
       return
     end
-    local why = not_now(kept, from)
+    local why = not_now(count, from)
     if why then
       add_reply(why)
       return
     end
-    add_reply(kept.ends < now and 6 or 1)
-    local extended = ttl > 0 and math.min(now + ttl, MAX_EXACT)
+    add_reply(ends < now and 6 or 1)
+    local subject_of, alive = {}, {}
     for i = 1, count do
-      local charge, subject, index, units = kept.charges[i]
+      local life, subject, index, units = life_of[i]
       subject, index, units, from = unpack_from('<I2I2d', checks, from)
-      adjust_charge(charge, kept.lives[charge.life], subject, limits[index], units, extended)
+      if limits[index] then
+        if not subject_of[life] then
+          local _, number, birth = annexes.numbers(rows_at(subject), now)
+          subject_of[life] = subject
+          alive[life] = number and birth == birth_of[life] and number_of[life]
+        end
+        adjust_charge(i, alive[life] or nil, subject, limits[index], units)
+      else
+        add_reply(units_of[i])
+      end
     end
-    if extended then
-      kept.ends = extended
-      keep(key, kept, ttl)
-    else
+    if ttl == 0 then
       rows_of[key], kept_text[key] = false, false
+      return
     end
+    ends = math.min(now + ttl, MAX_EXACT)
+    for life, subject in pairs(subject_of) do
+      if alive[life] then
+        local place, number, birth, till = annexes.numbers(rows_at(subject), now)
+        write_numbers(subject, place, number, birth, till, ends)
+      end
+    end
+    keep(key, check, ends, lives, count, terms, ttl)
   end
 
   -- Runs the operation at `at`. Returns false, and true if rows of the check that `at` then stands at
   -- are to be written although it is refused.
   function operate(code)
-    changed, deadlines = {}, {}
+    changed, deadlines, moved_by = {}, {}, {}
     local any_forced
     if code == RESERVE then
       any_forced = reserve(at + 5)

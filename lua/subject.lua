@@ -42,10 +42,11 @@ local ROW_HEAD = 7
 --     reserve(rows, at, annex, limit, level, window, amount, number, now)
 --                                   the row and the annex after the charge of a reservation, and
 --                                   until when the row matters
---     adjust(rows, at, annex, limit, number, window, from, to, now)
---                                   level and window after a charge of `from` units has come to
---                                   `to`; if they change, the row, until when it matters, and the
---                                   annex; `number` is nil if the subject has numbered anew since
+--     adjust(rows, at, annex, limit, level, window, number, charged, from, to, now)
+--                                   level and window, which are now as given, after a charge of
+--                                   `from` units in the window `charged` has come to `to`; if they
+--                                   change, the row, until when it matters, and the annex; `number`
+--                                   is nil if the subject has numbered anew since
 --     correct_annex(change, number) the annex after a correction of a subject whose newest
 --                                   reservation has `number`; nil if it stays
 --
@@ -78,7 +79,8 @@ local function mget_all(keys)
   return values
 end
 
--- True once a row that was looked for has an annex, until it is set to false again.
+-- The last position of an annex of a row that was looked for; false if none had one since it was last
+-- set to false.
 local annex_found = false
 
 -- The position of the row with this head in `rows`; nil if there is none. A damaged string is an
@@ -97,7 +99,7 @@ local function find_row(rows, head)
       end
       return at
     elseif other - len == id + 1024 then
-      annex_found = true
+      annex_found = math.max(annex_found or 0, at)
     end
     at = at + ROW_HEAD + len
   end
@@ -127,71 +129,107 @@ local function functions_of_annexes()
   annexes = {}
   ALGORITHMS[0] = annexes
 
-  -- The newest number of a subject's reservations, the tag of this life of the numbers, and until
-  -- when they matter (us); nil if there are none that still do. `rows` may be absent.
+  -- The position of the row of numbers, nil if there is none; and if they still matter the newest
+  -- number of a subject's reservations, the tag of this life of the numbers, and until when they
+  -- matter (us). `rows` may be absent.
   function annexes.numbers(rows, now)
     local at = rows and find_row(rows, 1811)
     if at then
       local last, birth, till = unpack_from('<I6c8I5', rows, at + 7)
       if till * 1000000 >= now then
-        return last, birth, till * 1000000
+        return at, last, birth, till * 1000000
       end
     end
+    return at
   end
 
-  -- Splits `rows` into the annex of the counter with this head, '' without one, and the other rows
-  -- without the header.
-  local function split(rows, head)
-    local id, annex, others = head - head % 256 + 1024, {}, {}
-    local at, last = 6, #rows
+  -- The position of the annex of the counter with this head, after its row was looked for; nil if there
+  -- is none.
+  function annexes.find(rows, head)
+    local id, at, last = head - head % 256 + 1024, 6, math.min(annex_found or 0, #rows - 6)
     while at <= last do
       local other = unpack_from('<I7', rows, at)
       local len = other % 256
       if other - len == id then
-        annex[#annex + 1] = sub(rows, at + 7, at + 6 + len)
-      else
-        others[#others + 1] = sub(rows, at, at + 6 + len)
+        return at
       end
       at = at + 7 + len
     end
-    return concat(annex), concat(others)
   end
 
-  -- The annex of the counter with this head; '' if there is none. `rows` may be absent.
-  function annexes.get(rows, head)
-    return rows and (split(rows, head)) or ''
+  -- The position behind the annex at `from`.
+  local function end_of(rows, from)
+    local first = unpack_from('<I7', rows, from)
+    local len, last = first % 256, #rows
+    local id, other = first - len, first
+    repeat
+      from = from + 7 + other % 256
+      other = from <= last and unpack_from('<I7', rows, from) or 0
+    until other - other % 256 ~= id
+    return from
   end
 
-  -- `rows` with this annex; an empty one is removed.
-  function annexes.put(rows, head, annex)
-    local _, others = split(rows, head)
-    local parts = { sub(rows, 1, 5) }
+  -- The annex at `from`, of which no more than 250 bytes are in a row.
+  function annexes.get(rows, from)
+    local len = byte(rows, from)
+    if len < 250 then
+      return sub(rows, from + 7, from + 6 + len)
+    end
+    local parts, behind = {}, end_of(rows, from)
+    while from < behind do
+      len = byte(rows, from)
+      parts[#parts + 1] = sub(rows, from + 7, from + 6 + len)
+      from = from + 7 + len
+    end
+    return concat(parts)
+  end
+
+  -- The rows of an annex of the counter with this head.
+  function annexes.pack(head, annex)
+    local id, parts = head - head % 256 + 1024, {}
+    if #annex <= 250 then
+      return #annex > 0 and struct.pack('<I7', id + #annex) .. annex or ''
+    end
     for first = 1, #annex, 250 do
       local part = sub(annex, first, first + 250 - 1)
-      parts[#parts + 1] = struct.pack('<I7', head - head % 256 + 1024 + #part) .. part
+      parts[#parts + 1] = struct.pack('<I7', id + #part) .. part
     end
-    parts[#parts + 1] = others
     return concat(parts)
+  end
+
+  -- `rows` with this annex of the counter with this head in place of the one at `from`, or if that is
+  -- nil before all rows; and by how much the rows behind it have moved.
+  function annexes.put(rows, from, head, annex)
+    local behind, packed = from and end_of(rows, from) or 6, annexes.pack(head, annex)
+    from = from or 6
+    local moved = from + #packed - behind
+    annex_found = (annex_found or 6) + math.max(moved, 0)
+    return sub(rows, 1, from - 1) .. packed .. sub(rows, behind), moved
+  end
+
+  -- `rows` after `row` is written at `at`, which reserves nothing, and the annex at `from` has followed
+  -- the counter, which was at `level`; and by how much the rows behind it have moved, nil for nothing.
+  function annexes.follow(rows, at, from, limit, level, row)
+    local head, annex = limit[2], annexes.get(rows, from)
+    local rare = ALGORITHMS[math.floor(head / 256) % 32][5]()
+    local followed = rare.follow(rows, at, annex, limit, level, row)
+    local behind = from + 7 + #annex
+    if at and #followed == #annex and #annex < 250 then
+      return sub(rows, 1, from + 6) .. followed .. sub(rows, behind, at - 1) .. row
+        .. sub(rows, at + #row)
+    end
+    return annexes.put(put_row(rows, at, row), from, head, followed)
   end
 
   -- `rows` after `row` is written, which reserves nothing, and the annex has followed.
   function annexes.replace(rows, limit, row, now)
-    local head = limit[2]
-    local at, annex = find_row(rows, head), annexes.get(rows, head)
-    if annex ~= '' then
-      local level = limit[1](rows, at, limit, now)
-      local algorithm = ALGORITHMS[math.floor(head / 256) % 32][5]()
-      rows = annexes.put(rows, head, algorithm.follow(rows, at, annex, limit, level, row))
-      at = find_row(rows, head)
+    annex_found = false
+    local at = find_row(rows, limit[2])
+    local from = annexes.find(rows, limit[2])
+    if from then
+      return (annexes.follow(rows, at, from, limit, limit[1](rows, at, limit, now), row))
     end
     return put_row(rows, at, row)
-  end
-
-  -- `rows` with the counter at `level`, and until when its row matters. `rows` may be absent.
-  function annexes.write(rows, limit, level, window, now)
-    local at = rows and find_row(rows, limit[2])
-    local row, till = limit[9](rows, at, limit, level, window, now)
-    return rows and annexes.replace(rows, limit, row, now) or put_row(rows, nil, row), till
   end
 
   return annexes
@@ -200,7 +238,7 @@ end
 -- `rows` without those that no longer matter. Rows of unknown kinds are kept.
 local function drop_expired(rows, now)
   local kept, at, last = { sub(rows, 1, HEADER) }, HEADER + 1, #rows
-  local numbered = functions_of_annexes().numbers(rows, now)
+  local _, numbered = functions_of_annexes().numbers(rows, now)
   while at <= last do
     local behind, kind = at + ROW_HEAD + byte(rows, at), byte(rows, at + 1) % 32
     local algorithm, matters = ALGORITHMS[kind], true

@@ -67,6 +67,8 @@ local function bucket_matters(rows, at, now)
 end
 
 local function rare_of_buckets()
+  local floor, sub, pack, unpack_from = math.floor, string.sub, struct.pack, struct.unpack
+
   -- `low / from` in parts of `to`, rounded down.
   local function convert_low(low, from, to)
     if from == to then
@@ -82,77 +84,145 @@ local function rare_of_buckets()
     return math.min((low - rest) / from * to + part, 9007199254740991)
   end
 
-  -- The marks with lows that rise: no older low is above a newer one, of equal lows the oldest mark
-  -- stays, and lows of 0 are dropped.
-  local function in_order(numbers, lows)
-    for i = #lows - 1, 1, -1 do
-      lows[i] = math.min(lows[i], lows[i + 1])
+  -- The marks, numbers and lows in turn, once the level has been as low as `level`: no low is above it
+  -- or a newer one, of equal lows the oldest mark stays, and lows of 0 are dropped.
+  local function cut(marks, level)
+    local count, low, is_ordered = #marks, level, true
+    for i = count, 2, -2 do
+      if marks[i] > low then
+        marks[i], is_ordered = low, false
+      elseif marks[i] == low and i < count then
+        is_ordered = false
+      end
+      low = marks[i]
     end
-    local kept_numbers, kept_lows, low = {}, {}, 0
-    for i = 1, #lows do
-      if lows[i] > low then
-        low = lows[i]
-        kept_numbers[#kept_numbers + 1], kept_lows[#kept_lows + 1] = numbers[i], low
+    if is_ordered and low > 0 then
+      return marks
+    end
+    local kept, kept_count = {}, 0
+    low = 0
+    for i = 2, count, 2 do
+      if marks[i] > low then
+        low = marks[i]
+        kept[kept_count + 1], kept[kept_count + 2] = marks[i - 1], low
+        kept_count = kept_count + 2
       end
     end
-    return kept_numbers, kept_lows
+    return kept
   end
 
-  -- The numbers and lows of the marks once the level has been as low as `level`. A row that does
-  -- not fit to its annex was written by a release that knows no marks: then there are none.
+  -- True if the annex belongs to the row. A row that does not fit to its annex was written by a
+  -- release that knows no marks.
+  local function fits(rows, at, annex)
+    return at and #annex > 14 and sub(annex, 1, 14) == sub(rows, at + 7, at + 20)
+  end
+
+  -- True if the marks are as they are stored, since the level is not below the newest low: the usual
+  -- case, in which most of the annex is copied.
+  local function is_current(rows, at, annex, limit, level)
+    return fits(rows, at, annex) and level >= unpack_from('<I7', annex, #annex - 6)
+      and unpack_from('<I5', rows, at + 21) == limit[4]
+  end
+
+  -- The marks, numbers and lows in turn, once the level has been as low as `level`.
   local function read_marks(rows, at, annex, limit, level)
-    local numbers, lows = {}, {}
-    if at and #annex > 14 then
-      local row_level, row_time, from = unpack_from('<I7I7I5', rows, at + 7)
-      local annex_level, annex_time = unpack_from('<I7I7', annex)
-      if row_level == annex_level and row_time == annex_time then
-        for place = 15, #annex - 12, 13 do
-          local number, low = unpack_from('<I6I7', annex, place)
-          numbers[#numbers + 1] = number
-          lows[#lows + 1] = math.min(convert_low(low, from, limit[4]), level)
-        end
+    if not fits(rows, at, annex) then
+      return {}
+    end
+    local marks = { unpack_from('<' .. string.rep('I6I7', floor((#annex - 14) / 13)), annex, 15) }
+    marks[#marks] = nil
+    local from = unpack_from('<I5', rows, at + 21)
+    if from ~= limit[4] then
+      for i = 2, #marks, 2 do
+        marks[i] = convert_low(marks[i], from, limit[4])
       end
     end
-    return in_order(numbers, lows)
+    return cut(marks, level)
   end
 
   -- The annex of `row` with these marks.
-  local function pack_marks(numbers, lows, row)
-    if #numbers == 0 then
+  local function pack_marks(marks, row)
+    if #marks == 0 then
       return ''
     end
-    local parts = { string.sub(row, 8, 21) }
-    for i = 1, #numbers do
-      parts[#parts + 1] = pack('<I6I7', numbers[i], lows[i])
-    end
-    return table.concat(parts)
+    return sub(row, 8, 21) .. pack('<' .. string.rep('I6I7', #marks / 2), unpack(marks))
   end
 
   -- Adds a mark. Marks of later numbers belong to an earlier life of the subject's numbers. Of nine
   -- marks the one goes whose loss costs least, never the oldest, and of equal losses the oldest.
-  local function add_mark(numbers, lows, number, level)
-    while numbers[#numbers] and numbers[#numbers] >= number do
-      numbers[#numbers], lows[#lows] = nil, nil
+  local function add_mark(marks, number, level)
+    local count = #marks
+    while count > 0 and marks[count - 1] >= number do
+      marks[count - 1], marks[count] = nil, nil
+      count = count - 2
     end
-    local count = #numbers
-    if count == 0 or lows[count] < level then
-      count = count + 1
-      numbers[count], lows[count] = number, level
+    if count == 0 or marks[count] < level then
+      marks[count + 1], marks[count + 2] = number, level
+      count = count + 2
     end
-    if count > 8 then
+    if count > 16 then
       local least, dropped
-      for i = 2, count do
-        local loss = (lows[i] - lows[i - 1]) * ((numbers[i + 1] or numbers[i] + 1) - numbers[i])
+      marks[count + 1] = number + 1
+      for i = 3, count, 2 do
+        local loss = (marks[i + 1] - marks[i - 1]) * (marks[i + 2] - marks[i])
         if not least or loss < least then
           least, dropped = loss, i
         end
       end
-      table.remove(numbers, dropped)
-      table.remove(lows, dropped)
+      for i = dropped, count - 2 do
+        marks[i] = marks[i + 2]
+      end
+      marks[count - 1], marks[count], marks[count + 1] = nil, nil, nil
     end
   end
 
-  return {
+  -- What `add_mark` leaves of the eight marks of an annex and of a ninth.
+  local function without_least(annex, n9, l9, mark)
+    local _, l1, n2, l2, n3, l3, n4, l4, n5, l5, n6, l6, n7, l7, n8, l8 =
+      unpack_from('<I6I7I6I7I6I7I6I7I6I7I6I7I6I7I6I7', annex, 15)
+    local least, dropped = (l2 - l1) * (n3 - n2), 2
+    local function weigh(loss, place)
+      if loss < least then
+        least, dropped = loss, place
+      end
+    end
+    weigh((l3 - l2) * (n4 - n3), 3)
+    weigh((l4 - l3) * (n5 - n4), 4)
+    weigh((l5 - l4) * (n6 - n5), 5)
+    weigh((l6 - l5) * (n7 - n6), 6)
+    weigh((l7 - l6) * (n8 - n7), 7)
+    weigh((l8 - l7) * (n9 - n8), 8)
+    if l9 - l8 < least then
+      return annex, ''
+    end
+    return sub(annex, 1, 13 * dropped + 1) .. sub(annex, 13 * dropped + 15), mark
+  end
+
+  -- Gives back up to `most` units to a reservation, from marks that are as they are stored. Returns the
+  -- marks before its own and those from it on, lower than before, and the level; nil for the marks
+  -- unless their lows still rise.
+  local function lower(annex, number, most, level)
+    local place = #annex - 12
+    local other, low = unpack_from('<I6I7', annex, place)
+    while other > number and place > 15 do
+      place = place - 13
+      other, low = unpack_from('<I6I7', annex, place)
+    end
+    local given = math.min(most, low)
+    if other > number or given == low
+        or place > 15 and unpack_from('<I7', annex, place - 7) >= low - given then
+      return annex, nil, level
+    end
+    local marks = { unpack_from('<' .. string.rep('I6I7', (#annex + 1 - place) / 13), annex, place) }
+    marks[#marks] = nil
+    for i = 2, #marks, 2 do
+      marks[i] = marks[i] - given
+    end
+    return sub(annex, 15, place - 1), pack('<' .. string.rep('I6I7', #marks / 2), unpack(marks)),
+      level - given
+  end
+
+  local rare = {
     -- Refunds the part that time has not drained since the charge; nothing if another rate has been
     -- in force since.
     refund = function(rows, at, limit, amount, charged, now)
@@ -179,49 +249,68 @@ local function rare_of_buckets()
 
     follow = function(rows, at, annex, limit, level, row)
       level = math.min(level, (unpack_from('<I7', row, 8)))
-      local numbers, lows = read_marks(rows, at, annex, limit, level)
-      return pack_marks(numbers, lows, row)
+      if is_current(rows, at, annex, limit, level) then
+        return sub(row, 8, 21) .. sub(annex, 15)
+      end
+      return pack_marks(read_marks(rows, at, annex, limit, level), row)
     end,
 
-    reserve = function(rows, at, annex, limit, level, _, amount, number, now)
-      local numbers, lows = read_marks(rows, at, annex, limit, level)
-      level = math.min(level + amount, 9007199254740991)
-      add_mark(numbers, lows, number, level)
+    reserve = function(rows, at, annex, limit, before, _, amount, number, now)
+      local level = math.min(before + amount, 9007199254740991)
       local row, till = write_bucket(rows, at, limit, level, nil, now)
-      return row, pack_marks(numbers, lows, row), till
+      if annex == '' then
+        return row, sub(row, 8, 21) .. pack('<I6I7', number, level), till
+      elseif is_current(rows, at, annex, limit, before) then
+        local newest, low = unpack_from('<I6I7', annex, #annex - 12)
+        if newest < number and low < level then
+          local mark = pack('<I6I7', number, level)
+          if #annex > 14 + 7 * 13 then
+            annex, mark = without_least(annex, number, level, mark)
+          end
+          return row, sub(row, 8, 21) .. sub(annex, 15) .. mark, till
+        end
+      end
+      local marks = read_marks(rows, at, annex, limit, before)
+      add_mark(marks, number, level)
+      return row, pack_marks(marks, row), till
     end,
 
-    adjust = function(rows, at, annex, limit, number, window, from, to, now)
-      local level = bucket_level(rows, at, limit, now)
-      local numbers, lows = read_marks(rows, at, annex, limit, level)
+    adjust = function(rows, at, annex, limit, level, window, number, _, from, to, now)
       from, to = math.min(from * limit[4], 9007199254740991), math.min(to * limit[4], 9007199254740991)
+      local tail
+      if to < from and number and is_current(rows, at, annex, limit, level) then
+        annex, tail, level = lower(annex, number, from - to, level)
+      end
+      local marks = not tail and read_marks(rows, at, annex, limit, level)
       if to >= from then
         level = math.min(level + (to - from), 9007199254740991)
-      elseif number then
-        local mark = #numbers
-        while mark > 0 and numbers[mark] > number do
-          mark = mark - 1
+      elseif number and marks then
+        local mark = #marks
+        while mark > 0 and marks[mark - 1] > number do
+          mark = mark - 2
         end
         if mark > 0 then
-          local given = math.min(from - to, lows[mark])
+          local given = math.min(from - to, marks[mark])
           level = level - given
-          for i = mark, #lows do
-            lows[i] = lows[i] - given
+          for i = mark, #marks, 2 do
+            marks[i] = marks[i] - given
           end
-          numbers, lows = in_order(numbers, lows)
+          marks = cut(marks, level)
         end
       end
       if not at and level == 0 then
         return level, window
       end
       local row, till = write_bucket(rows, at, limit, level, nil, now)
-      return level, window, row, till, pack_marks(numbers, lows, row)
+      return level, window, row, till, tail and sub(row, 8, 21) .. annex .. tail or pack_marks(marks, row)
     end,
 
     correct_annex = function(change)
       return change == 4 and '' or nil
     end,
   }
+  ALGORITHMS[1][5] = function() return rare end
+  return rare
 end
 
 ALGORITHMS[1] = { unpack_bucket, bucket_level, write_bucket, bucket_matters, rare_of_buckets }

@@ -146,11 +146,14 @@ local function correct(change, key, limit, amount, id)
   end
   write(key, row, place, till)
   local annexes = functions_of_annexes()
-  local number, _, numbered_till = annexes.numbers(rows, now)
+  local _, number, _, numbered_till = annexes.numbers(rows, now)
   local annex = number
     and ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]().correct_annex(change, number)
   if annex then
-    rows_of[key] = annexes.put(rows_of[key], limit[HEAD], annex)
+    annex_found = false
+    find_row(rows_of[key], limit[HEAD])
+    local from = annexes.find(rows_of[key], limit[HEAD])
+    rows_of[key] = annexes.put(rows_of[key], from, limit[HEAD], annex)
     needed[key] = math.max(needed[key], numbered_till)
   end
 end
