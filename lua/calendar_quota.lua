@@ -42,7 +42,11 @@ local function used_units(rows, at, limit)
   end
   if at then
     local used, window = unpack_from('<i7I5', rows, at + 7)
-    if window >= current then
+    if window == current then
+      return used, window
+    end
+    find_row(rows, 0)
+    if window > current then
       return used, window
     end
     return 0, current, false, true
@@ -128,4 +132,4 @@ local function rare_of_quotas()
   return rare
 end
 
-ALGORITHMS[2] = { unpack_quota, used_units, write_quota, quota_matters, rare_of_quotas }
+ALGORITHMS[2] = { unpack_quota, used_units, write_quota, quota_matters, rare_of_quotas, 12 }

@@ -25,16 +25,21 @@ local limits = unpack_limits(ARGV[1], now)
 local checks = ARGV[2]
 local reply, replied = { now }, 1
 
+-- For each changed subject, by key: until when its rows matter.
+local needed = {}
+
 -- The current check: for each charge its key, limit, position of its row and window, the level to
 -- write if the check is allowed, and the level to write in any case; false if there is nothing to
 -- write. The latter is that of a charge made in any case, or of a bucket that the clock has stepped
--- back behind: it drains from now on, also if all checks are refused.
+-- back behind: it drains from now on, also if all checks are refused. Once a charge is written, the
+-- rows before it stand in place of the position, '' if there were none.
 local key_of, limit_of, place_of, window_of, after_of, forced_of = {}, {}, {}, {}, {}, {}
 local at
 
--- Judges the check at `at`. Returns true if its charges are to be written, and true if some rows
--- are to be written in any case.
-local function judge()
+-- Judges the check at `at` and writes its charges. If they are `deferred`, or their counters have
+-- annexes, returns instead true if they are to be written, and true if some rows are to be written
+-- in any case.
+local function judge(deferred)
   local count, from = byte(checks, at), at + 1
   local any_forced, rollover, forced_rollover = false, false, false
   local verdict_at = replied + 1
@@ -49,8 +54,14 @@ local function judge()
     if always then
       amount = -amount
     end
-    local limit, rows = limits[index], rows_of[key]
-    local place = rows and find_row(rows, limit[HEAD])
+    local limit, rows, place = limits[index], rows_of[key]
+    if rows then
+      place = find_row(rows, limit[HEAD])
+    elseif rows == false then
+      -- MGET reads a key of another type as a missing one, which SET would replace. GET fails.
+      redis.call('GET', KEYS[key])
+      rows_of[key] = nil
+    end
     local level, window, behind, earlier = limit[READ](rows, place, limit, now)
     if not level then
       reply[verdict_at] = 2
@@ -93,14 +104,10 @@ local function judge()
     return false
   end
   reply[verdict_at] = allowed
-  return allowed == 1, any_forced
-end
-
--- For each changed subject, by key: until when its rows matter.
-local needed = {}
-
--- Writes the current check, whose counters have no annexes.
-local function write(count, allowed)
+  allowed = allowed == 1
+  if deferred or annex_found or not (allowed or any_forced) then
+    return allowed, any_forced
+  end
   for i = 1, count do
     local after = allowed and after_of[i] or forced_of[i]
     if after then
@@ -108,6 +115,7 @@ local function write(count, allowed)
       local rows, place = rows_of[key], place_of[i]
       local row, till = limit[WRITE](rows, place, limit, after, window_of[i], now)
       rows_of[key] = put_row(rows, place, row)
+      place_of[i] = rows or ''
       local was = needed[key]
       if not was or was < till then
         needed[key] = till

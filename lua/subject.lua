@@ -16,10 +16,10 @@ local FORMAT = 2
 local HEADER = 5
 local ROW_HEAD = 7
 
--- The algorithms by the kind of their rows. Each file of an algorithm adds its entry: five
--- functions in this order, of which `at` is the position of the limit's row in `rows`, nil if there
--- is none. Redis runs the whole script for every call, so functions that few calls need are made by
--- `rare`.
+-- The algorithms by the kind of their rows; no row has kind 0. Each file of an algorithm adds its
+-- entry: five functions in this order, of which `at` is the position of the limit's row in `rows`,
+-- nil if there is none; then the length of a row's body, if all have one. Redis runs the whole script for every call,
+-- so functions that few calls need are made by `rare`.
 --
 --   limit(packed, at, now)          the limit packed at `at`, and the position behind it
 --   read(rows, at, limit, now)      level of the counter, nil if `now` lies outside the windows;
@@ -83,13 +83,18 @@ end
 -- set to false.
 local annex_found = false
 
--- The position of the row with this head in `rows`; nil if there is none. A damaged string is an
--- error: one that does not end with a row's end, or whose row has another length than its kind.
+-- The position of the row with this head in `rows`; nil if there is none, as with a head of 0. A
+-- damaged string is an error: stray or missing bytes hide the rows behind them, so before a row
+-- counts as missing, all rows need the lengths of their kinds, and the last one has to end with the
+-- string. Within a row such bytes shift its numbers: algorithms look for the head 0 if a number is
+-- not the usual one.
+--
+-- Numbers are literals, since every captured local costs time in each call.
 local function find_row(rows, head)
-  if byte(rows) ~= FORMAT then
-    error('this row has format ' .. byte(rows) .. ', and this version knows ' .. FORMAT)
+  if byte(rows) ~= 2 then
+    error('this string has format ' .. tostring(byte(rows)) .. ', and this version knows 2')
   end
-  local at, last, id = HEADER + 1, #rows, head - head % 256
+  local at, last, id = 6, #rows, head - head % 256
   while at <= last do
     local other = unpack_from('<I7', rows, at)
     local len = other % 256
@@ -101,7 +106,16 @@ local function find_row(rows, head)
     elseif other - len == id + 1024 then
       annex_found = math.max(annex_found or 0, at)
     end
-    at = at + ROW_HEAD + len
+    at = at + 7 + len
+  end
+  at = 6
+  while at < last do
+    local len, kind = byte(rows, at, at + 1)
+    local algorithm = ALGORITHMS[kind % 32]
+    if kind % 32 == 0 or algorithm and (algorithm[6] or len) ~= len then
+      error('a row has the length ' .. len)
+    end
+    at = at + 7 + len
   end
   if at ~= last + 1 then
     error('the last row is cut short')

@@ -29,6 +29,7 @@ local function bucket_level(rows, at, limit, now)
   local level, when, from = unpack_from('<I7I7I5', rows, at + 7)
   local to = limit[4]
   if from ~= to then
+    find_row(rows, 0)
     if from == 0 then
       error('a bucket has no rate')
     end
@@ -313,4 +314,4 @@ local function rare_of_buckets()
   return rare
 end
 
-ALGORITHMS[1] = { unpack_bucket, bucket_level, write_bucket, bucket_matters, rare_of_buckets }
+ALGORITHMS[1] = { unpack_bucket, bucket_level, write_bucket, bucket_matters, rare_of_buckets, 28 }

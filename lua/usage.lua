@@ -32,6 +32,10 @@ local now = time[1] * 1000000 + time[2]
 local subjects = #KEYS / 2
 local rows_of, days_of = {}, {}
 for i, rows in ipairs(mget_all(KEYS)) do
+  if not rows and redis.pcall('GET', KEYS[i]) then
+    -- MGET reads a key of another type as a missing one. It is damaged, as an empty string is.
+    rows = ''
+  end
   if i <= subjects then
     rows_of[i] = rows
   else
@@ -45,7 +49,7 @@ for _, limit in ipairs(limits) do
   end
 end
 
-local needed, kept = {}, {}
+local needed, kept, damaged = {}, {}, {}
 
 local function write(key, row, place, till)
   rows_of[key] = put_row(rows_of[key], place, row)
@@ -63,13 +67,15 @@ local function each_day(days, visit)
     return
   end
   if byte(days) ~= DAYS_FORMAT then
-    error('these days have format ' .. byte(days) .. ', and this version knows ' .. DAYS_FORMAT)
+    error('these days have format ' .. tostring(byte(days)) .. ', and this version knows ' .. DAYS_FORMAT)
   end
   local at, last = 2, #days
   while at <= last do
     local head = unpack_from('<I7', days, at)
     local behind, kind, day, amount = at + ROW_HEAD + head % 256, byte(days, at + 1) % 32
-    if kind == DAY or kind == GRANTED then
+    if kind == 0 or kind == DAY and head % 256 ~= 16 or kind == GRANTED and head % 256 ~= 9 then
+      error('a day has the length ' .. head % 256)
+    elseif kind == DAY or kind == GRANTED then
       day, amount = unpack_from('<I2i7', days, at + ROW_HEAD)
     end
     visit(at, behind, head - head % 256, day, amount)
@@ -130,7 +136,21 @@ local function close_day(key, counter, quota, id)
   write(key, empty, place, till)
 end
 
+-- Removes the rows and days of a subject that cannot be read, since nothing else can repair them: a
+-- reset gives up what they say.
+local function replace_damaged(key)
+  if rows_of[key] and not pcall(find_row, rows_of[key], 0) then
+    rows_of[key], damaged[key] = nil, true
+  end
+  if not pcall(each_day, days_of[key], function() end) then
+    days_of[key], damaged[subjects + key] = nil, true
+  end
+end
+
 local function correct(change, key, limit, amount, id)
+  if change == 4 then
+    replace_damaged(key)
+  end
   local rows, days = rows_of[key], days_of[key]
   local place = rows and find_row(rows, limit[HEAD])
   local granted_on = function(day) return granted(days, id, day) end
@@ -173,6 +193,9 @@ while from <= #ARGV[3] do
   correct(change, key, limits[index], amount, id)
 end
 
+for i in pairs(damaged) do
+  redis.call('DEL', KEYS[i])
+end
 for key, till in pairs(needed) do
   store_rows(KEYS[key], rows_of[key], till, now)
 end

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::control::ControlError;
+use crate::store::StoreError;
 use crate::transport::Problem;
 
 /// The error response to a request that had no effect.
@@ -50,6 +51,11 @@ impl From<ControlError> for AdminError {
             ControlError::Conflict(_) => {
                 Self::new(StatusCode::CONFLICT, "ConflictException", message)
             }
+            ControlError::Store(StoreError::BadRow(_)) => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalServerErrorException",
+                "the stored counters of this key are damaged; a reset replaces them",
+            ),
             ControlError::Store(error) => {
                 tracing::warn!(%error, "an admin request failed");
                 Self::new(

@@ -90,7 +90,7 @@ pub(super) async fn get(
     }
     let mut next = None;
     let keys = if let Some(key) = &query.key_id {
-        vec![(key.clone(), ledger.key_usage(&usage, key).await?)]
+        vec![(key.clone(), Some(ledger.key_usage(&usage, key).await?))]
     } else {
         let mut keys = ledger.usage_page(&usage, position, limit + 1).await?;
         let more = keys.len() > limit;
@@ -100,7 +100,7 @@ pub(super) async fn get(
     };
     let values: Map<String, Value> = keys
         .into_iter()
-        .map(|(id, days)| (id, days.iter().map(used_and_remaining).collect()))
+        .filter_map(|(id, days)| Some((id, days?.iter().map(used_and_remaining).collect())))
         .collect();
     let mut page = render_usage(&usage.plan, usage.days, values.into());
     if let Some(next) = next {
@@ -148,7 +148,7 @@ async fn append_page(
 ) -> Result<(Option<String>, bool), ControlError> {
     let keys = ledger.usage_page(usage, after, KEYS_PER_READ).await?;
     for (key, days) in &keys {
-        append_rows(text, usage, key, days);
+        append_rows(text, usage, key, days.as_deref().unwrap_or_default());
     }
     let more = keys.len() == KEYS_PER_READ;
     Ok((keys.into_iter().next_back().map(|(key, _)| key), more))

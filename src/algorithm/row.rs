@@ -53,7 +53,20 @@ impl RowKind {
         ROW_KINDS.iter().any(|(kind, _)| *kind == self)
     }
 
-    /// The number of the kind.
+    /// The length of the body of every row of this kind, in bytes; `None` if it varies or the kind
+    /// is unknown.
+    #[must_use]
+    pub const fn body_len(self) -> Option<usize> {
+        match self {
+            Self::TOKEN_BUCKET => Some(28),
+            Self::CALENDAR_QUOTA => Some(12),
+            Self::USAGE_DAY => Some(16),
+            Self::GRANTED => Some(9),
+            _ => None,
+        }
+    }
+
+    /// The number of the kind; never 0.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0

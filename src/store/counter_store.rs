@@ -33,16 +33,20 @@ pub struct CounterUsage {
 }
 
 impl CounterStore {
-    /// Returns the store's time, and the stored usage of the counter of each charge.
+    /// Returns the store's time, and for each charge the stored usage of its counter, or
+    /// [`StoreError::BadRow`] if its subject is damaged.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn usage(
         &self,
         charges: &[Charge],
-    ) -> Result<(Micros, Vec<CounterUsage>), StoreError> {
+    ) -> Result<(Micros, Vec<Result<CounterUsage, StoreError>>), StoreError> {
         match self {
-            Self::Memory(memory) => Ok(memory.usage(charges)),
+            Self::Memory(memory) => {
+                let (now, usages) = memory.usage(charges);
+                Ok((now, usages.into_iter().map(Ok).collect()))
+            }
             Self::Redis(redis) => redis.usage(charges).await,
         }
     }
@@ -51,7 +55,8 @@ impl CounterStore {
     /// be all charges of one subject and plan: days that are over are stored first.
     ///
     /// # Errors
-    /// If a correction failed or may have failed. A grant must not simply be sent again.
+    /// If a correction failed or may have failed. A grant must not simply be sent again. A reset
+    /// replaces a damaged subject; other corrections of it are [`StoreError::BadRow`].
     pub async fn correct(
         &self,
         charges: &[Charge],

@@ -31,6 +31,7 @@ mod cluster;
 mod commands;
 mod contract;
 mod control;
+mod damaged_rows;
 mod docs;
 mod envoy;
 mod gateways;

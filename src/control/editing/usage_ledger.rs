@@ -15,7 +15,7 @@ use crate::algorithm::{Correction, WindowStart};
 use crate::catalog::ApiKey;
 use crate::control::model::{ControlError, Patch, PatchOp, PatchOperation};
 use crate::limit::{Charge, Limit, Subject, USAGE_RETENTION_DAYS};
-use crate::store::{CounterStore, CounterUsage};
+use crate::store::{CounterStore, CounterUsage, StoreError};
 use crate::time::{MAX_EXACT, Micros};
 
 /// Reads and corrects usage.
@@ -53,8 +53,8 @@ impl UsageLedger {
         Self { editor, counter_store }
     }
 
-    /// The days of up to `limit` keys of the plan after the one with the id `after`, by their ids.
-    /// Days in the future are left out.
+    /// The days of up to `limit` keys of the plan after the one with the id `after`, by their ids;
+    /// `None` for a key whose counters are damaged. Days in the future are left out.
     ///
     /// # Errors
     /// If the plan does not exist or does not count the unit, or the registry or the store is
@@ -64,31 +64,33 @@ impl UsageLedger {
         query: &UsageQuery,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<(String, Vec<ReportedDay>)>, ControlError> {
+    ) -> Result<Vec<(String, Option<Vec<ReportedDay>>)>, ControlError> {
         let ids = self.key_ids_on_plan(&query.plan, after, limit).await?;
-        self.usage_of_keys(query, ids).await
+        let usages = self.usage_of_keys(query, ids).await?;
+        Ok(usages.into_iter().map(|(id, days)| (id, days.ok())).collect())
     }
 
     /// The days of one key, which need not be on the plan any more.
     ///
     /// # Errors
-    /// If the plan or the key does not exist, the plan does not count the unit, or the registry or
-    /// the store is unreachable.
+    /// If the plan or the key does not exist, the plan does not count the unit, the registry or the
+    /// store is unreachable, or the key's counters are damaged.
     pub async fn key_usage(
         &self,
         query: &UsageQuery,
         key: &str,
     ) -> Result<Vec<ReportedDay>, ControlError> {
         self.find_key(key).await?;
-        let days = self.usage_of_keys(query, vec![key.to_owned()]).await?;
-        Ok(days.into_iter().flat_map(|(_, days)| days).collect())
+        let usages = self.usage_of_keys(query, vec![key.to_owned()]).await?;
+        let days: Result<Vec<_>, _> = usages.into_iter().map(|(_, days)| days).collect();
+        Ok(days?.concat())
     }
 
     async fn usage_of_keys(
         &self,
         query: &UsageQuery,
         ids: Vec<String>,
-    ) -> Result<Vec<(String, Vec<ReportedDay>)>, ControlError> {
+    ) -> Result<Vec<(String, Result<Vec<ReportedDay>, StoreError>)>, ControlError> {
         let metered = self.metering_limit(&query.plan, &query.unit)?;
         // A key's own sizes matter only for the rest of a quota.
         let keys = if metered.reported_quota().is_some() {
@@ -104,8 +106,9 @@ impl UsageLedger {
         };
         let charges: Vec<Charge> = ids.iter().zip(&keys).map(charge).collect();
         let (now, usages) = self.counter_store.usage(&charges).await?;
-        let days = charges.iter().zip(&usages);
-        let days = days.map(|(charge, usage)| report_days(&charge.limit, usage, now, query.days));
+        let days = charges.iter().zip(usages).map(|(charge, usage)| {
+            usage.map(|usage| report_days(&charge.limit, &usage, now, query.days))
+        });
         Ok(ids.into_iter().zip(days).collect())
     }
 
@@ -143,7 +146,8 @@ impl UsageLedger {
         let requests = requests.ok_or_else(|| ControlError::not_found("Usage Plan"))?;
         let (now, usages) = self.counter_store.usage(&charges[requests..=requests]).await?;
         let today = (Date::MIN, Date::MAX);
-        let days = usages.first().map(|usage| report_days(&limits[requests], usage, now, today));
+        let usage = usages.into_iter().next().transpose()?;
+        let days = usage.map(|usage| report_days(&limits[requests], &usage, now, today));
         days.and_then(|days| days.last().copied())
             .ok_or_else(|| ControlError::not_found("Usage Plan"))
     }

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use self::topology::Topology;
 use super::{CallObserver, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogThrottle, Metrics};
 use crate::time::ClockEstimate;
 pub use client::RedisClient;
 pub use script::CHECK_SCRIPT_SOURCE;
@@ -68,6 +68,7 @@ pub struct Redis {
     min_nodes: u64,
     node_id: String,
     call_observer: Option<Arc<dyn CallObserver>>,
+    bad_row_log: LogThrottle,
 }
 
 impl Redis {
@@ -94,6 +95,19 @@ impl Redis {
             min_nodes: options.min_nodes,
             node_id,
             call_observer,
+            bad_row_log: LogThrottle::default(),
         }))
+    }
+
+    /// Counts damaged counters, and logs the Redis keys among which they are.
+    fn log_bad_row(&self, keys: &str, why: &str) {
+        self.metrics.record_store_error("bad_row");
+        if self.bad_row_log.is_due() {
+            tracing::error!(
+                keys,
+                why,
+                "stored counters are damaged; a reset replaces those of an API key"
+            );
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Redis {
     pub(in crate::store) async fn usage(
         &self,
         charges: &[Charge],
-    ) -> Result<(Micros, Vec<CounterUsage>), StoreError> {
+    ) -> Result<(Micros, Vec<Result<CounterUsage, StoreError>>), StoreError> {
         let Some(first) = charges.first() else { return Ok((self.clock.now(), Vec::new())) };
         let key = first.subject.redis_key();
         let (seconds, micros): (u64, u64) = self.run_command(&key, &redis::cmd("TIME")).await?;
@@ -114,7 +114,10 @@ impl Redis {
 
     /// Reads rows and days in one command, so that no day is counted twice or missed while it
     /// moves.
-    async fn fetch_usage(&self, group: &[Charge]) -> Result<Vec<CounterUsage>, StoreError> {
+    async fn fetch_usage(
+        &self,
+        group: &[Charge],
+    ) -> Result<Vec<Result<CounterUsage, StoreError>>, StoreError> {
         let (mut mget, mut name) = (redis::cmd("MGET"), String::new());
         for charge in group {
             name.clear();
@@ -126,7 +129,12 @@ impl Redis {
         }
         let strings: Vec<Option<Vec<u8>>> = self.run_command(&name, &mget).await?;
         let (pairs, _) = strings.as_chunks::<2>();
-        group.iter().zip(pairs).map(|(charge, pair)| decode_usage(charge, pair)).collect()
+        let decoded = group.iter().zip(pairs).map(|(charge, pair)| {
+            decode_usage(charge, pair).inspect_err(|error| {
+                self.log_bad_row(&charge.subject.redis_key(), &error.to_string());
+            })
+        });
+        Ok(decoded.collect())
     }
 
     /// Corrects counters of one subject and its parts, or of several on one primary.
@@ -144,9 +152,14 @@ impl Redis {
             for &(index, correction) in corrections {
                 call.add_correction(&charges[index], correction, now);
             }
-            let mut decoder = ReplyDecoder::new(
-                self.run_command(&key, &USAGE_SCRIPT.eval_command(&call)).await?,
-            )?;
+            let reply = self.run_command(&key, &USAGE_SCRIPT.eval_command(&call)).await;
+            let mut decoder = ReplyDecoder::new(reply.map_err(|error| match error {
+                StoreError::Script(why) => {
+                    self.log_bad_row(&key, &why);
+                    StoreError::BadRow(why)
+                }
+                error => error,
+            })?)?;
             self.clock.observe(decoder.now);
             if decoder.next_number()? == 1 {
                 return Ok(());
@@ -163,7 +176,7 @@ pub(crate) fn decode_usage(
     charge: &Charge,
     strings: &[Option<Vec<u8>>; 2],
 ) -> Result<CounterUsage, StoreError> {
-    let [rows, days] = strings.each_ref().map(|text| text.as_deref().unwrap_or_default());
+    let [rows, days] = strings.each_ref().map(Option::as_deref);
     let count = |row: Option<RowId>| row.map_or(Ok(None), |row| find_count(rows, row));
     let limit = &charge.limit;
     let days = limit.usage_row().map_or(Ok(UsageDays::default()), |row| decode_days(days, row))?;
@@ -175,13 +188,13 @@ pub(crate) fn decode_usage(
 }
 
 /// The count under `id` among a subject's rows.
-fn find_count(rows: &[u8], id: RowId) -> Result<Option<Count>, StoreError> {
+fn find_count(rows: Option<&[u8]>, id: RowId) -> Result<Option<Count>, StoreError> {
     let row = PackedRows::new(rows, ROWS_HEADER)?.find(id)?;
     Ok(row.as_ref().and_then(Count::from_row))
 }
 
 /// The days of the count under `id`; `lua/usage.lua` defines their bodies.
-fn decode_days(days: &[u8], id: RowId) -> Result<UsageDays, StoreError> {
+fn decode_days(days: Option<&[u8]>, id: RowId) -> Result<UsageDays, StoreError> {
     let (day_id, granted_id) = (id.with_kind(RowKind::USAGE_DAY), id.with_kind(RowKind::GRANTED));
     let mut found = UsageDays::default();
     for row in PackedRows::new(days, DAYS_HEADER)? {

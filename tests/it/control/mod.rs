@@ -32,7 +32,7 @@ use crate::support::eventually;
 use crate::support::http::{self, Response};
 use crate::support::node::Node;
 
-const TOKEN: &str = "a-token-for-tests";
+pub const TOKEN: &str = "a-token-for-tests";
 const ACCESS: [(&str, &str); 5] = [
     ("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"),
     ("TOLLGATE_ADMIN_TOKEN", TOKEN),
@@ -45,7 +45,7 @@ pub fn node(catalog: Option<&str>, flags: &[&str]) -> Node {
     Node::launch(catalog, flags, &ACCESS)
 }
 
-fn as_bearer(node: &Node, token: &str, method: &str, path: &str, body: &str) -> Response {
+pub fn as_bearer(node: &Node, token: &str, method: &str, path: &str, body: &str) -> Response {
     let bearer = format!("Bearer {token}");
     http::send(node.admin(), method, path, &[("authorization", &bearer)], body)
 }

@@ -163,6 +163,7 @@ async fn replay(
         newest = newest.max(now);
         let kept = world.tracked();
         let (_, usage) = counters.usage(&kept).await.map_err(store_failure)?;
+        let usage = usage.into_iter().collect::<Result<Vec<_>, _>>().map_err(store_failure)?;
         for (peek, usage) in kept.iter().zip(usage) {
             let (usage, reference) = (
                 without_expired_days(usage, newest),

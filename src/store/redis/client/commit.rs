@@ -275,8 +275,7 @@ fn decode_reply(
             CheckReply::WindowMiss => Err(NoVerdict::WindowMiss),
             CheckReply::DayRollover => Err(NoVerdict::DayRollover),
             CheckReply::BadRow(why) => {
-                redis.metrics.record_store_error("bad_row");
-                tracing::error!(why, "a stored row cannot be read");
+                redis.log_bad_row(&check.redis_keys(), &why);
                 Err(NoVerdict::Failed(CallError::Failed(StoreError::BadRow(why))))
             }
         });

@@ -80,6 +80,21 @@ impl QueuedCheck {
         let charged = || self.charges.first().map(|charge| charge.subject);
         adjusted.map(|charge| charge.subject).or_else(charged)
     }
+
+    /// The Redis keys of its subjects, for logs.
+    pub(super) fn redis_keys(&self) -> String {
+        let mut subjects: Vec<Subject> = match self.operation.as_deref() {
+            Some(Operation::Adjust(adjustment)) => {
+                adjustment.charges.iter().map(|charge| charge.subject).collect()
+            }
+            Some(Operation::Reserve(_)) | None => {
+                self.charges.iter().map(|charge| charge.subject).collect()
+            }
+        };
+        subjects.dedup();
+        let keys: Vec<String> = subjects.iter().map(Subject::redis_key).collect();
+        keys.join(" ")
+    }
 }
 
 /// The checks and refunds to send.
