@@ -19,7 +19,8 @@ use crate::engine::{DecisionObserver, Fallback, NodeReservations, Recorder};
 use crate::http::NodeState;
 use crate::settings::Settings;
 use crate::store::{
-    CounterStore, EmbeddedRegistry, MemoryStore, Redis, RedisOptions, RedisUrl, Registry,
+    CounterStore, DataDir, EmbeddedRegistry, MemoryStore, Redis, RedisOptions, RedisUrl, Registry,
+    StoreError,
 };
 use crate::telemetry::{LogThrottle, Metrics};
 use crate::time::SystemClock;
@@ -27,7 +28,7 @@ use crate::tls::{self, ServerTls};
 use crate::transport::{CallerAccess, DrainFlag};
 use crate::webhook::Webhooks;
 
-/// The reason why the service does not start.
+/// The reason why the service does not start, or has not stopped as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The catalog file is invalid.
@@ -46,8 +47,11 @@ pub enum StartError {
     #[error("setting `webhook_ca`: {0}")]
     Webhooks(#[source] tls::TlsError),
     /// The data directory cannot be used.
-    #[error("cannot use the data directory {path}: {why}", path = .0.display(), why = .1)]
-    DataDir(std::path::PathBuf, #[source] crate::store::DataDirError),
+    #[error("cannot use the data directory: {0}")]
+    DataDir(#[source] crate::store::DataDirError),
+    /// The counters could not be saved at the stop.
+    #[error("the counters of the last seconds are lost, since they could not be saved: {0}")]
+    Unsaved(#[source] StoreError),
     /// The record cannot be written.
     #[error("cannot write the record {path}: {why}", path = .0.display(), why = .1)]
     Record(std::path::PathBuf, #[source] std::io::Error),
@@ -94,14 +98,15 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
             (Some(opened.0), Some(opened.1))
         }
     };
-    let counter_store = open_counter_store(&settings, &metrics)?;
+    let data_dir = open_data_dir(&settings, &metrics)?;
+    let counter_store = open_counter_store(&settings, data_dir.as_ref(), &metrics)?;
     let local = MemoryStore::new(Arc::new(SystemClock));
     let redis = match &counter_store {
         CounterStore::Redis(redis) => Some(Arc::clone(redis)),
         CounterStore::Memory(_) => None,
     };
     let fallback = Arc::new(Fallback::new(local.clone(), redis));
-    let registry = open_registry(&settings, &counter_store)?;
+    let registry = open_registry(data_dir.as_ref(), &counter_store)?;
     let directory = Arc::new(KeyDirectory::new(registry.clone()));
     let sync =
         Arc::new(RegistrySync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));
@@ -109,8 +114,9 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     let editors =
         EditorFactory { registry, live: Arc::clone(&live), sync: Arc::clone(&sync), seal };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let webhooks =
-        runtime.block_on(async { webhooks::start(&settings, &counter_store, &metrics) })?;
+    let webhooks = runtime.block_on(async {
+        webhooks::start(&settings, data_dir.as_ref(), &counter_store, &metrics)
+    })?;
     let mut observers: Vec<Arc<dyn DecisionObserver>> = Vec::new();
     observers.extend(webhooks.as_ref().map(|webhooks| webhooks.thresholds() as _));
     observers.extend(recorder.map(|recorder| Arc::new(recorder) as _));
@@ -127,12 +133,8 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         counter_store,
         observers,
     });
-    let result = runtime.block_on(run(&parts, local, webhooks));
-    if let CounterStore::Memory(memory) = &parts.counter_store
-        && let Err(error) = memory.save()
-    {
-        tracing::error!(%error, "counters were not saved and are lost");
-    }
+    let served = runtime.block_on(run(&parts, local, webhooks));
+    let result = served.and(save_at_stop(&parts.counter_store));
     drop(parts);
     if let Some(thread) = recorder_thread {
         let _panicked = thread.join();
@@ -140,15 +142,38 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     result
 }
 
+/// Saves the counters for the last time. A file that has just failed is tried once more.
+fn save_at_stop(counters: &CounterStore) -> Result<(), StartError> {
+    let CounterStore::Memory(memory) = counters else { return Ok(()) };
+    let saved = memory.save().or_else(|error| {
+        tracing::error!(%error, "counters were not saved; trying once more");
+        std::thread::sleep(MemoryStore::SAVE_INTERVAL);
+        memory.save()
+    });
+    saved.map_err(StartError::Unsaved)
+}
+
+/// The data directory, if there is one.
+fn open_data_dir(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<DataDir>, StartError> {
+    let Some(folder) = &settings.data_dir else { return Ok(None) };
+    let opened = DataDir::open(folder, Arc::clone(metrics));
+    opened.map(Some).map_err(StartError::DataDir)
+}
+
 /// Opens the registry beside the counters: in Redis, in the data directory, or in memory.
-fn open_registry(settings: &Settings, counters: &CounterStore) -> Result<Registry, StartError> {
+fn open_registry(
+    data_dir: Option<&DataDir>,
+    counters: &CounterStore,
+) -> Result<Registry, StartError> {
     if let CounterStore::Redis(redis) = counters {
         return Ok(Registry::Redis(Arc::clone(redis)));
     }
-    let registry = match &settings.data_dir {
+    let registry = match data_dir {
         None => EmbeddedRegistry::in_memory(),
-        Some(folder) => EmbeddedRegistry::open(folder)
-            .map_err(|why| StartError::DataDir(folder.clone(), why))?,
+        Some(dir) => EmbeddedRegistry::open(dir).map_err(StartError::DataDir)?,
     };
     Ok(Registry::Embedded(Arc::new(registry)))
 }
@@ -166,14 +191,14 @@ pub fn counter_placement(store: &str, records: bool) -> Result<CounterPlacement,
 
 fn open_counter_store(
     settings: &Settings,
+    data_dir: Option<&DataDir>,
     metrics: &Arc<Metrics>,
 ) -> Result<CounterStore, StartError> {
     if settings.store.is_memory() {
         let clock = Arc::new(SystemClock);
-        let memory = match &settings.data_dir {
+        let memory = match data_dir {
             None => MemoryStore::new(clock),
-            Some(folder) => MemoryStore::open(folder, clock)
-                .map_err(|why| StartError::DataDir(folder.clone(), why))?,
+            Some(dir) => MemoryStore::open(dir, clock).map_err(StartError::DataDir)?,
         };
         return Ok(CounterStore::Memory(memory));
     }

@@ -4,23 +4,24 @@ use std::sync::Arc;
 
 use super::StartError;
 use crate::settings::Settings;
-use crate::store::{CounterStore, EmbeddedOutbox, Outbox};
+use crate::store::{CounterStore, DataDir, EmbeddedOutbox, Outbox};
 use crate::telemetry::Metrics;
 use crate::webhook::Webhooks;
 
 /// Starts to record and deliver events, on the current runtime.
 pub(super) fn start(
     settings: &Settings,
+    data_dir: Option<&DataDir>,
     counter_store: &CounterStore,
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Webhooks>, StartError> {
     let Some(webhook) = &settings.webhook else { return Ok(None) };
-    let outbox = match (counter_store, &settings.data_dir) {
+    let outbox = match (counter_store, data_dir) {
         (CounterStore::Redis(redis), _) => Outbox::Redis(Arc::clone(redis)),
         (CounterStore::Memory(_), None) => Outbox::Embedded(Arc::new(EmbeddedOutbox::in_memory())),
-        (CounterStore::Memory(_), Some(folder)) => Outbox::Embedded(Arc::new(
-            EmbeddedOutbox::open(folder).map_err(|why| StartError::DataDir(folder.clone(), why))?,
-        )),
+        (CounterStore::Memory(_), Some(dir)) => {
+            Outbox::Embedded(Arc::new(EmbeddedOutbox::open(dir).map_err(StartError::DataDir)?))
+        }
     };
     let started = Webhooks::start(webhook, outbox, Arc::clone(metrics));
     started.map(Some).map_err(StartError::Webhooks)

@@ -19,7 +19,7 @@ use crate::limit::{Adjustment, Charge, Charges, NewReservation, Refund};
 use crate::time::Micros;
 pub use context::{CallObserver, CheckContext, ScriptCall};
 pub use counter_store::{CounterStore, CounterUsage};
-pub use database::DataDirError;
+pub use database::{DataDir, DataDirError};
 pub use memory::MemoryStore;
 pub use outbox::{DueEvent, EmbeddedOutbox, Outbox, OutboxEvent};
 #[cfg(any(test, feature = "fuzzing"))]
@@ -37,8 +37,8 @@ pub enum StoreError {
     /// charged**.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
-    /// The data directory cannot be read or written.
-    #[error("the data directory cannot be used (is there room, and the right to write?): {0}")]
+    /// The data directory cannot be read or written: the file, the fault and its remedy.
+    #[error("{0}")]
     Disk(String),
     /// No reply before the deadline. The check **may have been charged**: it must not be sent
     /// again.
@@ -219,11 +219,12 @@ impl Store {
         }
     }
 
-    /// True while some connection to the store is down, so that the failure policy decides checks.
+    /// True while some connection to the store is down, so that the failure policy decides checks;
+    /// or while the data directory cannot be used.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         match self {
-            Self::Memory(_) => false,
+            Self::Memory(memory) => memory.is_degraded(),
             Self::Redis(client) => client.is_degraded(),
         }
     }

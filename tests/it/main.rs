@@ -32,6 +32,7 @@ mod commands;
 mod contract;
 mod control;
 mod damaged_rows;
+mod data_dir;
 mod docs;
 mod envoy;
 mod gateways;

@@ -3,13 +3,12 @@
 //! Checks never wait for it. Changed counters are written once a second and when the process stops;
 //! a crash loses the charges since the last write.
 
-use std::path::Path;
-
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::row::{PACKED_ROW, PackedRow, RowKey};
 use crate::judge::usage::UsageDays;
-use crate::store::{DataDirError, StoreError, database};
+use crate::store::database::DatabaseFile;
+use crate::store::{DataDir, DataDirError, StoreError};
 
 /// Rows as packed in memory. Another packing gets another name.
 const ROWS: TableDefinition<'_, [u8; 16], [u8; PACKED_ROW]> = TableDefinition::new("rows 2");
@@ -17,7 +16,7 @@ const ROWS: TableDefinition<'_, [u8; 16], [u8; PACKED_ROW]> = TableDefinition::n
 const DAYS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("days 1");
 
 /// The database file.
-pub(super) struct Disk(Database);
+pub(super) struct Disk(DatabaseFile);
 
 /// A counter that changed since it was last written.
 pub(super) struct DirtyRow {
@@ -29,9 +28,14 @@ pub(super) struct DirtyRow {
 }
 
 impl Disk {
-    /// Opens the file in `folder`, which is created if it is missing.
-    pub(super) fn open(folder: &Path) -> Result<Self, DataDirError> {
-        Ok(Self(database::open(folder, "counts.redb")?))
+    /// Opens the file, which is created if it is missing.
+    pub(super) fn open(dir: &DataDir) -> Result<Self, DataDirError> {
+        Ok(Self(DatabaseFile::open(dir, "counts.redb")?))
+    }
+
+    /// True while the data directory cannot be used.
+    pub(super) fn is_failing(&self) -> bool {
+        self.0.dir().is_some_and(DataDir::is_failing)
     }
 
     /// Calls `row` and `days` for every saved entry.
@@ -40,8 +44,8 @@ impl Disk {
         mut restore_row: impl FnMut(RowKey, PackedRow),
         mut restore_days: impl FnMut(RowKey, UsageDays),
     ) -> Result<(), StoreError> {
-        let mut read = || -> Result<(), redb::Error> {
-            let transaction = self.0.begin_read()?;
+        self.0.run(|database| {
+            let transaction = database.begin_read()?;
             match transaction.open_table(ROWS) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
                 table => {
@@ -62,14 +66,13 @@ impl Disk {
                 }
             }
             Ok(())
-        };
-        read().map_err(|error| disk_error(&error))
+        })
     }
 
     /// Writes all entries or none; they are durable when this returns.
     pub(super) fn write(&self, dirty: &[DirtyRow]) -> Result<(), StoreError> {
-        let write = || -> Result<(), redb::Error> {
-            let transaction = self.0.begin_write()?;
+        self.0.run(|database| {
+            let transaction = database.begin_write()?;
             {
                 let (mut rows, mut days) =
                     (transaction.open_table(ROWS)?, transaction.open_table(DAYS)?);
@@ -88,13 +91,7 @@ impl Disk {
                     }
                 }
             }
-            transaction.commit()?;
-            Ok(())
-        };
-        write().map_err(|error| disk_error(&error))
+            Ok(transaction.commit()?)
+        })
     }
-}
-
-fn disk_error(error: &redb::Error) -> StoreError {
-    StoreError::Disk(error.to_string())
 }

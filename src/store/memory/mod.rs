@@ -11,20 +11,20 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
-    AdjustReply, AdjustedReservation, CounterUsage, DataDirError, ReserveReply, StoreError,
-    StoreVerdict,
+    AdjustReply, AdjustedReservation, CounterUsage, DataDir, DataDirError, ReserveReply,
+    StoreError, StoreVerdict,
 };
 use crate::algorithm::{Correction, calendar_quota::Count};
 use crate::judge::reservation::{self, Adjusted, Reserved};
 use crate::judge::usage::{self, UsageRows as _};
 use crate::judge::{self, NotJudged};
 use crate::limit::{Adjustment, Charge, Limit, NewReservation, Refund, RowId};
+use crate::telemetry::LogThrottle;
 use crate::time::{Clock, Micros};
 use disk::{DirtyRow, Disk};
 use locked_rows::LockedRows;
@@ -33,8 +33,6 @@ use shard::Shard;
 
 /// The number of shards: two cores seldom contend for one, and growing one moves few rows.
 const SHARD_COUNT: usize = 256;
-/// The interval at which changed counters are written to the disk.
-const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// The duration of one sweep over all shards.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
 
@@ -53,19 +51,22 @@ struct Inner {
 }
 
 impl MemoryStore {
+    /// The interval at which changed counters are written to the disk.
+    pub const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
     /// An empty store that judges by `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self::with_disk(None, clock)
     }
 
-    /// A store with the counters saved in `folder`, which is created if it is missing. Only
-    /// [`MemoryStore::save`] writes them there.
+    /// A store with the counters saved in the data directory. Only [`MemoryStore::save`] writes them
+    /// there.
     ///
     /// # Errors
-    /// If the folder or its file cannot be used.
-    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, DataDirError> {
-        let memory = Self::with_disk(Some(Disk::open(folder)?), clock);
+    /// If the file of the counters cannot be used.
+    pub fn open(dir: &DataDir, clock: Arc<dyn Clock>) -> Result<Self, DataDirError> {
+        let memory = Self::with_disk(Some(Disk::open(dir)?), clock);
         let shard = |key: RowKey| lock(&memory.0.shards[memory.0.shard_index(key)]);
         let now = memory.now();
         if let Some(disk) = &memory.0.disk {
@@ -111,13 +112,22 @@ impl MemoryStore {
         })
     }
 
+    /// True while the data directory cannot be used; checks are judged all the same.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.0.disk.as_ref().is_some_and(Disk::is_failing)
+    }
+
     /// Saves once a second, forever.
     pub async fn save_forever(self) {
+        let warning = LogThrottle::default();
         loop {
-            tokio::time::sleep(SAVE_INTERVAL).await;
+            tokio::time::sleep(Self::SAVE_INTERVAL).await;
             let memory = self.clone();
             let saved = tokio::task::spawn_blocking(move || memory.save()).await;
-            if let Ok(Err(error)) = saved {
+            if let Ok(Err(error)) = saved
+                && warning.is_due()
+            {
                 tracing::error!(%error, "counters were not saved; a crash would lose them");
             }
         }

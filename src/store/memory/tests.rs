@@ -3,6 +3,7 @@
 use super::*;
 use crate::algorithm::Throttle;
 use crate::limit::{Charges, Limit, Subject, Unit};
+use crate::telemetry::Metrics;
 use crate::time::ManualClock;
 
 fn charges(keys: &[u64], cost: u64) -> Charges {
@@ -17,6 +18,10 @@ fn memory() -> (Arc<ManualClock>, MemoryStore) {
     let clock = Arc::new(ManualClock::default());
     clock.set(Micros::from_secs(1_000_000));
     (Arc::clone(&clock), MemoryStore::new(clock))
+}
+
+fn data_dir(folder: &tempfile::TempDir) -> DataDir {
+    DataDir::open(folder.path(), Arc::new(Metrics::new())).unwrap()
 }
 
 #[test]
@@ -49,7 +54,7 @@ fn keys_that_come_and_go_leave_no_memory_behind() {
 fn what_was_saved_is_there_again_and_what_drained_is_not() {
     let (clock, folder) = (Arc::new(ManualClock::default()), tempfile::tempdir().unwrap());
     clock.set(Micros::from_secs(1_000_000));
-    let open = || MemoryStore::open(folder.path(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let open = || MemoryStore::open(&data_dir(&folder), Arc::clone(&clock) as _).unwrap();
     let level =
         |memory: &MemoryStore, key| memory.judge(&charges(&[key], 0)).verdict.states[0].level;
     let memory = open();
@@ -98,8 +103,8 @@ fn rows_of_another_release_stay_on_the_disk_untouched() {
     (bytes[0], bytes[1]) = (25, 20);
     let (key, foreign) = (RowKey::from_bytes(&[9; 16]), row::PackedRow::from_bytes(bytes));
     let dirty = DirtyRow { key, row: Some(foreign), days: None };
-    Disk::open(folder.path()).unwrap().write(&[dirty]).unwrap();
-    let memory = MemoryStore::open(folder.path(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    Disk::open(&data_dir(&folder)).unwrap().write(&[dirty]).unwrap();
+    let memory = MemoryStore::open(&data_dir(&folder), Arc::clone(&clock) as _).unwrap();
     assert_eq!(memory.row_count(), 0);
     assert!(memory.judge(&charges(&[1], 3)).verdict.allowed);
     memory.sweep();
@@ -107,7 +112,7 @@ fn rows_of_another_release_stay_on_the_disk_untouched() {
     drop(memory);
     let mut found = Vec::new();
     let row = |key: RowKey, row: row::PackedRow| found.push((key.to_bytes(), row.to_bytes()));
-    Disk::open(folder.path()).unwrap().load(row, |_, _| ()).unwrap();
+    Disk::open(&data_dir(&folder)).unwrap().load(row, |_, _| ()).unwrap();
     assert!(found.contains(&([9; 16], bytes)) && found.len() == 2, "{found:?}");
 }
 

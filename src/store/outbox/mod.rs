@@ -120,10 +120,9 @@ impl Outbox {
 /// Runs a transaction on a thread where waiting for the disk delays no request.
 async fn run_blocking<T: Send + 'static>(
     outbox: &Arc<EmbeddedOutbox>,
-    work: impl FnOnce(&EmbeddedOutbox) -> Result<T, redb::Error> + Send + 'static,
+    work: impl FnOnce(&EmbeddedOutbox) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let outbox = Arc::clone(outbox);
     let done = tokio::task::spawn_blocking(move || work(&outbox)).await;
-    let disk_error = |why: &dyn std::fmt::Display| StoreError::Disk(format!("the outbox: {why}"));
-    done.map_err(|error| disk_error(&error))?.map_err(|error| disk_error(&error))
+    done.map_err(|error| StoreError::Disk(format!("the outbox: {error}")))?
 }

@@ -3,13 +3,12 @@
 //! A commit blocks until it is on disk; only the control plane commits. Checks only read, and a
 //! read does not wait for a commit.
 
-use std::path::Path;
-
 use redb::TableDefinition;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 
 use super::{ChangesSince, CommitError, CommitNote, EntryChange, MAX_NOTES, MAX_TRACKED_REVISIONS};
-use crate::store::{DataDirError, StoreError, database};
+use crate::store::database::DatabaseFile;
+use crate::store::{DataDir, DataDirError, StoreError};
 use crate::time::{Clock as _, SystemClock};
 
 const ENTRIES: TableDefinition<'_, &str, &str> = TableDefinition::new("entries");
@@ -19,31 +18,28 @@ const TOUCHED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("tou
 const NOTED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("noted");
 
 /// The registry of one process.
-pub struct EmbeddedRegistry(Database);
+pub struct EmbeddedRegistry(DatabaseFile);
 
 impl EmbeddedRegistry {
     /// A registry in memory, which is lost with the process.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self(database::in_memory())
+        Self(DatabaseFile::in_memory())
     }
 
-    /// The registry in `folder`, which is created if it is missing.
+    /// The registry in the data directory.
     ///
     /// # Errors
-    /// If the folder or its database cannot be used.
-    pub fn open(folder: &Path) -> Result<Self, DataDirError> {
-        Ok(Self(database::open(folder, "tollgate.redb")?))
+    /// If its file cannot be used.
+    pub fn open(dir: &DataDir) -> Result<Self, DataDirError> {
+        Ok(Self(DatabaseFile::open(dir, "tollgate.redb")?))
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Option<String>, StoreError> {
-        let get = || -> Result<_, redb::Error> {
-            match self.0.begin_read()?.open_table(ENTRIES) {
-                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-                table => Ok(table?.get(path)?.map(|value| value.value().to_owned())),
-            }
-        };
-        get().map_err(|error| disk_error(&error))
+        self.0.run(|database| match database.begin_read()?.open_table(ENTRIES) {
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            table => Ok(table?.get(path)?.map(|value| value.value().to_owned())),
+        })
     }
 
     pub(super) fn page(
@@ -52,8 +48,8 @@ impl EmbeddedRegistry {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, String)>, StoreError> {
-        let page = || -> Result<_, redb::Error> {
-            let table = match self.0.begin_read()?.open_table(ENTRIES) {
+        self.0.run(|database| {
+            let table = match database.begin_read()?.open_table(ENTRIES) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 table => table?,
             };
@@ -68,52 +64,12 @@ impl EmbeddedRegistry {
                 }
             }
             Ok(page)
-        };
-        page().map_err(|error| disk_error(&error))
+        })
     }
 
     pub(super) fn commit(&self, changes: &[EntryChange], note: &str) -> Result<u64, CommitError> {
-        self.try_commit(changes, note)
-            .map_err(|error| disk_error(&error))?
-            .ok_or(CommitError::Conflict)
-    }
-
-    /// Returns the new revision, or `None` if an entry does not have its expected value.
-    fn try_commit(&self, changes: &[EntryChange], note: &str) -> Result<Option<u64>, redb::Error> {
-        let transaction = self.0.begin_write()?;
-        let revision = {
-            let mut entries = transaction.open_table(ENTRIES)?;
-            for change in changes {
-                if entries.get(&*change.path)?.as_ref().map(redb::AccessGuard::value)
-                    != change.was.as_deref()
-                {
-                    return Ok(None);
-                }
-            }
-            let mut touched = transaction.open_table(TOUCHED)?;
-            let revision = touched.last()?.map_or(0, |(key, _)| key.value().0) + 1;
-            for (place, change) in changes.iter().enumerate() {
-                match change.becomes.as_deref() {
-                    Some(value) => drop(entries.insert(&*change.path, value)?),
-                    None => drop(entries.remove(&*change.path)?),
-                }
-                touched.insert((revision, place as u64), &*change.path)?;
-            }
-            touched
-                .retain_in(..(revision.saturating_sub(MAX_TRACKED_REVISIONS), 0), |_, _| false)?;
-            let mut noted = transaction.open_table(NOTED)?;
-            let last = noted.last()?.map(|(place, _)| place.value());
-            // Later than the last note, even if the clock was set back.
-            let now = (SystemClock.now().get() / 1000, 0);
-            let place = last.map_or(now, |(at, number)| now.max((at, number + 1)));
-            noted.insert(place, note)?;
-            while noted.len()? > MAX_NOTES {
-                noted.pop_first()?;
-            }
-            revision
-        };
-        transaction.commit()?;
-        Ok(Some(revision))
+        let committed = self.0.run(|database| try_commit(database, changes, note))?;
+        committed.ok_or(CommitError::Conflict)
     }
 
     pub(super) fn notes(
@@ -121,8 +77,8 @@ impl EmbeddedRegistry {
         before: Option<(u64, u64)>,
         limit: usize,
     ) -> Result<Vec<CommitNote>, StoreError> {
-        let notes = || -> Result<_, redb::Error> {
-            let table = match self.0.begin_read()?.open_table(NOTED) {
+        self.0.run(|database| {
+            let table = match database.begin_read()?.open_table(NOTED) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 table => table?,
             };
@@ -134,13 +90,12 @@ impl EmbeddedRegistry {
                 Ok(CommitNote { id: format!("{at}-{number}"), text: text.into() })
             };
             noted.map(note).collect()
-        };
-        notes().map_err(|error| disk_error(&error))
+        })
     }
 
     pub(super) fn changes(&self, since: u64) -> Result<ChangesSince, StoreError> {
-        let changes = || -> Result<_, redb::Error> {
-            let table = match self.0.begin_read()?.open_table(TOUCHED) {
+        self.0.run(|database| {
+            let table = match database.begin_read()?.open_table(TOUCHED) {
                 Err(redb::TableError::TableDoesNotExist(_)) => {
                     return Ok(ChangesSince { revision: 0, paths: Some(Vec::new()) });
                 }
@@ -153,11 +108,47 @@ impl EmbeddedRegistry {
             let paths = touched.map(|entry| Ok(entry?.1.value().to_owned()));
             let paths = known.then(|| paths.collect::<Result<_, redb::Error>>()).transpose()?;
             Ok(ChangesSince { revision, paths })
-        };
-        changes().map_err(|error| disk_error(&error))
+        })
     }
 }
 
-fn disk_error(error: &redb::Error) -> StoreError {
-    StoreError::Disk(error.to_string())
+/// Returns the new revision, or `None` if an entry does not have its expected value.
+fn try_commit(
+    database: &Database,
+    changes: &[EntryChange],
+    note: &str,
+) -> Result<Option<u64>, redb::Error> {
+    let transaction = database.begin_write()?;
+    let revision = {
+        let mut entries = transaction.open_table(ENTRIES)?;
+        for change in changes {
+            if entries.get(&*change.path)?.as_ref().map(redb::AccessGuard::value)
+                != change.was.as_deref()
+            {
+                return Ok(None);
+            }
+        }
+        let mut touched = transaction.open_table(TOUCHED)?;
+        let revision = touched.last()?.map_or(0, |(key, _)| key.value().0) + 1;
+        for (place, change) in changes.iter().enumerate() {
+            match change.becomes.as_deref() {
+                Some(value) => drop(entries.insert(&*change.path, value)?),
+                None => drop(entries.remove(&*change.path)?),
+            }
+            touched.insert((revision, place as u64), &*change.path)?;
+        }
+        touched.retain_in(..(revision.saturating_sub(MAX_TRACKED_REVISIONS), 0), |_, _| false)?;
+        let mut noted = transaction.open_table(NOTED)?;
+        let last = noted.last()?.map(|(place, _)| place.value());
+        // Later than the last note, even if the clock was set back.
+        let now = (SystemClock.now().get() / 1000, 0);
+        let place = last.map_or(now, |(at, number)| now.max((at, number + 1)));
+        noted.insert(place, note)?;
+        while noted.len()? > MAX_NOTES {
+            noted.pop_first()?;
+        }
+        revision
+    };
+    transaction.commit()?;
+    Ok(Some(revision))
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,8 +33,26 @@ impl Node {
     }
 
     pub fn launch(catalog: Option<&str>, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        Self::launch_by(command, catalog, flags, environment)
+    }
+
+    /// Starts a node whose writes fail, rather than end it, above the size of files that
+    /// [`Node::limit_files`] sets.
+    pub fn with_limited_files(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("sh");
+        let script = "trap '' XFSZ; exec \"$0\" \"$@\"";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_tollgate")]);
+        Self::launch_by(command, None, flags, environment)
+    }
+
+    fn launch_by(
+        mut command: Command,
+        catalog: Option<&str>,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--workers", "2"]).args(flags);
         if let Some(catalog) = catalog {
             let file = dir.path().join("catalog.yaml");
@@ -124,6 +142,12 @@ impl Node {
 
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    /// Sets the largest size of files in bytes; `None` lifts it.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(self.process.pid()), Resource::Fsize, limit).unwrap();
     }
 
     /// Stops the node with SIGTERM, and returns its exit code.

@@ -20,8 +20,12 @@ impl Process {
         &mut self.0
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
         if signal == Signal::STOP {
             // The signal stops all threads, but not at once.
             eventually("it stands still", || self.is_stopped());
