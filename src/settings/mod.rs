@@ -280,6 +280,11 @@ mod tests {
             (("TOLLGATE_ENVOY_ON_STORE_FAILURE", ""), "envoy_on_store_failure", "expected one of open, local, closed"),
             (("TOLLGATE_KEY_ENCRYPTION_KEY", "c2hvcnQ="), "key_encryption_key", "openssl"),
             (("TOLLGATE_CHECK_TOKEN", "one,sha256:12"), "check_token", "sha256sum"),
+            (("TOLLGATE_CHECK_TOKEN", ","),           "check_token",    "has no secret in it"),
+            (("TOLLGATE_CHECK_TOKEN", " "),           "check_token",    "has no secret in it"),
+            (("TOLLGATE_ADMIN_TOKEN", " , "),         "admin_token",    "has no secret in it"),
+            (("TOLLGATE_ADMIN_READ_TOKEN", ","),      "admin_read_token", "has no secret in it"),
+            (("TOLLGATE_KEY_ENCRYPTION_KEY", ","),    "key_encryption_key", "has no secret in it"),
             (("TOLLGATE_ADMIN_TOKEN", &*signed),      "admin_token",    "sha256sum"),
             (("TOLLGATE_LISTN", "127.0.0.1:1"),       "TOLLGATE_LISTN", "not a setting"),
         ];
@@ -328,7 +333,7 @@ mod tests {
         for sent in ["", "firs", digest.as_str(), "sha256:", &text] {
             assert_eq!(token.position(sent.as_bytes()), None, "{sent}");
         }
-        assert!(BearerTokens::new(" , ").unwrap().is_none());
+        assert!(BearerTokens::new("").unwrap().is_none() && BearerTokens::new(" , ").is_err());
     }
 
     #[test]

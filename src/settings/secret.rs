@@ -9,6 +9,10 @@ use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::digest::decode_hex;
 
+/// The error of a setting that was set, but to nothing: without its secret the service would be
+/// open.
+const NO_SECRET: &str = "has no secret in it; write one, or leave the setting out";
+
 /// The address of the store as written. It may hold a password, which `Debug` does not show.
 #[derive(Clone)]
 pub struct StoreAddress(String);
@@ -52,7 +56,11 @@ impl BearerTokens {
             None => Ok(Sha256::digest(secret).into()),
         };
         let digests: Vec<_> = secrets.map(digest).collect::<Result<_, _>>()?;
-        Ok((!digests.is_empty()).then_some(Self(digests)))
+        match digests.is_empty() {
+            true if !text.is_empty() => Err(NO_SECRET),
+            true => Ok(None),
+            false => Ok(Some(Self(digests))),
+        }
     }
 
     /// The position, from 1, of the token that a request sent. Takes the same time for every
@@ -136,7 +144,8 @@ impl EncryptionKeys {
         const HINT: &str = "a key is 32 bytes in base64; `openssl rand -base64 32` makes one";
         let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty());
         let read = |key| STANDARD.decode(key).ok()?.try_into().ok();
-        keys.map(|key| read(key).ok_or(HINT)).collect::<Result<_, _>>().map(Self)
+        let keys: Vec<_> = keys.map(|key| read(key).ok_or(HINT)).collect::<Result<_, _>>()?;
+        if keys.is_empty() && !text.is_empty() { Err(NO_SECRET) } else { Ok(Self(keys)) }
     }
 }
 
