@@ -28,6 +28,8 @@ pub enum RecordedLine {
     Adjustment(RecordedAdjustment),
     /// A verdict.
     Decision(RecordedDecision),
+    /// Decisions that could not be written.
+    Gap(RecordedGap),
 }
 
 impl RecordedLine {
@@ -47,7 +49,26 @@ impl RecordedLine {
         match self {
             Self::Adjustment(line) => (line.now_us, line.index),
             Self::Decision(line) => (line.now_us, line.index),
+            Self::Gap(line) => (line.now_us, line.index),
         }
+    }
+}
+
+/// A place from which on decisions are missing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedGap {
+    /// The store's clock at the first of them, in microseconds since 1970.
+    pub now_us: u64,
+    /// The position of the first of them among the lines with the same `now_us`.
+    pub index: u64,
+    /// The number of missing lines.
+    pub lost: u64,
+}
+
+impl RecordedGap {
+    /// An empty gap that begins in this place of the order.
+    pub(super) fn new((now_us, index): (u64, u64)) -> Self {
+        Self { now_us, index, lost: 0 }
     }
 }
 

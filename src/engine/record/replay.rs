@@ -10,8 +10,18 @@ use crate::time::Micros;
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// The line is not a recorded verdict.
-    #[error("line {0} is not a recorded decision: {1}")]
+    #[error("line {0} is not a recorded decision, or was cut: {1}")]
     Unreadable(usize, String),
+    /// Decisions are missing, so that those after them cannot be replayed.
+    #[error(
+        "{lost} decisions are missing, since the record could not be written; the {before} before them are equal to the reference's, and later ones cannot be replayed"
+    )]
+    Incomplete {
+        /// The number of missing decisions.
+        lost: u64,
+        /// The number of decisions before them.
+        before: usize,
+    },
     /// The reference implementation decided differently.
     #[error("{recorded:?} was decided differently by the reference: {reference}")]
     Mismatch {
@@ -36,10 +46,13 @@ pub fn replay(lines: &str) -> Result<usize, ReplayError> {
         lines.lines().enumerate().map(parse).collect::<Result<_, _>>()?;
     history.sort_by_key(RecordedLine::order);
     let mut rows = RowTable::default();
-    for recorded in &history {
+    for (before, recorded) in history.iter().enumerate() {
         let replayed = match recorded {
             RecordedLine::Decision(line) => replay_decision(line, &mut rows),
             RecordedLine::Adjustment(line) => replay_adjustment(line, &mut rows),
+            RecordedLine::Gap(gap) => {
+                return Err(ReplayError::Incomplete { lost: gap.lost, before });
+            }
         };
         if let Err(reference) = replayed {
             return Err(ReplayError::Mismatch { recorded: Box::new(recorded.clone()), reference });
