@@ -72,7 +72,8 @@ impl MethodLimits {
     }
 
     /// The limit of a requested method, and the subject that it counts: `owner`, or for a method
-    /// that is not listed a subject of the owner's for this method.
+    /// that is not listed a subject of the owner's for this method. HEAD, which the services behind
+    /// a gateway answer as GET, counts as GET unless it is listed itself.
     pub(super) fn limit_for(
         &self,
         route: &HttpRoute<'_>,
@@ -80,6 +81,10 @@ impl MethodLimits {
     ) -> Option<(Arc<Limit>, Subject)> {
         if let Some((_, limit)) = self.listed.iter().find(|(pattern, _)| pattern.matches(route)) {
             return Some((Arc::clone(limit), owner));
+        }
+        if route.method == "HEAD" {
+            let route = HttpRoute { method: "GET".into(), path: route.path.clone() };
+            return self.limit_for(&route, owner);
         }
         let wildcard = self.wildcard.as_ref()?;
         let method = route.name();

@@ -1,8 +1,9 @@
 //! HTTP methods and paths: patterns of a catalog, normalization of requests, and matching.
 //!
-//! A path is normalized as the service behind the gateway most likely does: the query removed,
-//! decoded once, `//` and dot segments resolved. `/a%2fb`, `/a//b` and `/x/../a/b` are all `/a/b`,
-//! so none of them bypasses a limit on it.
+//! A path is normalized as the service behind the gateway most likely does: the query and the
+//! parameters of segments removed, decoded once, `//` and dot segments resolved. `/a%2fb`, `/a//b`,
+//! `/a;x=1/b` and `/x/..;/a/b` are all `/a/b`, so none of them bypasses a limit on it. Letters keep
+//! their case, and a backslash is a character like any other.
 
 use std::borrow::Cow;
 
@@ -53,9 +54,10 @@ impl RoutePattern {
                 }
                 "*" => Segment::Rest,
                 name if name.starts_with('{') && name.ends_with('}') => Segment::Any,
-                name if name.contains(['{', '}', '*', '%', '?', '#']) => {
+                name if name.contains(['{', '}', '*', '%', '?', '#', ';']) => {
                     return Err(
-                        "a segment is plain text (decoded), `{name}`, or `*` at the end".into()
+                        "a segment is plain text (decoded, without a `;` and what follows it), `{name}`, or `*` at the end"
+                            .into(),
                     );
                 }
                 name => Segment::Literal(name.into()),
@@ -117,13 +119,27 @@ pub(crate) fn normalize_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
     if !path.starts_with('/') {
         return Err("must begin with a slash");
     }
-    let decoded = if path.contains('%') { percent_decode(path)? } else { path.into() };
+    let decoded = match cut_parameters(path) {
+        Cow::Borrowed(path) if path.contains('%') => percent_decode(path)?,
+        Cow::Owned(path) if path.contains('%') => percent_decode(&path)?.into_owned().into(),
+        path => path,
+    };
     if decoded.chars().any(char::is_control) {
         return Err("must not contain control characters");
     }
     let plain = decoded.len() == 1
         || !(decoded.contains("//") || decoded.contains("/.") || decoded.ends_with('/'));
     Ok(if plain { decoded } else { remove_dot_segments(&decoded).into() })
+}
+
+/// The path without the parameters of its segments (RFC 3986, 3.3): what begins with a `;` that is
+/// not encoded.
+fn cut_parameters(path: &str) -> Cow<'_, str> {
+    if !path.contains(';') {
+        return path.into();
+    }
+    let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    segments.collect::<Vec<_>>().join("/").into()
 }
 
 fn percent_decode(path: &str) -> Result<Cow<'_, str>, &'static str> {
@@ -172,12 +188,20 @@ mod tests {
             "/a/b#c",
             "/a/b/c/..",
             "/a/%2e/b",
+            "/a;x=1/b",
+            "/a/b;x=1;y=2",
+            "/;x/a;/b;?c",
+            "/x/..;x=1/a/b",
+            "/..;/a/b",
+            "/x/%2e%2e;/a/%62;%zz",
         ];
         for path in same {
             assert_eq!(normalize_path(path).unwrap(), "/a/b", "{path}");
         }
         assert_eq!(normalize_path("/").unwrap(), "/");
         assert_eq!(normalize_path("/..").unwrap(), "/");
+        assert_eq!(normalize_path("/;x").unwrap(), "/");
+        assert_eq!(normalize_path("/a%3Bb").unwrap(), "/a;b", "it is no parameter");
         assert_eq!(normalize_path("/a%252Fb").unwrap(), "/a%2Fb", "decoded once");
     }
 
@@ -231,6 +255,7 @@ mod tests {
             "GET /a//b",
             "GET /a/../b",
             "GET /a{x}",
+            "GET /a;x",
             "* /a",
             "ANY /a",
             "any /a",
@@ -241,7 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn normalizing_twice_changes_nothing(path in "/[a-c./%]{0,12}") {
+        fn normalizing_twice_changes_nothing(path in "/[a-c./%;]{0,12}") {
             if let Ok(once) = normalize_path(&path) {
                 prop_assert!(once.starts_with('/') && !once.contains("//"));
                 if !once.contains(['%', '?', '#']) {
