@@ -43,6 +43,21 @@ impl Engine {
         key.map(Some).ok_or_else(|| self.refusal_or_unready(unknown()))
     }
 
+    /// True if two values are known to be of API keys with different ids. The registry is not asked:
+    /// what stands beside an API key is mostly no key.
+    #[must_use]
+    pub fn are_different_keys(&self, one: &str, other: &str) -> bool {
+        let catalog = self.parts.live.catalog();
+        let known = |secret| {
+            let now = || self.parts.store.now();
+            match self.parts.directory.lookup(&catalog, ClientKey::Secret(secret), now) {
+                Lookup::Hit(key) => Some(key),
+                Lookup::Miss | Lookup::AskRegistry(_) => None,
+            }
+        };
+        known(one).zip(known(other)).is_some_and(|(one, other)| one.id != other.id)
+    }
+
     async fn look_up_key(
         &self,
         query: RegistryQuery,

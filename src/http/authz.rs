@@ -88,7 +88,7 @@ async fn decide(
         usage: None,
     };
     match (&query.policy, &query.key, &query.key_header) {
-        (None, None, None) => client = Some(ClientKey::Secret(api_key(headers)?)),
+        (None, None, None) => client = Some(ClientKey::Secret(api_key(state, headers)?)),
         (Some(policy), key, header) => {
             policy_key = match (key.as_deref(), header.as_deref()) {
                 (None, Some(header)) => header_key(headers, header)?.into(),
@@ -168,18 +168,26 @@ fn missing_key(detail: impl Into<Cow<'static, str>>) -> AuthzError {
     AuthzError::Client(Problem::forbidden(detail))
 }
 
-/// The client's API key: `X-API-Key`, or else `Authorization: Bearer`.
-fn api_key(headers: &HeaderMap) -> Result<&str, AuthzError> {
+/// The client's API key: `X-API-Key`, or else `Authorization: Bearer`, which often holds a token for
+/// the upstream service beside it. Two different API keys are an error.
+fn api_key<'r>(state: &WorkerState, headers: &'r HeaderMap) -> Result<&'r str, AuthzError> {
+    let bearer = || bearer_token(headers).and_then(|token| std::str::from_utf8(token).ok());
     // Gateways send the header empty if their client sent none.
-    let key = match single_header(headers, "x-api-key")?.filter(|key| !key.is_empty()) {
-        Some(key) => key,
-        None => single_header(headers, "authorization")?
-            .and_then(|_| bearer_token(headers))
-            .and_then(|token| std::str::from_utf8(token).ok())
-            .ok_or_else(|| {
-                missing_key("there is no API key: send X-API-Key or Authorization: Bearer")
-            })?,
-    };
+    let key =
+        match single_header(headers, "x-api-key")?.filter(|key| !key.is_empty()) {
+            Some(key) => {
+                if let Some(token) = bearer().filter(|token| *token != key)
+                    && state.engine.are_different_keys(token, key)
+                {
+                    let why = "holds another API key than X-API-Key; send one of them";
+                    return Err(AuthzError::Client(Problem::bad_request("authorization", why)));
+                }
+                key
+            }
+            None => single_header(headers, "authorization")?.and_then(|_| bearer()).ok_or_else(
+                || missing_key("there is no API key: send X-API-Key or Authorization: Bearer"),
+            )?,
+        };
     validate_text("api_key", key, MAX_KEY_BYTES).map(|()| key)
 }
 
