@@ -6,6 +6,7 @@
 mod access;
 mod body;
 mod client;
+mod framing;
 mod listener;
 mod openapi;
 mod problem;

@@ -14,6 +14,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
+use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service as _;
 
 use super::access::Peer;
+use super::framing::check_framing;
 use super::listener::Listener;
 use crate::telemetry::Metrics;
 use crate::tls::ServerTls;
@@ -278,9 +280,14 @@ async fn serve_connection(
     let service = service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
-        let (response, config) = (router.clone().call(request), Arc::clone(config));
+        let framing = check_framing(&request);
+        let response = framing.map(|()| router.clone().call(request));
+        let config = Arc::clone(config);
         async move {
-            let mut response = response.await?;
+            let mut response = match response {
+                Ok(response) => response.await?,
+                Err(problem) => problem.into_response(),
+            };
             // HTTP/2 announces it once, for the whole connection.
             if config.protocol == Protocol::Http1 && config.draining.is_set() {
                 response
