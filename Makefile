@@ -1,6 +1,6 @@
 # One target per task. `make test` on a fresh Debian machine with Rust is the complete setup.
 
-.PHONY: help run fast test contract lint deny bench tools
+.PHONY: help run fast test contract streams lint deny bench tools
 
 # The modules of the integration tests that need other programs than Rust: their files say so, and
 # tests/it/house/fast.rs holds them to it.
@@ -23,6 +23,9 @@ test: tools ## Installs the programs that the tests need, and runs all tests
 
 contract: tools ## Runs schemathesis with 2,000 cases for each operation; takes long
 	CONTRACT_CASES=2000 cargo test --locked --test it contract -- --nocapture
+
+streams: tools ## Kills clients and nodes under 50 streams of a model for a minute, and compares the budgets
+	STREAMS_SECONDS=60 cargo test --locked --test it -- streams::budgets --nocapture
 
 lint: ## Checks formatting and clippy, as CI does
 	cargo fmt --all --check
