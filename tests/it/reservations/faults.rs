@@ -1,10 +1,13 @@
 //! The faults of the field, each as a test of its name.
 //! Needs programs besides Rust, so `make fast` skips it.
 
+use std::fs;
+
 use serde_json::json;
 use tollgate::time::Micros;
 
 use super::{CATALOG, cancel, handle, left, on_both, open, post, remaining, reserve, settle};
+use crate::support::eventually;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
@@ -179,4 +182,37 @@ fn late_refund_readmits() {
     assert_eq!(remaining(&node, "bob-key")[0], 1_000);
     assert_eq!(left(&settle(&node, &second, 0).json())[0], 1_000);
     assert_eq!(remaining(&node, "bob-key")[0], 1_000, "never more than the burst");
+}
+
+#[test]
+fn limit_change_resets_usage() {
+    on_both(|node| {
+        let open = open(node, "bob-key", 400);
+        let changed = CATALOG
+            .replace("rate: 24/d, burst: 1000 }", "rate: 48/d, burst: 2000 }")
+            .replace("limit: 3, period: month", "limit: 7, period: month");
+        fs::write(node.catalog_file(), changed).unwrap();
+        eventually("the limits are larger", || remaining(node, "bob-key") == [1_600, 6]);
+        assert_eq!(left(&settle(node, &open, 100).json()), [1_900, 6]);
+        fs::write(node.catalog_file(), CATALOG).unwrap();
+        eventually("the limits are as before", || remaining(node, "bob-key") == [900, 2]);
+    });
+}
+
+#[test]
+fn restarted_number() {
+    let redis = RedisServer::start();
+    let node = Node::with_catalog(CATALOG, &["--store", &redis.url(), "--check-deadline", "5s"]);
+    let first = open(&node, "bob-key", 400);
+    let keys = redis.command(&["KEYS", "tg:*:r:*"]);
+    let keys: Vec<String> = redis::from_redis_value(keys).unwrap();
+    let (subject, _) = keys[0].split_once(":r:").unwrap();
+    // The subject's counters are lost, and with them the numbers of its reservations.
+    redis.command(&["DEL", subject]);
+    let second = open(&node, "bob-key", 300);
+    assert_eq!(remaining(&node, "bob-key"), [700, 2]);
+    // Both have the number 1, but the first was charged to what is gone.
+    assert_eq!(left(&settle(&node, &first, 0).json()), [700, 2]);
+    assert_eq!(left(&settle(&node, &second, 0).json()), [1_000, 2]);
+    assert_eq!(settle(&node, &first, 0).status, 404);
 }
