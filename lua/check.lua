@@ -58,8 +58,11 @@ local function judge(deferred)
     if rows then
       place = find_row(rows, limit[HEAD])
     elseif rows == false then
-      -- MGET reads a key of another type as a missing one, which SET would replace. GET fails.
-      redis.call('GET', KEYS[key])
+      -- MGET reads a key of another type as a missing one, which SET would replace.
+      local read = redis.pcall('GET', KEYS[key])
+      if read and string.find(read.err, 'WRONGTYPE', 1, true) then
+        error('the key has another type')
+      end
       rows_of[key] = nil
     end
     local level, window, behind, earlier = limit[READ](rows, place, limit, now)

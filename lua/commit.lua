@@ -57,7 +57,7 @@ while at <= len do
   end
   if not ok then
     replied = before + 1
-    reply[replied] = type(allowed) == 'table' and allowed.err or tostring(allowed)
+    reply[replied] = tostring(allowed)
   end
   at = behind
 end

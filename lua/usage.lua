@@ -32,7 +32,8 @@ local now = time[1] * 1000000 + time[2]
 local subjects = #KEYS / 2
 local rows_of, days_of = {}, {}
 for i, rows in ipairs(mget_all(KEYS)) do
-  if not rows and redis.pcall('GET', KEYS[i]) then
+  local read = not rows and redis.pcall('GET', KEYS[i])
+  if read and string.find(read.err, 'WRONGTYPE', 1, true) then
     -- MGET reads a key of another type as a missing one. It is damaged, as an empty string is.
     rows = ''
   end
