@@ -8,9 +8,16 @@
 //! all limits once the node has opened a reservation, and 10 s at most, since Redis may have lost
 //! its data or its clock may have stepped. The memo never admits a request.
 //!
+//! Once an entry has expired, one check renews it. Further checks of the same counter follow only if
+//! they would fit beside those on their way; the others are still refused. So the many waiters of
+//! one key do not all reach the store when its entry expires.
+//!
 //! Limits of methods that no catalog lists are made for each request; if one of them refuses,
 //! nothing is cached.
 
+mod cached_refusal;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +32,7 @@ use crate::algorithm::{CounterState, Counting as _};
 use crate::judge::{self, Verdict};
 use crate::limit::{Charge, Charges, CounterId, Limit};
 use crate::time::Micros;
+use cached_refusal::{CachedRefusal, Lookup, RENEWAL_TIME, Renewal};
 
 /// The most refusals in one worker's cache; each takes about 100 bytes.
 const MAX_ENTRIES: usize = 20_000;
@@ -35,12 +43,16 @@ const LEASE_PAUSE: Duration = Duration::from_millis(20);
 const SHORT_TTL: Duration = Duration::from_millis(100);
 /// The longest lifetime of any entry.
 const MAX_TTL: Duration = Duration::from_secs(10);
+/// The longest time for which an entry knows when its charge fits.
+const MAX_FITS_AT: Duration = Duration::from_hours(1);
 /// The shortest time between two sweeps of a full cache.
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The denial memo of one worker.
 pub(super) struct DenialMemo {
     refusals: Mutex<Refusals>,
+    /// True while entries may be renewed by checks on their way.
+    has_renewals: AtomicBool,
     pause: Duration,
     reservations: Arc<NodeReservations>,
 }
@@ -49,16 +61,7 @@ pub(super) struct DenialMemo {
 struct Refusals {
     by_counter: HashMap<CounterId, CachedRefusal>,
     last_sweep: Option<Instant>,
-}
-
-struct CachedRefusal {
-    /// Keeps the limit alive, so that no other limit can have its address.
-    limit: Arc<Limit>,
-    cost: u64,
-    state: CounterState,
-    now: Micros,
-    made_at: Instant,
-    until: Instant,
+    last_renewal: Option<Instant>,
 }
 
 impl DenialMemo {
@@ -67,6 +70,7 @@ impl DenialMemo {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         Self {
             refusals: Mutex::default(),
+            has_renewals: AtomicBool::new(false),
             pause: LEASE_PAUSE.saturating_mul(workers).min(SHORT_TTL),
             reservations,
         }
@@ -74,20 +78,27 @@ impl DenialMemo {
 
     /// The decision for a check that a cached refusal still refuses.
     pub(super) fn lookup(&self, charges: &Charges) -> Option<Decision> {
-        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         // A charge that is made in any case must reach the store.
         if refusals.by_counter.is_empty() || charges.iter().any(Charge::is_forced) {
             return None;
         }
         let now = Instant::now();
         let max_age = if self.reservations.has_opened() { SHORT_TTL } else { MAX_TTL };
-        let limits: SmallVec<[LimitOutcome; 2]> = charges
-            .iter()
-            .filter(|charge| charge.limit.refuses_alone())
-            .filter_map(|charge| {
-                refusals.by_counter.get(&charge.counter())?.evaluate(charge, now, max_age)
-            })
-            .collect();
+        let mut limits: SmallVec<[LimitOutcome; 2]> = SmallVec::new();
+        let mut asks = false;
+        for charge in charges.iter().filter(|charge| charge.limit.refuses_alone()) {
+            let entry = refusals.by_counter.get(&charge.counter());
+            match entry.and_then(|entry| entry.evaluate(charge, now, max_age)) {
+                Some(Lookup::Refused(outcome)) => limits.push(outcome),
+                Some(Lookup::Ask) => asks = true,
+                None => {}
+            }
+        }
+        if asks && limits.is_empty() {
+            refusals.begin_renewals(charges, now);
+            self.has_renewals.store(true, Ordering::Relaxed);
+        }
         let violated = Arc::clone(limits.first()?.limit.name());
         let retry_after = limits.iter().map(|outcome| outcome.status.retry_after).max()?;
         Some(Decision {
@@ -123,8 +134,34 @@ impl DenialMemo {
                 return;
             }
             let (limit, cost, now) = (Arc::clone(&charge.limit), charge.cost, verdict.now);
-            let entry = CachedRefusal { limit, cost, state, now, made_at, until };
+            let wait = judge::limit_status(charge, state, false, now).retry_after;
+            let fits_at = made_at + Duration::from_micros(wait.get()).min(MAX_FITS_AT);
+            let renewal = None;
+            let entry = CachedRefusal { limit, cost, state, now, made_at, until, fits_at, renewal };
             refusals.by_counter.insert(charge.counter(), entry);
+        }
+    }
+
+    /// Renews the expired entries of a check by its verdict: further checks follow as far as they fit
+    /// beside it.
+    fn renew(&self, charges: &Charges, verdict: &Verdict) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let made_at = Instant::now();
+        if refusals.last_renewal.is_none_or(|last| made_at >= last + RENEWAL_TIME) {
+            self.has_renewals.store(false, Ordering::Relaxed);
+            return;
+        }
+        for (charge, state) in charges.iter().zip(&verdict.states) {
+            let Some(entry) = refusals.by_counter.get_mut(&charge.counter()) else { continue };
+            if entry.is_of(charge) && entry.renewal.is_some() {
+                let amount = if verdict.allowed { charge.amount() } else { 0 };
+                let level = state.level.saturating_add_unsigned(amount);
+                entry.state = CounterState { level, ..*state };
+                (entry.now, entry.made_at) = (verdict.now, made_at);
+                (entry.until, entry.fits_at) = (made_at, made_at);
+                entry.renewal = Some(Renewal { since: made_at, pending: 0 });
+                refusals.last_renewal = Some(made_at);
+            }
         }
     }
 
@@ -149,14 +186,31 @@ impl DenialMemo {
 
 impl DecisionObserver for DenialMemo {
     fn on_decision(&self, check: &DecidedCheck<'_>) {
-        let refusal = check.verdict.filter(|judged| !judged.verdict.allowed);
-        if let Some(judged) = refusal {
+        let Some(judged) = check.verdict else { return };
+        if self.has_renewals.load(Ordering::Relaxed) {
+            self.renew(check.charges, &judged.verdict);
+        }
+        if !judged.verdict.allowed {
             self.remember(check.charges, &judged.verdict);
         }
     }
 }
 
 impl Refusals {
+    /// Counts the check among those that renew its expired entries.
+    fn begin_renewals(&mut self, charges: &Charges, now: Instant) {
+        for charge in charges {
+            let Some(entry) = self.by_counter.get_mut(&charge.counter()) else { continue };
+            if entry.is_of(charge) {
+                let pending = entry.pending(now).unwrap_or_default();
+                let since = entry.renewal.filter(|_| pending > 0).map_or(now, |it| it.since);
+                let pending = pending.saturating_add(charge.amount());
+                entry.renewal = Some(Renewal { since, pending });
+                self.last_renewal = Some(now);
+            }
+        }
+    }
+
     /// Removes expired entries. Returns true if there is room.
     fn evict_expired(&mut self, now: Instant) -> bool {
         if self.last_sweep.is_some_and(|last_sweep| now - last_sweep < MIN_SWEEP_INTERVAL) {
@@ -165,32 +219,6 @@ impl Refusals {
         self.last_sweep = Some(now);
         self.by_counter.retain(|_, refused| refused.until > now);
         self.by_counter.len() < MAX_ENTRIES
-    }
-}
-
-impl CachedRefusal {
-    /// The limit's present status, if it still refuses the charge.
-    fn evaluate(&self, charge: &Charge, now: Instant, max_age: Duration) -> Option<LimitOutcome> {
-        let applies = now < self.until.min(self.made_at + max_age)
-            && charge.cost >= self.cost
-            && Arc::ptr_eq(&self.limit, &charge.limit);
-        if !applies {
-            return None;
-        }
-        let age = Micros::new(u64::try_from((now - self.made_at).as_micros()).unwrap_or(u64::MAX));
-        // Units granted beyond the limit do not drain.
-        let drained = charge.limit.algorithm().drained(age);
-        let level = self.state.level;
-        let level = level.saturating_sub_unsigned(drained).max(level.min(0));
-        let state = CounterState { level, ..self.state };
-        let mut status = judge::limit_status(charge, state, false, self.now + age);
-        if charge.limit.leased() {
-            let left = u64::try_from((self.until - now).as_micros()).unwrap_or(u64::MAX);
-            status.fits = false;
-            status.retry_after = status.retry_after.max(Micros::new(left));
-        }
-        let limit = &charge.limit;
-        (!status.fits).then(|| LimitOutcome { limit: Arc::clone(limit), status, refuses: true })
     }
 }
 
@@ -286,6 +314,35 @@ mod tests {
         refused.until = Instant::now();
         drop(refusals);
         assert!(memo.lookup(&charges(&limit, 1)).is_none());
+    }
+
+    #[test]
+    fn one_check_renews_an_expired_refusal_while_the_others_are_refused() {
+        let (memo, limit) = (DenialMemo::new(1, Arc::default()), limit());
+        let one = charges(&limit, 1);
+        let expire = |memo: &DenialMemo| {
+            let mut refusals = memo.refusals.lock().unwrap();
+            refusals.by_counter.values_mut().next().unwrap().until = Instant::now();
+        };
+        memo.remember(&one, &refusal(limit.size()));
+        expire(&memo);
+        assert!(memo.lookup(&one).is_none(), "the first one asks");
+        let held_back = memo.lookup(&one).unwrap();
+        assert!(held_back.retry_after.get() > 3_600_000_000, "behind the first one");
+        // A reset has made room for four more, of which three are on their way.
+        let hour = limit.size() / 5;
+        memo.renew(&one, &Verdict { allowed: true, ..refusal(hour) });
+        assert_eq!([(); 4].map(|()| memo.lookup(&one).is_none()), [true, true, true, false]);
+        memo.renew(&one, &refusal(5 * hour));
+        memo.remember(&one, &refusal(5 * hour));
+        assert!(memo.lookup(&one).is_some(), "renewed");
+        expire(&memo);
+        assert!(memo.lookup(&one).is_none(), "and again one asks");
+        // A check that never comes back does not hold back others for long.
+        for entry in memo.refusals.lock().unwrap().by_counter.values_mut() {
+            entry.renewal.as_mut().unwrap().since -= RENEWAL_TIME;
+        }
+        assert!(memo.lookup(&one).is_none());
     }
 
     #[test]
