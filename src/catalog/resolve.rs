@@ -52,6 +52,11 @@ pub enum CheckError {
     NotReady,
     /// Another check has opened a reservation under this id, or its time is over.
     ReservationConflict,
+    /// A request has more charges than the store is asked to judge for one request.
+    TooManyCharges {
+        /// The most charges of a request.
+        max: usize,
+    },
 }
 
 pub(super) fn invalid<T>(

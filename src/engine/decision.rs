@@ -27,6 +27,8 @@ pub enum DecidedBy {
     Memo,
     /// The node alone, because the store is unreachable.
     Fallback,
+    /// The node alone, because too many of its checks wait for the store.
+    Overload,
 }
 
 impl DecidedBy {
@@ -46,6 +48,7 @@ impl DecidedBy {
             Self::Lease => "lease",
             Self::Memo => "memo",
             Self::Fallback => "fallback",
+            Self::Overload => "overload",
         }
     }
 }
@@ -61,9 +64,11 @@ pub enum DecisionStatus {
     TooLarge,
     /// The store is unreachable, and the plan fails closed.
     Unavailable,
+    /// Too many of the node's checks wait for the store, whatever the plan says about a lost one.
+    Overloaded,
     /// A report was charged, whatever the limits say.
     Reported,
-    /// The store is unreachable, so that a report may not have been charged.
+    /// The store is unreachable or the node is overloaded, so that a report may not have been charged.
     Unreported,
 }
 

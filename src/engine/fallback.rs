@@ -2,16 +2,22 @@
 //!
 //! Under `local` each node enforces its own share of each limit. Its token buckets live as long as
 //! the process, so that a store that fails repeatedly does not grant new budgets. The store detects
-//! its failures itself, by timeouts and circuit breakers.
+//! its failures itself, by timeouts and circuit breakers. A node that has too many checks for a store
+//! that replies is overloaded. That is no outage, and no policy admits checks because of it: else a
+//! flood would lift the limits.
 
 use std::sync::Arc;
 
-use super::decision::{Decision, DecisionStatus};
+use super::decision::{DecidedBy, Decision, DecisionStatus};
 use crate::failure_policy::FailurePolicy;
 use crate::judge::Verdict;
 use crate::limit::{Adjustment, Charge, Charges, Limit, NewReservation, ReservationTerms};
 use crate::store::{AdjustReply, MemoryStore, Redis, ReserveReply};
 use crate::telemetry::DecisionOutcome;
+use crate::time::Micros;
+
+/// The time after which an overloaded node is asked again.
+const OVERLOAD_RETRY: Micros = Micros::from_secs(1);
 
 /// Decides checks that the store did not judge.
 pub struct Fallback {
@@ -43,6 +49,20 @@ impl Fallback {
     #[must_use]
     pub fn new(shares: MemoryStore, redis: Option<Arc<Redis>>) -> Self {
         Self { shares, redis }
+    }
+
+    /// Decides a check that waited too long for a store that replies. A check without enforced limits
+    /// is never refused.
+    pub(super) fn decide_overloaded(charges: &Charges) -> FallbackDecision {
+        let enforced = charges.iter().any(|charge| !charge.limit.shadow());
+        let (status, wait) = if enforced {
+            (DecisionStatus::Overloaded, OVERLOAD_RETRY)
+        } else {
+            (DecisionStatus::Allowed, Micros::ZERO)
+        };
+        let mut decision = Decision::without_limits(status, None, wait);
+        decision.decided_by = DecidedBy::Overload;
+        FallbackDecision { decision, limit: None, outcome: DecisionOutcome::Overloaded }
     }
 
     /// Decides by `policy`. A check without enforced limits is never refused.
@@ -135,7 +155,7 @@ impl Fallback {
 
 /// The decision that follows from a verdict on the node's own shares.
 fn decide_by_shares(shares: &Charges, verdict: &Verdict) -> FallbackDecision {
-    let local = Decision::from_verdict(shares, verdict, super::DecidedBy::Fallback);
+    let local = Decision::from_verdict(shares, verdict, DecidedBy::Fallback);
     let Some(limit) = local.violated_limit() else {
         return fallback_decision(DecisionStatus::Allowed, DecisionOutcome::LocalAllowed);
     };
@@ -158,7 +178,7 @@ fn exceeds_share(limit: &Limit) -> FallbackDecision {
 }
 
 fn fallback_decision(status: DecisionStatus, outcome: DecisionOutcome) -> FallbackDecision {
-    let decision = Decision::without_limits(status, None, crate::time::Micros::ZERO);
+    let decision = Decision::without_limits(status, None, Micros::ZERO);
     FallbackDecision { decision, limit: None, outcome }
 }
 
@@ -169,6 +189,9 @@ impl FallbackDecision {
         let (status, outcome) = match self.outcome {
             DecisionOutcome::LocalAllowed | DecisionOutcome::LocalRefused => {
                 (DecisionStatus::Reported, DecisionOutcome::Reported)
+            }
+            DecisionOutcome::Overloaded => {
+                (DecisionStatus::Unreported, DecisionOutcome::Overloaded)
             }
             _ => (DecisionStatus::Unreported, DecisionOutcome::FailedClosed),
         };

@@ -36,6 +36,9 @@ pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
 pub use record::{RecordedLine, Recorder, ReplayError, replay};
 pub use reserve::{NodeReservations, Reservation, ReservationRequest};
 
+/// The most charges of all checks of one request.
+const MAX_REQUEST_CHARGES: usize = 65_536;
+
 /// Decides the checks of one worker.
 pub struct Engine {
     parts: EngineParts,
@@ -151,11 +154,14 @@ impl Engine {
 
     /// Decides many checks, each on its own. They reach the store together. A request that could
     /// not be parsed keeps its error and its place.
+    ///
+    /// # Errors
+    /// If they have more than 65,536 charges in all. Then none of them is judged.
     pub async fn check_all<'a, E: From<CheckError>>(
         &self,
         requests: impl ExactSizeIterator<Item = Result<(Option<ClientKey<'a>>, CheckRequest<'a>), E>>,
         context: &CheckContext,
-    ) -> Vec<Result<Decision, E>> {
+    ) -> Result<Vec<Result<Decision, E>>, E> {
         let started = Instant::now();
         let requests: Vec<_> = requests.collect();
         let clients =
@@ -176,6 +182,9 @@ impl Engine {
                 }
             });
         }
+        if checks.iter().map(Charges::len).sum::<usize>() > MAX_REQUEST_CHARGES {
+            return Err(CheckError::TooManyCharges { max: MAX_REQUEST_CHARGES }.into());
+        }
         let in_flight = self.parts.metrics.start_checks(checks.len());
         let deadline = started + self.parts.deadline;
         let verdicts = self.parts.store.judge_all(&checks, context, deadline).await;
@@ -187,7 +196,7 @@ impl Engine {
         for _ in &results {
             self.parts.metrics.record_duration(elapsed);
         }
-        results.into_iter().flatten().collect()
+        Ok(results.into_iter().flatten().collect())
     }
 
     fn prepare(
@@ -315,7 +324,10 @@ impl Engine {
         error: &StoreError,
     ) -> FallbackDecision {
         tracing::debug!(kind = error.kind(), %error, "a check is decided without the store");
-        self.parts.fallback.decide(charges, policy)
+        match error {
+            StoreError::Overloaded => Fallback::decide_overloaded(charges),
+            _ => self.parts.fallback.decide(charges, policy),
+        }
     }
 
     /// Notifies the observers of a decision that follows from the limits' status.

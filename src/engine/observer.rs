@@ -132,7 +132,7 @@ mod tests {
         engine.check(None, &request(3), &CheckContext::NONE).await.unwrap();
         let batch = [Ok((None, request(2))), Err(CheckError::NotReady), Ok((None, request(1)))];
         let results: Vec<Result<_, CheckError>> =
-            engine.check_all(batch.into_iter(), &CheckContext::NONE).await;
+            engine.check_all(batch.into_iter(), &CheckContext::NONE).await.unwrap();
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 2);
         let expected = [
             "too_large node policy:login policy:login/throttle",

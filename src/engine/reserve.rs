@@ -206,6 +206,13 @@ impl Engine {
         if let Some(decision) = self.refuse_too_large(&plan, &charges, context) {
             return Ok(decision);
         }
+        if matches!(error, StoreError::Overloaded) {
+            let mut decision = self.conclude_by_fallback(plan, &charges, context, error);
+            if decision.allowed() {
+                decision.reservation = Some(Box::new(Reservation::Unavailable));
+            }
+            return Ok(decision);
+        }
         check.node = Some(self.parts.reservations.node);
         let is_metered = charges.iter().map(|charge| charge.limit.is_meter());
         let shared = check.charges.iter().zip(is_metered).filter(|(_, is_meter)| !is_meter);

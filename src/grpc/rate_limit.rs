@@ -86,6 +86,9 @@ impl EnvoyService {
                 let (limit, outcome) = (fallback.limit.as_ref(), fallback.outcome);
                 self.worker_metrics.record_decision(domain.label(), limit, outcome);
                 match outcome {
+                    DecisionOutcome::Overloaded if !fallback.decision.allowed() => {
+                        Err(Status::unavailable("too many checks wait at this node"))
+                    }
                     DecisionOutcome::FailedClosed => {
                         Err(Status::unavailable("the limits cannot be judged at the moment"))
                     }

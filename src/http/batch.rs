@@ -63,7 +63,7 @@ async fn decide(
         Ok(body) => body.to_check_request(key_id_allowed),
         Err(problem) => Err(problem.clone()),
     });
-    Ok(state.engine.check_all(requests, &context).await)
+    state.engine.check_all(requests, &context).await
 }
 
 /// Decides checks of which some open reservations. They reach the store together and in order.

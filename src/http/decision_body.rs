@@ -22,7 +22,9 @@ pub(super) fn status_code(decision: &Decision) -> StatusCode {
         DecisionStatus::Allowed | DecisionStatus::Reported => StatusCode::OK,
         DecisionStatus::Refused => StatusCode::TOO_MANY_REQUESTS,
         DecisionStatus::TooLarge => StatusCode::UNPROCESSABLE_ENTITY,
-        DecisionStatus::Unavailable | DecisionStatus::Unreported => StatusCode::SERVICE_UNAVAILABLE,
+        DecisionStatus::Unavailable | DecisionStatus::Overloaded | DecisionStatus::Unreported => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 
@@ -112,10 +114,15 @@ fn problem_members(status: DecisionStatus) -> Option<[&'static str; 3]> {
             "Limits unavailable",
             "the limits cannot be judged at the moment, and the plan fails closed",
         ]),
+        DecisionStatus::Overloaded => Some([
+            REDUCED_CAPACITY,
+            "Overloaded",
+            "too many checks wait at this node, so this one was not judged in time; retry after retry_after_ms",
+        ]),
         DecisionStatus::Unreported => Some([
             REDUCED_CAPACITY,
             "Report may be lost",
-            "the store is unreachable, so this may not have been charged; send it again",
+            "the store gave no answer in time, so this may not have been charged; send it again",
         ]),
     }
 }

@@ -32,7 +32,7 @@ const USUAL_VALUES_BYTES: usize = 192;
 /// Adds the headers for the enforced limits of a decision. Shadow limits are not reported.
 pub(super) fn add_rate_limit_headers(headers: &mut HeaderMap, decision: &Decision) {
     let mut values = HeaderValues(BytesMut::with_capacity(USUAL_VALUES_BYTES));
-    if decision.status == DecisionStatus::Refused {
+    if matches!(decision.status, DecisionStatus::Refused | DecisionStatus::Overloaded) {
         let wait = decision.retry_after;
         headers.insert(header::RETRY_AFTER, values.number(wait.as_secs_ceil()));
         headers.insert(RETRY_AFTER_MS, values.number(wait.as_millis_ceil()));

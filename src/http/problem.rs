@@ -55,6 +55,14 @@ impl Problem {
         problem.with_field("reservation.id")
     }
 
+    /// 413: the checks of a batch have more than `max` charges.
+    fn too_many_charges(max: usize) -> Self {
+        let detail = format!(
+            "the checks have more than {max} limits in all, and nothing was charged; send fewer at a time"
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large", detail).with_field("checks")
+    }
+
     /// 404: no such reservation.
     fn unknown_reservation() -> Self {
         let detail = "there is no such reservation: it is settled, cancelled or forgotten, or was never opened; nothing was charged, and nothing is left to do";
@@ -86,6 +94,7 @@ impl From<CheckError> for Problem {
             CheckError::LookupUnavailable => Self::key_lookup_failed(),
             CheckError::NotReady => Self::not_ready(),
             CheckError::ReservationConflict => Self::reservation_conflict(),
+            CheckError::TooManyCharges { max } => Self::too_many_charges(max),
         }
     }
 }

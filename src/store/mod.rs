@@ -44,10 +44,11 @@ pub enum StoreError {
     /// again.
     #[error("the store gave no reply in time")]
     Timeout,
-    /// The queue to the store is full. The check was not sent.
+    /// The node's own queue to a store that replies is too long. The check was not sent, or with too
+    /// little of its deadline left for a reply: then it **may have been charged**.
     #[error("too many checks wait for the store")]
     Overloaded,
-    /// The server replies but does not write: it is out of memory, a replica, or loading.
+    /// The server replies but does not write: it is out of memory, busy, a replica, or loading.
     #[error("the store refuses: {0}")]
     Refused(String),
     /// The script failed as a whole. Nothing was charged.

@@ -49,6 +49,8 @@ pub enum DecisionOutcome {
     LocalAllowed,
     /// The store was unreachable and the node's own share had no room.
     LocalRefused,
+    /// Too many of the node's checks waited for the store.
+    Overloaded,
 }
 
 impl DecisionOutcome {
@@ -65,6 +67,7 @@ impl DecisionOutcome {
             Self::FailedClosed => "failed_closed",
             Self::LocalAllowed => "local_allowed",
             Self::LocalRefused => "local_refused",
+            Self::Overloaded => "overloaded",
         }
     }
 }

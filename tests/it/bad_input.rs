@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::http;
 use crate::support::node::Node;
@@ -63,4 +63,26 @@ fn slow_requests_time_out() {
         assert!(sender.join().unwrap(), "still connected after a minute");
     }
     assert_eq!(node.check(json!({"api_key": "demo-key"})).status, 200);
+}
+
+#[test]
+fn a_batch_of_too_many_charges_is_refused_whole_and_charges_nothing() {
+    let limits: Vec<String> = (0..10)
+        .map(|number| format!("{{ name: l{number}, throttle: {{ rate: 1/h, burst: 5000 }} }}"))
+        .collect();
+    let catalog =
+        format!("version: 1\npolicies:\n  - {{ name: wide, limits: [{}] }}\n", limits.join(", "));
+    let node = Node::with_catalog(&catalog, &[]);
+    let policies: Vec<Value> =
+        (0..25).map(|key| json!({"policy": "wide", "key": key.to_string()})).collect();
+    let batch = |checks: usize| json!({"checks": vec![json!({"policies": policies}); checks]});
+    let send = |checks: usize| node.send("POST", "/check/batch", &[], &batch(checks).to_string());
+    let refused = send(263);
+    assert_eq!(refused.status, 413, "{refused:?}");
+    assert!(refused.body.contains("65536") && refused.body.contains("checks"), "{refused:?}");
+    let accepted = send(262);
+    assert_eq!(accepted.status, 200, "{accepted:?}");
+    let results = accepted.json();
+    let first = &results["results"][0]["limits"][0];
+    assert_eq!(first["remaining"], 4999, "the refused batch was not charged: {first}");
 }

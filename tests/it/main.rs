@@ -49,6 +49,7 @@ mod models;
 mod openapi;
 mod operate;
 mod outage;
+mod overload;
 mod prometheus;
 mod recording;
 mod redis_client;

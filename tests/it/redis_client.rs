@@ -72,7 +72,7 @@ fn a_check_whose_deadline_has_passed_is_withdrawn_and_not_charged() {
     with_client(|server, client| async move {
         let limit = limit("l", "1/h", 5);
         let late = client.judge(&one("a", &limit, 3), NONE, Instant::now()).await;
-        assert!(matches!(late, Err(StoreError::Timeout)), "{late:?}");
+        assert!(matches!(late, Err(StoreError::Overloaded)), "{late:?}");
         let peek = client.judge(&one("a", &limit, 0), NONE, soon()).await.unwrap();
         assert_eq!(peek.verdict.states[0].level, 0);
         assert!(server.script_calls() > 0);

@@ -10,8 +10,9 @@ use super::StoreError;
 pub(super) fn classify(error: &RedisError) -> StoreError {
     /// Error codes of a server that replies but does not write. Before Redis 7 some of them stand
     /// within the text of an ERR.
-    const REFUSAL_CODES: [&str; 10] = [
+    const REFUSAL_CODES: [&str; 11] = [
         "OOM",
+        "BUSY",
         "READONLY",
         "MISCONF",
         "LOADING",

@@ -69,6 +69,8 @@ pub struct Redis {
     node_id: String,
     call_observer: Option<Arc<dyn CallObserver>>,
     bad_row_log: LogThrottle,
+    script_log: LogThrottle,
+    loss_log: LogThrottle,
 }
 
 impl Redis {
@@ -96,6 +98,8 @@ impl Redis {
             node_id,
             call_observer,
             bad_row_log: LogThrottle::default(),
+            script_log: LogThrottle::default(),
+            loss_log: LogThrottle::default(),
         }))
     }
 

@@ -86,6 +86,24 @@ pub(super) async fn run(
 }
 
 impl CommitOutcome {
+    /// Makes the node's overload the error of checks whose call had no reply in time. They may have
+    /// been charged all the same.
+    pub(super) fn blame_overload(&mut self) {
+        let blame = |error: &mut CallError| {
+            if matches!(error, CallError::Failed(StoreError::Timeout)) {
+                *error = CallError::Failed(StoreError::Overloaded);
+            }
+        };
+        for outcome in &mut self.outcomes {
+            match outcome {
+                Ok(results) => {
+                    results.iter_mut().filter_map(|result| result.as_mut().err()).for_each(blame);
+                }
+                Err(error) => blame(error),
+            }
+        }
+    }
+
     /// True if a call had no reply in time.
     pub(super) fn has_timed_out(&self) -> bool {
         self.failures.iter().any(|why| matches!(why, CallError::Failed(StoreError::Timeout)))

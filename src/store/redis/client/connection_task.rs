@@ -10,11 +10,11 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::MAX_BATCH;
 use super::breaker::Breaker;
 use super::commit;
 use super::grouping::{group_calls, send_results};
 use super::job::{CallError, Job, JobResults, Work};
+use super::{MAX_BATCH, MAX_CALL_CHARGES};
 use crate::store::redis::connection::LiveConnection;
 use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::redirect::Redirect;
@@ -51,10 +51,17 @@ pub(super) struct ConnectionTask {
     server: Arc<RedisInstance>,
     probe_requests: watch::Receiver<()>,
     jobs: mpsc::Receiver<Job>,
+    /// The next job, which had no room in the last call.
+    held: Option<Job>,
     breaker: Arc<Breaker>,
     live: Option<LiveConnection>,
     /// The time spent waiting for replies since the last reply.
     unanswered_for: Duration,
+    /// The time to wait before the next attempt to connect. It grows with each connection on which
+    /// no call has succeeded: such a server can be reached, but not used.
+    backoff: Duration,
+    /// True if the log says that there is no connection.
+    is_loss_logged: bool,
 }
 
 impl Queue {
@@ -89,9 +96,12 @@ impl ConnectionTask {
             probe_requests: server.probe_requests(),
             server,
             jobs,
+            held: None,
             breaker,
             live: None,
             unanswered_for: Duration::ZERO,
+            backoff: Duration::ZERO,
+            is_loss_logged: true,
         };
         (queue, task)
     }
@@ -126,7 +136,7 @@ impl ConnectionTask {
                     let connection = &mut live.connection;
                     self.redis.probe(&self.server, connection, self.redis.deadline).await
                 }
-                job = self.jobs.recv() => match job {
+                job = next_job(&mut self.held, &mut self.jobs) => match job {
                     Some(first) => {
                         let jobs = self.gather_jobs(first);
                         self.commit_jobs(jobs, &mut live.connection).await
@@ -154,22 +164,47 @@ impl ConnectionTask {
         }
     }
 
-    /// The first job and further jobs from the queue, up to [`MAX_BATCH`] checks. Jobs whose caller
-    /// no longer waits or whose deadline has passed are dropped.
+    /// The first job and further jobs from the queue, up to [`MAX_BATCH`] checks and
+    /// [`MAX_CALL_CHARGES`] charges. Jobs whose caller no longer waits or whose deadline has passed
+    /// are dropped.
     fn gather_jobs(&mut self, first: Job) -> Vec<Job> {
         let mut jobs = Vec::with_capacity(self.jobs.len().min(MAX_BATCH) + 1);
-        let mut checks = 0;
+        let (mut checks, mut charges) = (0, 0);
         let mut next = Some(first);
+        // While more checks wait than a call carries, those that had the longest wait would have the
+        // call end too early for the others.
+        let is_backlogged = self.jobs.len() > MAX_BATCH;
+        let least_left = if is_backlogged { self.redis.deadline / 4 } else { Duration::ZERO };
         while let Some(job) = next {
-            if job.results.is_closed() || job.deadline <= Instant::now() {
-                job.fail(&StoreError::Timeout);
+            if job.results.is_closed() || job.deadline <= Instant::now() + least_left {
+                job.fail(&self.expiry_error());
             } else {
-                checks += job.work.checks.len() + job.work.refunds.len();
+                charges += job.work.charges();
+                if charges > MAX_CALL_CHARGES && !jobs.is_empty() {
+                    self.held = Some(job);
+                    break;
+                }
+                checks += job.work.items();
                 jobs.push(job);
             }
             next = if checks < MAX_BATCH { self.jobs.try_recv().ok() } else { None };
         }
         jobs
+    }
+
+    /// True unless Redis has had half a deadline for a reply, and gave none.
+    fn has_replied_lately(&self) -> bool {
+        self.unanswered_for < self.redis.deadline / 2
+    }
+
+    /// The error of a check whose deadline has passed before it was sent: if Redis replies, the
+    /// node's own queue is too long.
+    fn expiry_error(&self) -> StoreError {
+        if !self.has_replied_lately() {
+            return StoreError::Timeout;
+        }
+        self.redis.metrics.record_store_error(StoreError::Overloaded.kind());
+        StoreError::Overloaded
     }
 
     /// Commits all jobs together. An error means that the connection must not be used again.
@@ -181,14 +216,22 @@ impl ConnectionTask {
         // The earliest deadline counts for all. The deadlines differ by one call's time at most.
         let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return Ok(()) };
         let began = Instant::now();
+        let has_more = self.held.is_some() || !self.jobs.is_empty();
         let (groups, positions) = group_calls(&jobs, self.redis.topology.is_sharded());
-        let committed = commit::run(&self.redis, &self.server, &groups, deadline, connection).await;
+        let mut committed =
+            commit::run(&self.redis, &self.server, &groups, deadline, connection).await;
         if committed.has_timed_out() {
             self.unanswered_for += began.elapsed();
+            if has_more && self.has_replied_lately() {
+                committed.blame_overload();
+            }
         } else {
             self.unanswered_for = Duration::ZERO;
         }
         let usable = committed.failures.iter().try_for_each(|failure| self.on_failure(failure));
+        if committed.failures.is_empty() {
+            self.backoff = Duration::ZERO;
+        }
         send_results(jobs, committed.outcomes, &positions);
         usable
     }
@@ -218,7 +261,9 @@ impl ConnectionTask {
             }
             StoreError::Unreachable(_) | StoreError::Refused(_) | StoreError::BadReply(_) => false,
             StoreError::Script(why) => {
-                tracing::error!(why, "the script failed");
+                if self.redis.script_log.is_due() {
+                    tracing::error!(why, "the script failed");
+                }
                 true
             }
             StoreError::Overloaded | StoreError::BadRow(_) | StoreError::Disk(_) => true,
@@ -227,7 +272,13 @@ impl ConnectionTask {
 
     fn open_breaker(&mut self, error: &StoreError) {
         let (kind, server) = (error.kind(), &*self.server.address);
-        tracing::warn!(%error, kind, server, "lost the connection to Redis; plans decide by on_store_failure until it is back");
+        let is_due = self.backoff.is_zero() || self.redis.loss_log.is_due();
+        self.is_loss_logged |= is_due;
+        if is_due {
+            tracing::warn!(%error, kind, server, "lost the connection to Redis; plans decide by on_store_failure until it is back");
+        } else {
+            tracing::debug!(%error, kind, server, "Redis accepts connections, but no calls");
+        }
         self.redis.metrics.breaker_opened.inc();
         self.breaker.set_open(true);
         self.server.request_probes();
@@ -265,25 +316,37 @@ impl ConnectionTask {
 
     /// Tries to connect until it succeeds. Returns false if every clone of the queue was dropped.
     async fn reconnect(&mut self) -> bool {
-        let mut backoff = RECONNECT_BACKOFF.0;
         loop {
             // Jobs that were enqueued before the circuit breaker opened fail at once as well.
-            while let Ok(job) = self.jobs.try_recv() {
+            while let Some(job) = self.held.take().or_else(|| self.jobs.try_recv().ok()) {
                 job.fail(&StoreError::Unreachable("the connection was lost".into()));
             }
             if self.jobs.is_closed() {
                 return false;
             }
+            if !self.backoff.is_zero() {
+                tokio::select! {
+                    () = tokio::time::sleep(jittered(self.backoff)) => {}
+                    () = self.primary.changed() => self.backoff = Duration::ZERO,
+                }
+            }
             self.connect_once().await;
+            self.backoff = (self.backoff * 2).clamp(RECONNECT_BACKOFF.0, RECONNECT_BACKOFF.1);
             if self.live.is_some() {
-                tracing::info!(server = &*self.server.address, "Redis is back");
+                if std::mem::take(&mut self.is_loss_logged) {
+                    tracing::info!(server = &*self.server.address, "Redis is back");
+                }
                 return true;
             }
-            tokio::select! {
-                () = tokio::time::sleep(jittered(backoff)) => backoff = (backoff * 2).min(RECONNECT_BACKOFF.1),
-                () = self.primary.changed() => backoff = RECONNECT_BACKOFF.0,
-            }
         }
+    }
+}
+
+/// The job that waits longest. Cancel safe.
+async fn next_job(held: &mut Option<Job>, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+    match held.take() {
+        Some(job) => Some(job),
+        None => jobs.recv().await,
     }
 }
 

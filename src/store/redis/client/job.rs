@@ -116,6 +116,20 @@ pub(super) enum CallError {
 }
 
 impl Work {
+    /// The number of checks and refunds.
+    pub(super) fn items(&self) -> usize {
+        self.checks.len() + self.refunds.len()
+    }
+
+    /// The number of charges that a script call with this work makes, adjusts or refunds.
+    pub(super) fn charges(&self) -> usize {
+        let of_check = |check: &QueuedCheck| match check.operation.as_deref() {
+            Some(Operation::Adjust(adjustment)) => adjustment.charges.len(),
+            Some(Operation::Reserve(_)) | None => check.charges.len(),
+        };
+        self.checks.iter().map(of_check).sum::<usize>() + self.refunds.len()
+    }
+
     /// The subject of the first check's first charge, else of the first refund.
     pub(super) fn first_subject(&self) -> Option<Subject> {
         let refunded = self.refunds.iter().map(|refund| refund.charge.subject);
