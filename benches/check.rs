@@ -166,7 +166,7 @@ mod packing {
     #[divan::bench]
     fn row(bencher: Bencher<'_, '_>) {
         let limit = super::token_bucket();
-        let state = limit.algorithm().read(None, None, NOW).unwrap().state;
+        let state = limit.algorithm().read((None, &[]), None, NOW).unwrap().state;
         bencher.bench(|| limit.algorithm().write(None, black_box(state), None, NOW));
     }
 

@@ -10,6 +10,9 @@ local function unpack_limits(packed, now)
   local limits, at, len = {}, 1, #packed
   while at <= len do
     local flags, algorithm, limit = byte(packed, at), ALGORITHMS[byte(packed, at + 2) % 32]
+    if not algorithm then
+      algorithm = algorithm_of_slots()
+    end
     limit, at = algorithm[1](packed, at, now)
     limit[READ], limit[SHADOW], limit[ALTERNATIVE] = algorithm[2], flags % 2 == 1, flags % 4 >= 2
     limit[DAILY], limit[WRITE] = flags >= 4, algorithm[3]

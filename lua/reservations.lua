@@ -33,7 +33,8 @@ if ARGV[4] then
 
   -- The rows and deadlines that the operation changes: copied once it has succeeded.
   local changed, deadlines
-  -- By how much the rows of each subject have moved since they were looked for.
+  -- By how much the rows of each subject have moved since they were looked for; false if they have to
+  -- be looked for again.
   local moved_by
 
   local function rows_at(key)
@@ -154,13 +155,19 @@ if ARGV[4] then
 
   -- The position of the row of charge `i`, nil if there is none, and of its annex.
   local function find(i, key, rows, head)
-    local place = place_of[i]
-    if place then
-      place = place + (moved_by[key] or 0)
+    local place, moved = place_of[i], moved_by[key]
+    if moved == false then
+      place = find_row(rows, head)
+    elseif place then
+      place = place + (moved or 0)
     elseif changed[key] then
       place = find_row(rows, head)
     end
     return place or nil, rows and annex_found and annexes.find(rows, head)
+  end
+
+  local function note_moved(key, moved)
+    moved_by[key] = moved_by[key] ~= false and (moved_by[key] or 0) + (moved or 0)
   end
 
   -- Writes a counter and its annex, which was `before` and stood at `from`.
@@ -169,17 +176,23 @@ if ARGV[4] then
     if annex ~= before then
       local moved
       rows, moved = annexes.put(rows, from or nil, head, annex)
-      moved_by[key] = (moved_by[key] or 0) + moved
+      note_moved(key, moved)
     end
     change(key, rows, till)
   end
 
   -- Makes charge `i` of the judged check, and returns its units.
-  local function charge(i, amount, number)
+  local function charge(i, amount, number, ttl)
     local key, limit = key_of[i], limit_of[i]
     local rows = rows_at(key)
     if after_of[i] then
       local place, from = find(i, key, rows, limit[HEAD])
+      local take = rare_of(limit).take
+      if take then
+        change(key, take(rows, place, limit, number, ttl, now))
+        moved_by[key] = false
+        return amount
+      end
       local level, before = limit[READ](rows, place, limit, now), from and annexes.get(rows, from) or ''
       local row, annex, till = rare_of(limit).reserve(rows, place, before, limit, level, window_of[i],
         amount, number, now)
@@ -192,7 +205,7 @@ if ARGV[4] then
       local moved
       if from then
         rows, moved = annexes.follow(rows, place, from, limit, level, row)
-        moved_by[key] = (moved_by[key] or 0) + (moved or 0)
+        note_moved(key, moved)
       else
         rows = put_row(rows, place, row)
       end
@@ -234,7 +247,7 @@ if ARGV[4] then
         number_of[life], birth_of[life] = new_life(subject, sub(terms, 1, 8), ends)
       end
       local amount = unpack_from('<d', checks, at + 12 * i - 7)
-      life_of[i], units_of[i] = life, charge(i, amount, number_of[life])
+      life_of[i], units_of[i] = life, charge(i, amount, number_of[life], ttl)
       started_of[i] = window_of[i] or 0
     end
     keep(key, check, ends, lives, count, terms, ttl)
@@ -265,8 +278,9 @@ if ARGV[4] then
     end
   end
 
-  -- Adjusts charge `i` and replies with it. `number` is that of its life, nil if it is over.
-  local function adjust_charge(i, number, key, limit, units)
+  -- Adjusts charge `i` of a reservation that stays open for `ttl`, or ends if that is 0, and replies
+  -- with it. `number` is that of its life, nil if it is over.
+  local function adjust_charge(i, number, key, limit, units, ttl)
     local charged, rows, level, window = units_of[i], rows_at(key), level_of[i], window_of[i] or nil
     add_reply(charged)
     local place, from = find(i, key, rows, limit[HEAD])
@@ -275,11 +289,20 @@ if ARGV[4] then
     end
     if charged >= 0 then
       units_of[i] = units_over(charged, units)
-      local before, row, till, annex = from and annexes.get(rows, from) or ''
-      level, window, row, till, annex = rare_of(limit).adjust(rows, place, before, limit, level, window,
-        number, started_of[i], charged, units_of[i], now)
-      if row then
-        write_counter(key, rows, place, from, limit[HEAD], row, before, annex, till)
+      local rare, row, till = rare_of(limit)
+      if rare.hold then
+        level, window, row, till = rare.hold(rows, place, limit, number, units_of[i] > 0 and ttl or 0, now)
+        if row then
+          change(key, row, till)
+          moved_by[key] = false
+        end
+      else
+        local before, annex = from and annexes.get(rows, from) or ''
+        level, window, row, till, annex = rare.adjust(rows, place, before, limit, level, window, number,
+          started_of[i], charged, units_of[i], now)
+        if row then
+          write_counter(key, rows, place, from, limit[HEAD], row, before, annex, till)
+        end
       end
     end
     add_reply(level)
@@ -319,7 +342,7 @@ if ARGV[4] then
           subject_of[life] = subject
           alive[life] = number and birth == birth_of[life] and number_of[life]
         end
-        adjust_charge(i, alive[life] or nil, subject, limits[index], units)
+        adjust_charge(i, alive[life] or nil, subject, limits[index], units, ttl)
       else
         add_reply(units_of[i])
       end

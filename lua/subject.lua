@@ -19,13 +19,15 @@ local ROW_HEAD = 7
 -- The algorithms by the kind of their rows; no row has kind 0. Each file of an algorithm adds its
 -- entry: five functions in this order, of which `at` is the position of the limit's row in `rows`,
 -- nil if there is none; then the length of a row's body, if all have one. Redis runs the whole script for every call,
--- so functions that few calls need are made by `rare`.
+-- so functions that few calls need are made by `rare`, and concurrency, which few limits use, by
+-- algorithm_of_slots.
 --
 --   limit(packed, at, now)          the limit packed at `at`, and the position behind it
 --   read(rows, at, limit, now)      level of the counter, nil if `now` lies outside the windows;
---                                   window, nil if there are none; true if the clock has stepped
---                                   back behind the row, which then is written in any case; true
---                                   if the row belongs to an earlier window
+--                                   window, nil if there are none, or what else the reply says of
+--                                   the counter; true if the clock has stepped back behind the row,
+--                                   which then is written in any case; true if the row belongs to an
+--                                   earlier window
 --   write(rows, at, limit, level, window, now)
 --                                   the row to store, and until when it matters (us)
 --   matters(rows, at, now)          false if a missing row would mean the same
@@ -47,12 +49,15 @@ local ROW_HEAD = 7
 --                                   `from` units in the window `charged` has come to `to`; if they
 --                                   change, the row, until when it matters, and the annex; `number`
 --                                   is nil if the subject has numbered anew since
+--     take, hold                    what slots have in place of the last three: see
+--                                   lua/concurrency.lua
 --     correct_annex(change, number) the annex after a correction of a subject whose newest
 --                                   reservation has `number`; nil if it stays
 --
 -- A counter that reservations are charged to has an annex, in rows of its kind + 4 with up to 250
--- bytes each that stand before all others: see the algorithms' files. The reservations of a
--- subject are numbered by
+-- bytes each: see the algorithms' files. They stand before all others; but slots, which only
+-- reservations change, behind their counter's row, and the algorithm writes them itself: see
+-- lua/concurrency.lua. The reservations of a subject are numbered by
 --
 --   7 numbers  <I6 c8 I5>  number of the newest reservation, a random tag of this life of the
 --                          numbers, and until when they matter (s)
@@ -258,7 +263,8 @@ local function drop_expired(rows, now)
     local algorithm, matters = ALGORITHMS[kind], true
     if algorithm then
       matters = algorithm[4](rows, at, now)
-    elseif kind == 7 or ALGORITHMS[kind - 4] then
+    elseif kind == 7 or kind == 8 or kind == 12 or ALGORITHMS[kind - 4] then
+      -- Slots too, whose algorithm few calls make.
       matters = numbered
     end
     if matters then

@@ -171,8 +171,7 @@ local function correct(change, key, limit, amount, id)
   local annex = number
     and ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]().correct_annex(change, number)
   if annex then
-    annex_found = false
-    find_row(rows_of[key], limit[HEAD])
+    annex_found = #rows_of[key]
     local from = annexes.find(rows_of[key], limit[HEAD])
     rows_of[key] = annexes.put(rows_of[key], from, limit[HEAD], annex)
     needed[key] = math.max(needed[key], numbered_till)

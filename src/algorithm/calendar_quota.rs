@@ -10,10 +10,11 @@ use std::sync::Arc;
 use jiff::civil::Weekday;
 use serde::{Deserialize, Serialize};
 
+use super::reserving::number_in;
 use super::{
-    AdjustedCounter, Calendar, ChargeTime, Corrected, Correction, CounterState, Counting, Forecast,
-    Period, Reading, ReservedCharge, Reserving, Row, RowKind, WindowMiss, WindowStart, Windows,
-    Written, encode_double,
+    AdjustedCounter, Calendar, ChargeChange, ChargeTime, Corrected, Correction, CounterState,
+    Counting, Forecast, NewCharge, Period, Reading, ReservedCharge, Reserving, Row, RowKind,
+    StoredCounter, WindowMiss, WindowStart, Windows, Written, encode_double,
 };
 use crate::time::{MAX_EXACT, Micros};
 
@@ -129,7 +130,7 @@ impl Counting for Quota {
 
     fn read(
         &self,
-        row: Option<&Row>,
+        (row, _): StoredCounter<'_>,
         offered: Option<&Windows>,
         now: Micros,
     ) -> Result<Reading, WindowMiss> {
@@ -137,7 +138,7 @@ impl Counting for Quota {
         let stored = row.and_then(Count::from_row);
         let count = current_count(stored, current);
         Ok(Reading {
-            state: CounterState { level: count.used, window: count.window },
+            state: CounterState::in_window(count.used, count.window),
             is_ahead: false,
             is_rollover: stored.is_some_and(|stored| stored.window < current),
         })
@@ -173,7 +174,7 @@ impl Counting for Quota {
         offered: Option<&Windows>,
         now: Micros,
     ) -> Result<Option<Corrected>, WindowMiss> {
-        let state = self.read(row, offered, now)?.state;
+        let state = self.read((row, &[]), offered, now)?.state;
         let (used, day) = (state.level, first_day(state.window));
         let after = match correction {
             Correction::SetRemaining(left) => self.limit.cast_signed() - left.cast_signed(),
@@ -223,17 +224,16 @@ impl Reserving for Quota {
 
     fn reserve(
         &self,
-        (before, annex): (Option<&Row>, &[u8]),
+        (before, annex): StoredCounter<'_>,
         state: CounterState,
-        amount: u64,
-        number: u64,
+        charge: NewCharge,
         offered: Option<&Windows>,
         now: Micros,
     ) -> (Written, Vec<u8>) {
-        let level = state.level.saturating_add_unsigned(amount).min(MAX_EXACT.cast_signed());
+        let level = state.level.saturating_add_unsigned(charge.amount).min(MAX_EXACT.cast_signed());
         let written = self.write(before, CounterState { level, ..state }, offered, now);
         // A later number belongs to an earlier life of the subject's numbers.
-        let annex = if corrected_at(annex) < number { annex.into() } else { Vec::new() };
+        let annex = if number_in(annex) < charge.number { annex.into() } else { Vec::new() };
         (written, annex)
     }
 
@@ -241,22 +241,23 @@ impl Reserving for Quota {
     /// what was used beyond the charge counts there.
     fn adjust(
         &self,
-        (before, annex): (Option<&Row>, &[u8]),
+        (before, annex): StoredCounter<'_>,
         charged: &ReservedCharge,
-        units: u64,
+        change: ChargeChange,
         offered: Option<&Windows>,
         now: Micros,
     ) -> Result<AdjustedCounter, WindowMiss> {
         let (current, _) = offered_at(offered, now)?;
         let stored = before.and_then(Count::from_row);
         let Count { used, window } = current_count(stored, current);
-        let [from, to] = [self.amount(charged.units), self.amount(units)].map(u64::cast_signed);
+        let [from, to] =
+            [self.amount(charged.units), self.amount(change.units)].map(u64::cast_signed);
         let is_exact = stored.is_some_and(|stored| stored.window == charged.window)
             && window == charged.window
-            && charged.number.is_some_and(|number| number > corrected_at(annex));
-        let change = if is_exact { to - from } else { (to - from).max(0) };
-        let state = CounterState { level: (used + change).min(MAX_EXACT.cast_signed()), window };
-        let written = (change != 0).then(|| self.write(before, state, offered, now));
+            && charged.number.is_some_and(|number| number > number_in(annex));
+        let more = if is_exact { to - from } else { (to - from).max(0) };
+        let state = CounterState::in_window((used + more).min(MAX_EXACT.cast_signed()), window);
+        let written = (more != 0).then(|| self.write(before, state, offered, now));
         Ok(AdjustedCounter { written, annex: None, state })
     }
 
@@ -264,11 +265,6 @@ impl Reserving for Quota {
         let is_set = matches!(correction, Correction::SetRemaining(_) | Correction::Reset);
         is_set.then(|| number.to_le_bytes()[..6].into())
     }
-}
-
-/// The number in a quota's annex; 0 without one.
-fn corrected_at(annex: &[u8]) -> u64 {
-    annex.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 /// A quota as `--record` writes it.

@@ -13,10 +13,11 @@
 
 use smallvec::SmallVec;
 
+use super::reserving::number_in;
 use super::token_bucket::{Bucket, level};
 use super::{
-    AdjustedCounter, Correction, CounterState, Counting as _, ReservedCharge, Reserving, Row,
-    Throttle, WindowMiss, Windows, Written,
+    AdjustedCounter, ChargeChange, Correction, CounterState, Counting as _, NewCharge,
+    ReservedCharge, Reserving, Row, StoredCounter, Throttle, WindowMiss, Windows, Written,
 };
 use crate::time::{MAX_EXACT, Micros};
 
@@ -50,13 +51,13 @@ impl Marks {
         let Some((bucket, (head, marks))) = bucket.zip(annex.split_at_checked(HEAD)) else {
             return Self::default();
         };
-        let [level, time] = [number(&head[..7]), number(&head[7..])];
+        let [level, time] = [number_in(&head[..7]), number_in(&head[7..])];
         if (level, time) != (bucket.level, bucket.updated_at.get()) {
             return Self::default();
         }
         let mark = |bytes: &[u8]| Mark {
-            number: number(&bytes[..6]),
-            low: convert_low(number(&bytes[6..]), bucket.per, per),
+            number: number_in(&bytes[..6]),
+            low: convert_low(number_in(&bytes[6..]), bucket.per, per),
         };
         let marks: SmallVec<_> = marks.chunks_exact(MARK).map(mark).collect();
         let mut read = Self(marks);
@@ -147,17 +148,16 @@ impl Reserving for Throttle {
 
     fn reserve(
         &self,
-        (before, annex): (Option<&Row>, &[u8]),
+        (before, annex): StoredCounter<'_>,
         state: CounterState,
-        amount: u64,
-        number: u64,
+        charge: NewCharge,
         offered: Option<&Windows>,
         now: Micros,
     ) -> (Written, Vec<u8>) {
         let mut marks = Marks::read(annex, before.and_then(Bucket::from_row), self.per());
         marks.cut(state.unsigned_level());
-        let after = (state.unsigned_level() + amount).min(MAX_EXACT);
-        marks.add(number, after);
+        let after = (state.unsigned_level() + charge.amount).min(MAX_EXACT);
+        marks.add(charge.number, after);
         let state = CounterState { level: after.cast_signed(), ..state };
         let written = self.write(before, state, offered, now);
         let annex = marks.pack(&written.0);
@@ -166,9 +166,9 @@ impl Reserving for Throttle {
 
     fn adjust(
         &self,
-        (before, annex): (Option<&Row>, &[u8]),
+        (before, annex): StoredCounter<'_>,
         charged: &ReservedCharge,
-        units: u64,
+        change: ChargeChange,
         offered: Option<&Windows>,
         now: Micros,
     ) -> Result<AdjustedCounter, WindowMiss> {
@@ -176,13 +176,13 @@ impl Reserving for Throttle {
         let mut level = level(bucket, self, now);
         let mut marks = Marks::read(annex, bucket, self.per());
         marks.cut(level);
-        let [from, to] = [self.amount(charged.units), self.amount(units)];
+        let [from, to] = [self.amount(charged.units), self.amount(change.units)];
         if to >= from {
             level = (level + (to - from)).min(MAX_EXACT);
         } else if let Some(number) = charged.number {
             level -= marks.give(number, from - to);
         }
-        let state = CounterState { level: level.cast_signed(), window: charged.window };
+        let state = CounterState::in_window(level.cast_signed(), charged.window);
         if bucket.is_none() && level == 0 {
             return Ok(AdjustedCounter { written: None, annex: None, state });
         }
@@ -194,11 +194,6 @@ impl Reserving for Throttle {
     fn correct_annex(&self, correction: Correction, _: u64) -> Option<Vec<u8>> {
         (correction == Correction::Reset).then(Vec::new)
     }
-}
-
-/// The number in these bytes, little-endian.
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 /// `low / from` in parts of `to`, rounded down: with operations that Lua has too, exact while the

@@ -15,23 +15,26 @@
 //! let now = Micros::from_secs(1_800_000_000);
 //!
 //! // A counter without a row is unused. Charge 3 units, and read the row again 100 ms later.
-//! let mut state = bucket.read(None, None, now).unwrap().state;
+//! let mut state = bucket.read((None, &[]), None, now).unwrap().state;
 //! assert_eq!(bucket.remaining(state.unsigned_level()), 5);
 //! state.level += i64::try_from(bucket.amount(3))?;
 //! let (row, _) = bucket.write(None, state, None, now);
 //!
 //! let later = now + Micros::new(100_000);
-//! let state = bucket.read(Some(&row), None, later).unwrap().state;
+//! let state = bucket.read((Some(&row), &[]), None, later).unwrap().state;
 //! assert_eq!(bucket.remaining(state.unsigned_level()), 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod calendar;
 pub mod calendar_quota;
+mod concurrency;
+mod counter;
 mod marks;
 mod rate;
 mod reserving;
 mod row;
+mod slots;
 mod throttle;
 pub mod token_bucket;
 mod window_start;
@@ -41,8 +44,13 @@ use serde::{Deserialize, Serialize};
 use crate::time::Micros;
 pub use calendar::{Calendar, Period, Windows};
 pub use calendar_quota::Quota;
+pub use concurrency::{Concurrency, InvalidConcurrency};
+pub use counter::{
+    ChargeTime, Corrected, Correction, CounterState, Forecast, Reading, StoredCounter, WindowMiss,
+    Written,
+};
 pub use rate::{InvalidRate, Rate};
-pub use reserving::{AdjustedCounter, ReservedCharge, Reserving};
+pub use reserving::{AdjustedCounter, ChargeChange, NewCharge, ReservedCharge, Reserving};
 pub use row::{Row, RowKind};
 pub use throttle::{InvalidThrottle, Throttle};
 pub use window_start::WindowStart;
@@ -56,6 +64,9 @@ pub enum Algorithm {
     /// A number of units per calendar window.
     #[serde(rename = "quota")]
     CalendarQuota(Quota),
+    /// A number of slots that reservations hold.
+    #[serde(rename = "concurrency")]
+    Concurrency(Concurrency),
 }
 
 /// The time from which a row means the same as a missing one, if the row says so itself.
@@ -63,8 +74,9 @@ type Expiry = fn(&Row) -> Option<Micros>;
 
 /// The kinds of the algorithms' rows. A row whose body has more than 23 bytes must say when it
 /// expires: the memory store has no room for its expiry beside it.
-const ROW_KINDS: [(RowKind, Expiry); 2] = [
+const ROW_KINDS: [(RowKind, Expiry); 3] = [
     (RowKind::TOKEN_BUCKET, token_bucket::expiry),
+    (RowKind::CONCURRENCY, slots::expiry),
     // The window's end is not stored.
     (RowKind::CALENDAR_QUOTA, |_| None),
 ];
@@ -75,6 +87,7 @@ macro_rules! dispatch {
         match $algorithm {
             Algorithm::TokenBucket($it) => $call,
             Algorithm::CalendarQuota($it) => $call,
+            Algorithm::Concurrency($it) => $call,
         }
     };
 }
@@ -93,6 +106,12 @@ impl From<Quota> for Algorithm {
     }
 }
 
+impl From<Concurrency> for Algorithm {
+    fn from(concurrency: Concurrency) -> Self {
+        Self::Concurrency(concurrency)
+    }
+}
+
 impl Algorithm {
     /// The throttle, if the limit is a token bucket; for the catalog's syntax.
     #[must_use]
@@ -105,89 +124,12 @@ impl Algorithm {
     pub fn quota(&self) -> Option<&Quota> {
         if let Self::CalendarQuota(quota) = self { Some(quota) } else { None }
     }
-}
 
-/// The level of a counter just before a check was charged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CounterState {
-    /// A token bucket's level in `1/per` units, or a quota's used units: below 0 if more than the
-    /// limit is left.
-    pub level: i64,
-    /// The current window; 0 if the algorithm has no windows.
-    pub window: WindowStart,
-}
-
-impl CounterState {
-    /// The level of a counter whose level is never below 0.
+    /// The slots, if the limit is one of concurrency; for the catalog's syntax.
     #[must_use]
-    pub fn unsigned_level(&self) -> u64 {
-        self.level.unsigned_abs()
+    pub fn concurrency(&self) -> Option<&Concurrency> {
+        if let Self::Concurrency(concurrency) = self { Some(concurrency) } else { None }
     }
-}
-
-/// A row as it reads at a given time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// The counter's state.
-    pub state: CounterState,
-    /// True if the clock has stepped back behind the row's last write. Such a row is written again
-    /// by every call that reads it, so that its level drains from now on; otherwise a full bucket
-    /// would stay full until the clock has caught up.
-    pub is_ahead: bool,
-    /// True if the row belongs to an earlier window, which the next write replaces.
-    pub is_rollover: bool,
-}
-
-/// The store's clock lies outside the windows that the node offered; nothing was charged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowMiss;
-
-/// The time of a charge, as a refund states it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChargeTime {
-    /// The store's clock at the charge.
-    pub at: Micros,
-    /// The window charged; 0 if the algorithm has no windows.
-    pub window: WindowStart,
-}
-
-/// An operator's correction of a counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Correction {
-    /// Sets a quota's remaining units.
-    SetRemaining(u64),
-    /// Adds units to what remains of a quota.
-    Grant(u64),
-    /// Takes units that were not used off a quota's count.
-    Refund(u64),
-    /// Starts the window of a quota anew, or empties a token bucket.
-    Reset,
-}
-
-/// The row to store, and the time from which a missing row means the same.
-pub type Written = (Row, Micros);
-
-/// A corrected counter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Corrected {
-    /// The row to store, and the time from which a missing row means the same.
-    pub written: Written,
-    /// The first day of the window in days since 1970, and the units granted in it by this
-    /// correction.
-    pub granted: Option<(u64, i64)>,
-}
-
-/// The forecast of a counter, for responses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forecast {
-    /// Whole units left.
-    pub remaining: u64,
-    /// Time until the token bucket is empty, or the window ends.
-    pub reset: Micros,
-    /// Time until the amount fits, if it can fit at all.
-    pub wait: Micros,
-    /// Time until one more unit is left than now.
-    pub next_unit: Micros,
 }
 
 /// The operations of an algorithm.
@@ -235,6 +177,12 @@ pub trait Counting: Sized {
         None
     }
 
+    /// The longest time for which a reservation holds a slot, if it counts slots. Its counter is read
+    /// with the annex, and nothing but a reservation takes a slot.
+    fn slot_ttl(&self) -> Option<Micros> {
+        None
+    }
+
     /// True if a node may charge it ahead and spend the units from memory: time must give back what
     /// a crash loses.
     fn is_leasable(&self) -> bool {
@@ -251,13 +199,14 @@ pub trait Counting: Sized {
         Micros::MAX
     }
 
-    /// The counter at `now`; a missing row is an unused counter.
+    /// The counter at `now`; a missing row is an unused counter. The annex is only read by an
+    /// algorithm with [`Counting::slot_ttl`].
     ///
     /// # Errors
     /// If `now` lies outside the offered windows.
     fn read(
         &self,
-        row: Option<&Row>,
+        counter: StoredCounter<'_>,
         offered: Option<&Windows>,
         now: Micros,
     ) -> Result<Reading, WindowMiss>;
@@ -334,6 +283,10 @@ impl Counting for Algorithm {
         dispatch!(self, it => it.calendar())
     }
 
+    fn slot_ttl(&self) -> Option<Micros> {
+        dispatch!(self, it => it.slot_ttl())
+    }
+
     fn is_leasable(&self) -> bool {
         dispatch!(self, it => it.is_leasable())
     }
@@ -348,11 +301,11 @@ impl Counting for Algorithm {
 
     fn read(
         &self,
-        row: Option<&Row>,
+        counter: StoredCounter<'_>,
         offered: Option<&Windows>,
         now: Micros,
     ) -> Result<Reading, WindowMiss> {
-        dispatch!(self, it => it.read(row, offered, now))
+        dispatch!(self, it => it.read(counter, offered, now))
     }
 
     fn write(

@@ -5,9 +5,21 @@
 //! reserves on has none. Names, terms and the numbers of a subject are `judge`'s.
 
 use super::{
-    Algorithm, Correction, CounterState, Row, WindowMiss, WindowStart, Windows, Written, dispatch,
+    Algorithm, Correction, CounterState, Row, StoredCounter, WindowMiss, WindowStart, Windows,
+    Written, dispatch,
 };
 use crate::time::Micros;
+
+/// A charge that a reservation makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewCharge {
+    /// The amount.
+    pub amount: u64,
+    /// The reservation's number among those of its subject, from 1.
+    pub number: u64,
+    /// The time for which it is open.
+    pub ttl: Micros,
+}
 
 /// A charge of a reservation as it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +31,15 @@ pub struct ReservedCharge {
     pub window: WindowStart,
     /// The units charged.
     pub units: u64,
+}
+
+/// A change of such a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChargeChange {
+    /// The units that it comes to.
+    pub units: u64,
+    /// The time from now for which the reservation is open; `None` if it ends.
+    pub open_for: Option<Micros>,
 }
 
 /// A counter to store after an adjustment.
@@ -38,27 +59,25 @@ pub trait Reserving {
     /// to `written`, whose level may be lower after a refund.
     fn follow(&self, annex: Vec<u8>, before: Option<&Row>, level: i64, written: &Row) -> Vec<u8>;
 
-    /// The row and annex after the charge `amount` of the reservation `number`, on a counter that
-    /// reads as `state`.
+    /// The row and annex after a charge of a reservation, on a counter that reads as `state`.
     fn reserve(
         &self,
-        counter: (Option<&Row>, &[u8]),
+        counter: StoredCounter<'_>,
         state: CounterState,
-        amount: u64,
-        number: u64,
+        charge: NewCharge,
         offered: Option<&Windows>,
         now: Micros,
     ) -> (Written, Vec<u8>);
 
-    /// The counter after a charge of a reservation has come to `units`.
+    /// The counter after a charge of a reservation has changed.
     ///
     /// # Errors
     /// If `now` lies outside the offered windows.
     fn adjust(
         &self,
-        counter: (Option<&Row>, &[u8]),
+        counter: StoredCounter<'_>,
         charged: &ReservedCharge,
-        units: u64,
+        change: ChargeChange,
         offered: Option<&Windows>,
         now: Micros,
     ) -> Result<AdjustedCounter, WindowMiss>;
@@ -75,28 +94,32 @@ impl Reserving for Algorithm {
 
     fn reserve(
         &self,
-        counter: (Option<&Row>, &[u8]),
+        counter: StoredCounter<'_>,
         state: CounterState,
-        amount: u64,
-        number: u64,
+        charge: NewCharge,
         offered: Option<&Windows>,
         now: Micros,
     ) -> (Written, Vec<u8>) {
-        dispatch!(self, it => it.reserve(counter, state, amount, number, offered, now))
+        dispatch!(self, it => it.reserve(counter, state, charge, offered, now))
     }
 
     fn adjust(
         &self,
-        counter: (Option<&Row>, &[u8]),
+        counter: StoredCounter<'_>,
         charged: &ReservedCharge,
-        units: u64,
+        change: ChargeChange,
         offered: Option<&Windows>,
         now: Micros,
     ) -> Result<AdjustedCounter, WindowMiss> {
-        dispatch!(self, it => it.adjust(counter, charged, units, offered, now))
+        dispatch!(self, it => it.adjust(counter, charged, change, offered, now))
     }
 
     fn correct_annex(&self, correction: Correction, number: u64) -> Option<Vec<u8>> {
         dispatch!(self, it => it.correct_annex(correction, number))
     }
+}
+
+/// The number in these bytes of an annex, little-endian; 0 without any.
+pub(super) fn number_in(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }

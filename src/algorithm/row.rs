@@ -30,9 +30,11 @@ impl RowKind {
     pub const GRANTED: Self = Self(4);
     /// The numbers of a subject's reservations; beside the counters, not one of them.
     pub const RESERVATION_NUMBERS: Self = Self(7);
+    /// The slots of a concurrency limit.
+    pub const CONCURRENCY: Self = Self(8);
 
     /// The distance from a counter's kind to the kind of its annex: 5 for a token bucket, 6 for a
-    /// calendar quota.
+    /// calendar quota, 12 for slots.
     const ANNEX: u8 = 4;
 
     /// The kind of this number.
@@ -60,6 +62,7 @@ impl RowKind {
         match self {
             Self::TOKEN_BUCKET => Some(28),
             Self::CALENDAR_QUOTA => Some(12),
+            Self::CONCURRENCY => Some(21),
             Self::USAGE_DAY => Some(16),
             Self::GRANTED => Some(9),
             _ => None,

@@ -6,7 +6,7 @@
 
 use super::{
     ChargeTime, Corrected, Correction, CounterState, Counting, Forecast, Reading, Row, RowKind,
-    Throttle, WindowMiss, WindowStart, Windows, Written, encode_double,
+    StoredCounter, Throttle, WindowMiss, Windows, Written, encode_double,
 };
 use crate::time::{MAX_EXACT, Micros};
 
@@ -104,7 +104,7 @@ impl Counting for Throttle {
 
     fn read(
         &self,
-        row: Option<&Row>,
+        (row, _): StoredCounter<'_>,
         _: Option<&Windows>,
         now: Micros,
     ) -> Result<Reading, WindowMiss> {
@@ -172,7 +172,7 @@ impl Counting for Throttle {
 }
 
 fn state_of(level: u64) -> CounterState {
-    CounterState { level: level.cast_signed(), window: WindowStart::new(0) }
+    CounterState::of_level(level.cast_signed())
 }
 
 /// The bucket to write over `before` for this level.

@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
     use crate::algorithm::CounterState;
-    use crate::algorithm::{Rate, Throttle, WindowStart};
+    use crate::algorithm::{Rate, Throttle};
     use crate::engine::DecidedBy;
     use crate::judge::Verdict;
     use crate::limit::{Charge, Charges, Limit, Subject};
@@ -148,7 +148,7 @@ mod tests {
         let charges: Charges = limits.iter().map(charge).collect();
         // Without units if the check is refused.
         let level = if allowed { 0 } else { 9 * 60_000_000 };
-        let state = CounterState { level, window: WindowStart::new(0) };
+        let state = CounterState::of_level(level);
         let states = limits.iter().map(|_| state).collect();
         let verdict = Verdict { now: Micros::from_secs(1), allowed, states };
         Decision::from_verdict(&charges, &verdict, DecidedBy::Memory)

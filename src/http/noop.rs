@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::request::CheckBody;
 use super::{WorkerState, check, count_response};
-use crate::algorithm::{CounterState, Rate, Throttle, WindowStart};
+use crate::algorithm::{CounterState, Rate, Throttle};
 use crate::engine::{DecidedBy, Decision};
 use crate::judge::Verdict;
 use crate::limit::{Charge, Charges, Limit, Subject, Unit};
@@ -22,8 +22,7 @@ static FIXED_DECISION: LazyLock<Option<Decision>> = LazyLock::new(|| {
     let limit = Limit::new("policy:bench/throttle", Unit::requests(), throttle, false);
     let charge = Charge::new(Subject::policy("bench", "noop"), Arc::new(limit), 1);
     let charges: Charges = [charge].into_iter().collect();
-    let states =
-        [CounterState { level: 12_345_678, window: WindowStart::new(0) }].into_iter().collect();
+    let states = [CounterState::of_level(12_345_678)].into_iter().collect();
     let verdict = Verdict { now: Micros::ZERO, allowed: true, states };
     Some(Decision::from_verdict(&charges, &verdict, DecidedBy::Memory))
 });

@@ -43,7 +43,7 @@ pub mod usage;
 use smallvec::SmallVec;
 
 use crate::algorithm::{
-    CounterState, Counting as _, Reserving as _, Row, WindowMiss, Windows, Written,
+    CounterState, Counting as _, Reading, Reserving as _, Row, WindowMiss, Windows, Written,
 };
 use crate::limit::{Charge, Subject};
 use crate::time::{MAX_EXACT, Micros};
@@ -144,8 +144,7 @@ fn assess(
     let mut alternatives = None;
     let (mut rollover, mut forced_rollover) = (false, false);
     for (charge, windows) in charges.iter().zip(offered) {
-        let row = rows.read(charge);
-        let reading = charge.limit.algorithm().read(row.as_ref(), windows.as_ref(), now)?;
+        let reading = read(charge, windows.as_ref(), now, rows)?;
         let fits = fits(charge, reading.state);
         if charge.limit.alternative() {
             alternatives = Some(fits || charge.limit.shadow() || alternatives == Some(true));
@@ -163,6 +162,18 @@ fn assess(
         return Err(NotJudged::DayRollover);
     }
     Ok(Assessed { verdict, ahead })
+}
+
+/// The counter of a charge at `now`. Few algorithms read the annex.
+fn read(
+    charge: &Charge,
+    offered: Option<&Windows>,
+    now: Micros,
+    rows: &impl Rows,
+) -> Result<Reading, WindowMiss> {
+    let (row, algorithm) = (rows.read(charge), charge.limit.algorithm());
+    let annex = if algorithm.slot_ttl().is_some() { rows.annex(charge) } else { Vec::new() };
+    algorithm.read((row.as_ref(), &annex), offered, now)
 }
 
 /// Makes the charges of a check that was judged.

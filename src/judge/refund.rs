@@ -51,7 +51,7 @@ mod tests {
     }
 
     fn level(rows: &RowTable, charge: &Charge, now: Micros) -> u64 {
-        let reading = charge.limit.algorithm().read(rows.read(charge).as_ref(), None, now);
+        let reading = charge.limit.algorithm().read((rows.read(charge).as_ref(), &[]), None, now);
         reading.unwrap().state.unsigned_level()
     }
 

@@ -12,8 +12,8 @@ use smallvec::SmallVec;
 
 use super::{NotJudged, Rows, Verdict, assess, is_made, write, write_assessed};
 use crate::algorithm::{
-    AdjustedCounter, CounterState, Counting as _, ReservedCharge, Reserving as _, WindowStart,
-    Windows,
+    AdjustedCounter, ChargeChange, CounterState, Counting as _, NewCharge, ReservedCharge,
+    Reserving as _, WindowStart, Windows,
 };
 use crate::limit::{
     AdjustedUnits, Adjustment, AdjustmentKind, Charge, ChargeAdjustment, LATE_SETTLEMENT,
@@ -144,7 +144,7 @@ pub fn reserve(
         let (state, windows) = (assessed.verdict.states[index], offered[index].as_ref());
         let is_made = is_made(charge, state, true);
         if is_made {
-            charge_reservation(charge, state, numbers, windows, now, rows);
+            charge_reservation(charge, state, numbers, new.ttl, windows, now, rows);
         } else if assessed.ahead[index] {
             write(charge, state.level, state, windows, now, rows);
         }
@@ -180,9 +180,10 @@ pub fn adjust(
     let mut counters = Vec::with_capacity(kept.charges.len());
     for (index, look) in looks.iter().enumerate() {
         let (units, kept) = (adjustment.charges[index].units, &kept.charges[index]);
+        let windows = offered[index].as_ref();
         let counter = look
             .as_ref()
-            .map(|look| adjust_counter(look, units, kept, offered[index].as_ref(), now, rows));
+            .map(|look| adjust_counter(look, units, adjustment.kind, kept, windows, now, rows));
         counters.push(counter.transpose()?);
     }
     let is_late = kept.ends < now;
@@ -278,6 +279,7 @@ fn charge_reservation(
     charge: &Charge,
     state: CounterState,
     numbers: ReservationNumbers,
+    ttl: Micros,
     offered: Option<&Windows>,
     now: Micros,
     rows: &mut impl ReservationRows,
@@ -286,8 +288,7 @@ fn charge_reservation(
     let ((row, until), annex) = charge.limit.algorithm().reserve(
         (before.as_ref(), &annex),
         state,
-        charge.amount(),
-        numbers.last,
+        NewCharge { amount: charge.amount(), number: numbers.last, ttl },
         offered,
         now,
     );
@@ -299,6 +300,7 @@ fn charge_reservation(
 fn adjust_counter(
     charge: &Charge,
     units: AdjustedUnits,
+    kind: AdjustmentKind,
     kept: &KeptCharge,
     offered: Option<&Windows>,
     now: Micros,
@@ -306,7 +308,7 @@ fn adjust_counter(
 ) -> Result<AdjustedCounter, NotJudged> {
     let (before, annex) = (rows.read(charge), rows.annex(charge));
     let algorithm = charge.limit.algorithm();
-    let reading = algorithm.read(before.as_ref(), offered, now)?;
+    let reading = algorithm.read((before.as_ref(), &annex), offered, now)?;
     let Some(charged) = kept.units else {
         return Ok(AdjustedCounter { written: None, annex: None, state: reading.state });
     };
@@ -316,5 +318,10 @@ fn adjust_counter(
     }
     let number = current_numbers(charge.subject, kept, now, rows).map(|_| kept.number);
     let charged = ReservedCharge { number, window: kept.window, units: charged };
-    Ok(algorithm.adjust((before.as_ref(), &annex), &charged, units, offered, now)?)
+    let open_for = match kind {
+        AdjustmentKind::Close => None,
+        AdjustmentKind::Extend { ttl } => Some(ttl),
+    };
+    let counter = (before.as_ref(), &*annex);
+    Ok(algorithm.adjust(counter, &charged, ChargeChange { units, open_for }, offered, now)?)
 }

@@ -80,7 +80,7 @@ pub fn close_day(
     rows: &mut impl UsageRows,
 ) -> Result<(), NotJudged> {
     let row = rows.read(charge);
-    let reading = charge.limit.algorithm().read(row.as_ref(), offered, now)?;
+    let reading = charge.limit.algorithm().read((row.as_ref(), &[]), offered, now)?;
     let Some(count) = row.as_ref().and_then(Count::from_row).filter(|_| reading.is_rollover) else {
         return Ok(());
     };

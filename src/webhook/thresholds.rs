@@ -170,7 +170,7 @@ mod tests {
             day: u64,
         ) -> Vec<u8> {
             let charge = Charge::new(subject, Arc::clone(limit), cost);
-            let state = CounterState { level, window: WindowStart::new(day * 86_400) };
+            let state = CounterState::in_window(level, WindowStart::new(day * 86_400));
             let allowed = crate::judge::fits(&charge, state);
             let verdict = Verdict { now: Micros::ZERO, allowed, states: smallvec![state] };
             let charges = [charge].into_iter().collect();
@@ -222,7 +222,7 @@ mod tests {
         let observe = |number: usize| {
             let key = Arc::new(ApiKey::new(&number.to_string()));
             let charge = Charge::new(key.subject, Arc::clone(&limit), 0);
-            let state = CounterState { level: 1, window: WindowStart::new(0) };
+            let state = CounterState::of_level(1);
             let verdict = Verdict { now: Micros::ZERO, allowed: true, states: smallvec![state] };
             thresholds.observe(&key, &[charge].into_iter().collect(), &verdict);
         };

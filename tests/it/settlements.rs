@@ -228,7 +228,8 @@ impl History {
 
     fn level(&self) -> u64 {
         let look = self.charge(0);
-        let reading = look.limit.algorithm().read(self.rows.read(&look).as_ref(), None, self.now);
+        let row = self.rows.read(&look);
+        let reading = look.limit.algorithm().read((row.as_ref(), &[]), None, self.now);
         reading.unwrap().state.unsigned_level()
     }
 

@@ -227,7 +227,7 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::algorithm::{Throttle, WindowStart};
+    use crate::algorithm::Throttle;
     use crate::limit::{Subject, Unit};
 
     fn charges(limit: &Arc<Limit>, cost: u64) -> Charges {
@@ -241,7 +241,7 @@ mod tests {
 
     fn refusal(level: u64) -> Verdict {
         let level = level.cast_signed();
-        let states = smallvec![CounterState { level, window: WindowStart::new(0) }];
+        let states = smallvec![CounterState::of_level(level)];
         Verdict { now: Micros::from_secs(1_000_000), allowed: false, states }
     }
 

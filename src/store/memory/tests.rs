@@ -1,8 +1,11 @@
 //! Tests of the memory store: atomicity, memory, and persistence.
 
 use super::*;
-use crate::algorithm::Throttle;
-use crate::limit::{Charges, Limit, Subject, Unit};
+use crate::algorithm::{Concurrency, Throttle};
+use crate::limit::{
+    AdjustedUnits, AdjustmentKind, ChargeAdjustment, Charges, Limit, ReservationName,
+    ReservationTerms, Subject, Unit,
+};
 use crate::telemetry::Metrics;
 use crate::time::ManualClock;
 
@@ -123,13 +126,107 @@ fn the_row_of_every_algorithm_is_known_and_keeps_its_expiry_when_packed() {
     let throttle = Throttle::new("1/s".parse().unwrap(), 10).unwrap();
     let calendar = Arc::new(Calendar::new(Period::Day, "UTC").unwrap());
     let windows = calendar.windows(now);
-    for algorithm in [Algorithm::from(throttle), Quota { limit: 9, calendar }.into()] {
+    let slots = Concurrency::new(9, Micros::from_secs(60)).unwrap();
+    let algorithms = [Algorithm::from(throttle), Quota { limit: 9, calendar }.into(), slots.into()];
+    for algorithm in algorithms {
         assert!(algorithm.row_kind().is_known_counter());
-        let empty = algorithm.read(None, Some(&windows), now).unwrap().state;
+        let empty = algorithm.read((None, &[]), Some(&windows), now).unwrap().state;
         let state = CounterState { level: algorithm.amount(3).cast_signed(), ..empty };
         let (row, until) = algorithm.write(None, state, Some(&windows), now);
         let packed = row::PackedRow::new(&row, until);
         assert_eq!(packed.unpack(), Some(row));
         assert!(!packed.is_expired(Micros::new(until.get() - 1)) && packed.is_expired(until));
     }
+}
+
+/// A check of one of `limit` slots of 60 s.
+fn slot(limit: u64) -> Charges {
+    let slots = Concurrency::new(limit, Micros::from_secs(60)).unwrap();
+    let limit = Arc::new(Limit::new("streams", Unit::requests(), slots, false));
+    [Charge::new(Subject::api_key("a"), limit, 1)].into_iter().collect()
+}
+
+fn reserve_slot(memory: &MemoryStore, charges: &Charges, id: u64) -> bool {
+    let new = NewReservation {
+        name: ReservationName::new(&charges[0].subject, &id.to_string()),
+        check: [0; 8],
+        ttl: Micros::from_secs(60),
+        terms: ReservationTerms::new(&id.to_le_bytes()).unwrap(),
+    };
+    matches!(memory.reserve(charges, &new), ReserveReply::Judged(it) if it.verdict.allowed)
+}
+
+/// Adjusts the reservation `id` of a slot; returns the slots in use, and those that had run out.
+fn adjust_slot(
+    memory: &MemoryStore,
+    charges: &Charges,
+    id: u64,
+    kind: AdjustmentKind,
+) -> (i64, u64) {
+    let charge = &charges[0];
+    let adjustment = Adjustment {
+        name: ReservationName::new(&charge.subject, &id.to_string()),
+        terms: ReservationTerms::new(&id.to_le_bytes()).unwrap(),
+        kind,
+        charges: vec![ChargeAdjustment {
+            subject: charge.subject,
+            limit: Some(Arc::clone(&charge.limit)),
+            units: AdjustedUnits::UNKNOWN,
+        }],
+    };
+    let AdjustReply::Adjusted(adjusted) = memory.adjust(&adjustment) else { return (-1, 0) };
+    let state = adjusted.charges[0].state.unwrap();
+    (state.level, state.expired_slots)
+}
+
+const EXTEND: AdjustmentKind = AdjustmentKind::Extend { ttl: Micros::from_secs(60) };
+
+#[test]
+fn leaked_slots_are_free_after_their_ttl_and_settled_ones_at_once() {
+    let (clock, memory) = memory();
+    let two = slot(2);
+    assert!([1, 2].iter().all(|&id| reserve_slot(&memory, &two, id)));
+    assert!(!reserve_slot(&memory, &two, 3), "both slots are in use");
+    assert_eq!(adjust_slot(&memory, &two, 2, AdjustmentKind::Close), (1, 0));
+    assert_eq!(adjust_slot(&memory, &two, 2, AdjustmentKind::Close).0, -1, "once only");
+    assert!(reserve_slot(&memory, &two, 3));
+    clock.set(Micros::new(1_000_059_999_999));
+    assert!(!reserve_slot(&memory, &two, 4), "a microsecond early");
+    clock.set(Micros::from_secs(1_000_060));
+    assert!(reserve_slot(&memory, &two, 4) && reserve_slot(&memory, &two, 5));
+    assert!(!reserve_slot(&memory, &two, 6));
+}
+
+#[test]
+fn clock_back_holds_slots_no_longer_than_their_ttl() {
+    let (clock, memory) = memory();
+    let one = slot(1);
+    assert!(reserve_slot(&memory, &one, 1));
+    clock.set(Micros::from_secs(1_000_010));
+    assert_eq!(adjust_slot(&memory, &one, 1, EXTEND), (1, 0));
+    // Back by 11 days; the next check notices.
+    clock.set(Micros::from_secs(50_000));
+    assert!(!reserve_slot(&memory, &one, 2));
+    clock.set(Micros::from_secs(50_059));
+    assert!(!reserve_slot(&memory, &one, 3));
+    clock.set(Micros::from_secs(50_060));
+    assert!(reserve_slot(&memory, &one, 4), "its client has died");
+    memory.sweep();
+    assert!(!reserve_slot(&memory, &one, 5), "a sweep keeps what is in use");
+}
+
+#[test]
+fn an_extension_holds_a_slot_that_had_run_out_and_only_those_beyond_the_limit_see_a_debt() {
+    let (clock, memory) = memory();
+    let two = slot(2);
+    assert!([1, 2].iter().all(|&id| reserve_slot(&memory, &two, id)));
+    clock.set(Micros::from_secs(1_000_070));
+    assert!([3, 4].iter().all(|&id| reserve_slot(&memory, &two, id)));
+    assert_eq!(adjust_slot(&memory, &two, 1, EXTEND), (3, 0), "one too many");
+    assert_eq!(adjust_slot(&memory, &two, 2, EXTEND), (4, 0), "two too many");
+    assert_eq!(adjust_slot(&memory, &two, 3, EXTEND), (2, 0), "not its fault");
+    assert_eq!(adjust_slot(&memory, &two, 1, EXTEND), (4, 0));
+    assert_eq!(adjust_slot(&memory, &two, 1, AdjustmentKind::Close), (3, 0));
+    clock.set(Micros::from_secs(1_000_131));
+    assert_eq!(adjust_slot(&memory, &two, 3, EXTEND), (1, 3), "the slots of all were over");
 }

@@ -4,7 +4,7 @@ use redis::Value;
 use smallvec::SmallVec;
 
 use super::StoreError;
-use crate::algorithm::{CounterState, WindowStart};
+use crate::algorithm::{CounterState, Counting as _, WindowStart};
 use crate::judge::Verdict;
 use crate::judge::reservation::{Adjusted, AdjustedCharge, Reserved};
 use crate::limit::{Adjustment, Charge, ChargeAdjustment, Limit, ReservationTerms};
@@ -121,8 +121,13 @@ impl ReplyDecoder {
 
     fn next_state(&mut self, limit: &Limit) -> Result<CounterState, StoreError> {
         let level = self.next_signed()?;
-        let window = if limit.calendar().is_some() { self.next_number()? } else { 0 };
-        Ok(CounterState { level, window: WindowStart::new(window) })
+        let mut state = CounterState::of_level(level);
+        if limit.calendar().is_some() {
+            state.window = WindowStart::new(self.next_number()?);
+        } else if limit.algorithm().slot_ttl().is_some() {
+            state.expired_slots = self.next_number()?;
+        }
+        Ok(state)
     }
 
     fn next_adjusted_charge(

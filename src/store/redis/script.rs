@@ -13,6 +13,7 @@ pub const CHECK_SCRIPT_SOURCE: &str = concat!(
     include_str!("../../../lua/subject.lua"),
     include_str!("../../../lua/token_bucket.lua"),
     include_str!("../../../lua/calendar_quota.lua"),
+    include_str!("../../../lua/concurrency.lua"),
     include_str!("../../../lua/limits.lua"),
     include_str!("../../../lua/check.lua"),
     include_str!("../../../lua/reservations.lua"),
@@ -23,6 +24,7 @@ const USAGE_SCRIPT_SOURCE: &str = concat!(
     include_str!("../../../lua/subject.lua"),
     include_str!("../../../lua/token_bucket.lua"),
     include_str!("../../../lua/calendar_quota.lua"),
+    include_str!("../../../lua/concurrency.lua"),
     include_str!("../../../lua/limits.lua"),
     include_str!("../../../lua/usage.lua"),
 );

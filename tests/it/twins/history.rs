@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tollgate::algorithm::{
-    Algorithm, Calendar, ChargeTime, Correction, Period, Quota, Throttle, WindowStart,
+    Algorithm, Calendar, ChargeTime, Concurrency, Correction, Period, Quota, Throttle, WindowStart,
 };
 use tollgate::judge::Verdict;
 use tollgate::limit::{Charge, ChargeMode, Charges, Limit, Refund, Subject, Unit};
@@ -15,7 +15,7 @@ use tollgate::time::Micros;
 
 use super::foreign_rows::Planting;
 use super::plan::{VERSIONS, correction, versions};
-use super::reservations::{ReservationStep, reservation_step, reservation_steps};
+use super::reservations::{ReservationStep, reservation_steps};
 
 /// 2026-03-28, a day before summer time begins in Europe.
 pub const START: Micros = Micros::new(1_774_656_000_000_000);
@@ -38,6 +38,7 @@ const RATES: [&str; 14] = [
 ];
 const BURSTS: [u64; 9] = [1, 2, 5, 10, 100, 12_345, 1_000_000, 1 << 33, (1 << 53) - 1];
 const QUOTAS: [u64; 5] = [1, 3, 10, 1000, (1 << 53) - 1];
+pub const CONCURRENCIES: [u64; 4] = [1, 2, 4, 1_000];
 const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"];
 
 /// How the clock moves before a step.
@@ -57,6 +58,7 @@ type Mode = (bool, bool);
 pub enum LimitSpec {
     Throttle { rate: usize, burst: usize, mode: Mode },
     Quota { limit: usize, period: u8, zone: usize, mode: Mode },
+    Concurrency { limit: usize, mode: Mode },
 }
 
 /// One charge: which subject, which slot, and a cost of the limit's size.
@@ -93,6 +95,26 @@ pub struct HistoryStep {
     pub planting: Option<Planting>,
 }
 
+impl HistoryStep {
+    /// A step without refunds, corrections and planted rows.
+    pub fn new(
+        clock: ClockMove,
+        change: Option<(usize, LimitSpec)>,
+        checks: Vec<Vec<ChargeSpec>>,
+        reservations: Vec<ReservationStep>,
+    ) -> Self {
+        let (refunds, corrections) = (Vec::new(), (0, 0, Vec::new()));
+        Self { clock, change, refunds, corrections, checks, reservations, planting: None }
+    }
+}
+
+impl ChargeSpec {
+    /// So many units of the second subject and a slot.
+    pub fn of_units(slot: usize, units: u64) -> Self {
+        Self { subject: 1, slot, cost: CostSpec::Units(units), forced: false }
+    }
+}
+
 const SLOTS: usize = 4;
 const SUBJECTS: usize = 3;
 /// Charges that are remembered, to be given back.
@@ -100,57 +122,6 @@ const RECENT_CHARGES: usize = 12;
 
 pub fn histories(steps: usize) -> impl Strategy<Value = Vec<HistoryStep>> {
     vec(step(), 1..=steps)
-}
-
-/// Histories of many reservations on two buckets, so that marks have to be dropped.
-pub fn crowded_histories(steps: usize) -> impl Strategy<Value = Vec<HistoryStep>> {
-    let clock = prop_oneof![
-        4 => (0_i64..2_000_000).prop_map(ClockMove::By),
-        2 => Just(ClockMove::By(0)),
-        1 => (-3_000_000_i64..0).prop_map(ClockMove::By),
-    ];
-    let cost = || {
-        // Equal costs make equal losses, of which one must go.
-        let units = prop_oneof![3 => Just(100), 1 => 1_u64..400];
-        (prop_oneof![Just(0), Just(2)], units).prop_map(|(slot, units)| ChargeSpec {
-            subject: 1,
-            slot,
-            cost: CostSpec::Units(units),
-            forced: false,
-        })
-    };
-    let large =
-        (1_usize..4, prop_oneof![Just(0), Just(2)], 6_usize..8).prop_map(|(rate, slot, burst)| {
-            (slot, LimitSpec::Throttle { rate: 13 - rate, burst, mode: (false, false) })
-        });
-    let change = prop_oneof![12 => Just(None), 1 => large.prop_map(Some)];
-    let reservations = vec(reservation_step(cost(), 200, 600), 1..6);
-    let step = (clock, change, vec(vec(cost(), 1..3), 1..2), reservations);
-    let step = step.prop_map(|(clock, change, checks, reservations)| HistoryStep {
-        clock,
-        change,
-        refunds: Vec::new(),
-        corrections: (0, 0, Vec::new()),
-        checks,
-        reservations,
-        planting: None,
-    });
-    let first = |slot| {
-        let large = LimitSpec::Throttle { rate: 4, burst: 6, mode: (false, false) };
-        HistoryStep {
-            clock: ClockMove::By(0),
-            change: Some((slot, large)),
-            refunds: Vec::new(),
-            corrections: (0, 0, Vec::new()),
-            checks: Vec::new(),
-            reservations: Vec::new(),
-            planting: None,
-        }
-    };
-    vec(step, 1..=steps).prop_map(move |mut steps| {
-        steps.splice(0..0, [first(0), first(2)]);
-        steps
-    })
 }
 
 fn step() -> impl Strategy<Value = HistoryStep> {
@@ -182,13 +153,23 @@ fn step() -> impl Strategy<Value = HistoryStep> {
     )
 }
 
+fn mode() -> impl Strategy<Value = Mode> {
+    (prop::bool::weighted(0.15), prop::bool::weighted(0.3))
+}
+
+/// A concurrency limit; the last one is the largest.
+pub fn concurrency() -> impl Strategy<Value = LimitSpec> {
+    (0..CONCURRENCIES.len(), mode())
+        .prop_map(|(limit, mode)| LimitSpec::Concurrency { limit, mode })
+}
+
 fn limit_spec() -> impl Strategy<Value = LimitSpec> {
-    let mode = || (prop::bool::weighted(0.15), prop::bool::weighted(0.3));
     prop_oneof![
         3 => (0..RATES.len(), 0..BURSTS.len(), mode())
             .prop_map(|(rate, burst, mode)| LimitSpec::Throttle { rate, burst, mode }),
         1 => (0..QUOTAS.len(), 0_u8..7, 0..ZONES.len(), mode())
             .prop_map(|(limit, period, zone, mode)| LimitSpec::Quota { limit, period, zone, mode }),
+        1 => concurrency(),
     ]
 }
 
@@ -358,6 +339,9 @@ fn limit(slot: usize, spec: &LimitSpec) -> Option<Arc<Limit>> {
             };
             let calendar = Arc::new(Calendar::new(period, ZONES[zone]).unwrap());
             (Quota { limit: QUOTAS[limit], calendar }.into(), mode)
+        }
+        LimitSpec::Concurrency { limit, mode } => {
+            (Concurrency::new(CONCURRENCIES[limit], Micros::from_secs(60)).unwrap().into(), mode)
         }
     };
     let limit = Limit::new(&format!("slot{slot}"), Unit::requests(), algorithm, shadow);

@@ -4,6 +4,7 @@
 //! repeat, limits change between steps, and the clock goes forward and back.
 //! Needs programs besides Rust, so `make fast` skips it.
 
+mod crowded;
 mod foreign_rows;
 mod history;
 mod model;
@@ -23,14 +24,17 @@ use tollgate::telemetry::Metrics;
 use tollgate::time::Micros;
 
 use crate::support::redis::RedisServer;
+use crowded::{histories_of_marks, histories_of_slots};
 use foreign_rows::ForeignRows;
-use history::{HistoryStep, World, crowded_histories, histories};
+use history::{HistoryStep, World, histories};
 use model::Model;
 use reservations::{Reservations, compare_annexes};
 
 const HISTORIES: u32 = 450;
 const CROWDED_HISTORIES: u32 = 100;
 const STEPS: usize = 100;
+const HISTORIES_OF_SLOTS: u32 = 200;
+const STEPS_OF_SLOTS: usize = 30;
 
 pub fn options(url: &str) -> RedisOptions {
     RedisOptions {
@@ -50,8 +54,14 @@ fn rust_and_lua_decide_alike_on_random_histories() {
 
 #[test]
 fn rust_and_lua_keep_the_same_marks_on_crowded_histories() {
-    let steps = run(CROWDED_HISTORIES, crowded_histories(STEPS));
+    let steps = run(CROWDED_HISTORIES, histories_of_marks(STEPS));
     assert!(steps >= 3_000, "only {steps} steps");
+}
+
+#[test]
+fn rust_and_lua_hold_the_same_slots_on_histories_of_slots() {
+    let steps = run(HISTORIES_OF_SLOTS, histories_of_slots(STEPS_OF_SLOTS));
+    assert!(steps >= 2_000, "only {steps} steps");
 }
 
 /// Runs random histories, and returns the number of their steps.

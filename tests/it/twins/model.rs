@@ -172,7 +172,10 @@ impl Model {
         self.subjects.retain(|_, subject| {
             let expired = subject.deadline <= seconds(now);
             if expired {
-                subject.rows.values().for_each(|(row, charge)| assert_expired(row, charge, now));
+                let rows = subject.rows.values();
+                rows.for_each(|(row, charge)| {
+                    assert_expired(row, annex(&subject.annexes, charge), charge, now);
+                });
             }
             !expired
         });
@@ -184,14 +187,15 @@ impl Model {
             if subject.needed >= subject.deadline {
                 subject.deadline =
                     (((subject.needed / 64.0).floor() + 2.0) * 64.0).min(f64::from(u32::MAX));
+                let numbered = subject.numbers.is_some_and(|numbers| numbers.until >= now);
                 subject.rows.retain(|_, (row, charge)| {
-                    let kept = matters(row, now);
+                    let kept = matters(row, numbered, now);
                     if !kept {
-                        assert_expired(row, charge, now);
+                        assert_expired(row, annex(&subject.annexes, charge), charge, now);
                     }
                     kept
                 });
-                if subject.numbers.is_none_or(|numbers| numbers.until < now) {
+                if !numbered {
                     subject.numbers = None;
                     subject.annexes.clear();
                 }
@@ -222,22 +226,28 @@ fn row_id_of_days(charge: &Charge) -> u64 {
     charge.limit.grants_row().get()
 }
 
-/// True if the script keeps a row when it drops those that have expired.
-fn matters(row: &Row, now: Micros) -> bool {
+/// The annex of a charge's counter.
+fn annex<'a>(annexes: &'a HashMap<u64, Vec<u8>>, charge: &Charge) -> &'a [u8] {
+    annexes.get(&charge.limit.row().get()).map_or(&[], |annex| annex)
+}
+
+/// True if the script keeps a row when it drops those that have expired: slots as long as the
+/// subject's numbers.
+fn matters(row: &Row, numbered: bool, now: Micros) -> bool {
     let bucket = Bucket::from_row(row).map(|bucket| {
         bucket.level > now.since(bucket.updated_at).get().saturating_mul(bucket.drain)
     });
     // A leap year and the time zones: more than any window is long.
     let count = Count::from_row(row)
         .map(|count| (count.window.get() + 368 * 86_400) * 1_000_000 >= now.get());
-    bucket.or(count).unwrap()
+    bucket.or(count).unwrap_or(numbered)
 }
 
 /// Forgetting it must change nothing.
-fn assert_expired(row: &Row, charge: &Charge, now: Micros) {
+fn assert_expired(row: &Row, annex: &[u8], charge: &Charge, now: Micros) {
     let drained = match charge.limit.calendar() {
         None => {
-            let reading = charge.limit.algorithm().read(Some(row), None, now).unwrap();
+            let reading = charge.limit.algorithm().read((Some(row), annex), None, now).unwrap();
             reading.state.level == 0
         }
         Some(calendar) => {
@@ -260,11 +270,13 @@ impl Rows for Model {
     fn write(&mut self, charge: &Charge, row: Row, _until: Micros) {
         let subject = self.subjects.entry(charge.subject).or_default();
         let needed = match charge.limit.calendar() {
-            None => {
-                let bucket = Bucket::from_row(&row).unwrap();
-                let drain = micros(Micros::new(bucket.drain));
-                micros(bucket.updated_at) + micros(Micros::new(bucket.level)) / drain
-            }
+            None => match Bucket::from_row(&row) {
+                Some(bucket) => {
+                    let drain = micros(Micros::new(bucket.drain));
+                    micros(bucket.updated_at) + micros(Micros::new(bucket.level)) / drain
+                }
+                None => micros(row.expiry().unwrap()),
+            },
             Some(calendar) => {
                 // The script knows the current window's end only. A later one has set its own.
                 let (_, end) = calendar.windows(self.now).window_at(self.now).unwrap();

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tollgate::algorithm::{Calendar, Correction, Period, Quota, Throttle};
+use tollgate::algorithm::{Calendar, Concurrency, Correction, Period, Quota, Throttle};
 use tollgate::limit::{Limit, Unit};
+use tollgate::time::Micros;
 
 /// How the plan may be: a slot beyond the others charges all of its limits.
 pub const VERSIONS: usize = 3;
@@ -33,9 +34,11 @@ pub fn versions() -> [Vec<Arc<Limit>>; VERSIONS] {
     let beside = meter("UTC", Some(Arc::clone(&month)));
     let throttle = Throttle::new("2/s".parse().unwrap(), 100).unwrap();
     let throttle = Limit::new("plan/throttle", Unit::requests(), throttle, false);
+    let streams = Concurrency::new(20, Micros::from_secs(60)).unwrap();
+    let streams = Limit::new("plan/streams", Unit::requests(), streams, false);
     [
         vec![Arc::new(day)],
         vec![month, Arc::new(beside)],
-        vec![Arc::new(throttle), Arc::new(meter("Asia/Kathmandu", None))],
+        vec![Arc::new(throttle), Arc::new(meter("Asia/Kathmandu", None)), Arc::new(streams)],
     ]
 }

@@ -161,7 +161,7 @@ pub fn compare_annexes(model: &Model, redis: &mut redis::Connection) -> Result<(
             let (head, body) = row.split_first_chunk::<{ RowId::LEN }>().unwrap();
             let (id, _) = RowId::from_head(*head);
             match id.kind().get() {
-                5 | 6 => annexes.entry(id.get()).or_default().extend_from_slice(body),
+                5 | 6 | 12 => annexes.entry(id.get()).or_default().extend_from_slice(body),
                 7 => {
                     let number = |bytes: &[u8]| {
                         bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))

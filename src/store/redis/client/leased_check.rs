@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::RedisClient;
 use super::leases::{Coverage, Leases, Renewal};
-use crate::algorithm::{CounterState, WindowStart};
+use crate::algorithm::CounterState;
 use crate::judge::{self, Verdict};
 use crate::limit::Charges;
 use crate::store::redis::StoreError;
@@ -76,7 +76,7 @@ impl RedisClient {
     /// Allows a fully leased check. Its meters are charged later.
     pub(super) fn allow_from_leases(&self, check: &LeasedCheck) -> StoreVerdict {
         check.uncovered.iter().for_each(|charge| self.pending_usage.add(charge));
-        let unknown = CounterState { level: 0, window: WindowStart::new(0) };
+        let unknown = CounterState::of_level(0);
         let states = check.states(std::iter::repeat(unknown));
         StoreVerdict {
             verdict: Verdict { now: check.now, allowed: true, states },

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::RedisClient;
 use super::cross_slot::SlotShare;
 use super::job::{CheckResult, Operation, QueuedCheck, wrong_result};
-use crate::algorithm::{CounterState, WindowStart};
+use crate::algorithm::CounterState;
 use crate::judge::Verdict;
 use crate::judge::reservation::AdjustedCharge;
 use crate::limit::{
@@ -238,7 +238,7 @@ fn merge_replies(
     replies: Vec<Result<ReserveReply, StoreError>>,
     is_open: bool,
 ) -> Result<ReserveReply, StoreError> {
-    let unknown = CounterState { level: 0, window: WindowStart::new(0) };
+    let unknown = CounterState::of_level(0);
     let mut states: SmallVec<[CounterState; 4]> = smallvec![unknown; charges];
     let (mut first, mut replayed) = (None, None);
     for (share, reply) in shares.iter().zip(replies) {

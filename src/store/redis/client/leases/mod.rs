@@ -274,10 +274,7 @@ impl LeasedCounter {
         let origin = lease.origin;
         // Responses report unspent leased units as remaining.
         let level = self.level_now(now).saturating_sub(self.limit.amount(remaining));
-        Coverage::Leased(
-            CounterState { level: level.cast_signed(), window: WindowStart::new(0) },
-            origin,
-        )
+        Coverage::Leased(CounterState::of_level(level.cast_signed()), origin)
     }
 
     /// The lease to request now, if one is needed: as large as the demand of one window, but no
