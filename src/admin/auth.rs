@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
@@ -27,8 +26,6 @@ use crate::transport::{Peer, read_body};
 
 /// The largest request body in bytes: an import may be long.
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
-/// The timeout for a request body.
-const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 /// The longest path in the audit log, in characters; the rest is cut off.
 const MAX_PATH_CHARS: usize = 256;
 
@@ -221,7 +218,7 @@ async fn authenticate_request<'a>(
     };
     // A request with an invalid token is rejected before its body has arrived.
     let by_token = admin.authenticator.authenticate_token(&parts).inspect_err(failed)?;
-    let body = read_body(body, MAX_BODY_BYTES, BODY_TIMEOUT).await?;
+    let body = read_body(body, MAX_BODY_BYTES).await?;
     let (who, role) = match by_token {
         Some(known) => known,
         None => admin.authenticator.authenticate_signature(&parts, &body).inspect_err(failed)?,

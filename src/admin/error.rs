@@ -36,6 +36,7 @@ impl From<Problem> for AdminError {
         let kind = match problem.status() {
             StatusCode::PAYLOAD_TOO_LARGE => "RequestEntityTooLargeException",
             StatusCode::REQUEST_TIMEOUT => "RequestTimeoutException",
+            StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailableException",
             _ => "BadRequestException",
         };
         Self::new(problem.status(), kind, problem.detail())

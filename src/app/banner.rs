@@ -9,6 +9,7 @@ use crate::settings::{Settings, TlsFiles};
 pub(super) struct ListenAddresses {
     pub(super) http: SocketAddr,
     pub(super) grpc: Option<SocketAddr>,
+    pub(super) ops: Option<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
 }
 
@@ -33,6 +34,7 @@ pub(super) fn print_banner(addresses: &ListenAddresses, settings: &Settings) {
     };
     let listeners = [
         ("Envoy's gRPC on", addresses.grpc, ""),
+        ("health and metrics on", addresses.ops, "http://"),
         ("admin API on", addresses.admin, scheme(&settings.admin_tls)),
     ];
     let listeners: String = listeners

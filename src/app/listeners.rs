@@ -1,22 +1,46 @@
-//! The listeners: checks over HTTP, Envoy's gRPC, and the admin API. They open and close together.
+//! The listeners: checks over HTTP, Envoy's gRPC, the admin API, and operation. They open and close
+//! together.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::banner::ListenAddresses;
 use super::{ServiceParts, StartError};
 use crate::admin::{self, Admin};
-use crate::grpc::Health;
+use crate::grpc::{self, Health};
 use crate::settings::TlsFiles;
 use crate::store::MemoryStore;
 use crate::time::SystemClock;
 use crate::tls::ServerTls;
-use crate::transport::{ConnectionWorker, DrainFlag, HttpServer, Listener, Protocol};
+use crate::transport::{
+    BodyLimits, ConnectionWorker, DrainFlag, HttpServer, Listener, Protocol, ServerOptions,
+};
 
 /// The most open connections of the admin API.
 const MAX_ADMIN_CONNECTIONS: usize = 256;
+/// The most open connections of the listener for operation.
+const MAX_OPS_CONNECTIONS: usize = 64;
+
+/// The limits of the bodies of checks, which have at most 1 MiB.
+const CHECK_BODIES: BodyLimits = BodyLimits {
+    timeout: Duration::from_secs(5),
+    connection_bytes: 4 << 20,
+    listener_bytes: 32 << 20,
+    convert_error: |error| error.into(),
+};
+/// The limits of Envoy's messages. A connection may have 256 of them at a time.
+const GRPC_BODIES: BodyLimits =
+    BodyLimits { connection_bytes: 8 << 20, convert_error: grpc::body_status, ..CHECK_BODIES };
+/// The limits of the admin API's bodies, which have up to 10 MiB.
+const ADMIN_BODIES: BodyLimits = BodyLimits {
+    timeout: Duration::from_secs(30),
+    connection_bytes: 24 << 20,
+    listener_bytes: 64 << 20,
+    ..CHECK_BODIES
+};
 
 /// A bound address and the server of its connections.
 type BoundServer = (Listener, HttpServer);
@@ -25,28 +49,62 @@ type BoundServer = (Listener, HttpServer);
 pub(super) struct Listeners {
     http: BoundServer,
     grpc: Option<BoundServer>,
+    ops: Option<BoundServer>,
     admin: Option<BoundServer>,
     health: Health,
+}
+
+/// The connections that one worker serves, by listener.
+pub(super) struct WorkerConnections {
+    pub(super) http: ConnectionWorker,
+    /// Envoy's, if its limits are configured.
+    pub(super) grpc: Option<(ConnectionWorker, Health)>,
+    /// Those of the listener for operation, if there is one.
+    pub(super) ops: Option<ConnectionWorker>,
 }
 
 impl Listeners {
     /// Opens the listeners that are configured.
     pub(super) fn open(parts: &ServiceParts, draining: &DrainFlag) -> Result<Self, StartError> {
-        let max_connections = parts.settings.max_connections;
-        let open = |address, flag, protocol, tls| {
-            let tls = load_tls(tls, protocol, parts)?;
-            Ok::<_, StartError>((
-                bind(address, flag)?,
-                http_server(protocol, max_connections, tls, parts, draining),
-            ))
-        };
         let settings = &parts.settings;
-        let http = open(settings.listen, "--listen", Protocol::Http1, settings.tls.as_ref())?;
+        let options = |flag, max_connections, bodies| ServerOptions {
+            flag,
+            protocol: Protocol::Http1,
+            max_connections,
+            bodies,
+            tls: None,
+            metrics: Arc::clone(&parts.metrics),
+            draining: draining.clone(),
+        };
+        let http = ServerOptions {
+            tls: load_tls(settings.tls.as_ref(), Protocol::Http1, parts)?,
+            ..options("--listen", settings.max_connections, CHECK_BODIES)
+        };
+        let http = bind(settings.listen, http)?;
         let grpc = parts.domains.is_some().then(|| {
-            open(settings.listen_grpc, "--listen-grpc", Protocol::Http2, settings.tls.as_ref())
+            let grpc = ServerOptions {
+                protocol: Protocol::Http2,
+                tls: load_tls(settings.tls.as_ref(), Protocol::Http2, parts)?,
+                ..options("--listen-grpc", settings.max_connections, GRPC_BODIES)
+            };
+            bind(settings.listen_grpc, grpc)
         });
-        let (grpc, admin) = (grpc.transpose()?, open_admin(parts, draining)?);
-        Ok(Self { http, grpc, admin, health: Health::default() })
+        let ops = settings.listen_ops.map(|address| {
+            bind(address, options("--listen-ops", MAX_OPS_CONNECTIONS, CHECK_BODIES))
+        });
+        // Loaded even without a credential, so that invalid files are reported at once.
+        let admin = ServerOptions {
+            tls: load_tls(settings.admin_tls.as_ref(), Protocol::Http1, parts)?,
+            ..options("--listen-admin", MAX_ADMIN_CONNECTIONS, ADMIN_BODIES)
+        };
+        let admin = settings.admin.is_configured().then(|| open_admin(parts, admin));
+        Ok(Self {
+            http,
+            grpc: grpc.transpose()?,
+            ops: ops.transpose()?,
+            admin: admin.transpose()?,
+            health: Health::default(),
+        })
     }
 
     /// The TLS configuration of each encrypted listener.
@@ -55,10 +113,15 @@ impl Listeners {
         all.into_iter().flatten().filter_map(|(_, server)| server.tls().cloned()).collect()
     }
 
-    /// Adds a worker: for checks, and for Envoy if its limits are configured.
-    pub(super) fn worker(&mut self) -> (ConnectionWorker, Option<(ConnectionWorker, Health)>) {
-        let grpc = self.grpc.as_mut().map(|(_, server)| (server.add_worker(), self.health.clone()));
-        (self.http.1.add_worker(), grpc)
+    /// Adds a worker.
+    pub(super) fn worker(&mut self) -> WorkerConnections {
+        let add_worker = |(_, server): &mut BoundServer| server.add_worker();
+        let grpc = self.grpc.as_mut().map(add_worker);
+        WorkerConnections {
+            http: add_worker(&mut self.http),
+            grpc: grpc.map(|worker| (worker, self.health.clone())),
+            ops: self.ops.as_mut().map(add_worker),
+        }
     }
 
     pub(super) fn addresses(&self) -> ListenAddresses {
@@ -66,6 +129,7 @@ impl Listeners {
         ListenAddresses {
             http: self.http.0.address(),
             grpc: address(&self.grpc),
+            ops: address(&self.ops),
             admin: address(&self.admin),
         }
     }
@@ -78,7 +142,7 @@ impl Listeners {
     /// Serves until `stop` resolves, then waits for the requests in flight.
     pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
         let (stopped, stopping) = watch::channel(());
-        let others: Vec<_> = [self.grpc, self.admin]
+        let others: Vec<_> = [self.grpc, self.ops, self.admin]
             .into_iter()
             .flatten()
             .map(|(listener, server)| {
@@ -98,19 +162,10 @@ impl Listeners {
     }
 }
 
-fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, StartError> {
-    Listener::bind(address).map_err(|why| StartError::Listen(address, why, flag))
-}
-
-fn http_server(
-    protocol: Protocol,
-    max_connections: usize,
-    tls: Option<Arc<ServerTls>>,
-    parts: &ServiceParts,
-    draining: &DrainFlag,
-) -> HttpServer {
-    let metrics = Arc::clone(&parts.metrics);
-    HttpServer::new(protocol, max_connections, tls, metrics, draining.clone())
+fn bind(address: SocketAddr, options: ServerOptions) -> Result<BoundServer, StartError> {
+    let flag = options.flag;
+    let listener = Listener::bind(address).map_err(|why| StartError::Listen(address, why, flag))?;
+    Ok((listener, HttpServer::new(options)))
 }
 
 fn load_tls(
@@ -123,23 +178,14 @@ fn load_tls(
     Ok(Some(Arc::new(tls)))
 }
 
-/// The listener of the admin API, if a credential for it is configured. It has no worker thread of
-/// its own: it has few requests, and no check waits for them.
-fn open_admin(
-    parts: &ServiceParts,
-    draining: &DrainFlag,
-) -> Result<Option<BoundServer>, StartError> {
-    // Loaded even without a credential, so that invalid files are reported at once.
-    let tls = load_tls(parts.settings.admin_tls.as_ref(), Protocol::Http1, parts)?;
-    if !parts.settings.admin.is_configured() {
-        return Ok(None);
-    }
-    let listener = bind(parts.settings.listen_admin, "--listen-admin")?;
-    let mut server = http_server(Protocol::Http1, MAX_ADMIN_CONNECTIONS, tls, parts, draining);
+/// The listener of the admin API. It has no worker thread of its own: it has few requests, and no
+/// check waits for them.
+fn open_admin(parts: &ServiceParts, options: ServerOptions) -> Result<BoundServer, StartError> {
+    let (listener, mut server) = bind(parts.settings.listen_admin, options)?;
     let failures = MemoryStore::new(Arc::new(SystemClock));
     tokio::spawn(failures.clone().sweep_forever(|_| ()));
     let (editors, counter_store) = (parts.editors.clone(), parts.counter_store.clone());
     let admin = Admin::new(editors, counter_store, parts.settings.admin.clone(), failures);
     tokio::spawn(server.add_worker().run(admin::router(admin)));
-    Ok(Some((listener, server)))
+    Ok((listener, server))
 }

@@ -236,8 +236,8 @@ async fn run(
     let mut listeners = Listeners::open(parts, &draining)?;
     let workers = (0..parts.settings.workers)
         .map(|number| {
-            let (worker, grpc) = listeners.worker();
-            worker::start(number, worker, grpc, Arc::clone(parts), Arc::clone(&shared))
+            let connections = listeners.worker();
+            worker::start(number, connections, Arc::clone(parts), Arc::clone(&shared))
         })
         .collect::<Result<Vec<_>, _>>()?;
     if let Err(error) = parts.sync.refresh().await {

@@ -3,34 +3,30 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use futures_util::future::OptionFuture;
+
 use super::ServiceParts;
+use super::listeners::WorkerConnections;
 use crate::engine::{self, Engine};
-use crate::grpc::{self, EnvoyService, Health};
+use crate::grpc::{self, EnvoyService};
 use crate::http::{self, NodeState, WorkerState};
 use crate::store::{CounterStore, Store};
 use crate::telemetry::WorkerMetrics;
-use crate::transport::ConnectionWorker;
 
-/// Starts a worker. With `grpc` it also serves Envoy.
+/// Starts a worker.
 pub(super) fn start(
     number: usize,
-    worker: ConnectionWorker,
-    grpc: Option<(ConnectionWorker, Health)>,
+    connections: WorkerConnections,
     parts: Arc<ServiceParts>,
     shared: Arc<NodeState>,
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || runtime.block_on(run(worker, grpc, parts, shared)))
+        .spawn(move || runtime.block_on(run(connections, parts, shared)))
 }
 
-async fn run(
-    worker: ConnectionWorker,
-    grpc: Option<(ConnectionWorker, Health)>,
-    parts: Arc<ServiceParts>,
-    shared: Arc<NodeState>,
-) {
+async fn run(connections: WorkerConnections, parts: Arc<ServiceParts>, shared: Arc<NodeState>) {
     let store = match &parts.counter_store {
         CounterStore::Memory(memory) => Store::Memory(memory.clone()),
         CounterStore::Redis(redis) => Store::Redis(redis.open_client().await),
@@ -61,16 +57,14 @@ async fn run(
         })
     });
     drop(parts);
-    let mut router = http::router(Arc::new(WorkerState { engine, metrics, shared }));
+    let state = Arc::new(WorkerState { engine, metrics, shared });
+    let ops = connections.ops.map(|ops| ops.run(http::ops_router(Arc::clone(&state))));
+    let mut router = http::router(state);
     if let Some(envoy) = &envoy {
         router = router.merge(grpc::http_router(Arc::clone(envoy)));
     }
-    match (grpc, envoy) {
-        (Some((grpc_worker, health)), Some(envoy)) => {
-            let grpc = grpc_worker.run(grpc::router(envoy, &health));
-            tokio::join!(worker.run(router), grpc);
-        }
-        _ => worker.run(router).await,
-    }
+    let grpc = connections.grpc.zip(envoy);
+    let grpc = grpc.map(|((grpc, health), envoy)| grpc.run(grpc::router(envoy, &health)));
+    tokio::join!(connections.http.run(router), OptionFuture::from(grpc), OptionFuture::from(ops),);
     store.retire().await;
 }

@@ -12,7 +12,7 @@ use super::proto::RateLimitRequest;
 use super::proto::rate_limit_response::Code;
 use super::{EnvoyService, MAX_MESSAGE_BYTES};
 use crate::store::CheckContext;
-use crate::transport::{BODY_TIMEOUT, Problem, read_body, traceparent};
+use crate::transport::{Problem, read_body, traceparent};
 
 pub(super) async fn json(State(envoy): State<Arc<EnvoyService>>, request: Request) -> Response {
     let context = envoy.engine.request_context(|| traceparent(request.headers()));
@@ -26,7 +26,7 @@ pub(super) async fn json(State(envoy): State<Arc<EnvoyService>>, request: Reques
 
 async fn read_request(envoy: &EnvoyService, request: Request) -> Result<RateLimitRequest, Problem> {
     envoy.access.authenticate(request.headers(), request.extensions())?;
-    let body = read_body(request.into_body(), MAX_MESSAGE_BYTES, BODY_TIMEOUT).await?;
+    let body = read_body(request.into_body(), MAX_MESSAGE_BYTES).await?;
     serde_json::from_slice(&body).map_err(|error| {
         let why = format!("is not a RateLimitRequest in JSON: {error}");
         Problem::bad_request("body", why)

@@ -13,16 +13,18 @@ mod timeout;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::routing::{get, post};
+use axum::{BoxError, Router};
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+use tonic::{Code, Request, Status};
 use tonic_health::server::HealthReporter;
 
 use crate::control::LiveDomains;
 use crate::engine::Engine;
 use crate::failure_policy::FailurePolicy;
 use crate::telemetry::{Metrics, WorkerMetrics};
-use crate::transport::{CallerAccess, DrainFlag};
+use crate::transport::{BodyError, CallerAccess, DrainFlag};
 use proto::rate_limit_service_server::RateLimitServiceServer;
 
 /// The largest message in bytes: room for 10,000 short descriptors.
@@ -85,13 +87,29 @@ pub fn router(envoy: Arc<EnvoyService>, health: &Health) -> Router {
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
     let reflection = reflection.build_v1().unwrap_or_else(|error| unreachable!("{error}"));
+    let limits = RateLimitServiceServer::from_arc(Arc::clone(&envoy))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    // By the head: a caller without the token has no message read.
     let limits =
-        RateLimitServiceServer::from_arc(envoy).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        InterceptedService::new(limits, move |head: Request<()>| match envoy.authenticate(&head) {
+            Ok(()) => Ok(head),
+            Err(status) => Err(envoy.record_status(status)),
+        });
     let mut routes = Routes::builder();
     routes.add_service(health.service.clone()).add_service(reflection);
     // A route with the whole path. tonic's own route is a pattern, which costs each request a map
     // of its parts.
     routes.routes().into_axum_router().route_service(SHOULD_RATE_LIMIT, limits).with_state(())
+}
+
+/// The status of a message that broke a limit of its listener.
+#[must_use]
+pub fn body_status(error: BodyError) -> BoxError {
+    let code = match error {
+        BodyError::TimedOut => Code::DeadlineExceeded,
+        BodyError::TooManyBytes => Code::ResourceExhausted,
+    };
+    Status::new(code, error.to_string()).into()
 }
 
 /// The router of the HTTP endpoints that envoyproxy/ratelimit has.

@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::proto::rate_limit_service_server::RateLimitService;
 use super::proto::{RateLimitRequest, RateLimitResponse};
@@ -24,27 +23,32 @@ impl RateLimitService for EnvoyService {
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let result = match self.authenticate(&metadata) {
-            Ok(()) => {
-                let context = self.engine.request_context(|| traceparent(metadata.as_ref()));
-                self.decide(&request, &context, grpc_timeout(&metadata)).await
+        let context = self.engine.request_context(|| traceparent(metadata.as_ref()));
+        match self.decide(&request, &context, grpc_timeout(&metadata)).await {
+            Ok(response) => {
+                self.worker_metrics.record_response("grpc", 0);
+                Ok(Response::new(response))
             }
-            Err(status) => Err(status),
-        };
-        let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        self.worker_metrics
-            .record_response("grpc", u16::try_from(i32::from(code)).unwrap_or_default());
-        result.map(Response::new)
+            Err(status) => Err(self.record_status(status)),
+        }
     }
 }
 
 impl EnvoyService {
-    fn authenticate(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        if self.access.accepts_bearer(metadata.as_ref()) {
+    /// Checks the token in the metadata of a request.
+    pub(super) fn authenticate(&self, head: &Request<()>) -> Result<(), Status> {
+        if self.access.accepts_bearer(head.metadata().as_ref()) {
             return Ok(());
         }
         let why = "send the metadata `authorization: Bearer …` with the token of --check-token";
         Err(Status::unauthenticated(why))
+    }
+
+    /// Counts an error, and returns it.
+    pub(super) fn record_status(&self, status: Status) -> Status {
+        let code = u16::try_from(i32::from(status.code())).unwrap_or_default();
+        self.worker_metrics.record_response("grpc", code);
+        status
     }
 
     /// Decides a request within `client_timeout`.

@@ -11,7 +11,7 @@ use super::request::CheckBody;
 use super::{WorkerState, count_response, decision_body, headers};
 use crate::engine::{Decision, DecisionStatus};
 use crate::store::CheckContext;
-use crate::transport::{BODY_TIMEOUT, Problem, read_body, traceparent};
+use crate::transport::{Problem, read_body, traceparent};
 
 /// The most headers of a response.
 const MAX_RESPONSE_HEADERS: usize = 9;
@@ -44,7 +44,7 @@ async fn decide(
     context: &CheckContext,
 ) -> Result<Decision, Problem> {
     let key_id_allowed = authenticated.map_err(|problem| *problem)?;
-    let body = read_body(body, MAX_BODY_BYTES, BODY_TIMEOUT).await?;
+    let body = read_body(body, MAX_BODY_BYTES).await?;
     let body = CheckBody::parse(&body)?;
     // Boxed, so that the futures of checks without a reservation stay small.
     if body.asks_for_reservation() {

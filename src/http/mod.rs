@@ -28,6 +28,7 @@ use crate::engine::Engine;
 use crate::settings::ForwardedHeaders;
 use crate::telemetry::{LogThrottle, Metrics, WorkerMetrics};
 use crate::transport::{CallerAccess, DrainFlag, Problem};
+pub use ops::ops_router;
 
 /// The state of one worker's handlers.
 pub struct WorkerState {

@@ -15,7 +15,7 @@ use crate::engine::{DecidedBy, Decision};
 use crate::judge::Verdict;
 use crate::limit::{Charge, Charges, Limit, Subject, Unit};
 use crate::time::Micros;
-use crate::transport::{BODY_TIMEOUT, Problem, read_body};
+use crate::transport::{Problem, read_body};
 
 static FIXED_DECISION: LazyLock<Option<Decision>> = LazyLock::new(|| {
     let throttle = Throttle::new(Rate::new(20, Micros::from_secs(1))?, 1_000_000).ok()?;
@@ -46,6 +46,6 @@ pub(super) fn noop(
 
 async fn read_check(authenticated: Result<bool, Problem>, body: Body) -> Result<(), Problem> {
     let key_id_allowed = authenticated?;
-    let body = read_body(body, 64 * 1024, BODY_TIMEOUT).await?;
+    let body = read_body(body, 64 * 1024).await?;
     CheckBody::parse(&body)?.to_check_request(key_id_allowed).map(drop)
 }

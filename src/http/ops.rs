@@ -1,12 +1,25 @@
-//! Endpoints for operation: metrics, liveness, readiness.
+//! Endpoints for operation: metrics, liveness, readiness. They are on the listener of checks, and on
+//! one of their own if `--listen-ops` is set.
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 
 use super::WorkerState;
+
+/// The router of the listener for operation.
+pub fn ops_router(state: Arc<WorkerState>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(|| async { status(StatusCode::NOT_FOUND, "not found") })
+        .with_state(state)
+}
 
 /// `GET /metrics`: Prometheus' text format.
 pub(super) async fn metrics(State(state): State<Arc<WorkerState>>) -> impl IntoResponse {

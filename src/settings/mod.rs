@@ -37,6 +37,8 @@ pub struct Settings {
     pub listen_admin: SocketAddr,
     /// Address of Envoy's rate limit service (gRPC).
     pub listen_grpc: SocketAddr,
+    /// Address of a further listener for `/healthz`, `/readyz` and `/metrics` only.
+    pub listen_ops: Option<SocketAddr>,
     /// Rate limits of Envoy's service: a file or a folder of envoyproxy/ratelimit's YAML. Without
     /// it the service is not offered.
     pub envoy_config: Option<PathBuf>,
@@ -78,7 +80,7 @@ pub struct Settings {
     pub record: Option<PathBuf>,
     /// Number of worker threads.
     pub workers: usize,
-    /// Most connections that are open at the same time.
+    /// Most connections that a listener has open. A further one closes the idlest.
     pub max_connections: usize,
     /// Receiver of webhooks.
     pub webhook: Option<Webhook>,
@@ -146,12 +148,7 @@ impl TryFrom<RawSettings> for Settings {
         if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&check_deadline) {
             return Err(invalid("check_deadline", "must be between 1ms and 10s".into()));
         }
-        if !(1..=10_000_000).contains(&raw.max_connections) {
-            return Err(invalid("max_connections", "must be between 1 and 10000000".into()));
-        }
-        if raw.min_nodes == 0 {
-            return Err(invalid("min_nodes", "must be at least 1".into()));
-        }
+        check_numbers(&raw)?;
         let workers = match raw.workers {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             some => some,
@@ -171,6 +168,10 @@ impl TryFrom<RawSettings> for Settings {
             listen: address("listen", &raw.listen)?,
             listen_admin: address("listen_admin", &raw.listen_admin)?,
             listen_grpc: address("listen_grpc", &raw.listen_grpc)?,
+            listen_ops: match &*raw.listen_ops {
+                "" => None,
+                given => Some(address("listen_ops", given)?),
+            },
             envoy_on_store_failure: parse_choice(
                 "envoy_on_store_failure",
                 &raw.envoy_on_store_failure,
@@ -197,6 +198,17 @@ impl TryFrom<RawSettings> for Settings {
         access::check_admin_exposure(&settings, raw.admin_allow_plaintext)?;
         Ok(settings)
     }
+}
+
+fn check_numbers(raw: &RawSettings) -> Result<(), SettingsError> {
+    let invalid = |key, why: &str| Err(SettingsError::Value { key, why: why.into() });
+    if !(1..=10_000_000).contains(&raw.max_connections) {
+        return invalid("max_connections", "must be between 1 and 10000000");
+    }
+    if raw.min_nodes == 0 {
+        return invalid("min_nodes", "must be at least 1");
+    }
+    Ok(())
 }
 
 fn parse_duration(key: &'static str, text: &str) -> Result<Duration, SettingsError> {

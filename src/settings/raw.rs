@@ -17,6 +17,7 @@ pub(super) struct RawSettings {
     pub(super) listen: String,
     pub(super) listen_admin: String,
     pub(super) listen_grpc: String,
+    pub(super) listen_ops: String,
     pub(super) envoy_config: String,
     pub(super) envoy_on_store_failure: String,
     pub(super) admin_token: String,
@@ -71,6 +72,10 @@ pub struct Flags {
     /// [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen_grpc: Option<String>,
+    /// Address and port of a further listener for /healthz, /readyz and /metrics only, over plain HTTP
+    /// [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen_ops: Option<String>,
     /// Rate limits for Envoy, in envoyproxy/ratelimit's YAML: a file, or a folder of *.yaml
     /// [default: none]
     #[arg(long, value_name = "FILE|FOLDER")]
@@ -148,7 +153,7 @@ pub struct Flags {
     /// Number of worker threads [default: one per core]
     #[arg(long, value_name = "NUMBER")]
     pub workers: Option<u64>,
-    /// Most connections open at the same time [default: 16384]
+    /// Most connections that a listener has open; a further one closes the idlest [default: 16384]
     #[arg(long, value_name = "NUMBER")]
     pub max_connections: Option<u64>,
     /// URL to post an event to when a key reaches a threshold of a quota; needs a secret in the
@@ -175,6 +180,7 @@ impl Flags {
             ("listen", &self.listen),
             ("listen_admin", &self.listen_admin),
             ("listen_grpc", &self.listen_grpc),
+            ("listen_ops", &self.listen_ops),
             ("envoy_config", &self.envoy_config),
             ("envoy_on_store_failure", &self.envoy_on_store_failure),
             ("tls_cert", &self.tls_cert),

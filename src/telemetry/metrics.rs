@@ -72,6 +72,33 @@ impl DecisionOutcome {
     }
 }
 
+/// The reason why this node closed a connection, in `tollgate_connections_closed_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// The listener was at its connection limit, and this was the idlest connection.
+    Limit,
+    /// The preface of HTTP/2 did not arrive in time.
+    Handshake,
+    /// The client did not read a response in time.
+    Unread,
+    /// No byte was sent or received for too long.
+    Stalled,
+}
+
+impl ConnectionEnd {
+    const ALL: [Self; 4] = [Self::Limit, Self::Handshake, Self::Unread, Self::Stalled];
+
+    /// The label value.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Handshake => "handshake",
+            Self::Unread => "unread",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
 /// The metrics of one node.
 pub struct Metrics {
     registry: Registry,
@@ -114,6 +141,7 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// `tollgate_connections`
     pub connections: IntGauge,
+    connections_closed: IntCounterVec,
     /// The metrics of webhooks.
     pub webhooks: WebhookMetrics,
     /// The metrics of reservations.
@@ -246,6 +274,12 @@ impl Metrics {
                 r,
                 IntGauge::with_opts(opts("connections", "Open HTTP connections.")),
             ),
+            connections_closed: counter_vec(
+                r,
+                "connections_closed_total",
+                "Connections that this node closed on slow or idle clients, by reason.",
+                &["reason"],
+            ),
             webhooks: WebhookMetrics::new(r),
             reservations: ReservationMetrics::new(r),
             registry,
@@ -253,6 +287,9 @@ impl Metrics {
         };
         for kind in STORE_ERROR_KINDS {
             metrics.store_errors.with_label_values(&[kind]);
+        }
+        for end in ConnectionEnd::ALL {
+            metrics.connections_closed.with_label_values(&[end.as_str()]);
         }
         for result in ["ok", "failed"] {
             metrics.reloads.with_label_values(&[result]);
@@ -270,6 +307,11 @@ impl Metrics {
     /// Counts a failed call to the store.
     pub fn record_store_error(&self, kind: &'static str) {
         self.store_errors.with_label_values(&[kind]).inc();
+    }
+
+    /// Counts a connection that this node closed on a slow or idle client.
+    pub fn record_connection_end(&self, end: ConnectionEnd) {
+        self.connections_closed.with_label_values(&[end.as_str()]).inc();
     }
 
     /// All metrics in Prometheus' text format.

@@ -11,7 +11,7 @@ mod webhooks;
 mod worker;
 
 pub use logs::{LogThrottle, init_logs};
-pub use metrics::{DecisionOutcome, Metrics, STORE_ERROR_KINDS};
+pub use metrics::{ConnectionEnd, DecisionOutcome, Metrics, STORE_ERROR_KINDS};
 pub use reservations::{ReservationMetrics, ReservationOutcome};
 pub use webhooks::{DeliveryOutcome, WebhookMetrics};
 pub use worker::WorkerMetrics;

@@ -6,21 +6,26 @@
 mod access;
 mod body;
 mod client;
+mod connection_limit;
 mod framing;
 mod listener;
+mod monitored;
+mod open_connections;
 mod openapi;
 mod problem;
+mod protocol;
 mod server;
 
 use axum::http::HeaderMap;
 
 pub use access::{CallerAccess, Peer, bearer_token};
-pub use body::{BODY_TIMEOUT, read_body};
+pub use body::{BodyError, BodyLimits, read_body};
 pub use client::{ClientError, ResponseBody, send_request};
 pub use listener::Listener;
 pub use openapi::OpenApiDocument;
 pub use problem::Problem;
-pub use server::{ConnectionWorker, DrainFlag, HttpServer, Protocol};
+pub use protocol::Protocol;
+pub use server::{ConnectionWorker, DrainFlag, HttpServer, ServerOptions};
 
 /// The value of the `traceparent` header (W3C Trace Context), which `store` parses.
 #[must_use]

@@ -68,6 +68,16 @@ impl Problem {
         )
     }
 
+    /// 503: the listener holds too many bytes of request bodies that are not whole.
+    #[must_use]
+    pub fn too_many_bodies() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Service unavailable",
+            "too many request bodies are unfinished; try again",
+        )
+    }
+
     /// 413: the request body has more than `limit` bytes.
     #[must_use]
     pub fn payload_too_large(limit: usize) -> Self {

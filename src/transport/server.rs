@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,88 +17,36 @@ use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tower_service::Service as _;
 
 use super::access::Peer;
+use super::body::{BodyLimits, ConnectionBodies, LimitedBody, ListenerBodies};
+use super::connection_limit::ConnectionLimit;
 use super::framing::check_framing;
 use super::listener::Listener;
-use crate::telemetry::Metrics;
+use super::monitored::MonitoredStream;
+use super::open_connections::{Activity, OpenConnections, TICK};
+use super::protocol::Protocol;
+use crate::telemetry::{LogThrottle, Metrics};
 use crate::tls::ServerTls;
 
-/// The timeout for reading a request head, and the longest time that a connection may be idle.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest request head in bytes; a larger one gets a 431 response.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// The largest header list of an HTTP/2 request, in bytes.
-const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
-/// The most header lines; a request with more gets a 431 response.
-const MAX_HEADERS: usize = 100;
 /// The timeout for requests in flight once the listener is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most concurrent requests on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 1_024;
-/// The idle time after which an HTTP/2 peer is sent a keep-alive ping.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// The timeout for the response to a keep-alive ping.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause after a failed accept: at once it would fail again, usually for lack of file
 /// descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
-
-/// The protocol of a server's connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2 with prior knowledge, as gRPC uses it.
-    Http2,
-}
-
-impl Protocol {
-    /// The protocol's ALPN name, for the TLS handshake.
-    #[must_use]
-    pub const fn alpn_name(self) -> &'static str {
-        match self {
-            Self::Http1 => "http/1.1",
-            Self::Http2 => "h2",
-        }
-    }
-
-    fn connection_builder(self) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_READ_TIMEOUT)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEADERS)
-            // Responses are short: head and body are copied into one buffer.
-            .writev(false);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            // gRPC clients do not use the date.
-            .auto_date_header(false)
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADER_LIST_BYTES)
-            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        match self {
-            Self::Http1 => builder.http1_only(),
-            Self::Http2 => builder.http2_only(),
-        }
-    }
-}
 
 /// An accepted connection and its permit under the connection limit.
 struct AcceptedConnection {
     stream: std::net::TcpStream,
     peer: SocketAddr,
+    activity: Arc<Activity>,
     permit: OwnedSemaphorePermit,
 }
 
@@ -106,6 +54,7 @@ struct AcceptedConnection {
 struct WorkerHandle {
     queue: mpsc::UnboundedSender<AcceptedConnection>,
     load: Arc<AtomicUsize>,
+    connections: Arc<OpenConnections>,
 }
 
 /// A flag that is set when the node stops; HTTP/1.1 connections are closed after their next
@@ -126,11 +75,30 @@ impl DrainFlag {
     }
 }
 
+/// The properties of a server.
+pub struct ServerOptions {
+    /// The flag of the listener, which names it in logs.
+    pub flag: &'static str,
+    /// The protocol of its connections.
+    pub protocol: Protocol,
+    /// The most concurrent connections. At the limit, each further one closes the idlest.
+    pub max_connections: usize,
+    /// The limits of request bodies.
+    pub bodies: BodyLimits,
+    /// Without it connections are not encrypted.
+    pub tls: Option<Arc<ServerTls>>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// Set while the node stops.
+    pub draining: DrainFlag,
+}
+
 /// The configuration that all connections of a server share.
 #[derive(Clone)]
 struct ConnectionConfig {
     protocol: Protocol,
     tls: Option<Arc<ServerTls>>,
+    bodies: Arc<ListenerBodies>,
     metrics: Arc<Metrics>,
     draining: DrainFlag,
 }
@@ -138,32 +106,27 @@ struct ConnectionConfig {
 /// Accepts connections and distributes them to workers.
 pub struct HttpServer {
     workers: Vec<WorkerHandle>,
-    permits: Arc<Semaphore>,
-    max_connections: usize,
+    limit: ConnectionLimit,
     shutdown: watch::Sender<bool>,
     config: ConnectionConfig,
-    next_worker: AtomicUsize,
+    accepted: AtomicU64,
+    accept_warning: LogThrottle,
 }
 
 impl HttpServer {
-    /// A server without workers, for at most `max_connections` concurrent connections; they are
-    /// encrypted if `tls` is given.
+    /// A server without workers.
     #[must_use]
-    pub fn new(
-        protocol: Protocol,
-        max_connections: usize,
-        tls: Option<Arc<ServerTls>>,
-        metrics: Arc<Metrics>,
-        draining: DrainFlag,
-    ) -> Self {
-        let permits = Arc::new(Semaphore::new(max_connections));
+    pub fn new(options: ServerOptions) -> Self {
+        let ServerOptions { flag, protocol, max_connections, bodies, tls, metrics, draining } =
+            options;
+        let bodies = Arc::new(ListenerBodies::new(bodies));
         Self {
             workers: Vec::new(),
-            permits,
-            max_connections,
+            limit: ConnectionLimit::new(flag, max_connections, Arc::clone(&metrics)),
             shutdown: watch::Sender::new(false),
-            config: ConnectionConfig { protocol, tls, metrics, draining },
-            next_worker: AtomicUsize::new(0),
+            config: ConnectionConfig { protocol, tls, bodies, metrics, draining },
+            accepted: AtomicU64::new(0),
+            accept_warning: LogThrottle::default(),
         }
     }
 
@@ -177,11 +140,17 @@ impl HttpServer {
     pub fn add_worker(&mut self) -> ConnectionWorker {
         let (queue, accepted) = mpsc::unbounded_channel();
         let load = Arc::new(AtomicUsize::new(0));
-        self.workers.push(WorkerHandle { queue, load: Arc::clone(&load) });
+        let connections = Arc::new(OpenConnections::new(self.config.protocol == Protocol::Http2));
+        self.limit.watch_worker(Arc::clone(&connections));
+        self.workers.push(WorkerHandle {
+            queue,
+            load: Arc::clone(&load),
+            connections: Arc::clone(&connections),
+        });
         let shutdown = self.shutdown.subscribe();
         // A copy of the worker's own: its reference count is not shared between cores.
         let config = Arc::new(self.config.clone());
-        ConnectionWorker { accepted, load, shutdown, config }
+        ConnectionWorker { accepted, load, connections, shutdown, config }
     }
 
     /// Accepts until `stop` resolves, then closes the listener and waits for the requests in
@@ -197,28 +166,31 @@ impl HttpServer {
         drop(listener);
         self.shutdown.send_replace(true);
         drop(self.workers);
-        let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
-        let _all_closed = self.permits.acquire_many(all).await;
+        self.limit.wait_until_all_closed().await;
     }
 
     async fn accept(&self, listener: &TcpListener) {
-        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
+        let permit = self.limit.permit().await;
         match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
+                self.limit.make_room();
+                let serial = self.accepted.fetch_add(1, Ordering::Relaxed);
                 // Of equally loaded workers each gets a connection in turn.
-                let start =
-                    self.next_worker.fetch_add(1, Ordering::Relaxed) % self.workers.len().max(1);
-                let (before, after) = self.workers.split_at(start);
+                let start = serial % self.workers.len().max(1) as u64;
+                let (before, after) = self.workers.split_at(usize::try_from(start).unwrap_or(0));
                 let workers = after.iter().chain(before);
                 let least_loaded = workers.min_by_key(|worker| worker.load.load(Ordering::Relaxed));
                 if let Some(worker) = least_loaded {
                     worker.load.fetch_add(1, Ordering::Relaxed);
-                    let _worker_gone =
-                        worker.queue.send(AcceptedConnection { stream, peer, permit });
+                    let activity = worker.connections.insert(serial);
+                    let accepted = AcceptedConnection { stream, peer, activity, permit };
+                    let _worker_gone = worker.queue.send(accepted);
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if self.accept_warning.is_due() {
+                    tracing::warn!(%error, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
@@ -229,6 +201,7 @@ impl HttpServer {
 pub struct ConnectionWorker {
     accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
     load: Arc<AtomicUsize>,
+    connections: Arc<OpenConnections>,
     shutdown: watch::Receiver<bool>,
     config: Arc<ConnectionConfig>,
 }
@@ -237,78 +210,147 @@ impl ConnectionWorker {
     /// Serves connections until the server has closed and all of them have ended, or until
     /// `DRAIN_TIMEOUT` after it.
     pub async fn run(mut self, router: Router) {
-        let mut connections = tokio::task::JoinSet::new();
-        while let Some(AcceptedConnection { stream, peer, permit }) = self.accepted.recv().await {
-            let (router, shutdown) = (router.clone(), self.shutdown.clone());
-            let (load, config) = (Arc::clone(&self.load), Arc::clone(&self.config));
-            connections.spawn(async move {
-                config.metrics.connections.inc();
-                if let Ok(stream) = TcpStream::from_std(stream) {
-                    let _slower_without = stream.set_nodelay(true);
-                    match &config.tls {
-                        None => serve_connection(stream, peer, &config, router, shutdown).await,
-                        Some(tls) => {
-                            if let Ok(stream) = tls.accept(stream).await {
-                                serve_connection(stream, peer, &config, router, shutdown).await;
-                            }
-                        }
+        let mut tasks = JoinSet::new();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                accepted = self.accepted.recv() => match accepted {
+                    Some(accepted) => self.serve(accepted, router.clone(), &mut tasks),
+                    None => break,
+                },
+                _ = ticks.tick() => {
+                    for end in self.connections.tick() {
+                        self.config.metrics.record_connection_end(end);
                     }
                 }
-                config.metrics.connections.dec();
-                load.fetch_sub(1, Ordering::Relaxed);
-                drop(permit);
-            });
-            while connections.try_join_next().is_some() {}
+            }
+            while tasks.try_join_next().is_some() {}
         }
-        let ended = async { while connections.join_next().await.is_some() {} };
+        let ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_TIMEOUT, ended).await.is_err() {
             tracing::warn!(
                 "some connections were still open after {DRAIN_TIMEOUT:?} and are closed"
             );
         }
     }
+
+    /// Starts the task of a connection.
+    fn serve(&self, accepted: AcceptedConnection, router: Router, tasks: &mut JoinSet<()>) {
+        let AcceptedConnection { stream, peer, activity, permit } = accepted;
+        let connection = Connection {
+            peer: Peer(peer.ip().to_canonical()),
+            activity: Arc::clone(&activity),
+            bodies: Arc::new(ConnectionBodies::new(Arc::clone(&self.config.bodies))),
+            config: Arc::clone(&self.config),
+        };
+        self.config.metrics.connections.inc();
+        let guard = ConnectionGuard {
+            activity: Arc::clone(&activity),
+            connections: Arc::clone(&self.connections),
+            load: Arc::clone(&self.load),
+            metrics: Arc::clone(&self.config.metrics),
+            _permit: permit,
+        };
+        let shutdown = self.shutdown.clone();
+        // The guard is the task's: it is dropped also if the connection is closed from outside.
+        let task = tasks.spawn(async move {
+            let _guard = guard;
+            connection.serve(stream, router, shutdown).await;
+        });
+        self.connections.set_task(&activity, task);
+    }
 }
 
-async fn serve_connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    peer: SocketAddr,
-    config: &Arc<ConnectionConfig>,
-    router: Router,
-    mut shutdown: watch::Receiver<bool>,
-) {
-    let peer = Peer(peer.ip().to_canonical());
-    let service = service_fn(|request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
-        let framing = check_framing(&request);
-        let response = framing.map(|()| router.clone().call(request));
-        let config = Arc::clone(config);
-        async move {
-            let mut response = match response {
-                Ok(response) => response.await?,
-                Err(problem) => problem.into_response(),
-            };
-            // HTTP/2 announces it once, for the whole connection.
-            if config.protocol == Protocol::Http1 && config.draining.is_set() {
-                response
-                    .headers_mut()
-                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+/// Undoes what counts a connection, once it has ended.
+struct ConnectionGuard {
+    activity: Arc<Activity>,
+    connections: Arc<OpenConnections>,
+    load: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.connections.remove(&self.activity);
+        self.metrics.connections.dec();
+        self.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One connection.
+struct Connection {
+    peer: Peer,
+    activity: Arc<Activity>,
+    bodies: Arc<ConnectionBodies>,
+    config: Arc<ConnectionConfig>,
+}
+
+impl Connection {
+    async fn serve(
+        &self,
+        stream: std::net::TcpStream,
+        router: Router,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        let _slower_without = stream.set_nodelay(true);
+        match &self.config.tls {
+            None => self.serve_http(stream, router, shutdown).await,
+            Some(tls) => {
+                if let Ok(stream) = tls.accept(stream).await {
+                    self.serve_http(stream, router, shutdown).await;
+                }
             }
-            Ok::<_, std::convert::Infallible>(response)
         }
-    });
-    let builder = config.protocol.connection_builder();
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = &mut connection => result,
-        () = shutdown_requested(&mut shutdown) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    }
+
+    async fn serve_http(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        router: Router,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let service = service_fn(|request: Request<Incoming>| {
+            let pending = self.activity.begin_request();
+            let head_bytes = self.config.protocol.unfinished_head_bytes();
+            let mut request = request.map(|body| {
+                Body::new(LimitedBody::new(body, Arc::clone(&self.bodies), head_bytes))
+            });
+            request.extensions_mut().insert(self.peer);
+            let framing = check_framing(&request);
+            let response = framing.map(|()| router.clone().call(request));
+            let config = Arc::clone(&self.config);
+            async move {
+                let mut response = match response {
+                    Ok(response) => response.await?,
+                    Err(problem) => problem.into_response(),
+                };
+                // HTTP/2 announces it once, for the whole connection.
+                if config.protocol == Protocol::Http1 && config.draining.is_set() {
+                    response
+                        .headers_mut()
+                        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                drop(pending);
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        let builder = self.config.protocol.connection_builder();
+        let stream = MonitoredStream::new(stream, Arc::clone(&self.activity));
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let result = tokio::select! {
+            result = &mut connection => result,
+            () = shutdown_requested(&mut shutdown) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "a connection ended early");
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended early");
     }
 }
 

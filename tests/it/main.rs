@@ -59,6 +59,7 @@ mod reservations;
 mod rolling_restart;
 mod rules;
 mod settlements;
+mod slow_clients;
 mod stage_limits;
 mod tls;
 mod twins;

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 
 use super::{WorkerState, count_response};
 use crate::engine::ReservationStatus;
-use crate::transport::{BODY_TIMEOUT, Problem, read_body};
+use crate::transport::{Problem, read_body};
 pub(super) use request::ReservationBody;
 use request::{ChangeBody, Changes};
 pub(super) use response::ReservationMember;
@@ -69,7 +69,7 @@ async fn change(
     if !access.authenticate(request.headers(), request.extensions())? {
         return Err(Problem::untrusted_settler());
     }
-    let body = read_body(request.into_body(), MAX_BODY_BYTES, BODY_TIMEOUT).await?;
+    let body = read_body(request.into_body(), MAX_BODY_BYTES).await?;
     let change = async |body: &ChangeBody<'_>| -> Result<ReservationStatus, Problem> {
         Ok(state.engine.adjust(&body.to_request(endpoint)?).await?)
     };

@@ -18,6 +18,7 @@ pub struct Node {
     address: String,
     admin: Option<String>,
     grpc: Option<String>,
+    ops: Option<String>,
     process: Process,
 }
 
@@ -71,9 +72,10 @@ impl Node {
         let web = |words| after(words).and_then(|url| url.split("://").nth(1).map(str::to_owned));
         let (address, admin) = (web("listening on "), web("admin API on "));
         let grpc = after("Envoy's gRPC on ");
+        let ops = web("health and metrics on ");
         let log = fs::read_to_string(dir.path().join("log")).unwrap();
         let address = address.unwrap_or_else(|| panic!("the node did not start: {log}"));
-        Self { dir, address, admin, grpc, process }
+        Self { dir, address, admin, grpc, ops, process }
     }
 
     /// `127.0.0.1:PORT`.
@@ -84,6 +86,11 @@ impl Node {
     /// Address of Envoy's rate limit service.
     pub fn grpc(&self) -> &str {
         self.grpc.as_deref().expect("this node has limits for Envoy")
+    }
+
+    /// Address of the listener for operation.
+    pub fn ops(&self) -> &str {
+        self.ops.as_deref().expect("this node has a listener for operation")
     }
 
     /// Address of the admin API, if it is served.
@@ -138,6 +145,15 @@ impl Node {
             .filter(of_name)
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
+    }
+
+    /// The most memory that the process has had, in MiB.
+    pub fn peak_memory_mib(&self) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.process.pid().as_raw_nonzero()))
+                .unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     }
 
     pub fn signal(&self, signal: Signal) {
