@@ -142,14 +142,18 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     result
 }
 
-/// Saves the counters for the last time. A file that has just failed is tried once more.
+/// Saves the counters for the last time. A file that has failed is tried for a few seconds more,
+/// in which it is opened again.
 fn save_at_stop(counters: &CounterStore) -> Result<(), StartError> {
+    const RETRIES: usize = 5;
     let CounterStore::Memory(memory) = counters else { return Ok(()) };
-    let saved = memory.save().or_else(|error| {
-        tracing::error!(%error, "counters were not saved; trying once more");
+    let mut saved = memory.save();
+    for _ in 0..RETRIES {
+        let Err(error) = &saved else { break };
+        tracing::error!(%error, "counters were not saved; trying again");
         std::thread::sleep(MemoryStore::SAVE_INTERVAL);
-        memory.save()
-    });
+        saved = memory.save();
+    }
     saved.map_err(StartError::Unsaved)
 }
 

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,10 @@ use redb::backends::InMemoryBackend;
 use super::StoreError;
 use crate::telemetry::Metrics;
 
-/// The shortest time between two attempts to open a file that failed: each may read it whole.
-const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
+/// The time until a file that failed is opened again: ten times as long as opening it took, since
+/// it is then read whole, within these bounds.
+const MIN_REOPEN_DELAY: Duration = Duration::from_secs(1);
+const MAX_REOPEN_DELAY: Duration = Duration::from_secs(5);
 
 /// The reason why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,11 +78,13 @@ struct FilePlace {
     path: PathBuf,
     dir: DataDir,
     is_failing: AtomicBool,
+    /// The time that opening the file took the last time, in milliseconds.
+    open_ms: AtomicU64,
 }
 
 enum FileState {
     Open(Database),
-    /// Closed after a failure, at this time and for this reason.
+    /// Closed after a failure until this time, for this reason.
     Closed(Instant, String),
 }
 
@@ -101,7 +105,8 @@ impl DatabaseFile {
         if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
             return Err(DataDirError::Empty(path));
         }
-        let place = FilePlace { path, dir: dir.clone(), is_failing: AtomicBool::new(false) };
+        let (dir, is_failing) = (dir.clone(), AtomicBool::new(false));
+        let place = FilePlace { path, dir, is_failing, open_ms: AtomicU64::new(0) };
         let database = place.open()?;
         Ok(Self { state: RwLock::new(FileState::Open(database)), place: Some(place) })
     }
@@ -131,18 +136,19 @@ impl DatabaseFile {
         work: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, String> {
         self.reopen_if_closed()?;
-        let why = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+        let (place, why) = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             FileState::Closed(_, why) => return Err(why.clone()),
             FileState::Open(database) => match catch_panic(|| work(database)) {
                 Ok(value) => return Ok(value),
                 Err(error) => match &self.place {
                     None => return Err(error.to_string()),
-                    Some(place) => describe(&place.path, &error),
+                    Some(place) => (place, describe(&place.path, &error)),
                 },
             },
         };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let failed = std::mem::replace(&mut *state, FileState::Closed(Instant::now(), why.clone()));
+        let closed = FileState::Closed(place.reopens_at(), why.clone());
+        let failed = std::mem::replace(&mut *state, closed);
         let _also_failed = catch_panic(|| {
             drop(failed);
             Ok(())
@@ -157,8 +163,8 @@ impl DatabaseFile {
             return Ok(());
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let FileState::Closed(at, why) = &mut *state else { return Ok(()) };
-        if at.elapsed() < REOPEN_INTERVAL {
+        let FileState::Closed(until, why) = &mut *state else { return Ok(()) };
+        if Instant::now() < *until {
             return Err(why.clone());
         }
         match place.open() {
@@ -167,7 +173,7 @@ impl DatabaseFile {
                 Ok(())
             }
             Err(error) => {
-                (*at, *why) = (Instant::now(), error.to_string());
+                (*until, *why) = (place.reopens_at(), error.to_string());
                 Err(why.clone())
             }
         }
@@ -178,7 +184,7 @@ impl FilePlace {
     /// Opens the file, for its owner alone, and checks its content: redb could panic later
     /// otherwise.
     fn open(&self) -> Result<Database, DataDirError> {
-        let path = &self.path;
+        let (path, started) = (&self.path, Instant::now());
         let open = || -> Result<Database, redb::Error> {
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).mode(0o600).open(path)?;
@@ -187,10 +193,19 @@ impl FilePlace {
             builder.set_check_integrity_on_open(true);
             Ok(builder.create(path)?)
         };
-        catch_panic(open).map_err(|error| match damage(&error) {
+        let opened = catch_panic(open);
+        let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.open_ms.store(millis, Ordering::Relaxed);
+        opened.map_err(|error| match damage(&error) {
             Some(_) => StoreError::Disk(describe(path, &error)).into(),
             None => DataDirError::File(path.clone(), error),
         })
+    }
+
+    /// The time when the file is opened again if it has failed now.
+    fn reopens_at(&self) -> Instant {
+        let opening = Duration::from_millis(self.open_ms.load(Ordering::Relaxed));
+        Instant::now() + opening.saturating_mul(10).clamp(MIN_REOPEN_DELAY, MAX_REOPEN_DELAY)
     }
 
     /// Notes if the file could be used.
@@ -235,5 +250,29 @@ fn describe(path: &Path, error: &redb::Error) -> String {
         None => format!(
             "{path} cannot be read or written (is there room, and the right to write?): {error}"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_library_is_an_error_that_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(folder.path(), Arc::new(Metrics::new())).unwrap();
+        let file = DatabaseFile::open(&dir, "a.redb").unwrap();
+        let panics = |database: &Database| {
+            let _transaction = database.begin_write()?;
+            panic!("a page is damaged")
+        };
+        let error = file.run::<()>(panics).unwrap_err().to_string();
+        assert!(error.contains("a.redb is damaged") && error.contains("backup"), "{error}");
+        assert!(dir.is_failing());
+        let again = file.run(|_| Ok(())).unwrap_err().to_string();
+        assert_eq!(again, error, "it is not opened again at once");
+        drop(file);
+        let file = DatabaseFile::open(&dir, "a.redb").unwrap();
+        assert!(file.run(|_| Ok(())).is_ok(), "its lock was given up");
     }
 }
