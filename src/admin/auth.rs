@@ -1,7 +1,8 @@
 //! Authentication of admin requests: by a bearer token, or by a signature.
 //!
-//! Failed requests are rate-limited per address, so that tokens cannot be guessed. Successful
-//! requests are not limited.
+//! The body of a request is read only if its head may be right. Failed requests are counted for each
+//! network of clients, and with too many of them the response says no more why one failed. A right
+//! credential always passes, so nobody can lock another client out.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,12 +14,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use ipnet::IpNet;
 
+use super::Admin;
 use super::error::AdminError;
-use super::{Admin, signature};
+use super::signature::{SignatureError, SignedHead};
 use crate::algorithm::Throttle;
 use crate::control::{ChangeOrigin, Editor, UsageLedger};
-use crate::judge::limit_status;
 use crate::limit::{Charge, Charges, Limit, Subject, Unit};
 use crate::settings::{AdminCredentials, BearerTokens};
 use crate::store::MemoryStore;
@@ -83,6 +85,14 @@ impl FromRequestParts<Arc<Admin>> for RequestLedger {
     }
 }
 
+/// The credential in the head of a request.
+enum HeadCredential<'a> {
+    /// A token, with its name and role.
+    Token(Cow<'a, str>, Role),
+    /// A signature, which is right or not depending on the body.
+    Signature(SignedHead<'a>),
+}
+
 /// Authenticates requests.
 pub(super) struct Authenticator {
     credentials: AdminCredentials,
@@ -98,34 +108,44 @@ impl Authenticator {
         Self { credentials, failures, limit }
     }
 
-    /// Charges failures to an address; true if its rate limit has room for another.
-    fn record_failures(&self, peer: IpAddr, failures: u64) -> bool {
-        let subject = Subject::policy("admin/authentication", &peer.to_string());
-        let charge = Charge::new(subject, Arc::clone(&self.limit), failures);
-        let charges: Charges = std::iter::once(charge).collect();
-        let verdict = self.failures.judge(&charges).verdict;
-        limit_status(&charges[0], verdict.states[0], false, self.failures.now()).remaining > 0
+    /// Counts a failure, and returns the error of the response: this one, or 429 if the client's
+    /// network has failed too often.
+    fn record_failure(&self, peer: IpAddr, error: AdminError) -> AdminError {
+        let subject = Subject::policy("admin/authentication", &client_network(peer));
+        let charges: Charges =
+            std::iter::once(Charge::new(subject, Arc::clone(&self.limit), 1)).collect();
+        if self.failures.judge(&charges).verdict.allowed {
+            return error;
+        }
+        let why = "too many failed authentications from this address; only a right credential is accepted now";
+        AdminError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", why)
     }
 
-    /// The name and the role of the request's bearer token; `None` if it has a signature instead.
-    fn authenticate_token(
-        &self,
-        request: &Parts,
-    ) -> Result<Option<(Cow<'_, str>, Role)>, AdminError> {
+    /// The credential in the head of a request. All that the head says about it is right.
+    fn authenticate_head<'a>(
+        &'a self,
+        request: &'a Parts,
+    ) -> Result<HeadCredential<'a>, AdminError> {
         let Some(header) = request.headers.get("authorization") else {
             let why = "the admin API needs Authorization: Bearer with the token of TOLLGATE_ADMIN_TOKEN, or a request signed with the access key (SigV4)";
             return Err(forbidden("MissingAuthenticationTokenException", why));
         };
-        let Some((scheme, token)) = header.as_bytes().split_at_checked(7) else { return Ok(None) };
-        if !scheme.eq_ignore_ascii_case(b"bearer ") {
-            return Ok(None);
-        }
-        let Self { credentials: AdminCredentials { write, read, .. }, .. } = self;
+        let AdminCredentials { write, read, access_key } = &self.credentials;
+        let token = header.as_bytes().split_at_checked(7);
+        let Some((_, token)) = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+        else {
+            let Some(key) = access_key else {
+                let why = "no access key is set here: TOLLGATE_ADMIN_ACCESS_KEY_ID and TOLLGATE_ADMIN_SECRET_ACCESS_KEY";
+                return Err(forbidden("UnrecognizedClientException", why));
+            };
+            let head = SignedHead::check(key, request).map_err(signature_error)?;
+            return Ok(HeadCredential::Signature(head));
+        };
         let write = token_label(write.as_ref(), "admin_token", token);
         let read = token_label(read.as_ref(), "admin_read_token", token);
         match (write, read) {
-            (Some(who), _) => Ok(Some((who, Role::Write))),
-            (_, Some(who)) => Ok(Some((who, Role::Read))),
+            (Some(who), _) => Ok(HeadCredential::Token(who, Role::Write)),
+            (_, Some(who)) => Ok(HeadCredential::Token(who, Role::Read)),
             _ => Err(AdminError::new(
                 StatusCode::UNAUTHORIZED,
                 "UnauthorizedException",
@@ -133,22 +153,17 @@ impl Authenticator {
             )),
         }
     }
+}
 
-    /// The id and the role of the access key that signed a request.
-    fn authenticate_signature(
-        &self,
-        request: &Parts,
-        body: &[u8],
-    ) -> Result<(Cow<'_, str>, Role), AdminError> {
-        let Some(key) = &self.credentials.access_key else {
-            let why = "no access key is set here: TOLLGATE_ADMIN_ACCESS_KEY_ID and TOLLGATE_ADMIN_SECRET_ACCESS_KEY";
-            return Err(forbidden("UnrecognizedClientException", why));
-        };
-        let verified = signature::verify(key, request, body);
-        verified
-            .map(|()| (Cow::from(&*key.id), Role::Write))
-            .map_err(|(kind, why)| forbidden(kind, why))
-    }
+/// The network whose failures are counted together: an IPv4 address, or the /64 of an IPv6 address,
+/// of which a client has all addresses.
+fn client_network(peer: IpAddr) -> String {
+    let length = if peer.is_ipv4() { 32 } else { 64 };
+    IpNet::new_assert(peer, length).trunc().to_string()
+}
+
+fn signature_error((kind, why): SignatureError) -> AdminError {
+    forbidden(kind, why)
 }
 
 /// A token's name in logs: its setting, and its place if that has several.
@@ -177,7 +192,7 @@ pub(super) async fn authenticate(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let (who, response) = match authenticate_request(&admin, request, &id).await {
         Ok((who, request)) => (who, with_aws_error(next.run(request).await)),
-        Err(failure) => (Cow::from("nobody"), failure.into_response()),
+        Err(failure) => ("nobody".to_owned(), failure.into_response()),
     };
     // Changes and failed authentications are logged, but not every request of a flood.
     let (status, reading) = (response.status(), matches!(method, Method::GET | Method::HEAD));
@@ -198,36 +213,28 @@ fn with_aws_error(response: Response) -> Response {
 }
 
 /// The authenticated request, and the name of its credential.
-async fn authenticate_request<'a>(
-    admin: &'a Admin,
+async fn authenticate_request(
+    admin: &Admin,
     request: Request,
     id: &str,
-) -> Result<(Cow<'a, str>, Request), AdminError> {
+) -> Result<(String, Request), AdminError> {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0);
-    if !admin.authenticator.record_failures(peer, 0) {
-        let why = "too many failed authentications from this address; wait a second";
-        return Err(AdminError::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "TooManyRequestsException",
-            why,
-        ));
-    }
     let (mut parts, body) = request.into_parts();
-    let failed = |_: &AdminError| {
-        admin.authenticator.record_failures(peer, 1);
-    };
-    // A request with an invalid token is rejected before its body has arrived.
-    let by_token = admin.authenticator.authenticate_token(&parts).inspect_err(failed)?;
+    let failed = |error| admin.authenticator.record_failure(peer, error);
+    let credential = admin.authenticator.authenticate_head(&parts).map_err(failed)?;
     let body = read_body(body, MAX_BODY_BYTES).await?;
-    let (who, role) = match by_token {
-        Some(known) => known,
-        None => admin.authenticator.authenticate_signature(&parts, &body).inspect_err(failed)?,
+    let (who, role) = match credential {
+        HeadCredential::Token(who, role) => (who.into_owned(), role),
+        HeadCredential::Signature(head) => {
+            head.verify(&body).map_err(signature_error).map_err(failed)?;
+            (head.key_id().to_owned(), Role::Write)
+        }
     };
     if role == Role::Read && !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(forbidden("AccessDeniedException", "this token may only read"));
     }
     let origin = ChangeOrigin {
-        who: who.to_string(),
+        who: who.clone(),
         method: parts.method.to_string(),
         path: parts.uri.path().chars().take(MAX_PATH_CHARS).collect(),
         request_id: id.into(),
@@ -271,4 +278,17 @@ fn request_id() -> String {
         id >> 48 & 0xffff,
         id & 0xffff_ffff_ffff
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_counted_by_address_and_for_ipv6_by_the_64_bits_of_a_network() {
+        let network = |address: &str| client_network(address.parse().unwrap());
+        assert_ne!(network("203.0.113.7"), network("203.0.113.8"));
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+    }
 }

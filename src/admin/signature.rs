@@ -1,7 +1,7 @@
 //! Signature Version 4: verifies that a request was signed with an access key.
 //!
 //! AWS' own signer signs the request again, over the headers that the client lists, and the two
-//! signatures are compared.
+//! signatures are compared. What the head says is checked before the body is read.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-signing-elements.html>
 
 use std::time::{Duration, SystemTime};
@@ -53,35 +53,64 @@ const SIGNATURE_MISMATCH: SignatureError = (
 const INCOMPLETE_SIGNATURE: SignatureError =
     ("IncompleteSignatureException", "The Authorization header is not a whole SigV4 signature");
 
+/// The head of a request that may have been signed with a key. Only the body can tell.
+pub(super) struct SignedHead<'a> {
+    key: &'a AccessKey,
+    request: &'a Parts,
+    authorization: SigV4Header<'a>,
+    signed: Vec<&'a str>,
+    time: SystemTime,
+}
+
+impl<'a> SignedHead<'a> {
+    /// Checks all that the head says: a whole signature, of `key`, within the last minutes, over
+    /// the headers that have to be signed.
+    pub(super) fn check(key: &'a AccessKey, request: &'a Parts) -> Result<Self, SignatureError> {
+        let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+        let authorization =
+            text("authorization").and_then(SigV4Header::parse).ok_or(INCOMPLETE_SIGNATURE)?;
+        if authorization.key_id != key.id {
+            let why = "The security token included in the request is invalid.";
+            return Err(("UnrecognizedClientException", why));
+        }
+        let stamp = text("x-amz-date").ok_or(INCOMPLETE_SIGNATURE)?;
+        let time = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", stamp)
+            .and_then(|time| time.to_datetime())
+            .and_then(|time| jiff::tz::TimeZone::UTC.to_timestamp(time))
+            .map_err(|_| INCOMPLETE_SIGNATURE)?;
+        let seconds = u64::try_from(time.as_second()).map_err(|_| INCOMPLETE_SIGNATURE)?;
+        let skew = (SystemClock.now().get() / 1_000_000).abs_diff(seconds);
+        if skew > MAX_CLOCK_SKEW_SECS || !stamp.starts_with(authorization.date) {
+            return Err(("InvalidSignatureException", "Signature expired: look at the clocks"));
+        }
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        // These two headers must be signed: otherwise they could be altered on the way.
+        let signed: Vec<&str> = authorization.headers.split(';').collect();
+        if !["host", "x-amz-date"].iter().all(|header| signed.contains(header)) {
+            return Err(INCOMPLETE_SIGNATURE);
+        }
+        Ok(Self { key, request, authorization, signed, time })
+    }
+
+    /// The id of the key.
+    pub(super) fn key_id(&self) -> &'a str {
+        &self.key.id
+    }
+
+    /// Checks that the request was signed with the key, and with this body.
+    pub(super) fn verify(&self, body: &[u8]) -> Result<(), SignatureError> {
+        let Self { key, request, authorization, signed, time } = self;
+        let expected = expected_signature(key, authorization, signed, *time, request, body)
+            .ok_or(INCOMPLETE_SIGNATURE)?;
+        let same = expected.as_bytes().ct_eq(authorization.signature.as_bytes());
+        if same.into() { Ok(()) } else { Err(SIGNATURE_MISMATCH) }
+    }
+}
+
 /// Checks that `request` was signed with `key` within the last minutes.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn verify(key: &AccessKey, request: &Parts, body: &[u8]) -> Result<(), SignatureError> {
-    let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-    let authorization =
-        text("authorization").and_then(SigV4Header::parse).ok_or(INCOMPLETE_SIGNATURE)?;
-    if authorization.key_id != key.id {
-        let why = "The security token included in the request is invalid.";
-        return Err(("UnrecognizedClientException", why));
-    }
-    let stamp = text("x-amz-date").ok_or(INCOMPLETE_SIGNATURE)?;
-    let time = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", stamp)
-        .and_then(|time| time.to_datetime())
-        .and_then(|time| jiff::tz::TimeZone::UTC.to_timestamp(time))
-        .map_err(|_| INCOMPLETE_SIGNATURE)?;
-    let seconds = u64::try_from(time.as_second()).map_err(|_| INCOMPLETE_SIGNATURE)?;
-    let skew = (SystemClock.now().get() / 1_000_000).abs_diff(seconds);
-    if skew > MAX_CLOCK_SKEW_SECS || !stamp.starts_with(authorization.date) {
-        return Err(("InvalidSignatureException", "Signature expired: look at the clocks"));
-    }
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-    // These two headers must be signed: otherwise they could be altered on the way.
-    let signed: Vec<&str> = authorization.headers.split(';').collect();
-    if !["host", "x-amz-date"].iter().all(|header| signed.contains(header)) {
-        return Err(INCOMPLETE_SIGNATURE);
-    }
-    let expected = expected_signature(key, &authorization, &signed, time, request, body)
-        .ok_or(INCOMPLETE_SIGNATURE)?;
-    let same = expected.as_bytes().ct_eq(authorization.signature.as_bytes());
-    if same.into() { Ok(()) } else { Err(SIGNATURE_MISMATCH) }
+    SignedHead::check(key, request)?.verify(body)
 }
 
 /// The signature that the request would have from `key`.

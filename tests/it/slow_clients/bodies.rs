@@ -9,7 +9,8 @@ use h2::client::SendRequest;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{begin, node, serves_new_clients};
+use super::{TOKEN, begin, node, serves_new_clients};
+use crate::support::http;
 use crate::support::{TEST_TIMEOUT, eventually};
 
 const METHODS: [&str; 3] = [
@@ -129,4 +130,59 @@ fn unfinished_bodies_of_many_connections_hold_little_memory_and_other_clients_ar
     drop(held);
     let peak = node.peak_memory_mib();
     assert!(peak <= 96, "{peak} MiB");
+}
+
+#[test]
+fn the_admin_api_reads_no_body_of_a_client_that_its_head_shows_to_be_a_stranger() {
+    let node = node(&[]);
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let (old, day) = ("20200101T000000Z", &now[..8]);
+    let signed = |key: &str, day: &str, date: &str, headers: &str| {
+        format!(
+            "authorization: AWS4-HMAC-SHA256 Credential={key}/{day}/r/s/aws4_request, SignedHeaders={headers}, Signature=x\r\nx-amz-date: {date}\r\n"
+        )
+    };
+    let all = "host;x-amz-date";
+    let heads = [
+        ("no credential", String::new()),
+        ("a wrong token", "authorization: Bearer wrong\r\n".to_owned()),
+        ("another scheme", "authorization: Basic YTpi\r\n".to_owned()),
+        (
+            "a signature that is not whole",
+            "authorization: AWS4-HMAC-SHA256 Credential=nobody\r\n".to_owned(),
+        ),
+        ("an unknown access key", signed("AKIAOTHER", day, &now, all)),
+        ("an old date", signed("AKIATEST", "20200101", old, all)),
+        ("another day than the date's", signed("AKIATEST", "20200101", &now, all)),
+        ("the date is not signed", signed("AKIATEST", day, &now, "host")),
+    ];
+    for (what, head) in &heads {
+        let begun =
+            unfinished_request("POST /usageplans", &format!("connection: close\r\n{head}"), 50);
+        let answer = http::send_raw(node.admin(), &begun).unwrap();
+        assert!([401, 403].contains(&answer.status), "{what}: {answer:?}");
+    }
+    // Only the body can show that this signature is wrong. It is read, within the ceiling.
+    let begun =
+        unfinished_request("POST /usageplans", &signed("AKIATEST", day, &now, all), 10 << 20);
+    let held: Vec<_> = (0..12).map(|_| begin(node.admin(), &begun)).collect();
+    eventually("some are refused", || node.log().contains("status=503"));
+    drop(held);
+    let peak = node.peak_memory_mib();
+    assert!(peak <= 256, "{peak} MiB");
+}
+
+#[test]
+fn a_right_credential_passes_however_often_others_at_its_address_fail() {
+    let node = node(&[]);
+    let ask = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        http::send(node.admin(), "GET", "/apikeys", &[("authorization", &bearer)], "").status
+    };
+    let guesses: Vec<u16> = (0..30).map(|_| ask("a-guess")).collect();
+    assert_eq!((guesses[0], guesses[29]), (401, 429), "{guesses:?}");
+    for _ in 0..100 {
+        assert_eq!(ask(TOKEN), 200);
+    }
+    assert_eq!(ask("a-guess"), 429);
 }
