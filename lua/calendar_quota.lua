@@ -7,7 +7,8 @@
 --   body   <i7 I5>              units used, name of the window: the civil second (since 1970) in
 --                               which it starts
 --   annex  <I6>                 number of the subject's newest reservation when an operator has set
---                               what remains: reservations up to it give nothing back
+--                               what remains or refunded units: reservations up to it give nothing
+--                               back
 
 -- The retention of daily usage in seconds: 62 days.
 local USAGE_RETENTION_SECS = 62 * 86400
@@ -125,7 +126,7 @@ local function rare_of_quotas()
     end,
 
     correct_annex = function(change, number)
-      return (change == 1 or change == 4) and struct.pack('<I6', number) or nil
+      return change ~= 2 and struct.pack('<I6', number) or nil
     end,
   }
   ALGORITHMS[2][5] = function() return rare end

@@ -263,8 +263,8 @@ local function drop_expired(rows, now)
     local algorithm, matters = ALGORITHMS[kind], true
     if algorithm then
       matters = algorithm[4](rows, at, now)
-    elseif kind == 7 or kind == 8 or kind == 12 or ALGORITHMS[kind - 4] then
-      -- Slots too, whose algorithm few calls make.
+    elseif kind == 7 or kind == 8 or kind == 12 or kind > 4 and ALGORITHMS[kind - 4] then
+      -- Slots too, whose algorithm few calls make. Kind 4 has no annex: ALGORITHMS[0] is a cache.
       matters = numbered
     end
     if matters then

@@ -215,8 +215,8 @@ impl Counting for Quota {
     }
 }
 
-/// The annex is the number of the subject's newest reservation when an operator has reset the quota
-/// or set what remains: reservations up to it give nothing back.
+/// The annex is the number of the subject's newest reservation when an operator has reset the quota,
+/// set what remains, or refunded units: reservations up to it give nothing back.
 impl Reserving for Quota {
     fn follow(&self, annex: Vec<u8>, _: Option<&Row>, _: i64, _: &Row) -> Vec<u8> {
         annex
@@ -258,12 +258,14 @@ impl Reserving for Quota {
         let more = if is_exact { to - from } else { (to - from).max(0) };
         let state = CounterState::in_window((used + more).min(MAX_EXACT.cast_signed()), window);
         let written = (more != 0).then(|| self.write(before, state, offered, now));
-        Ok(AdjustedCounter { written, annex: None, state })
+        // Written again, so that it lives as long as an extended reservation.
+        Ok(AdjustedCounter { written, annex: Some(annex.into()), state })
     }
 
     fn correct_annex(&self, correction: Correction, number: u64) -> Option<Vec<u8>> {
-        let is_set = matches!(correction, Correction::SetRemaining(_) | Correction::Reset);
-        is_set.then(|| number.to_le_bytes()[..6].into())
+        // A grant adds to what remains; anything else may return what reservations would give back.
+        let is_grant = matches!(correction, Correction::Grant(_));
+        (!is_grant).then(|| number.to_le_bytes()[..6].into())
     }
 }
 

@@ -87,7 +87,8 @@ impl Engine {
             return Err(CheckError::NotReady.into());
         }
         let Handle { name, terms, check } = &request.handle;
-        let key = self.reserving_key(check, started).await;
+        let key = self.reserving_key(check, started).await?;
+        self.parts.reservations.note_opened();
         let (adjustment, units, label) = {
             let catalog = self.catalog();
             let units = adjusted_units(check, &request.change, &catalog)?;
@@ -147,9 +148,22 @@ impl Engine {
     }
 
     /// The API key of a reservation, if it is still known: its own sizes of limits apply.
-    async fn reserving_key(&self, check: &ReservedCheck, started: Instant) -> Option<Arc<ApiKey>> {
-        let id = ClientKey::Id(check.key_id.as_deref()?);
-        self.identify(Some(id), started).await.ok().flatten()
+    ///
+    /// Without knowing, a bucket would drain at the plan's rate. Only the share of a node, which
+    /// is used while the store is lost, is adjusted all the same.
+    async fn reserving_key(
+        &self,
+        check: &ReservedCheck,
+        started: Instant,
+    ) -> Result<Option<Arc<ApiKey>>, AdjustError> {
+        let Some(id) = check.key_id.as_deref() else { return Ok(None) };
+        match self.identify(Some(ClientKey::Id(id)), started).await {
+            Ok(key) => Ok(key),
+            Err(CheckError::LookupUnavailable) if check.node.is_none() => {
+                Err(AdjustError::Unavailable)
+            }
+            Err(_) => Ok(None),
+        }
     }
 }
 

@@ -15,7 +15,9 @@ use super::{Decision, Engine, PlanContext};
 use crate::catalog::{CheckError, CheckRequest, Cost};
 use crate::control::ClientKey;
 use crate::inference::TokenUsage;
-use crate::limit::{Charge, Charges, NewReservation, ReservationName, ReservationTerms, Unit};
+use crate::limit::{
+    Charge, Charges, NewReservation, ReservationName, ReservationTerms, Subject, Unit,
+};
 use crate::reservation::{
     Handle, NodeId, ReservedAmount, ReservedCharge, ReservedCheck, digest_check,
 };
@@ -72,7 +74,7 @@ impl NodeReservations {
         self.has_opened.load(Ordering::Relaxed)
     }
 
-    /// Notes that this node opens a reservation.
+    /// Notes that this node opens or adjusts a reservation.
     pub(super) fn note_opened(&self) {
         self.has_opened.store(true, Ordering::Relaxed);
     }
@@ -121,7 +123,7 @@ impl Engine {
             return Ok(decision);
         }
         let check = reserved_check(&plan, &charges, request, &cost, reservation.ttl);
-        let name = reservation_name(&plan, &charges, reservation.id)?;
+        let name = reservation_name(&plan, &charges, request, reservation.id)?;
         let new = NewReservation {
             name,
             check: digest_check(
@@ -246,14 +248,20 @@ fn encode_terms(check: &ReservedCheck) -> Result<ReservationTerms, CheckError> {
         .map_err(|why| CheckError::Invalid { field: "reservation".into(), detail: why.to_string() })
 }
 
-/// The name of a reservation: under the API key, or else under the first subject that is charged.
+/// The name of a reservation: under the API key, or else under the first subject that is charged and
+/// is not the stage, which all clients share.
 fn reservation_name(
     plan: &PlanContext,
     charges: &Charges,
+    request: &CheckRequest<'_>,
     id: Option<&str>,
 ) -> Result<ReservationName, CheckError> {
     let key = plan.key.as_ref().map(|key| key.subject);
-    let Some(subject) = key.or_else(|| charges.first().map(|charge| charge.subject)) else {
+    let stage = request.api.zip(request.stage).map(|(api, stage)| Subject::stage(api, stage));
+    let is_own = |subject: &Subject| stage.is_none_or(|stage| !stage.has_same_hash_tag(subject));
+    let mut subjects = charges.iter().map(|charge| charge.subject);
+    let first = subjects.clone().find(is_own).or_else(|| subjects.next());
+    let Some(subject) = key.or(first) else {
         let detail = "no limit applies to this check, so there is nothing to reserve".into();
         return Err(CheckError::Invalid { field: "reservation".into(), detail });
     };

@@ -49,11 +49,12 @@ impl ReservationName {
         self.0
     }
 
-    /// Appends the name of its Redis key beside a subject: `tg:{TAG}:r:NAME`, in the subject's
-    /// slot.
-    pub fn write_redis_key(&self, subject: &Subject, out: &mut String) {
+    /// Appends the name of its Redis key: `tg:{TAG}:r:NAME`. The tag is that of `beside`, which in a
+    /// Cluster is a subject in the slot; without one it is the name itself, which changes of the
+    /// catalog leave alone.
+    pub fn write_redis_key(&self, beside: Option<&Subject>, out: &mut String) {
         out.push_str("tg:{");
-        URL_SAFE_NO_PAD.encode_string(subject.tag(), out);
+        URL_SAFE_NO_PAD.encode_string(beside.map_or(self.0, Subject::tag), out);
         out.push_str("}:r:");
         URL_SAFE_NO_PAD.encode_string(self.0, out);
     }

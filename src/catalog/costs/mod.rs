@@ -2,6 +2,11 @@
 //!
 //! The sums are `inference`'s. Which limits apply is `resolve`'s.
 
+/// The error of a check of a budget that nothing can be charged to.
+fn unnamed_model(budget: &str) -> String {
+    format!("`{budget}` counts money: name the model, or `cost_microusd` in the cost")
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -59,7 +64,7 @@ impl Catalog {
     ///
     /// # Errors
     /// If a limit counts the output, and neither the request nor the catalog says how much that
-    /// may be.
+    /// may be; or if a budget applies, and the request names neither a model nor the money.
     pub fn reserve_costs<'c>(
         &'c self,
         request: &'c CheckRequest<'_>,
@@ -71,7 +76,14 @@ impl Catalog {
         }
         let cost = self.costs(request.model, &usage.known_part(), &request.cost);
         for charge in charges {
-            charge.cost = cost.for_unit(charge.limit.unit().as_str());
+            let unit = charge.limit.unit().as_str();
+            if unit == Unit::COST_MICROUSD
+                && charge.limit.refuses_alone()
+                && cost.named(unit).is_none()
+            {
+                return invalid("model", unnamed_model(charge.limit.name()));
+            }
+            charge.cost = cost.for_unit(unit);
         }
         Ok(cost)
     }
@@ -139,10 +151,7 @@ impl Catalog {
         };
         let price = request.model.map(|model| self.pricing.price(model));
         match (price, usage) {
-            (None, _) => invalid(
-                "model",
-                format!("`{budget}` counts money: name the model, or `cost_microusd` in the cost"),
-            ),
+            (None, _) => invalid("model", unnamed_model(budget)),
             (Some(None), _) => invalid(
                 "model",
                 format!(

@@ -27,6 +27,8 @@ pub(super) struct CheckCall {
     tables: ArgumentTables,
     /// The keys of reservations.
     reservation_keys: Vec<String>,
+    /// True if reservations must lie in the slot of their subjects.
+    is_sharded: bool,
     /// The checks, packed.
     checks: Vec<u8>,
     /// The refunds, packed.
@@ -88,6 +90,11 @@ impl ScriptArgs for CheckCall {
 }
 
 impl CheckCall {
+    /// An empty call. In a Cluster all its subjects have one hash tag.
+    pub(super) fn new(is_sharded: bool) -> Self {
+        Self { is_sharded, ..Self::default() }
+    }
+
     /// Adds a check. Quotas are offered the windows around `now`.
     pub(super) fn add_check(&mut self, charges: &[Charge], now: Micros) {
         self.checks.push(u8::try_from(charges.len()).unwrap_or(u8::MAX));
@@ -151,7 +158,7 @@ impl CheckCall {
 
     fn add_reservation_key(&mut self, name: ReservationName, subject: &Subject) {
         let mut key = String::with_capacity(53);
-        name.write_redis_key(subject, &mut key);
+        name.write_redis_key(self.is_sharded.then_some(subject), &mut key);
         let known = self.reservation_keys.iter().position(|known| *known == key);
         let index = known.unwrap_or_else(|| {
             self.reservation_keys.push(key);

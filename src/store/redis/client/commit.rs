@@ -208,7 +208,7 @@ async fn call_check_script(
     let calls: Vec<(CheckCall, bool)> = groups
         .iter()
         .map(|group| {
-            let mut call = CheckCall::default();
+            let mut call = CheckCall::new(redis.topology.is_sharded());
             group.checks.iter().for_each(|check| add_to_call(&mut call, check, offered_for));
             group.refunds.iter().for_each(|refund| call.add_refund(refund, offered_for));
             (call, group.is_asking)

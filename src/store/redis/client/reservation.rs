@@ -1,14 +1,15 @@
 //! Reservations in Redis. They are never charged to leases: opening one takes a call in any case,
 //! and what is charged exactly can be settled exactly.
 //!
-//! In a Cluster there is a reservation of the same name and terms beside each hash tag. Those of all
-//! tags but the last are opened ahead and closed again if the check is refused.
+//! In a Cluster there is a reservation of the same name and terms beside each hash tag. That of the
+//! first tag is opened ahead and the others together; all are closed again if one refuses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use smallvec::{SmallVec, smallvec};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::RedisClient;
 use super::cross_slot::SlotShare;
@@ -123,11 +124,18 @@ impl RedisClient {
         let shares = SlotShare::by_hash_tag(charges);
         let (mut replies, mut new) = (Vec::with_capacity(shares.len()), new.clone());
         if let Some(first) = shares.first() {
-            let reply = self.reserve_together(&first.charges, &new, context, deadline).await?;
-            if let ReserveReply::Replayed(_, terms) = &reply {
-                new.terms = terms.clone();
+            let reply = self.reserve_together(&first.charges, &new, context, deadline).await;
+            match &reply {
+                Ok(ReserveReply::Replayed(_, terms)) => new.terms = terms.clone(),
+                Ok(ReserveReply::Conflict) => return reply,
+                Ok(ReserveReply::Judged(_)) => {}
+                Err(_) => {
+                    self.close_shares(&shares[..1], std::slice::from_ref(&reply), &new, deadline)
+                        .await;
+                    return reply;
+                }
             }
-            replies.push(Ok(reply));
+            replies.push(reply);
         }
         if let Some(Ok(ReserveReply::Judged(verdict))) = replies.first()
             && !verdict.verdict.allowed
@@ -146,19 +154,23 @@ impl RedisClient {
             .skip(1)
             .map(|share| self.reserve_together(&share.charges, &new, context, deadline));
         replies.extend(join_all(others).await);
-        let is_open = replies.iter().all(|reply| match reply {
-            Ok(ReserveReply::Judged(verdict)) => verdict.verdict.allowed,
-            Ok(ReserveReply::Replayed(_, terms)) => *terms == new.terms,
-            Ok(ReserveReply::Conflict) | Err(_) => false,
-        });
+        // Part of an earlier attempt may be closed by that attempt at any time: nothing is added to
+        // it.
+        let is_new = replies.iter().all(
+            |reply| matches!(reply, Ok(ReserveReply::Judged(verdict)) if verdict.verdict.allowed),
+        );
+        let is_replayed = replies.iter().all(
+            |reply| matches!(reply, Ok(ReserveReply::Replayed(_, terms)) if *terms == new.terms),
+        );
+        let is_open = is_new || is_replayed;
         if !is_open {
             self.close_shares(&shares, &replies, &new, deadline).await;
         }
         merge_replies(charges.len(), &shares, replies, is_open)
     }
 
-    /// Closes what this attempt has opened. A share without a reply stays charged until the
-    /// reservation is asked for again or forgotten.
+    /// Closes what this attempt has opened, or may have opened, beyond the check's deadline if need
+    /// be: a share that stays open is charged until the reservation is forgotten.
     async fn close_shares(
         &self,
         shares: &[SlotShare],
@@ -167,17 +179,27 @@ impl RedisClient {
         deadline: Instant,
     ) {
         let opened = shares.iter().zip(replies).filter_map(|(share, reply)| match reply {
-            Ok(ReserveReply::Judged(verdict)) if verdict.verdict.allowed => {
-                Some(AdjustmentShare::closing(share, new))
-            }
-            _ => None,
+            Ok(ReserveReply::Judged(verdict)) if !verdict.verdict.allowed => None,
+            Ok(ReserveReply::Judged(_)) | Err(_) => Some(AdjustmentShare::closing(share, new)),
+            Ok(ReserveReply::Replayed(..) | ReserveReply::Conflict) => None,
         });
         let opened: Vec<_> = opened.collect();
-        for closed in
-            join_all(opened.iter().map(|share| self.adjust_together(share, deadline))).await
-        {
-            if let Err(error) = closed {
-                tracing::debug!(%error, "a refused reservation stays charged in part");
+        let client = self.clone();
+        let closing = tokio::spawn(async move {
+            join_all(opened.iter().map(|share| client.close_share(share))).await;
+        });
+        let _continues_after_the_deadline = timeout_at(deadline, closing).await;
+    }
+
+    /// Closes one share. Closing twice does no harm.
+    async fn close_share(&self, share: &AdjustmentShare) {
+        for _ in 0..CLOSE_ATTEMPTS {
+            match self.adjust_together(share, Instant::now() + self.redis.deadline).await {
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "a refused reservation stays charged in part");
+                    sleep(CLOSE_PAUSE).await;
+                }
             }
         }
     }
@@ -202,6 +224,10 @@ impl RedisClient {
         shares
     }
 }
+
+/// The attempts to close what a refused reservation has opened, and the pause between them.
+const CLOSE_ATTEMPTS: usize = 5;
+const CLOSE_PAUSE: Duration = Duration::from_millis(200);
 
 /// The charge of a hash tag whose reservation was not found.
 const KEPT_ELSEWHERE: AdjustedCharge = AdjustedCharge { charged: None, state: None };
