@@ -4,6 +4,9 @@
 //! rollover are sent once more. Checks are divided into calls, and results sent to jobs, in
 //! `grouping`.
 
+use std::pin::pin;
+
+use futures_util::FutureExt as _;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, timeout_at};
@@ -188,13 +191,33 @@ async fn call_script<A: ScriptArgs>(
     deadline: Instant,
     connection: &mut MultiplexedConnection,
 ) -> Result<Vec<ScriptReply>, StoreError> {
-    let replies = timeout_at(deadline, script.run_pipelined(calls, connection)).await;
-    let replies =
-        replies.map_err(|_| StoreError::Timeout)?.map_err(|error| errors::classify(&error))?;
+    let replies = reply_by(deadline, script.run_pipelined(calls, connection)).await;
+    let replies = replies.ok_or(StoreError::Timeout)?.map_err(|error| errors::classify(&error))?;
     if replies.len() != calls.len() {
         return Err(StoreError::BadReply("there are not as many replies as calls".into()));
     }
     Ok(replies)
+}
+
+/// The reply of a call that has it by `deadline`; else it is `None`.
+///
+/// A flood can keep this node's runtime from sending the call, or from reading a reply that is there.
+/// That is no silence of Redis, so the connection has a few more turns first. If the node has nothing
+/// else to do, they take no time.
+async fn reply_by<F: Future>(deadline: Instant, call: F) -> Option<F::Output> {
+    // Sends the call, waits for the socket, reads the reply, and passes it on.
+    const TURNS: usize = 4;
+    let mut call = pin!(call);
+    if let Ok(reply) = timeout_at(deadline, &mut call).await {
+        return Some(reply);
+    }
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
+        if let Some(reply) = (&mut call).now_or_never() {
+            return Some(reply);
+        }
+    }
+    None
 }
 
 async fn call_check_script(
