@@ -7,8 +7,8 @@
 --   annex  for each slot <I6 I7> number of the reservation, and end of the slot in own time; in the
 --                        order in which they were taken, up to 19 in a row
 --
--- Up to 1,000 slots are 13 KB. What a call costs is the strings that it makes, so a change is spliced
--- into the subject's string; only when slots have ended the list is made anew.
+-- Up to 1,000 slots are 13 KB. What a call costs is the strings that it makes, so a change is
+-- spliced into the subject's string; only when slots have ended the list is made anew.
 --
 -- Few calls need any of this, so those that do make it: functions cost time in all others.
 
@@ -102,8 +102,8 @@ local function algorithm_of_slots()
     end
   end
 
-  -- `rows` with this row, and `part` in place of what lies from `first` to before `behind`; the list
-  -- lies behind the row.
+  -- `rows` with this row, and `part` in place of what lies from `first` to before `behind`; the
+  -- list lies behind the row.
   local function splice(rows, at, row, first, behind, part)
     return sub(rows, 1, at - 1) .. row .. sub(rows, at + #row, first - 1) .. part .. sub(rows, behind)
   end

@@ -10,16 +10,16 @@
 --                       <I2I2d> index of its key, index of its limit (0 if the limit no longer
 --                       exists), and the units it comes to; -1 - units if it comes to at least those
 --
--- Replies to reserve: as to a check; or 4 the same check is open under this name, then the counters'
--- levels and windows, and the terms; 5 another check is open, or this one's ttl is over.
+-- Replies to reserve: as to a check; or 4 the same check is open under this name, then the
+-- counters' levels and windows, and the terms; 5 another check is open, or this one's ttl is over.
 -- Replies to adjust: 0 there is no such reservation; 1 done, 6 done after the ttl; 2 and 3 as to a
 -- check; and after 1 and 6 for each charge the units that were charged before (-1 if it was not
 -- made), then level and window of its counter unless the limit no longer exists.
 --
 -- A reservation is one string: <B c8 I7 B> format (1), digest of the check, end of its ttl in us,
--- number of its lives; for each <I6 c8> number and birth tag of its subject's numbers; <B> number of
--- charges, for each <B i7 I5> its life, units (-1 if not made) and window (0 without); the terms. It
--- expires 10 minutes after its ttl.
+-- number of its lives; for each <I6 c8> number and birth tag of its subject's numbers; <B> number
+-- of charges, for each <B i7 I5> its life, units (-1 if not made) and window (0 without); the
+-- terms. It expires 10 minutes after its ttl.
 
 local operate
 -- For each changed reservation, by key: its string, false to delete it; and its lifetime in ms.
@@ -33,8 +33,8 @@ if ARGV[4] then
 
   -- The rows and deadlines that the operation changes: copied once it has succeeded.
   local changed, deadlines
-  -- By how much the rows of each subject have moved since they were looked for; false if they have to
-  -- be looked for again.
+  -- By how much the rows of each subject have moved since they were looked for; false if they have
+  -- to be looked for again.
   local moved_by
 
   local function rows_at(key)
@@ -67,8 +67,8 @@ if ARGV[4] then
     reply[replied] = value
   end
 
-  -- The parts of the reservation that is read or written: for each of its lives the number and birth
-  -- tag; for each charge its life, units and window.
+  -- The parts of the reservation that is read or written: for each of its lives the number and
+  -- birth tag; for each charge its life, units and window.
   local number_of, birth_of, life_of, units_of, started_of = {}, {}, {}, {}, {}
   -- For each charge that is adjusted the level of its counter.
   local level_of = {}
@@ -112,8 +112,8 @@ if ARGV[4] then
     kept_text[key], kept_for[key] = rows_of[key], ceil((ttl + LATE) / 1000) + 1
   end
 
-  -- Stores the numbers of a subject, whose row is at `place`, so that they matter until a reservation
-  -- can no longer be settled.
+  -- Stores the numbers of a subject, whose row is at `place`, so that they matter until a
+  -- reservation can no longer be settled.
   local function write_numbers(key, place, number, birth, till, ends)
     local needed_till = ceil(math.min(ends + LATE, MAX_EXACT) / 1000000) * 1000000
     if needed_till > till then
@@ -278,8 +278,8 @@ if ARGV[4] then
     end
   end
 
-  -- Adjusts charge `i` of a reservation that stays open for `ttl`, or ends if that is 0, and replies
-  -- with it. `number` is that of its life, nil if it is over.
+  -- Adjusts charge `i` of a reservation that stays open for `ttl`, or ends if that is 0, and
+  -- replies with it. `number` is that of its life, nil if it is over.
   local function adjust_charge(i, number, key, limit, units, ttl)
     local charged, rows, level, window = units_of[i], rows_at(key), level_of[i], window_of[i] or nil
     add_reply(charged)
@@ -361,8 +361,8 @@ if ARGV[4] then
     keep(key, check, ends, lives, count, terms, ttl)
   end
 
-  -- Runs the operation at `at`. Returns false, and true if rows of the check that `at` then stands at
-  -- are to be written although it is refused.
+  -- Runs the operation at `at`. Returns false, and true if rows of the check that `at` then stands
+  -- at are to be written although it is refused.
   function operate(code)
     changed, deadlines, moved_by = {}, {}, {}
     local any_forced

@@ -18,9 +18,9 @@ local ROW_HEAD = 7
 
 -- The algorithms by the kind of their rows; no row has kind 0. Each file of an algorithm adds its
 -- entry: five functions in this order, of which `at` is the position of the limit's row in `rows`,
--- nil if there is none; then the length of a row's body, if all have one. Redis runs the whole script for every call,
--- so functions that few calls need are made by `rare`, and concurrency, which few limits use, by
--- algorithm_of_slots.
+-- nil if there is none; then the length of a row's body, if all have one. Redis runs the whole
+-- script for every call, so functions that few calls need are made by `rare`, and concurrency,
+-- which few limits use, by algorithm_of_slots.
 --
 --   limit(packed, at, now)          the limit packed at `at`, and the position behind it
 --   read(rows, at, limit, now)      level of the counter, nil if `now` lies outside the windows;
@@ -84,8 +84,8 @@ local function mget_all(keys)
   return values
 end
 
--- The last position of an annex of a row that was looked for; false if none had one since it was last
--- set to false.
+-- The last position of an annex of a row that was looked for; false if none had one since it was
+-- last set to false.
 local annex_found = false
 
 -- The position of the row with this head in `rows`; nil if there is none, as with a head of 0. A
@@ -162,8 +162,8 @@ local function functions_of_annexes()
     return at
   end
 
-  -- The position of the annex of the counter with this head, after its row was looked for; nil if there
-  -- is none.
+  -- The position of the annex of the counter with this head, after its row was looked for; nil if
+  -- there is none.
   function annexes.find(rows, head)
     local id, at, last = head - head % 256 + 1024, 6, math.min(annex_found or 0, #rows - 6)
     while at <= last do
@@ -216,8 +216,8 @@ local function functions_of_annexes()
     return concat(parts)
   end
 
-  -- `rows` with this annex of the counter with this head in place of the one at `from`, or if that is
-  -- nil before all rows; and by how much the rows behind it have moved.
+  -- `rows` with this annex of the counter with this head in place of the one at `from`, or if that
+  -- is nil before all rows; and by how much the rows behind it have moved.
   function annexes.put(rows, from, head, annex)
     local behind, packed = from and end_of(rows, from) or 6, annexes.pack(head, annex)
     from = from or 6
@@ -226,8 +226,9 @@ local function functions_of_annexes()
     return sub(rows, 1, from - 1) .. packed .. sub(rows, behind), moved
   end
 
-  -- `rows` after `row` is written at `at`, which reserves nothing, and the annex at `from` has followed
-  -- the counter, which was at `level`; and by how much the rows behind it have moved, nil for nothing.
+  -- `rows` after `row` is written at `at`, which reserves nothing, and the annex at `from` has
+  -- followed the counter, which was at `level`; and by how much the rows behind it have moved, nil
+  -- for nothing.
   function annexes.follow(rows, at, from, limit, level, row)
     local head, annex = limit[2], annexes.get(rows, from)
     local rare = ALGORITHMS[math.floor(head / 256) % 32][5]()

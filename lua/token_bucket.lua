@@ -85,8 +85,8 @@ local function rare_of_buckets()
     return math.min((low - rest) / from * to + part, 9007199254740991)
   end
 
-  -- The marks, numbers and lows in turn, once the level has been as low as `level`: no low is above it
-  -- or a newer one, of equal lows the oldest mark stays, and lows of 0 are dropped.
+  -- The marks, numbers and lows in turn, once the level has been as low as `level`: no low is above
+  -- it or a newer one, of equal lows the oldest mark stays, and lows of 0 are dropped.
   local function cut(marks, level)
     local count, low, is_ordered = #marks, level, true
     for i = count, 2, -2 do
@@ -118,8 +118,8 @@ local function rare_of_buckets()
     return at and #annex > 14 and sub(annex, 1, 14) == sub(rows, at + 7, at + 20)
   end
 
-  -- True if the marks are as they are stored, since the level is not below the newest low: the usual
-  -- case, in which most of the annex is copied.
+  -- True if the marks are as they are stored, since the level is not below the newest low: the
+  -- usual case, in which most of the annex is copied.
   local function is_current(rows, at, annex, limit, level)
     return fits(rows, at, annex) and level >= unpack_from('<I7', annex, #annex - 6)
       and unpack_from('<I5', rows, at + 21) == limit[4]
@@ -199,9 +199,9 @@ local function rare_of_buckets()
     return sub(annex, 1, 13 * dropped + 1) .. sub(annex, 13 * dropped + 15), mark
   end
 
-  -- Gives back up to `most` units to a reservation, from marks that are as they are stored. Returns the
-  -- marks before its own and those from it on, lower than before, and the level; nil for the marks
-  -- unless their lows still rise.
+  -- Gives back up to `most` units to a reservation, from marks that are as they are stored. Returns
+  -- the marks before its own and those from it on, lower than before, and the level; nil for the
+  -- marks unless their lows still rise.
   local function lower(annex, number, most, level)
     local place = #annex - 12
     local other, low = unpack_from('<I6I7', annex, place)

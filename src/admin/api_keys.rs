@@ -42,7 +42,8 @@ fn wants_values(flag: Option<&str>, caller: &Caller) -> Result<bool, AdminError>
     Ok(is_requested)
 }
 
-/// A key in a response, with its ignored overrides and policies; with its value if requested and kept.
+/// A key in a response, with its ignored overrides and policies; with its value if requested and
+/// kept.
 fn render_key(editor: &Editor, key: &KeyRecord, with_value: bool) -> Value {
     let mut response = key.to_aws_json();
     let keys = editor.keys();

@@ -1,8 +1,8 @@
 //! Authentication of admin requests: by a bearer token, or by a signature.
 //!
-//! The body of a request is read only if its head may be right. Failed requests are counted for each
-//! network of clients, and with too many of them the response says no more why one failed. A right
-//! credential always passes, so nobody can lock another client out.
+//! The body of a request is read only if its head may be right. Failed requests are counted for
+//! each network of clients, and with too many of them the response says no more why one failed. A
+//! right credential always passes, so nobody can lock another client out.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

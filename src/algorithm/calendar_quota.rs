@@ -215,8 +215,8 @@ impl Counting for Quota {
     }
 }
 
-/// The annex is the number of the subject's newest reservation when an operator has reset the quota,
-/// set what remains, or refunded units: reservations up to it give nothing back.
+/// The annex is the number of the subject's newest reservation when an operator has reset the
+/// quota, set what remains, or refunded units: reservations up to it give nothing back.
 impl Reserving for Quota {
     fn follow(&self, annex: Vec<u8>, _: Option<&Row>, _: i64, _: &Row) -> Vec<u8> {
         annex

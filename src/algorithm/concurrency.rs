@@ -2,9 +2,10 @@
 //! of `lua/concurrency.lua`; change them together.
 //!
 //! Slots end in the counter's *own time*, which advances with the clock and never runs back: with
-//! ends by the clock, a step back would hold the slots of dead clients for as long as it was. A step
-//! forward may end every slot once. The row holds the own time, the annex the list of slots, and
-//! the level is the number of those that have not run out: where the two differ, the list counts.
+//! ends by the clock, a step back would hold the slots of dead clients for as long as it was. A
+//! step forward may end every slot once. The row holds the own time, the annex the list of slots,
+//! and the level is the number of those that have not run out: where the two differ, the list
+//! counts.
 //!
 //! Only reservations take slots, one each whatever its cost. A charge that reserves nothing is
 //! judged and holds nothing.

@@ -1,12 +1,12 @@
 //! Low-water marks: how far a token bucket has drained since each open reservation was charged.
 //! Twin of the part of `lua/token_bucket.lua` that keeps them; change them together.
 //!
-//! A reservation that is settled for less than it was charged gives back the difference, but only as
-//! far as time has not drained it already: `min(E - A, lowest level since the charge)`. Then the
-//! level is what it would be had `A` been charged at the start (a bucket is a reflected walk: taking
-//! `d` off its past lowers it by `d`, less what the walk would have been held up by at 0). Marks
-//! count by the numbers of reservations and not by time, so they hold over steps of the clock and
-//! changes of the rate.
+//! A reservation that is settled for less than it was charged gives back the difference, but only
+//! as far as time has not drained it already: `min(E - A, lowest level since the charge)`. Then the
+//! level is what it would be had `A` been charged at the start (a bucket is a reflected walk:
+//! taking `d` off its past lowers it by `d`, less what the walk would have been held up by at 0).
+//! Marks count by the numbers of reservations and not by time, so they hold over steps of the clock
+//! and changes of the rate.
 //!
 //! There are [`MAX_MARKS`] at most. A reservation whose mark was dropped uses the next older one,
 //! whose low is lower: it gives back less, never too much.
@@ -125,8 +125,8 @@ impl Marks {
         places.min_by(|&one, &other| loss(one).total_cmp(&loss(other))).unwrap_or_default()
     }
 
-    /// Makes lows rise again: no older low is above a newer one, of equal lows the oldest mark stays,
-    /// and lows of 0 are dropped.
+    /// Makes lows rise again: no older low is above a newer one, of equal lows the oldest mark
+    /// stays, and lows of 0 are dropped.
     fn restore_order(&mut self) {
         let mut lowest = u64::MAX;
         for mark in self.0.iter_mut().rev() {

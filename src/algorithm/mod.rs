@@ -177,8 +177,8 @@ pub trait Counting: Sized {
         None
     }
 
-    /// The longest time for which a reservation holds a slot, if it counts slots. Its counter is read
-    /// with the annex, and nothing but a reservation takes a slot.
+    /// The longest time for which a reservation holds a slot, if it counts slots. Its counter is
+    /// read with the annex, and nothing but a reservation takes a slot.
     fn slot_ttl(&self) -> Option<Micros> {
         None
     }

@@ -1,5 +1,6 @@
 //! The slots of a concurrency limit as they are stored: the counter's own time, and the list of
-//! slots. Twin of the part of `lua/concurrency.lua` that reads and packs them; change them together.
+//! slots. Twin of the part of `lua/concurrency.lua` that reads and packs them; change them
+//! together.
 //!
 //! Taking and freeing slots by the changes of reservations is `concurrency`'s.
 

@@ -1,7 +1,8 @@
 //! Models with their prices, and units that weigh tokens by kind: how they are written, and what
 //! they become.
 //!
-//! Sums are `inference`'s. Only a catalog file declares models and units: AWS has nothing like them.
+//! Sums are `inference`'s. Only a catalog file declares models and units: AWS has nothing like
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -68,7 +68,8 @@ pub enum DecisionStatus {
     Overloaded,
     /// A report was charged, whatever the limits say.
     Reported,
-    /// The store is unreachable or the node is overloaded, so that a report may not have been charged.
+    /// The store is unreachable or the node is overloaded, so that a report may not have been
+    /// charged.
     Unreported,
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Under `local` each node enforces its own share of each limit. Its token buckets live as long as
 //! the process, so that a store that fails repeatedly does not grant new budgets. The store detects
-//! its failures itself, by timeouts and circuit breakers. A node that has too many checks for a store
-//! that replies is overloaded. That is no outage, and no policy admits checks because of it: else a
-//! flood would lift the limits.
+//! its failures itself, by timeouts and circuit breakers. A node that has too many checks for a
+//! store that replies is overloaded. That is no outage, and no policy admits checks because of it:
+//! else a flood would lift the limits.
 
 use std::sync::Arc;
 
@@ -51,8 +51,8 @@ impl Fallback {
         Self { shares, redis }
     }
 
-    /// Decides a check that waited too long for a store that replies. A check without enforced limits
-    /// is never refused.
+    /// Decides a check that waited too long for a store that replies. A check without enforced
+    /// limits is never refused.
     pub(super) fn decide_overloaded(charges: &Charges) -> FallbackDecision {
         let enforced = charges.iter().any(|charge| !charge.limit.shadow());
         let (status, wait) = if enforced {

@@ -43,8 +43,8 @@ impl Engine {
         key.map(Some).ok_or_else(|| self.refusal_or_unready(unknown()))
     }
 
-    /// True if two values are known to be of API keys with different ids. The registry is not asked:
-    /// what stands beside an API key is mostly no key.
+    /// True if two values are known to be of API keys with different ids. The registry is not
+    /// asked: what stands beside an API key is mostly no key.
     #[must_use]
     pub fn are_different_keys(&self, one: &str, other: &str) -> bool {
         let catalog = self.parts.live.catalog();

@@ -248,8 +248,8 @@ fn encode_terms(check: &ReservedCheck) -> Result<ReservationTerms, CheckError> {
         .map_err(|why| CheckError::Invalid { field: "reservation".into(), detail: why.to_string() })
 }
 
-/// The name of a reservation: under the API key, or else under the first subject that is charged and
-/// is not the stage, which all clients share.
+/// The name of a reservation: under the API key, or else under the first subject that is charged
+/// and is not the stage, which all clients share.
 fn reservation_name(
     plan: &PlanContext,
     charges: &Charges,

@@ -168,8 +168,8 @@ fn missing_key(detail: impl Into<Cow<'static, str>>) -> AuthzError {
     AuthzError::Client(Problem::forbidden(detail))
 }
 
-/// The client's API key: `X-API-Key`, or else `Authorization: Bearer`, which often holds a token for
-/// the upstream service beside it. Two different API keys are an error.
+/// The client's API key: `X-API-Key`, or else `Authorization: Bearer`, which often holds a token
+/// for the upstream service beside it. Two different API keys are an error.
 fn api_key<'r>(state: &WorkerState, headers: &'r HeaderMap) -> Result<&'r str, AuthzError> {
     let bearer = || bearer_token(headers).and_then(|token| std::str::from_utf8(token).ok());
     // Gateways send the header empty if their client sent none.

@@ -1,5 +1,5 @@
-//! Endpoints for operation: metrics, liveness, readiness. They are on the listener of checks, and on
-//! one of their own if `--listen-ops` is set.
+//! Endpoints for operation: metrics, liveness, readiness. They are on the listener of checks, and
+//! on one of their own if `--listen-ops` is set.
 
 use std::sync::Arc;
 

@@ -49,8 +49,8 @@ impl ReservationName {
         self.0
     }
 
-    /// Appends the name of its Redis key: `tg:{TAG}:r:NAME`. The tag is that of `beside`, which in a
-    /// Cluster is a subject in the slot; without one it is the name itself, which changes of the
+    /// Appends the name of its Redis key: `tg:{TAG}:r:NAME`. The tag is that of `beside`, which in
+    /// a Cluster is a subject in the slot; without one it is the name itself, which changes of the
     /// catalog leave alone.
     pub fn write_redis_key(&self, beside: Option<&Subject>, out: &mut String) {
         out.push_str("tg:{");

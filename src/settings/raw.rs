@@ -72,7 +72,8 @@ pub struct Flags {
     /// [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen_grpc: Option<String>,
-    /// Address and port of a further listener for /healthz, /readyz and /metrics only, over plain HTTP
+    /// Address and port of a further listener for /healthz, /readyz and /metrics only, over plain
+    /// HTTP
     /// [default: none]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen_ops: Option<String>,

@@ -44,8 +44,8 @@ pub enum StoreError {
     /// again.
     #[error("the store gave no reply in time")]
     Timeout,
-    /// The node's own queue to a store that replies is too long. The check was not sent, or with too
-    /// little of its deadline left for a reply: then it **may have been charged**.
+    /// The node's own queue to a store that replies is too long. The check was not sent, or with
+    /// too little of its deadline left for a reply: then it **may have been charged**.
     #[error("too many checks wait for the store")]
     Overloaded,
     /// The server replies but does not write: it is out of memory, busy, a replica, or loading.
@@ -190,8 +190,8 @@ impl Store {
     }
 
     /// Returns two charges that this store cannot judge together, if there are any: both are exact,
-    /// and their subjects may lie on different primaries of a Redis Cluster. The last `key_policies`
-    /// charges are those under the key's own policies, which can be charged ahead.
+    /// and their subjects may lie on different primaries of a Redis Cluster. The last
+    /// `key_policies` charges are those under the key's own policies, which can be charged ahead.
     #[must_use]
     pub fn unjudgeable<'c>(
         &self,

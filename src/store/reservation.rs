@@ -13,7 +13,8 @@ pub enum ReserveReply {
     /// The same check has opened this reservation before. Nothing was charged; the verdict has the
     /// counters' states as they are now.
     Replayed(StoreVerdict, ReservationTerms),
-    /// Another check has opened a reservation of this name, or its ttl is over; nothing was charged.
+    /// Another check has opened a reservation of this name, or its ttl is over; nothing was
+    /// charged.
     Conflict,
 }
 

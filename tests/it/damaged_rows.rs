@@ -1,6 +1,6 @@
-//! Damaged strings in Redis: cut, with stray bytes, of another format, or keys of another type. Only
-//! the checks that read them fail, none passes because of them, and nothing writes over them but a
-//! reset.
+//! Damaged strings in Redis: cut, with stray bytes, of another format, or keys of another type.
+//! Only the checks that read them fail, none passes because of them, and nothing writes over them
+//! but a reset.
 //! Needs programs besides Rust, so `make fast` skips it.
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Overload: a node with more checks than it can send to a Redis that replies. That is no outage, so
-//! `on_store_failure` admits none of them; and one caller's checks take no call of their own size.
+//! Overload: a node with more checks than it can send to a Redis that replies. That is no outage,
+//! so `on_store_failure` admits none of them; and one caller's checks take no call of their own
+//! size.
 //! Needs programs besides Rust, so `make fast` skips it.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! R7 of reservations: after every settlement a bucket stands at least as high as if each settled
-//! reservation had been charged its actual cost at its start, and exactly as high as long as no mark
-//! had to be dropped and nothing overshot. Quotas conserve their counts.
+//! reservation had been charged its actual cost at its start, and exactly as high as long as no
+//! mark had to be dropped and nothing overshot. Quotas conserve their counts.
 
 use std::sync::Arc;
 

@@ -8,9 +8,9 @@
 //! all limits once the node has opened a reservation, and 10 s at most, since Redis may have lost
 //! its data or its clock may have stepped. The memo never admits a request.
 //!
-//! Once an entry has expired, one check renews it. Further checks of the same counter follow only if
-//! they would fit beside those on their way; the others are still refused. So the many waiters of
-//! one key do not all reach the store when its entry expires.
+//! Once an entry has expired, one check renews it. Further checks of the same counter follow only
+//! if they would fit beside those on their way; the others are still refused. So the many waiters
+//! of one key do not all reach the store when its entry expires.
 //!
 //! Limits of methods that no catalog lists are made for each request; if one of them refuses,
 //! nothing is cached.
@@ -142,8 +142,8 @@ impl DenialMemo {
         }
     }
 
-    /// Renews the expired entries of a check by its verdict: further checks follow as far as they fit
-    /// beside it.
+    /// Renews the expired entries of a check by its verdict: further checks follow as far as they
+    /// fit beside it.
     fn renew(&self, charges: &Charges, verdict: &Verdict) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let made_at = Instant::now();

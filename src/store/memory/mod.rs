@@ -60,8 +60,8 @@ impl MemoryStore {
         Self::with_disk(None, clock)
     }
 
-    /// A store with the counters saved in the data directory. Only [`MemoryStore::save`] writes them
-    /// there.
+    /// A store with the counters saved in the data directory. Only [`MemoryStore::save`] writes
+    /// them there.
     ///
     /// # Errors
     /// If the file of the counters cannot be used.

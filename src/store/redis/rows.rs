@@ -1,7 +1,8 @@
 //! The rows of a subject's string and of its days, as `lua/subject.lua` packs them, read in Rust.
 //!
 //! Writing is the scripts'. Rows of unknown kinds are skipped. A damaged string is an error, as it
-//! is in Lua: one that does not end with a row's end, or with a row of another length than its kind.
+//! is in Lua: one that does not end with a row's end, or with a row of another length than its
+//! kind.
 
 use super::StoreError;
 use crate::algorithm::Row;
@@ -16,8 +17,8 @@ pub(super) struct PackedRows<'b> {
 }
 
 impl<'b> PackedRows<'b> {
-    /// The rows of a string whose header has `header` bytes, the format among them. A missing string
-    /// has no rows.
+    /// The rows of a string whose header has `header` bytes, the format among them. A missing
+    /// string has no rows.
     pub(super) fn new(bytes: Option<&'b [u8]>, header: usize) -> Result<Self, StoreError> {
         let Some(bytes) = bytes else { return Ok(Self { rest: &[] }) };
         match bytes.split_at_checked(header) {

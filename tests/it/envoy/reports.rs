@@ -162,7 +162,8 @@ fn on_one_counter_reports_are_summed_and_the_usual_hits_judged_after_them() {
         assert_eq!((fitting.overall_code(), fitting.statuses[0].limit_remaining), (OK, 0));
         assert_eq!(codes(&all("b", &[2, 1])), [OVER; 3], "no room after 3");
         assert_eq!(served.hit(0, &few("b")), (OK, 0), "the reports alone were made");
-        // Another counter's usual hit belongs to the same check, and sees a report that did not fit.
+        // Another counter's usual hit belongs to the same check, and sees a report that did not
+        // fit.
         let more = vec![descriptor(&few("c")), costs(4, &few("c")), descriptor(&few("d"))];
         assert_eq!(codes(&served.ask(more)), [OVER, OVER, OK]);
         assert_eq!(served.hit(0, &few("d")), (OK, 3));

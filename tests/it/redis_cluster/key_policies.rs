@@ -1,5 +1,5 @@
-//! The policies of a key on a Cluster: they lie on other primaries than the key, so they are charged
-//! ahead, and what a refused check has charged goes back.
+//! The policies of a key on a Cluster: they lie on other primaries than the key, so they are
+//! charged ahead, and what a refused check has charged goes back.
 //! Needs programs besides Rust, so `make fast` skips it.
 
 use std::sync::atomic::{AtomicU64, Ordering};

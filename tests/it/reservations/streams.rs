@@ -1,5 +1,5 @@
-//! Streams of a model's answers through three nodes, of which one is killed again and again, like the
-//! clients: what is charged in the end is what was settled, and the estimates of the rest.
+//! Streams of a model's answers through three nodes, of which one is killed again and again, like
+//! the clients: what is charged in the end is what was settled, and the estimates of the rest.
 //! Needs programs besides Rust, so `make fast` skips it.
 //!
 //! `STREAMS_SECONDS` sets for how long (4 by default), `STREAMS_SEED` the choices of the clients.
@@ -22,7 +22,8 @@ use crate::support::{eventually, free_port, repository};
 
 const KEYS: usize = 2;
 const CLIENTS: usize = 50;
-/// Charged before: with so much in the bucket no mark limits what goes back, however many are dropped.
+/// Charged before: with so much in the bucket no mark limits what goes back, however many are
+/// dropped.
 const BASE: i64 = 1_000_000;
 
 const CATALOG: &str = r#"
@@ -126,7 +127,8 @@ impl Fleet {
         addresses[usize::try_from(random.below(3)).unwrap()].clone()
     }
 
-    /// Sends a request until a node answers. Returns true if an earlier attempt may have been served.
+    /// Sends a request until a node answers. Returns true if an earlier attempt may have been
+    /// served.
     fn post(&self, random: &mut Random, path: &str, body: &Value) -> (Response, bool) {
         let mut is_repeated = false;
         loop {

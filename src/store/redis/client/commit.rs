@@ -201,9 +201,9 @@ async fn call_script<A: ScriptArgs>(
 
 /// The reply of a call that has it by `deadline`; else it is `None`.
 ///
-/// A flood can keep this node's runtime from sending the call, or from reading a reply that is there.
-/// That is no silence of Redis, so the connection has a few more turns first. If the node has nothing
-/// else to do, they take no time.
+/// A flood can keep this node's runtime from sending the call, or from reading a reply that is
+/// there. That is no silence of Redis, so the connection has a few more turns first. If the node
+/// has nothing else to do, they take no time.
 async fn reply_by<F: Future>(deadline: Instant, call: F) -> Option<F::Output> {
     // Sends the call, waits for the socket, reads the reply, and passes it on.
     const TURNS: usize = 4;

@@ -171,8 +171,8 @@ impl ConnectionTask {
         let mut jobs = Vec::with_capacity(self.jobs.len().min(MAX_BATCH) + 1);
         let (mut checks, mut charges) = (0, 0);
         let mut next = Some(first);
-        // While more checks wait than a call carries, those that had the longest wait would have the
-        // call end too early for the others.
+        // While more checks wait than a call carries, those that had the longest wait would have
+        // the call end too early for the others.
         let is_backlogged = self.jobs.len() > MAX_BATCH;
         let least_left = if is_backlogged { self.redis.deadline / 4 } else { Duration::ZERO };
         while let Some(job) = next {

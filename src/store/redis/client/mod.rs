@@ -38,8 +38,8 @@ use router::Router;
 
 /// The most checks in one script call, and in one job.
 const MAX_BATCH: usize = 128;
-/// The most charges in one script call, and in one job of several checks. All nodes wait while Redis
-/// runs a script, which takes some 7 us for each charge.
+/// The most charges in one script call, and in one job of several checks. All nodes wait while
+/// Redis runs a script, which takes some 7 us for each charge.
 const MAX_CALL_CHARGES: usize = 1_000;
 /// The interval at which unspent leases are refunded.
 const LEASE_SWEEP_INTERVAL: Duration = Duration::from_millis(50);
@@ -148,8 +148,8 @@ impl RedisClient {
         }
     }
 
-    /// Judges many checks, each on its own, in order. If they need several calls, which are made one
-    /// after the other, `deadline` is that of the first one.
+    /// Judges many checks, each on its own, in order. If they need several calls, which are made
+    /// one after the other, `deadline` is that of the first one.
     pub async fn judge_all(
         &self,
         checks: &[Charges],
