@@ -232,6 +232,10 @@ local function functions_of_annexes()
   function annexes.follow(rows, at, from, limit, level, row)
     local head, annex = limit[2], annexes.get(rows, from)
     local rare = ALGORITHMS[math.floor(head / 256) % 32][5]()
+    -- Slots follow no write that reserves nothing.
+    if not rare.follow then
+      return put_row(rows, at, row)
+    end
     local followed = rare.follow(rows, at, annex, limit, level, row)
     local behind = from + 7 + #annex
     if at and #followed == #annex and #annex < 250 then
