@@ -55,6 +55,12 @@ impl RowKind {
         ROW_KINDS.iter().any(|(kind, _)| *kind == self)
     }
 
+    /// True if its counter counts slots.
+    #[must_use]
+    pub const fn counts_slots(self) -> bool {
+        matches!(self, Self::CONCURRENCY)
+    }
+
     /// The length of the body of every row of this kind, in bytes; `None` if it varies or the kind
     /// is unknown.
     #[must_use]

@@ -1,8 +1,9 @@
 //! The algorithms of limits as a catalog writes them, and what they become.
 //!
 //! A member of a limit names its algorithm: `throttle` is a token bucket, `quota` counts within
-//! calendar windows. A key's overrides change the size of either. Each algorithm's syntax is here
-//! and nowhere else; names, units and options of limits are not (see `limits`).
+//! calendar windows, `concurrency` counts open reservations. Each algorithm's syntax is here, that
+//! of slots in `concurrency`, and of a key's own sizes in `sizes`; names, units and options of limits
+//! are not (see `limits`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use jiff::civil::Weekday;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::concurrency::{RawConcurrency, build_concurrency};
 use super::options::{Consistency, Mode};
 use super::validation::Report;
 use crate::algorithm::{Algorithm, Calendar, Period, Quota, Rate, Throttle};
@@ -41,9 +43,12 @@ pub struct RawLimit {
         skip_serializing_if = "Option::is_none"
     )]
     quota: Option<RawQuota>,
-    /// Reserved: read so that the error can say that this version has no such limits.
-    #[serde(skip_serializing)]
-    concurrency: Option<de::IgnoredAny>,
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    concurrency: Option<RawConcurrency>,
     /// The owner's if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
@@ -104,56 +109,16 @@ pub struct RawRate(pub String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawStart(pub String);
 
-/// A key's own size of one of its plan's limits: the member is that of the limit's algorithm.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawLimitOverride {
-    #[serde(
-        default,
-        deserialize_with = "optional_object",
-        skip_serializing_if = "Option::is_none"
-    )]
-    throttle: Option<RawThrottleOverride>,
-    #[serde(
-        default,
-        deserialize_with = "optional_object",
-        skip_serializing_if = "Option::is_none"
-    )]
-    quota: Option<RawQuotaOverride>,
-}
-
-/// A key's own size of a throttle. A member that is absent keeps the plan's value.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawThrottleOverride {
-    /// The rate at which it refills.
-    #[serde(alias = "rate_limit", skip_serializing_if = "Option::is_none")]
-    pub rate: Option<RawRate>,
-    /// Its capacity.
-    #[serde(alias = "burst_limit", skip_serializing_if = "Option::is_none")]
-    pub burst: Option<u64>,
-}
-
-/// A key's own size of a quota.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawQuotaOverride {
-    /// The units of a period.
-    pub limit: u64,
-}
-
 /// The algorithm of a further limit; `None` if it is not valid, with the error in `report`.
 pub(super) fn build_algorithm(raw: &RawLimit, at: &str, report: &mut Report) -> Option<Algorithm> {
     match (&raw.throttle, &raw.quota, &raw.concurrency) {
         (Some(throttle), None, None) => build_throttle(throttle, &format!("{at}.throttle"), report),
         (None, Some(quota), None) => build_quota(quota, &format!("{at}.quota"), report),
-        (None, None, Some(_)) => {
-            let why = "this version has no concurrency limits; use a throttle";
-            report.error(&format!("{at}.concurrency"), why);
-            None
+        (None, None, Some(slots)) => {
+            build_concurrency(slots, &format!("{at}.concurrency"), report).map(Algorithm::from)
         }
         _ => {
-            report.error(at, "a limit has exactly one of `throttle` and `quota`");
+            report.error(at, "a limit has exactly one of `throttle`, `quota` and `concurrency`");
             None
         }
     }
@@ -209,14 +174,14 @@ pub(super) fn build_quota(raw: &RawQuota, at: &str, report: &mut Report) -> Opti
 }
 
 /// Warns if a throttle's rate had to be rounded down, with the relative difference.
-fn warn_if_slower(rate: Rate, throttle: &Throttle, at: &str, report: &mut Report) {
+pub(super) fn warn_if_slower(rate: Rate, throttle: &Throttle, at: &str, report: &mut Report) {
     if throttle.rate() != rate {
         let slower = rate.excess_over(throttle.rate());
         report.warning(at, format_args!("the rate {rate} cannot be kept exactly with so large a burst; it is slower by a fraction of {slower:.1e}"));
     }
 }
 
-fn check_quota_limit(limit: u64, at: &str, report: &mut Report) {
+pub(super) fn check_quota_limit(limit: u64, at: &str, report: &mut Report) {
     if !(1..=MAX_EXACT).contains(&limit) {
         report.error(
             &format!("{at}.limit"),
@@ -255,77 +220,6 @@ fn parse_weekday(name: &str) -> Option<Weekday> {
         "sunday" => Weekday::Sunday,
         _ => return None,
     })
-}
-
-/// A key's own size of a limit. A member that is absent keeps the plan's value.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum SizeOverride {
-    Throttle { rate: Option<Rate>, burst: Option<u64> },
-    Quota { limit: u64 },
-}
-
-impl SizeOverride {
-    /// Reads the override of a further limit at `at`.
-    pub(super) fn from_raw(raw: RawLimitOverride, at: &str, report: &mut Report) -> Option<Self> {
-        match (raw.throttle, raw.quota) {
-            (Some(throttle), None) => Self::throttle(throttle, &format!("{at}.throttle"), report),
-            (None, Some(quota)) => Some(Self::quota(&quota, &format!("{at}.quota"), report)),
-            _ => {
-                report.error(at, "write a `throttle` or a `quota`, as the plan's limit has");
-                None
-            }
-        }
-    }
-
-    /// Reads the override of a throttle at `at`.
-    pub(super) fn throttle(
-        raw: RawThrottleOverride,
-        at: &str,
-        report: &mut Report,
-    ) -> Option<Self> {
-        let RawThrottleOverride { rate, burst } = raw;
-        if rate.is_none() && burst.is_none() {
-            report.error(at, "write a rate, a burst, or both");
-            return None;
-        }
-        let rate = rate.map(|rate| rate.0.parse()).transpose();
-        let rate = rate.map_err(|error| report.error(&format!("{at}.rate"), error)).ok()?;
-        Some(Self::Throttle { rate, burst })
-    }
-
-    /// Reads the override of a quota at `at`.
-    pub(super) fn quota(raw: &RawQuotaOverride, at: &str, report: &mut Report) -> Self {
-        check_quota_limit(raw.limit, at, report);
-        Self::Quota { limit: raw.limit }
-    }
-
-    /// The algorithm in this size, with the windows that it has. A throttle's warnings are placed
-    /// at `at`.
-    pub(super) fn apply_to(
-        self,
-        algorithm: &Algorithm,
-        at: &str,
-        report: &mut Report,
-    ) -> Result<Algorithm, String> {
-        match (self, algorithm.throttle(), algorithm.quota()) {
-            (Self::Throttle { rate, burst }, Some(throttle), _) => {
-                let rate = rate.unwrap_or_else(|| throttle.rate());
-                let throttle = Throttle::new(rate, burst.unwrap_or_else(|| throttle.burst()));
-                let throttle = throttle.map_err(|error| format!("throttle: {error}"))?;
-                warn_if_slower(rate, &throttle, at, report);
-                Ok(throttle.into())
-            }
-            (Self::Quota { limit }, _, Some(quota)) => {
-                Ok(Quota { limit, calendar: Arc::clone(&quota.calendar) }.into())
-            }
-            (Self::Quota { .. }, ..) => {
-                Err("the plan's limit is a throttle: give it a `throttle`".into())
-            }
-            (Self::Throttle { .. }, ..) => {
-                Err("the plan's limit is a quota: give it a `quota`".into())
-            }
-        }
-    }
 }
 
 impl<'de> Deserialize<'de> for RawRate {

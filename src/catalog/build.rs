@@ -17,6 +17,7 @@ use super::options::LimitOptions;
 use super::raw::{RawApi, RawApiStage, RawCatalog, RawPlan, RawPolicy, RawStage};
 use super::validation::{Report, ValidationError};
 use super::{ByStage, Catalog, FileOwned, Plan, Policy, StageLimits, keys, meters};
+use crate::algorithm::Counting as _;
 use crate::failure_policy::FailurePolicy;
 use crate::limit::{Limit, Subject, Unit};
 
@@ -197,6 +198,14 @@ fn add_plan(catalog: &mut Catalog, raw: &RawPlan, at: &str, report: &mut Report)
             .all(MethodLimits::is_empty)
     {
         report.warning(at, format_args!("the plan `{id}` limits nothing"));
+    }
+    let counts_requests = |limit: &Arc<Limit>| {
+        limit.unit().as_str() == Unit::REQUESTS && limit.algorithm().slot_ttl().is_none()
+    };
+    if limits.iter().any(|limit| limit.algorithm().slot_ttl().is_some())
+        && !limits.iter().any(counts_requests)
+    {
+        report.warning(at, format_args!("the plan `{id}` has reservations and no limit of requests: a client that opens and never settles takes 280 bytes for each until 10 minutes after its ttl; give it a throttle"));
     }
     meters::add_meters(&id, &mut limits);
     let plan = Plan {

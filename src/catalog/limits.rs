@@ -80,6 +80,9 @@ impl<'f> LimitsBuilder<'f> {
             );
         }
         let algorithm = build_algorithm(raw, at, self.report)?;
+        if algorithm.slot_ttl().is_some() {
+            self.check_slots(raw, at);
+        }
         let options = self.defaults.or_own(raw.consistency, raw.mode);
         let models = raw.models.as_deref();
         let models =
@@ -89,6 +92,20 @@ impl<'f> LimitsBuilder<'f> {
             Some(models) => limit.with_models(models.into()),
             None => limit,
         })
+    }
+
+    /// Checks what only a limit that counts slots must be.
+    fn check_slots(&mut self, raw: &RawLimit, at: &str) {
+        if raw.unit != Unit::REQUESTS {
+            self.report.error(
+                &format!("{at}.unit"),
+                "a concurrency limit counts open reservations: leave its unit out, or write `requests`",
+            );
+        }
+        if raw.consistency == Some(Consistency::Leased) {
+            let why = "a concurrency limit cannot be leased: write `exact`";
+            self.report.error(&format!("{at}.consistency"), why);
+        }
     }
 
     fn own_limit(&self, name: &str, algorithm: Algorithm) -> Arc<Limit> {
@@ -107,7 +124,8 @@ impl<'f> LimitsBuilder<'f> {
         let limit = Limit::new(&format!("{}{name}", self.prefix), unit, algorithm, shadow);
         if leased {
             limit.as_leased()
-        } else if options.refundable {
+        } else if options.refundable || limit.algorithm().slot_ttl().is_some() {
+            // A settlement makes room at any moment.
             limit.as_refundable()
         } else {
             limit

@@ -27,6 +27,8 @@
 mod validation;
 mod options;
 mod algorithms;
+mod concurrency;
+mod sizes;
 mod models;
 mod key_type;
 pub mod raw;

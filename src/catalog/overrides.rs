@@ -10,8 +10,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use foldhash::HashMap;
 
-use super::algorithms::SizeOverride;
 use super::raw::RawOverrides;
+use super::sizes::SizeOverride;
 use super::validation::Report;
 use super::{ApiKey, Catalog, Plan};
 use crate::limit::Limit;

@@ -3,6 +3,8 @@
 //! A check charges the API key and the stage. In a Redis Cluster no script can judge counters of
 //! two slots, so limits that the clients of a stage share must be leased there: charged in advance.
 
+use std::sync::Arc;
+
 use super::validation::ValidationError;
 use super::{Catalog, CheckError, StageLimits};
 use crate::algorithm::Counting as _;
@@ -40,6 +42,8 @@ impl Catalog {
                         "with --record nothing is leased: use a single Redis, or leave --record out".into()
                     } else if limit.algorithm().is_leasable() {
                         format!("write `consistency: leased` in the stage `{name}` of the api `{api}`")
+                    } else if limit.algorithm().slot_ttl().is_some() {
+                        "a concurrency limit cannot be leased: move it to a plan, or use a single Redis".into()
                     } else {
                         "a quota cannot be leased: write a throttle, or use a single Redis".into()
                     };
@@ -47,6 +51,12 @@ impl Catalog {
                 }));
             }
         }
+        let slots = |limits: &[Arc<Limit>]| {
+            let slots = limits.iter().filter(|limit| limit.algorithm().slot_ttl().is_some());
+            slots.map(|limit| limit.name().to_string()).collect::<Vec<_>>()
+        };
+        let slots = self.policies.values().flat_map(|policy| slots(&policy.limits));
+        errors.extend(slots.map(|name| format!("`{name}` counts the slots of a policy, and on a Redis Cluster only plans can have a concurrency limit: move it to a plan, or use a single Redis")));
         if !leases {
             let keys = self.keys_by_id.values().filter(|key| !key.policies.is_empty());
             errors.extend(keys.map(|key| format!("the policies of the key `{}` are charged ahead on a Redis Cluster, which --record cannot record: use a single Redis, or leave --record out", key.id)));

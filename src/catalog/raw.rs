@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::algorithms::{
-    RawLimit, RawLimitOverride, RawPeriod, RawQuota, RawQuotaOverride, RawRate, RawStart,
-    RawThrottle, RawThrottleOverride,
-};
+pub use super::algorithms::{RawLimit, RawPeriod, RawQuota, RawRate, RawStart, RawThrottle};
+pub use super::concurrency::{RawConcurrency, RawConcurrencyOverride, RawTtl};
 pub use super::key_type::RawKeyType;
 pub use super::models::{RawModel, RawModels, RawUnit, RawUnits, RawWeight};
 pub use super::options::{Consistency, Mode};
+pub use super::sizes::{RawLimitOverride, RawQuotaOverride, RawThrottleOverride};
 use crate::failure_policy::FailurePolicy;
 use crate::object::{object_list, object_map};
 use crate::syntax;

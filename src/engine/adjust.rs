@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::observer::AdjustedCheck;
-use super::{Engine, LimitOutcome};
+use super::{Engine, LimitOutcome, slots};
 use crate::catalog::{ApiKey, Catalog, CheckError};
 use crate::control::ClientKey;
 use crate::judge;
@@ -96,7 +96,9 @@ impl Engine {
             let kind = match &request.change {
                 ReservationChange::Settle(_) | ReservationChange::Cancel => AdjustmentKind::Close,
                 ReservationChange::Extend { ttl, .. } => {
-                    AdjustmentKind::Extend { ttl: ttl.unwrap_or(check.ttl) }
+                    let limits = charges.iter().filter_map(|charge| charge.limit.as_ref());
+                    let ttl = slots::open_for(ttl.or(Some(check.ttl)), limits);
+                    AdjustmentKind::Extend { ttl }
                 }
             };
             let label = check.label.as_deref().and_then(|label| catalog.label(label)).cloned();
@@ -210,6 +212,8 @@ fn reservation_status(
         let of_unit = check.charges.iter().zip(&adjusted.charges);
         let mut of_unit = of_unit
             .filter(|(charge, adjusted)| charge.unit == index && adjusted.charged.is_some())
+            // A slot is one whatever the cost.
+            .filter(|(charge, _)| !charge.row.kind().counts_slots())
             .map(|(_, adjusted)| *adjusted);
         let first = of_unit.clone().find(|adjusted| adjusted.state.is_some());
         match first.or_else(|| of_unit.next()) {

@@ -41,8 +41,15 @@ impl DecisionObserver for WorkerMetrics {
         let charges = charges.zip(&check.reserved.charges).filter_map(|((charge, after), of)| {
             let (limit, before) = (charge.limit.as_ref()?, after.charged?);
             let used = charge.units.over(before);
-            (!limit.is_meter()).then_some((limit, before, used, of.unit))
+            let counts_units = !limit.is_meter() && !limit.row().kind().counts_slots();
+            counts_units.then_some((limit, before, used, of.unit))
         });
+        for (charge, after) in check.adjustment.charges.iter().zip(&check.adjusted.charges) {
+            let changed = charge.limit.as_ref().zip(after.charged.and(after.state));
+            if let Some((limit, state)) = changed.filter(|it| it.0.row().kind().counts_slots()) {
+                self.record_expired_slots(label, limit.label(), state.expired_slots);
+            }
+        }
         let rising: SmallVec<[_; 4]> = charges
             .clone()
             .filter(|(_, before, used, _)| used > before)
@@ -78,7 +85,9 @@ impl WorkerMetrics {
         let Some(judged) = check.verdict else { return };
         for (charge, state) in check.charges.iter().zip(&judged.verdict.states) {
             let made = judge::is_made(charge, *state, judged.verdict.allowed);
-            if made && !charge.limit.is_meter() {
+            if made && charge.limit.row().kind().counts_slots() {
+                self.record_expired_slots(label, charge.limit.label(), state.expired_slots);
+            } else if made && !charge.limit.is_meter() {
                 self.record_reserved(label, charge.limit.label(), charge.cost);
             }
         }

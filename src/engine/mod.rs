@@ -13,6 +13,7 @@ mod identity;
 mod observer;
 mod record;
 mod reserve;
+mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,7 +206,8 @@ impl Engine {
         request: &CheckRequest<'_>,
         context: &CheckContext,
     ) -> Result<Prepared, CheckError> {
-        let (plan, charges) = self.resolve(&self.catalog(), key, request)?;
+        let (plan, mut charges) = self.resolve(&self.catalog(), key, request)?;
+        slots::only_read(&mut charges)?;
         if let Some(decision) = self.refuse_too_large(&plan, &charges, context) {
             return Ok(Prepared::Decided(decision));
         }

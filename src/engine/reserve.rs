@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::time::Instant;
 
 use super::fallback::LocalReservation;
-use super::{Decision, Engine, PlanContext};
+use super::{Decision, Engine, PlanContext, slots};
 use crate::catalog::{CheckError, CheckRequest, Cost};
 use crate::control::ClientKey;
 use crate::inference::TokenUsage;
@@ -30,8 +30,9 @@ pub struct ReservationRequest<'a> {
     /// The gateway's own id: 1 to 128 printable ASCII characters. The node draws one if there is
     /// none.
     pub id: Option<&'a str>,
-    /// The time for which it is open, in whole milliseconds: 1 s to 1 h.
-    pub ttl: Micros,
+    /// The time for which it is open, in whole milliseconds: 1 s to 1 h. No longer than the ttl of
+    /// any concurrency limit, which is also the default; without one that is 60 s.
+    pub ttl: Option<Micros>,
 }
 
 /// The reservation of an admitted check that asked for one.
@@ -116,13 +117,14 @@ impl Engine {
         let catalog = arc_swap::Guard::into_inner(self.catalog());
         let (plan, mut charges) = self.resolve(&catalog, key, request)?;
         let cost = catalog.reserve_costs(request, &mut charges)?;
+        let ttl = slots::take(&mut charges, reservation.ttl);
         // With an id it may have been opened before, in a larger limit.
         if reservation.id.is_none()
             && let Some(decision) = self.refuse_too_large(&plan, &charges, context)
         {
             return Ok(decision);
         }
-        let check = reserved_check(&plan, &charges, request, &cost, reservation.ttl);
+        let check = reserved_check(&plan, &charges, request, &cost, ttl);
         let name = reservation_name(&plan, &charges, request, reservation.id)?;
         let new = NewReservation {
             name,
@@ -131,7 +133,7 @@ impl Engine {
                 plan.name.as_deref(),
                 request,
             ),
-            ttl: reservation.ttl,
+            ttl,
             terms: encode_terms(&check)?,
         };
         let prepared = PreparedReservation { plan, charges, check, new };

@@ -45,6 +45,11 @@ pub(super) fn add_rate_limit_headers(headers: &mut HeaderMap, decision: &Decisio
     for outcome in enforced() {
         values.item(outcome.limit.name());
         values.parameter(";q=", outcome.limit.capacity());
+        if outcome.limit.row().kind().counts_slots() {
+            // The draft's unit of requests in flight, which no window renews.
+            values.0.extend_from_slice(b";qu=\"concurrent-requests\"");
+            continue;
+        }
         values.parameter(";w=", outcome.limit.window().as_secs_ceil().max(1));
         if outcome.limit.unit().as_str() != Unit::BUILT_IN[0] {
             values.0.extend_from_slice(b";qu=");

@@ -45,6 +45,7 @@ pub struct ReservationMetrics {
     reserved: IntCounterVec,
     used: IntCounterVec,
     overrun: IntCounterVec,
+    expired_slots: IntCounterVec,
 }
 
 impl ReservationMetrics {
@@ -75,6 +76,12 @@ impl ReservationMetrics {
                 "Units by which settled reservations came to more than was reserved.",
                 &by_limit,
             ),
+            expired_slots: counter_vec(
+                r,
+                "slots_expired_total",
+                "Slots of concurrency limits whose ttl was over before they were given back.",
+                &by_limit,
+            ),
         }
     }
 
@@ -86,6 +93,11 @@ impl ReservationMetrics {
     /// Counts units that were reserved.
     pub(super) fn record_reserved(&self, plan: &str, limit: &str, units: u64) {
         self.reserved.with_label_values(&[plan, limit]).inc_by(units);
+    }
+
+    /// Counts slots that have run out.
+    pub(super) fn record_expired_slots(&self, plan: &str, limit: &str, slots: u64) {
+        self.expired_slots.with_label_values(&[plan, limit]).inc_by(slots);
     }
 
     /// Counts the units that a settled charge came to, where `reserved` were expected.

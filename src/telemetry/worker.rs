@@ -106,6 +106,12 @@ impl WorkerMetrics {
         self.lock().metrics.reservations.record_reserved(plan, limit, units);
     }
 
+    /// Counts slots of a concurrency limit whose time was over before they were given back. With 0,
+    /// the metric begins to exist.
+    pub fn record_expired_slots(&self, plan: &str, limit: &str, slots: u64) {
+        self.lock().metrics.reservations.record_expired_slots(plan, limit, slots);
+    }
+
     /// Counts the units that a settled charge of a limit came to, where `reserved` were expected.
     pub fn record_used(&self, plan: &str, limit: &str, reserved: u64, used: u64) {
         self.lock().metrics.reservations.record_used(plan, limit, reserved, used);

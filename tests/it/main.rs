@@ -29,6 +29,7 @@ mod bound;
 mod client_addresses;
 mod cluster;
 mod commands;
+mod concurrency_limits;
 mod contract;
 mod control;
 mod damaged_rows;

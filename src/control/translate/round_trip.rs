@@ -77,6 +77,8 @@ fn limits() -> impl Strategy<Value = Vec<RawLimit>> {
         quota().prop_map(
             |it| json!({ "name": "q", "unit": "total_tokens", "models": ["gpt-5*"], "quota": it })
         ),
+        (1..100_u64)
+            .prop_map(|it| json!({ "name": "c", "concurrency": { "limit": it, "ttl": "30s" } })),
     ];
     vec(size.prop_map(|limit| serde_json::from_value(limit).unwrap()), 0..3)
 }
@@ -118,8 +120,9 @@ fn overrides() -> impl Strategy<Value = RawOverrides> {
             .prop_map(|(rate, burst)| RawThrottleOverride { rate, burst: Some(burst) }),
     ];
     let quota = (1..100_u64).prop_map(|limit| RawQuotaOverride { limit });
-    let limit = (1..100_u64)
-        .prop_map(|limit| serde_json::from_value(json!({ "quota": { "limit": limit } })).unwrap());
+    let limit = (select(vec!["quota", "concurrency"]), 1..100_u64).prop_map(|(kind, limit)| {
+        serde_json::from_value(json!({ kind: { "limit": limit } })).unwrap()
+    });
     let limits = btree_map(Just("tpm".to_owned()), limit, 0..2);
     let plan = (option::of(throttle), option::of(quota), limits)
         .prop_map(|(throttle, quota, limits)| RawPlanOverrides { throttle, quota, limits });

@@ -24,8 +24,6 @@ const MAX_ID_LEN: usize = 128;
 /// The shortest and the longest time for which a reservation is open, in milliseconds.
 const MIN_TTL_MS: u64 = 1_000;
 const MAX_TTL_MS: u64 = 3_600_000;
-/// The time for which a reservation is open unless the check says otherwise.
-const DEFAULT_TTL: Micros = Micros::from_secs(60);
 
 /// The member `reservation` of a check.
 #[derive(Deserialize)]
@@ -41,7 +39,7 @@ impl ReservationBody<'_> {
     pub(in crate::http) fn to_request(&self) -> ReservationRequest<'_> {
         ReservationRequest {
             id: self.id.as_ref().map(|id| &*id.0),
-            ttl: self.ttl_ms.as_ref().map_or(DEFAULT_TTL, |ttl| ttl.0),
+            ttl: self.ttl_ms.as_ref().map(|ttl| ttl.0),
         }
     }
 }

@@ -8,6 +8,7 @@ mod lifecycle;
 mod lost_store;
 mod observed;
 mod recorded;
+mod slots;
 mod streams;
 
 use serde_json::{Value, json};

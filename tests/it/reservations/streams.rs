@@ -22,6 +22,8 @@ use crate::support::{eventually, free_port, repository};
 
 const KEYS: usize = 2;
 const CLIENTS: usize = 50;
+/// The ttl of every reservation and its slot.
+const TTL_MS: i64 = 600_000;
 /// Charged before: with so much in the bucket no mark limits what goes back, however many are
 /// dropped.
 const BASE: i64 = 1_000_000;
@@ -37,6 +39,7 @@ plans:
       - { name: tpm, unit: total_tokens, throttle: { rate: 1/h, burst: 2400000 } }
       - { name: tpd, unit: total_tokens, quota: { limit: 2000000000, period: month } }
       - { name: spend, unit: cost_microusd, quota: { limit: 4000000000000, period: month } }
+      - { name: streams, concurrency: { limit: 1000, ttl: 10min } }
 keys:
   - { id: k0, value: key-0, plans: [pro] }
   - { id: k1, value: key-1, plans: [pro] }
@@ -87,7 +90,7 @@ struct Fleet {
 
 impl Fleet {
     fn start() -> Self {
-        let redis = RedisServer::start();
+        let redis = RedisServer::start_with_clock();
         let model = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new("python3");
         let process = command.arg(repository("docs/how-to/model.py")).arg(&model);
@@ -164,7 +167,7 @@ impl Fleet {
         let check = json!({
             "api_key": format!("key-{key}"), "model": "stand-in",
             "usage": {"input_tokens": input, "output_tokens": at_most},
-            "reservation": {"id": id, "ttl_ms": 600_000},
+            "reservation": {"id": id, "ttl_ms": TTL_MS},
         });
         let mut charged = spent(input, at_most);
         if random.once_in(12) {
@@ -186,7 +189,7 @@ impl Fleet {
             words += 1;
             if extends_after.take_if(|after| *after < words).is_some() {
                 let so_far = json!({"prompt_tokens": input, "completion_tokens": words});
-                let body = json!({"handle": handle, "usage": so_far, "ttl_ms": 600_000});
+                let body = json!({"handle": handle, "usage": so_far, "ttl_ms": TTL_MS});
                 let (answer, _) = self.post(random, "/reservations/extend", &body);
                 assert_eq!(
                     (answer.status, &answer.json()["stop"]),
@@ -318,20 +321,34 @@ fn budgets_are_what_was_settled_and_the_estimates_of_the_rest_whoever_is_killed(
     (0..3).for_each(|_| fleet.replace_a_node(0));
     fleet.ask_for_the_unanswered(&mut random);
     let totals = *fleet.totals.lock().unwrap();
+    let abandoned = fleet.abandoned.load(Ordering::Relaxed);
+    let mut slots = 0;
     for (key, [requests, tokens, microdollars]) in totals.into_iter().enumerate() {
         let look = json!({"api_key": format!("key-{key}"), "cost": 0});
         let body = fleet.post(&mut random, "/check", &look).0.json();
         let charged =
             |limit: &Value| limit["limit"].as_i64().unwrap() - limit["remaining"].as_i64().unwrap();
-        let charged: Vec<i64> = body["limits"].as_array().unwrap().iter().map(charged).collect();
+        let mut charged: Vec<i64> =
+            body["limits"].as_array().unwrap().iter().map(charged).collect();
+        slots += charged.pop().unwrap();
         assert_eq!(
             charged,
             [requests, tokens, tokens, microdollars],
             "key {key}, seed {seed}: {body}"
         );
     }
-    let (settled, abandoned) = (&fleet.settled, fleet.abandoned.load(Ordering::Relaxed));
+    let settled = &fleet.settled;
     assert_eq!(fleet.open_reservations(), abandoned, "seed {seed}");
+    assert_eq!(slots.cast_unsigned(), abandoned, "slots in use, seed {seed}");
+    fleet.redis.shift_clock(TTL_MS * 1_000);
+    for key in 0..KEYS {
+        let look = json!({"api_key": format!("key-{key}"), "cost": 0});
+        let body = fleet.post(&mut random, "/check", &look).0.json();
+        assert_eq!(
+            body["limits"][4]["remaining"], 1_000,
+            "all are free after the last ttl: {body}"
+        );
+    }
     let repeated = &fleet.repeated;
     eprintln!("{settled:?} settled, {abandoned} abandoned, {repeated:?} requests repeated");
     let settled = settled.load(Ordering::Relaxed);
