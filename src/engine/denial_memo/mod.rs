@@ -1,11 +1,11 @@
 //! The denial memo: a cache of refusals, so that a refused client's retries cost no Redis call.
 //!
 //! A refusal stays valid until its `Retry-After`, because the level of a token bucket falls at a
-//! known rate and no faster. What reports and smaller costs add meanwhile, other workers' among
-//! them, makes the wait longer, and is counted once the entry has expired. A cached refusal applies
+//! known rate and no faster. Reports and smaller costs that add to it meanwhile, other
+//! workers' among them, make the wait longer, and are counted once the entry has expired. A cached refusal applies
 //! to the same limit of the same catalog and to costs that are at least as large. A reload of the
 //! catalog ends it, because it creates new limits. If refunds can make room it lasts 100 ms, as for
-//! all limits once the node has opened a reservation, and 10 s at most, since Redis may have lost
+//! all limits once the node has opened or adjusted a reservation, and 10 s at most, since Redis may have lost
 //! its data or its clock may have stepped. The memo never admits a request.
 //!
 //! Once an entry has expired, one check renews it. Further checks of the same counter follow only
