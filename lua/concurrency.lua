@@ -7,7 +7,7 @@
 --   annex  for each slot <I6 I7> number of the reservation, and end of the slot in own time; in the
 --                        order in which they were taken, up to 19 in a row
 --
--- Up to 1,000 slots are 13 KB. What a call costs is the strings that it makes, so a change is
+-- Up to 1,000 slots are 13 KB. A call costs the strings that it makes, so a change is
 -- spliced into the subject's string; only when slots have ended the list is made anew.
 --
 -- Few calls need any of this, so those that do make it: functions cost time in all others.

@@ -31,7 +31,7 @@ local ROW_HEAD = 7
 --   write(rows, at, limit, level, window, now)
 --                                   the row to store, and until when it matters (us)
 --   matters(rows, at, now)          false if a missing row would mean the same
---   rare()                          a table of two more:
+--   rare()                          a table of more, of which an algorithm has those it needs:
 --     refund(rows, at, limit, amount, charged, now)
 --                                   the row after a refund, nil if there is nothing to refund
 --     correct(rows, at, limit, change, amount, granted, now)

@@ -177,7 +177,8 @@ local function rare_of_buckets()
     end
   end
 
-  -- What `add_mark` leaves of the eight marks of an annex and of a ninth.
+  -- The eight marks that `add_mark` leaves of those of an annex and a ninth: its rule without
+  -- tables. This and `lower` are part of what brought the ratio in docs/scaling.md from 17 to 8.
   local function without_least(annex, n9, l9, mark)
     local _, l1, n2, l2, n3, l3, n4, l4, n5, l5, n6, l6, n7, l7, n8, l8 =
       unpack_from('<I6I7I6I7I6I7I6I7I6I7I6I7I6I7I6I7', annex, 15)

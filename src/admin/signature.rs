@@ -1,7 +1,7 @@
 //! Signature Version 4: verifies that a request was signed with an access key.
 //!
 //! AWS' own signer signs the request again, over the headers that the client lists, and the two
-//! signatures are compared. What the head says is checked before the body is read.
+//! signatures are compared. The head is checked before the body is read.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-signing-elements.html>
 
 use std::time::{Duration, SystemTime};

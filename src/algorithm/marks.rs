@@ -45,8 +45,8 @@ struct Marks(SmallVec<[Mark; MAX_MARKS + 1]>);
 impl Marks {
     /// The marks in the annex of a bucket, in parts of `1/per`.
     ///
-    /// The annex repeats the level and time that the bucket was written with. Where the bucket's
-    /// differ, it was written by a release that knows no marks: then there are none.
+    /// The annex repeats the level and time that the bucket was written with. A bucket with
+    /// others was written by a release that knows no marks: then there are none.
     fn read(annex: &[u8], bucket: Option<Bucket>, per: u64) -> Self {
         let Some((bucket, (head, marks))) = bucket.zip(annex.split_at_checked(HEAD)) else {
             return Self::default();

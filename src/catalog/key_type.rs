@@ -1,8 +1,8 @@
 //! The type of the keys that a policy counts: any text, or the addresses of clients.
 //!
 //! One address can be written in many ways, and one client of IPv6 has at least 2^64 of them. So
-//! an address is parsed, and its network in its shortest form is counted. Where the text comes
-//! from is the caller's business.
+//! an address is parsed, and its network in its shortest form is counted. The source of the
+//! text is the caller's business.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};

@@ -35,7 +35,7 @@ pub enum ReservationChange<'a> {
     Cancel,
     /// Charges what was used so far, and keeps the reservation open.
     Extend {
-        /// What was used so far.
+        /// The usage so far.
         actual: Actual<'a>,
         /// The time from now for which it stays open; that of its check if there is none.
         ttl: Option<Micros>,

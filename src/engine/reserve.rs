@@ -273,7 +273,7 @@ fn reservation_name(
     })
 }
 
-/// What a settlement needs to know of a check.
+/// The part of a check that a settlement needs.
 fn reserved_check(
     plan: &PlanContext,
     charges: &Charges,

@@ -2,8 +2,8 @@
 //! its twin is `lua/reservations.lua`.
 //!
 //! Reserving charges a check as [`judge`](super::judge) does and keeps a note of it under a name;
-//! settling, cancelling and extending adjust those charges. What usage means in units, handles and
-//! prices are the caller's.
+//! settling, cancelling and extending adjust those charges. Usage in units, handles and prices are
+//! the caller's.
 //!
 //! Each subject numbers its reservations, and the numbers have a birth tag: where a subject was
 //! forgotten and numbers anew, reservations of its earlier life give nothing back.

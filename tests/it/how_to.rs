@@ -35,7 +35,7 @@ fn a_model_is_limited_by_tokens_as_the_guide_says() {
     let commands = blocks(&guide, "sh").concat();
     let binary = Path::new(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
-    // What was started in the background ends with the shell.
+    // Background processes end with the shell.
     let script = format!("trap 'kill $(jobs -p)' EXIT\nset -e\n{commands}");
     let output = Command::new("timeout")
         .args(["120", "bash", "-c", &script])

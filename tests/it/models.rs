@@ -42,7 +42,7 @@ fn usage(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// What a fresh node has taken from each limit.
+/// The units that a fresh node has taken from each limit.
 fn taken(answer: &Value) -> Vec<(String, u64)> {
     let limits = answer["limits"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let number = |limit: &Value, member: &str| limit[member].as_u64().unwrap();

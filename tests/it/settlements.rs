@@ -216,7 +216,7 @@ impl History {
             left -= *units;
             self.charges[*index] = charge.limit.amount(*units);
         }
-        // What goes beyond its charges is charged now.
+        // Units beyond its charges are charged now.
         let index = self.charged(charge.limit.amount(left));
         charges.push((index, left));
         if extend.is_some() {

@@ -26,7 +26,7 @@ pub use replay::{ReplayError, replay};
 /// The most lines that are written at once.
 const MAX_BATCH: usize = 1_024;
 
-/// What the recorder's thread writes, before it is made into a line.
+/// An event that the recorder's thread makes into a line.
 enum Event {
     Decided(Charges, StoreVerdict, Option<NewReservation>),
     Adjusted(Adjustment, AdjustedReservation),

@@ -17,7 +17,7 @@ const MIN_SHRINK_CAPACITY: usize = 64;
 pub(super) struct Shard {
     rows: HashMap<RowKey, PackedRow, SeedHasher>,
     days: HashMap<RowKey, UsageDays, SeedHasher>,
-    /// What reservations need; not saved to the disk.
+    /// The tables that only reservations use; not saved to the disk.
     pub(super) reservations: ReservationTables,
     /// The keys not written to the disk yet, if there is one.
     dirty: Option<HashSet<RowKey, SeedHasher>>,

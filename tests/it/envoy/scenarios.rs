@@ -1,5 +1,5 @@
-//! What envoyproxy/ratelimit's integration scripts expect, through a real Envoy: each of its
-//! scenarios, with limits and routes of our own. The clock of Redis is set, so no test waits for a
+//! The scenarios of envoyproxy/ratelimit's integration scripts through a real Envoy, each
+//! with limits and routes of our own. The clock of Redis is set, so no test waits for a
 //! window to end.
 //! Needs programs besides Rust, so `make fast` skips it.
 

@@ -136,7 +136,7 @@ fn concurrent_checks_of_many_keys_never_exceed_them_and_lose_nothing() {
     });
     let before = admitted.load(Ordering::SeqCst);
     assert!((100..=150).contains(&before), "{before}");
-    // What concurrent checks have charged ahead for each other's refusals is back.
+    // Units that concurrent checks have charged ahead for each other's refusals are back.
     let answer = nodes[0].check(json!({"policy": "wide", "key": "all", "cost": 0})).json();
     assert_eq!(outcome(&answer).1["policy:wide/quota"], 150 - before, "{answer}");
     eventually("the rest is admitted", || {

@@ -1,4 +1,4 @@
-//! What becomes of a reservation, from the check that opens it to its end.
+//! The life of a reservation, from the check that opens it to its end.
 //! Needs programs besides Rust, so `make fast` skips it.
 
 use serde_json::json;

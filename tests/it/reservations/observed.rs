@@ -1,4 +1,4 @@
-//! What operators see of reservations: metrics.
+//! The metrics of reservations.
 
 use serde_json::json;
 

@@ -65,7 +65,7 @@ impl Random {
 /// Units by limit: requests, tokens, microdollars.
 type Spent = [i64; 3];
 
-/// What a number of tokens costs.
+/// The cost of a number of tokens.
 fn spent(input: u64, output: u64) -> Spent {
     let microdollars = (input * 1_250_000 + output * 10_000_000).div_ceil(1_000_000);
     [1, input + output, microdollars].map(|units| i64::try_from(units).unwrap())
@@ -77,7 +77,7 @@ struct Fleet {
     _model: Process,
     nodes: Mutex<Vec<Node>>,
     addresses: RwLock<Vec<String>>,
-    /// What each key spent.
+    /// The units that each key spent.
     totals: Mutex<[Spent; KEYS]>,
     /// Checks whose clients were killed before the answer, by id.
     unanswered: Mutex<BTreeMap<String, (usize, Value, Spent)>>,
@@ -311,8 +311,10 @@ fn budgets_are_what_was_settled_and_the_estimates_of_the_rest_whoever_is_killed(
         }
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
-            // The time between two faults, not a condition.
-            std::thread::sleep(Duration::from_millis(100 + random.below(400)));
+            let enough = fleet.settled.load(Ordering::Relaxed) + 10 + random.below(50);
+            eventually("more streams are settled", || {
+                fleet.settled.load(Ordering::Relaxed) >= enough
+            });
             fleet.replace_a_node(random.below(3));
         }
         over.store(true, Ordering::Relaxed);

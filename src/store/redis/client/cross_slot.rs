@@ -63,7 +63,7 @@ impl RedisClient {
         let judged = join_all(judged).await;
         let result = judge_last(&self.router, &last, &judged, context, deadline).await;
         if !result.as_ref().is_ok_and(|result| result.verdict.allowed) {
-            // A forced charge stays where the check is refused. Where it fails, its caller may
+            // A forced charge stays if the check is refused. If the check fails, its caller may
             // repeat all of it.
             let keep_forced = result.is_ok();
             let refunds = ahead.iter().zip(&judged).filter_map(|(share, result)| {
