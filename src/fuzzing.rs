@@ -5,19 +5,21 @@
 //! always holds. The service does not contain this module: it is compiled for tests, which replay
 //! `fuzz/seeds`, and with the feature `fuzzing`.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 
-use axum::http::Request;
+use axum::http::{HeaderMap, HeaderValue, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::admin::verify_signature;
 use crate::catalog::envoy::Domains;
-use crate::catalog::{Catalog, CheckRequest, Cost, PolicyKey, normalize_path};
+use crate::catalog::{Catalog, CheckRequest, Cost, PolicyKey, normalize_path, parse_address};
 use crate::commands::import::{parse_condition, parse_variable};
+use crate::http::client_address;
 use crate::inference::{MAX_ACTUAL, MAX_ESTIMATE, ProviderUsage};
 use crate::limit::{Charge, Subject};
 use crate::reservation::{Handle, MAX_HANDLE_LEN};
-use crate::settings::AccessKey;
+use crate::settings::{AccessKey, Settings, SettingsSources};
 use crate::store::{RedisUrl, decode_usage};
 use crate::time::{Clock as _, Micros, SystemClock};
 
@@ -25,9 +27,10 @@ use crate::time::{Clock as _, Micros, SystemClock};
 type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets. `fuzz/Cargo.toml` and `fuzz/seeds` have the same names.
-const TARGETS: [FuzzTarget; 10] = [
+const TARGETS: [FuzzTarget; 11] = [
     ("catalog", parse_catalog),
     ("cel", parse_cel),
+    ("client_address", find_client_address),
     ("envoy_config", parse_envoy_config),
     ("envoy_pattern", match_envoy_pattern),
     ("path", resolve_path),
@@ -182,6 +185,38 @@ fn verify_sigv4(data: &[u8]) {
         AccessKey { id: "AKIATEST".into(), secret: "a secret that is not in the input".into() };
     let verified = verify_signature(&key, &request.into_parts().0, body.as_bytes());
     assert!(verified.is_err(), "a forged signature was accepted");
+}
+
+/// The lines are the values of one forwarding header; of `Forwarded` if the first line begins with
+/// that name. An address that is found is not changed by what its client had written before it.
+fn find_client_address(data: &[u8]) {
+    static SETTINGS: LazyLock<Option<Settings>> = LazyLock::new(|| {
+        let trusted = ("TOLLGATE_TRUSTED_PEERS".into(), "127.0.0.0/8, 10.0.0.0/8, ::1".into());
+        let sources = SettingsSources { environment: vec![trusted], ..SettingsSources::default() };
+        Settings::load(&sources).ok()
+    });
+    let (Ok(text), Some(settings)) = (str::from_utf8(data), SETTINGS.as_ref()) else { return };
+    let (header, lines) = match text.strip_prefix("forwarded\n") {
+        Some(lines) => ("forwarded", lines),
+        None => ("x-forwarded-for", text),
+    };
+    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let find = |prefix: &str| {
+        let mut headers = HeaderMap::new();
+        for line in format!("{prefix}{lines}").split('\n') {
+            headers.append(header, HeaderValue::from_str(line).ok()?);
+        }
+        client_address(&headers, header, peer, &settings.trusted_peers).ok()
+    };
+    let Some(client) = find("") else { return };
+    assert_eq!(parse_address(&client.to_string()), Some(client));
+    if !settings.trusted_peers.contains(client) {
+        for prefix in
+            ["192.0.2.1,", "for=192.0.2.1,", "no address,", "for=\",", "for=192.0.2.1\n", "\n"]
+        {
+            assert_eq!(find(prefix), Some(client), "{prefix:?} before {lines:?}");
+        }
+    }
 }
 
 /// The first byte is the length of a subject's rows, which follow; the rest are its days.

@@ -20,7 +20,7 @@ pub(super) const X_FORWARDED_FOR: &str = "x-forwarded-for";
 ///
 /// # Errors
 /// If a text that is no address stands right of the client's.
-pub(super) fn client_address(
+pub(crate) fn client_address(
     headers: &HeaderMap,
     header: &str,
     peer: IpAddr,

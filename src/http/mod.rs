@@ -28,6 +28,8 @@ use crate::engine::Engine;
 use crate::settings::ForwardedHeaders;
 use crate::telemetry::{LogThrottle, Metrics, WorkerMetrics};
 use crate::transport::{CallerAccess, DrainFlag, Problem};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use client_address::client_address;
 pub use ops::ops_router;
 
 /// The state of one worker's handlers.
