@@ -172,10 +172,20 @@ if ARGV[4] then
 
   -- Writes a counter and its annex, which was `before` and stood at `from`.
   local function write_counter(key, rows, place, from, head, row, before, annex, till)
-    rows = put_row(rows, place, row)
-    if annex ~= before then
-      local moved
-      rows, moved = annexes.put(rows, from or nil, head, annex)
+    local size, moved = #annex, 0
+    if annex == before then
+      rows = put_row(rows, place, row)
+    elseif from and place and size > 0 and size < 250 and #before < 250 then
+      moved = size - #before
+      rows = sub(rows, 1, from - 1) .. pack('<I7', head - head % 256 + 1024 + size) .. annex
+        .. sub(rows, from + 7 + #before, place - 1) .. row .. sub(rows, place + #row)
+      if moved > 0 then
+        annex_found = annex_found + moved
+      end
+    else
+      rows, moved = annexes.put(put_row(rows, place, row), from, head, annex)
+    end
+    if moved ~= 0 then
       note_moved(key, moved)
     end
     change(key, rows, till)

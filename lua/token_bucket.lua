@@ -118,11 +118,19 @@ local function rare_of_buckets()
     return at and #annex > 14 and sub(annex, 1, 14) == sub(rows, at + 7, at + 20)
   end
 
-  -- True if the marks are as they are stored, since the level is not below the newest low: the
-  -- usual case, in which most of the annex is copied.
-  local function is_current(rows, at, annex, limit, level)
-    return fits(rows, at, annex) and level >= unpack_from('<I7', annex, #annex - 6)
-      and unpack_from('<I5', rows, at + 21) == limit[4]
+  -- The annex once the level has been as low as `level`, if that lowers no more than the newest
+  -- low: the usual case, in which most of the annex is copied. Otherwise nil.
+  local function current(rows, at, annex, limit, level)
+    if not fits(rows, at, annex) or unpack_from('<I5', rows, at + 21) ~= limit[4] then
+      return nil
+    end
+    local size = #annex
+    if level >= unpack_from('<I7', annex, size - 6) then
+      return annex
+    end
+    if level > (size > 27 and unpack_from('<I7', annex, size - 19) or 0) then
+      return sub(annex, 1, size - 7) .. pack('<I7', level)
+    end
   end
 
   -- The marks, numbers and lows in turn, once the level has been as low as `level`.
@@ -200,7 +208,7 @@ local function rare_of_buckets()
     return sub(annex, 1, 13 * dropped + 1) .. sub(annex, 13 * dropped + 15), mark
   end
 
-  -- Gives back up to `most` units to a reservation, from marks that are as they are stored. Returns
+  -- Gives back up to `most` units to a reservation, from its mark or the next older one. Returns
   -- the marks before its own and those from it on, lower than before, and the level; nil for the
   -- marks unless their lows still rise.
   local function lower(annex, number, most, level)
@@ -213,7 +221,7 @@ local function rare_of_buckets()
     local given = math.min(most, low)
     if other > number or given == low
         or place > 15 and unpack_from('<I7', annex, place - 7) >= low - given then
-      return annex, nil, level
+      return nil, nil, level
     end
     local marks = { unpack_from('<' .. string.rep('I6I7', (#annex + 1 - place) / 13), annex, place) }
     marks[#marks] = nil
@@ -251,8 +259,9 @@ local function rare_of_buckets()
 
     follow = function(rows, at, annex, limit, level, row)
       level = math.min(level, (unpack_from('<I7', row, 8)))
-      if is_current(rows, at, annex, limit, level) then
-        return sub(row, 8, 21) .. sub(annex, 15)
+      local followed = current(rows, at, annex, limit, level)
+      if followed then
+        return sub(row, 8, 21) .. sub(followed, 15)
       end
       return pack_marks(read_marks(rows, at, annex, limit, level), row)
     end,
@@ -262,14 +271,16 @@ local function rare_of_buckets()
       local row, till = write_bucket(rows, at, limit, level, nil, now)
       if annex == '' then
         return row, sub(row, 8, 21) .. pack('<I6I7', number, level), till
-      elseif is_current(rows, at, annex, limit, before) then
-        local newest, low = unpack_from('<I6I7', annex, #annex - 12)
+      end
+      local kept = current(rows, at, annex, limit, before)
+      if kept then
+        local newest, low = unpack_from('<I6I7', kept, #kept - 12)
         if newest < number and low < level then
           local mark = pack('<I6I7', number, level)
-          if #annex > 14 + 7 * 13 then
-            annex, mark = without_least(annex, number, level, mark)
+          if #kept > 14 + 7 * 13 then
+            kept, mark = without_least(kept, number, level, mark)
           end
-          return row, sub(row, 8, 21) .. sub(annex, 15) .. mark, till
+          return row, sub(row, 8, 21) .. sub(kept, 15) .. mark, till
         end
       end
       local marks = read_marks(rows, at, annex, limit, before)
@@ -279,9 +290,10 @@ local function rare_of_buckets()
 
     adjust = function(rows, at, annex, limit, level, window, number, _, from, to, now)
       from, to = math.min(from * limit[4], 9007199254740991), math.min(to * limit[4], 9007199254740991)
-      local tail
-      if to < from and number and is_current(rows, at, annex, limit, level) then
-        annex, tail, level = lower(annex, number, from - to, level)
+      local head, tail
+      local kept = to < from and number and current(rows, at, annex, limit, level)
+      if kept then
+        head, tail, level = lower(kept, number, from - to, level)
       end
       local marks = not tail and read_marks(rows, at, annex, limit, level)
       if to >= from then
@@ -304,7 +316,7 @@ local function rare_of_buckets()
         return level, window
       end
       local row, till = write_bucket(rows, at, limit, level, nil, now)
-      return level, window, row, till, tail and sub(row, 8, 21) .. annex .. tail or pack_marks(marks, row)
+      return level, window, row, till, tail and sub(row, 8, 21) .. head .. tail or pack_marks(marks, row)
     end,
 
     correct_annex = function(change)
