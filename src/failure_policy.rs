@@ -1,6 +1,6 @@
 //! The failure policy: the decision of a check when the store cannot judge it.
 //!
-//! Chosen by plans, policies and settings; carried out by `engine`.
+//! Configured by plans, policies and settings; carried out by `engine`.
 
 /// The decision when the store cannot be reached in time. If several apply, the greatest wins.
 #[derive(

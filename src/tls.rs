@@ -90,7 +90,7 @@ impl ServerTls {
         Ok(Self { files, loaded_stamps, protocol, current, metrics })
     }
 
-    /// Reads the files again. If they are not valid, the old certificates stay in use. Open
+    /// Reloads the files. If they are not valid, new connections use the old certificates. Open
     /// connections stay open; sessions from before the reload are not resumed.
     pub fn reload(&self) {
         let cert = self.files.cert.display();

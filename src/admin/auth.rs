@@ -46,7 +46,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Checks that the client may see the values of API keys, for which reading is not enough, and
+    /// Checks that the request may see the values of API keys, for which reading is not enough, and
     /// logs that it does.
     pub(super) fn may_see_values(&self) -> Result<(), AdminError> {
         if self.role != Role::Write {

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::time::{MAX_EXACT, Micros};
 
-/// The most marks of one bucket: with 8 the pessimism is 0.0 % of the burst, with 4 it is 0.5 %
-/// (`docs/adr/0006-low-water-marks.md`).
+/// The most marks of one token bucket: with 8 the pessimism is 0.0 % of the burst, with 4 it is 0.5
+/// % (`docs/adr/0006-low-water-marks.md`).
 const MAX_MARKS: usize = 8;
 
 /// Bytes of the level and its time that precede the marks.
@@ -37,13 +37,13 @@ struct Mark {
     low: u64,
 }
 
-/// The marks of one bucket: numbers and lows both rise. No mark has a low of 0, since no mark means
-/// the same.
+/// The marks of one token bucket: numbers and lows both rise. No mark has a low of 0, since no mark
+/// means the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Marks(SmallVec<[Mark; MAX_MARKS + 1]>);
 
 impl Marks {
-    /// The marks in the annex of a bucket, in parts of `1/per`.
+    /// The marks in the annex of a token bucket, in parts of `1/per`.
     ///
     /// The annex repeats the level and time that the bucket was written with. A bucket with
     /// others was written by a release that knows no marks: then there are none.
@@ -65,7 +65,7 @@ impl Marks {
         read
     }
 
-    /// The annex for a bucket that is written as this row; empty without marks.
+    /// The annex for a token bucket that is written as this row; empty without marks.
     fn pack(&self, written: &Row) -> Vec<u8> {
         let Some(bucket) = Bucket::from_row(written).filter(|_| !self.0.is_empty()) else {
             return Vec::new();

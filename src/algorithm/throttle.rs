@@ -1,6 +1,6 @@
 //! The sizes of a token bucket: a rate and a burst that are exact in doubles together.
 //!
-//! A value is valid once it exists. The arithmetic of the bucket is `token_bucket`'s.
+//! A value is valid once it exists. The arithmetic of the token bucket is `token_bucket`'s.
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ pub enum InvalidThrottle {
 }
 
 impl Throttle {
-    /// A bucket of `burst` units that drains at `rate`.
+    /// A token bucket of `burst` units that drains at `rate`.
     ///
     /// If the two do not fit into 2^53 together, the rate is rounded down to one that does;
     /// [`Throttle::rate`] returns it.
@@ -104,7 +104,7 @@ impl Throttle {
         self.per
     }
 
-    /// The rate at which the bucket drains.
+    /// The rate at which the token bucket drains.
     #[must_use]
     pub fn rate(&self) -> Rate {
         Rate::new(self.drain, Micros::new(self.per)).unwrap_or_else(|| unreachable!("never zero"))

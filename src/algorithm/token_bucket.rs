@@ -175,7 +175,7 @@ fn state_of(level: u64) -> CounterState {
     CounterState::of_level(level.cast_signed())
 }
 
-/// The bucket to write over `before` for this level.
+/// The token bucket to write over `before` for this level.
 fn updated(before: Option<Bucket>, level: u64, throttle: &Throttle, now: Micros) -> Bucket {
     let (per, drain, tick) = (throttle.per(), throttle.drain(), now.get() / TICK_MICROS);
     let rate_since = match before {
@@ -216,7 +216,7 @@ fn wait(level: u64, amount: u64, throttle: &Throttle) -> Micros {
     throttle.time_to_drain((level + amount).saturating_sub(throttle.size()))
 }
 
-/// The time until one more unit fits than now; zero if the bucket is empty.
+/// The time until one more unit fits than now; zero if the token bucket is empty.
 fn until_next_unit(level: u64, throttle: &Throttle) -> Micros {
     if level == 0 {
         return Micros::ZERO;

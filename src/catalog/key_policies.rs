@@ -1,4 +1,4 @@
-//! A key's policies: judged with every check of the key, as if its caller had named them.
+//! A key's policies: judged with every check of the key, as if the request had named them.
 //!
 //! They are what teams and organisations are: several keys that name the same policy with the same
 //! key share its counters. They are checked against the catalog when they are written. A policy

@@ -1,4 +1,4 @@
-//! The type of the keys that a policy counts: any text, or the addresses of clients.
+//! The type of the keys that a policy counts requests by: any text, or clients' addresses.
 //!
 //! One address can be written in many ways, and one client of IPv6 has at least 2^64 of them. So
 //! an address is parsed, and its network in its shortest form is counted. The source of the

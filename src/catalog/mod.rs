@@ -130,7 +130,7 @@ struct Policy {
     key_type: KeyType,
     limits: Vec<Arc<Limit>>,
     /// The same limits for keys that have the policy. On a Redis Cluster they are charged ahead and
-    /// refunded, so a refusal by them is not remembered for long.
+    /// refunded, so a refusal by them is not cached for long.
     key_limits: Vec<Arc<Limit>>,
     on_store_failure: FailurePolicy,
 }

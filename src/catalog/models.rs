@@ -16,7 +16,7 @@ use super::validation::Report;
 use crate::inference::{MAX_ESTIMATE, Model, Pricing, Weights};
 use crate::limit::{ModelPattern, Unit};
 
-/// A model: its price in microdollars per million tokens, and the size of its answers.
+/// A model: its price in microdollars per million tokens, and the size of its responses.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawModel {
@@ -32,7 +32,7 @@ pub struct RawModel {
     /// Price of the output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<u64>,
-    /// The most tokens of an answer.
+    /// The most tokens of a response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_output: Option<u64>,
 }

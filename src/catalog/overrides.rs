@@ -100,7 +100,7 @@ impl ApiKey {
     /// The limits of a plan in the key's own sizes; `None` if the key overrides none of them.
     ///
     /// They are built once for each catalog and then cached: a new `Limit` ends the leases and the
-    /// remembered refusals of the one before.
+    /// cached refusals of the one before.
     pub(super) fn own_limits(&self, catalog: &Catalog, plan: &Plan) -> Option<Arc<[Arc<Limit>]>> {
         let overrides = &self.overrides;
         if overrides.by_plan.is_empty() {

@@ -57,7 +57,7 @@ impl RawCatalog {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawApi {
-    /// The name that checks call `api`.
+    /// The name that requests call `api`.
     pub id: String,
     /// Its stages.
     #[serde(default)]
@@ -68,7 +68,7 @@ pub struct RawApi {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawStage {
-    /// The name that checks call `stage`.
+    /// The name that requests call `stage`.
     pub name: String,
     /// The limit of all its requests.
     #[serde(skip_serializing_if = "Option::is_none")]

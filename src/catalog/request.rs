@@ -23,9 +23,9 @@ pub struct CheckRequest<'a> {
     pub cost: Cost<'a>,
     /// True if the cost has been used already: it is charged in any case (a report).
     pub after_the_fact: bool,
-    /// The name of the model that is asked.
+    /// The name of the model that the request is for.
     pub model: Option<&'a str>,
-    /// The tokens that are asked for, or were used. They are costs in all units that follow from
+    /// The tokens that are requested, or were used. They are costs in all units that follow from
     /// tokens, unless `cost` names the unit.
     pub usage: Option<&'a TokenUsage>,
 }

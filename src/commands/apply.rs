@@ -117,7 +117,7 @@ async fn compute_changes(
     diff_resources(admin, &desired, &fetch_declared(admin).await?).await
 }
 
-/// Asks at the terminal; true if the answer is yes.
+/// Asks at the terminal; true if the response is yes.
 fn confirm() -> Result<bool, CommandError> {
     if !io::stdin().is_terminal() {
         return Err(CommandError::NotATerminal);

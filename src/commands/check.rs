@@ -41,7 +41,7 @@ pub struct CheckArgs {
     /// Cost: a number of requests, or a JSON object with an amount per unit; 0 charges nothing
     #[arg(long, value_name = "NUMBER|JSON", default_value = "1")]
     cost: String,
-    /// Model that is asked
+    /// Model that the request is for
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Tokens: the usage object of the model's provider, as JSON

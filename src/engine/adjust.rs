@@ -19,7 +19,7 @@ use crate::store::{AdjustReply, AdjustedReservation};
 use crate::telemetry::ReservationOutcome;
 use crate::time::Micros;
 
-/// A change of a reservation, as a gateway asks for it.
+/// A change of a reservation, as a gateway requests it.
 pub struct AdjustRequest<'a> {
     /// The handle.
     pub handle: Handle,

@@ -101,7 +101,7 @@ pub struct Decision {
     pub limits: SmallVec<[LimitOutcome; 2]>,
     /// The place where the check was decided.
     pub decided_by: DecidedBy,
-    /// The reservation that an admitted check asked for; boxed, since few do.
+    /// The reservation that an admitted check requested; boxed, since few do.
     pub reservation: Option<Box<Reservation>>,
 }
 

@@ -38,7 +38,7 @@ impl Engine {
         check: &DescriptorCheck<'_>,
     ) -> Result<Decision, FallbackDecision> {
         let (started, charges) = (Instant::now(), check.charges);
-        // An entry of the memo says nothing about the other limits of a check.
+        // A cached refusal says nothing about the other limits of a check.
         let is_alone = charges.len() == 1 && check.reports.is_empty();
         let memo = self.memo.as_ref().filter(|_| is_alone);
         if let Some(decision) = memo.and_then(|memo| memo.lookup(charges)) {

@@ -16,7 +16,7 @@ use crate::store::{AdjustReply, MemoryStore, Redis, ReserveReply};
 use crate::telemetry::DecisionOutcome;
 use crate::time::Micros;
 
-/// The time after which an overloaded node is asked again.
+/// The time after which a request to an overloaded node may be retried.
 const OVERLOAD_RETRY: Micros = Micros::from_secs(1);
 
 /// Decides checks that the store did not judge.
@@ -77,7 +77,7 @@ impl Fallback {
         }
     }
 
-    /// Decides a check that asks for a reservation, which only a node's own share can keep. `None`
+    /// Decides a check that requests a reservation, which only a node's own share can keep. `None`
     /// if another check is open under the name.
     pub(super) fn reserve(
         &self,
@@ -184,7 +184,7 @@ fn fallback_decision(status: DecisionStatus, outcome: DecisionOutcome) -> Fallba
 
 impl FallbackDecision {
     /// The decision of a report. Only a node's own share has charged it. Elsewhere it is an error,
-    /// also under `open`, so that the caller may send it again.
+    /// also under `open`, so that the caller may retry it.
     pub(super) fn into_report(mut self) -> Self {
         let (status, outcome) = match self.outcome {
             DecisionOutcome::LocalAllowed | DecisionOutcome::LocalRefused => {

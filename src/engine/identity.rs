@@ -1,4 +1,4 @@
-//! The client of a check: looking up its API key.
+//! The client of a request: looking up its API key.
 //!
 //! The cache and the registry are `control`'s.
 
@@ -24,7 +24,7 @@ impl Engine {
         if self.is_ready() { refusal } else { CheckError::NotReady }
     }
 
-    /// The API key of a client. If it cannot be looked up, the check is an error and not admitted.
+    /// The API key of a request. If it cannot be looked up, the check is an error and not admitted.
     pub(super) async fn identify(
         &self,
         client: Option<ClientKey<'_>>,

@@ -30,7 +30,7 @@ pub struct DecidedCheck<'c> {
     pub label: Option<&'c Arc<str>>,
     /// The metrics label of the limit that refuses.
     pub refusing: Option<&'c Arc<str>>,
-    /// The reservation that the store judged with the check; `None` if it asked for none, or if an
+    /// The reservation that the store judged with the check; `None` if it requested none, or if an
     /// earlier one has opened it.
     pub reservation: Option<&'c NewReservation>,
 }
@@ -43,7 +43,7 @@ pub struct AdjustedCheck<'c> {
     pub label: Option<&'c Arc<str>>,
     /// The check that opened the reservation.
     pub reserved: &'c ReservedCheck,
-    /// The change that was asked for.
+    /// The change that was requested.
     pub adjustment: &'c Adjustment,
     /// The charges before and the counters after it.
     pub adjusted: &'c AdjustedReservation,

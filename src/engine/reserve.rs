@@ -1,7 +1,7 @@
 //! Checks that open a reservation: judged and charged as any other, and settled later with what was
 //! used.
 //!
-//! They never meet the denial memo, and once a node has opened one it remembers no refusal for
+//! They never meet the denial memo, and once a node has opened one it caches no refusal for
 //! long: settlements make room. Adjusting reservations is `adjust`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ use crate::reservation::{
 use crate::store::{CheckContext, ReserveReply, StoreError, StoreVerdict};
 use crate::time::Micros;
 
-/// A reservation as a check asks for it.
+/// A reservation as a check requests it.
 #[derive(Clone, Copy)]
 pub struct ReservationRequest<'a> {
     /// The gateway's own id: 1 to 128 printable ASCII characters. The node draws one if there is
@@ -35,7 +35,7 @@ pub struct ReservationRequest<'a> {
     pub ttl: Option<Micros>,
 }
 
-/// The reservation of an admitted check that asked for one.
+/// The reservation of an admitted check that requested one.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "a decision holds it in a box")]
 pub enum Reservation {

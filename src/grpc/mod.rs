@@ -41,7 +41,7 @@ pub struct EnvoyService {
     pub worker_metrics: Arc<WorkerMetrics>,
     /// The node's metrics.
     pub metrics: Arc<Metrics>,
-    /// Authenticates callers.
+    /// Authenticates requests.
     pub access: Arc<CallerAccess>,
     /// Set while the node stops.
     pub draining: DrainFlag,
@@ -89,7 +89,7 @@ pub fn router(envoy: Arc<EnvoyService>, health: &Health) -> Router {
     let reflection = reflection.build_v1().unwrap_or_else(|error| unreachable!("{error}"));
     let limits = RateLimitServiceServer::from_arc(Arc::clone(&envoy))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    // By the head: a caller without the token has no message read.
+    // By the head: of a request without the token no message is read.
     let limits =
         InterceptedService::new(limits, move |head: Request<()>| match envoy.authenticate(&head) {
             Ok(()) => Ok(head),

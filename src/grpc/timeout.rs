@@ -1,10 +1,10 @@
-//! `grpc-timeout`: the caller's timeout.
+//! `grpc-timeout`: the timeout of a request.
 
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// The caller's timeout; unlimited if the header is missing or malformed
+/// The request's timeout; unlimited if the header is missing or malformed
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 pub(super) fn grpc_timeout(metadata: &MetadataMap) -> Duration {
     let value = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());

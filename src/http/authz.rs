@@ -56,7 +56,7 @@ pub(super) async fn authz(State(state): State<Arc<WorkerState>>, request: Reques
 
 /// A request that cannot be judged, by the side at fault; nginx gets another response for each.
 enum AuthzError {
-    /// The client: its path or API key is invalid.
+    /// The request: its path or API key is invalid.
     Client(Problem),
     /// The gateway's configuration.
     Gateway(Problem),
@@ -138,7 +138,7 @@ fn header_key<'r>(headers: &'r HeaderMap, header: &str) -> Result<&'r str, Authz
     validate_text("key", key, MAX_KEY_BYTES).map(|()| key)
 }
 
-/// The address of the client, as the key of a policy that counts addresses.
+/// The address of the request's client, as the key of a policy that counts addresses.
 fn address_key(
     state: &WorkerState,
     policy: &str,
@@ -168,7 +168,7 @@ fn missing_key(detail: impl Into<Cow<'static, str>>) -> AuthzError {
     AuthzError::Client(Problem::forbidden(detail))
 }
 
-/// The client's API key: `X-API-Key`, or else `Authorization: Bearer`, which often holds a token
+/// The request's API key: `X-API-Key`, or else `Authorization: Bearer`, which often holds a token
 /// for the upstream service beside it. Two different API keys are an error.
 fn api_key<'r>(state: &WorkerState, headers: &'r HeaderMap) -> Result<&'r str, AuthzError> {
     let bearer = || bearer_token(headers).and_then(|token| std::str::from_utf8(token).ok());

@@ -44,7 +44,7 @@ pub struct WorkerState {
 
 /// The state that the handlers of all workers share.
 pub struct NodeState {
-    /// Authenticates callers.
+    /// Authenticates requests.
     pub access: Arc<CallerAccess>,
     /// The headers that carry the original request on `/authz`.
     pub forwarded_headers: ForwardedHeaders,

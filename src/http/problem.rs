@@ -14,7 +14,7 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", detail)
     }
 
-    /// 503: the registry cannot be read for the client's API key.
+    /// 503: the registry cannot be read for the request's API key.
     pub(super) fn key_lookup_failed() -> Self {
         let detail = "the API key cannot be looked up while the store is down; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
@@ -41,7 +41,7 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail)
     }
 
-    /// 403: the caller may not change reservations.
+    /// 403: the request may not change reservations.
     pub(super) fn untrusted_settler() -> Self {
         Self::forbidden(
             "reservations are only changed by callers with the token of --check-token or from --trusted-peers",
@@ -69,7 +69,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "Reservation not found", detail)
     }
 
-    /// 503: the store cannot be asked about a reservation.
+    /// 503: the store gave no response about a reservation.
     fn reservation_unavailable() -> Self {
         let detail = "the store cannot be reached, so the reservation may not have been changed; send the same again: it is made once";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)

@@ -72,12 +72,12 @@ impl<'a> CheckBody<'a> {
         parsed.map(|Object(request)| request).map_err(|_| parse_problem::<Object<Self>>(body))
     }
 
-    /// True if the check asks for a reservation.
+    /// True if the request is for a reservation.
     pub(super) fn asks_for_reservation(&self) -> bool {
         self.reservation.is_some()
     }
 
-    /// The reservation that the check asks for.
+    /// The reservation that is requested.
     ///
     /// # Errors
     /// If a check like this one cannot be reserved.

@@ -15,7 +15,7 @@ use crate::limit::{ModelPattern, Unit};
 pub struct Model {
     /// The price in microdollars; `None` if the catalog has none.
     pub price: Option<Weights>,
-    /// The most tokens that an answer has, if the catalog says so.
+    /// The most tokens that a response has, if the catalog says so.
     pub max_output: Option<u64>,
 }
 

@@ -282,7 +282,7 @@ mod tests {
         }
     }
 
-    /// The same answer in the members of every provider: plain, read, written and output tokens.
+    /// The same response in the members of every provider: plain, read, written and output tokens.
     fn in_every_style([plain, read, written, output]: [u64; 4]) -> [Value; 5] {
         let input = plain + read + written;
         [

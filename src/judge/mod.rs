@@ -298,7 +298,7 @@ mod tests {
         judge(charges, &offered_windows(charges, now), now, rows).unwrap()
     }
 
-    /// A bucket of ten units that drains one a second, and a quota of ten units a day.
+    /// A token bucket of ten units that drains one a second, and a quota of ten units a day.
     fn limits() -> [Arc<Limit>; 2] {
         let throttle = Throttle::new("1/s".parse().unwrap(), 10).unwrap();
         let calendar = Arc::new(Calendar::new(Period::Day, "UTC").unwrap());

@@ -107,7 +107,7 @@ impl fmt::Debug for ReservationTerms {
 pub struct NewReservation {
     /// The name.
     pub name: ReservationName,
-    /// A digest of the check as it was asked: the same name with another digest is a conflict.
+    /// A digest of the check as it was requested: the same name with another digest is a conflict.
     pub check: [u8; 8],
     /// The time for which it is open.
     pub ttl: Micros,

@@ -14,7 +14,7 @@ pub struct Actual<'a> {
     pub usage: Option<TokenUsage>,
     /// Amounts by unit, which win over those that follow from the usage.
     pub amounts: Cost<'a>,
-    /// The model that has answered, if it is another one than was reserved for.
+    /// The model of the response, if it is another one than was reserved for.
     pub model: Option<&'a str>,
     /// True if more may have been used than is known: then nothing is given back.
     pub at_least: bool,

@@ -56,7 +56,7 @@ fn decode_lower_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// A script call that has ended.
+/// A script call that has ended, with or without a response.
 #[derive(Debug)]
 pub struct ScriptCall<'c> {
     /// The contexts of the checks that the call carried, in order. Checks of the node itself, such

@@ -55,7 +55,7 @@ impl CounterStore {
     /// be all charges of one subject and plan: days that are over are stored first.
     ///
     /// # Errors
-    /// If a correction failed or may have failed. A grant must not simply be sent again. A reset
+    /// If a correction failed or may have failed. A grant must not simply be retried. A reset
     /// replaces a damaged subject; other corrections of it are [`StoreError::BadRow`].
     pub async fn correct(
         &self,

@@ -40,7 +40,7 @@ pub enum StoreError {
     /// The data directory cannot be read or written: the file, the fault and its remedy.
     #[error("{0}")]
     Disk(String),
-    /// No reply before the deadline. The check **may have been charged**: it must not be sent
+    /// No reply before the deadline. The check **may have been charged**: it must not be retried
     /// again.
     #[error("the store gave no reply in time")]
     Timeout,
@@ -153,7 +153,7 @@ impl Store {
     /// Settles, cancels or extends a reservation.
     ///
     /// # Errors
-    /// If the adjustment failed or may have failed. It may be sent again: what is settled is
+    /// If the adjustment failed or may have failed. It may be retried: what is settled is
     /// [`AdjustReply::Unknown`].
     pub async fn adjust(
         &self,
@@ -169,7 +169,7 @@ impl Store {
     /// Refunds charges, less what has drained since they were made.
     ///
     /// # Errors
-    /// If a refund failed or may have failed. It must not be sent again.
+    /// If a refund failed or may have failed. It must not be retried.
     pub async fn refund(&self, refunds: Vec<Refund>, deadline: Instant) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => {

@@ -14,7 +14,8 @@ use super::register::{counter_vec, gauge_vec, histogram, histogram_vec, opts, re
 use super::reservations::ReservationMetrics;
 use super::webhooks::WebhookMetrics;
 
-/// Buckets from 50 µs, the time of a decision in memory, to beyond any sensible deadline.
+/// Buckets of response times from 50 µs, the time of a decision in memory, to beyond any sensible
+/// deadline.
 const LATENCY_BUCKETS: [f64; 14] = [
     50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 250e-3,
     1.0,
@@ -304,7 +305,7 @@ impl Metrics {
         workers.push(Arc::downgrade(worker));
     }
 
-    /// Counts a failed call to the store.
+    /// Counts a failed request to the store.
     pub fn record_store_error(&self, kind: &'static str) {
         self.store_errors.with_label_values(&[kind]).inc();
     }

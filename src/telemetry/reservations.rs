@@ -9,7 +9,7 @@ use super::register::counter_vec;
 pub enum ReservationOutcome {
     /// A check opened it.
     Opened,
-    /// A repeated check found it open.
+    /// A retry of the check found it open.
     Replayed,
     /// It was settled within its ttl.
     Settled,

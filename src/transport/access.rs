@@ -1,4 +1,4 @@
-//! Access of callers to the check endpoints: the token of `--check-token`, and trusted addresses.
+//! Access of requests to the check endpoints: the token of `--check-token`, and trusted addresses.
 //!
 //! The credentials of the admin API are checked by `admin`.
 
@@ -22,7 +22,7 @@ pub struct CallerAccess {
 }
 
 impl CallerAccess {
-    /// Authenticates a caller by `Authorization: Bearer` or `X-Tollgate-Token`. Returns true if the
+    /// Authenticates a request by `Authorization: Bearer` or `X-Tollgate-Token`. Returns true if the
     /// caller is trusted: it may name a key by its id.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl CallerAccess {
         self.is_trusted(extensions, || bearer_token(headers).or_else(|| tollgate_token(headers)))
     }
 
-    /// Authenticates a gateway by `X-Tollgate-Token` alone: `Authorization` holds its client's
+    /// Authenticates a gateway's request by `X-Tollgate-Token` alone: `Authorization` holds its client's
     /// credentials. Returns true if the gateway's forwarded headers are trusted.
     ///
     /// # Errors

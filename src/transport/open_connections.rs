@@ -35,7 +35,7 @@ pub(super) struct Activity {
     /// The worker's clock, in ticks. All times below are its.
     clock: Arc<AtomicU32>,
     opened: u32,
-    /// The last time that bytes were received or sent.
+    /// The last time that the connection received or sent bytes.
     moved: AtomicU32,
     /// The last time that a request began or had its response.
     requested: AtomicU32,

@@ -48,7 +48,7 @@ impl Problem {
         Self { field: Some(field.into()), ..self }
     }
 
-    /// 401: the caller's token is missing or wrong.
+    /// 401: the request's token is missing or wrong.
     #[must_use]
     pub fn unauthorized() -> Self {
         Self::new(

@@ -38,7 +38,7 @@ use crate::tls::ServerTls;
 
 /// The timeout for requests in flight once the listener is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause after a failed accept: at once it would fail again, usually for lack of file
+/// The backoff after a failed accept: at once it would fail again, usually for lack of file
 /// descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 

@@ -2,7 +2,7 @@
 //!
 //! One loop records the events that this node has found, the other delivers events that are due, of
 //! any node. No event is lost on the way: events that the outbox does not take are kept here, and
-//! an event that is not removed from the outbox is due again when its claim expires.
+//! an event that is not removed from the outbox is retried when its claim expires.
 
 use std::sync::Arc;
 use std::time::Duration;

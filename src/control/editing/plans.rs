@@ -66,7 +66,7 @@ impl<'e> PlanEditor<'e> {
             let removed = document.usage_plans.remove(plan);
             removed.map(drop).ok_or_else(|| ControlError::not_found("Usage Plan"))
         });
-        // A client whose deletion was interrupted among the keys sends it again: a later plan with
+        // A client whose deletion was interrupted among the keys retries it: a later plan with
         // this id must not find them.
         let removed = match removed.await {
             Err(error @ ControlError::NotFound(_)) => Err(error),

@@ -1,4 +1,4 @@
-//! Errors of the control plane, with the sentences that clients of the admin API read.
+//! Errors of the control plane, with the sentences of the admin API's responses.
 //!
 //! HTTP statuses and AWS' names of errors are the admin API's to choose.
 

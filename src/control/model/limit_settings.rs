@@ -14,7 +14,7 @@ pub(in crate::control) struct ThrottleSettings {
     /// Requests per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<f64>,
-    /// The bucket's capacity; a second's worth of the rate if absent.
+    /// The token bucket's capacity; a second's worth of the rate if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst_limit: Option<i64>,
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::error::ControlError;
 use crate::object::object_list;
 
-/// A patch of a resource, as sent.
+/// A patch of a resource, as requested.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Patch {
@@ -19,7 +19,7 @@ pub struct Patch {
     pub patch_operations: Vec<PatchOperation>,
 }
 
-/// One operation of a patch, as sent.
+/// One operation of a patch, as requested.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PatchOperation {

@@ -33,7 +33,7 @@ pub struct RestApi {
     pub stages: BTreeMap<String, Stage>,
 }
 
-/// The members of an API that a client sets.
+/// The members of an API that a request may change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiSpec {

@@ -28,7 +28,7 @@ pub struct Stage {
     spec: StageSpec,
 }
 
-/// The members of a stage that a client sets.
+/// The members of a stage that a request may change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StageSpec {
@@ -71,7 +71,7 @@ pub struct StageSpec {
 pub struct StageLimits {
     /// The stage's name.
     pub stage_name: String,
-    /// The limit of all clients of the stage together.
+    /// The rate limit of all clients of the stage together.
     pub(in crate::control) throttle: Option<ThrottleSettings>,
     /// The throttles of methods, by the keys of the method settings: `*/*`, or `~1pets/GET`.
     pub(in crate::control) methods: BTreeMap<String, ThrottleSettings>,

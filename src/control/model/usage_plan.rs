@@ -24,7 +24,7 @@ pub struct UsagePlan {
     pub spec: PlanSpec,
 }
 
-/// The members of a plan that a client sets.
+/// The members of a plan that a request may change.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanSpec {

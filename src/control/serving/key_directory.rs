@@ -32,7 +32,7 @@ const MAX_REGISTRY_MISSES: usize = 200;
 pub enum ClientKey<'a> {
     /// The API key's value.
     Secret(&'a str),
-    /// The API key's id, from a caller that has authenticated the client.
+    /// The API key's id, from a caller that has authenticated the request.
     Id(&'a str),
 }
 

@@ -178,7 +178,7 @@ impl LiveCatalog {
         self.file.is_some().then(|| self.catalog())
     }
 
-    /// Reads the file again. If it makes no valid catalog, the one in use stays.
+    /// Reloads the file. If it makes no valid configuration, the one in use stays.
     pub fn reload(&self) {
         let Some(file) = &self.file else {
             tracing::info!("there is no catalog file to reload");

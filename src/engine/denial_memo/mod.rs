@@ -1,12 +1,12 @@
 //! The denial memo: a cache of refusals, so that a refused client's retries cost no Redis call.
 //!
 //! A refusal stays valid until its `Retry-After`, because the level of a token bucket falls at a
-//! known rate and no faster. Reports and smaller costs that add to it meanwhile, other
-//! workers' among them, make the wait longer, and are counted once the entry has expired. A cached refusal applies
-//! to the same limit of the same catalog and to costs that are at least as large. A reload of the
-//! catalog ends it, because it creates new limits. If refunds can make room it lasts 100 ms, as for
-//! all limits once the node has opened or adjusted a reservation, and 10 s at most, since Redis may have lost
-//! its data or its clock may have stepped. The memo never admits a request.
+//! known rate and no faster. Reports and smaller costs that add to it meanwhile, other workers'
+//! among them, make the wait longer, and are counted once the entry has expired. A cached refusal
+//! applies to the same limit of the same catalog and to costs that are at least as large. A reload
+//! of the catalog ends it, because it creates new limits. If refunds can make room it lasts 100 ms,
+//! as for all limits once the node has opened or adjusted a reservation, and 10 s at most, since
+//! Redis may have lost its data or its clock may have stepped. The memo never admits a request.
 //!
 //! Once an entry has expired, one check renews it. Further checks of the same counter follow only
 //! if they would fit beside those on their way; the others are still refused. So the many waiters
@@ -48,7 +48,7 @@ const MAX_FITS_AT: Duration = Duration::from_hours(1);
 /// The shortest time between two sweeps of a full cache.
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The denial memo of one worker.
+/// The denial memo of one worker: its cache of refusals.
 pub(super) struct DenialMemo {
     refusals: Mutex<Refusals>,
     /// True while entries may be renewed by checks on their way.
@@ -65,7 +65,7 @@ struct Refusals {
 }
 
 impl DenialMemo {
-    /// The memo of one of `workers` workers.
+    /// The cache of one of `workers` workers.
     pub(super) fn new(workers: usize, reservations: Arc<NodeReservations>) -> Self {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         Self {

@@ -95,7 +95,7 @@ impl<'a> ChangeBody<'a> {
         parsed.map(|Object(change)| change).map_err(|_| parse_problem::<Object<Self>>(body))
     }
 
-    /// The change that it asks for.
+    /// The change that is requested.
     pub(super) fn to_request(&self, endpoint: Endpoint) -> Result<AdjustRequest<'_>, Problem> {
         let handle = Handle::parse(self.handle.as_str()).ok_or_else(|| {
             let detail = "is not a handle: send the one of the check's response as it was";

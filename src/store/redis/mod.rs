@@ -35,7 +35,7 @@ pub use url::{InvalidUrl, RedisUrl};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use usage::decode_usage;
 
-/// The settings of the Redis store.
+/// The configuration of the Redis store.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     /// The address and the credentials.

@@ -16,7 +16,7 @@ const NODES_KEY: &str = "tg:{nodes}";
 /// The time in seconds without a heartbeat after which a node no longer counts.
 const NODE_TIMEOUT_SECS: u64 = 3;
 
-/// The name of a Redis setting, its safe value, and the risk of any other value.
+/// The name in Redis' configuration, its safe value, and the risk of any other value.
 type ExpectedSetting = (&'static str, &'static str, &'static str);
 const EXPECTED_SETTINGS: [ExpectedSetting; 2] = [
     ("maxmemory-policy", "noeviction", "Redis may drop counters when its memory is full"),
@@ -169,7 +169,7 @@ async fn warn_of_unsafe_settings(
     Ok(())
 }
 
-/// The value of a setting, if the server has one of that name.
+/// The configured value, if the server has a setting of that name.
 async fn read_setting(
     connection: &mut MultiplexedConnection,
     name: &str,

@@ -12,7 +12,7 @@ use crate::time::Micros;
 
 const QUEUE_KEY: &str = "tg:{webhooks}";
 const EVENTS_KEY: &str = "tg:{webhooks}:events";
-/// The prefix of the key that remembers an event's id.
+/// The prefix of the key that remembers an event's id for retries.
 const ENQUEUED_KEY_PREFIX: &str = "tg:{webhooks}:noted:";
 
 const ENQUEUE_SCRIPT: &str = include_str!("../../../lua/outbox_enqueue.lua");

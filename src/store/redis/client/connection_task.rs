@@ -51,7 +51,7 @@ pub(super) struct ConnectionTask {
     server: Arc<RedisInstance>,
     probe_requests: watch::Receiver<()>,
     jobs: mpsc::Receiver<Job>,
-    /// The next job, which had no room in the last call.
+    /// The next job, which had no room in the last request.
     held: Option<Job>,
     breaker: Arc<Breaker>,
     live: Option<LiveConnection>,

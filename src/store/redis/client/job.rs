@@ -1,4 +1,4 @@
-//! A job: the checks or refunds of one caller, and the channel for their results. A check may open
+//! A job: the checks or refunds of one request, and the channel for their results. A check may open
 //! or adjust a reservation.
 //!
 //! `connection_task` queues jobs, and `commit` sends them to Redis.

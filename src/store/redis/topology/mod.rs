@@ -118,7 +118,7 @@ impl Topology {
     /// Asks the servers which of them are primaries.
     ///
     /// # Errors
-    /// If none of them replies.
+    /// If there is no response from any of them.
     pub(super) async fn refresh(&self) -> Result<(), StoreError> {
         match self {
             Self::Fixed(_) => Ok(()),
