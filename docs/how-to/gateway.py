@@ -13,23 +13,25 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LISTEN, TOLLGATE, MODEL = sys.argv[1:4]
+# What a refused client reads: the SDKs of OpenAI and Anthropic retry after that time, or not at all.
+RETRY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 
 
 def post(host, path, body):
-    """The status and the JSON of a response."""
+    """The status, the JSON and the headers of a response."""
     request = urllib.request.Request(f"http://{host}{path}", json.dumps(body).encode())
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
-            return response.status, json.load(response)
+            return response.status, json.load(response), response.headers
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+        return error.code, json.load(error), error.headers
 
 
 def finish(path, body):
     """Settles or cancels. Both are idempotent, so what may have been lost is sent again; 404 means done."""
     for attempt in range(10):
         try:
-            status, _ = post(TOLLGATE, path, body)
+            status, _, _ = post(TOLLGATE, path, body)
             if status != 503:
                 return
         except OSError:
@@ -45,13 +47,13 @@ def answer(api_key, request):
     # The id is the gateway's own, never the client's: who repeats an id is not charged again.
     reservation = {"id": str(uuid.uuid4()), "ttl_ms": 120_000}
     check = {"api_key": api_key, "model": request["model"], "usage": usage, "reservation": reservation}
-    status, decision = post(TOLLGATE, "/check", check)
+    status, decision, headers = post(TOLLGATE, "/check", check)
     if status != 200:
-        return status, decision
+        return status, decision, {name: headers[name] for name in RETRY_HEADERS if name in headers}
     # Null while the store is lost and the plan is `open`: there is nothing to settle.
     handle = (decision["reservation"] or {}).get("handle")
     try:
-        status, completion = post(MODEL, "/v1/chat/completions", request)
+        status, completion, _ = post(MODEL, "/v1/chat/completions", request)
     except OSError:
         status, completion = 502, {"error": "the model cannot be reached"}
     if handle and status == 200:
@@ -59,18 +61,20 @@ def answer(api_key, request):
         finish("/reservations/settle", {"handle": handle, "usage": completion.get("usage")})
     elif handle:
         finish("/reservations/cancel", {"handle": handle})
-    return status, completion
+    return status, completion, {}
 
 
 class Gateway(BaseHTTPRequestHandler):
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         api_key = self.headers.get("authorization", "").removeprefix("Bearer ")
-        status, body = answer(api_key, request)
+        status, body, headers = answer(api_key, request)
         encoded = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(encoded)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(encoded)
 

@@ -58,4 +58,6 @@ fn a_model_is_limited_by_tokens_as_the_guide_says() {
     assert_eq!(statuses, ["429", "200", "200", "200", "200", "200", "200"], "{printed}{errors}");
     let refused = json(folder.path(), "answer.json");
     assert_eq!(refused["violated"], "pro/tpm", "{refused}");
+    let head = fs::read_to_string(folder.path().join("answer.head")).unwrap().to_ascii_lowercase();
+    assert!(head.contains("\nretry-after-ms: ") && head.contains("\nretry-after: "), "{head}");
 }

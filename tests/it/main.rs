@@ -46,6 +46,7 @@ mod key_policies;
 mod labels;
 mod leases;
 mod migrate;
+mod model_sdks;
 mod models;
 mod openapi;
 mod operate;
