@@ -114,6 +114,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     let editors =
         EditorFactory { registry, live: Arc::clone(&live), sync: Arc::clone(&sync), seal };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    metrics.register_runtime(&runtime);
     let webhooks = runtime.block_on(async {
         webhooks::start(&settings, data_dir.as_ref(), &counter_store, &metrics)
     })?;

@@ -21,6 +21,7 @@ pub(super) fn start(
     shared: Arc<NodeState>,
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    parts.metrics.register_runtime(&runtime);
     std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || runtime.block_on(run(connections, parts, shared)))

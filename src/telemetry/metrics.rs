@@ -9,6 +9,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use tokio::runtime::{Runtime, RuntimeMetrics};
+
 use super::WorkerMetrics;
 use super::register::{counter_vec, gauge_vec, histogram, histogram_vec, opts, register};
 use super::reservations::ReservationMetrics;
@@ -104,6 +106,8 @@ impl ConnectionEnd {
 pub struct Metrics {
     registry: Registry,
     workers: Mutex<Vec<Weak<WorkerMetrics>>>,
+    runtimes: Mutex<Vec<RuntimeMetrics>>,
+    tasks: IntGauge,
     /// `tollgate_decisions_total{plan,limit,outcome}`
     pub decisions: IntCounterVec,
     /// `tollgate_debt_units{plan,limit}`
@@ -281,10 +285,18 @@ impl Metrics {
                 "Connections that this node closed on slow or idle clients, by reason.",
                 &["reason"],
             ),
+            tasks: register(
+                r,
+                IntGauge::with_opts(opts(
+                    "tasks",
+                    "Asynchronous tasks: connections, their requests, and those of the node itself.",
+                )),
+            ),
             webhooks: WebhookMetrics::new(r),
             reservations: ReservationMetrics::new(r),
             registry,
             workers: Mutex::default(),
+            runtimes: Mutex::default(),
         };
         for kind in STORE_ERROR_KINDS {
             metrics.store_errors.with_label_values(&[kind]);
@@ -305,6 +317,12 @@ impl Metrics {
         workers.push(Arc::downgrade(worker));
     }
 
+    /// Registers a runtime, whose tasks are counted in each response of `/metrics`.
+    pub fn register_runtime(&self, runtime: &Runtime) {
+        let mut runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
+        runtimes.push(runtime.metrics());
+    }
+
     /// Counts a failed request to the store.
     pub fn record_store_error(&self, kind: &'static str) {
         self.store_errors.with_label_values(&[kind]).inc();
@@ -322,6 +340,10 @@ impl Metrics {
         self.in_flight
             .set(workers.iter().filter_map(Weak::upgrade).map(|worker| worker.flush()).sum());
         drop(workers);
+        let runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks: usize = runtimes.iter().map(RuntimeMetrics::num_alive_tasks).sum();
+        drop(runtimes);
+        self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
         let mut text = Vec::new();
         let written = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         debug_assert!(written.is_ok(), "{written:?}");

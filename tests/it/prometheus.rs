@@ -39,6 +39,7 @@ fn metrics_pass_promtool_and_cover_what_operators_need() {
         3.0
     );
     assert_eq!(node.metric("tollgate_check_duration_seconds_count", ""), 8.0);
+    assert!(node.metric("tollgate_tasks", "") >= 1.0, "the connection of the request itself");
     assert!(metrics.contains(r#"tollgate_check_duration_seconds_bucket{le="0.00005"}"#));
     for name in [
         "store_duration_seconds_count",
