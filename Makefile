@@ -1,6 +1,6 @@
 # One target per task. `make test` on a fresh Debian machine with Rust is the complete setup.
 
-.PHONY: help run fast test contract streams lint deny bench tools
+.PHONY: help run fast test contract streams soak lint deny bench tools
 
 # The modules of the integration tests that need other programs than Rust: their files say so, and
 # tests/it/house/fast.rs holds them to it.
@@ -26,6 +26,10 @@ contract: tools ## Runs schemathesis with 2,000 cases for each operation; takes 
 
 streams: tools ## Kills clients and nodes under 50 streams of a model for a minute, and compares the budgets
 	STREAMS_SECONDS=60 cargo test --locked --test it -- streams::budgets --nocapture
+
+soak: tools ## Runs both stores under load for an hour (SOAK_SECONDS), and fails where anything grew or a response was wrong
+	cargo build --release --locked
+	python3 tests/endurance/soak.py
 
 lint: ## Checks formatting and clippy, as CI does
 	cargo fmt --all --check

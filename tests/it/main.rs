@@ -62,6 +62,7 @@ mod rolling_restart;
 mod rules;
 mod settlements;
 mod slow_clients;
+mod soak;
 mod stage_limits;
 mod tls;
 mod twins;
