@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use listeners::Listeners;
 use signals::Signals;
+use tokio::task::JoinHandle;
 
 use crate::catalog::CounterPlacement;
 use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync, Seal};
 use crate::engine::{DecisionObserver, Fallback, NodeReservations, Recorder};
+use crate::grpc::Health;
 use crate::http::NodeState;
 use crate::settings::Settings;
 use crate::store::{
@@ -31,6 +33,9 @@ use crate::webhook::Webhooks;
 /// The reason why the service does not start, or has not stopped as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Redis can be reached, and cannot be used until the configuration is changed.
+    #[error("setting `store`: {0}")]
+    Redis(#[source] StoreError),
     /// The catalog file is invalid.
     #[error("{0}")]
     Catalog(#[from] crate::control::ConfigFileError),
@@ -80,8 +85,8 @@ struct ServiceParts {
 /// Serves until a signal stops it, and returns when all requests in flight have responses.
 ///
 /// # Errors
-/// If something is missing that is needed at startup. Redis is not: the service starts without it
-/// and connects as soon as it can be reached.
+/// If something is missing that is needed at startup, or Redis cannot be used as it is configured.
+/// A Redis that is only unreachable is connected to as soon as it can be.
 pub fn serve(settings: Settings) -> Result<(), StartError> {
     let metrics = Arc::new(Metrics::new());
     let placement = counter_placement(settings.store.reveal(), settings.record.is_some())?;
@@ -214,6 +219,7 @@ fn open_counter_store(
         min_nodes: settings.min_nodes,
         // A lease belongs to no check, so a record with leases could not be replayed.
         leases: settings.record.is_none(),
+        start_without_store: settings.start_without_store,
     };
     Ok(CounterStore::Redis(Redis::new(&options, Arc::clone(metrics), None)?))
 }
@@ -225,7 +231,7 @@ async fn run(
 ) -> Result<(), StartError> {
     let signals = Signals::install()?;
     raise_open_file_limit();
-    start_store_tasks(parts, local).await;
+    start_store_tasks(parts, local).await?;
     let draining = DrainFlag::default();
     let access = CallerAccess {
         check_token: parts.settings.check_token.clone(),
@@ -252,10 +258,11 @@ async fn run(
     let reload = watch_files(parts, listeners.tls());
     banner::print_banner(&listeners.addresses(), &parts.settings);
     let health = listeners.health();
-    health.set_serving(true).await;
+    let announced = announce_when_ready(parts, health.clone()).await;
     let stop = async {
         let urgent = signals.wait_for_stop(reload).await;
         draining.set();
+        announced.abort();
         health.set_serving(false).await;
         if !urgent {
             tracing::info!("draining: not ready, and stopping in {:?}", parts.settings.drain_delay);
@@ -276,8 +283,23 @@ async fn run(
     Ok(())
 }
 
+/// Sets gRPC's health to serving once the store could be used.
+async fn announce_when_ready(parts: &ServiceParts, health: Health) -> JoinHandle<()> {
+    health.set_serving(false).await;
+    let counters = parts.counter_store.clone();
+    tokio::spawn(async move {
+        if let CounterStore::Redis(redis) = &counters {
+            redis.wait_until_reached().await;
+        }
+        health.set_serving(true).await;
+    })
+}
+
 /// Connects to Redis and starts the background tasks of the store.
-async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) {
+///
+/// # Errors
+/// If Redis can be reached and cannot be used as it is configured.
+async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) -> Result<(), StartError> {
     let metrics = Arc::clone(&parts.metrics);
     let rows = move |rows| metrics.memory_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     match &parts.counter_store {
@@ -286,13 +308,18 @@ async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) {
             tokio::spawn(memory.clone().save_forever());
         }
         CounterStore::Redis(redis) => {
-            if let Err(error) = redis.probe_at_startup().await {
-                tracing::warn!(%error, "Redis cannot be reached yet; plans decide by on_store_failure until it is");
+            match redis.probe_at_startup().await {
+                Ok(()) => {}
+                Err(error @ StoreError::Misconfigured(_)) => return Err(StartError::Redis(error)),
+                Err(error) => {
+                    tracing::warn!(%error, "Redis cannot be used yet; until it is, plans decide by on_store_failure, and this node is not ready unless start_without_store is true");
+                }
             }
             tokio::spawn(Arc::clone(redis).run());
             tokio::spawn(local.sweep_forever(rows));
         }
     }
+    Ok(())
 }
 
 /// Watches all files that are reloaded after a change. Returns a function that reloads all of them.

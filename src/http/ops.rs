@@ -36,11 +36,15 @@ pub(super) async fn healthz() -> Response {
 ///
 /// A node stays ready while Redis is unreachable. Otherwise all nodes would leave the load balancer
 /// at once, although each still decides by its plans' `on_store_failure`. A node without a catalog
-/// is not ready.
+/// is not ready, nor one that has never reached Redis: a wrong address in a new release must not
+/// replace the nodes that have.
 pub(super) async fn readyz(State(state): State<Arc<WorkerState>>) -> Response {
     match () {
         () if state.shared.draining.is_set() => status(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         () if !state.engine.is_ready() => status(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        () if !state.engine.store().was_reached() => {
+            status(StatusCode::SERVICE_UNAVAILABLE, "starting")
+        }
         () if state.engine.store().is_degraded() => status(StatusCode::OK, "degraded"),
         () => status(StatusCode::OK, "ok"),
     }

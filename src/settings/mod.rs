@@ -56,6 +56,8 @@ pub struct Settings {
     pub store: StoreAddress,
     /// PEM file with the authorities to trust for `rediss://`; without it, the public ones.
     pub redis_ca: Option<PathBuf>,
+    /// True if the node is ready before Redis could be used for the first time.
+    pub start_without_store: bool,
     /// Folder that persists counters and the admin API's resources of the memory store.
     pub data_dir: Option<PathBuf>,
     /// Catalog file. Without it the catalog is what the API declares, or the built-in example.
@@ -180,6 +182,7 @@ impl TryFrom<RawSettings> for Settings {
             envoy_config: optional_path(raw.envoy_config),
             store: StoreAddress::new(raw.store),
             redis_ca: optional_path(raw.redis_ca),
+            start_without_store: raw.start_without_store,
             data_dir: optional_path(raw.data_dir),
             catalog: optional_path(raw.catalog),
             check_deadline,

@@ -13,6 +13,7 @@ const ENV_PREFIX: &str = "TOLLGATE_";
 /// The merged settings. Not `Debug`: they hold passwords and tokens in the clear.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub(super) struct RawSettings {
     pub(super) listen: String,
     pub(super) listen_admin: String,
@@ -34,6 +35,7 @@ pub(super) struct RawSettings {
     pub(super) admin_tls_client_ca: String,
     pub(super) store: String,
     pub(super) redis_ca: String,
+    pub(super) start_without_store: bool,
     pub(super) data_dir: String,
     pub(super) catalog: String,
     pub(super) check_deadline: String,
@@ -116,6 +118,10 @@ pub struct Flags {
     /// PEM file with the authorities to trust for rediss:// [default: the public ones]
     #[arg(long, value_name = "FILE")]
     pub redis_ca: Option<String>,
+    /// Be ready before Redis could be used for the first time: until then the failure policies
+    /// decide [default: false]
+    #[arg(long, value_name = "true|false")]
+    pub start_without_store: Option<String>,
     /// Folder that persists the admin API's resources and the counters of the memory store
     /// [default: none]
     #[arg(long, value_name = "FOLDER")]
@@ -193,6 +199,7 @@ impl Flags {
             ("admin_tls_client_ca", &self.admin_tls_client_ca),
             ("store", &self.store),
             ("redis_ca", &self.redis_ca),
+            ("start_without_store", &self.start_without_store),
             ("data_dir", &self.data_dir),
             ("catalog", &self.catalog),
             ("check_deadline", &self.check_deadline),

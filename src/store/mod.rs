@@ -40,8 +40,7 @@ pub enum StoreError {
     /// The data directory cannot be read or written: the file, the fault and its remedy.
     #[error("{0}")]
     Disk(String),
-    /// No reply before the deadline. The check **may have been charged**: it must not be retried
-    /// again.
+    /// No reply before the deadline. The check **may have been charged**: it must not be retried.
     #[error("the store gave no reply in time")]
     Timeout,
     /// The node's own queue to a store that replies is too long. The check was not sent, or with
@@ -51,6 +50,10 @@ pub enum StoreError {
     /// The server replies but does not write: it is out of memory, busy, a replica, or loading.
     #[error("the store refuses: {0}")]
     Refused(String),
+    /// The server can be reached, and never does what the node needs until an operator changes
+    /// either of them: a wrong password, missing rights, another scheme. The text says what to do.
+    #[error("the store cannot be used as it is configured: {0}")]
+    Misconfigured(String),
     /// The script failed as a whole. Nothing was charged.
     #[error("the script failed: {0}")]
     Script(String),
@@ -71,7 +74,7 @@ impl StoreError {
             Self::Disk(_) => "disk",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
-            Self::Refused(_) => "refused",
+            Self::Refused(_) | Self::Misconfigured(_) => "refused",
             Self::Script(_) => "script",
             Self::BadRow(_) => "bad_row",
             Self::BadReply(_) => "bad_reply",
@@ -217,6 +220,16 @@ impl Store {
         match self {
             Self::Memory(memory) => memory.now(),
             Self::Redis(client) => client.now(),
+        }
+    }
+
+    /// True once the store could be used for the first time, or from the start if the node is
+    /// configured to be ready without it.
+    #[must_use]
+    pub fn was_reached(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Redis(client) => client.was_reached(),
         }
     }
 

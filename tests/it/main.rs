@@ -64,6 +64,7 @@ mod settlements;
 mod slow_clients;
 mod soak;
 mod stage_limits;
+mod startup;
 mod tls;
 mod twins;
 mod webhooks;

@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::{Manager, Pool, Runtime};
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue};
+use deadpool_redis::{Manager, Pool, PoolError, Runtime};
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue};
 use tokio::sync::watch;
 
 use super::StoreError;
@@ -61,6 +61,11 @@ impl RedisInstance {
         Ok(Arc::new(Self { address, client, pool, probe_signal: watch::Sender::new(()) }))
     }
 
+    /// True if connections to this server are encrypted.
+    pub(super) fn uses_tls(&self) -> bool {
+        matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
+    }
+
     /// A receiver that is notified by [`RedisInstance::request_probes`].
     pub(super) fn probe_requests(&self) -> watch::Receiver<()> {
         self.probe_signal.subscribe()
@@ -83,9 +88,10 @@ impl RedisInstance {
         command: &Cmd,
         is_asking: bool,
     ) -> Result<Result<T, Redirect>, StoreError> {
-        let connection = self.pool.get().await;
-        let mut connection =
-            connection.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        let mut connection = self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => classify(&error),
+            other => StoreError::Unreachable(other.to_string()),
+        })?;
         let reply = if is_asking {
             let mut both = redis::pipe();
             both.cmd("ASKING").ignore().add_command(command.clone());

@@ -17,6 +17,7 @@ mod registry;
 mod reply;
 mod rows;
 mod script;
+mod startup;
 mod topology;
 mod url;
 mod usage;
@@ -24,6 +25,8 @@ mod usage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use self::topology::Topology;
 use super::{CallObserver, StoreError};
@@ -49,6 +52,8 @@ pub struct RedisOptions {
     pub min_nodes: u64,
     /// True if limits that are declared `leased` are spent from leases.
     pub leases: bool,
+    /// True if the node is ready before Redis could be used for the first time.
+    pub start_without_store: bool,
 }
 
 /// The connection to Redis that all workers of one node share.
@@ -67,6 +72,8 @@ pub struct Redis {
     nodes: AtomicU64,
     min_nodes: u64,
     node_id: String,
+    /// True once Redis could be used for the first time.
+    reached: watch::Sender<bool>,
     call_observer: Option<Arc<dyn CallObserver>>,
     bad_row_log: LogThrottle,
     script_log: LogThrottle,
@@ -96,6 +103,7 @@ impl Redis {
             nodes: AtomicU64::new(0),
             min_nodes: options.min_nodes,
             node_id,
+            reached: watch::Sender::new(options.start_without_store),
             call_observer,
             bad_row_log: LogThrottle::default(),
             script_log: LogThrottle::default(),

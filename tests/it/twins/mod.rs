@@ -43,6 +43,7 @@ pub fn options(url: &str) -> RedisOptions {
         deadline: Duration::from_secs(10),
         min_nodes: 1,
         leases: true,
+        start_without_store: false,
     }
 }
 

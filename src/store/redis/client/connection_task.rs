@@ -259,7 +259,10 @@ impl ConnectionTask {
             StoreError::Timeout => {
                 self.unanswered_for < self.redis.deadline.mul_f64(MAX_UNANSWERED_DEADLINES)
             }
-            StoreError::Unreachable(_) | StoreError::Refused(_) | StoreError::BadReply(_) => false,
+            StoreError::Unreachable(_)
+            | StoreError::Refused(_)
+            | StoreError::Misconfigured(_)
+            | StoreError::BadReply(_) => false,
             StoreError::Script(why) => {
                 if self.redis.script_log.is_due() {
                     tracing::error!(why, "the script failed");

@@ -211,6 +211,12 @@ impl RedisClient {
         self.redis.call_observer.is_some()
     }
 
+    /// True once Redis could be used for the first time.
+    #[must_use]
+    pub fn was_reached(&self) -> bool {
+        *self.redis.reached.borrow()
+    }
+
     /// True while the circuit breaker of any of the node's connections is open.
     #[must_use]
     pub fn is_degraded(&self) -> bool {

@@ -111,6 +111,7 @@ fn start_task(server: &FakeServer) -> (Queue, ConnectionTask, watch::Sender<Arc<
         deadline: Duration::from_millis(500),
         min_nodes: 1,
         leases: false,
+        start_without_store: false,
     };
     let redis = Redis::new(&options, Arc::new(Metrics::new()), None).unwrap();
     let (primary, receiver) = watch::channel(server.instance());

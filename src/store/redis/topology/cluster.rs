@@ -37,7 +37,7 @@ const MAX_PROBE_SUBJECTS: u64 = 4_096;
 pub(in crate::store::redis) struct ClusterTopology {
     connector: Connector,
     /// The servers in the operator's URL.
-    seeds: Vec<Arc<RedisInstance>>,
+    pub(super) seeds: Vec<Arc<RedisInstance>>,
     known_nodes: Mutex<KnownNodes>,
     map: ArcSwap<SlotMap>,
     /// Notified after each change of the map.
@@ -116,17 +116,18 @@ impl ClusterTopology {
     /// other known servers are asked too.
     pub(in crate::store::redis) async fn refresh(&self) -> Result<(), StoreError> {
         let map = self.map.load_full();
-        let mut replicas = BTreeSet::new();
-        let mut tables = fetch_slot_tables(&map.primaries, &mut replicas).await;
+        let (mut replicas, mut misconfigured) = (BTreeSet::new(), None);
+        let mut tables = fetch_slot_tables(&map.primaries, &mut replicas, &mut misconfigured).await;
         if tables.len() * 2 <= map.primaries.len() {
             let mut others = self.seeds.clone();
             others.extend(self.lock_known_nodes().replicas.iter().cloned());
             others.retain(|other| map.primaries.iter().all(|known| known.address != other.address));
-            tables.extend(fetch_slot_tables(&others, &mut replicas).await);
+            tables.extend(fetch_slot_tables(&others, &mut replicas, &mut misconfigured).await);
         }
         let votes = |table: &&SlotTable| tables.iter().filter(|other| other == table).count();
         let Some(majority) = tables.iter().rev().max_by_key(votes) else {
-            return Err(StoreError::Unreachable("no server of the cluster replies".into()));
+            let unreachable = || StoreError::Unreachable("no server of the cluster replies".into());
+            return Err(misconfigured.unwrap_or_else(unreachable));
         };
         self.apply(majority, &replicas)
     }
@@ -207,10 +208,11 @@ fn unassigned_slot() -> StoreError {
 }
 
 /// The slot tables of the servers that reply in time. Clients probe their connections to the
-/// others.
+/// others. `misconfigured` becomes the last error that only an operator mends.
 async fn fetch_slot_tables(
     servers: &[Arc<RedisInstance>],
     replicas: &mut BTreeSet<NodeAddress>,
+    misconfigured: &mut Option<StoreError>,
 ) -> Vec<SlotTable> {
     let replies = join_all(servers.iter().map(|server| fetch_slots(server))).await;
     let mut tables = Vec::new();
@@ -220,6 +222,9 @@ async fn fetch_slot_tables(
             Err(error) => {
                 tracing::debug!(%error, server = &*server.address, "no reply to CLUSTER SLOTS");
                 server.request_probes();
+                if matches!(error, StoreError::Misconfigured(_)) {
+                    *misconfigured = Some(error);
+                }
             }
         }
     }

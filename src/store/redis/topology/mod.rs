@@ -78,6 +78,14 @@ impl Topology {
         }
     }
 
+    /// The servers that the operator named.
+    pub(super) fn named_servers(&self) -> &[Arc<RedisInstance>] {
+        match self {
+            Self::Fixed(server) => std::slice::from_ref(server),
+            Self::Cluster(cluster) => &cluster.seeds,
+        }
+    }
+
     /// The primary of a slot now.
     ///
     /// # Errors
