@@ -34,6 +34,7 @@ mod contract;
 mod control;
 mod damaged_rows;
 mod data_dir;
+mod deployment;
 mod docs;
 mod envoy;
 mod gateways;

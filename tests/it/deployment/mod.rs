@@ -1,0 +1,3 @@
+//! The files that run Tollgate, as far as no container engine is needed.
+
+mod systemd;
