@@ -41,7 +41,7 @@ enum Command {
     /// Sends one check request to a running service; exits with 0 if allowed, 1 if not
     Check(Box<commands::check::CheckArgs>),
     /// Exits with 0 if a running service is ready, 1 if not
-    Ready(commands::check::ReadyArgs),
+    Ready(commands::ready::ReadyArgs),
     /// Imports the rate limits of another service's configuration
     Import(commands::import::ImportArgs),
     /// Lists, shows, creates, enables, disables and deletes API keys of a running service
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
             commands::validate::run(&args).map(|()| true).map_err(Into::into)
         }
         Command::Check(args) => block_on(commands::check::check(&args)),
-        Command::Ready(args) => block_on(commands::check::ready(&args)),
+        Command::Ready(args) => block_on(commands::ready::ready(&args, environment())),
         Command::Import(args) => commands::import::run(&args).map_err(Into::into),
         Command::Keys(keys) => block_on(commands::keys::run(&keys)),
         Command::Plans(plans) => block_on(commands::plans::run(&plans)),
@@ -90,12 +90,17 @@ fn main() -> ExitCode {
 
 type CliError = Box<dyn std::error::Error>;
 
-fn run_serve(serve: ServeArgs) -> Result<(), CliError> {
-    let environment = std::env::vars_os()
+/// The environment variables that are valid Unicode.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let settings =
-        Settings::load(&SettingsSources { file: serve.config, environment, flags: serve.flags })?;
+        .collect()
+}
+
+fn run_serve(serve: ServeArgs) -> Result<(), CliError> {
+    let sources =
+        SettingsSources { file: serve.config, environment: environment(), flags: serve.flags };
+    let settings = Settings::load(&sources)?;
     init_logs(settings.log_format);
     Ok(app::serve(settings)?)
 }

@@ -9,11 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::crypto::CryptoProvider;
+use rustls::client::WantsClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, InconsistentKeys, RootCertStore,
+    ServerConfig, SignatureScheme, WantsVerifier,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
@@ -139,10 +146,24 @@ impl ClientTls {
     /// If a file cannot be read or is not valid.
     pub fn new(ca: Option<&Path>, identity: Option<(&Path, &Path)>) -> Result<Self, TlsError> {
         let roots = ca.map_or_else(load_system_roots, load_ca_certificates)?;
-        let builder = ClientConfig::builder_with_provider(crypto_provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| unsupported(ca.unwrap_or(Path::new("")), &error))?
-            .with_root_certificates(roots);
+        Self::with_identity(client_config()?.with_root_certificates(roots), identity)
+    }
+
+    /// A client that accepts any certificate: for a probe of a listener on this machine, to which it
+    /// sends nothing secret.
+    ///
+    /// # Errors
+    /// If a file of the client's own certificate cannot be read or is not valid.
+    pub fn unverified(identity: Option<(&Path, &Path)>) -> Result<Self, TlsError> {
+        let verifier = AnyCertificate(crypto_provider().signature_verification_algorithms);
+        let builder = client_config()?.dangerous();
+        Self::with_identity(builder.with_custom_certificate_verifier(Arc::new(verifier)), identity)
+    }
+
+    fn with_identity(
+        builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+        identity: Option<(&Path, &Path)>,
+    ) -> Result<Self, TlsError> {
         let config = match identity {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
@@ -166,6 +187,51 @@ impl ClientTls {
         let name = ServerName::try_from(name).map_err(|_| io::ErrorKind::InvalidInput)?;
         self.0.connect(name, stream).await
     }
+}
+
+/// Accepts every certificate, but only from a server that has its private key.
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+fn client_config() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TlsError> {
+    ClientConfig::builder_with_provider(crypto_provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unsupported(Path::new(""), &error))
 }
 
 fn server_config(files: &TlsFiles, protocol: &str) -> Result<ServerConfig, TlsError> {

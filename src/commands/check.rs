@@ -1,4 +1,4 @@
-//! `tollgate check` and `tollgate ready`: one request to a running service.
+//! `tollgate check`: one check request to a running service.
 
 use std::io::Write as _;
 
@@ -102,26 +102,4 @@ pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
     let mut out = std::io::stdout();
     let _reader_closed = out.write_all(&answer).and_then(|()| out.write_all(b"\n"));
     Ok(status == StatusCode::OK)
-}
-
-/// Arguments of `tollgate ready`.
-#[derive(Clone, clap::Args)]
-pub struct ReadyArgs {
-    /// URL of the service
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
-    #[command(flatten)]
-    tls_options: TlsOptions,
-}
-
-/// Returns true if the service is ready.
-///
-/// # Errors
-/// If there is no response.
-pub async fn ready(args: &ReadyArgs) -> Result<bool, CommandError> {
-    let ReadyArgs { url, tls_options } = args;
-    let request = Request::get("/readyz")
-        .body(Body::empty())
-        .map_err(|error| unreachable_error(url, &error))?;
-    Ok(send(url, tls_options, request).await?.0 == StatusCode::OK)
 }

@@ -2,7 +2,7 @@
 //!
 //! Redirects are not followed, and a request is never retried.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use axum::body::Body;
 use axum::http::uri::Authority;
@@ -30,6 +30,13 @@ pub(super) struct TlsOptions {
     client_key: Option<PathBuf>,
 }
 
+impl TlsOptions {
+    /// The files of the client certificate and its key, if they are given.
+    pub(super) fn identity(&self) -> Option<(&Path, &Path)> {
+        self.client_cert.as_deref().zip(self.client_key.as_deref())
+    }
+}
+
 /// Sends a request and reads the whole response.
 pub(super) async fn send(
     url: &str,
@@ -55,9 +62,7 @@ pub(super) async fn start_request(
         "http" => None,
         "https" => {
             let ca = tls_options.ca.as_deref().ok_or(CommandError::MissingCa)?;
-            let identity =
-                tls_options.client_cert.as_deref().zip(tls_options.client_key.as_deref());
-            Some(tls::ClientTls::new(Some(ca), identity)?)
+            Some(tls::ClientTls::new(Some(ca), tls_options.identity())?)
         }
         _ => return Err(invalid()),
     };

@@ -12,6 +12,7 @@ pub mod export;
 pub mod import;
 pub mod keys;
 pub mod plans;
+pub mod ready;
 pub mod replay;
 mod table;
 pub mod usage;
@@ -24,6 +25,7 @@ use axum::http::StatusCode;
 use crate::app;
 use crate::control;
 use crate::engine;
+use crate::settings;
 use crate::tls;
 
 /// The reason why a command failed.
@@ -35,6 +37,14 @@ pub enum CommandError {
     /// There is no authority to verify the service's certificate with.
     #[error("https:// needs --ca FILE: the authorities that sign the service's certificate")]
     MissingCa,
+    /// The settings of the service are not valid.
+    #[error("{0}")]
+    Settings(#[from] settings::SettingsError),
+    /// The service asks for a client certificate, and there is none to send.
+    #[error(
+        "the service of these settings asks for client certificates (tls_client_ca): pass --client-cert and --client-key, or set listen_ops, which asks for none"
+    )]
+    MissingClientCertificate,
     /// A file with certificates or a key is not valid.
     #[error("{0}")]
     Tls(#[from] tls::TlsError),

@@ -54,6 +54,7 @@ mod operate;
 mod outage;
 mod overload;
 mod prometheus;
+mod ready;
 mod recording;
 mod redis_client;
 mod redis_cluster;
