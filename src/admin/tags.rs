@@ -2,7 +2,7 @@
 //!
 //! Only the path of an ARN such as `arn:aws:apigateway:REGION::/usageplans/ID` is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery};
@@ -101,7 +101,7 @@ pub(super) async fn remove(
         let key = pair.strip_prefix("tagKeys=")?.replace('+', " ");
         Some(percent_encoding::percent_decode_str(&key).decode_utf8().ok()?.into_owned())
     };
-    let removed: Vec<String> = query.split('&').filter_map(named).collect();
+    let removed: BTreeSet<String> = query.split('&').filter_map(named).collect();
     edit_tags(&editor, &arn, |current| current.retain(|key, _| !removed.contains(key))).await
 }
 

@@ -9,11 +9,15 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use sha2::{Digest as _, Sha256};
 
+use super::bounds::{
+    MAX_APIS, MAX_FILE_KEYS, MAX_LIMITS, MAX_PLANS, MAX_POLICIES, MAX_STAGES, check_count, numbered,
+};
 use super::key_type::KeyType;
 use super::limits::LimitsBuilder;
 use super::methods::MethodLimits;
 use super::models::build_pricing;
 use super::options::LimitOptions;
+use super::plan_sets::PlanSets;
 use super::raw::{RawApi, RawApiStage, RawCatalog, RawPlan, RawPolicy, RawStage};
 use super::validation::{Report, ValidationError};
 use super::{ByStage, Catalog, FileOwned, Plan, Policy, StageLimits, keys, meters};
@@ -70,11 +74,11 @@ impl Catalog {
         }
         let parts: Vec<&RawCatalog> = std::iter::once(&file.raw).chain(declared).collect();
         let mut catalog = build_catalog(&parts, &mut report);
-        if !report.errors.is_empty() {
-            return Err(ValidationError { origin: origin.into(), errors: report.errors });
+        let (errors, warnings) = report.into_messages();
+        if !errors.is_empty() {
+            return Err(ValidationError { origin: origin.into(), errors });
         }
-        catalog.warnings =
-            report.warnings.iter().map(|warning| format!("{origin}: {warning}")).collect();
+        catalog.warnings = warnings.iter().map(|warning| format!("{origin}: {warning}")).collect();
         catalog.file_owned = Arc::clone(&file.owned);
         catalog.revision = revision(file.hasher.clone(), declared);
         Ok(catalog)
@@ -107,17 +111,22 @@ fn build_catalog(parts: &[&RawCatalog], report: &mut Report) -> Catalog {
         pricing,
         limits_by_row: HashMap::default(),
     };
-    for (index, api) in parts.iter().flat_map(|part| &part.apis).enumerate() {
-        add_api(&mut catalog, api, &format!("apis[{index}]"), report);
+    let apis = parts.iter().map(|part| &*part.apis);
+    for (at, api) in numbered("apis", apis, MAX_APIS, report) {
+        add_api(&mut catalog, api, &at, report);
     }
-    for (index, plan) in parts.iter().flat_map(|part| &part.plans).enumerate() {
-        add_plan(&mut catalog, plan, &format!("plans[{index}]"), report);
+    let plans = parts.iter().map(|part| &*part.plans);
+    for (at, plan) in numbered("plans", plans, MAX_PLANS, report) {
+        add_plan(&mut catalog, plan, &at, report);
     }
-    for (index, policy) in parts.iter().flat_map(|part| &part.policies).enumerate() {
-        add_policy(&mut catalog, policy, &format!("policies[{index}]"), report);
+    let policies = parts.iter().map(|part| &*part.policies);
+    for (at, policy) in numbered("policies", policies, MAX_POLICIES, report) {
+        add_policy(&mut catalog, policy, &at, report);
     }
-    for (index, key) in parts.iter().flat_map(|part| &part.keys).enumerate() {
-        keys::add_key(&mut catalog, key, &format!("keys[{index}]"), report);
+    let keys = parts.iter().map(|part| &*part.keys);
+    let mut plan_sets = PlanSets::default();
+    for (at, key) in numbered("keys", keys, MAX_FILE_KEYS, report) {
+        keys::add_key(&mut catalog, &mut plan_sets, key, &at, report);
     }
     for unit in catalog.pricing.units().filter(|unit| !Unit::BUILT_IN.contains(&&***unit)) {
         if !catalog.units.contains(unit) {
@@ -125,6 +134,7 @@ fn build_catalog(parts: &[&RawCatalog], report: &mut Report) -> Catalog {
         }
     }
     catalog.units.extend(catalog.pricing.units().map(Arc::clone));
+    check_count("limits", catalog.all_limits().count(), MAX_LIMITS, report);
     catalog.limits_by_row = catalog.index_limits();
     catalog
 }
@@ -132,8 +142,8 @@ fn build_catalog(parts: &[&RawCatalog], report: &mut Report) -> Catalog {
 fn add_api(catalog: &mut Catalog, raw: &RawApi, at: &str, report: &mut Report) {
     let id = report.check_name(&format!("{at}.id"), &raw.id);
     let mut stages = HashMap::default();
-    for (index, stage) in raw.stages.iter().enumerate() {
-        let at = format!("{at}.stages[{index}]");
+    let declared = std::iter::once(&*raw.stages);
+    for (at, stage) in numbered(&format!("{at}.stages"), declared, MAX_STAGES, report) {
         let (name, stage) = build_stage(&id, stage, &at, report);
         catalog.units.extend(stage.limits.iter().map(|limit| Arc::from(limit.unit().as_str())));
         if stages.insert(Arc::clone(&name), stage).is_some() {
@@ -166,7 +176,9 @@ fn build_stage(
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
     let limits = limits.build_all(raw.throttle.as_ref(), None, &raw.limits);
     let methods = MethodLimits::build(&prefix, defaults, &raw.methods, at, report);
-    let stage = StageLimits { subject: Subject::stage(api, &name), limits, methods };
+    let has_methods_of_plans = false;
+    let subject = Subject::stage(api, &name);
+    let stage = StageLimits { subject, limits, methods, has_methods_of_plans };
     (name, stage)
 }
 
@@ -184,8 +196,8 @@ fn add_plan(catalog: &mut Catalog, raw: &RawPlan, at: &str, report: &mut Report)
     catalog.units.extend(limits.iter().map(|limit| Arc::from(limit.unit().as_str())));
     let stages = raw.api_stages.as_ref().map(|stages| {
         let mut served: ByStage<MethodLimits> = HashMap::default();
-        for (index, stage) in stages.iter().enumerate() {
-            let at = format!("{at}.api_stages[{index}]");
+        let stages = std::iter::once(&**stages);
+        for (at, stage) in numbered(&format!("{at}.api_stages"), stages, MAX_STAGES, report) {
             add_api_stage(catalog, &id, defaults, stage, &mut served, &at, report);
         }
         served
@@ -222,7 +234,7 @@ fn add_plan(catalog: &mut Catalog, raw: &RawPlan, at: &str, report: &mut Report)
 }
 
 fn add_api_stage(
-    catalog: &Catalog,
+    catalog: &mut Catalog,
     plan: &str,
     defaults: LimitOptions,
     raw: &RawApiStage,
@@ -248,6 +260,10 @@ fn add_api_stage(
     }
     let prefix = format!("{plan}/{api}/{stage}/");
     let methods = MethodLimits::build(&prefix, defaults, methods, at, report);
+    let declared = catalog.apis.get_mut(&**api).and_then(|stages| stages.get_mut(&**stage));
+    if let Some(declared) = declared {
+        declared.has_methods_of_plans |= !methods.is_empty();
+    }
     if served
         .entry(api.as_str().into())
         .or_default()

@@ -15,19 +15,21 @@ use crate::limit::{Limit, RowId};
 pub(super) type LimitsByRow = HashMap<RowId, Arc<Limit>>;
 
 impl Catalog {
-    /// All limits by the rows of their counters, meters among them.
-    pub(super) fn index_limits(&self) -> LimitsByRow {
-        let methods = |methods: &MethodLimits| methods.all().cloned().collect::<Vec<_>>();
+    /// All limits, meters among them.
+    pub(super) fn all_limits(&self) -> impl Iterator<Item = &Arc<Limit>> {
         let stages = self.apis.values().flat_map(HashMap::values);
-        let of_stages =
-            stages.flat_map(|stage| stage.limits.iter().cloned().chain(methods(&stage.methods)));
+        let of_stages = stages.flat_map(|stage| stage.limits.iter().chain(stage.methods.all()));
         let of_plans = self.plans.values().flat_map(|plan| {
             let served = plan.stages.iter().flat_map(HashMap::values).flat_map(HashMap::values);
-            plan.limits.iter().cloned().chain(served.flat_map(methods))
+            plan.limits.iter().chain(served.flat_map(MethodLimits::all))
         });
-        let of_policies = self.policies.values().flat_map(|policy| policy.limits.iter().cloned());
-        let all = of_stages.chain(of_plans).chain(of_policies);
-        all.map(|limit| (limit.row(), limit)).collect()
+        let of_policies = self.policies.values().flat_map(|policy| &policy.limits);
+        of_stages.chain(of_plans).chain(of_policies)
+    }
+
+    /// All limits by the rows of their counters.
+    pub(super) fn index_limits(&self) -> LimitsByRow {
+        self.all_limits().map(|limit| (limit.row(), Arc::clone(limit))).collect()
     }
 
     /// The limit whose counters are in this row, in the own size of `key` if it has one; `None` if

@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use super::key_type::KeyType;
 use super::raw::RawKeyPolicies;
 use super::validation::Report;
-use super::{ApiKey, Catalog, Plan, Policy, StageLimits};
+use super::{ApiKey, Catalog, Policy};
 use crate::limit::{MAX_CHARGES, Subject};
 
 /// The most policies of a key. With the key itself and the stage they are eight subjects.
@@ -70,7 +70,8 @@ impl KeyPolicies {
     pub fn new(raw: &RawKeyPolicies) -> Result<Self, Vec<String>> {
         let mut report = Report::default();
         let policies = Self::from_raw(raw, "policies", &mut report);
-        if report.errors.is_empty() { Ok(policies) } else { Err(report.errors) }
+        let (errors, _) = report.into_messages();
+        if errors.is_empty() { Ok(policies) } else { Err(errors) }
     }
 
     pub(super) fn from_raw(raw: &RawKeyPolicies, at: &str, report: &mut Report) -> Self {
@@ -113,11 +114,20 @@ impl KeyPolicies {
     /// The error that a check of a key on these plans would be judged by too many limits.
     #[must_use]
     pub fn excess(&self, catalog: &Catalog, plans: &[impl AsRef<str>]) -> Option<String> {
+        self.excess_beside(catalog, || catalog.most_charges(plans))
+    }
+
+    /// The same for a key whose plans have this many limits for a check.
+    pub(super) fn excess_beside(
+        &self,
+        catalog: &Catalog,
+        most_charges: impl FnOnce() -> usize,
+    ) -> Option<String> {
         if self.entries.is_empty() {
             return None;
         }
         let own: usize = self.in_catalog(catalog).map(|(policy, _)| policy.limits.len()).sum();
-        let total = own + catalog.most_charges(plans);
+        let total = own + most_charges();
         (total > MAX_CHARGES).then(|| {
             format!("a check of this key would be judged by up to {total} limits, {own} of them of its policies, and at most {MAX_CHARGES} are allowed")
         })
@@ -160,32 +170,5 @@ impl ApiKey {
             policies.logged.store(Some(Arc::new(catalog.revision.clone())));
         }
         policies.in_catalog(catalog)
-    }
-}
-
-impl Catalog {
-    /// The most limits, but for policies, that judge a check of a key on these plans.
-    fn most_charges(&self, plans: &[impl AsRef<str>]) -> usize {
-        let plans = plans.iter().filter_map(|id| self.plans.get(id.as_ref()));
-        let plans: Vec<&Plan> = plans.collect();
-        let of_plans = |charges: &dyn Fn(&Plan) -> usize| {
-            let (alongside, ordinary): (Vec<&Plan>, _) =
-                plans.iter().copied().partition(|plan| plan.alongside);
-            let sum: usize = alongside.into_iter().map(charges).sum();
-            // At most one of them applies to a check.
-            sum + ordinary.into_iter().map(charges).max().unwrap_or_default()
-        };
-        let in_stage = |api: &str, name: &str, stage: &StageLimits| {
-            let charges = |plan: &Plan| match plan.methods(api, name) {
-                Some(methods) => plan.limits.len() + usize::from(!methods.is_empty()),
-                None if plan.stages.is_none() => plan.limits.len(),
-                None => 0,
-            };
-            stage.limits.len() + usize::from(!stage.methods.is_empty()) + of_plans(&charges)
-        };
-        let stages = self.apis.iter().flat_map(|(api, stages)| {
-            stages.iter().map(move |(name, stage)| in_stage(api, name, stage))
-        });
-        stages.max().unwrap_or_default().max(of_plans(&|plan| plan.limits.len()))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::bounds::{MAX_KEY_PLANS, check_count};
+use super::plan_sets::PlanSets;
 use super::raw::RawKey;
 use super::validation::Report;
 use super::{Catalog, KeyPolicies, LimitOverrides};
@@ -48,16 +50,29 @@ impl ApiKey {
             subject: Subject::api_key(id),
         }
     }
+
+    /// True if it is on this plan.
+    #[must_use]
+    pub fn is_on(&self, plan: &str) -> bool {
+        self.plans.iter().any(|on| **on == *plan)
+    }
 }
 
 /// The largest size of a key's value, in bytes.
 const MAX_VALUE_BYTES: usize = 1024;
 
-pub(super) fn add_key(catalog: &mut Catalog, raw: &RawKey, at: &str, report: &mut Report) {
+/// Adds a key to the catalog, which has all plans and policies already.
+pub(super) fn add_key(
+    catalog: &mut Catalog,
+    plan_sets: &mut PlanSets,
+    raw: &RawKey,
+    at: &str,
+    report: &mut Report,
+) {
     let id = report.check_name(&format!("{at}.id"), &raw.id);
     let digest = parse_digest(raw, at, report);
     let expires_at = raw.expires_at.as_deref().and_then(|text| parse_expiry(text, at, report));
-    let plans = resolve_plans(catalog, &raw.plans, at, report);
+    let plans = resolve_plans(catalog, plan_sets, &raw.plans, at, report);
     let overrides =
         LimitOverrides::from_raw(raw.overrides.clone(), &format!("{at}.overrides"), report);
     let at_override = |plan: &str| format!("{at}.overrides.{plan}");
@@ -65,7 +80,8 @@ pub(super) fn add_key(catalog: &mut Catalog, raw: &RawKey, at: &str, report: &mu
         report.error(&at_override(plan), "the key is not on this plan");
     }
     overrides.check_against(catalog, &format!("{at}.overrides"), report);
-    let policies = read_policies(catalog, raw, &plans, at, report);
+    let most_charges = || plan_sets.get(catalog, &plans).most_charges;
+    let policies = read_policies(catalog, raw, most_charges, at, report);
     let customer_id = raw.customer_id.as_deref().map(Arc::from);
     if customer_id
         .as_deref()
@@ -99,13 +115,13 @@ pub(super) fn add_key(catalog: &mut Catalog, raw: &RawKey, at: &str, report: &mu
 fn read_policies(
     catalog: &Catalog,
     raw: &RawKey,
-    plans: &[Arc<str>],
+    most_charges: impl FnOnce() -> usize,
     at: &str,
     report: &mut Report,
 ) -> KeyPolicies {
     let policies = KeyPolicies::from_raw(&raw.policies, &format!("{at}.policies"), report);
-    report.errors.extend(policies.mismatches(catalog).values().map(|why| format!("{at}.{why}")));
-    if let Some(why) = policies.excess(catalog, plans) {
+    report.errors_below(at, policies.mismatches(catalog).into_values());
+    if let Some(why) = policies.excess_beside(catalog, most_charges) {
         report.error(&format!("{at}.policies"), why);
     }
     policies
@@ -160,10 +176,10 @@ fn parse_expiry(text: &str, at: &str, report: &mut Report) -> Option<Micros> {
     micros
 }
 
-/// The plans of a key. Two plans that serve the same stage are an error, unless one is `alongside`:
-/// it would be ambiguous which one applies.
+/// The plans of a key.
 fn resolve_plans(
     catalog: &Catalog,
+    plan_sets: &mut PlanSets,
     plan_ids: &[String],
     at: &str,
     report: &mut Report,
@@ -172,24 +188,19 @@ fn resolve_plans(
     if plan_ids.is_empty() {
         report.warning(&at, "a key without a plan is refused everywhere");
     }
+    if !check_count(&at, plan_ids.len(), MAX_KEY_PLANS, report) {
+        return Vec::new();
+    }
     let mut plans: Vec<Arc<str>> = Vec::new();
     for id in plan_ids {
-        let Some((id, plan)) = catalog.plans.get_key_value(&**id) else {
+        if let Some((id, _)) = catalog.plans.get_key_value(&**id) {
+            plans.push(Arc::clone(id));
+        } else {
             report.error(&at, format_args!("there is no plan `{id}`; declare it under `plans`"));
-            continue;
-        };
-        for other in &plans {
-            let other_plan = &catalog.plans[other];
-            let both = catalog
-                .shared_stage(plan, other_plan)
-                .filter(|_| !plan.alongside && !other_plan.alongside);
-            if other == id {
-                report.error(&at, format_args!("the plan `{id}` is there twice; keep one"));
-            } else if let Some((api, stage)) = both {
-                report.error(&at, format_args!("the plans `{other}` and `{id}` both serve {api}/{stage}; a key may have one plan for a stage, and further ones with `alongside: true`"));
-            }
         }
-        plans.push(Arc::clone(id));
+    }
+    for conflict in &plan_sets.get(catalog, &plans).conflicts {
+        report.error(&at, conflict);
     }
     plans
 }

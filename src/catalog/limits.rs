@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use foldhash::HashSet;
+
 use super::algorithms::{
     RawLimit, RawQuota, RawThrottle, build_algorithm, build_quota, build_throttle,
 };
@@ -39,27 +41,31 @@ impl<'f> LimitsBuilder<'f> {
         quota: Option<&RawQuota>,
         more: &[RawLimit],
     ) -> Vec<Arc<Limit>> {
-        let mut limits: Vec<Arc<Limit>> = Vec::new();
+        let count = usize::from(throttle.is_some()) + usize::from(quota.is_some()) + more.len();
+        if count > MAX_CHARGES {
+            self.report.error(
+                &format!("{}.limits", self.at),
+                format_args!("a check is judged by at most {MAX_CHARGES} limits, and these are {count}; write fewer"),
+            );
+            return Vec::new();
+        }
+        let mut limits: Vec<Arc<Limit>> = Vec::with_capacity(count);
         limits.extend(throttle.and_then(|throttle| self.build_throttle(throttle)));
         let at = format!("{}.quota", self.at);
         let quota = quota.and_then(|quota| build_quota(quota, &at, self.report));
         limits.extend(quota.map(|quota| self.own_limit("quota", quota)));
+        // The throttle and the quota have names that no further limit may have.
+        let mut names = HashSet::<&str>::default();
         for (index, raw) in more.iter().enumerate() {
             let at = format!("{}.limits[{index}]", self.at);
             let Some(limit) = self.build_named(raw, &at) else { continue };
-            if limits.iter().any(|other| other.name() == limit.name()) {
+            if !names.insert(&raw.name) {
                 self.report.error(
                     &format!("{at}.name"),
                     format_args!("the limit `{}` is there twice; rename one", raw.name),
                 );
             }
             limits.push(Arc::new(limit));
-        }
-        if limits.len() > MAX_CHARGES {
-            self.report.error(
-                &format!("{}.limits", self.at),
-                format_args!("a check is judged by at most {MAX_CHARGES} limits; write fewer"),
-            );
         }
         limits
     }

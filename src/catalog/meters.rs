@@ -3,26 +3,31 @@
 //! If the plan has a daily quota of a unit, that quota's counter is the daily usage, so checks of
 //! such a plan cost nothing more. Otherwise a meter is added: a daily counter without a limit.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::HashSet;
+
 use crate::algorithm::Period;
-use crate::limit::{Limit, Unit};
+use crate::limit::{Limit, RowId, Unit};
 
 /// Makes each unit's daily usage tracked: by the plan's first enforced quota of the unit if that is
 /// a daily one, otherwise by a meter. A meter's days are those of the unit's quota, or else of the
 /// plan's first quota. A quota of some models does not count all usage of its unit.
 pub(super) fn add_meters(plan: &str, limits: &mut Vec<Arc<Limit>>) {
-    let mut units: BTreeSet<Unit> = limits.iter().map(|limit| limit.unit().clone()).collect();
-    units.insert(Unit::requests());
+    // Each unit with the place of its first enforced quota.
+    let mut units = BTreeMap::<Unit, Option<usize>>::from([(Unit::requests(), None)]);
+    for (place, limit) in limits.iter().enumerate() {
+        let is_quota = limit.refuses_alone() && limit.counts_all_models();
+        let is_quota = is_quota && limit.calendar().is_some();
+        let first = units.entry(limit.unit().clone()).or_default();
+        *first = first.or_else(|| is_quota.then_some(place));
+    }
+    let mut rows: HashSet<RowId> = limits.iter().map(|limit| limit.row()).collect();
     let zone = |limit: &Limit| limit.calendar().map(|calendar| calendar.zone_name().to_owned());
     let plan_zone = limits.iter().find_map(|limit| zone(limit)).unwrap_or_else(|| "UTC".into());
-    for unit in units {
-        let enforced = |limit: &&mut Arc<Limit>| {
-            let counts_all = limit.refuses_alone() && limit.counts_all_models();
-            counts_all && *limit.unit() == unit && limit.calendar().is_some()
-        };
-        let first = limits.iter_mut().find(enforced);
+    for (unit, first) in units {
+        let first = first.and_then(|place| limits.get_mut(place));
         if let Some(limit) = &first
             && limit.calendar().is_some_and(|calendar| calendar.period() == Period::Day)
         {
@@ -33,9 +38,10 @@ pub(super) fn add_meters(plan: &str, limits: &mut Vec<Arc<Limit>>) {
         let zone = first.as_deref().and_then(zone).unwrap_or_else(|| plan_zone.clone());
         let meter = Limit::meter(plan, unit, &zone, first);
         let has_same_row =
-            |meter: &Limit| limits.iter().any(|limit| meter.counterpart_row() == Some(limit.row()));
+            |meter: &Limit| meter.counterpart_row().is_some_and(|row| rows.contains(&row));
         let meter = meter
             .map(|meter| if has_same_row(&meter) { meter.without_counterpart() } else { meter });
+        rows.extend(meter.as_ref().map(Limit::row));
         limits.extend(meter.map(Arc::new));
     }
 }

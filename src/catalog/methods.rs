@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+use foldhash::HashSet;
+
+use super::bounds::{MAX_METHODS, check_count};
 use super::limits::LimitsBuilder;
 use super::options::LimitOptions;
 use super::raw::RawMethods;
@@ -35,6 +38,10 @@ impl MethodLimits {
         report: &mut Report,
     ) -> Self {
         let mut methods = Self::default();
+        if !check_count(&format!("{at}.methods"), raw.len(), MAX_METHODS, report) {
+            return methods;
+        }
+        let mut patterns = HashSet::default();
         for (method, limits) in raw {
             let at = format!("{at}.methods[{method}]");
             let words: Vec<_> = method.split_ascii_whitespace().collect();
@@ -47,7 +54,7 @@ impl MethodLimits {
             }
             match RoutePattern::parse(method) {
                 Err(why) => report.error(&at, why),
-                Ok(pattern) if methods.listed.iter().any(|(other, _)| *other == pattern) => {
+                Ok(pattern) if !patterns.insert(pattern.clone()) => {
                     report.error(&at, "another entry matches exactly the same; keep one");
                 }
                 Ok(pattern) => methods.listed.push((pattern, limit)),

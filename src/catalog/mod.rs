@@ -25,6 +25,7 @@
 //! ```
 
 mod validation;
+mod bounds;
 mod options;
 mod algorithms;
 mod concurrency;
@@ -40,6 +41,7 @@ mod methods;
 mod keys;
 mod overrides;
 mod key_policies;
+mod plan_sets;
 mod build;
 mod counters;
 mod request;
@@ -61,6 +63,7 @@ use crate::digest::SecretDigest;
 use crate::failure_policy::FailurePolicy;
 use crate::inference::Pricing;
 use crate::limit::{Limit, Subject};
+pub use bounds::MAX_KEY_PLANS;
 pub use build::CatalogFile;
 pub use file_owned::FileOwned;
 pub use key_policies::KeyPolicies;
@@ -101,6 +104,8 @@ struct StageLimits {
     /// The limits of the whole stage, the throttle first.
     limits: Vec<Arc<Limit>>,
     methods: MethodLimits,
+    /// True if a plan has limits for methods of this stage.
+    has_methods_of_plans: bool,
 }
 
 /// A usage plan.
@@ -224,32 +229,6 @@ impl Catalog {
         self.keys_by_id.values()
     }
 
-    /// The API keys of the file that are on a plan.
-    pub fn keys_on_plan(&self, plan: &str) -> impl Iterator<Item = &Arc<ApiKey>> {
-        self.keys_by_id.values().filter(move |key| key.plans.iter().any(|id| **id == *plan))
-    }
-
-    /// Returns true if a key can be on only one of two plans: both serve the same stage, and
-    /// neither is `alongside`.
-    #[must_use]
-    pub fn plans_conflict(&self, one: &str, other: &str) -> bool {
-        let (Some(one), Some(other)) = (self.plans.get(one), self.plans.get(other)) else {
-            return false;
-        };
-        if one.alongside || other.alongside {
-            return false;
-        }
-        one.stages.is_none() && other.stages.is_none() || self.shared_stage(one, other).is_some()
-    }
-
-    /// The API and the name of a stage that both plans serve.
-    fn shared_stage(&self, one: &Plan, other: &Plan) -> Option<(&Arc<str>, &Arc<str>)> {
-        self.apis.iter().find_map(|(api, stages)| {
-            let serve = |stage: &&Arc<str>| one.serves(api, stage) && other.serves(api, stage);
-            stages.keys().find(serve).map(|stage| (api, stage))
-        })
-    }
-
     /// True if the policy counts IP addresses (`key_type: ip`); `None` if there is no such policy.
     #[must_use]
     pub fn counts_addresses(&self, policy: &str) -> Option<bool> {
@@ -262,7 +241,12 @@ impl Catalog {
         self.keys_by_id.get(id)
     }
 
+    /// The units for an error: the first in their order, and how many more there are.
     fn unit_names(&self) -> String {
-        self.units.iter().map(|unit| &**unit).collect::<Vec<_>>().join(", ")
+        const MAX_NAMES: usize = 50;
+        let first: Vec<&str> = self.units.iter().take(MAX_NAMES).map(|unit| &**unit).collect();
+        let more = self.units.len() - first.len();
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        first.join(", ") + &more
     }
 }

@@ -11,6 +11,7 @@ use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
 use super::algorithms::Scalar;
+use super::bounds::{MAX_LIMIT_MODELS, MAX_MODELS, check_count};
 use super::raw::RawCatalog;
 use super::validation::Report;
 use crate::inference::{MAX_ESTIMATE, Model, Pricing, Weights};
@@ -82,6 +83,13 @@ const THOUSANDTHS: u64 = 1_000;
 
 /// The models and the units of all parts of a catalog.
 pub(super) fn build_pricing(parts: &[&RawCatalog], report: &mut Report) -> Pricing {
+    let counts = [
+        ("models", parts.iter().map(|part| part.models.len()).sum()),
+        ("units", parts.iter().map(|part| part.units.len()).sum()),
+    ];
+    if !counts.into_iter().all(|(at, count)| check_count(at, count, MAX_MODELS, report)) {
+        return Pricing::default();
+    }
     let models = parts.iter().flat_map(|part| &part.models);
     let models = models.filter_map(|(name, raw)| build_model(name, raw, report)).collect();
     let units = parts.iter().flat_map(|part| &part.units);
@@ -182,6 +190,9 @@ pub(super) fn build_model_patterns(
 ) -> Vec<ModelPattern> {
     if raw.is_empty() {
         report.error(at, "name the models that the limit counts, or leave it out for all");
+    }
+    if !check_count(at, raw.len(), MAX_LIMIT_MODELS, report) {
+        return Vec::new();
     }
     let mut patterns = Vec::new();
     for (index, name) in raw.iter().enumerate() {

@@ -43,7 +43,8 @@ impl LimitOverrides {
     pub fn new(raw: RawOverrides) -> Result<Self, Vec<String>> {
         let mut report = Report::default();
         let overrides = Self::from_raw(raw, "overrides", &mut report);
-        if report.errors.is_empty() { Ok(overrides) } else { Err(report.errors) }
+        let (errors, _) = report.into_messages();
+        if errors.is_empty() { Ok(overrides) } else { Err(errors) }
     }
 
     pub(super) fn from_raw(raw: RawOverrides, at: &str, report: &mut Report) -> Self {
@@ -83,7 +84,7 @@ impl LimitOverrides {
         let mismatches = self.by_plan.iter().map(|(id, overrides)| {
             let mut report = Report::default();
             overridden_plan(catalog, id, overrides, "overrides", &mut report);
-            (&**id, report.errors)
+            (&**id, report.into_messages().0)
         });
         mismatches.filter(|(_, errors)| !errors.is_empty()).collect()
     }
@@ -117,12 +118,13 @@ impl ApiKey {
             let limits = overridden_plan(catalog, id, overrides, "overrides", &mut report);
             by_plan.extend(limits.map(|limits| (Arc::clone(id), limits)));
         }
-        for why in report.errors {
+        let (errors, warnings) = report.into_messages();
+        for why in errors {
             tracing::warn!(key = &*self.id, why, "an override is ignored");
         }
         // Warnings about the keys of the file were logged when the file was read.
         let already_warned = catalog.keys_by_id.contains_key(&self.id);
-        for why in report.warnings.into_iter().filter(|_| !already_warned) {
+        for why in warnings.into_iter().filter(|_| !already_warned) {
             tracing::warn!(key = &*self.id, why, "an override cannot be kept exactly");
         }
         let own = by_plan.get(&plan.id).map(Arc::clone);
@@ -157,12 +159,11 @@ fn apply_to_plan(
     report: &mut Report,
 ) -> Arc<[Arc<Limit>]> {
     let mut limits = plan.limits.to_vec();
+    let own_names = plan.limits.iter().map(|limit| own_name(plan, limit));
+    let places: HashMap<&str, usize> =
+        own_names.zip(0..).filter_map(|(name, place)| Some((name?, place))).collect();
     for (name, size) in overrides {
-        let named = |limit: &Arc<Limit>| {
-            let own = limit.name().strip_prefix(&*plan.id).and_then(|own| own.strip_prefix('/'));
-            !limit.is_meter() && own == Some(name)
-        };
-        let Some(place) = limits.iter().position(named) else {
+        let Some(&place) = places.get(&**name) else {
             report.error(at, format_args!("the plan has no limit `{name}`"));
             continue;
         };
@@ -175,13 +176,18 @@ fn apply_to_plan(
     for place in 0..limits.len() {
         let meter = &limits[place];
         let quota = meter.reported_quota().filter(|_| meter.is_meter());
-        let position =
-            quota.and_then(|quota| plan.limits.iter().position(|own| Arc::ptr_eq(own, quota)));
-        if let Some(position) = position {
+        let position = quota.and_then(|quota| places.get(own_name(plan, quota)?));
+        if let Some(&position) = position {
             limits[place] = Arc::new(meter.with_quota(Arc::clone(&limits[position])));
         }
     }
     limits.into()
+}
+
+/// The name of a plan's limit without the plan's id; `None` for a meter, which nothing overrides.
+fn own_name<'l>(plan: &Plan, limit: &'l Limit) -> Option<&'l str> {
+    let own = limit.name().strip_prefix(&*plan.id).and_then(|own| own.strip_prefix('/'));
+    own.filter(|_| !limit.is_meter())
 }
 
 /// The path of the throttle in the overrides of the limit `name`.

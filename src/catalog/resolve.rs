@@ -170,11 +170,7 @@ impl Catalog {
     pub fn has_method_limits(&self, request: &CheckRequest<'_>) -> bool {
         let (Some(api), Some(name)) = (request.api, request.stage) else { return false };
         let stage = self.apis.get(api).and_then(|stages| stages.get(name));
-        stage.is_some_and(|stage| !stage.methods.is_empty())
-            || self
-                .plans
-                .values()
-                .any(|plan| plan.methods(api, name).is_some_and(|methods| !methods.is_empty()))
+        stage.is_some_and(|stage| !stage.methods.is_empty() || stage.has_methods_of_plans)
     }
 
     /// Checks that the catalog knows all units of a cost, apart from those that the caller knows.

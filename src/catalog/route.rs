@@ -10,14 +10,14 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 /// A pattern `METHOD PATH` of a catalog.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RoutePattern {
     method: Box<str>,
     segments: Vec<Segment>,
 }
 
 /// A segment of a pattern. The order of variants is that of precedence.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Segment {
     Literal(Box<str>),
     /// `{name}` matches any one segment. The name is for people.

@@ -28,20 +28,62 @@ impl ValidationError {
     }
 }
 
+/// The most errors, and the most warnings, that are written out. A file with a fault in each of its
+/// keys would have a megabyte of them otherwise, in a response or in the log.
+const MAX_MESSAGES: usize = 100;
+
 /// The errors and warnings found so far.
 #[derive(Default)]
 pub(super) struct Report {
-    pub(super) errors: Vec<String>,
-    pub(super) warnings: Vec<String>,
+    errors: Messages,
+    warnings: Messages,
+}
+
+/// Messages, and the number of further ones.
+#[derive(Default)]
+struct Messages {
+    first: Vec<String>,
+    further: usize,
+}
+
+impl Messages {
+    fn add_line(&mut self, line: fmt::Arguments<'_>) {
+        if self.first.len() < MAX_MESSAGES {
+            self.first.push(line.to_string());
+        } else {
+            self.further += 1;
+        }
+    }
+
+    fn into_lines(self, kind: &str) -> Vec<String> {
+        let mut lines = self.first;
+        lines.extend((self.further > 0).then(|| format!("and {} further {kind}", self.further)));
+        lines
+    }
 }
 
 impl Report {
     pub(super) fn error(&mut self, at: &str, what: impl fmt::Display) {
-        self.errors.push(format!("{at}: {what}"));
+        self.errors.add_line(format_args!("{at}: {what}"));
+    }
+
+    /// Adds errors that have their paths below `at`.
+    pub(super) fn errors_below(&mut self, at: &str, errors: impl Iterator<Item = String>) {
+        errors.for_each(|error| self.errors.add_line(format_args!("{at}.{error}")));
     }
 
     pub(super) fn warning(&mut self, at: &str, what: impl fmt::Display) {
-        self.warnings.push(format!("{at}: {what}"));
+        self.warnings.add_line(format_args!("{at}: {what}"));
+    }
+
+    /// True if there is an error.
+    pub(super) fn has_errors(&self) -> bool {
+        !self.errors.first.is_empty()
+    }
+
+    /// The errors and the warnings. Of many, the last line of each says how many more there are.
+    pub(super) fn into_messages(self) -> (Vec<String>, Vec<String>) {
+        (self.errors.into_lines("errors"), self.warnings.into_lines("warnings"))
     }
 
     /// Checks that a name can be used in responses and metrics, and returns it.

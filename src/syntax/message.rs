@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::{MAX_YAML_BYTES, MAX_YAML_VALUES};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Error, MessageFormatter, UserMessageFormatter};
 
 /// The form of a value, as people call it: a whole number, text, a list, an object.
@@ -96,9 +98,26 @@ impl MessageFormatter for PlainMessages {
                 unknown_member(field, &one_of(expected)).into()
             }
             Error::SerdeMissingField { field, .. } => format!("`{field}` is missing").into(),
+            Error::Budget { breach, .. } => budget_message(breach),
             Error::Message { msg, .. } => plain_message(msg).into(),
             other => UserMessageFormatter.format_message(other),
         }
+    }
+}
+
+/// The bound that a text exceeds, in place of the library's words.
+fn budget_message(breach: &BudgetBreach) -> Cow<'static, str> {
+    match breach {
+        BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. } => {
+            format!("it has more than {MAX_YAML_VALUES} values, which is too many for one file")
+                .into()
+        }
+        BudgetBreach::ScalarBytes { .. } => format!(
+            "its texts have more than {MAX_YAML_BYTES} bytes, which is too many for one file"
+        )
+        .into(),
+        BudgetBreach::Depth { .. } => "lists and objects are nested too deep".into(),
+        _ => "it has too many anchors, aliases or documents for one file".into(),
     }
 }
 
@@ -153,4 +172,19 @@ fn translate(message: &str) -> Option<String> {
 /// The names in backquotes of a text.
 fn quoted_names(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_that_a_yaml_text_exceeds_is_named_in_words() {
+        let values = budget_message(&BudgetBreach::Nodes { nodes: 10_000_001 });
+        assert!(values.contains("more than 10000000 values"), "{values}");
+        let bytes = budget_message(&BudgetBreach::ScalarBytes { total_scalar_bytes: 1 << 29 });
+        assert!(bytes.contains("more than 268435456 bytes"), "{bytes}");
+        let anchors = budget_message(&BudgetBreach::Anchors { anchors: 50_001 });
+        assert!(anchors.contains("too many anchors"), "{anchors}");
+    }
 }

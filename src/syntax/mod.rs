@@ -11,13 +11,30 @@ pub use message::{Expected, plain_message};
 use serde::de::DeserializeOwned;
 pub use whole_number::WholeNumber;
 
+/// The most values of a YAML text: names of members, texts and numbers, lists and objects. An API
+/// key has about ten.
+const MAX_YAML_VALUES: usize = 10_000_000;
+/// The most bytes of all texts and numbers in a YAML text.
+const MAX_YAML_BYTES: usize = 256 << 20;
+
 /// Reads a value from YAML. With `strict_booleans` only `true` and `false` are booleans; without
 /// it, `yes`, `no`, `on` and `off` are as well (YAML 1.1).
 ///
 /// # Errors
 /// If the text is not YAML, or is not of the value's form.
 pub fn from_yaml<T: DeserializeOwned>(text: &str, strict_booleans: bool) -> Result<T, String> {
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: strict_booleans };
+    let budget = serde_saphyr::budget! {
+        max_nodes: MAX_YAML_VALUES,
+        max_events: 3 * MAX_YAML_VALUES,
+        max_total_scalar_bytes: MAX_YAML_BYTES,
+        // One anchor may serve every key; what aliases expand to is bounded as it is.
+        enforce_alias_anchor_ratio: false,
+    };
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        strict_booleans: strict_booleans,
+        budget: budget,
+    };
     let mut path = String::new();
     let read = |yaml: serde_saphyr::Deserializer<'_, '_>| {
         serde_path_to_error::deserialize(yaml).map_err(|error| {
@@ -121,6 +138,17 @@ mod tests {
         assert_eq!(error, "count: expected a whole number, 0 or more at line 2, column 8");
         let error = from_yaml::<Form>("id: a\nid: b\n", true).unwrap_err();
         assert!(error.contains("`id`") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_text_may_have_many_values_and_may_not_be_nested_too_deep() {
+        let many = format!("[{}]", "7,".repeat(300_000));
+        assert_eq!(from_yaml::<Vec<u64>>(&many, true).map(|read| read.len()), Ok(300_000));
+        let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+        let error = from_yaml::<serde_json::Value>(&deep, true).unwrap_err();
+        assert!(error.contains("nested too deep"), "{error}");
+        let aliases = format!("[&a [x], {}]", "*a,".repeat(1_000));
+        assert!(from_yaml::<Vec<Vec<String>>>(&aliases, true).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Validation of envoyproxy/ratelimit's YAML, and the construction of the domains.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::raw::{RawAlgorithm, RawDescriptor, RawDomain, RawRateLimit};
 use super::time_unit::TimeUnit;
 use super::tree::{DescriptorNode, DescriptorTree};
 use super::{DescriptorRule, Domains, EnvoyDomain, algorithm};
+use crate::catalog::bounds::{MAX_PATTERNS, check_count};
 use crate::catalog::validation::{Report, ValidationError};
 use crate::limit::{Limit, Unit};
 use crate::syntax;
@@ -40,13 +41,14 @@ impl Domains {
                 Err(fault) => report.error(file, fault),
             }
         }
-        if domains.by_name.is_empty() && report.errors.is_empty() {
+        if domains.by_name.is_empty() && !report.has_errors() {
             report.error("no domain", "no file ends in .yaml or .yml");
         }
-        if !report.errors.is_empty() {
-            return Err(ValidationError { origin: origin.into(), errors: report.errors });
+        let (errors, warnings) = report.into_messages();
+        if !errors.is_empty() {
+            return Err(ValidationError { origin: origin.into(), errors });
         }
-        domains.warnings = report.warnings;
+        domains.warnings = warnings;
         Ok(domains)
     }
 
@@ -88,13 +90,15 @@ impl DomainBuilder<'_> {
         with_values: bool,
     ) -> DescriptorTree {
         let mut tree = DescriptorTree::default();
+        let mut patterns = HashSet::new();
         for (index, descriptor) in raw.into_iter().enumerate() {
             let at = format!("{at}[{index}]");
             let (key, value) = (descriptor.key.clone(), descriptor.value.clone());
             if key.is_empty() {
                 self.error(&format!("{at}.key"), "must not be empty");
             }
-            let pattern = ValuePattern::new(&descriptor_key(&key, &value));
+            let joined = descriptor_key(&key, &value);
+            let pattern = ValuePattern::new(&joined);
             if descriptor.share_threshold && pattern.is_none() {
                 let why = "needs a value with a `*`: the values that match it share one counter";
                 self.error(&format!("{at}.share_threshold"), why);
@@ -102,9 +106,8 @@ impl DomainBuilder<'_> {
             let node = self.build_node(descriptor, &at, parent, with_values);
             let twice = match pattern {
                 Some(pattern) => {
-                    let twice = tree.patterns.iter().any(|(other, _)| *other == pattern);
                     tree.patterns.push((pattern, node));
-                    twice
+                    !patterns.insert(joined)
                 }
                 None if value.is_empty() => tree.key_only.insert(key.into(), node).is_some(),
                 None => {
@@ -116,6 +119,8 @@ impl DomainBuilder<'_> {
                 self.error(&at, "another descriptor here has the same key and value; keep one");
             }
         }
+        let at = format!("{}: the patterns of {at}", self.file);
+        check_count(&at, tree.patterns.len(), MAX_PATTERNS, self.report);
         tree
     }
 

@@ -4,6 +4,7 @@
 //! number.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -57,12 +58,26 @@ impl<'e> FileResources<'e> {
         })
     }
 
-    /// The keys that `is_selected` accepts.
-    pub(super) fn keys(&self, is_selected: impl Fn(&ApiKey) -> bool) -> Vec<KeyRecord> {
+    /// Up to `limit` keys after the one with the id `after` that `is_selected` accepts, by their
+    /// ids.
+    pub(super) fn keys(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        is_selected: impl Fn(&ApiKey) -> bool,
+    ) -> Vec<KeyRecord> {
         let Some(catalog) = self.live.file_backed_catalog() else { return Vec::new() };
         let overrides = &catalog.file_owned().overrides;
-        let keys = catalog.keys().filter(|key| is_selected(key));
-        keys.map(|key| file_key(key, overrides.get(&*key.id))).collect()
+        let is_after = |key: &ApiKey| after.is_none_or(|after| *key.id > *after);
+        let keys = catalog.keys().filter(|key| is_after(key) && is_selected(key));
+        let mut keys: Vec<&Arc<ApiKey>> = keys.collect();
+        // A page of many keys: only its own are sorted and rendered.
+        if keys.len() > limit {
+            keys.select_nth_unstable_by(limit, |one, other| one.id.cmp(&other.id));
+            keys.truncate(limit);
+        }
+        keys.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        keys.into_iter().map(|key| file_key(key, overrides.get(&*key.id))).collect()
     }
 
     /// The key with this id.

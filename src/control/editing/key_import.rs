@@ -10,12 +10,16 @@ use std::collections::HashMap;
 use super::keys::KeyEditor;
 use super::plan_keys::PlanKeyEditor;
 use super::session::EditSession;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, MAX_KEY_PLANS};
 use crate::control::model::{ControlError, CreateKey, KeyAttributes, KeyRecord};
 use crate::digest::{digest_secret, encode_hex};
 
 /// Keys per commit: no more than its audit entry can name.
 const KEYS_PER_COMMIT: usize = 25;
+/// The most keys of a file.
+const MAX_KEYS: usize = 100_000;
+/// The most warnings in an error that says why nothing was imported.
+const MAX_WARNINGS: usize = 100;
 
 /// One line of the file.
 struct ImportRow {
@@ -67,6 +71,9 @@ impl<'e> KeyImporter<'e> {
             }
         }
         if fail_on_warnings && !warnings.is_empty() {
+            let further = warnings.len().saturating_sub(MAX_WARNINGS);
+            warnings.truncate(MAX_WARNINGS);
+            warnings.extend((further > 0).then(|| format!("and {further} further lines")));
             return Err(ControlError::BadRequest(warnings.join("; ")));
         }
         let mut ids = Vec::with_capacity(usable.len());
@@ -182,6 +189,10 @@ fn parse_csv(csv: &[u8], catalog: &Catalog) -> Result<(Vec<ImportRow>, Vec<Strin
             continue;
         }
         match parse_row(cell(Some(name)), value, description, enabled, plans, catalog) {
+            Ok(_) if rows.len() == MAX_KEYS => {
+                let why = format!("the file has more than {MAX_KEYS} keys; import it in parts");
+                return Err(ControlError::BadRequest(why));
+            }
             Ok((spec, plans)) => {
                 lines.insert(value.to_owned(), line);
                 rows.push(ImportRow { line, value: value.into(), spec, plans });
@@ -212,6 +223,9 @@ fn parse_row(
     let plans = plans.unwrap_or_default().trim_matches(['"', '\'']);
     let plans: Vec<String> =
         plans.split(',').map(str::trim).filter(|plan| !plan.is_empty()).map(Into::into).collect();
+    if plans.len() > MAX_KEY_PLANS {
+        return Err(format!("a key is on at most {MAX_KEY_PLANS} usage plans"));
+    }
     if let Some(unknown) = plans.iter().find(|plan| !catalog.has_plan(plan)) {
         return Err(format!("there is no usage plan {unknown}"));
     }

@@ -47,7 +47,7 @@ impl<'e> KeyEditor<'e> {
         let path = after.map(|after| EntryPath::Key(after).to_string());
         let page = self.session.registry.page(EntryPath::KEYS, path.as_deref(), limit).await?;
         let page = page.iter().map(|(_, text)| KeyRecord::parse(text)).collect::<Result<_, _>>()?;
-        let from_file = self.session.files().keys(|key| after.is_none_or(|after| *key.id > *after));
+        let from_file = self.session.files().keys(after, limit, |_| true);
         Ok(merge_keys(from_file, page, limit))
     }
 

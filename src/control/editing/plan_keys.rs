@@ -6,6 +6,7 @@
 use super::file_resources::merge_keys;
 use super::keys::KeyEditor;
 use super::session::{EditSession, MAX_COMMIT_ATTEMPTS, creation, removal, replacement};
+use crate::catalog::MAX_KEY_PLANS;
 use crate::control::model::{ControlError, EntryPath, KeyRecord};
 
 /// Links listed per read of the registry while a plan is deleted.
@@ -41,9 +42,7 @@ impl<'e> PlanKeyEditor<'e> {
         let texts = self.session.registry.get_all(&paths).await?;
         let page = texts.iter().flatten().map(|text| KeyRecord::parse(text));
         let page = page.collect::<Result<_, _>>()?;
-        let from_file = self.session.files().keys(|key| {
-            key.plans.iter().any(|on| **on == *plan) && after.is_none_or(|after| *key.id > *after)
-        });
+        let from_file = self.session.files().keys(after, limit, |key| key.is_on(plan));
         Ok(merge_keys(from_file, page, limit))
     }
 
@@ -136,6 +135,13 @@ impl<'e> PlanKeyEditor<'e> {
         let catalog = self.session.live.catalog();
         if !catalog.has_plan(plan) {
             return Err(ControlError::not_found("Usage Plan"));
+        }
+        if record.plans.len() >= MAX_KEY_PLANS {
+            return Err(ControlError::BadRequest(format!(
+                "{} is on {} usage plans, and a key is on at most {MAX_KEY_PLANS}",
+                record.id,
+                record.plans.len()
+            )));
         }
         match record.plans.iter().find(|other| catalog.plans_conflict(plan, other)) {
             None => Ok(()),

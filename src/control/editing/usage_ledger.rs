@@ -130,7 +130,7 @@ impl UsageLedger {
         }
         limits.extend(self.editor.session().live.catalog().method_limits(plan).cloned());
         let mut corrections = Vec::new();
-        for operation in &patch.patch_operations {
+        for operation in patch.operations()? {
             corrections.extend(parse_corrections(operation, &limits)?);
         }
         let charges: Vec<Charge> =
@@ -199,9 +199,8 @@ impl UsageLedger {
     ) -> Result<Vec<String>, ControlError> {
         self.editor.session().sync.refresh().await?;
         let mut ids = self.editor.plan_keys().registry_ids(plan, after, limit).await?;
-        let catalog = self.editor.session().live.catalog();
-        let from_file = catalog.keys_on_plan(plan).map(|key| &*key.id);
-        ids.extend(from_file.filter(|id| after.is_none_or(|after| *id > after)).map(str::to_owned));
+        let from_file = self.editor.session().files().keys(after, limit, |key| key.is_on(plan));
+        ids.extend(from_file.into_iter().map(|key| key.id));
         ids.sort_unstable();
         ids.dedup();
         ids.truncate(limit);

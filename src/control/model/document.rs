@@ -12,6 +12,10 @@ use super::error::ControlError;
 use super::rest_api::RestApi;
 use super::usage_plan::UsagePlan;
 
+/// The largest size of the entry in bytes. Each change reads, composes and commits all of it, and
+/// so does each node that follows.
+const MAX_ENTRY_BYTES: usize = 4 << 20;
+
 /// APIs and plans, by their ids.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +38,23 @@ impl Document {
                 serde_json::from_str(text).map_err(|error| ControlError::Corrupt(error.to_string()))
             },
         )
+    }
+
+    /// The entry of the registry.
+    ///
+    /// # Errors
+    /// If it is too large.
+    pub(in crate::control) fn to_entry(&self) -> Result<String, ControlError> {
+        let entry = serde_json::to_string(self);
+        let entry = entry.map_err(|error| ControlError::BadRequest(error.to_string()))?;
+        if entry.len() > MAX_ENTRY_BYTES {
+            let why = format!(
+                "all APIs and usage plans of the API would have {} bytes, and at most {MAX_ENTRY_BYTES} are allowed; delete some, or declare them in the catalog file",
+                entry.len()
+            );
+            return Err(ControlError::BadRequest(why));
+        }
+        Ok(entry)
     }
 
     /// The API with this id.

@@ -21,6 +21,8 @@ use crate::time::Micros;
 
 /// The shortest value in bytes, as in AWS: a shorter one could be guessed.
 const MIN_VALUE_BYTES: usize = 20;
+/// The largest size of a key's entry in the registry, in bytes: a page has hundreds of them.
+const MAX_ENTRY_BYTES: usize = 128 << 10;
 /// The longest value in bytes: `/check` accepts no longer one.
 const MAX_VALUE_BYTES: usize = 1024;
 
@@ -220,7 +222,16 @@ impl KeyRecord {
     /// # Errors
     /// If it cannot be serialized.
     pub(in crate::control) fn to_entry(&self) -> Result<String, ControlError> {
-        serde_json::to_string(self).map_err(|error| ControlError::BadRequest(error.to_string()))
+        let entry = serde_json::to_string(self);
+        let entry = entry.map_err(|error| ControlError::BadRequest(error.to_string()))?;
+        if entry.len() > MAX_ENTRY_BYTES {
+            let why = format!(
+                "the API key has {} bytes in all, and at most {MAX_ENTRY_BYTES} are allowed; shorten its description or its tags",
+                entry.len()
+            );
+            return Err(ControlError::BadRequest(why));
+        }
+        Ok(entry)
     }
 
     /// The digests of the values that are accepted, each with its entry in the registry.
@@ -311,7 +322,7 @@ impl KeyRecord {
     /// # Errors
     /// If one of them, or the result, is invalid.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
-        patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))?;
+        patch.operations()?.iter().try_for_each(|operation| self.apply(operation))?;
         self.touch();
         self.attributes.validate()
     }

@@ -41,6 +41,26 @@ pub(in crate::control) enum PatchOp {
     Remove,
 }
 
+/// The most operations of a patch.
+const MAX_OPERATIONS: usize = 10_000;
+
+impl Patch {
+    /// The operations in their order.
+    ///
+    /// # Errors
+    /// If there are too many for one request.
+    pub(in crate::control) fn operations(&self) -> Result<&[PatchOperation], ControlError> {
+        let count = self.patch_operations.len();
+        if count > MAX_OPERATIONS {
+            let why = format!(
+                "patchOperations: {count} operations, and a request has at most {MAX_OPERATIONS}"
+            );
+            return Err(ControlError::BadRequest(why));
+        }
+        Ok(&self.patch_operations)
+    }
+}
+
 impl PatchOperation {
     /// An operation that sets the member at `path`. A text is its own value, anything else its
     /// JSON.

@@ -137,7 +137,7 @@ impl RestApi {
     /// # Errors
     /// If one of them is invalid.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
-        patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))
+        patch.operations()?.iter().try_for_each(|operation| self.apply(operation))
     }
 
     fn apply(&mut self, operation: &PatchOperation) -> Result<(), ControlError> {
@@ -270,7 +270,7 @@ impl Deployment {
     /// # Errors
     /// If one of them is invalid.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
-        for operation in &patch.patch_operations {
+        for operation in patch.operations()? {
             let (op, member) = operation.op_and_path()?;
             match (op, member.as_slice()) {
                 (PatchOp::Set, [member]) if member == "description" => {

@@ -194,7 +194,7 @@ impl Stage {
     /// # Errors
     /// If one of them is invalid.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
-        patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))?;
+        patch.operations()?.iter().try_for_each(|operation| self.apply(operation))?;
         self.last_updated_date = now_secs();
         Ok(())
     }

@@ -112,7 +112,7 @@ impl UsagePlan {
     /// # Errors
     /// If one of them is invalid. The plan may then be changed in part.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
-        patch.patch_operations.iter().try_for_each(|operation| self.apply(operation))
+        patch.operations()?.iter().try_for_each(|operation| self.apply(operation))
     }
 
     fn apply(&mut self, operation: &PatchOperation) -> Result<(), ControlError> {
@@ -193,7 +193,10 @@ impl UsagePlan {
         named: &str,
         operation: &PatchOperation,
     ) -> Result<&mut ApiStage, ControlError> {
-        let is = |served: &&mut ApiStage| served.patch_name() == named;
+        let is = |served: &&mut ApiStage| {
+            let stage = named.strip_prefix(&*served.api_id).and_then(|rest| rest.strip_prefix(':'));
+            stage == Some(&*served.stage)
+        };
         let served = self.spec.api_stages.iter_mut().find(is);
         served.ok_or_else(|| operation.error(&format!("the plan does not serve {named}")))
     }

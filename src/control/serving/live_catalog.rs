@@ -238,8 +238,7 @@ impl LiveCatalog {
     /// If it makes no valid catalog.
     pub(in crate::control) fn validate(&self, document: &Document) -> Result<String, ControlError> {
         let declared = Arc::new(document_to_catalog(document)?);
-        let document = serde_json::to_string(document)
-            .map_err(|error| ControlError::BadRequest(error.to_string()))?;
+        let document = document.to_entry()?;
         let file = self.sources().file.clone();
         let catalog = self
             .compose(file.as_deref(), Some(&declared))

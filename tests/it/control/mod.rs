@@ -6,6 +6,7 @@ mod audit;
 mod audit_in_redis;
 mod aws;
 mod bad_input;
+mod bounds;
 mod corrections;
 mod file_resources;
 mod import;
