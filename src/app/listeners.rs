@@ -178,14 +178,13 @@ fn load_tls(
     Ok(Some(Arc::new(tls)))
 }
 
-/// The listener of the admin API. It has no worker thread of its own: it has few requests, and no
-/// check waits for them.
+/// The listener of the admin API, whose connections the control thread serves.
 fn open_admin(parts: &ServiceParts, options: ServerOptions) -> Result<BoundServer, StartError> {
     let (listener, mut server) = bind(parts.settings.listen_admin, options)?;
     let failures = MemoryStore::new(Arc::new(SystemClock));
-    tokio::spawn(failures.clone().sweep_forever(|_| ()));
+    parts.control.spawn(failures.clone().sweep_forever(|_| ()));
     let (editors, counter_store) = (parts.editors.clone(), parts.counter_store.clone());
     let admin = Admin::new(editors, counter_store, parts.settings.admin.clone(), failures);
-    tokio::spawn(server.add_worker().run(admin::router(admin)));
+    parts.control.spawn(server.add_worker().run(admin::router(admin)));
     Ok((listener, server))
 }

@@ -1,6 +1,8 @@
 //! The service as a whole: build, listen, serve, drain, stop.
 //!
-//! The parts are put together here; checks are decided by `engine`.
+//! The parts are put together here; checks are decided by `engine`. The main thread accepts
+//! connections and sends heartbeats, workers serve checks, and the control thread does everything
+//! whose cost grows with what is declared or stored.
 
 mod banner;
 mod listeners;
@@ -9,9 +11,11 @@ mod webhooks;
 mod worker;
 
 use std::sync::Arc;
+use std::thread;
 
 use listeners::Listeners;
 use signals::Signals;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::catalog::CounterPlacement;
@@ -73,6 +77,8 @@ struct ServiceParts {
     directory: Arc<KeyDirectory>,
     sync: Arc<RegistrySync>,
     editors: EditorFactory,
+    /// The runtime of the control thread.
+    control: Handle,
     fallback: Arc<Fallback>,
     reservations: Arc<NodeReservations>,
     metrics: Arc<Metrics>,
@@ -95,16 +101,13 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     let domains = settings.envoy_config.clone();
     let domains = domains.map(|path| LiveDomains::load(path, Arc::clone(&metrics)));
     let domains = domains.transpose()?.map(Arc::new);
-    let (recorder, recorder_thread) = match &settings.record {
-        None => (None, None),
-        Some(path) => {
-            let opened =
-                Recorder::open(path).map_err(|why| StartError::Record(path.clone(), why))?;
-            (Some(opened.0), Some(opened.1))
-        }
-    };
+    let (recorder, recorder_thread) = open_recorder(&settings)?.unzip();
     let data_dir = open_data_dir(&settings, &metrics)?;
-    let counter_store = open_counter_store(&settings, data_dir.as_ref(), &metrics)?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    metrics.register_runtime(&runtime);
+    let control = control_runtime(&metrics)?;
+    let counter_store =
+        open_counter_store(&settings, data_dir.as_ref(), &metrics, runtime.handle())?;
     let local = MemoryStore::new(Arc::new(SystemClock));
     let redis = match &counter_store {
         CounterStore::Redis(redis) => Some(Arc::clone(redis)),
@@ -118,20 +121,20 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     let seal = Arc::new(Seal::new(&settings.key_encryption_keys.0));
     let editors =
         EditorFactory { registry, live: Arc::clone(&live), sync: Arc::clone(&sync), seal };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    metrics.register_runtime(&runtime);
-    let webhooks = runtime.block_on(async {
+    let webhooks = control.block_on(async {
         webhooks::start(&settings, data_dir.as_ref(), &counter_store, &metrics)
     })?;
-    let mut observers: Vec<Arc<dyn DecisionObserver>> = Vec::new();
-    observers.extend(webhooks.as_ref().map(|webhooks| webhooks.thresholds() as _));
-    observers.extend(recorder.map(|recorder| Arc::new(recorder) as _));
+    let thresholds = webhooks.as_ref().map(|webhooks| webhooks.thresholds() as _);
+    let recorder = recorder.map(|recorder| Arc::new(recorder) as _);
+    let observers: Vec<Arc<dyn DecisionObserver>> =
+        thresholds.into_iter().chain(recorder).collect();
     let parts = Arc::new(ServiceParts {
         live,
         domains,
         directory,
         sync,
         editors,
+        control: control.handle().clone(),
         fallback,
         reservations: Arc::default(),
         metrics,
@@ -140,12 +143,24 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         observers,
     });
     let served = runtime.block_on(run(&parts, local, webhooks));
+    // No save may be in progress beside the last one.
+    drop(control);
     let result = served.and(save_at_stop(&parts.counter_store));
     drop(parts);
     if let Some(thread) = recorder_thread {
         let _panicked = thread.join();
     }
     result
+}
+
+/// The control thread: a runtime of its own for the admin API, the registry's sync, the watch of
+/// files, the sweep of counters and webhooks. It may be busy for long; connections, heartbeats and
+/// checks do not wait for it. One thread also bounds what administration takes of the machine.
+fn control_runtime(metrics: &Metrics) -> std::io::Result<Runtime> {
+    let mut control = Builder::new_multi_thread();
+    let control = control.worker_threads(1).thread_name("control").enable_all().build()?;
+    metrics.register_runtime(&control);
+    Ok(control)
 }
 
 /// Saves the counters for the last time. A file that has failed is tried for a few seconds more,
@@ -161,6 +176,15 @@ fn save_at_stop(counters: &CounterStore) -> Result<(), StartError> {
         saved = memory.save();
     }
     saved.map_err(StartError::Unsaved)
+}
+
+/// The recorder and its thread, if decisions are recorded.
+fn open_recorder(
+    settings: &Settings,
+) -> Result<Option<(Recorder, thread::JoinHandle<()>)>, StartError> {
+    let Some(path) = &settings.record else { return Ok(None) };
+    let opened = Recorder::open(path).map_err(|why| StartError::Record(path.clone(), why));
+    opened.map(Some)
 }
 
 /// The data directory, if there is one.
@@ -203,6 +227,7 @@ fn open_counter_store(
     settings: &Settings,
     data_dir: Option<&DataDir>,
     metrics: &Arc<Metrics>,
+    runtime: &Handle,
 ) -> Result<CounterStore, StartError> {
     if settings.store.is_memory() {
         let clock = Arc::new(SystemClock);
@@ -220,6 +245,7 @@ fn open_counter_store(
         // A lease belongs to no check, so a record with leases could not be replayed.
         leases: settings.record.is_none(),
         start_without_store: settings.start_without_store,
+        runtime: runtime.clone(),
     };
     Ok(CounterStore::Redis(Redis::new(&options, Arc::clone(metrics), None)?))
 }
@@ -251,10 +277,9 @@ async fn run(
             worker::start(number, connections, Arc::clone(parts), Arc::clone(&shared))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    if let Err(error) = parts.sync.refresh().await {
-        tracing::debug!(%error, "the registry cannot be read yet");
-    }
-    tokio::spawn(Arc::clone(&parts.sync).refresh_forever());
+    let first_refresh = parts.control.spawn(Arc::clone(&parts.sync).refresh_once());
+    let _panicked = first_refresh.await;
+    parts.control.spawn(Arc::clone(&parts.sync).refresh_forever());
     let reload = watch_files(parts, listeners.tls());
     banner::print_banner(&listeners.addresses(), &parts.settings);
     let health = listeners.health();
@@ -304,8 +329,8 @@ async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) -> Result<(
     let rows = move |rows| metrics.memory_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     match &parts.counter_store {
         CounterStore::Memory(memory) => {
-            tokio::spawn(memory.clone().sweep_forever(rows));
-            tokio::spawn(memory.clone().save_forever());
+            parts.control.spawn(memory.clone().sweep_forever(rows));
+            parts.control.spawn(memory.clone().save_forever());
         }
         CounterStore::Redis(redis) => {
             match redis.probe_at_startup().await {
@@ -316,7 +341,7 @@ async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) -> Result<(
                 }
             }
             tokio::spawn(Arc::clone(redis).run());
-            tokio::spawn(local.sweep_forever(rows));
+            parts.control.spawn(local.sweep_forever(rows));
         }
     }
     Ok(())
@@ -325,12 +350,12 @@ async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) -> Result<(
 /// Watches all files that are reloaded after a change. Returns a function that reloads all of them.
 fn watch_files(parts: &ServiceParts, tls: Vec<Arc<ServerTls>>) -> impl Fn() + Clone + use<> {
     let (live, domains) = (Arc::clone(&parts.live), parts.domains.clone());
-    tokio::spawn(Arc::clone(&live).watch());
+    parts.control.spawn(Arc::clone(&live).watch());
     if let Some(domains) = &domains {
-        tokio::spawn(Arc::clone(domains).watch());
+        parts.control.spawn(Arc::clone(domains).watch());
     }
     for tls in &tls {
-        tokio::spawn(Arc::clone(tls).watch());
+        parts.control.spawn(Arc::clone(tls).watch());
     }
     move || {
         live.reload();

@@ -32,8 +32,10 @@ impl Store {
     fn start() -> Self {
         let server = RedisServer::start();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let entered = runtime.enter();
         let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new()), None).unwrap();
         let client = runtime.block_on(redis.open_client());
+        drop(entered);
         Self { runtime, connection: server.connection(), client, _server: server }
     }
 

@@ -15,7 +15,7 @@ use tollgate::store::{
 use tollgate::telemetry::Metrics;
 
 use crate::support::redis::RedisServer;
-use crate::twins::options;
+use crate::twins::{DEADLINE, options};
 
 const NONE: &CheckContext = &CheckContext::NONE;
 
@@ -34,7 +34,7 @@ fn soon() -> Instant {
 
 /// Runs a test with a client that has a Redis server of its own.
 fn with_client<F: Future<Output = ()>>(test: impl FnOnce(Arc<RedisServer>, RedisClient) -> F) {
-    with_client_and_deadline(options("redis://localhost").deadline, test);
+    with_client_and_deadline(DEADLINE, test);
 }
 
 /// Runs a test as [`with_client`] does, with this deadline.

@@ -27,6 +27,9 @@ pub struct LiveCatalog {
     initial_stamp: Option<FileStamp>,
     counters: CounterPlacement,
     sources: Mutex<Sources>,
+    /// Catalogs that were replaced, until no check uses them: to free a large one takes a while,
+    /// which a worker must not spend.
+    replaced: Mutex<Vec<Arc<Catalog>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -123,6 +126,7 @@ impl LiveCatalog {
             initial_stamp,
             counters,
             sources: Mutex::new(sources),
+            replaced: Mutex::default(),
             metrics,
         };
         live.install(Arc::new(live.compose_sources(&live.sources())?));
@@ -261,9 +265,8 @@ impl LiveCatalog {
         Ok(())
     }
 
-    /// A panic elsewhere leaves the sources whole: each is replaced in one piece.
     fn sources(&self) -> MutexGuard<'_, Sources> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sources)
     }
 
     fn install(&self, catalog: Arc<Catalog>) {
@@ -275,7 +278,15 @@ impl LiveCatalog {
         self.metrics.catalog_info.with_label_values(&[catalog.revision()]).set(1);
         #[expect(clippy::cast_precision_loss, reason = "seconds for a dashboard")]
         self.metrics.catalog_loaded.set(SystemClock.now().get() as f64 / 1e6);
-        self.current.store(catalog);
+        let replaced = self.current.swap(catalog);
+        lock(&self.replaced).push(replaced);
+    }
+
+    /// Frees the catalogs that were replaced and that no check uses any more.
+    pub(super) fn free_replaced(&self) {
+        let in_use = |catalog: &mut Arc<Catalog>| Arc::strong_count(catalog) > 1;
+        let unused: Vec<_> = lock(&self.replaced).extract_if(.., |it| !in_use(it)).collect();
+        drop(unused);
     }
 
     /// Reloads the file whenever it has changed. Never returns if there is a file.
@@ -283,6 +294,11 @@ impl LiveCatalog {
         let Some(file) = self.file.clone() else { return };
         watch(self.initial_stamp, move || file_stamp(&file), move || self.reload()).await;
     }
+}
+
+/// A panic elsewhere leaves what is locked here whole: each part is replaced in one piece.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -65,14 +65,20 @@ impl RegistrySync {
         Ok(())
     }
 
+    /// Polls the registry once, if it can be reached.
+    pub async fn refresh_once(self: Arc<Self>) {
+        if let Err(error) = self.refresh().await {
+            tracing::debug!(%error, "the registry could not be polled for changes");
+        }
+    }
+
     /// Polls the registry at the interval. Never returns.
     pub async fn refresh_forever(self: Arc<Self>) {
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
             self.directory.refill_registry_permits();
-            if let Err(error) = self.refresh().await {
-                tracing::debug!(%error, "the registry could not be polled for changes");
-            }
+            self.live.free_replaced();
+            Arc::clone(&self).refresh_once().await;
         }
     }
 }

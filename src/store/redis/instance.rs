@@ -6,8 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::{Manager, Pool, PoolError, Runtime};
+use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::StoreError;
@@ -34,7 +35,9 @@ pub(super) struct RedisInstance {
     /// Opens the connections of the hot path.
     pub(super) client: Client,
     /// The connections for everything else.
-    pub(super) pool: Pool,
+    pool: Pool,
+    /// The runtime that reads and writes the pool's connections.
+    runtime: Handle,
     /// Notified when a connection to this server fails, so that clients probe theirs.
     probe_signal: watch::Sender<()>,
 }
@@ -58,7 +61,8 @@ impl RedisInstance {
                 .map_err(|error| InvalidUrl::new(&error))
         })?;
         let address = format!("{host}:{port}").into();
-        Ok(Arc::new(Self { address, client, pool, probe_signal: watch::Sender::new(()) }))
+        let (runtime, probe_signal) = (connector.runtime.clone(), watch::Sender::new(()));
+        Ok(Arc::new(Self { address, client, pool, runtime, probe_signal }))
     }
 
     /// True if connections to this server are encrypted.
@@ -81,6 +85,18 @@ impl RedisInstance {
         self.address.rsplit_once(':').map_or(&self.address, |(host, _)| host)
     }
 
+    /// A pooled connection. The task that reads and writes it runs on the runtime on which it was
+    /// opened, for all later users, so a thread that may compute for long must not open one.
+    async fn pooled_connection(&self) -> Result<Connection, StoreError> {
+        let pool = self.pool.clone();
+        let opened = self.runtime.spawn(async move { pool.get().await }).await;
+        let opened = opened.map_err(|stopped| StoreError::Unreachable(stopped.to_string()))?;
+        opened.map_err(|error| match error {
+            PoolError::Backend(error) => classify(&error),
+            other => StoreError::Unreachable(other.to_string()),
+        })
+    }
+
     /// Runs one command on a pooled connection. A connection that fails is not returned to the
     /// pool.
     pub(super) async fn run_command<T: FromRedisValue>(
@@ -88,10 +104,7 @@ impl RedisInstance {
         command: &Cmd,
         is_asking: bool,
     ) -> Result<Result<T, Redirect>, StoreError> {
-        let mut connection = self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => classify(&error),
-            other => StoreError::Unreachable(other.to_string()),
-        })?;
+        let mut connection = self.pooled_connection().await?;
         let reply = if is_asking {
             let mut both = redis::pipe();
             both.cmd("ASKING").ignore().add_command(command.clone());
@@ -106,7 +119,7 @@ impl RedisInstance {
         if let Some(redirect) = Redirect::from_error(&error, self.host()) {
             return Ok(Err(redirect));
         }
-        drop(deadpool_redis::Connection::take(connection));
+        drop(Connection::take(connection));
         Err(classify(&error))
     }
 }

@@ -54,6 +54,9 @@ pub struct RedisOptions {
     pub leases: bool,
     /// True if the node is ready before Redis could be used for the first time.
     pub start_without_store: bool,
+    /// The runtime that reads and writes all pooled connections, whichever thread uses one. It must
+    /// never compute for long: heartbeats and lookups of keys wait for it.
+    pub runtime: tokio::runtime::Handle,
 }
 
 /// The connection to Redis that all workers of one node share.
@@ -90,7 +93,7 @@ impl Redis {
         metrics: Arc<Metrics>,
         call_observer: Option<Arc<dyn CallObserver>>,
     ) -> Result<Arc<Self>, InvalidUrl> {
-        let topology = Topology::new(&options.url, options.ca_file.as_deref())?;
+        let topology = Topology::new(options)?;
         let node_id = nodes::random_id().map_err(|error| InvalidUrl::new(&error))?;
         Ok(Arc::new(Self {
             topology,

@@ -8,7 +8,8 @@ use redis::{FromRedisValue, Value};
 
 use super::{Redis, StoreError};
 use crate::store::registry::{
-    ChangesSince, CommitError, CommitNote, EntryChange, MAX_NOTES, MAX_TRACKED_REVISIONS,
+    ChangesSince, CommitError, CommitNote, EntryChange, MAX_CHANGED_PATHS, MAX_NOTES,
+    MAX_TRACKED_REVISIONS,
 };
 
 const ENTRIES_KEY: &str = "tg:{registry}";
@@ -111,7 +112,8 @@ impl Redis {
             .arg(TOUCHED_KEY)
             .arg(REVISION_KEY)
             .arg(since)
-            .arg(MAX_TRACKED_REVISIONS);
+            .arg(MAX_TRACKED_REVISIONS)
+            .arg(MAX_CHANGED_PATHS);
         let reply: Vec<Value> = self.run_command(REVISION_KEY, &command).await?;
         let mut reply = reply.into_iter();
         let (revision, known): (u64, u64) =

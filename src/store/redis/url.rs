@@ -10,6 +10,7 @@ use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
     TlsCertificates,
 };
+use tokio::runtime::Handle;
 
 /// The address of Redis and the credentials to use. It holds a password, so `Debug` prints only the
 /// address.
@@ -115,7 +116,12 @@ impl RedisUrl {
     }
 
     /// The connector for all servers. With TLS it trusts the certificate authorities in `ca_file`.
-    pub(super) fn connector(&self, ca_file: Option<&Path>) -> Result<Connector, InvalidUrl> {
+    /// Pooled connections are read and written on `runtime`.
+    pub(super) fn connector(
+        &self,
+        ca_file: Option<&Path>,
+        runtime: Handle,
+    ) -> Result<Connector, InvalidUrl> {
         let is_tls = matches!(self.first.addr(), ConnectionAddr::TcpTls { .. });
         let certificates = is_tls.then(|| {
             // A provider that is already installed was chosen on purpose and stays.
@@ -125,7 +131,8 @@ impl RedisUrl {
             })?;
             Ok(TlsCertificates { client_tls: None, root_cert })
         });
-        Ok(Connector { info: self.first.clone(), certificates: certificates.transpose()? })
+        let certificates = certificates.transpose()?;
+        Ok(Connector { info: self.first.clone(), certificates, runtime })
     }
 }
 
@@ -142,6 +149,8 @@ fn host_and_port(address: &ConnectionAddr) -> Option<(String, u16)> {
 pub(super) struct Connector {
     info: ConnectionInfo,
     certificates: Option<TlsCertificates>,
+    /// The runtime of the pooled connections.
+    pub(super) runtime: Handle,
 }
 
 impl Connector {

@@ -6,7 +6,10 @@
 use redb::TableDefinition;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 
-use super::{ChangesSince, CommitError, CommitNote, EntryChange, MAX_NOTES, MAX_TRACKED_REVISIONS};
+use super::{
+    ChangesSince, CommitError, CommitNote, EntryChange, MAX_CHANGED_PATHS, MAX_NOTES,
+    MAX_TRACKED_REVISIONS,
+};
 use crate::store::database::DatabaseFile;
 use crate::store::{DataDir, DataDirError, StoreError};
 use crate::time::{Clock as _, SystemClock};
@@ -104,9 +107,11 @@ impl EmbeddedRegistry {
             let revision = table.last()?.map_or(0, |(key, _)| key.value().0);
             let first = table.first()?.map_or(0, |(key, _)| key.value().0);
             let known = since + 1 >= first && since <= revision;
-            let touched = table.range((since + 1, 0)..)?;
+            let touched = table.range((since + 1, 0)..)?.take(MAX_CHANGED_PATHS + 1);
             let paths = touched.map(|entry| Ok(entry?.1.value().to_owned()));
-            let paths = known.then(|| paths.collect::<Result<_, redb::Error>>()).transpose()?;
+            let paths =
+                known.then(|| paths.collect::<Result<Vec<_>, redb::Error>>()).transpose()?;
+            let paths = paths.filter(|paths| paths.len() <= MAX_CHANGED_PATHS);
             Ok(ChangesSince { revision, paths })
         })
     }

@@ -11,15 +11,26 @@ mod embedded;
 
 use std::sync::Arc;
 
+use tokio::task::yield_now;
+
 use super::{Redis, StoreError};
 pub use embedded::EmbeddedRegistry;
 
 /// The number of newest commits whose touched paths are stored.
 pub(super) const MAX_TRACKED_REVISIONS: u64 = 10_000;
+/// The most changed paths that a node is told one by one. Beyond them any may have changed: a node
+/// that was cut off during an import forgets what it has cached, and reads it again as it is used.
+pub(super) const MAX_CHANGED_PATHS: usize = 10_000;
 /// The number of newest notes that are stored.
 pub(super) const MAX_NOTES: u64 = 100_000;
 
+/// The entries of the embedded registry that are read in one turn of the thread.
+const ENTRIES_PER_TURN: usize = 1_000;
+
 /// Entries by path, in this process or in Redis for all nodes.
+///
+/// The embedded registry never waits: its calls compute, or wait for the disk. So before each long
+/// one, other requests of the thread get their turn; an import is thousands of them.
 #[derive(Clone)]
 pub enum Registry {
     /// A file of this process, or its memory.
@@ -81,7 +92,8 @@ impl CommitNote {
 pub struct ChangesSince {
     /// The newest revision.
     pub revision: u64,
-    /// The paths touched since. `None` if the revision is too old: any path may have changed.
+    /// The paths touched since. `None` if the revision is too old, or these are too many: any path
+    /// may have changed.
     pub paths: Option<Vec<String>>,
 }
 
@@ -103,7 +115,16 @@ impl Registry {
     /// If the store cannot be read.
     pub async fn get_all(&self, paths: &[String]) -> Result<Vec<Option<String>>, StoreError> {
         match self {
-            Self::Embedded(embedded) => paths.iter().map(|path| embedded.get(path)).collect(),
+            Self::Embedded(embedded) => {
+                let mut values = Vec::with_capacity(paths.len());
+                for chunk in paths.chunks(ENTRIES_PER_TURN) {
+                    yield_now().await;
+                    for path in chunk {
+                        values.push(embedded.get(path)?);
+                    }
+                }
+                Ok(values)
+            }
             Self::Redis(redis) => redis.registry_get_all(paths).await,
         }
     }
@@ -120,7 +141,10 @@ impl Registry {
         limit: usize,
     ) -> Result<Vec<(String, String)>, StoreError> {
         match self {
-            Self::Embedded(embedded) => embedded.page(prefix, after, limit),
+            Self::Embedded(embedded) => {
+                yield_now().await;
+                embedded.page(prefix, after, limit)
+            }
             Self::Redis(redis) => redis.registry_page(prefix, after, limit).await,
         }
     }
@@ -131,7 +155,10 @@ impl Registry {
     /// If an entry does not have its expected value, or the store failed.
     pub async fn commit(&self, changes: &[EntryChange], note: &str) -> Result<u64, CommitError> {
         match self {
-            Self::Embedded(embedded) => embedded.commit(changes, note),
+            Self::Embedded(embedded) => {
+                yield_now().await;
+                embedded.commit(changes, note)
+            }
             Self::Redis(redis) => redis.registry_commit(changes, note).await,
         }
     }
@@ -152,7 +179,10 @@ impl Registry {
             Some(place) => place,
         };
         match self {
-            Self::Embedded(embedded) => embedded.notes(before, limit),
+            Self::Embedded(embedded) => {
+                yield_now().await;
+                embedded.notes(before, limit)
+            }
             Self::Redis(redis) => redis.registry_notes(before, limit).await,
         }
     }

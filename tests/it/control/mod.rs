@@ -9,6 +9,7 @@ mod bad_input;
 mod bounds;
 mod corrections;
 mod file_resources;
+mod heavy_work;
 mod import;
 mod key_policies;
 mod metering;

@@ -36,14 +36,18 @@ const STEPS: usize = 100;
 const HISTORIES_OF_SLOTS: u32 = 200;
 const STEPS_OF_SLOTS: usize = 30;
 
+/// Deadline of a check: long, since CI machines are slow.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
 pub fn options(url: &str) -> RedisOptions {
     RedisOptions {
         url: url.parse().unwrap(),
         ca_file: None,
-        deadline: Duration::from_secs(10),
+        deadline: DEADLINE,
         min_nodes: 1,
         leases: true,
         start_without_store: false,
+        runtime: tokio::runtime::Handle::current(),
     }
 }
 
@@ -71,6 +75,7 @@ fn run(cases: u32, histories: impl Strategy<Value = Vec<HistoryStep>>) -> usize 
     let server = RedisServer::start_with_clock();
     server.set_clock(history::START);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _entered = runtime.enter();
     let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new()), None).unwrap();
     let client = runtime.block_on(redis.open_client());
     let counters = CounterStore::Redis(redis);

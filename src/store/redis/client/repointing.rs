@@ -78,7 +78,12 @@ impl FakeServer {
     }
 
     fn instance(&self) -> Arc<RedisInstance> {
-        RedisInstance::new(&self.url().connector(None).unwrap(), "127.0.0.1", self.port).unwrap()
+        RedisInstance::new(
+            &self.url().connector(None, tokio::runtime::Handle::current()).unwrap(),
+            "127.0.0.1",
+            self.port,
+        )
+        .unwrap()
     }
 
     fn script_calls(&self) -> usize {
@@ -112,6 +117,7 @@ fn start_task(server: &FakeServer) -> (Queue, ConnectionTask, watch::Sender<Arc<
         min_nodes: 1,
         leases: false,
         start_without_store: false,
+        runtime: tokio::runtime::Handle::current(),
     };
     let redis = Redis::new(&options, Arc::new(Metrics::new()), None).unwrap();
     let (primary, receiver) = watch::channel(server.instance());

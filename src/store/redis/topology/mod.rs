@@ -8,17 +8,16 @@ mod cluster;
 pub(super) mod slot;
 mod slot_map;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::StoreError;
 use super::errors::wrong_scheme_error;
 use super::instance::RedisInstance;
 use super::redirect::Redirect;
-use super::url::{InvalidUrl, RedisUrl};
+use super::url::InvalidUrl;
+use super::{RedisOptions, StoreError};
 use crate::limit::Subject;
 pub(super) use cluster::ClusterTopology;
 pub(super) use slot_map::SlotMap;
@@ -43,12 +42,13 @@ pub(super) enum Placement<'t> {
 }
 
 impl Topology {
-    /// The servers of an address. Connects to nothing yet.
+    /// The servers of the configured address. Connects to nothing yet.
     ///
     /// # Errors
     /// If the address or the certificates cannot be used.
-    pub(super) fn new(url: &RedisUrl, ca_file: Option<&Path>) -> Result<Self, InvalidUrl> {
-        let connector = url.connector(ca_file)?;
+    pub(super) fn new(options: &RedisOptions) -> Result<Self, InvalidUrl> {
+        let RedisOptions { url, ca_file, runtime, .. } = options;
+        let connector = url.connector(ca_file.as_deref(), runtime.clone())?;
         match &url.servers()[..] {
             [(host, port)] if !url.is_cluster() => {
                 Ok(Self::Fixed(RedisInstance::new(&connector, host, *port)?))
