@@ -320,6 +320,7 @@ impl Connection {
             });
             request.extensions_mut().insert(self.peer);
             let framing = check_framing(&request);
+            let is_ambiguous = framing.is_err();
             let response = framing.map(|()| router.clone().call(request));
             let config = Arc::clone(&self.config);
             async move {
@@ -327,8 +328,10 @@ impl Connection {
                     Ok(response) => response.await?,
                     Err(problem) => problem.into_response(),
                 };
-                // HTTP/2 announces it once, for the whole connection.
-                if config.protocol == Protocol::Http1 && config.draining.is_set() {
+                // HTTP/2 announces it once, for the whole connection. After an ambiguous request, the
+                // next bytes could be its body to a gateway in front, so no request is read from them.
+                let is_last = is_ambiguous || config.draining.is_set();
+                if config.protocol == Protocol::Http1 && is_last {
                     response
                         .headers_mut()
                         .insert(header::CONNECTION, HeaderValue::from_static("close"));

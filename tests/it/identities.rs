@@ -106,3 +106,26 @@ fn a_request_with_two_hosts_or_none_is_refused() {
         assert!(answer.contains(field), "{head}: {answer}");
     }
 }
+
+#[test]
+fn after_a_request_whose_end_is_ambiguous_the_connection_has_no_further_request() {
+    let node = Node::with_catalog(CATALOG, &[]);
+    let next = "GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let chunked = "transfer-encoding: chunked\r\n";
+    let doubled = format!("host: a\r\n{chunked}{chunked}");
+    for (what, head, body, responses) in [
+        ("one coding", format!("host: a\r\n{chunked}"), "0\r\n\r\n", 2),
+        ("two codings", doubled, "0\r\n\r\n", 1),
+        ("two hosts", "host: a\r\nhost: b\r\n".to_owned(), "", 1),
+        ("no host", String::new(), "", 1),
+    ] {
+        let mut stream = TcpStream::connect(node.address()).unwrap();
+        let request = format!("POST /check HTTP/1.1\r\n{head}\r\n{body}{next}");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // A reset may follow the response, since not all was read.
+        let _reset = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer.matches("\r\ndate: ").count(), responses, "{what}: {answer}");
+    }
+}
