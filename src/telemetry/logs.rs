@@ -17,6 +17,8 @@ pub fn init_logs(format: LogFormat) {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // They are reported on standard error as well, and if its disk is full, by a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let _already_set = match format {
         LogFormat::Text => logs.with_target(false).try_init(),

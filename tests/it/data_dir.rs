@@ -47,6 +47,24 @@ fn status(node: &Node) -> String {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_is_lost_and_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path());
+    let logged = node.log().len() as u64;
+    // The file of standard error takes no further line.
+    node.limit_files(Some(logged));
+    for _ in 0..10 {
+        // Each edit is logged. It fails, since the disk is that of the folder as well.
+        assert_eq!(create_key(&node, "a").status, 503);
+        assert_eq!(node.get("/healthz").status, 200);
+    }
+    node.limit_files(None);
+    eventually("edits are served", || create_key(&node, "a").status == 201);
+    assert!(node.log().len() as u64 > logged, "and so are log lines");
+    assert_eq!(node.stop(), Some(0));
+}
+
+#[test]
 fn a_disk_that_was_full_is_used_again_once_it_has_room() {
     let dir = tempfile::tempdir().unwrap();
     let first = node(dir.path());
