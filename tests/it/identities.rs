@@ -113,9 +113,11 @@ fn after_a_request_whose_end_is_ambiguous_the_connection_has_no_further_request(
     let next = "GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     let chunked = "transfer-encoding: chunked\r\n";
     let doubled = format!("host: a\r\n{chunked}{chunked}");
+    let list = "host: a\r\ntransfer-encoding: identity, chunked\r\n".to_owned();
     for (what, head, body, responses) in [
         ("one coding", format!("host: a\r\n{chunked}"), "0\r\n\r\n", 2),
         ("two codings", doubled, "0\r\n\r\n", 1),
+        ("a list of codings", list, "0\r\n\r\n", 1),
         ("two hosts", "host: a\r\nhost: b\r\n".to_owned(), "", 1),
         ("no host", String::new(), "", 1),
     ] {
