@@ -1,6 +1,6 @@
 # One target per task. `make test` on a fresh Debian machine with Rust is the complete setup.
 
-.PHONY: help run fast test contract streams soak lint deny bench tools
+.PHONY: help run fast test contract streams soak attack lint deny bench tools
 
 # The modules of the integration tests that need other programs than Rust: their files say so, and
 # tests/it/house/fast.rs holds them to it.
@@ -30,6 +30,10 @@ streams: tools ## Kills clients and nodes under 50 streams of a model for a minu
 soak: tools ## Runs both stores under load for an hour (SOAK_SECONDS), and fails where anything grew or a response was wrong
 	cargo build --release --locked
 	python3 tests/endurance/soak.py
+
+attack: tools ## Attacks a node for ten minutes beside a client that behaves (ATTACK_SEED), and prints the table of docs/testing.md
+	cargo build --release --locked
+	python3 tests/endurance/attack.py
 
 lint: ## Checks formatting and clippy, as CI does
 	cargo fmt --all --check

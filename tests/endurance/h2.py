@@ -3,7 +3,9 @@
 Heads are encoded without tables, so no state is kept. Responses are not decoded beyond their frames.
 """
 
+import socket
 import struct
+import time
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -72,3 +74,78 @@ def split(buffer):
         frames.append((buffer[3], buffer[4], stream, bytes(buffer[9:9 + length])))
         del buffer[:9 + length]
     return frames
+
+
+class Client:
+    """A connection that keeps flow control, acknowledges settings and answers pings, as far as `pump` is called."""
+
+    def __init__(self, port, settings=b"", timeout=0.5):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self.buffer, self.ended, self.window, self.initial, self.windows = bytearray(), False, 65535, 65535, {}
+        self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
+
+    def send(self, data):
+        """False, and `ended`, if the bytes are not taken."""
+        try:
+            self.socket.sendall(data)
+        except OSError:
+            self.ended = True
+        return not self.ended
+
+    def open(self, stream, head_block):
+        self.windows[stream] = self.initial
+        return self.send(frame(HEADERS, END_HEADERS, stream, head_block))
+
+    def push(self, stream, data):
+        """Sends as much of the data of a stream as the windows allow. Returns the number of bytes."""
+        room = min(len(data), self.window, self.windows.get(stream, 0), 16384)
+        if room <= 0 or not self.send(frame(DATA, 0, stream, data[:room])):
+            return 0
+        self.window -= room
+        self.windows[stream] -= room
+        return room
+
+    def pump(self, wait=0.0):
+        """The frames that arrive within `wait`. Streams that have ended are dropped from `windows`."""
+        until, frames = time.monotonic() + wait, []
+        while not self.ended:
+            self.socket.settimeout(max(0.001, until - time.monotonic()))
+            try:
+                received = self.socket.recv(65536)
+                self.ended = not received
+                self.buffer += received
+            except TimeoutError:
+                pass
+            except OSError:
+                self.ended = True
+            for one in split(self.buffer):
+                frames.append(one)
+                self.heed(*one)
+            if time.monotonic() >= until:
+                break
+        self.socket.settimeout(0.5)
+        return frames
+
+    def heed(self, kind, flags, stream, payload):
+        if kind == SETTINGS and not flags & ACK:
+            for at in range(0, len(payload), 6):
+                number, value = struct.unpack(">HI", payload[at:at + 6])
+                if number == 4:
+                    self.windows = {open_: window + value - self.initial for open_, window in self.windows.items()}
+                    self.initial = value
+            self.send(frame(SETTINGS, ACK))
+        elif kind == PING and not flags & ACK:
+            self.send(frame(PING, ACK, 0, payload))
+        elif kind == WINDOW_UPDATE:
+            more = int.from_bytes(payload, "big")
+            if not stream:
+                self.window += more
+            elif stream in self.windows:
+                self.windows[stream] += more
+        elif kind == GOAWAY:
+            self.ended = True
+        elif kind == RST_STREAM or kind in (DATA, HEADERS) and flags & END_STREAM:
+            self.windows.pop(stream, None)
+
+    def close(self):
+        self.socket.close()

@@ -24,6 +24,7 @@ mod support;
 
 mod absent_redis;
 mod asking;
+mod attacks;
 mod bad_input;
 mod bound;
 mod client_addresses;
