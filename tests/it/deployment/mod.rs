@@ -1,6 +1,8 @@
 //! The files that run Tollgate, as far as no container engine is needed.
 
 mod balancer;
+mod chart;
 mod compose;
 mod docker;
+mod kubernetes;
 mod systemd;
