@@ -21,7 +21,8 @@ pub(super) struct MethodLimits {
     wildcard: Option<WildcardLimit>,
 }
 
-/// The limit of every method that is not listed. Each of them has a counter of its own.
+/// The limit of every method that is not listed. They share the counters of
+/// [`Subject::METHOD_PARTS`] parts of their owner.
 struct WildcardLimit {
     limit: Arc<Limit>,
     /// The part of the limit's name before the method.
@@ -79,7 +80,7 @@ impl MethodLimits {
     }
 
     /// The limit of a requested method, and the subject that it counts: `owner`, or for a method
-    /// that is not listed a subject of the owner's for this method. HEAD, which the services behind
+    /// that is not listed the part of the owner that counts it. HEAD, which the services behind
     /// a gateway answer as GET, counts as GET unless it is listed itself.
     pub(super) fn limit_for(
         &self,

@@ -88,13 +88,20 @@ impl Subject {
         (self.tag, self.part)
     }
 
-    /// A part of this subject with counters of its own, in the same slot of a Redis Cluster.
+    /// The most parts of a subject that [`Subject::method`] makes.
+    pub const METHOD_PARTS: u16 = 1024;
+
+    /// The part of this subject that counts a method which no catalog lists. It has counters of its
+    /// own, in the same slot of a Redis Cluster.
     ///
-    /// For methods that no catalog lists: in the subject's own string, rows would pile up for a
-    /// client that invents paths.
+    /// The method's digest selects one of [`Subject::METHOD_PARTS`] parts, since clients invent
+    /// paths: without that bound each path would be one more Redis key, and one more budget. A path
+    /// has the same part on every node, and no node has to remember it.
     #[must_use]
     pub fn method(self, method: &str) -> Self {
-        Self { part: Some(digest(&[&self.tag, method.as_bytes()])), ..self }
+        let [low, high, ..] = digest(&[b"method", method.as_bytes()]);
+        let part = u16::from_le_bytes([low, high]) % Self::METHOD_PARTS;
+        Self { part: Some(digest(&[&self.tag, &part.to_le_bytes()])), ..self }
     }
 
     /// The hash tag of its Redis key and of its parts' keys: keys with the same hash tag lie in the
@@ -296,6 +303,18 @@ mod tests {
             subject(Some("a*")),
             Subject::descriptor("d", [(("key", "ab"), Some("a*"))].into_iter())
         );
+    }
+
+    #[test]
+    fn however_many_paths_are_invented_a_subject_has_a_thousand_parts() {
+        let (one, other) = (Subject::api_key("one"), Subject::api_key("other"));
+        let parts = |subject: Subject| {
+            let parts = (0..100_000).map(move |number| subject.method(&format!("GET /{number}")));
+            parts.map(|part| part.digest()).collect::<std::collections::HashSet<_>>()
+        };
+        let (of_one, of_other) = (parts(one), parts(other));
+        assert_eq!(of_one.len(), usize::from(Subject::METHOD_PARTS));
+        assert!(of_one.is_disjoint(&of_other), "no two subjects share a part");
     }
 
     #[test]
