@@ -27,7 +27,7 @@ local function unpack_quota(packed, at, now)
   else
     window, ends = name3, last
   end
-  if window and flags >= 4 then
+  if window and flags % 8 >= 4 then
     ends = ends + USAGE_RETENTION_SECS * 1000000
   end
   return { false, id + 12, 0, 1, size, false, false, false, false, window, ends or 0 }, next_at

@@ -11,8 +11,9 @@
 -- ARGV[4]  if there are operations on reservations, the number of KEYS that are subjects; the others
 --          are the keys of reservations
 -- Returns  a flat array: Redis' now in us; then for each check 1 allowed, 0 refused, 2 now lies
---          outside a quota's windows, 3 a day of usage has to be kept by lua/usage.lua first, or
---          an error's text; and after 1 and 0 for each charge the level of its counter before,
+--          outside a quota's windows, 3 a day of usage has to be kept by lua/usage.lua first, 7 a
+--          subject is new and its limit charges none that is, followed by the number of the charge,
+--          or an error's text; and after 1 and 0 for each charge the level of its counter before,
 --          followed by the name of the window if the algorithm has windows.
 --
 -- The clock is Redis', read once. Nothing is written before all checks are judged, so a script
@@ -57,13 +58,20 @@ local function judge(deferred)
     local limit, rows, place = limits[index], rows_of[key]
     if rows then
       place = find_row(rows, limit[HEAD])
-    elseif rows == false then
-      -- MGET reads a key of another type as a missing one, which SET would replace.
-      local read = redis.pcall('GET', KEYS[key])
-      if read and string.find(read.err, 'WRONGTYPE', 1, true) then
-        error('the key has another type')
+    else
+      if rows == false then
+        -- MGET reads a key of another type as a missing one, which SET would replace.
+        local read = redis.pcall('GET', KEYS[key])
+        if read and string.find(read.err, 'WRONGTYPE', 1, true) then
+          error('the key has another type')
+        end
+        rows_of[key] = nil
       end
-      rows_of[key] = nil
+      if limit[12] and amount > 0 then
+        reply[verdict_at], reply[verdict_at + 1] = 7, i
+        replied = verdict_at + 1
+        return false
+      end
     end
     local level, window, behind, earlier = limit[READ](rows, place, limit, now)
     if not level then

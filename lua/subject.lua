@@ -65,6 +65,7 @@ local ALGORITHMS = { false, false }
 
 -- Slots of a limit: its algorithm's `read`, the head of its row, the level that must not be
 -- exceeded, its flags, and its algorithm's `write`. Slots 3, 4, 10 and 11 belong to the algorithm.
+-- Slot 12 is true if only subjects that have a key are charged, and nil in most calls.
 local READ, HEAD, SIZE, SHADOW, ALTERNATIVE, DAILY, WRITE = 1, 2, 5, 6, 7, 8, 9
 
 -- The strings stored under `keys`, in the same order; false for a missing key. In slices, since a

@@ -32,7 +32,7 @@
 //!     usage: None,
 //! };
 //! let limits = catalog.resolve(&request, None, store.now()).unwrap();
-//! let allowed = [1, 2, 3].map(|_| store.judge(&limits.charges).verdict.allowed);
+//! let allowed = [1, 2, 3].map(|_| store.judge(&limits.charges).unwrap().verdict.allowed);
 //! assert_eq!(allowed, [true, true, false]);
 //! # Ok::<(), tollgate::catalog::ValidationError>(())
 //! ```

@@ -114,7 +114,7 @@ impl Authenticator {
         let subject = Subject::policy("admin/authentication", &client_network(peer));
         let charges: Charges =
             std::iter::once(Charge::new(subject, Arc::clone(&self.limit), 1)).collect();
-        if self.failures.judge(&charges).verdict.allowed {
+        if self.failures.judge(&charges).is_ok_and(|judged| judged.verdict.allowed) {
             return error;
         }
         let why = "too many failed authentications from this address; only a right credential is accepted now";

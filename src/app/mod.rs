@@ -108,7 +108,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     let control = control_runtime(&metrics)?;
     let counter_store =
         open_counter_store(&settings, data_dir.as_ref(), &metrics, runtime.handle())?;
-    let local = MemoryStore::new(Arc::new(SystemClock));
+    let local = MemoryStore::with_ceiling(Arc::new(SystemClock), settings.max_memory_rows);
     let redis = match &counter_store {
         CounterStore::Redis(redis) => Some(Arc::clone(redis)),
         CounterStore::Memory(_) => None,
@@ -230,10 +230,10 @@ fn open_counter_store(
     runtime: &Handle,
 ) -> Result<CounterStore, StartError> {
     if settings.store.is_memory() {
-        let clock = Arc::new(SystemClock);
+        let (clock, max_rows) = (Arc::new(SystemClock), settings.max_memory_rows);
         let memory = match data_dir {
-            None => MemoryStore::new(clock),
-            Some(dir) => MemoryStore::open(dir, clock).map_err(StartError::DataDir)?,
+            None => MemoryStore::with_ceiling(clock, max_rows),
+            Some(dir) => MemoryStore::open(dir, clock, max_rows).map_err(StartError::DataDir)?,
         };
         return Ok(CounterStore::Memory(memory));
     }
@@ -326,6 +326,8 @@ async fn announce_when_ready(parts: &ServiceParts, health: Health) -> JoinHandle
 /// If Redis can be reached and cannot be used as it is configured.
 async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) -> Result<(), StartError> {
     let metrics = Arc::clone(&parts.metrics);
+    let max_rows = i64::try_from(parts.settings.max_memory_rows);
+    metrics.memory_rows_max.set(max_rows.unwrap_or(i64::MAX));
     let rows = move |rows| metrics.memory_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     match &parts.counter_store {
         CounterStore::Memory(memory) => {

@@ -189,6 +189,7 @@ fn add_plan(catalog: &mut Catalog, raw: &RawPlan, at: &str, report: &mut Report)
         mode: raw.mode.unwrap_or_default(),
         // The admin API resets, grants and refunds usage of plans.
         refundable: true,
+        open_ended: false,
     };
     let prefix = format!("{id}/");
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
@@ -277,8 +278,12 @@ fn add_api_stage(
 fn add_policy(catalog: &mut Catalog, raw: &RawPolicy, at: &str, report: &mut Report) {
     let name = report.check_name(&format!("{at}.name"), &raw.name);
     let label: Arc<str> = format!("policy:{name}").into();
-    let defaults =
-        LimitOptions { consistency: raw.consistency, mode: raw.mode, ..LimitOptions::default() };
+    let defaults = LimitOptions {
+        consistency: raw.consistency,
+        mode: raw.mode,
+        refundable: false,
+        open_ended: true,
+    };
     let key_type = KeyType::from_raw(raw, at, report);
     let prefix = format!("{label}/");
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
@@ -305,10 +310,11 @@ fn add_policy(catalog: &mut Catalog, raw: &RawPolicy, at: &str, report: &mut Rep
     }
 }
 
-/// A policy's limit for keys that have the policy. One that is leased is refunded already.
+/// A policy's limit for keys that have the policy, which declare its subject. One that is leased is
+/// refunded already, and stays the same value: leases are of one.
 fn limit_of_key(limit: &Arc<Limit>) -> Arc<Limit> {
     if limit.refundable() {
         return Arc::clone(limit);
     }
-    Arc::new(limit.resized(limit.algorithm().clone()).as_refundable())
+    Arc::new(limit.resized(limit.algorithm().clone()).as_declared().as_refundable())
 }

@@ -128,6 +128,7 @@ impl<'f> LimitsBuilder<'f> {
         let leased = options.consistency == Consistency::Leased && algorithm.is_leasable();
         let shadow = options.mode == Mode::Shadow;
         let limit = Limit::new(&format!("{}{name}", self.prefix), unit, algorithm, shadow);
+        let limit = if options.open_ended { limit.as_open_ended() } else { limit };
         if leased {
             limit.as_leased()
         } else if options.refundable || limit.algorithm().slot_ttl().is_some() {

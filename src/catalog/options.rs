@@ -31,6 +31,8 @@ pub(super) struct LimitOptions {
     pub(super) mode: Mode,
     /// True if the admin API may reset, grant and refund the counters.
     pub(super) refundable: bool,
+    /// True if the callers of checks make up the subjects.
+    pub(super) open_ended: bool,
 }
 
 impl LimitOptions {

@@ -29,6 +29,9 @@ pub enum DecidedBy {
     Fallback,
     /// The node alone, because too many of its checks wait for the store.
     Overload,
+    /// The failure policy for new subjects, because the store is nearly full; the store judged the
+    /// other limits.
+    FullStore,
 }
 
 impl DecidedBy {
@@ -49,6 +52,7 @@ impl DecidedBy {
             Self::Memo => "memo",
             Self::Fallback => "fallback",
             Self::Overload => "overload",
+            Self::FullStore => "full_store",
         }
     }
 }

@@ -60,6 +60,10 @@ impl Engine {
                 self.observe_limits(check.context, None, charges, Some(&verdict), &decision, None);
                 Ok(decision)
             }
+            Err(StoreError::NewSubject(subject)) => {
+                let deadline = started + self.parts.deadline;
+                Err(Box::pin(self.check_known_descriptors(check, subject, deadline)).await)
+            }
             Err(error) => Err(self.fall_back(check, &error)),
         };
         self.parts.metrics.record_duration(started.elapsed());
@@ -81,7 +85,11 @@ impl Engine {
         store.judge(check.charges, context, deadline).await
     }
 
-    fn fall_back(&self, check: &DescriptorCheck<'_>, error: &StoreError) -> FallbackDecision {
+    pub(super) fn fall_back(
+        &self,
+        check: &DescriptorCheck<'_>,
+        error: &StoreError,
+    ) -> FallbackDecision {
         let policy = check.on_store_failure;
         if !check.reports.is_empty() {
             // Under `local` the node's shares are charged before they judge the rest.

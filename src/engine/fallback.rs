@@ -77,6 +77,18 @@ impl Fallback {
         }
     }
 
+    /// Decides by `policy` a check with a subject that is new to a store which is nearly full.
+    pub(super) fn decide_full(&self, charges: &Charges, policy: FailurePolicy) -> FallbackDecision {
+        let mut fallback = self.decide(charges, policy);
+        fallback.decision.decided_by = DecidedBy::FullStore;
+        fallback.outcome = match fallback.outcome {
+            DecisionOutcome::FailedOpen => DecisionOutcome::FullOpen,
+            DecisionOutcome::FailedClosed => DecisionOutcome::FullClosed,
+            local => local,
+        };
+        fallback
+    }
+
     /// Decides a check that requests a reservation, which only a node's own share can keep. `None`
     /// if another check is open under the name.
     pub(super) fn reserve(
@@ -93,7 +105,10 @@ impl Fallback {
             Ok(shares) => shares,
             Err(limit) => return Some((exceeds_share(&limit), None)),
         };
-        match self.shares.reserve(&shares, new) {
+        let Ok(reply) = self.shares.reserve(&shares, new) else {
+            return Some((self.decide(charges, FailurePolicy::Closed), None));
+        };
+        match reply {
             ReserveReply::Judged(judged) => {
                 let terms = judged.verdict.allowed.then(|| new.terms.clone());
                 let opened = terms.map(|terms| LocalReservation { terms, replayed: false });
@@ -122,9 +137,14 @@ impl Fallback {
     }
 
     fn decide_locally(&self, charges: &Charges) -> FallbackDecision {
-        match self.to_shares(charges) {
-            Ok(shares) => decide_by_shares(&shares, &self.shares.judge(&shares).verdict),
-            Err(limit) => exceeds_share(&limit),
+        let shares = match self.to_shares(charges) {
+            Ok(shares) => shares,
+            Err(limit) => return exceeds_share(&limit),
+        };
+        match self.shares.judge(&shares) {
+            Ok(judged) => decide_by_shares(&shares, &judged.verdict),
+            // The node has no room to count a new subject either.
+            Err(_) => fallback_decision(DecisionStatus::Unavailable, DecisionOutcome::FailedClosed),
         }
     }
 
@@ -192,6 +212,9 @@ impl FallbackDecision {
             }
             DecisionOutcome::Overloaded => {
                 (DecisionStatus::Unreported, DecisionOutcome::Overloaded)
+            }
+            DecisionOutcome::FullOpen | DecisionOutcome::FullClosed => {
+                (DecisionStatus::Unreported, DecisionOutcome::FullClosed)
             }
             _ => (DecisionStatus::Unreported, DecisionOutcome::FailedClosed),
         };

@@ -4,11 +4,13 @@
 //! and gRPC are not known here.
 
 mod adjust;
+mod conclude;
 mod decision;
 mod decision_metrics;
 mod denial_memo;
 mod descriptors;
 mod fallback;
+mod full_store;
 mod identity;
 mod observer;
 mod record;
@@ -19,14 +21,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::Guard;
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, ResolvedLimits};
 use crate::control::{ClientKey, KeyDirectory, LiveCatalog};
 use crate::failure_policy::FailurePolicy;
-use crate::limit::{Charges, MAX_CHARGES, NewReservation};
-use crate::store::{CheckContext, Store, StoreError, StoreVerdict};
+use crate::limit::{Charges, MAX_CHARGES};
+use crate::store::{CheckContext, Store, StoreError};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
 pub use adjust::{AdjustError, AdjustRequest, ReservationChange, ReservationStatus};
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
@@ -148,7 +151,14 @@ impl Engine {
         let deadline = started + self.parts.deadline;
         let judged = self.parts.store.judge(&charges, context, deadline).await;
         drop(in_flight);
-        let decision = self.conclude(plan, &charges, context, judged);
+        let decision = match judged {
+            // Boxed, so that the futures of other checks stay small.
+            Err(StoreError::NewSubject(subject)) => {
+                let prepared = self.leave_out(subject, plan, charges, context);
+                Box::pin(self.judge_rest(prepared, context, deadline)).await
+            }
+            judged => self.conclude(plan, &charges, context, judged),
+        };
         self.parts.metrics.record_duration(started.elapsed());
         Ok(decision)
     }
@@ -190,8 +200,17 @@ impl Engine {
         let deadline = started + self.parts.deadline;
         let verdicts = self.parts.store.judge_all(&checks, context, deadline).await;
         drop(in_flight);
-        for (((index, plan), charges), judged) in pending.into_iter().zip(&checks).zip(verdicts) {
-            results[index] = Some(Ok(self.conclude(plan, charges, context, judged)));
+        let mut rest = Vec::new();
+        for (((index, plan), charges), judged) in pending.into_iter().zip(checks).zip(verdicts) {
+            if let Err(StoreError::NewSubject(subject)) = judged {
+                let prepared = self.leave_out(subject, plan, charges, context);
+                rest.push(self.judge_rest(prepared, context, deadline).map(move |it| (index, it)));
+            } else {
+                results[index] = Some(Ok(self.conclude(plan, &charges, context, judged)));
+            }
+        }
+        for (index, decision) in join_all(rest).await {
+            results[index] = Some(Ok(decision));
         }
         let elapsed = started.elapsed();
         for _ in &results {
@@ -267,122 +286,5 @@ impl Engine {
             reservation: None,
         });
         Some(decision)
-    }
-
-    fn conclude(
-        &self,
-        plan: PlanContext,
-        charges: &Charges,
-        context: &CheckContext,
-        judged: Result<StoreVerdict, StoreError>,
-    ) -> Decision {
-        let verdict = match judged {
-            Ok(verdict) => verdict,
-            Err(error) => return self.conclude_by_fallback(plan, charges, context, &error),
-        };
-        let mut decision = self.decide_by_verdict(charges, &verdict);
-        if plan.is_report {
-            decision.status = DecisionStatus::Reported;
-        }
-        decision.set_key_and_plan(plan.key, plan.name);
-        self.observe_limits(
-            *context,
-            plan.label.as_ref(),
-            charges,
-            Some(&verdict),
-            &decision,
-            None,
-        );
-        decision
-    }
-
-    /// The decision that follows from a verdict of the store.
-    fn decide_by_verdict(&self, charges: &Charges, judged: &StoreVerdict) -> Decision {
-        let by =
-            if judged.leased { DecidedBy::Lease } else { DecidedBy::from_store(&self.parts.store) };
-        Decision::from_verdict(charges, &judged.verdict, by)
-    }
-
-    fn conclude_by_fallback(
-        &self,
-        plan: PlanContext,
-        charges: &Charges,
-        context: &CheckContext,
-        error: &StoreError,
-    ) -> Decision {
-        let mut fallback = self.decide_by_fallback(charges, plan.on_store_failure, error);
-        if plan.is_report {
-            fallback = fallback.into_report();
-        }
-        fallback.decision.set_key_and_plan(plan.key, plan.name);
-        self.observe_fallback(*context, plan.label.as_ref(), charges, &fallback);
-        fallback.decision
-    }
-
-    fn decide_by_fallback(
-        &self,
-        charges: &Charges,
-        policy: FailurePolicy,
-        error: &StoreError,
-    ) -> FallbackDecision {
-        tracing::debug!(kind = error.kind(), %error, "a check is decided without the store");
-        match error {
-            StoreError::Overloaded => Fallback::decide_overloaded(charges),
-            _ => self.parts.fallback.decide(charges, policy),
-        }
-    }
-
-    /// Notifies the observers of a decision that follows from the limits' status.
-    fn observe_limits(
-        &self,
-        context: CheckContext,
-        label: Option<&Arc<str>>,
-        charges: &Charges,
-        verdict: Option<&StoreVerdict>,
-        decision: &Decision,
-        reservation: Option<&NewReservation>,
-    ) {
-        let refusing = decision.violated_limit().map(|limit| limit.label());
-        let outcome = match refusing {
-            _ if decision.status == DecisionStatus::Reported => DecisionOutcome::Reported,
-            None => DecisionOutcome::Allowed,
-            Some(_) => DecisionOutcome::Refused,
-        };
-        self.notify_observers(&DecidedCheck {
-            context,
-            charges,
-            verdict,
-            decision,
-            outcome,
-            label,
-            refusing,
-            reservation,
-        });
-    }
-
-    fn observe_fallback(
-        &self,
-        context: CheckContext,
-        label: Option<&Arc<str>>,
-        charges: &Charges,
-        fallback: &FallbackDecision,
-    ) {
-        let FallbackDecision { decision, limit, outcome } = fallback;
-        self.notify_observers(&DecidedCheck {
-            context,
-            charges,
-            verdict: None,
-            decision,
-            outcome: *outcome,
-            label,
-            refusing: limit.as_ref(),
-            reservation: None,
-        });
-    }
-
-    fn notify_observers(&self, check: &DecidedCheck<'_>) {
-        for observer in &self.parts.observers {
-            observer.on_decision(check);
-        }
     }
 }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::time::Instant;
 
 use super::fallback::LocalReservation;
-use super::{Decision, Engine, PlanContext, slots};
+use super::{Decision, Engine, PlanContext, Prepared, slots};
 use crate::catalog::{CheckError, CheckRequest, Cost};
 use crate::control::ClientKey;
 use crate::inference::TokenUsage;
@@ -124,33 +124,37 @@ impl Engine {
         {
             return Ok(decision);
         }
-        let check = reserved_check(&plan, &charges, request, &cost, ttl);
-        let name = reservation_name(&plan, &charges, request, reservation.id)?;
-        let new = NewReservation {
-            name,
-            check: digest_check(
-                plan.key.as_ref().map(|key| &*key.id),
-                plan.name.as_deref(),
-                request,
-            ),
-            ttl,
-            terms: encode_terms(&check)?,
-        };
-        let prepared = PreparedReservation { plan, charges, check, new };
         self.parts.reservations.note_opened();
         let in_flight = self.parts.metrics.start_checks(1);
         let deadline = started + self.parts.deadline;
-        let reply =
-            self.parts.store.reserve(&prepared.charges, &prepared.new, context, deadline).await;
-        drop(in_flight);
-        let decision = match reply {
-            Ok(ReserveReply::Judged(verdict)) => Ok(self.open(prepared, &verdict, context)),
-            Ok(ReserveReply::Replayed(verdict, terms)) => {
-                self.replay(prepared, &verdict, terms, context)
-            }
-            Ok(ReserveReply::Conflict) => Err(CheckError::ReservationConflict),
-            Err(error) => self.reserve_by_fallback(prepared, context, &error),
+        let mut prepared = Prepared::Judge(plan, charges);
+        let decision = loop {
+            let (plan, charges) = match prepared {
+                Prepared::Judge(plan, charges) => (plan, charges),
+                Prepared::Decided(mut decision) => {
+                    if decision.allowed() {
+                        decision.reservation = Some(Box::new(Reservation::Unavailable));
+                    }
+                    break Ok(decision);
+                }
+            };
+            let ready = prepare((plan, charges), request, reservation.id, &cost, ttl)?;
+            let reply =
+                self.parts.store.reserve(&ready.charges, &ready.new, context, deadline).await;
+            break match reply {
+                Ok(ReserveReply::Judged(verdict)) => Ok(self.open(ready, &verdict, context)),
+                Ok(ReserveReply::Replayed(verdict, terms)) => {
+                    self.replay(ready, &verdict, terms, context)
+                }
+                Ok(ReserveReply::Conflict) => Err(CheckError::ReservationConflict),
+                Err(StoreError::NewSubject(subject)) => {
+                    prepared = self.leave_out(subject, ready.plan, ready.charges, context);
+                    continue;
+                }
+                Err(error) => self.reserve_by_fallback(ready, context, &error),
+            };
         };
+        drop(in_flight);
         self.parts.metrics.record_duration(started.elapsed());
         decision
     }
@@ -241,6 +245,22 @@ impl Engine {
         self.observe_fallback(*context, plan.label.as_ref(), &charges, &fallback);
         Ok(fallback.decision)
     }
+}
+
+/// The reservation of these charges.
+fn prepare(
+    (plan, charges): (PlanContext, Charges),
+    request: &CheckRequest<'_>,
+    id: Option<&str>,
+    cost: &Cost<'_>,
+    ttl: Micros,
+) -> Result<PreparedReservation, CheckError> {
+    let check = reserved_check(&plan, &charges, request, cost, ttl);
+    let name = reservation_name(&plan, &charges, request, id)?;
+    let key_id = plan.key.as_ref().map(|key| &*key.id);
+    let digest = digest_check(key_id, plan.name.as_deref(), request);
+    let new = NewReservation { name, check: digest, ttl, terms: encode_terms(&check)? };
+    Ok(PreparedReservation { plan, charges, check, new })
 }
 
 /// The terms of a check, with fresh random bytes.

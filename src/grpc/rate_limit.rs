@@ -93,7 +93,7 @@ impl EnvoyService {
                     DecisionOutcome::Overloaded if !fallback.decision.allowed() => {
                         Err(Status::unavailable("too many checks wait at this node"))
                     }
-                    DecisionOutcome::FailedClosed => {
+                    DecisionOutcome::FailedClosed | DecisionOutcome::FullClosed => {
                         Err(Status::unavailable("the limits cannot be judged at the moment"))
                     }
                     _ => Ok(response::unjudged_response(&resolved, Some(&fallback.decision))),

@@ -69,6 +69,8 @@ pub enum NotJudged {
     WindowMiss,
     /// A charge would replace a day of usage, which has to be kept first; see [`usage`].
     DayRollover,
+    /// The store has no counter of this subject, and is too full for new ones.
+    NewSubject(Subject),
 }
 
 impl From<WindowMiss> for NotJudged {
@@ -90,6 +92,9 @@ pub trait Rows {
     fn write_annex(&mut self, charge: &Charge, annex: Vec<u8>, until: Option<Micros>);
     /// The numbers of a subject's reservations.
     fn numbers(&self, subject: Subject) -> Option<ReservationNumbers>;
+    /// True if the store is too full for new subjects, and has no row of this one. It may look for
+    /// rows of the check's `charges` only.
+    fn refuses(&self, subject: Subject, charges: &[Charge]) -> bool;
 }
 
 /// For each charge the windows offered to the store, if its limit has windows.
@@ -111,8 +116,8 @@ pub fn offered_windows(charges: &[Charge], now: Micros) -> OfferedWindows {
 /// is, whatever the verdict.
 ///
 /// # Errors
-/// If `now` lies outside the offered windows, or a day of usage has to be kept first; then nothing
-/// was written.
+/// If `now` lies outside the offered windows, a day of usage has to be kept first, or the store takes
+/// no new subjects; then nothing was written.
 pub fn judge(
     charges: &[Charge],
     offered: &[Option<Windows>],
@@ -144,6 +149,10 @@ fn assess(
     let mut alternatives = None;
     let (mut rollover, mut forced_rollover) = (false, false);
     for (charge, windows) in charges.iter().zip(offered) {
+        let would_write = charge.limit.open_ended() && charge.cost > 0;
+        if would_write && rows.refuses(charge.subject, charges) {
+            return Err(NotJudged::NewSubject(charge.subject));
+        }
         let reading = read(charge, windows.as_ref(), now, rows)?;
         let fits = fits(charge, reading.state);
         if charge.limit.alternative() {

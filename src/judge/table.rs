@@ -55,6 +55,10 @@ impl Rows for RowTable {
     fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
         self.numbers.get(&subject).copied()
     }
+
+    fn refuses(&self, _subject: Subject, _charges: &[Charge]) -> bool {
+        false
+    }
 }
 
 impl ReservationRows for RowTable {

@@ -30,6 +30,7 @@ pub struct Limit {
     pub(super) shadow: bool,
     pub(super) alternative: bool,
     pub(super) refunds: Refunds,
+    pub(super) open_ended: bool,
     pub(super) daily_usage: DailyUsage,
     /// The models that it counts; `None` counts all.
     pub(super) models: Option<Arc<[ModelPattern]>>,
@@ -51,6 +52,7 @@ impl Limit {
             shadow,
             alternative: false,
             refunds: Refunds::Never,
+            open_ended: false,
             daily_usage: DailyUsage::Untracked,
             models: None,
             row,
@@ -73,6 +75,19 @@ impl Limit {
     #[must_use]
     pub fn as_leased(self) -> Self {
         Self { refunds: Refunds::Leased, ..self }
+    }
+
+    /// The same limit, whose subjects are made up by the callers of checks, so that their number
+    /// has no bound.
+    #[must_use]
+    pub fn as_open_ended(self) -> Self {
+        Self { open_ended: true, ..self }
+    }
+
+    /// The same limit for subjects that an operator has declared.
+    #[must_use]
+    pub fn as_declared(self) -> Self {
+        Self { open_ended: false, ..self }
     }
 
     /// The same limit and counter, applied only to checks of these models, and to those that name
@@ -188,6 +203,12 @@ impl Limit {
     #[must_use]
     pub fn refundable(&self) -> bool {
         self.refunds != Refunds::Never
+    }
+
+    /// True if callers make up its subjects. A store that is nearly full takes no new ones of them.
+    #[must_use]
+    pub fn open_ended(&self) -> bool {
+        self.open_ended
     }
 
     /// True if nodes may lease it: charge it ahead and spend the units from memory.

@@ -84,6 +84,8 @@ pub struct Settings {
     pub workers: usize,
     /// Most connections that a listener has open. A further one closes the idlest.
     pub max_connections: usize,
+    /// Counters in this node's memory from which on it counts no new keys that callers make up.
+    pub max_memory_rows: usize,
     /// Receiver of webhooks.
     pub webhook: Option<Webhook>,
 }
@@ -197,6 +199,7 @@ impl TryFrom<RawSettings> for Settings {
             record: optional_path(raw.record),
             workers,
             max_connections: raw.max_connections,
+            max_memory_rows: raw.max_memory_rows,
         };
         access::check_admin_exposure(&settings, raw.admin_allow_plaintext)?;
         Ok(settings)
@@ -210,6 +213,9 @@ fn check_numbers(raw: &RawSettings) -> Result<(), SettingsError> {
     }
     if raw.min_nodes == 0 {
         return invalid("min_nodes", "must be at least 1");
+    }
+    if raw.max_memory_rows == 0 {
+        return invalid("max_memory_rows", "must be at least 1");
     }
     Ok(())
 }

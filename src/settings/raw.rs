@@ -49,6 +49,7 @@ pub(super) struct RawSettings {
     pub(super) record: String,
     pub(super) workers: usize,
     pub(super) max_connections: usize,
+    pub(super) max_memory_rows: usize,
     pub(super) webhook_url: String,
     pub(super) webhook_secret: String,
     pub(super) webhook_thresholds: String,
@@ -163,6 +164,10 @@ pub struct Flags {
     /// Most connections that a listener has open; a further one closes the idlest [default: 16384]
     #[arg(long, value_name = "NUMBER")]
     pub max_connections: Option<u64>,
+    /// Most counters in this node's memory, 75 bytes each; from then on the failure policy decides
+    /// about new keys of policies [default: 4000000]
+    #[arg(long, value_name = "NUMBER")]
+    pub max_memory_rows: Option<u64>,
     /// URL to post an event to when a key reaches a threshold of a quota; needs a secret in the
     /// environment [default: none]
     #[arg(long, value_name = "URL")]
@@ -220,6 +225,7 @@ impl Flags {
             ("min_nodes", self.min_nodes),
             ("workers", self.workers),
             ("max_connections", self.max_connections),
+            ("max_memory_rows", self.max_memory_rows),
         ];
         let texts = texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?.into())));
         texts.chain(numbers.into_iter().filter_map(|(key, number)| Some((key, number?.into()))))

@@ -15,7 +15,7 @@ mod reservation;
 use tokio::time::Instant;
 
 use crate::judge::Verdict;
-use crate::limit::{Adjustment, Charge, Charges, NewReservation, Refund};
+use crate::limit::{Adjustment, Charge, Charges, NewReservation, Refund, Subject};
 use crate::time::Micros;
 pub use context::{CallObserver, CheckContext, ScriptCall};
 pub use counter_store::{CounterStore, CounterUsage};
@@ -47,6 +47,10 @@ pub enum StoreError {
     /// too little of its deadline left for a reply: then it **may have been charged**.
     #[error("too many checks wait for the store")]
     Overloaded,
+    /// The store is nearly full, and has no counter of this subject, which a caller has made up.
+    /// Nothing was charged. Counters that exist are still charged.
+    #[error("the store is nearly full and takes no new subjects")]
+    NewSubject(Subject),
     /// The server replies but does not write: it is out of memory, busy, a replica, or loading.
     #[error("the store refuses: {0}")]
     Refused(String),
@@ -74,6 +78,7 @@ impl StoreError {
             Self::Disk(_) => "disk",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
+            Self::NewSubject(_) => "full",
             Self::Refused(_) | Self::Misconfigured(_) => "refused",
             Self::Script(_) => "script",
             Self::BadRow(_) => "bad_row",
@@ -116,7 +121,7 @@ impl Store {
         deadline: Instant,
     ) -> Result<StoreVerdict, StoreError> {
         match self {
-            Self::Memory(memory) => Ok(memory.judge(charges)),
+            Self::Memory(memory) => memory.judge(charges),
             Self::Redis(client) => client.judge(charges, context, deadline).await,
         }
     }
@@ -129,9 +134,7 @@ impl Store {
         deadline: Instant,
     ) -> Vec<Result<StoreVerdict, StoreError>> {
         match self {
-            Self::Memory(memory) => {
-                checks.iter().map(|charges| Ok(memory.judge(charges))).collect()
-            }
+            Self::Memory(memory) => checks.iter().map(|charges| memory.judge(charges)).collect(),
             Self::Redis(client) => client.judge_all(checks, context, deadline).await,
         }
     }
@@ -148,7 +151,7 @@ impl Store {
         deadline: Instant,
     ) -> Result<ReserveReply, StoreError> {
         match self {
-            Self::Memory(memory) => Ok(memory.reserve(charges, reservation)),
+            Self::Memory(memory) => memory.reserve(charges, reservation),
             Self::Redis(client) => client.reserve(charges, reservation, context, deadline).await,
         }
     }

@@ -12,6 +12,7 @@ use prometheus::{
 use tokio::runtime::{Runtime, RuntimeMetrics};
 
 use super::WorkerMetrics;
+use super::outcomes::ConnectionEnd;
 use super::register::{counter_vec, gauge_vec, histogram, histogram_vec, opts, register};
 use super::reservations::ReservationMetrics;
 use super::webhooks::WebhookMetrics;
@@ -28,79 +29,17 @@ const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 const DEBT_BUCKETS: [f64; 9] = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8];
 
 /// The kinds of store errors, which are label values that exist from the start.
-pub const STORE_ERROR_KINDS: [&str; 8] =
-    ["unreachable", "disk", "timeout", "overloaded", "refused", "script", "bad_row", "bad_reply"];
-
-/// The outcome of a check in `tollgate_decisions_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DecisionOutcome {
-    /// All limits had room.
-    Allowed,
-    /// A limit had no room.
-    Refused,
-    /// The cost was larger than a limit and can never fit.
-    TooLarge,
-    /// A report was charged. The limit is the first one in debt.
-    Reported,
-    /// A shadow limit had no room. The check itself is counted separately.
-    ShadowRefused,
-    /// The store was unreachable and the plan is `open`.
-    FailedOpen,
-    /// The store was unreachable and the plan is `closed`, or the check was a report.
-    FailedClosed,
-    /// The store was unreachable and the node's own share had room.
-    LocalAllowed,
-    /// The store was unreachable and the node's own share had no room.
-    LocalRefused,
-    /// Too many of the node's checks waited for the store.
-    Overloaded,
-}
-
-impl DecisionOutcome {
-    /// The label value.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Refused => "refused",
-            Self::TooLarge => "too_large",
-            Self::Reported => "reported",
-            Self::ShadowRefused => "shadow_refused",
-            Self::FailedOpen => "failed_open",
-            Self::FailedClosed => "failed_closed",
-            Self::LocalAllowed => "local_allowed",
-            Self::LocalRefused => "local_refused",
-            Self::Overloaded => "overloaded",
-        }
-    }
-}
-
-/// The reason why this node closed a connection, in `tollgate_connections_closed_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionEnd {
-    /// The listener was at its connection limit, and this was the idlest connection.
-    Limit,
-    /// The preface of HTTP/2 did not arrive in time.
-    Handshake,
-    /// The client did not read a response in time.
-    Unread,
-    /// No byte was sent or received for too long.
-    Stalled,
-}
-
-impl ConnectionEnd {
-    const ALL: [Self; 4] = [Self::Limit, Self::Handshake, Self::Unread, Self::Stalled];
-
-    /// The label value.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Limit => "limit",
-            Self::Handshake => "handshake",
-            Self::Unread => "unread",
-            Self::Stalled => "stalled",
-        }
-    }
-}
+pub const STORE_ERROR_KINDS: [&str; 9] = [
+    "unreachable",
+    "disk",
+    "timeout",
+    "overloaded",
+    "full",
+    "refused",
+    "script",
+    "bad_row",
+    "bad_reply",
+];
 
 /// The metrics of one node.
 pub struct Metrics {
@@ -130,8 +69,12 @@ pub struct Metrics {
     pub breaker_opened: IntCounter,
     /// `tollgate_live_nodes`
     pub live_nodes: IntGauge,
+    /// `tollgate_redis_memory_used_ratio`
+    pub redis_memory_used: Gauge,
     /// `tollgate_memory_rows`
     pub memory_rows: IntGauge,
+    /// `tollgate_memory_rows_max`
+    pub memory_rows_max: IntGauge,
     /// `tollgate_catalog_reloads_total{result}`
     pub reloads: IntCounterVec,
     /// `tollgate_certificate_reloads_total{result}`
@@ -235,9 +178,23 @@ impl Metrics {
                     "Nodes that share this store, by heartbeat; the last value read.",
                 )),
             ),
+            redis_memory_used: register(
+                r,
+                Gauge::with_opts(opts(
+                    "redis_memory_used_ratio",
+                    "Used part of Redis' maxmemory, from 0 to 1; of several primaries the largest, without a maxmemory 0.",
+                )),
+            ),
             memory_rows: register(
                 r,
                 IntGauge::with_opts(opts("memory_rows", "Counters kept in this node's memory.")),
+            ),
+            memory_rows_max: register(
+                r,
+                IntGauge::with_opts(opts(
+                    "memory_rows_max",
+                    "Counters in this node's memory from which on new subjects are refused.",
+                )),
             ),
             reloads: counter_vec(
                 r,

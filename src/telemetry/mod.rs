@@ -5,13 +5,15 @@
 
 mod logs;
 mod metrics;
+mod outcomes;
 mod register;
 mod reservations;
 mod webhooks;
 mod worker;
 
 pub use logs::{LogThrottle, init_logs};
-pub use metrics::{ConnectionEnd, DecisionOutcome, Metrics, STORE_ERROR_KINDS};
+pub use metrics::{Metrics, STORE_ERROR_KINDS};
+pub use outcomes::{ConnectionEnd, DecisionOutcome};
 pub use reservations::{ReservationMetrics, ReservationOutcome};
 pub use webhooks::{DeliveryOutcome, WebhookMetrics};
 pub use worker::WorkerMetrics;

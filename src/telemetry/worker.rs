@@ -10,7 +10,8 @@ use std::time::Duration;
 use foldhash::HashMap;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
-use super::metrics::{DecisionOutcome, Metrics};
+use super::metrics::Metrics;
+use super::outcomes::DecisionOutcome;
 use super::reservations::ReservationOutcome;
 
 /// The most cached counters. More than this belong to old catalogs, so the cache is cleared.
@@ -115,6 +116,11 @@ impl WorkerMetrics {
     /// Counts the units that a settled charge of a limit came to, where `reserved` were expected.
     pub fn record_used(&self, plan: &str, limit: &str, reserved: u64, used: u64) {
         self.lock().metrics.reservations.record_used(plan, limit, reserved, used);
+    }
+
+    /// Counts a check with a new subject that the store was too full for.
+    pub fn record_full_store(&self) {
+        self.lock().metrics.record_store_error("full");
     }
 
     /// Counts an HTTP response.

@@ -47,6 +47,7 @@ mod invalid_checks;
 mod key_policies;
 mod labels;
 mod leases;
+mod made_up_keys;
 mod migrate;
 mod model_sdks;
 mod models;

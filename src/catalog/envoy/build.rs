@@ -58,7 +58,7 @@ impl Domains {
             report.error(&format!("{file}: domain"), "must not be empty");
         }
         let mut builder = DomainBuilder { domain: &name, file, report };
-        let root = builder.build_tree(raw.descriptors, "descriptors", "", false);
+        let root = builder.build_tree(raw.descriptors, "descriptors", "", Above::default());
         let label = format!("envoy:{name}").into();
         let domain = EnvoyDomain { name: name.as_str().into(), label, root };
         if self.by_name.insert(name.as_str().into(), domain).is_some() {
@@ -66,6 +66,15 @@ impl Domains {
             report.error(&format!("{file}: domain"), fault);
         }
     }
+}
+
+/// What a descriptor takes over from those above it.
+#[derive(Clone, Copy, Default)]
+struct Above {
+    /// True if the metric labels of the rules have clients' values.
+    with_values: bool,
+    /// True if each value of a request has a counter of its own.
+    open_ended: bool,
 }
 
 /// Builds the domain of one file.
@@ -80,14 +89,13 @@ impl DomainBuilder<'_> {
         self.report.error(&format!("{}: {at}", self.file), what);
     }
 
-    /// The descriptors at `at`, below the path `parent`. With `with_values`, the metric labels of
-    /// the rules have clients' values.
+    /// The descriptors at `at`, below the path `parent`.
     fn build_tree(
         &mut self,
         raw: Vec<RawDescriptor>,
         at: &str,
         parent: &str,
-        with_values: bool,
+        above: Above,
     ) -> DescriptorTree {
         let mut tree = DescriptorTree::default();
         let mut patterns = HashSet::new();
@@ -103,7 +111,12 @@ impl DomainBuilder<'_> {
                 let why = "needs a value with a `*`: the values that match it share one counter";
                 self.error(&format!("{at}.share_threshold"), why);
             }
-            let node = self.build_node(descriptor, &at, parent, with_values);
+            let counts_values = match pattern {
+                Some(_) => !descriptor.share_threshold,
+                None => value.is_empty(),
+            };
+            let above = Above { open_ended: above.open_ended || counts_values, ..above };
+            let node = self.build_node(descriptor, &at, parent, above);
             let twice = match pattern {
                 Some(pattern) => {
                     tree.patterns.push((pattern, node));
@@ -129,19 +142,19 @@ impl DomainBuilder<'_> {
         raw: RawDescriptor,
         at: &str,
         parent: &str,
-        with_values: bool,
+        above: Above,
     ) -> DescriptorNode {
         let path = format!("{parent}{}", descriptor_key(&raw.key, &raw.value));
-        let with_values = with_values || raw.value_to_metric;
+        let above = Above { with_values: above.with_values || raw.value_to_metric, ..above };
         let below = format!("{at}.descriptors");
         let rule = raw.rate_limit.as_ref();
-        let rule = rule.and_then(|limit| self.build_rule(&raw, limit, at, &path, with_values));
+        let rule = rule.and_then(|limit| self.build_rule(&raw, limit, at, &path, above));
         DescriptorNode {
             rule,
             value: raw.value.into(),
             value_to_metric: raw.value_to_metric,
             share_threshold: raw.share_threshold,
-            children: self.build_tree(raw.descriptors, &below, &format!("{path}."), with_values),
+            children: self.build_tree(raw.descriptors, &below, &format!("{path}."), above),
         }
     }
 
@@ -151,7 +164,7 @@ impl DomainBuilder<'_> {
         raw: &RawRateLimit,
         at: &str,
         path: &str,
-        with_values: bool,
+        above: Above,
     ) -> Option<DescriptorRule> {
         let at = format!("{at}.rate_limit");
         if raw.replaces.iter().any(|replaced| replaced.name.is_empty()) {
@@ -173,6 +186,7 @@ impl DomainBuilder<'_> {
             let name = format!("envoy:{}/{path}", self.domain);
             let limit = Limit::new(&name, Unit::requests(), algorithm, descriptor.shadow_mode);
             let limit = if descriptor.quota_mode { limit.as_alternative() } else { limit };
+            let limit = if above.open_ended { limit.as_open_ended() } else { limit };
             Some(Arc::new(limit.as_refundable()))
         };
         Some(DescriptorRule {
@@ -186,7 +200,7 @@ impl DomainBuilder<'_> {
                 .unwrap_or(raw.algorithm == RawAlgorithm::FixedWindow),
             metadata: descriptor.metadata.clone(),
             detailed_metric: descriptor.detailed_metric,
-            labels: MetricLabels::new(path, with_values || descriptor.detailed_metric),
+            labels: MetricLabels::new(path, above.with_values || descriptor.detailed_metric),
         })
     }
 

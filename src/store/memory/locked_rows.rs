@@ -1,6 +1,7 @@
 //! The shards of one check or correction, locked in ascending order, which excludes deadlocks.
 
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
@@ -77,7 +78,9 @@ impl Rows for LockedRows<'_> {
     fn write(&mut self, charge: &Charge, row: Row, until: Micros) {
         let key = RowKey::from_charge(charge);
         let index = self.guard_index(key);
-        self.guards[index].1.write(key, &row, until);
+        if self.guards[index].1.write(key, &row, until) {
+            self.memory.rows.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn annex(&self, charge: &Charge) -> Vec<u8> {
@@ -94,6 +97,11 @@ impl Rows for LockedRows<'_> {
     fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
         let key = RowKey::new(subject, RowId::RESERVATION_NUMBERS);
         self.guards[self.guard_index(key)].1.reservations.numbers(key)
+    }
+
+    fn refuses(&self, subject: Subject, charges: &[Charge]) -> bool {
+        let mut own = charges.iter().filter(|charge| charge.subject == subject);
+        self.memory.is_full() && own.all(|charge| self.read(charge).is_none())
     }
 }
 

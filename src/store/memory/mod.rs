@@ -3,6 +3,7 @@
 //! It runs the reference itself, with one clock that is read while the rows are locked, so that
 //! decisions are ordered by their times. Without a data directory nothing outlives the process.
 
+mod ceiling;
 mod disk;
 mod locked_rows;
 mod reservations;
@@ -11,7 +12,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,7 +36,6 @@ use shard::Shard;
 const SHARD_COUNT: usize = 256;
 /// The duration of one sweep over all shards.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
-
 /// Counters in memory; clones share them.
 #[derive(Clone)]
 pub struct MemoryStore(Arc<Inner>);
@@ -48,25 +48,40 @@ struct Inner {
     /// those.
     seed: u64,
     disk: Option<Disk>,
+    rows: AtomicUsize,
+    max_rows: usize,
+    /// The shard to sweep next when a new subject needs room.
+    hand: AtomicUsize,
 }
 
 impl MemoryStore {
     /// The interval at which changed counters are written to the disk.
     pub const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
-    /// An empty store that judges by `clock`.
+    /// An empty store without a ceiling that judges by `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self::with_disk(None, clock)
+        Self::with_ceiling(clock, usize::MAX)
     }
 
-    /// A store with the counters saved in the data directory. Only [`MemoryStore::save`] writes
-    /// them there.
+    /// An empty store that judges by `clock`. From `max_rows` counters on it refuses subjects that
+    /// callers make up and that it does not know; further counters of other subjects are stored.
+    #[must_use]
+    pub fn with_ceiling(clock: Arc<dyn Clock>, max_rows: usize) -> Self {
+        Self::with_disk(None, clock, max_rows)
+    }
+
+    /// A store with the counters saved in the data directory: all of them, also beyond `max_rows`.
+    /// Only [`MemoryStore::save`] writes them there.
     ///
     /// # Errors
     /// If the file of the counters cannot be used.
-    pub fn open(dir: &DataDir, clock: Arc<dyn Clock>) -> Result<Self, DataDirError> {
-        let memory = Self::with_disk(Some(Disk::open(dir)?), clock);
+    pub fn open(
+        dir: &DataDir,
+        clock: Arc<dyn Clock>,
+        max_rows: usize,
+    ) -> Result<Self, DataDirError> {
+        let memory = Self::with_disk(Some(Disk::open(dir)?), clock, max_rows);
         let shard = |key: RowKey| lock(&memory.0.shards[memory.0.shard_index(key)]);
         let now = memory.now();
         if let Some(disk) = &memory.0.disk {
@@ -83,15 +98,26 @@ impl MemoryStore {
                 |key, days| shard(key).restore_days(key, days),
             )?;
         }
+        let restored = memory.0.shards.iter().map(|shard| lock(shard).len()).sum();
+        memory.0.rows.store(restored, Ordering::Relaxed);
         Ok(memory)
     }
 
-    fn with_disk(disk: Option<Disk>, clock: Arc<dyn Clock>) -> Self {
+    fn with_disk(disk: Option<Disk>, clock: Arc<dyn Clock>, max_rows: usize) -> Self {
         let seed = getrandom::u64().unwrap_or_else(|error| unreachable!("no randomness: {error}"));
         let seed = seed | 1;
         let shards =
             (0..SHARD_COUNT).map(|_| Mutex::new(Shard::new(seed, disk.is_some()))).collect();
-        Self(Arc::new(Inner { shards, clock, judged_count: AtomicU64::new(0), seed, disk }))
+        Self(Arc::new(Inner {
+            shards,
+            clock,
+            judged_count: AtomicU64::new(0),
+            seed,
+            disk,
+            rows: AtomicUsize::new(0),
+            max_rows,
+            hand: AtomicUsize::new(0),
+        }))
     }
 
     /// Writes the counters that changed since the last save to the disk, if there is one.
@@ -134,15 +160,18 @@ impl MemoryStore {
     }
 
     /// Judges one check.
-    #[must_use]
-    pub fn judge(&self, charges: &[Charge]) -> StoreVerdict {
-        match self.judge_locked(charges, LockedRows::lock_rows(&self.0, charges), false) {
-            Err(NotJudged::DayRollover) => {
-                self.judge_locked(charges, LockedRows::lock_usage(&self.0, charges), true)
+    ///
+    /// # Errors
+    /// If it has a new subject, and the store is at its ceiling.
+    pub fn judge(&self, charges: &[Charge]) -> Result<StoreVerdict, StoreError> {
+        self.with_room(|| {
+            match self.judge_locked(charges, LockedRows::lock_rows(&self.0, charges), false) {
+                Err(NotJudged::DayRollover) => {
+                    self.judge_locked(charges, LockedRows::lock_usage(&self.0, charges), true)
+                }
+                judged => judged,
             }
-            judged => judged,
-        }
-        .unwrap_or_else(|why| unjudged(why))
+        })
     }
 
     fn judge_locked(
@@ -161,22 +190,34 @@ impl MemoryStore {
     }
 
     /// Judges a check and opens a reservation if it is allowed.
-    #[must_use]
-    pub fn reserve(&self, charges: &[Charge], new: &NewReservation) -> ReserveReply {
-        let mut locked = LockedRows::lock_reservation(&self.0, new.name, charges);
-        let now = self.0.clock.now();
-        let offered = judge::offered_windows(charges, now);
-        let reserve = |locked: &mut _| reservation::reserve(charges, &offered, new, now, locked);
-        let reserved = reserve(&mut locked).or_else(|_| {
-            locked.close_days(charges, now);
-            reserve(&mut locked)
+    ///
+    /// # Errors
+    /// If it has a new subject, and the store is at its ceiling.
+    pub fn reserve(
+        &self,
+        charges: &[Charge],
+        new: &NewReservation,
+    ) -> Result<ReserveReply, StoreError> {
+        let reserved = self.with_room(|| {
+            let mut locked = LockedRows::lock_reservation(&self.0, new.name, charges);
+            let now = self.0.clock.now();
+            let offered = judge::offered_windows(charges, now);
+            let reserve =
+                |locked: &mut _| reservation::reserve(charges, &offered, new, now, locked);
+            match reserve(&mut locked) {
+                Err(NotJudged::DayRollover) => {
+                    locked.close_days(charges, now);
+                    reserve(&mut locked)
+                }
+                reserved => reserved,
+            }
         });
         let judged = |verdict| StoreVerdict { verdict, index: self.next_index(), leased: false };
-        match reserved.unwrap_or_else(|why| unjudged(why)) {
+        Ok(match reserved? {
             Reserved::Judged(verdict) => ReserveReply::Judged(judged(verdict)),
             Reserved::Replayed(verdict, terms) => ReserveReply::Replayed(judged(verdict), terms),
             Reserved::Conflict => ReserveReply::Conflict,
-        }
+        })
     }
 
     /// Settles, cancels or extends a reservation.
@@ -264,7 +305,7 @@ impl MemoryStore {
     /// The number of counters, including expired ones until the next sweep.
     #[must_use]
     pub fn row_count(&self) -> usize {
-        self.0.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.0.rows.load(Ordering::Relaxed)
     }
 
     /// The size of the tables of counters, in bytes.
@@ -276,7 +317,7 @@ impl MemoryStore {
     /// Removes expired counters, and shrinks tables that are mostly empty.
     pub fn sweep(&self) {
         for shard in &self.0.shards {
-            lock(shard).sweep(self.0.clock.now());
+            self.0.sweep(&mut lock(shard), self.0.clock.now());
         }
     }
 
@@ -286,7 +327,7 @@ impl MemoryStore {
         loop {
             for shard in &self.0.shards {
                 tokio::time::sleep(SWEEP_PERIOD / u32::try_from(SHARD_COUNT).unwrap_or(1)).await;
-                lock(shard).sweep(self.0.clock.now());
+                self.0.sweep(&mut lock(shard), self.0.clock.now());
             }
             rows(self.row_count());
         }

@@ -21,6 +21,7 @@ pub(super) struct Shard {
     pub(super) reservations: ReservationTables,
     /// The keys not written to the disk yet, if there is one.
     dirty: Option<HashSet<RowKey, SeedHasher>>,
+    swept_at: Micros,
 }
 
 impl Shard {
@@ -29,7 +30,12 @@ impl Shard {
         let dirty = on_disk.then(|| HashSet::with_hasher(hasher()));
         let (rows, days) = (HashMap::with_hasher(hasher()), HashMap::with_hasher(hasher()));
         let reservations = ReservationTables::new(seed);
-        Self { rows, days, reservations, dirty }
+        Self { rows, days, reservations, dirty, swept_at: Micros::ZERO }
+    }
+
+    /// The time of the last sweep.
+    pub(super) fn swept_at(&self) -> Micros {
+        self.swept_at
     }
 
     /// Inserts a row loaded from the disk.
@@ -74,9 +80,11 @@ impl Shard {
         self.rows.get(&key).and_then(PackedRow::unpack)
     }
 
-    pub(super) fn write(&mut self, key: RowKey, row: &Row, until: Micros) {
-        self.rows.insert(key, PackedRow::new(row, until));
+    /// Writes a row, and returns true if there was none under this key.
+    pub(super) fn write(&mut self, key: RowKey, row: &Row, until: Micros) -> bool {
+        let is_new = self.rows.insert(key, PackedRow::new(row, until)).is_none();
         self.mark_dirty(key);
+        is_new
     }
 
     pub(super) fn days(&self, key: RowKey) -> UsageDays {
@@ -88,7 +96,10 @@ impl Shard {
         self.mark_dirty(key);
     }
 
-    pub(super) fn sweep(&mut self, now: Micros) {
+    /// Removes what has expired, and returns the number of rows among it.
+    pub(super) fn sweep(&mut self, now: Micros) -> usize {
+        let before = self.rows.len();
+        self.swept_at = now;
         let mut mark_removed = |key: &RowKey, kept: bool| {
             if let (Some(dirty), false) = (&mut self.dirty, kept) {
                 dirty.insert(*key);
@@ -102,6 +113,7 @@ impl Shard {
         {
             self.rows.shrink_to(self.rows.len() * 2);
         }
+        before - self.rows.len()
     }
 }
 

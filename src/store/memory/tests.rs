@@ -30,10 +30,10 @@ fn data_dir(folder: &tempfile::TempDir) -> DataDir {
 #[test]
 fn subjects_of_one_check_are_charged_together_or_not_at_all() {
     let (_, memory) = memory();
-    assert!(memory.judge(&charges(&[1], 8)).verdict.allowed);
-    assert!(!memory.judge(&charges(&[1, 2], 5)).verdict.allowed);
-    assert_eq!(memory.judge(&charges(&[2], 0)).verdict.states[0].level, 0);
-    assert!(memory.judge(&charges(&[1, 2], 2)).verdict.allowed);
+    assert!(memory.judge(&charges(&[1], 8)).unwrap().verdict.allowed);
+    assert!(!memory.judge(&charges(&[1, 2], 5)).unwrap().verdict.allowed);
+    assert_eq!(memory.judge(&charges(&[2], 0)).unwrap().verdict.states[0].level, 0);
+    assert!(memory.judge(&charges(&[1, 2], 2)).unwrap().verdict.allowed);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn keys_that_come_and_go_leave_no_memory_behind() {
     let (clock, memory) = memory();
     let keys = 100_000;
     for key in 0..keys {
-        assert!(memory.judge(&charges(&[key], 1)).verdict.allowed);
+        assert!(memory.judge(&charges(&[key], 1)).unwrap().verdict.allowed);
     }
     let full = memory.table_bytes();
     assert!(full <= 96 * 100_000, "{full} bytes");
@@ -57,15 +57,17 @@ fn keys_that_come_and_go_leave_no_memory_behind() {
 fn what_was_saved_is_there_again_and_what_drained_is_not() {
     let (clock, folder) = (Arc::new(ManualClock::default()), tempfile::tempdir().unwrap());
     clock.set(Micros::from_secs(1_000_000));
-    let open = || MemoryStore::open(&data_dir(&folder), Arc::clone(&clock) as _).unwrap();
-    let level =
-        |memory: &MemoryStore, key| memory.judge(&charges(&[key], 0)).verdict.states[0].level;
+    let open =
+        || MemoryStore::open(&data_dir(&folder), Arc::clone(&clock) as _, usize::MAX).unwrap();
+    let level = |memory: &MemoryStore, key| {
+        memory.judge(&charges(&[key], 0)).unwrap().verdict.states[0].level
+    };
     let memory = open();
-    let one = memory.judge(&charges(&[1, 2], 3)).verdict;
+    let one = memory.judge(&charges(&[1, 2], 3)).unwrap().verdict;
     assert!(one.allowed);
     memory.save().unwrap();
     // The process crashes here: only these charges are lost.
-    assert!(memory.judge(&charges(&[1], 4)).verdict.allowed);
+    assert!(memory.judge(&charges(&[1], 4)).unwrap().verdict.allowed);
     drop(memory);
     let memory = open();
     let full = charges(&[1], 3)[0].amount().cast_signed();
@@ -88,7 +90,7 @@ fn no_two_threads_admit_more_than_the_burst() {
             .map(|_| {
                 scope.spawn(|| {
                     (0..100)
-                        .filter(|_| memory.judge(&charges(&[7, 8, 9], 1)).verdict.allowed)
+                        .filter(|_| memory.judge(&charges(&[7, 8, 9], 1)).unwrap().verdict.allowed)
                         .count()
                 })
             })
@@ -107,9 +109,10 @@ fn rows_of_another_release_stay_on_the_disk_untouched() {
     let (key, foreign) = (RowKey::from_bytes(&[9; 16]), row::PackedRow::from_bytes(bytes));
     let dirty = DirtyRow { key, row: Some(foreign), days: None };
     Disk::open(&data_dir(&folder)).unwrap().write(&[dirty]).unwrap();
-    let memory = MemoryStore::open(&data_dir(&folder), Arc::clone(&clock) as _).unwrap();
+    let memory =
+        MemoryStore::open(&data_dir(&folder), Arc::clone(&clock) as _, usize::MAX).unwrap();
     assert_eq!(memory.row_count(), 0);
-    assert!(memory.judge(&charges(&[1], 3)).verdict.allowed);
+    assert!(memory.judge(&charges(&[1], 3)).unwrap().verdict.allowed);
     memory.sweep();
     memory.save().unwrap();
     drop(memory);
@@ -153,7 +156,7 @@ fn reserve_slot(memory: &MemoryStore, charges: &Charges, id: u64) -> bool {
         ttl: Micros::from_secs(60),
         terms: ReservationTerms::new(&id.to_le_bytes()).unwrap(),
     };
-    matches!(memory.reserve(charges, &new), ReserveReply::Judged(it) if it.verdict.allowed)
+    matches!(memory.reserve(charges, &new).unwrap(), ReserveReply::Judged(it) if it.verdict.allowed)
 }
 
 /// Adjusts the reservation `id` of a slot; returns the slots in use, and those that had run out.
@@ -229,4 +232,67 @@ fn an_extension_holds_a_slot_that_had_run_out_and_only_those_beyond_the_limit_se
     assert_eq!(adjust_slot(&memory, &two, 1, AdjustmentKind::Close), (3, 0));
     clock.set(Micros::from_secs(1_000_131));
     assert_eq!(adjust_slot(&memory, &two, 3, EXTEND), (1, 3), "the slots of all were over");
+}
+
+/// A check of one unit of a bucket of ten whose subjects callers make up.
+fn made_up(key: u64, cost: u64) -> Charges {
+    let throttle = Throttle::new("1/s".parse().unwrap(), 10).unwrap();
+    let limit = Limit::new("t", Unit::requests(), throttle, false).as_open_ended();
+    let subject = Subject::policy("made-up", &key.to_string());
+    [Charge::new(subject, Arc::new(limit), cost)].into_iter().collect()
+}
+
+fn is_refused_as_new(memory: &MemoryStore, key: u64, cost: u64) -> bool {
+    match memory.judge(&made_up(key, cost)) {
+        Err(StoreError::NewSubject(subject)) => subject == made_up(key, cost)[0].subject,
+        judged => !judged.unwrap().verdict.allowed,
+    }
+}
+
+#[test]
+fn at_the_ceiling_keys_in_use_are_charged_and_new_ones_wait_until_some_have_drained() {
+    let clock = Arc::new(ManualClock::default());
+    clock.set(Micros::from_secs(1_000_000));
+    let memory = MemoryStore::with_ceiling(Arc::clone(&clock) as _, 100);
+    for key in 0..100 {
+        assert!(!is_refused_as_new(&memory, key, 5));
+    }
+    for key in 100..200 {
+        assert!(is_refused_as_new(&memory, key, 1), "{key}");
+    }
+    assert!(!is_refused_as_new(&memory, 100, 0), "a look writes nothing");
+    assert!(!is_refused_as_new(&memory, 7, 5), "a key in use has the rest of its bucket");
+    assert!(memory.judge(&made_up(7, 1)).unwrap().verdict.states[0].level > 0);
+    let mut both = made_up(8, 1);
+    both.extend(made_up(100, 1));
+    assert!(matches!(memory.judge(&both), Err(StoreError::NewSubject(_))));
+    let level = memory.judge(&made_up(8, 0)).unwrap().verdict.states[0].level;
+    assert_eq!(level, made_up(8, 5)[0].amount().cast_signed(), "nothing was charged");
+    // What an operator declares has room in any case.
+    assert!(memory.judge(&charges(&[1], 1)).unwrap().verdict.allowed);
+    assert_eq!(memory.row_count(), 101);
+    // All but those of key 7 have drained.
+    clock.set(Micros::from_secs(1_000_006));
+    for key in 100..199 {
+        assert!(!is_refused_as_new(&memory, key, 10), "{key}");
+    }
+    assert!(is_refused_as_new(&memory, 199, 1), "it is full again");
+    let level = memory.judge(&made_up(7, 0)).unwrap().verdict.states[0].level;
+    assert_eq!(level, made_up(7, 4)[0].amount().cast_signed(), "a counter in use stays");
+}
+
+#[test]
+fn counters_on_the_disk_are_loaded_beyond_the_ceiling() {
+    let (clock, folder) = (Arc::new(ManualClock::default()), tempfile::tempdir().unwrap());
+    clock.set(Micros::from_secs(1_000_000));
+    let open = |max_rows| {
+        MemoryStore::open(&data_dir(&folder), Arc::clone(&clock) as _, max_rows).unwrap()
+    };
+    let memory = open(10);
+    (0..10).for_each(|key| assert!(!is_refused_as_new(&memory, key, 5)));
+    memory.save().unwrap();
+    drop(memory);
+    let memory = open(5);
+    assert_eq!(memory.row_count(), 10);
+    assert!(is_refused_as_new(&memory, 10, 1) && !is_refused_as_new(&memory, 9, 5));
 }

@@ -38,6 +38,8 @@ pub(super) struct CheckCall {
 /// The subjects and limits of a call, each once; charges refer to them by index.
 #[derive(Default)]
 pub(super) struct ArgumentTables {
+    /// True if subjects that callers make up are charged only if they have a key.
+    refuses_new: bool,
     /// The subjects.
     pub(super) subjects: Vec<Subject>,
     /// The limits, packed.
@@ -90,9 +92,11 @@ impl ScriptArgs for CheckCall {
 }
 
 impl CheckCall {
-    /// An empty call. In a Cluster all its subjects have one hash tag.
-    pub(super) fn new(is_sharded: bool) -> Self {
-        Self { is_sharded, ..Self::default() }
+    /// An empty call. In a Cluster all its subjects have one hash tag. With `refuses_new` it charges
+    /// no new subject that callers make up.
+    pub(super) fn new(is_sharded: bool, refuses_new: bool) -> Self {
+        let tables = ArgumentTables { refuses_new, ..ArgumentTables::default() };
+        Self { tables, is_sharded, ..Self::default() }
     }
 
     /// Adds a check. Quotas are offered the windows around `now`.
@@ -202,7 +206,7 @@ impl ArgumentTables {
     pub(super) fn intern_limit(&mut self, limit: &Arc<Limit>, now: Micros) -> u16 {
         let next = to_index(self.limit_index.len() + 1);
         *self.limit_index.entry(Arc::as_ptr(limit).addr()).or_insert_with(|| {
-            encode_limit(&mut self.limits, limit, now);
+            encode_limit(&mut self.limits, limit, self.refuses_new, now);
             next
         })
     }
@@ -226,10 +230,11 @@ fn to_index(number: usize) -> u16 {
 }
 
 /// Appends a limit as `lua/limits.lua` unpacks it.
-fn encode_limit(out: &mut Vec<u8>, limit: &Limit, now: Micros) {
+fn encode_limit(out: &mut Vec<u8>, limit: &Limit, refuses_new: bool, now: Micros) {
     let flags = u8::from(limit.shadow())
         | u8::from(limit.alternative()) << 1
-        | u8::from(limit.tracks_days()) << 2;
+        | u8::from(limit.tracks_days()) << 2
+        | u8::from(refuses_new && limit.open_ended()) << 3;
     out.push(flags);
     out.extend_from_slice(&limit.row().to_bytes());
     limit.algorithm().pack(out, now);

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
@@ -40,6 +41,8 @@ pub(super) struct RedisInstance {
     runtime: Handle,
     /// Notified when a connection to this server fails, so that clients probe theirs.
     probe_signal: watch::Sender<()>,
+    /// True if most of its memory is used: see `memory`.
+    is_nearly_full: AtomicBool,
 }
 
 impl RedisInstance {
@@ -62,7 +65,18 @@ impl RedisInstance {
         })?;
         let address = format!("{host}:{port}").into();
         let (runtime, probe_signal) = (connector.runtime.clone(), watch::Sender::new(()));
-        Ok(Arc::new(Self { address, client, pool, runtime, probe_signal }))
+        let is_nearly_full = AtomicBool::new(false);
+        Ok(Arc::new(Self { address, client, pool, runtime, probe_signal, is_nearly_full }))
+    }
+
+    /// True if the server takes no new subjects that callers make up.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        self.is_nearly_full.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether the server takes new subjects; returns what was set before.
+    pub(super) fn set_nearly_full(&self, is_nearly_full: bool) -> bool {
+        self.is_nearly_full.swap(is_nearly_full, Ordering::Relaxed)
     }
 
     /// True if connections to this server are encrypted.

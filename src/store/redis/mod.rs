@@ -10,6 +10,7 @@ mod command;
 mod connection;
 mod errors;
 mod instance;
+mod memory;
 mod nodes;
 mod outbox;
 mod redirect;

@@ -47,7 +47,8 @@ impl Redis {
         self.live_nodes() * self.clients.load(Ordering::Relaxed).max(1)
     }
 
-    /// Sends a heartbeat each second and follows the topology as it changes. Never returns.
+    /// Sends a heartbeat each second, and follows the topology and the servers' memory as they
+    /// change. Never returns.
     pub async fn run(self: Arc<Self>) {
         let heartbeats = async {
             let mut interval = tokio::time::interval(Duration::from_secs(1));
@@ -65,7 +66,7 @@ impl Redis {
                 }
             }
         };
-        tokio::join!(heartbeats, self.topology.run_refresh());
+        tokio::join!(heartbeats, self.topology.run_refresh(), self.watch_memory());
     }
 
     /// Sends one heartbeat. Without a reply the number of nodes stays as it was.

@@ -18,6 +18,8 @@ pub(super) enum CheckReply<T> {
     WindowMiss,
     /// Days of usage have to be kept first; nothing was charged.
     DayRollover,
+    /// The subject of the charge with this index is new and is not charged; nor is any other.
+    NewSubject(usize),
     /// One of its rows cannot be read; nothing was charged.
     BadRow(String),
 }
@@ -29,6 +31,7 @@ impl<T> CheckReply<T> {
             Self::Done(done) => CheckReply::Done(map(done)),
             Self::WindowMiss => CheckReply::WindowMiss,
             Self::DayRollover => CheckReply::DayRollover,
+            Self::NewSubject(index) => CheckReply::NewSubject(index),
             Self::BadRow(why) => CheckReply::BadRow(why),
         }
     }
@@ -103,6 +106,10 @@ impl ReplyDecoder {
         match self.values.next() {
             Some(Value::Int(2)) => Ok(CheckReply::WindowMiss),
             Some(Value::Int(3)) => Ok(CheckReply::DayRollover),
+            Some(Value::Int(7)) => {
+                let number = self.next_number()?;
+                Ok(CheckReply::NewSubject(usize::try_from(number).unwrap_or(0).saturating_sub(1)))
+            }
             Some(Value::Int(code)) => decode(self, code).map(CheckReply::Done),
             Some(Value::BulkString(text)) => {
                 Ok(CheckReply::BadRow(String::from_utf8_lossy(&text).into_owned()))

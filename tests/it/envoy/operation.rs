@@ -10,7 +10,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use super::{CONFIG, serve};
+use super::{CONFIG, codes, serve};
 use crate::support::eventually;
 use crate::support::grpc::{GrpcClient, descriptor, request};
 use crate::support::node::Node;
@@ -204,4 +204,31 @@ fn without_limits_for_envoy_there_is_no_grpc_listener() {
     let rule = r#"limit="user",outcome="allowed""#;
     assert!(served.passes(&[("user", "x")]));
     assert_eq!(served.node.metric("tollgate_decisions_total", rule), 1.0);
+}
+
+#[test]
+fn a_full_store_takes_no_new_values_and_lifts_no_limit_of_known_ones() {
+    for (policy, new) in [("open", Ok(Code::Ok)), ("closed", Err(tonic::Code::Unavailable))] {
+        let flags = ["--max-memory-rows", "2", "--envoy-on-store-failure", policy];
+        let served = serve(CONFIG, &flags);
+        let ask = |entries: &[(&str, &str)]| {
+            let descriptors = entries.iter().map(|entry| descriptor(&[*entry])).collect();
+            served.client.ask(request("d", descriptors)).map_err(|status| status.code())
+        };
+        let code = |key, value| ask(&[(key, value)]).map(|answer| answer.overall_code());
+        for user in ["a", "b"] {
+            assert_eq!(code("user", user), Ok(Code::Ok));
+        }
+        assert_eq!(code("user", "c"), new, "{policy}");
+        assert_eq!(code("user", "a"), Ok(Code::Ok), "a counter in use");
+        assert_eq!(code("user", "a"), Ok(Code::OverLimit));
+        let passing = (0..5).filter(|_| code("path", "/exact") == Ok(Code::Ok)).count();
+        assert_eq!(passing, 3, "a descriptor whose value the file gives has room");
+        let both = ask(&[("path", "/exact"), ("user", "d")]);
+        match policy {
+            "open" => assert_eq!(codes(&both.unwrap()), [Code::OverLimit, Code::Ok]),
+            _ => assert_eq!(both.unwrap_err(), tonic::Code::Unavailable),
+        }
+        assert!(served.node.metric("tollgate_store_errors_total", "kind=\"full\"") >= 2.0);
+    }
 }

@@ -93,6 +93,8 @@ pub struct HistoryStep {
     pub reservations: Vec<ReservationStep>,
     /// The row of an unknown kind that is planted before the checks.
     pub planting: Option<Planting>,
+    /// True if the store takes no new subjects during the checks.
+    pub is_full: bool,
 }
 
 impl HistoryStep {
@@ -104,7 +106,8 @@ impl HistoryStep {
         reservations: Vec<ReservationStep>,
     ) -> Self {
         let (refunds, corrections) = (Vec::new(), (0, 0, Vec::new()));
-        Self { clock, change, refunds, corrections, checks, reservations, planting: None }
+        let (planting, is_full) = (None, false);
+        Self { clock, change, refunds, corrections, checks, reservations, planting, is_full }
     }
 }
 
@@ -140,15 +143,19 @@ fn step() -> impl Strategy<Value = HistoryStep> {
     let planting = (0..SUBJECTS, prop::bool::weighted(0.3), any::<u8>(), 0_u8..60);
     let planting = prop::option::weighted(0.05, planting);
     let checks = vec(vec(charge_spec(), 1..4), 1..4);
-    (clock, change, refunds, corrections, checks, reservation_steps(), planting).prop_map(
-        |(clock, change, refunds, corrections, checks, reservations, planting)| HistoryStep {
-            clock,
-            change,
-            refunds,
-            corrections,
-            checks,
-            reservations,
-            planting,
+    let is_full = prop::bool::weighted(0.15);
+    (clock, change, refunds, corrections, checks, reservation_steps(), planting, is_full).prop_map(
+        |(clock, change, refunds, corrections, checks, reservations, planting, is_full)| {
+            HistoryStep {
+                clock,
+                change,
+                refunds,
+                corrections,
+                checks,
+                reservations,
+                planting,
+                is_full,
+            }
         },
     )
 }
@@ -345,5 +352,6 @@ fn limit(slot: usize, spec: &LimitSpec) -> Option<Arc<Limit>> {
         }
     };
     let limit = Limit::new(&format!("slot{slot}"), Unit::requests(), algorithm, shadow);
+    let limit = limit.as_open_ended();
     Some(Arc::new(if alternative { limit.as_alternative() } else { limit }))
 }

@@ -19,7 +19,9 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tokio::time::Instant;
 use tollgate::limit::{Charges, USAGE_RETENTION_DAYS};
-use tollgate::store::{CheckContext, CounterStore, CounterUsage, Redis, RedisClient, RedisOptions};
+use tollgate::store::{
+    CheckContext, CounterStore, CounterUsage, Redis, RedisClient, RedisOptions, StoreError,
+};
 use tollgate::telemetry::Metrics;
 use tollgate::time::Micros;
 
@@ -53,25 +55,27 @@ pub fn options(url: &str) -> RedisOptions {
 
 #[test]
 fn rust_and_lua_decide_alike_on_random_histories() {
-    let steps = run(HISTORIES, histories(STEPS));
+    let (steps, refused) = run(HISTORIES, histories(STEPS));
     assert!(steps >= 20_000, "only {steps} steps");
+    assert!(refused >= 100, "only {refused} checks had a new subject in a full store");
 }
 
 #[test]
 fn rust_and_lua_keep_the_same_marks_on_crowded_histories() {
-    let steps = run(CROWDED_HISTORIES, histories_of_marks(STEPS));
+    let (steps, _) = run(CROWDED_HISTORIES, histories_of_marks(STEPS));
     assert!(steps >= 3_000, "only {steps} steps");
 }
 
 #[test]
 fn rust_and_lua_hold_the_same_slots_on_histories_of_slots() {
-    let steps = run(HISTORIES_OF_SLOTS, histories_of_slots(STEPS_OF_SLOTS));
+    let (steps, _) = run(HISTORIES_OF_SLOTS, histories_of_slots(STEPS_OF_SLOTS));
     assert!(steps >= 2_000, "only {steps} steps");
 }
 
-/// Runs random histories, and returns the number of their steps.
-fn run(cases: u32, histories: impl Strategy<Value = Vec<HistoryStep>>) -> usize {
-    let steps_done = Cell::new(0);
+/// Runs random histories, and returns the numbers of their steps and of the checks that a full store
+/// refused.
+fn run(cases: u32, histories: impl Strategy<Value = Vec<HistoryStep>>) -> (usize, usize) {
+    let (steps_done, refused) = (Cell::new(0), Cell::new(0));
     let server = RedisServer::start_with_clock();
     server.set_clock(history::START);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -90,16 +94,23 @@ fn run(cases: u32, histories: impl Strategy<Value = Vec<HistoryStep>>) -> usize 
     let result = runner.run(&histories, |steps| {
         steps_done.set(steps_done.get() + steps.len());
         let _guard = runtime.enter();
-        runtime.block_on(replay(&server, &client, &counters, &steps))
+        refused.set(refused.get() + runtime.block_on(replay(&server, &client, &counters, &steps))?);
+        Ok(())
     });
     if let Err(failure) = result {
         panic!("{failure}");
     }
-    steps_done.get()
+    (steps_done.get(), refused.get())
+}
+
+/// Lets the script charge new subjects of open-ended limits, or not.
+fn take_new_subjects(counters: &CounterStore, takes: bool) {
+    let CounterStore::Redis(redis) = counters else { panic!("the store is Redis") };
+    redis.take_new_subjects(takes);
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn store_failure(error: tollgate::store::StoreError) -> TestCaseError {
+fn store_failure(error: StoreError) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
 
@@ -111,17 +122,19 @@ fn without_expired_days(mut usage: CounterUsage, newest: Micros) -> CounterUsage
     usage
 }
 
+/// Replays a history, and returns how many checks had a subject that a full store refused.
 async fn replay(
     server: &RedisServer,
     client: &RedisClient,
     counters: &CounterStore,
     steps: &[HistoryStep],
-) -> Result<(), TestCaseError> {
+) -> Result<usize, TestCaseError> {
     let mut connection = server.connection();
     let _: () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
     let mut world = World::default();
     let (mut model, mut newest) = (Model::default(), Micros::ZERO);
     let (mut foreign, mut reservations) = (ForeignRows::default(), Reservations::default());
+    let mut refused_subjects = 0;
     for (number, step) in steps.iter().enumerate() {
         let now = world.advance(step);
         server.set_clock(now);
@@ -151,21 +164,29 @@ async fn replay(
             foreign.plant(subject, planting, &mut connection);
         }
         let checks = world.checks(step);
+        take_new_subjects(counters, !step.is_full);
         let answers = client.judge_all(&checks, &CheckContext::NONE, deadline).await;
+        take_new_subjects(counters, true);
+        model.is_full = step.is_full;
         let references = model.judge_all(&checks, now);
+        model.is_full = false;
         for (index, ((charges, answer), reference)) in
             checks.iter().zip(answers).zip(references).enumerate()
         {
-            let lua = answer.map_err(store_failure)?;
-            if lua.verdict != reference {
+            let lua = match answer {
+                Err(StoreError::NewSubject(subject)) => Err(subject),
+                answer => Ok(answer.map_err(store_failure)?.verdict),
+            };
+            if lua != reference {
                 let why = format!(
-                    "step {number}, check {index}: {charges:#?}\nRust: {reference:?}\nLua:  {:?}",
-                    lua.verdict
+                    "step {number}, check {index}: {charges:#?}\nRust: {reference:?}\nLua:  {lua:?}"
                 );
                 return Err(TestCaseError::fail(why));
             }
-            if reference.allowed {
-                world.record(charges, &reference);
+            match reference {
+                Ok(reference) if reference.allowed => world.record(charges, &reference),
+                Ok(_) => {}
+                Err(_) => refused_subjects += 1,
             }
         }
         let operations = &step.reservations;
@@ -191,7 +212,7 @@ async fn replay(
             }
         }
     }
-    Ok(())
+    Ok(refused_subjects)
 }
 
 fn unharmed(

@@ -9,7 +9,7 @@ use tollgate::judge::reservation::{
     self, Adjusted, KeptReservation, ReservationNumbers, ReservationRows, Reserved,
 };
 use tollgate::judge::usage::{self, UsageDays, UsageRows};
-use tollgate::judge::{self, Rows, Verdict};
+use tollgate::judge::{self, NotJudged, Rows, Verdict};
 use tollgate::limit::{
     Adjustment, Charge, ChargeAdjustment, Charges, LATE_SETTLEMENT, NewReservation, Refund,
     ReservationName, RowId, Subject, USAGE_RETENTION_DAYS,
@@ -45,12 +45,14 @@ pub struct Model {
     /// With the time at which Redis forgets them, in ms.
     reservations: HashMap<ReservationName, (KeptReservation, u64)>,
     now: Micros,
+    /// True if no new subject of an open-ended limit is charged.
+    pub is_full: bool,
 }
 
 impl Model {
     /// Judges the checks of one call by the reference; those that meet days which are over are
-    /// judged after all others, once these are kept.
-    pub fn judge_all(&mut self, checks: &[Charges], now: Micros) -> Vec<Verdict> {
+    /// judged after all others, once these are kept. The error is a subject that is new.
+    pub fn judge_all(&mut self, checks: &[Charges], now: Micros) -> Vec<Result<Verdict, Subject>> {
         self.now = now;
         let judge = |model: &mut Self, charges: &Charges| {
             judge::judge(charges, &judge::offered_windows(charges, now), now, model)
@@ -60,17 +62,23 @@ impl Model {
         let again: Vec<&Charges> = checks
             .iter()
             .zip(&first)
-            .filter(|(_, verdict)| verdict.is_err())
+            .filter(|(_, verdict)| *verdict == &Err(NotJudged::DayRollover))
             .map(|(charges, _)| charges)
             .collect();
         for charges in again {
             self.close_days(charges, now);
         }
         self.end_of_call(now);
-        let verdicts = checks
-            .iter()
-            .zip(first)
-            .map(|(charges, verdict)| verdict.unwrap_or_else(|_| judge(self, charges).unwrap()));
+        let verdicts = checks.iter().zip(first).map(|(charges, verdict)| {
+            let verdict = match verdict {
+                Err(NotJudged::DayRollover) => judge(self, charges),
+                verdict => verdict,
+            };
+            verdict.map_err(|why| match why {
+                NotJudged::NewSubject(subject) => subject,
+                why => panic!("{why:?}"),
+            })
+        });
         let verdicts = verdicts.collect();
         self.end_of_call(now);
         verdicts
@@ -300,6 +308,10 @@ impl Rows for Model {
 
     fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
         self.subjects.get(&subject)?.numbers
+    }
+
+    fn refuses(&self, subject: Subject, _charges: &[Charge]) -> bool {
+        self.is_full && !self.subjects.contains_key(&subject)
     }
 }
 

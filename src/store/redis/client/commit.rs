@@ -231,7 +231,8 @@ async fn call_check_script(
     let calls: Vec<(CheckCall, bool)> = groups
         .iter()
         .map(|group| {
-            let mut call = CheckCall::new(redis.topology.is_sharded());
+            let (is_sharded, refuses_new) = (redis.topology.is_sharded(), server.is_nearly_full());
+            let mut call = CheckCall::new(is_sharded, refuses_new);
             group.checks.iter().for_each(|check| add_to_call(&mut call, check, offered_for));
             group.refunds.iter().for_each(|refund| call.add_refund(refund, offered_for));
             (call, group.is_asking)
@@ -315,6 +316,7 @@ fn decode_reply(
             CheckReply::Done(result) => Ok(result),
             CheckReply::WindowMiss => Err(NoVerdict::WindowMiss),
             CheckReply::DayRollover => Err(NoVerdict::DayRollover),
+            CheckReply::NewSubject(charge) => Err(NoVerdict::Failed(new_subject(check, charge))),
             CheckReply::BadRow(why) => {
                 redis.log_bad_row(&check.redis_keys(), &why);
                 Err(NoVerdict::Failed(CallError::Failed(StoreError::BadRow(why))))
@@ -322,6 +324,14 @@ fn decode_reply(
         });
     }
     Ok(results)
+}
+
+/// The error of a check with a subject that is new to a server which is nearly full.
+fn new_subject(check: &QueuedCheck, charge: usize) -> CallError {
+    CallError::Failed(match check.charges.get(charge) {
+        Some(charge) => StoreError::NewSubject(charge.subject),
+        None => StoreError::BadReply("a check has no charge of this number".into()),
+    })
 }
 
 /// The call error for an error reply of `server`.

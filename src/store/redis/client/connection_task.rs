@@ -269,7 +269,10 @@ impl ConnectionTask {
                 }
                 true
             }
-            StoreError::Overloaded | StoreError::BadRow(_) | StoreError::Disk(_) => true,
+            StoreError::Overloaded
+            | StoreError::NewSubject(_)
+            | StoreError::BadRow(_)
+            | StoreError::Disk(_) => true,
         }
     }
 

@@ -37,9 +37,10 @@ impl Unbatched {
             .map_err(|error| errors::classify(&error))?;
         match ReplyDecoder::new(value)?.next_check(charges)? {
             CheckReply::Done(verdict) => Ok(StoreVerdict { verdict, index: 0, leased: false }),
-            CheckReply::WindowMiss | CheckReply::DayRollover | CheckReply::BadRow(_) => {
-                Err(StoreError::BadReply("no verdict".into()))
-            }
+            CheckReply::WindowMiss
+            | CheckReply::DayRollover
+            | CheckReply::NewSubject(_)
+            | CheckReply::BadRow(_) => Err(StoreError::BadReply("no verdict".into())),
         }
     }
 }

@@ -1,0 +1,143 @@
+//! The end of a check: the decision that follows from the store's verdict or from the fallback, and
+//! the observers who see it.
+
+use std::sync::Arc;
+
+use super::decision::{DecidedBy, Decision, DecisionStatus};
+use super::fallback::{Fallback, FallbackDecision};
+use super::observer::DecidedCheck;
+use super::{Engine, PlanContext};
+use crate::failure_policy::FailurePolicy;
+use crate::limit::{Charges, NewReservation};
+use crate::store::{CheckContext, StoreError, StoreVerdict};
+use crate::telemetry::DecisionOutcome;
+
+impl Engine {
+    pub(super) fn conclude(
+        &self,
+        plan: PlanContext,
+        charges: &Charges,
+        context: &CheckContext,
+        judged: Result<StoreVerdict, StoreError>,
+    ) -> Decision {
+        let verdict = match judged {
+            Ok(verdict) => verdict,
+            Err(error) => return self.conclude_by_fallback(plan, charges, context, &error),
+        };
+        let mut decision = self.decide_by_verdict(charges, &verdict);
+        if plan.is_report {
+            decision.status = DecisionStatus::Reported;
+        }
+        decision.set_key_and_plan(plan.key, plan.name);
+        self.observe_limits(
+            *context,
+            plan.label.as_ref(),
+            charges,
+            Some(&verdict),
+            &decision,
+            None,
+        );
+        decision
+    }
+
+    /// The decision that follows from a verdict of the store.
+    pub(super) fn decide_by_verdict(&self, charges: &Charges, judged: &StoreVerdict) -> Decision {
+        let by =
+            if judged.leased { DecidedBy::Lease } else { DecidedBy::from_store(&self.parts.store) };
+        Decision::from_verdict(charges, &judged.verdict, by)
+    }
+
+    pub(super) fn conclude_by_fallback(
+        &self,
+        plan: PlanContext,
+        charges: &Charges,
+        context: &CheckContext,
+        error: &StoreError,
+    ) -> Decision {
+        let fallback = self.decide_by_fallback(charges, plan.on_store_failure, error);
+        self.conclude_with(fallback, plan, charges, context)
+    }
+
+    pub(super) fn conclude_with(
+        &self,
+        mut fallback: FallbackDecision,
+        plan: PlanContext,
+        charges: &Charges,
+        context: &CheckContext,
+    ) -> Decision {
+        if plan.is_report {
+            fallback = fallback.into_report();
+        }
+        fallback.decision.set_key_and_plan(plan.key, plan.name);
+        self.observe_fallback(*context, plan.label.as_ref(), charges, &fallback);
+        fallback.decision
+    }
+
+    pub(super) fn decide_by_fallback(
+        &self,
+        charges: &Charges,
+        policy: FailurePolicy,
+        error: &StoreError,
+    ) -> FallbackDecision {
+        tracing::debug!(kind = error.kind(), %error, "a check is decided without the store");
+        match error {
+            StoreError::Overloaded => Fallback::decide_overloaded(charges),
+            StoreError::NewSubject(_) => self.parts.fallback.decide_full(charges, policy),
+            _ => self.parts.fallback.decide(charges, policy),
+        }
+    }
+
+    /// Notifies the observers of a decision that follows from the limits' status.
+    pub(super) fn observe_limits(
+        &self,
+        context: CheckContext,
+        label: Option<&Arc<str>>,
+        charges: &Charges,
+        verdict: Option<&StoreVerdict>,
+        decision: &Decision,
+        reservation: Option<&NewReservation>,
+    ) {
+        let refusing = decision.violated_limit().map(|limit| limit.label());
+        let outcome = match refusing {
+            _ if decision.status == DecisionStatus::Reported => DecisionOutcome::Reported,
+            None => DecisionOutcome::Allowed,
+            Some(_) => DecisionOutcome::Refused,
+        };
+        self.notify_observers(&DecidedCheck {
+            context,
+            charges,
+            verdict,
+            decision,
+            outcome,
+            label,
+            refusing,
+            reservation,
+        });
+    }
+
+    pub(super) fn observe_fallback(
+        &self,
+        context: CheckContext,
+        label: Option<&Arc<str>>,
+        charges: &Charges,
+        fallback: &FallbackDecision,
+    ) {
+        let FallbackDecision { decision, limit, outcome } = fallback;
+        self.notify_observers(&DecidedCheck {
+            context,
+            charges,
+            verdict: None,
+            decision,
+            outcome: *outcome,
+            label,
+            refusing: limit.as_ref(),
+            reservation: None,
+        });
+    }
+
+    pub(super) fn notify_observers(&self, check: &DecidedCheck<'_>) {
+        for observer in &self.parts.observers {
+            observer.on_decision(check);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Label values: the outcomes of checks, and the reasons for which connections end.
+
+/// The outcome of a check in `tollgate_decisions_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DecisionOutcome {
+    /// All limits had room.
+    Allowed,
+    /// A limit had no room.
+    Refused,
+    /// The cost was larger than a limit and can never fit.
+    TooLarge,
+    /// A report was charged. The limit is the first one in debt.
+    Reported,
+    /// A shadow limit had no room. The check itself is counted separately.
+    ShadowRefused,
+    /// The store was unreachable and the plan is `open`.
+    FailedOpen,
+    /// The store was unreachable and the plan is `closed`, or the check was a report.
+    FailedClosed,
+    /// The store was unreachable and the node's own share had room.
+    LocalAllowed,
+    /// The store was unreachable and the node's own share had no room.
+    LocalRefused,
+    /// Too many of the node's checks waited for the store.
+    Overloaded,
+    /// The store was full and the policy is `open`: the check's new subjects were not counted.
+    FullOpen,
+    /// The store was full and the policy is `closed`, or `local` without room in the node either.
+    FullClosed,
+}
+
+impl DecisionOutcome {
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+            Self::Reported => "reported",
+            Self::ShadowRefused => "shadow_refused",
+            Self::FailedOpen => "failed_open",
+            Self::FailedClosed => "failed_closed",
+            Self::LocalAllowed => "local_allowed",
+            Self::LocalRefused => "local_refused",
+            Self::Overloaded => "overloaded",
+            Self::FullOpen => "full_open",
+            Self::FullClosed => "full_closed",
+        }
+    }
+}
+
+/// The reason why this node closed a connection, in `tollgate_connections_closed_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// The listener was at its connection limit, and this was the idlest connection.
+    Limit,
+    /// The preface of HTTP/2 did not arrive in time.
+    Handshake,
+    /// The client did not read a response in time.
+    Unread,
+    /// No byte was sent or received for too long.
+    Stalled,
+}
+
+impl ConnectionEnd {
+    pub(super) const ALL: [Self; 4] = [Self::Limit, Self::Handshake, Self::Unread, Self::Stalled];
+
+    /// The label value.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Handshake => "handshake",
+            Self::Unread => "unread",
+            Self::Stalled => "stalled",
+        }
+    }
+}
