@@ -3,6 +3,9 @@
 use super::raw::RawSettings;
 use super::{AccessKey, AdminCredentials, BearerTokens, Settings, SettingsError};
 
+/// The fewest characters of a token that rules the whole service.
+const MIN_ADMIN_TOKEN_LENGTH: usize = 16;
+
 /// The credentials of the admin API.
 pub(super) fn admin_credentials(raw: &RawSettings) -> Result<AdminCredentials, SettingsError> {
     let (id, secret) = (raw.admin_access_key_id.clone(), raw.admin_secret_access_key.clone());
@@ -11,18 +14,19 @@ pub(super) fn admin_credentials(raw: &RawSettings) -> Result<AdminCredentials, S
         return Err(SettingsError::Value { key: "admin_access_key_id", why: why.into() });
     }
     Ok(AdminCredentials {
-        write: parse_tokens("admin_token", &raw.admin_token)?,
-        read: parse_tokens("admin_read_token", &raw.admin_read_token)?,
+        write: parse_tokens("admin_token", &raw.admin_token, MIN_ADMIN_TOKEN_LENGTH)?,
+        read: parse_tokens("admin_read_token", &raw.admin_read_token, MIN_ADMIN_TOKEN_LENGTH)?,
         access_key: AccessKey::new(id, secret),
     })
 }
 
-/// The tokens of a setting.
+/// The tokens of a setting, each of at least `min_length` characters.
 pub(super) fn parse_tokens(
     key: &'static str,
     text: &str,
+    min_length: usize,
 ) -> Result<Option<BearerTokens>, SettingsError> {
-    BearerTokens::new(text).map_err(|why| SettingsError::Value { key, why: why.into() })
+    BearerTokens::new(text, min_length).map_err(|why| SettingsError::Value { key, why })
 }
 
 /// Refuses an admin API that other machines can reach without TLS: credentials and the values of

@@ -188,7 +188,7 @@ impl TryFrom<RawSettings> for Settings {
             data_dir: optional_path(raw.data_dir),
             catalog: optional_path(raw.catalog),
             check_deadline,
-            check_token: access::parse_tokens("check_token", &raw.check_token)?,
+            check_token: access::parse_tokens("check_token", &raw.check_token, 1)?,
             trusted_peers: TrustedPeers::parse(&raw.trusted_peers)
                 .map_err(|why| invalid("trusted_peers", why))?,
             forwarded_headers: parse_choice("forwarded_headers", &raw.forwarded_headers)?,
@@ -303,6 +303,7 @@ mod tests {
             (("TOLLGATE_CHECK_TOKEN", "one,sha256:12"), "check_token", "sha256sum"),
             (("TOLLGATE_CHECK_TOKEN", ","),           "check_token",    "has no secret in it"),
             (("TOLLGATE_CHECK_TOKEN", " "),           "check_token",    "has no secret in it"),
+            (("TOLLGATE_ADMIN_READ_TOKEN", "short"),  "admin_read_token", "openssl rand"),
             (("TOLLGATE_ADMIN_TOKEN", " , "),         "admin_token",    "has no secret in it"),
             (("TOLLGATE_ADMIN_READ_TOKEN", ","),      "admin_read_token", "has no secret in it"),
             (("TOLLGATE_KEY_ENCRYPTION_KEY", ","),    "key_encryption_key", "has no secret in it"),
@@ -329,7 +330,7 @@ mod tests {
     #[test]
     fn an_admin_api_beyond_loopback_needs_tls_or_admin_allow_plaintext() {
         let open = ("TOLLGATE_LISTEN_ADMIN", "0.0.0.0:8082");
-        let token = ("TOLLGATE_ADMIN_TOKEN", "t");
+        let token = ("TOLLGATE_ADMIN_TOKEN", "a-token-for-tests");
         let error = load(&[open, token]).unwrap_err().to_string();
         assert!(
             error.contains("listen_admin") && error.contains("admin_allow_plaintext"),
@@ -346,7 +347,7 @@ mod tests {
     fn a_setting_takes_several_tokens_in_the_clear_or_as_digests() {
         let digest = crate::digest::encode_hex(&crate::digest::digest_secret("second"));
         let text = format!("first, sha256:{digest},SHA256:x");
-        let token = BearerTokens::new(&text).unwrap().unwrap();
+        let token = BearerTokens::new(&text, 1).unwrap().unwrap();
         assert_eq!(
             ["first", "second", "SHA256:x"].map(|sent| token.position(sent.as_bytes())),
             [Some(1), Some(2), Some(3)]
@@ -354,7 +355,9 @@ mod tests {
         for sent in ["", "firs", digest.as_str(), "sha256:", &text] {
             assert_eq!(token.position(sent.as_bytes()), None, "{sent}");
         }
-        assert!(BearerTokens::new("").unwrap().is_none() && BearerTokens::new(" , ").is_err());
+        assert!(
+            BearerTokens::new("", 1).unwrap().is_none() && BearerTokens::new(" , ", 1).is_err()
+        );
     }
 
     #[test]

@@ -46,18 +46,22 @@ impl fmt::Debug for StoreAddress {
 pub struct BearerTokens(Vec<[u8; 32]>);
 
 impl BearerTokens {
-    /// Reads comma-separated tokens, each in the clear or as `sha256:HEX`.
-    pub(super) fn new(text: &str) -> Result<Option<Self>, &'static str> {
+    /// Reads comma-separated tokens, each in the clear or as `sha256:HEX`. One in the clear has at
+    /// least `min_length` characters.
+    pub(super) fn new(text: &str, min_length: usize) -> Result<Option<Self>, String> {
         const HINT: &str =
             "after sha256: write 64 hexadecimal digits; `printf %s TOKEN | sha256sum` prints them";
         let secrets = text.split(',').map(str::trim).filter(|secret| !secret.is_empty());
         let digest = |secret: &str| match secret.strip_prefix("sha256:") {
-            Some(hex) => decode_hex(hex).ok_or(HINT),
+            Some(hex) => decode_hex(hex).ok_or_else(|| HINT.to_owned()),
+            None if secret.chars().count() < min_length => Err(format!(
+                "a token of fewer than {min_length} characters can be guessed; `openssl rand -hex 32` prints one"
+            )),
             None => Ok(Sha256::digest(secret).into()),
         };
         let digests: Vec<_> = secrets.map(digest).collect::<Result<_, _>>()?;
         match digests.is_empty() {
-            true if !text.is_empty() => Err(NO_SECRET),
+            true if !text.is_empty() => Err(NO_SECRET.into()),
             true => Ok(None),
             false => Ok(Some(Self(digests))),
         }

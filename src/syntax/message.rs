@@ -28,12 +28,14 @@ impl fmt::Display for Expected<'_> {
             }
             "f32" | "f64" | "floating point" | "a floating point" => "a number",
             "bool" | "boolean" | "a boolean" => "true or false",
-            "str" | "a string" | "a borrowed string" | "variant identifier" | "string scalar"
-            | "string or map" => "text",
+            "str" | "a string" | "a borrowed string" | "variant identifier" | "string or map" => {
+                "text"
+            }
             "unit" | "unit variant" => "no value",
             "a sequence" | "sequence start" => "a list",
             "a map" | "mapping start" => "an object",
-            "scalar" => "text or a number",
+            // Where YAML has a list or an object, whatever single value was wanted.
+            "scalar" | "string scalar" => "text or a number, not a list or an object",
             "value" | "single YAML node" => "a value",
             form if form.starts_with("struct ") => "an object",
             form if form.starts_with("enum ") => "text",

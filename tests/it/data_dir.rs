@@ -13,7 +13,7 @@ use crate::support::http::{self, Response};
 use crate::support::node::Node;
 use crate::support::process::Process;
 
-const ADMIN: (&str, &str) = ("TOLLGATE_ADMIN_TOKEN", "the-admin-token");
+const ADMIN: (&str, &str) = ("TOLLGATE_ADMIN_TOKEN", "the-token-of-the-admin");
 const WEBHOOKS: (&str, &str) =
     ("TOLLGATE_WEBHOOK_SECRET", "whsec_dG9sbGdhdGUtdG9sbGdhdGUtdG9sbGdh");
 
@@ -33,7 +33,7 @@ fn node(folder: &Path) -> Node {
 }
 
 fn create_key(node: &Node, name: &str) -> Response {
-    let headers = [("authorization", "Bearer the-admin-token")];
+    let headers = [("authorization", "Bearer the-token-of-the-admin")];
     http::send(node.admin(), "POST", "/apikeys", &headers, &json!({ "name": name }).to_string())
 }
 
@@ -86,7 +86,7 @@ fn a_disk_that_was_full_is_used_again_once_it_has_room() {
     assert_eq!(first.stop(), Some(0));
     let second = node(dir.path());
     assert!(left(&second, 0) <= before + 1, "what was charged on a full disk is not lost");
-    let headers = [("authorization", "Bearer the-admin-token")];
+    let headers = [("authorization", "Bearer the-token-of-the-admin")];
     let keys = http::send(second.admin(), "GET", "/apikeys", &headers, "").json();
     let names = keys["item"].as_array().unwrap().iter().map(|key| key["name"].clone());
     assert_eq!(names.collect::<Vec<_>>().len(), 2, "{keys}");

@@ -124,10 +124,12 @@ fn on_a_cluster_they_must_be_leased_and_a_quota_cannot_be() {
 
 #[test]
 fn the_api_sets_patches_shows_and_removes_them() {
-    let access = [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", "a-token")];
+    let access =
+        [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", "a-token-for-tests")];
     let node = Node::launch(Some(CATALOG), &[], &access);
     let send = |method: &str, path: &str, body: Value| {
-        let headers = [("authorization", "Bearer a-token"), ("content-type", "application/json")];
+        let headers =
+            [("authorization", "Bearer a-token-for-tests"), ("content-type", "application/json")];
         http::send(node.admin(), method, path, &headers, &body.to_string())
     };
     send("POST", "/restapis", json!({"name": "a", "tags": {"_custom_id_": "own"}}));

@@ -53,7 +53,8 @@ const MUTUAL: [&str; 3] = ["--tls-cert", "--tls-key", "--tls-client-ca"];
 
 fn node(flags: &[String]) -> Node {
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let admin = [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", "token")];
+    let admin =
+        [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", "a-token-for-tests")];
     Node::launch(None, &flags, &admin)
 }
 
@@ -99,7 +100,7 @@ fn commands_connect_to_a_service_that_requires_client_certificates() {
     let node = node(&files.flags(&MUTUAL));
     let run = |trust: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        command.args(["plans", "list", "--token", "token", "--url"]);
+        command.args(["plans", "list", "--token", "a-token-for-tests", "--url"]);
         command.arg(node.admin().replace("127.0.0.1", "https://localhost"));
         command.args(trust).current_dir(files.dir.path()).output().unwrap()
     };

@@ -50,7 +50,7 @@ pub fn every_change_is_logged(node: &Node) {
     let made = changes(node);
     // A refused request changes nothing, and is not in the log.
     assert_eq!(as_bearer(node, TOKEN, "POST", "/usageplans", "{}").status, 400);
-    assert_eq!(as_bearer(node, "may-only-read", "DELETE", "/usageplans/x", "").status, 403);
+    assert_eq!(as_bearer(node, "the-token-for-reading", "DELETE", "/usageplans/x", "").status, 403);
     let logged = audit(node, "limit=500");
     let logged = logged["item"].as_array().unwrap();
     assert_eq!(logged.len(), made.len());
@@ -66,7 +66,7 @@ pub fn every_change_is_logged(node: &Node) {
         let response = serde_json::from_str::<Value>(&answer.body).ok()?;
         response["value"].as_str().map(str::to_owned)
     });
-    let text = as_bearer(node, "may-only-read", "GET", "/audit?limit=500", "").body;
+    let text = as_bearer(node, "the-token-for-reading", "GET", "/audit?limit=500", "").body;
     for part in [&*secret.unwrap(), TOKEN, "sha256", "digest"] {
         assert!(!text.contains(part), "{part}: {text}");
     }
@@ -85,11 +85,13 @@ fn every_change_is_logged_in_the_embedded_mode_and_survives_a_restart() {
 
 #[test]
 fn the_log_distinguishes_several_tokens_and_a_token_may_be_configured_by_its_digest() {
-    let second = tollgate::digest::encode_hex(&tollgate::digest::digest_secret("the-second"));
+    let second = tollgate::digest::encode_hex(&tollgate::digest::digest_secret(
+        "the-second-token-for-tests",
+    ));
     let tokens = format!("{TOKEN},sha256:{second}");
     let check = [("TOLLGATE_CHECK_TOKEN", &*tokens), ("TOLLGATE_ADMIN_TOKEN", &tokens)];
     let node = Node::launch(None, &["--listen-admin", "127.0.0.1:0"], &check);
-    for token in [TOKEN, "the-second"] {
+    for token in [TOKEN, "the-second-token-for-tests"] {
         let plan = r#"{"name":"p"}"#;
         assert_eq!(as_bearer(&node, token, "POST", "/usageplans", plan).status, 201);
         let bearer = [("authorization", &*format!("Bearer {token}"))];

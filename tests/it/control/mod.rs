@@ -38,7 +38,7 @@ pub const TOKEN: &str = "a-token-for-tests";
 const ACCESS: [(&str, &str); 5] = [
     ("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"),
     ("TOLLGATE_ADMIN_TOKEN", TOKEN),
-    ("TOLLGATE_ADMIN_READ_TOKEN", "may-only-read"),
+    ("TOLLGATE_ADMIN_READ_TOKEN", "the-token-for-reading"),
     ("TOLLGATE_ADMIN_ACCESS_KEY_ID", "AKIATEST"),
     ("TOLLGATE_ADMIN_SECRET_ACCESS_KEY", "a-secret-for-tests"),
 ];
@@ -118,8 +118,8 @@ fn without_a_credential_there_is_no_admin_api_and_unauthenticated_requests_are_r
     let nobody = http::send(node.admin(), "GET", "/apikeys", &[], "");
     assert_eq!((nobody.status, &*kind(&nobody)), (403, "MissingAuthenticationTokenException"));
     assert!(nobody.header("x-amzn-requestid").is_some());
-    assert_eq!(as_bearer(&node, "may-only-read", "GET", "/apikeys", "").status, 200);
-    let denied = as_bearer(&node, "may-only-read", "POST", "/apikeys", "{}");
+    assert_eq!(as_bearer(&node, "the-token-for-reading", "GET", "/apikeys", "").status, 200);
+    let denied = as_bearer(&node, "the-token-for-reading", "POST", "/apikeys", "{}");
     assert_eq!((denied.status, &*kind(&denied)), (403, "AccessDeniedException"));
     // One failure is counted already; soon every request from this address is rejected.
     let guess = || as_bearer(&node, "a-guess", "GET", "/apikeys", "").status;

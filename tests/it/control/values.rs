@@ -62,7 +62,7 @@ fn with_an_encryption_key_values_are_returned_again_and_never_stored_in_clear_te
         assert!(!body.contains(value) && !body.contains("sealed"), "{body}");
     }
     for path in ["/apikeys?includeValues=true", &format!("/apikeys/{id}?%69ncludeValue=true")] {
-        let response = as_bearer(&node, "may-only-read", "GET", path, "");
+        let response = as_bearer(&node, "the-token-for-reading", "GET", path, "");
         assert_eq!(response.status, 403, "{response:?}");
     }
     let held = format!("{:?}", redis.command(&["HGETALL", "tg:{registry}"]));

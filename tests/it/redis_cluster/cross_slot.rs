@@ -211,7 +211,7 @@ fn a_catalog_that_a_cluster_cannot_enforce_is_rejected_from_every_source() {
     ]);
     assert!(why.contains("--record"), "{why}");
 
-    let token = [("TOLLGATE_ADMIN_TOKEN", "admin-token")];
+    let token = [("TOLLGATE_ADMIN_TOKEN", "a-token-for-tests")];
     let flags = ["--store", &url, "--listen-admin", "127.0.0.1:0", "--check-deadline", DEADLINE];
     let node = Node::launch(Some(SHARED), &flags, &token);
     assert_eq!(check_with_key(&node, "key-a", "small").0, 200);
@@ -222,7 +222,7 @@ fn a_catalog_that_a_cluster_cannot_enforce_is_rejected_from_every_source() {
     fs::write(node.catalog_file(), SHARED).unwrap();
     let admin = |method: &str, path: &str, body: Value| {
         let headers =
-            [("authorization", "Bearer admin-token"), ("content-type", "application/json")];
+            [("authorization", "Bearer a-token-for-tests"), ("content-type", "application/json")];
         crate::support::http::send(node.admin(), method, path, &headers, &body.to_string())
     };
     let api = admin("POST", "/restapis", json!({"name": "api"})).json()["id"]

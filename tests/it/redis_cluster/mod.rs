@@ -23,6 +23,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tollgate::limit::Subject;
 
+use crate::startup::refuses_to_start;
 use crate::support::http::KeepAlive;
 use crate::support::node::Node;
 use crate::support::redis_cluster::RedisCluster;
@@ -174,14 +175,14 @@ fn all_nodes_know_the_other_nodes_and_the_resources_of_the_admin_api() {
         "--check-deadline",
         DEADLINE,
     ];
-    let token = [("TOLLGATE_ADMIN_TOKEN", "admin-token")];
+    let token = [("TOLLGATE_ADMIN_TOKEN", "a-token-for-tests")];
     let [one, other] = [0, 1].map(|_| Node::launch(None, &flags, &token));
     crate::support::eventually("both nodes see two", || {
         [&one, &other].iter().all(|node| node.metric("tollgate_live_nodes", "") == 2.0)
     });
     let admin = |method: &str, path: &str, body: Value| {
         let headers =
-            [("authorization", "Bearer admin-token"), ("content-type", "application/json")];
+            [("authorization", "Bearer a-token-for-tests"), ("content-type", "application/json")];
         let answer =
             crate::support::http::send(one.admin(), method, path, &headers, &body.to_string());
         assert!(answer.status < 300, "{answer:?}");
@@ -231,15 +232,5 @@ fn all_connections_to_a_cluster_use_tls() {
         results.iter().filter(|result| result["decided_by"] == "redis").count()
     };
     assert_eq!(decided_by_redis(&["--redis-ca", &cert]), 100);
-    assert_eq!(decided_by_redis(&[]), 0, "an unknown certificate is rejected");
-}
-
-#[test]
-fn a_cluster_that_is_addressed_as_a_single_redis_is_reported() {
-    let cluster = RedisCluster::start(0, 0);
-    let node = Node::with_catalog(
-        CATALOG,
-        &["--store", &cluster.servers[0].url(), "--check-deadline", DEADLINE],
-    );
-    assert!(node.log().contains("redis+cluster://"), "{}", node.log());
+    refuses_to_start(&url, "--redis-ca");
 }
