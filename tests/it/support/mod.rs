@@ -3,6 +3,7 @@
 
 pub mod gateway;
 pub mod grpc;
+pub mod guide;
 pub mod http;
 pub mod node;
 pub mod process;
