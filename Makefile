@@ -1,6 +1,6 @@
 # One target per task. `make test` on a fresh Debian machine with Rust is the complete setup.
 
-.PHONY: help run fast test contract streams soak attack lint deny bench tools
+.PHONY: help run fast test contract streams soak attack lint deny book bench tools
 
 # The modules of the integration tests that need other programs than Rust: their files say so, and
 # tests/it/house/fast.rs holds them to it.
@@ -41,6 +41,9 @@ lint: ## Checks formatting and clippy, as CI does
 
 deny: ## Checks licenses, sources, duplicates and advisories of all dependencies
 	.ci/deny
+
+book: ## Builds the documentation as a site into target/book
+	.ci/book
 
 bench: tools ## Measures this machine and writes bench/results
 	cargo build --release --locked --features bench

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::support::guide::{Step, shows, steps};
 use crate::support::node::Node;
 use crate::support::repository;
 
@@ -29,19 +30,49 @@ fn catalog_of_the_readme() -> String {
     section.split_once("```yaml\n").unwrap().1.split_once("```").unwrap().0.to_owned()
 }
 
+/// The targets of all links.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+}
+
+/// The anchors of a page's headings, as GitHub and mdBook make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let prose = text.split("\n```").step_by(2).flat_map(str::lines);
+    let headings = prose.filter_map(|line| line.strip_prefix('#')?.split_once(' '));
+    let kept = |letter: char| match letter {
+        ' ' => Some('-'),
+        '-' | '_' => Some(letter),
+        _ => letter.is_alphanumeric().then_some(letter),
+    };
+    headings.map(|(_, text)| text.to_lowercase().chars().filter_map(kept).collect()).collect()
+}
+
 #[test]
-fn every_link_between_documents_leads_to_a_file() {
+fn every_link_between_documents_leads_to_a_file_and_a_heading_of_it() {
     let all = tracked("*.md");
     assert!(all.len() > 10, "{all:?}");
     for path in all {
         let text = document(&path);
         let folder = repository(&path).parent().unwrap().to_owned();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = target.split('#').next().unwrap();
-            let is_ours = !file.is_empty() && !file.contains("://");
-            assert!(!is_ours || folder.join(file).exists(), "{path}: {target}");
+        for target in links(&text).filter(|target| !target.contains("://")) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let place = if file.is_empty() { repository(&path) } else { folder.join(file) };
+            assert!(place.exists(), "{path}: {target}");
+            let is_heading = || anchors(&fs::read_to_string(&place).unwrap()).contains(anchor);
+            assert!(anchor.is_empty() || is_heading(), "{path}: {target}");
         }
     }
+}
+
+#[test]
+fn every_page_is_in_the_summary_of_the_site_once() {
+    let summary = document("docs/SUMMARY.md");
+    let mut listed: Vec<_> = links(&summary).map(|page| format!("docs/{page}")).collect();
+    listed.sort();
+    let mut pages = tracked("docs/*.md");
+    pages.retain(|page| page != "docs/SUMMARY.md");
+    pages.sort();
+    assert_eq!(listed, pages);
 }
 
 /// Words in backticks that look like paths of the repository, or of `src` as ARCHITECTURE.md writes
@@ -163,4 +194,20 @@ fn the_readmes_catalog_serves_as_the_readme_says_and_fits_a_cluster() {
     ];
     assert_eq!(names, expected);
     assert!(node.passes("login", "ip:203.0.113.7", 5));
+}
+
+#[test]
+fn other_output_than_a_guide_shows_is_a_fault() {
+    assert!(shows("{\"a\":1, \"b\":22}\n", "{\"a\":…,\n \"b\":22}"));
+    assert!(shows("PONG\n200 200 429 ", "…200 429…"));
+    assert!(!shows("200 200 429 ", "200 429"), "more at the start");
+    assert!(!shows("{\"b\":22} more", "{…22}"), "more at the end");
+    assert!(shows("{{1} 2} 3}", "{…2}…}"));
+    assert!(!shows("200 200 ", "…200 429…"));
+    let [Step::Run { shown, .. }, Step::Save { name, .. }] = &steps(
+        "x\n```sh\ncheck   # 200\nserve &   # in the background\n```\n\n```text\nOK\n```\n```yaml\n# a.yaml\n```\n",
+    )[..] else {
+        panic!("two steps");
+    };
+    assert_eq!((shown.len(), name.as_str()), (2, "a.yaml"));
 }
