@@ -6,30 +6,32 @@
 -- KEYS[4]  the newest revision
 -- KEYS[5]  the notes, a stream
 -- ARGV[1]  number of revisions that KEYS[3] retains
--- ARGV[2]  the expected and the new value of each entry, a JSON array of {path, was, becomes}; null
---          is a missing entry
--- ARGV[3]  number of notes to keep, the newest
--- ARGV[4]  the note
+-- ARGV[2]  number of notes to keep, the newest
+-- ARGV[3]  the note
+-- ARGV[4]  two characters for each entry: its expected and its new value, '1' if there is one
+-- ARGV[..] for each entry its path, its expected and its new value, as they are: they may be large,
+--          and all nodes wait while a script parses
 -- Returns  the new revision, or 0 if an entry does not have its expected value
 
-local changes = cjson.decode(ARGV[2])
-for _, change in ipairs(changes) do
-  local is = redis.call('HGET', KEYS[1], change.path)
-  local was = change.was
-  if was == cjson.null then was = false end
+local exists = ARGV[4]
+local count = #exists / 2
+for entry = 1, count do
+  local is = redis.call('HGET', KEYS[1], ARGV[2 + 3 * entry])
+  local was = exists:sub(2 * entry - 1, 2 * entry - 1) == '1' and ARGV[3 + 3 * entry]
   if is ~= was then return 0 end
 end
 local revision = redis.call('INCR', KEYS[4])
-for _, change in ipairs(changes) do
-  if change.becomes == cjson.null then
-    redis.call('HDEL', KEYS[1], change.path)
-    redis.call('ZREM', KEYS[2], change.path)
+for entry = 1, count do
+  local path = ARGV[2 + 3 * entry]
+  if exists:sub(2 * entry, 2 * entry) == '1' then
+    redis.call('HSET', KEYS[1], path, ARGV[4 + 3 * entry])
+    redis.call('ZADD', KEYS[2], 0, path)
   else
-    redis.call('HSET', KEYS[1], change.path, change.becomes)
-    redis.call('ZADD', KEYS[2], 0, change.path)
+    redis.call('HDEL', KEYS[1], path)
+    redis.call('ZREM', KEYS[2], path)
   end
-  redis.call('ZADD', KEYS[3], revision, string.format('%.0f', revision) .. ':' .. change.path)
+  redis.call('ZADD', KEYS[3], revision, string.format('%.0f', revision) .. ':' .. path)
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', revision - ARGV[1])
-redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[3], '*', 'note', ARGV[4])
+redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[2], '*', 'note', ARGV[3])
 return revision

@@ -66,12 +66,6 @@ impl Redis {
         changes: &[EntryChange],
         note: &str,
     ) -> Result<u64, CommitError> {
-        let changes: Vec<_> = changes
-            .iter()
-            .map(|EntryChange { path, was, becomes }| {
-                serde_json::json!({ "path": path, "was": was, "becomes": becomes })
-            })
-            .collect();
         let mut commit = redis::cmd("EVAL");
         commit
             .arg(COMMIT_SCRIPT)
@@ -81,8 +75,16 @@ impl Redis {
             .arg(TOUCHED_KEY)
             .arg(REVISION_KEY)
             .arg(NOTES_KEY);
-        commit.arg(MAX_TRACKED_REVISIONS).arg(serde_json::Value::from(changes).to_string());
-        commit.arg(MAX_NOTES).arg(note);
+        commit.arg(MAX_TRACKED_REVISIONS).arg(MAX_NOTES).arg(note);
+        let values = changes.iter().flat_map(|change| [&change.was, &change.becomes]);
+        let exists = values.map(|value| if value.is_some() { '1' } else { '0' });
+        commit.arg(exists.collect::<String>());
+        for EntryChange { path, was, becomes } in changes {
+            commit
+                .arg(path)
+                .arg(was.as_deref().unwrap_or(""))
+                .arg(becomes.as_deref().unwrap_or(""));
+        }
         match self.run_command(ENTRIES_KEY, &commit).await? {
             0 => Err(CommitError::Conflict),
             revision => Ok(revision),
