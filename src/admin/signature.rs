@@ -18,6 +18,9 @@ use crate::time::{Clock as _, SystemClock};
 /// The largest difference between the clocks of the client and of this node in seconds, as in AWS.
 const MAX_CLOCK_SKEW_SECS: u64 = 15 * 60;
 
+/// The service for which AWS' clients of API Gateway sign. Their region may be any: a node has none.
+const SERVICE: &str = "apigateway";
+
 /// The parsed header `Authorization: AWS4-HMAC-SHA256 …`.
 struct SigV4Header<'a> {
     key_id: &'a str,
@@ -72,6 +75,10 @@ impl<'a> SignedHead<'a> {
         if authorization.key_id != key.id {
             let why = "The security token included in the request is invalid.";
             return Err(("UnrecognizedClientException", why));
+        }
+        if authorization.service != SERVICE {
+            let why = "Credential should be scoped to correct service: 'apigateway'.";
+            return Err(("InvalidSignatureException", why));
         }
         let stamp = text("x-amz-date").ok_or(INCOMPLETE_SIGNATURE)?;
         let time = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", stamp)

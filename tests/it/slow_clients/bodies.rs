@@ -139,7 +139,7 @@ fn the_admin_api_reads_no_body_of_a_client_that_its_head_shows_to_be_a_stranger(
     let (old, day) = ("20200101T000000Z", &now[..8]);
     let signed = |key: &str, day: &str, date: &str, headers: &str| {
         format!(
-            "authorization: AWS4-HMAC-SHA256 Credential={key}/{day}/r/s/aws4_request, SignedHeaders={headers}, Signature=x\r\nx-amz-date: {date}\r\n"
+            "authorization: AWS4-HMAC-SHA256 Credential={key}/{day}/r/apigateway/aws4_request, SignedHeaders={headers}, Signature=x\r\nx-amz-date: {date}\r\n"
         )
     };
     let all = "host;x-amz-date";
@@ -152,6 +152,7 @@ fn the_admin_api_reads_no_body_of_a_client_that_its_head_shows_to_be_a_stranger(
             "authorization: AWS4-HMAC-SHA256 Credential=nobody\r\n".to_owned(),
         ),
         ("an unknown access key", signed("AKIAOTHER", day, &now, all)),
+        ("another service", signed("AKIATEST", day, &now, all).replace("/apigateway/", "/s3/")),
         ("an old date", signed("AKIATEST", "20200101", old, all)),
         ("another day than the date's", signed("AKIATEST", "20200101", &now, all)),
         ("the date is not signed", signed("AKIATEST", day, &now, "host")),
