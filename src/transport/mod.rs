@@ -10,6 +10,7 @@ mod connection_limit;
 mod framing;
 mod listener;
 mod monitored;
+mod monitored_body;
 mod open_connections;
 mod openapi;
 mod problem;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use super::monitored_body::WaitingBodies;
 use crate::telemetry::ConnectionEnd;
 
 /// The length of a tick.
@@ -46,6 +47,8 @@ pub(super) struct Activity {
     received: AtomicU32,
     /// Requests without a response.
     pending: AtomicU32,
+    /// Bodies of responses that wait for the client.
+    waiting: WaitingBodies,
 }
 
 impl Activity {
@@ -84,6 +87,16 @@ impl Activity {
         PendingRequest(Arc::clone(self))
     }
 
+    /// Records that the body of a response waits for the client. Returns the interval since which.
+    pub(super) fn begin_body_wait(&self) -> u32 {
+        self.waiting.begin(self.now())
+    }
+
+    /// Records that the client has taken what the body had.
+    pub(super) fn end_body_wait(&self, since: u32) {
+        self.waiting.end(since);
+    }
+
     fn idleness(&self) -> Idleness {
         let requested = self.requested.load(Relaxed);
         let idle_ticks = self.now() - requested;
@@ -109,6 +122,7 @@ impl Activity {
             () if writing_since > 0 && now + 1 - writing_since >= STALL_TICKS => {
                 Some(ConnectionEnd::Unread)
             }
+            () if self.waiting.has_overdue(now) => Some(ConnectionEnd::Unread),
             () if !is_pending && now - self.moved.load(Relaxed) >= STALL_TICKS => {
                 Some(ConnectionEnd::Stalled)
             }
@@ -198,6 +212,7 @@ impl OpenConnections {
             writing_since: AtomicU32::new(0),
             received: AtomicU32::new(0),
             pending: AtomicU32::new(0),
+            waiting: WaitingBodies::default(),
         });
         let connection = OpenConnection { activity: Arc::clone(&activity), task: None };
         self.open().insert(serial, connection);
@@ -291,6 +306,27 @@ mod tests {
         assert_eq!(idlest(&connections), 2);
         drop((silent, half));
         assert_eq!(pass(&connections, 290), [ConnectionEnd::Stalled]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_with_a_body_that_its_client_does_not_take_is_closed_after_30_s() {
+        let connections = OpenConnections::new(false);
+        let (one, two) = (open(&connections, 0), open(&connections, 1));
+        pass(&connections, 49);
+        let held = one.begin_body_wait();
+        for _ in 0..30 {
+            // Another body of the same connection, and all of the other's, are taken in time.
+            let taken = [one.begin_body_wait(), two.begin_body_wait()];
+            one.record_read(1);
+            two.record_read(1);
+            assert_eq!(pass(&connections, 10), []);
+            one.end_body_wait(taken[0]);
+            two.end_body_wait(taken[1]);
+        }
+        two.record_read(1);
+        assert_eq!(pass(&connections, 100), [ConnectionEnd::Unread]);
+        assert_eq!(idlest(&connections), 1);
+        one.end_body_wait(held);
     }
 
     #[tokio::test]

@@ -31,6 +31,7 @@ use super::connection_limit::ConnectionLimit;
 use super::framing::check_framing;
 use super::listener::Listener;
 use super::monitored::MonitoredStream;
+use super::monitored_body::MonitoredBody;
 use super::open_connections::{Activity, OpenConnections, TICK};
 use super::protocol::Protocol;
 use crate::telemetry::{LogThrottle, Metrics};
@@ -323,6 +324,8 @@ impl Connection {
             let is_ambiguous = framing.is_err();
             let response = framing.map(|()| router.clone().call(request));
             let config = Arc::clone(&self.config);
+            let is_http_2 = config.protocol == Protocol::Http2;
+            let activity = is_http_2.then(|| Arc::clone(&self.activity));
             async move {
                 let mut response = match response {
                     Ok(response) => response.await?,
@@ -337,6 +340,7 @@ impl Connection {
                         .insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 drop(pending);
+                let response = response.map(|body| MonitoredBody::new(body, activity));
                 Ok::<_, std::convert::Infallible>(response)
             }
         });

@@ -97,6 +97,38 @@ fn a_connection_with_1000_unfinished_messages_holds_little_memory_and_for_5_s() 
 }
 
 #[test]
+fn responses_that_a_client_of_http_2_takes_nothing_of_are_held_for_30_s() {
+    let node = node(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let held = runtime.block_on(async {
+        let stream = TcpStream::connect(node.grpc()).await.unwrap();
+        let mut client = h2::client::Builder::new();
+        let client = client.initial_window_size(0).handshake::<_, Bytes>(stream);
+        let (mut sender, connection) = client.await.unwrap();
+        // It goes on to answer pings.
+        let closed = tokio::spawn(connection);
+        let begun = Instant::now();
+        let mut responses = Vec::new();
+        for _ in 0..20 {
+            sender = sender.ready().await.unwrap();
+            let request = Request::post(format!("http://x{}", METHODS[1]))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .header("authorization", format!("Bearer {TOKEN}"));
+            let (response, mut body) =
+                sender.send_request(request.body(()).unwrap(), false).unwrap();
+            body.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
+            responses.push(response.await.unwrap());
+        }
+        let _reason =
+            tokio::time::timeout(TEST_TIMEOUT, closed).await.expect("a closed connection");
+        begun.elapsed()
+    });
+    assert!((29..48).contains(&held.as_secs()), "{held:?}");
+    assert_eq!(node.metric("tollgate_connections_closed_total", "unread"), 1.0);
+}
+
+#[test]
 fn a_message_of_a_caller_without_the_token_is_not_read() {
     let node = node(&["--check-token", "s3cret"]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
