@@ -95,21 +95,17 @@ local function rare_of_quotas()
       return row, till, day, change == 3 and 0 or used - after
     end,
 
-    follow = function(_, _, annex)
-      return annex
-    end,
-
     -- A later number in the annex belongs to an earlier life of the subject's numbers.
     reserve = function(rows, at, annex, limit, level, window, amount, number)
       local after = math.min(level + amount, 9007199254740991)
       local row, till = write_quota(rows, at, limit, after, window)
-      return row, annex ~= '' and struct.unpack('<I6', annex) < number and annex or '', till
+      return row, till, annex and struct.unpack('<I6', rows, annex + 7) >= number and '' or nil
     end,
 
     -- Within the window charged the count follows exactly. In a later one nothing goes back, and
     -- what was used beyond the charge counts there.
     adjust = function(rows, at, annex, limit, used, window, number, charged, from, to)
-      local corrected, exact = annex ~= '' and struct.unpack('<I6', annex) or 0
+      local corrected, exact = annex and struct.unpack('<I6', rows, annex + 7) or 0
       if at and number and number > corrected and window == charged then
         exact = struct.unpack('<I5', rows, at + 14) == charged
       end
@@ -122,11 +118,11 @@ local function rare_of_quotas()
         return used, window
       end
       local row, till = write_quota(rows, at, limit, used, window)
-      return used, window, row, till, annex
+      return used, window, row, till
     end,
 
-    correct_annex = function(change, number)
-      return change ~= 2 and struct.pack('<I6', number) or nil
+    correct_annex = function(_, _, _, limit, change, number)
+      return change ~= 2 and struct.pack('<I7I6', limit[HEAD] - 12 + 1024 + 6, number) or nil
     end,
   }
   ALGORITHMS[2][5] = function() return rare end

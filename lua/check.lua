@@ -35,18 +35,20 @@ local needed = {}
 -- back behind: it drains from now on, also if all checks are refused. Once a charge is written, the
 -- rows before it stand in place of the position, '' if there were none.
 local key_of, limit_of, place_of, window_of, after_of, forced_of = {}, {}, {}, {}, {}, {}
+-- The positions of the annexes of these charges, nil if there are none.
+local annex_of
 local at
 
--- Judges the check at `at` and writes its charges. If they are `deferred`, or their counters have
--- annexes, returns instead true if they are to be written, and true if some rows are to be written
--- in any case.
-local function judge(deferred)
+-- Judges the check at `at` and writes its charges. If they are to be `reserved`, returns instead
+-- true if the check is allowed, and true if some rows are to be written although it is not.
+local function judge(reserved)
   local count, from = byte(checks, at), at + 1
   local any_forced, rollover, forced_rollover = false, false, false
   local verdict_at = replied + 1
   local allowed = 1
   -- True if one of the alternatives has room; nil if there are no alternatives.
   local alternatives
+  local annexed
   replied = verdict_at
   for i = 1, count do
     local key, index, amount
@@ -55,9 +57,13 @@ local function judge(deferred)
     if always then
       amount = -amount
     end
-    local limit, rows, place = limits[index], rows_of[key]
+    local limit, rows, place, annex = limits[index], rows_of[key]
     if rows then
-      place = find_row(rows, limit[HEAD])
+      place, annex = find_row(rows, limit[HEAD])
+      if annex then
+        annexed = annexed or {}
+        annexed[i] = annex
+      end
     else
       if rows == false then
         -- MGET reads a key of another type as a missing one, which SET would replace.
@@ -116,7 +122,8 @@ local function judge(deferred)
   end
   reply[verdict_at] = allowed
   allowed = allowed == 1
-  if deferred or annex_found or not (allowed or any_forced) then
+  if reserved or not (allowed or any_forced) then
+    annex_of = annexed
     return allowed, any_forced
   end
   for i = 1, count do
@@ -125,7 +132,23 @@ local function judge(deferred)
       local key, limit = key_of[i], limit_of[i]
       local rows, place = rows_of[key], place_of[i]
       local row, till = limit[WRITE](rows, place, limit, after, window_of[i], now)
-      rows_of[key] = put_row(rows, place, row)
+      local annex = annexed and annexed[i]
+      if annex then
+        local level, moved = verdict_at + 1
+        for j = 1, i - 1 do
+          level = level + (window_of[j] and 2 or 1)
+        end
+        local follow = functions_of_annexes().follow
+        rows_of[key], moved = follow(rows, place, annex, limit, reply[level], row)
+        for j = i + 1, moved ~= 0 and count or 0 do
+          if key_of[j] == key then
+            place_of[j] = place_of[j] and place_of[j] + (place_of[j] > annex and moved or 0)
+            annexed[j] = annexed[j] and annexed[j] + (annexed[j] > annex and moved or 0)
+          end
+        end
+      else
+        rows_of[key] = put_row(rows, place, row)
+      end
       place_of[i] = rows or ''
       local was = needed[key]
       if not was or was < till then
@@ -139,14 +162,22 @@ if #ARGV[3] > 0 then
   -- Writes the counter after a refund; a counter whose row is gone has nothing to refund.
   local function refund(key, limit, amount, charged)
     local rows = rows_of[key]
-    local place = rows and find_row(rows, limit[HEAD])
+    if not rows then
+      return
+    end
+    local place, annex = find_row(rows, limit[HEAD])
     if not place then
       return
     end
     local rare = ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]()
     local row = rare.refund(rows, place, limit, amount, charged, now)
     if row then
-      rows_of[key] = functions_of_annexes().replace(rows, limit, row, now)
+      if annex then
+        local level = limit[READ](put_row(rows, place, row), place, limit, now)
+        rows_of[key] = functions_of_annexes().follow(rows, place, annex, limit, level, row)
+      else
+        rows_of[key] = put_row(rows, place, row)
+      end
       needed[key] = needed[key] or 0
     end
   end

@@ -5,16 +5,18 @@ at = 1
 local len = #checks
 while at <= len do
   local before, count, behind = replied, byte(checks, at)
-  local ok, allowed, any_forced
-  annex_found = false
+  local ok, is_check, failure = true, true
   if count > 250 then
     behind = at + 5 + unpack_from('<I4', checks, at + 1)
-    ok, allowed, any_forced = pcall(operate, count)
-    count = byte(checks, at)
+    ok, is_check = pcall(operate, count)
+    count, failure = byte(checks, at), is_check
   else
     behind = at + 1 + 12 * count
+  end
+  if ok and is_check then
+    replied = before
     reply[before + 1] = false
-    ok, allowed, any_forced = pcall(judge)
+    ok, failure = pcall(judge)
     if not ok and reply[before + 1] then
       -- It was judged, and some of its charges are written.
       for i = count, 1, -1 do
@@ -25,39 +27,9 @@ while at <= len do
       end
     end
   end
-  if ok and (allowed or any_forced) then
-    -- Rows behind an annex move when it loses marks.
-    local changed, moved_by = {}, {}
-    ok, allowed = pcall(function()
-      local annexes, state = functions_of_annexes(), before + 1
-      for i = 1, count do
-        local after, key, limit = allowed and after_of[i] or forced_of[i], key_of[i], limit_of[i]
-        state = state + 1
-        if after then
-          local rows, place = changed[key] or rows_of[key], place_of[i]
-          place = place and place + (moved_by[key] or 0) or nil
-          local row, till = limit[WRITE](rows, place, limit, after, window_of[i], now)
-          local from, moved = rows and annexes.find(rows, limit[HEAD])
-          if from then
-            changed[key], moved = annexes.follow(rows, place, from, limit, reply[state], row)
-            moved_by[key] = (moved_by[key] or 0) + (moved or 0)
-          else
-            changed[key] = put_row(rows, place, row)
-          end
-          needed[key] = math.max(needed[key] or 0, till)
-        end
-        if window_of[i] then
-          state = state + 1
-        end
-      end
-    end)
-    for key, rows in pairs(ok and changed or {}) do
-      rows_of[key] = rows
-    end
-  end
   if not ok then
     replied = before + 1
-    reply[replied] = tostring(allowed)
+    reply[replied] = tostring(failure)
   end
   at = behind
 end

@@ -7,37 +7,37 @@
 --   annex  for each slot <I6 I7> number of the reservation, and end of the slot in own time; in the
 --                        order in which they were taken, up to 19 in a row
 --
--- Up to 1,000 slots are 13 KB. A call costs the strings that it makes, so a change is
--- spliced into the subject's string; only when slots have ended the list is made anew.
+-- Up to 1,000 slots are 13 KB, and a call costs the strings that it makes: so the rows are replaced
+-- that change, and slots that have ended are looked for once one has.
 --
 -- Few calls need any of this, so those that do make it: functions cost time in all others.
 
 local function algorithm_of_slots()
-  local pack, unpack_from, sub, find = struct.pack, struct.unpack, string.sub, string.find
-  local byte = string.byte
+  local byte, sub, find = string.byte, string.sub, string.find
+  local pack, unpack_from, min = struct.pack, struct.unpack, math.min
   local NEVER, MAX_TTL = 9007199254740991, 3600 * 1000000
   local SLOT, FULL = 13, 19 * 13
 
-  -- The counter's time at `now`, which advances with the clock and never runs back; and the time
-  -- before which no slot ends.
+  -- The counter's time at `now`, which advances with the clock and never runs back; the time before
+  -- which no slot ends; and true if the clock has stepped back behind the row.
   local function own_time(rows, at, now)
     if not at then
-      return now, NEVER
+      return now, NEVER, false
     end
     local own, when, earliest = unpack_from('<I7I7I7', rows, at + 7)
-    return now > when and math.min(own + (now - when), NEVER) or own, earliest
+    return now > when and min(own + (now - when), NEVER) or own, earliest, now < when
   end
 
   local function pack_row(limit, own, now, earliest)
     return pack('<I7I7I7I7', limit[2], own, now, earliest)
   end
 
-  local function pack_list(limit, list)
-    return pack('<I7', limit[2] - 21 + 1024 + #list) .. list
+  local function pack_list(limit, slots)
+    return slots == '' and '' or pack('<I7', limit[2] - 21 + 1024 + #slots) .. slots
   end
 
-  -- The first row of a counter's list in `rows`, the position behind its last, the number of its
-  -- slots, and the last row.
+  -- The position of the first row of a counter's list, that behind its last, the number of its
+  -- slots, and the position of the last row.
   local function find_list(rows, limit)
     local id, at, last = limit[2] - 21 + 1024, 6, #rows
     local first, newest, bytes = nil, nil, 0
@@ -54,46 +54,71 @@ local function algorithm_of_slots()
     return first or at, at, bytes / SLOT, newest
   end
 
-  -- The slots from the row `first` on, each with its end.
-  local function each_slot(rows, first, behind, visit)
-    while first < behind do
-      local next_row = first + 7 + byte(rows, first)
-      for at = first + 7, next_row - SLOT, SLOT do
-        local _, ends = unpack_from('<I6I7', rows, at)
-        visit(sub(rows, at, at + SLOT - 1), ends)
-      end
-      first = next_row
+  -- The ends of the slots in the row at `first`, and the position of the next row.
+  local function ends_in(rows, first)
+    local len = byte(rows, first)
+    local numbers = { unpack_from(string.rep('I6I7', len / SLOT), rows, first + 7) }
+    local ends = {}
+    for i = 1, len / SLOT do
+      ends[i] = numbers[2 * i]
     end
+    return ends, first + 7 + len
   end
 
-  -- `rows` without the slots that have ended at `own`, the time before which none of the others
-  -- ends, and the number of those that have.
-  local function without_ended(rows, limit, own)
-    local first, behind, count = find_list(rows, limit)
-    local kept, earliest, lists = {}, NEVER, {}
-    each_slot(rows, first, behind, function(slot, ends)
-      if ends > own then
-        kept[#kept + 1], earliest = slot, math.min(earliest, ends)
+  -- The list without the slots that have ended at `own`, the position of its last row, the number
+  -- of the others, and the time before which none of them ends.
+  local function without_ended(rows, limit, first, behind, own)
+    local kept, list, earliest = {}, {}, NEVER
+    while first < behind do
+      local ends, next_row = ends_in(rows, first)
+      local at = first + 7
+      for i = 1, #ends do
+        if ends[i] > own then
+          earliest = min(earliest, ends[i])
+        else
+          kept[#kept + 1], at = sub(rows, at, first + 6 + (i - 1) * SLOT), first + 7 + i * SLOT
+        end
       end
-    end)
-    for i = 1, #kept, 19 do
-      lists[#lists + 1] = pack_list(limit, table.concat(kept, '', i, math.min(i + 18, #kept)))
+      kept[#kept + 1], first = sub(rows, at, next_row - 1), next_row
     end
-    return sub(rows, 1, first - 1) .. table.concat(lists) .. sub(rows, behind), earliest,
-      count - #kept
+    local slots = table.concat(kept)
+    for i = 1, #slots, FULL do
+      list[#list + 1] = pack_list(limit, sub(slots, i, i + FULL - 1))
+    end
+    local text = table.concat(list)
+    return text, list[1] and #text - #list[#list] + 1, #slots / SLOT, earliest
+  end
+
+  -- The counter as a reservation changes it: its own time, the time before which no slot ends, and
+  -- the number of slots; and where its list is: in `text` from `first` to before `behind`, with the
+  -- last row at `newest`. That is `rows`, or a list without those `ended`, which then replaces the
+  -- one from `old` to before `old_behind`. Without its row a list means nothing.
+  local function open(rows, at, limit, now)
+    local own, earliest = own_time(rows, at, now)
+    local first, behind, count, newest = find_list(rows, limit)
+    local counter = { own = own, earliest = earliest, count = count, ended = 0, text = rows,
+      first = first, behind = behind, newest = newest, old = first, old_behind = behind }
+    if not at or earliest <= own then
+      counter.text, counter.newest, counter.count, counter.earliest =
+        without_ended(rows, limit, first, behind, at and own or NEVER)
+      counter.ended = at and count - counter.count or 0
+      counter.first, counter.behind = 1, #counter.text + 1
+    end
+    return counter
   end
 
   -- The position of a reservation's slot, the row in which it is, and the number of slots that
   -- were taken before it; nil if it holds none.
-  local function find_slot(rows, list, behind, number)
-    local bytes, from, before = pack('<I6', number), list + 7, 0
+  local function find_slot(counter, number)
+    local text, list, before = counter.text, counter.first, 0
+    local bytes, from = pack('<I6', number), list + 7
     while true do
-      local place = find(rows, bytes, from, true)
-      if not place or place >= behind then
+      local place = find(text, bytes, from, true)
+      if not place or place >= counter.behind then
         return nil
       end
-      while place >= list + 7 + byte(rows, list) do
-        before, list = before + byte(rows, list) / SLOT, list + 7 + byte(rows, list)
+      while place >= list + 7 + byte(text, list) do
+        before, list = before + byte(text, list) / SLOT, list + 7 + byte(text, list)
       end
       if place >= list + 7 and (place - list - 7) % SLOT == 0 then
         return place, list, before + (place - list - 7) / SLOT
@@ -102,36 +127,37 @@ local function algorithm_of_slots()
     end
   end
 
-  -- `rows` with this row, and `part` in place of what lies from `first` to before `behind`; the
-  -- list lies behind the row.
-  local function splice(rows, at, row, first, behind, part)
-    return sub(rows, 1, at - 1) .. row .. sub(rows, at + #row, first - 1) .. part .. sub(rows, behind)
-  end
-
-  -- `rows` with this row and a slot more.
-  local function append(rows, at, row, limit, slot)
-    local _, behind, _, newest = find_list(rows, limit)
-    if newest and byte(rows, newest) < FULL then
-      local list = sub(rows, newest + 7, behind - 1) .. slot
-      return splice(rows, at, row, newest, behind, pack_list(limit, list))
+  -- The change of a list that takes a slot more, as the functions of annexes return it.
+  local function append(counter, limit, slot)
+    local text, newest, behind = counter.text, counter.newest, counter.behind
+    if not newest then
+      return pack_list(limit, slot), behind, behind
+    elseif byte(text, newest) < FULL then
+      return pack_list(limit, sub(text, newest + 7, behind - 1) .. slot), newest, behind
     end
-    return splice(rows, at, row, behind, behind, pack_list(limit, slot))
+    return sub(text, newest, behind - 1) .. pack_list(limit, slot), newest, behind
   end
 
-  -- The counter as a reservation changes it: `rows` without slots that have ended, the position of
-  -- its row, its own time, the time before which no slot ends, and the number of those that have.
-  -- Without its row a list means nothing.
-  local function open_counter(rows, at, limit, now)
-    local own, earliest = own_time(rows, at, now)
+  -- The row, until when it matters, and the list once `part` replaces what lies from `first` to
+  -- before `behind`.
+  local function changed(counter, rows, at, limit, now, part, first, behind)
+    local row, till = pack_row(limit, counter.own, now, counter.earliest), now + MAX_TTL
+    if counter.text == rows then
+      return row, till, part, first, behind
+    end
+    local list = sub(counter.text, 1, first - 1) .. part .. sub(counter.text, behind)
     if not at then
-      rows = without_ended(rows, limit, NEVER)
-      return rows .. pack_row(limit, own, now, NEVER), #rows + 1, own, NEVER, 0
-    elseif earliest > own then
-      return rows, at, own, earliest, 0
+      -- A list stands behind its row.
+      row, list = row .. list, ''
     end
-    local ended
-    rows, earliest, ended = without_ended(rows, limit, own)
-    return rows, at, own, earliest, ended
+    return row, till, list, counter.old, counter.old_behind
+  end
+
+  -- The end of a slot that is taken now.
+  local function end_after(counter, ttl)
+    local ends = min(counter.own + min(ttl, MAX_TTL), NEVER)
+    counter.earliest = min(counter.earliest, ends)
+    return ends
   end
 
   local function unpack_limit(packed, at)
@@ -145,17 +171,17 @@ local function algorithm_of_slots()
     if not at then
       return 0, 0
     end
-    local own, earliest = own_time(rows, at, now)
+    local own, earliest, behind_row = own_time(rows, at, now)
     local first, behind, count = find_list(rows, limit)
-    local _, when = unpack_from('<I7I7', rows, at + 7)
-    if earliest > own then
-      return count, 0, now < when
-    end
     local ended = 0
-    each_slot(rows, first, behind, function(_, ends)
-      ended = ends > own and ended or ended + 1
-    end)
-    return count - ended, ended, now < when
+    while earliest <= own and first < behind do
+      local ends
+      ends, first = ends_in(rows, first)
+      for i = 1, #ends do
+        ended = ends[i] > own and ended or ended + 1
+      end
+    end
+    return count - ended, ended, behind_row
   end
 
   -- Notes the time. Only reservations take slots, so the level is not written.
@@ -179,53 +205,49 @@ local function algorithm_of_slots()
       end
     end,
 
-    -- `rows` with a slot of this reservation for `ttl`, and until when the counter's row matters.
-    take = function(rows, at, limit, number, ttl, now)
-      local own, earliest
-      rows, at, own, earliest = open_counter(rows, at, limit, now)
-      local ends = math.min(own + math.min(ttl, MAX_TTL), NEVER)
-      local row = pack_row(limit, own, now, math.min(earliest, ends))
-      return append(rows, at, row, limit, pack('<I6I7', number, ends)), now + MAX_TTL
+    reserve = function(rows, at, _, limit, _, _, _, number, now, ttl)
+      local counter = open(rows, at, limit, now)
+      local slot = pack('<I6I7', number, end_after(counter, ttl))
+      return changed(counter, rows, at, limit, now, append(counter, limit, slot))
     end,
 
-    -- Holds the slot of a reservation for `ttl` from now on, also if it had ended; frees it if that
-    -- is 0. Returns the level and the number of slots that had ended; and if something changes,
-    -- `rows` and until when the counter's row matters. `rows` may be absent.
-    hold = function(rows, at, limit, number, ttl, now)
-      local holds = number and ttl > 0
+    -- A reservation that stays open holds its slot from now on, also if it had ended; one that ends
+    -- frees it.
+    adjust = function(rows, at, _, limit, _, _, number, _, _, to, now, ttl)
+      local holds = number and ttl > 0 and to > 0
       if not at and not holds then
         return 0, 0
       end
-      local own, earliest, ended
-      rows, at, own, earliest, ended = open_counter(rows, at, limit, now)
-      local first, behind, level = find_list(rows, limit)
+      local counter = open(rows, at, limit, now)
+      local level, part, first, behind = counter.count, '', counter.first, counter.first
       local place, list, before
       if number then
-        place, list, before = find_slot(rows, first, behind, number)
+        place, list, before = find_slot(counter, number)
       end
-      local ends = holds and math.min(own + math.min(ttl, MAX_TTL), NEVER)
-      local row = pack_row(limit, own, now, math.min(earliest, ends or NEVER))
-      local slot = holds and pack('<I6I7', number, ends)
-      if holds and place then
-        rows = splice(rows, at, row, place, place + SLOT, slot)
-      elseif holds then
-        before, level, rows = level, level + 1, append(rows, at, row, limit, slot)
+      if holds then
+        local slot = pack('<I6I7', number, end_after(counter, ttl))
+        if place then
+          part, first, behind = slot, place, place + SLOT
+        else
+          before, level = level, level + 1
+          part, first, behind = append(counter, limit, slot)
+        end
+        if before < limit[5] then
+          level = min(level, limit[5])
+        end
       elseif place then
-        local next_list = list + 7 + byte(rows, list)
-        local kept = sub(rows, list + 7, place - 1) .. sub(rows, place + SLOT, next_list - 1)
-        level = level - 1
-        rows = splice(rows, at, row, list, next_list, kept == '' and '' or pack_list(limit, kept))
-      else
-        rows = splice(rows, at, row, #rows + 1, #rows + 1, '')
+        local text = counter.text
+        level, first, behind = level - 1, list, list + 7 + byte(text, list)
+        local others = sub(text, list + 7, place - 1) .. sub(text, place + SLOT, behind - 1)
+        part = pack_list(limit, others)
       end
-      if holds and before < limit[5] then
-        level = math.min(level, limit[5])
-      end
-      return level, ended, rows, now + MAX_TTL
+      return level, counter.ended, changed(counter, rows, at, limit, now, part, first, behind)
     end,
 
-    correct_annex = function(change)
-      return change == 4 and '' or nil
+    correct_annex = function(rows, at, _, limit, change)
+      if at and change == 4 then
+        return '', find_list(rows, limit)
+      end
     end,
   }
 

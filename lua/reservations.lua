@@ -2,9 +2,9 @@
 -- precedes this file. Twin of src/judge/reservation.rs; change them together.
 --
 --   operation  <B I4>   251 reserves, 252 adjusts; length of the rest
---   reserve    <I2 d c8 I2>  index of the reservation's key (from 1, behind those of subjects), ttl
---                       in us, digest of the check, length of the terms; then the terms, whose first
---                       8 bytes are random, and the check
+--   reserve    <I2 d I2 c8>  index of the reservation's key (from 1, behind those of subjects), ttl
+--                       in us, length of the terms, digest of the check; then the terms, whose
+--                       first 8 bytes are random, and the check
 --   adjust     <I2 d I2>  index of the key, 0 to close the reservation or the ttl from now to extend
 --                       it, length of the terms; then the terms; <B> number of charges, and for each
 --                       <I2I2d> index of its key, index of its limit (0 if the limit no longer
@@ -16,11 +16,13 @@
 -- check; and after 1 and 6 for each charge the units that were charged before (-1 if it was not
 -- made), then level and window of its counter unless the limit no longer exists.
 --
--- A reservation is one string: <B c8 I7 B> format (1), digest of the check, end of its ttl in us,
--- number of its lives; for each <I6 c8> number and birth tag of its subject's numbers; <B> number
--- of charges, for each <B i7 I5> its life, units (-1 if not made) and window (0 without); the
--- terms. It expires 10 minutes after its ttl.
+-- A reservation is one string: <B I7 B B> format (1), end of its ttl in us, number of its lives and
+-- of its charges; for each life <I6 c8> number and birth tag of its subject's numbers; for each
+-- charge <B i7 I5> its life, units (-1 if not made) and window (0 without); digest of the check;
+-- the terms. It expires 10 minutes after its ttl.
 
+-- Runs the operation with this code. Returns true if it is a check that is refused, but some rows
+-- are to be written in any case: those of the check that `at` then stands at.
 local operate
 -- For each changed reservation, by key: its string, false to delete it; and its lifetime in ms.
 local kept_text, kept_for
@@ -29,54 +31,80 @@ if ARGV[4] then
   local subjects = tonumber(ARGV[4])
   local RESERVE, LATE, MAX_EXACT = 251, 600 * 1000000, 9007199254740991
   local annexes = functions_of_annexes()
+  local rare_of = annexes.rare_of
   kept_text, kept_for = {}, {}
 
-  -- The rows and deadlines that the operation changes: copied once it has succeeded.
-  local changed, deadlines
-  -- By how much the rows of each subject have moved since they were looked for; false if they have
-  -- to be looked for again.
-  local moved_by
-
-  local function rows_at(key)
-    local rows = changed[key]
-    if rows == nil then
-      rows = rows_of[key]
-      local read = rows == false and redis.pcall('GET', KEYS[key])
-      -- As in lua/check.lua; a reservation that this call has closed is still a string.
-      if type(read) == 'table' and string.find(read.err, 'WRONGTYPE', 1, true) then
-        error('the key has another type')
-      end
-    end
-    return rows
-  end
-
-  local function change(key, rows, till)
-    local deadline = deadlines[key]
-    changed[key] = rows
-    if not deadline or deadline < till then
-      deadlines[key] = till
-    end
-  end
-
-  local function rare_of(limit)
-    return ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]()
-  end
+  -- The parts of the reservation that is read or written: for each of its lives the number and
+  -- birth tag; for each charge its life, units and window.
+  local number_of, birth_of, life_of, units_of, started_of = {}, {}, {}, {}, {}
+  -- For each life its subject, and the rows that are to be stored and until when they matter, false
+  -- if they stay. They replace the others once the operation has succeeded.
+  local subject_of, changed_of, deadline_of = {}, {}, {}
+  -- For each charge that is adjusted the level of its counter. The limits, places, windows, and the
+  -- units that the charges come to, are where lua/check.lua has those of a check.
+  local level_of = {}
 
   local function add_reply(value)
     replied = replied + 1
     reply[replied] = value
   end
 
-  -- The parts of the reservation that is read or written: for each of its lives the number and
-  -- birth tag; for each charge its life, units and window.
-  local number_of, birth_of, life_of, units_of, started_of = {}, {}, {}, {}, {}
-  -- For each charge that is adjusted the level of its counter.
-  local level_of = {}
+  -- The rows of a subject, nil if there are none.
+  local function rows_at(key)
+    local rows = rows_of[key]
+    local read = rows == false and redis.pcall('GET', KEYS[key])
+    -- As in lua/check.lua.
+    if read and string.find(read.err, 'WRONGTYPE', 1, true) then
+      error('the key has another type')
+    end
+    return rows or nil
+  end
 
-  -- Reads a reservation. Returns its digest of the check, the end of its ttl, and the
-  -- numbers of its lives and charges, and its terms; nil if it can no longer be settled.
+  -- The parts of a subject's rows that are to be replaced, in their order: where each begins and
+  -- ends, and what stands there then. A string costs as much as it is long, so all are replaced at
+  -- once.
+  local parts, first_of, behind_of, part_of, pieces = 0, {}, {}, {}, {}
+
+  local function replace(first, behind, part)
+    local i = parts + 1
+    while i > 1 and first_of[i - 1] > first do
+      first_of[i], behind_of[i], part_of[i] = first_of[i - 1], behind_of[i - 1], part_of[i - 1]
+      i = i - 1
+    end
+    first_of[i], behind_of[i], part_of[i] = first, behind, part
+    parts = parts + 1
+  end
+
+  -- Replaces the row at `place`, or appends it if that is nil.
+  local function replace_row(rows, place, row)
+    local first = place or #rows + 1
+    replace(first, place and first + #row or first, row)
+  end
+
+  -- Replaces a counter's row, and what changes of its annex.
+  local function replace_counter(rows, place, row, first, behind, part)
+    if part then
+      replace(first, behind, part)
+    end
+    replace_row(rows, place, row)
+  end
+
+  -- `rows` with all the parts replaced.
+  local function replaced(rows)
+    local from = 1
+    for i = 1, parts do
+      pieces[2 * i - 1], pieces[2 * i] = sub(rows, from, first_of[i] - 1), part_of[i]
+      from = behind_of[i]
+    end
+    pieces[2 * parts + 1] = sub(rows, from)
+    rows, parts = table.concat(pieces, '', 1, 2 * parts + 1), 0
+    return rows
+  end
+
+  -- Reads a reservation. Returns the end of its ttl, the numbers of its lives and charges, and the
+  -- position of its digest; nil if it can no longer be settled.
   local function read(text)
-    local format, check, ends, lives, from = unpack_from('<Bc8I7B', text)
+    local format, ends, lives, count, from = unpack_from('<BI7BB', text)
     if format ~= 1 then
       error('this reservation has format ' .. format .. ', and this version knows 1')
     end
@@ -86,49 +114,40 @@ if ARGV[4] then
     for i = 1, lives do
       number_of[i], birth_of[i], from = unpack_from('<I6c8', text, from)
     end
-    local count = byte(text, from)
-    from = from + 1
-    for i = 1, count or 0 do
+    for i = 1, count do
       life_of[i], units_of[i], started_of[i], from = unpack_from('<Bi7I5', text, from)
     end
-    if not count or #text < from + 7 then
+    if #text < from + 15 then
       error('this reservation is cut short')
     end
-    return check, ends, lives, count, sub(text, from)
+    return ends, lives, count, from
   end
 
-  local function keep(key, check, ends, lives, count, terms, ttl)
-    local parts = { pack('<Bc8I7B', 1, check, ends, lives) }
+  -- The lifetime of a reservation's string in ms. A millisecond more: Redis counts from the
+  -- beginning of the current one. Each is printed once, which takes as long as to read ten rows.
+  local lifetimes = {}
+  local function lifetime(ttl)
+    lifetimes[ttl] = lifetimes[ttl] or string.format('%d', ceil((ttl + LATE) / 1000) + 1)
+    return lifetimes[ttl]
+  end
+
+  -- Keeps a reservation, of which `rest` are the digest and the terms.
+  local function keep(key, ends, lives, count, rest, ttl)
+    pieces[1] = pack('<BI7BB', 1, ends, lives, count)
     for i = 1, lives do
-      parts[1 + i] = pack('<I6c8', number_of[i], birth_of[i])
+      pieces[1 + i] = pack('<I6c8', number_of[i], birth_of[i])
     end
-    parts[2 + lives] = string.char(count)
     for i = 1, count do
-      parts[2 + lives + i] = pack('<Bi7I5', life_of[i], units_of[i], started_of[i])
+      pieces[1 + lives + i] = pack('<Bi7I5', life_of[i], units_of[i], started_of[i])
     end
-    parts[3 + lives + count] = terms
-    rows_of[key] = table.concat(parts)
-    -- A millisecond more: Redis counts from the beginning of the current one.
-    kept_text[key], kept_for[key] = rows_of[key], ceil((ttl + LATE) / 1000) + 1
+    pieces[2 + lives + count] = rest
+    rows_of[key] = table.concat(pieces, '', 1, 2 + lives + count)
+    kept_text[key], kept_for[key] = rows_of[key], lifetime(ttl)
   end
 
-  -- Stores the numbers of a subject, whose row is at `place`, so that they matter until a
-  -- reservation can no longer be settled.
-  local function write_numbers(key, place, number, birth, till, ends)
-    local needed_till = ceil(math.min(ends + LATE, MAX_EXACT) / 1000000) * 1000000
-    if needed_till > till then
-      till = needed_till
-    end
-    local row = pack('<I7I6c8I5', 1811, number, birth, till / 1000000)
-    change(key, put_row(rows_at(key), place, row), till)
-  end
-
-  -- Numbers a reservation of this subject.
-  local function new_life(key, secret, ends)
-    local place, number, birth, till = annexes.numbers(rows_at(key), now)
-    number, birth = (number or 0) + 1, birth or secret
-    write_numbers(key, place, number, birth, till or 0, ends)
-    return number, birth
+  -- Until when the numbers matter while a reservation that ends at `ends` can be settled.
+  local function numbers_until(ends)
+    return ceil(math.min(ends + LATE, MAX_EXACT) / 1000000) * 1000000
   end
 
   -- Replies to a check that is open already: the counters as they are.
@@ -153,114 +172,99 @@ if ARGV[4] then
     add_reply(terms)
   end
 
-  -- The position of the row of charge `i`, nil if there is none, and of its annex.
-  local function find(i, key, rows, head)
-    local place, moved = place_of[i], moved_by[key]
-    if moved == false then
-      place = find_row(rows, head)
-    elseif place then
-      place = place + (moved or 0)
-    elseif changed[key] then
-      place = find_row(rows, head)
-    end
-    return place or nil, rows and annex_found and annexes.find(rows, head)
-  end
-
-  local function note_moved(key, moved)
-    moved_by[key] = moved_by[key] ~= false and (moved_by[key] or 0) + (moved or 0)
-  end
-
-  -- Writes a counter and its annex, which was `before` and stood at `from`.
-  local function write_counter(key, rows, place, from, head, row, before, annex, till)
-    local size, moved = #annex, 0
-    if annex == before then
-      rows = put_row(rows, place, row)
-    elseif from and place and size > 0 and size < 250 and #before < 250 then
-      moved = size - #before
-      rows = sub(rows, 1, from - 1) .. pack('<I7', head - head % 256 + 1024 + size) .. annex
-        .. sub(rows, from + 7 + #before, place - 1) .. row .. sub(rows, place + #row)
-      if moved > 0 then
-        annex_found = annex_found + moved
-      end
-    else
-      rows, moved = annexes.put(put_row(rows, place, row), from, head, annex)
-    end
-    if moved ~= 0 then
-      note_moved(key, moved)
-    end
-    change(key, rows, till)
-  end
-
-  -- Makes charge `i` of the judged check, and returns its units.
-  local function charge(i, amount, number, ttl)
-    local key, limit = key_of[i], limit_of[i]
-    local rows = rows_at(key)
+  -- Makes charge `i` of the judged check, on a counter that reads as `level`. Returns the units
+  -- that are charged, and until when the counter's row matters.
+  local function charge(i, rows, level, amount, number, ttl)
+    local limit, place, annex = limit_of[i], place_of[i] or nil, annex_of and annex_of[i]
     if after_of[i] then
-      local place, from = find(i, key, rows, limit[HEAD])
-      local take = rare_of(limit).take
-      if take then
-        change(key, take(rows, place, limit, number, ttl, now))
-        moved_by[key] = false
-        return amount
-      end
-      local level, before = limit[READ](rows, place, limit, now), from and annexes.get(rows, from) or ''
-      local row, annex, till = rare_of(limit).reserve(rows, place, before, limit, level, window_of[i],
-        amount, number, now)
-      write_counter(key, rows, place, from, limit[HEAD], row, before, annex, till)
-      return amount / limit[4]
+      local row, till, part, first, behind = rare_of(limit).reserve(rows, place, annex, limit,
+        level, window_of[i], amount, number, now, ttl)
+      replace_counter(rows, place, row, annexes.part(rows, place, annex, part, first, behind))
+      return amount / limit[4], till
     end
+    local till
     if forced_of[i] then
-      local level, place, from = forced_of[i], find(i, key, rows, limit[HEAD])
-      local row, till = limit[WRITE](rows, place, limit, level, window_of[i], now)
-      local moved
-      if from then
-        rows, moved = annexes.follow(rows, place, from, limit, level, row)
-        note_moved(key, moved)
-      else
-        rows = put_row(rows, place, row)
+      local row
+      row, till = limit[WRITE](rows, place, limit, forced_of[i], window_of[i], now)
+      local follow = annex and rare_of(limit).follow
+      if follow then
+        replace(annexes.part(rows, place, annex, follow(rows, place, annex, limit, level, row)))
       end
-      change(key, rows, till)
+      replace_row(rows, place, row)
     end
-    return amount == 0 and 0 or -1
+    return amount == 0 and 0 or -1, till
+  end
+
+  -- Numbers the reservation among those of a subject, and makes the charges of this life. The
+  -- levels that their counters read as are in the reply from `state` on.
+  local function begin_life(life, count, state, secret, ends, ttl)
+    local subject, from = subject_of[life]
+    local rows = rows_of[subject] or pack('<BI4', FORMAT, 0)
+    for i = 1, count do
+      from = life_of[i] == life and place_of[i] or from
+    end
+    local place, number, birth, till = annexes.numbers(rows, now, from)
+    number, birth = (number or 0) + 1, birth or secret
+    till = math.max(till or 0, numbers_until(ends))
+    local needed_till = till
+    for i = 1, count do
+      if life_of[i] == life then
+        local units, row_till =
+          charge(i, rows, reply[state], unpack_from('<d', checks, at + 12 * i - 7), number, ttl)
+        units_of[i], started_of[i] = units, window_of[i] or 0
+        needed_till = math.max(needed_till, row_till or 0)
+      end
+      state = state + (window_of[i] and 2 or 1)
+    end
+    replace_row(rows, place, pack('<I7I6c8I5', 1811, number, birth, till / 1000000))
+    number_of[life], birth_of[life] = number, birth
+    changed_of[life], deadline_of[life] = replaced(rows), needed_till
+  end
+
+  -- Stores the rows of all lives, now that nothing can fail any more.
+  local function store_lives(lives)
+    for life = 1, lives do
+      local subject = subject_of[life]
+      if changed_of[life] then
+        rows_of[subject] = changed_of[life]
+        needed[subject] = math.max(needed[subject] or 0, deadline_of[life])
+      end
+    end
   end
 
   local function reserve(from)
-    local key, ttl, check, size
-    key, ttl, check, size, from = unpack_from('<I2dc8I2', checks, from)
-    key = subjects + key
-    local terms = sub(checks, from, from + size - 1)
-    at = from + size
-    local text = rows_at(key)
+    local key, ttl, size
+    key, ttl, size, from = unpack_from('<I2dI2', checks, from)
+    key, at = subjects + key, from + 8 + size
+    local rest, text, state = sub(checks, from, at - 1), rows_of[key], replied + 2
     if text then
-      local open, ends, _, _, open_terms = read(text)
+      local open, _, _, digest = read(text)
       if open then
-        if open == check and ends >= now then
-          replay(open_terms)
+        if open >= now and sub(text, digest, digest + 7) == sub(rest, 1, 8) then
+          replay(sub(text, digest + 8))
         else
           add_reply(5)
         end
-        return
+        return false
       end
     end
-    local count = byte(checks, at)
     local allowed, any_forced = judge(true)
     if not allowed then
       return any_forced
     end
-    local ends, lives, numbered = math.min(now + ttl, MAX_EXACT), 0, {}
+    local ends, lives, count = math.min(now + ttl, MAX_EXACT), 0, byte(checks, at)
     for i = 1, count do
-      local subject = key_of[i]
-      local life = numbered[subject]
-      if not life then
-        lives = lives + 1
-        life, numbered[subject] = lives, lives
-        number_of[life], birth_of[life] = new_life(subject, sub(terms, 1, 8), ends)
+      local life = 1
+      while life <= lives and subject_of[life] ~= key_of[i] do
+        life = life + 1
       end
-      local amount = unpack_from('<d', checks, at + 12 * i - 7)
-      life_of[i], units_of[i] = life, charge(i, amount, number_of[life], ttl)
-      started_of[i] = window_of[i] or 0
+      lives, subject_of[life], life_of[i] = math.max(lives, life), key_of[i], life
     end
-    keep(key, check, ends, lives, count, terms, ttl)
+    for life = 1, lives do
+      begin_life(life, count, state, sub(rest, 9, 16), ends, ttl)
+    end
+    store_lives(lives)
+    keep(key, ends, lives, count, rest, ttl)
   end
 
   -- The units that a charge comes to.
@@ -268,123 +272,118 @@ if ARGV[4] then
     return units < 0 and math.max(charged, -1 - units) or units
   end
 
-  -- The code of the reply if the counters of an adjustment cannot be adjusted now.
-  local function not_now(count, from)
+  -- Reads the counters of an adjustment, of whose charges the first is at `from`. Returns the code
+  -- of the reply if they cannot be adjusted now.
+  local function read_counters(lives, count, from)
+    annex_of = {}
+    for life = 1, lives do
+      subject_of[life] = false
+    end
     for i = 1, count do
       local key, index, units
       key, index, units, from = unpack_from('<I2I2d', checks, from)
-      local limit, rows, charged = limits[index], rows_at(key), units_of[i]
+      local limit, charged = limits[index], units_of[i]
+      limit_of[i] = limit or false
       if limit then
-        local place = rows and find_row(rows, limit[HEAD])
+        local rows, place, annex = rows_at(key)
+        if rows then
+          place, annex = find_row(rows, limit[HEAD])
+        end
         local level, window, _, earlier = limit[READ](rows, place, limit, now)
         if not level then
           return 2
         end
-        if earlier and limit[DAILY] and charged >= 0 and units_over(charged, units) > charged then
+        after_of[i] = units_over(charged, units)
+        if earlier and limit[DAILY] and charged >= 0 and after_of[i] > charged then
           return 3
         end
-        place_of[i], level_of[i], window_of[i] = place or false, level, window or false
+        subject_of[life_of[i]] = key
+        place_of[i], window_of[i], level_of[i] = place or false, window or false, level
+        annex_of[i] = annex
       end
     end
   end
 
-  -- Adjusts charge `i` of a reservation that stays open for `ttl`, or ends if that is 0, and
-  -- replies with it. `number` is that of its life, nil if it is over.
-  local function adjust_charge(i, number, key, limit, units, ttl)
-    local charged, rows, level, window = units_of[i], rows_at(key), level_of[i], window_of[i] or nil
-    add_reply(charged)
-    local place, from = find(i, key, rows, limit[HEAD])
-    if changed[key] then
-      level, window = limit[READ](rows, place, limit, now)
+  -- Adjusts the charges of this life. The reservation stays open for `ttl` until `ends`, or ends if
+  -- `ttl` is 0.
+  local function adjust_life(life, count, ends, ttl)
+    local rows, from = rows_of[subject_of[life]] or pack('<BI4', FORMAT, 0)
+    for i = 1, count do
+      from = life_of[i] == life and limit_of[i] and place_of[i] or from
     end
-    if charged >= 0 then
-      units_of[i] = units_over(charged, units)
-      local rare, row, till = rare_of(limit)
-      if rare.hold then
-        level, window, row, till = rare.hold(rows, place, limit, number, units_of[i] > 0 and ttl or 0, now)
+    local place, number, birth, till = annexes.numbers(rows, now, from)
+    local is_alive = number and birth == birth_of[life]
+    local needed_till = 0
+    for i = 1, count do
+      local limit, charged = limit_of[i], units_of[i]
+      if life_of[i] == life and limit and charged >= 0 then
+        local counter, annex = place_of[i] or nil, annex_of[i]
+        local row, row_till, part, first, behind
+        level_of[i], window_of[i], row, row_till, part, first, behind = rare_of(limit).adjust(rows,
+          counter, annex, limit, level_of[i], window_of[i], is_alive and number_of[life] or nil,
+          started_of[i], charged, after_of[i], now, ttl)
         if row then
-          change(key, row, till)
-          moved_by[key] = false
-        end
-      else
-        local before, annex = from and annexes.get(rows, from) or ''
-        level, window, row, till, annex = rare.adjust(rows, place, before, limit, level, window, number,
-          started_of[i], charged, units_of[i], now)
-        if row then
-          write_counter(key, rows, place, from, limit[HEAD], row, before, annex, till)
+          replace_counter(rows, counter, row, annexes.part(rows, counter, annex, part, first, behind))
+          needed_till = math.max(needed_till, row_till)
         end
       end
     end
-    add_reply(level)
-    if window then
-      add_reply(window)
+    if ttl > 0 and is_alive then
+      till = math.max(till, numbers_until(ends))
+      replace_row(rows, place, pack('<I7I6c8I5', 1811, number, birth, till / 1000000))
+      needed_till = math.max(needed_till, till)
     end
+    changed_of[life], deadline_of[life] = parts > 0 and replaced(rows), needed_till
   end
 
   local function adjust(from)
     local key, ttl, size
     key, ttl, size, from = unpack_from('<I2dI2', checks, from)
     key = subjects + key
-    local wanted, charges = sub(checks, from, from + size - 1), byte(checks, from + size)
-    from = from + size + 1
-    local check, ends, lives, count, terms
-    local text = rows_at(key)
+    local text, terms, ends, lives, count, digest = rows_of[key], sub(checks, from, from + size - 1)
     if text then
-      check, ends, lives, count, terms = read(text)
+      ends, lives, count, digest = read(text)
     end
-    if not check or terms ~= wanted or count ~= charges then
+    if not ends or count ~= byte(checks, from + size) or sub(text, digest + 8) ~= terms then
       add_reply(0)
       return
     end
-    local why = not_now(count, from)
+    local why = read_counters(lives, count, from + size + 1)
     if why then
       add_reply(why)
       return
     end
     add_reply(ends < now and 6 or 1)
-    local subject_of, alive = {}, {}
-    for i = 1, count do
-      local life, subject, index, units = life_of[i]
-      subject, index, units, from = unpack_from('<I2I2d', checks, from)
-      if limits[index] then
-        if not subject_of[life] then
-          local _, number, birth = annexes.numbers(rows_at(subject), now)
-          subject_of[life] = subject
-          alive[life] = number and birth == birth_of[life] and number_of[life]
-        end
-        adjust_charge(i, alive[life] or nil, subject, limits[index], units, ttl)
-      else
-        add_reply(units_of[i])
+    ends = math.min(now + ttl, MAX_EXACT)
+    for life = 1, lives do
+      changed_of[life] = false
+      if subject_of[life] then
+        adjust_life(life, count, ends, ttl)
       end
     end
+    for i = 1, count do
+      add_reply(units_of[i])
+      if limit_of[i] then
+        units_of[i] = units_of[i] >= 0 and after_of[i] or units_of[i]
+        add_reply(level_of[i])
+        if window_of[i] then
+          add_reply(window_of[i])
+        end
+      end
+    end
+    store_lives(lives)
     if ttl == 0 then
       rows_of[key], kept_text[key] = false, false
-      return
+    else
+      keep(key, ends, lives, count, sub(text, digest), ttl)
     end
-    ends = math.min(now + ttl, MAX_EXACT)
-    for life, subject in pairs(subject_of) do
-      if alive[life] then
-        local place, number, birth, till = annexes.numbers(rows_at(subject), now)
-        write_numbers(subject, place, number, birth, till, ends)
-      end
-    end
-    keep(key, check, ends, lives, count, terms, ttl)
   end
 
-  -- Runs the operation at `at`. Returns false, and true if rows of the check that `at` then stands
-  -- at are to be written although it is refused.
   function operate(code)
-    changed, deadlines, moved_by = {}, {}, {}
-    local any_forced
+    parts = 0
     if code == RESERVE then
-      any_forced = reserve(at + 5)
-    else
-      adjust(at + 5)
+      return reserve(at + 5)
     end
-    for key, rows in pairs(changed) do
-      rows_of[key] = rows
-      needed[key] = math.max(needed[key] or 0, deadlines[key])
-    end
-    return false, any_forced
+    adjust(at + 5)
   end
 end

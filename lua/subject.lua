@@ -39,25 +39,25 @@ local ROW_HEAD = 7
 --                                   matters, its day, and the units granted by it; nil if the
 --                                   correction does not apply
 --     follow(rows, at, annex, limit, level, row)
---                                   the annex after `row` is written, which reserves nothing, over a
---                                   counter that reads as `level`
---     reserve(rows, at, annex, limit, level, window, amount, number, now)
---                                   the row and the annex after the charge of a reservation, and
---                                   until when the row matters
---     adjust(rows, at, annex, limit, level, window, number, charged, from, to, now)
+--                                   the annex when `row` is written, which reserves nothing, on a
+--                                   counter that has been as low as `level`
+--     reserve(rows, at, annex, limit, level, window, amount, number, now, ttl)
+--                                   the row after the charge of a reservation that is open for
+--                                   `ttl`, until when it matters, and the annex
+--     adjust(rows, at, annex, limit, level, window, number, charged, from, to, now, ttl)
 --                                   level and window, which are now as given, after a charge of
 --                                   `from` units in the window `charged` has come to `to`; if they
 --                                   change, the row, until when it matters, and the annex; `number`
---                                   is nil if the subject has numbered anew since
---     take, hold                    what slots have in place of the last three: see
---                                   lua/concurrency.lua
---     correct_annex(change, number) the annex after a correction of a subject whose newest
---                                   reservation has `number`; nil if it stays
+--                                   is nil if the subject has numbered anew since; `ttl` is 0 if the
+--                                   reservation ends
+--     correct_annex(rows, at, annex, limit, change, number)
+--                                   the annex after a correction of a subject whose newest
+--                                   reservation has `number`
 --
--- A counter that reservations are charged to has an annex, in rows of its kind + 4 with up to 250
--- bytes each: see the algorithms' files. They stand before all others; but slots, which only
--- reservations change, behind their counter's row, and the algorithm writes them itself: see
--- lua/concurrency.lua. The reservations of a subject are numbered by
+-- A counter that reservations are charged to has an annex, a row of its kind + 4 that stands before
+-- its own: see the algorithms' files. Slots stand behind it. `annex` is the annex' position, nil if
+-- there is none. The functions return the annex, '' to remove it, nil if it stays; or a part of it,
+-- and where that begins and ends. The reservations of a subject are numbered by
 --
 --   7 numbers  <I6 c8 I5>  number of the newest reservation, a random tag of this life of the
 --                          numbers, and until when they matter (s)
@@ -85,32 +85,29 @@ local function mget_all(keys)
   return values
 end
 
--- The last position of an annex of a row that was looked for; false if none had one since it was
--- last set to false.
-local annex_found = false
-
--- The position of the row with this head in `rows`; nil if there is none, as with a head of 0. A
--- damaged string is an error: stray or missing bytes hide the rows behind them, so before a row
--- counts as missing, all rows need the lengths of their kinds, and the last one has to end with the
--- string. Within a row such bytes shift its numbers: algorithms look for the head 0 if a number is
--- not the usual one.
+-- The position of the row with this head in `rows`, nil if there is none, as with a head of 0; and
+-- that of its annex, nil without one. A damaged string is an error: stray or missing bytes hide the
+-- rows behind them, so before a row counts as missing, all rows need the lengths of their kinds,
+-- and the last one has to end with the string. Within a row such bytes shift its numbers:
+-- algorithms look for the head 0 if a number is not the usual one.
 --
 -- Numbers are literals, since every captured local costs time in each call.
 local function find_row(rows, head)
   if byte(rows) ~= 2 then
     error('this string has format ' .. tostring(byte(rows)) .. ', and this version knows 2')
   end
-  local at, last, id = 6, #rows, head - head % 256
+  local at, last, size = 6, #rows, head % 256
+  local id, annex = head - size
   while at <= last do
     local other = unpack_from('<I7', rows, at)
+    if other == head and at + 6 + size <= last then
+      return at, annex
+    end
     local len = other % 256
     if other - len == id then
-      if other ~= head or at + 6 + len > last then
-        error('a row has the length ' .. len .. ', or is cut short')
-      end
-      return at
+      error('a row has the length ' .. len .. ', or is cut short')
     elseif other - len == id + 1024 then
-      annex_found = math.max(annex_found or 0, at)
+      annex = at
     end
     at = at + 7 + len
   end
@@ -126,6 +123,7 @@ local function find_row(rows, head)
   if at ~= last + 1 then
     error('the last row is cut short')
   end
+  return nil, annex
 end
 
 -- `rows` with `row` in place of the one at `at`, which has the same length, or appended if `at` is
@@ -145,116 +143,71 @@ local function functions_of_annexes()
   if annexes then
     return annexes
   end
-  local unpack_from, sub, concat = struct.unpack, string.sub, table.concat
+  local unpack_from, sub, byte = struct.unpack, string.sub, string.byte
   annexes = {}
   ALGORITHMS[0] = annexes
 
   -- The position of the row of numbers, nil if there is none; and if they still matter the newest
   -- number of a subject's reservations, the tag of this life of the numbers, and until when they
-  -- matter (us). `rows` may be absent.
-  function annexes.numbers(rows, now)
-    local at = rows and find_row(rows, 1811)
+  -- matter (us). `rows` may be absent. They are looked for behind the row at `from` first.
+  function annexes.numbers(rows, now, from)
+    local at, last = from or 6, rows and #rows or 0
+    while at <= last do
+      local head = unpack_from('<I7', rows, at)
+      if head == 1811 then
+        break
+      end
+      at = at + 7 + head % 256
+    end
+    if at > last then
+      at = rows and find_row(rows, 1811) or nil
+    end
     if at then
-      local last, birth, till = unpack_from('<I6c8I5', rows, at + 7)
+      local newest, birth, till = unpack_from('<I6c8I5', rows, at + 7)
       if till * 1000000 >= now then
-        return at, last, birth, till * 1000000
+        return at, newest, birth, till * 1000000
       end
     end
     return at
   end
 
-  -- The position of the annex of the counter with this head, after its row was looked for; nil if
-  -- there is none.
-  function annexes.find(rows, head)
-    local id, at, last = head - head % 256 + 1024, 6, math.min(annex_found or 0, #rows - 6)
-    while at <= last do
-      local other = unpack_from('<I7', rows, at)
-      local len = other % 256
-      if other - len == id then
-        return at
-      end
-      at = at + 7 + len
+  -- The functions that few calls need of a limit's algorithm.
+  local rare_by_limit = {}
+  function annexes.rare_of(limit)
+    local rare = rare_by_limit[limit]
+    if not rare then
+      rare = ALGORITHMS[math.floor(limit[2] / 256) % 32][5]()
+      rare_by_limit[limit] = rare
     end
+    return rare
   end
 
-  -- The position behind the annex at `from`.
-  local function end_of(rows, from)
-    local first = unpack_from('<I7', rows, from)
-    local len, last = first % 256, #rows
-    local id, other = first - len, first
-    repeat
-      from = from + 7 + other % 256
-      other = from <= last and unpack_from('<I7', rows, from) or 0
-    until other - other % 256 ~= id
-    return from
+  -- The part of an annex that changes: where it begins and ends, and what stands there then. A new
+  -- annex is to stand before its row at `at`.
+  function annexes.part(rows, at, annex, part, first, behind)
+    if first then
+      return first, behind, part
+    elseif annex then
+      return annex, annex + 7 + byte(rows, annex), part
+    end
+    first = at or #rows + 1
+    return first, first, part
   end
 
-  -- The annex at `from`, of which no more than 250 bytes are in a row.
-  function annexes.get(rows, from)
-    local len = byte(rows, from)
-    if len < 250 then
-      return sub(rows, from + 7, from + 6 + len)
+  -- `rows` after `row` is written at `at`, which reserves nothing, and the annex has followed its
+  -- counter, which has been as low as `level`; and by how much the rows behind it have moved.
+  function annexes.follow(rows, at, annex, limit, level, row)
+    local follow = annexes.rare_of(limit).follow
+    if not follow then
+      return put_row(rows, at, row), 0
     end
-    local parts, behind = {}, end_of(rows, from)
-    while from < behind do
-      len = byte(rows, from)
-      parts[#parts + 1] = sub(rows, from + 7, from + 6 + len)
-      from = from + 7 + len
+    local part, first, behind = follow(rows, at, annex, limit, level, row)
+    at = at or #rows + 1
+    if not first then
+      first, behind = annex, annex + 7 + byte(rows, annex)
     end
-    return concat(parts)
-  end
-
-  -- The rows of an annex of the counter with this head.
-  function annexes.pack(head, annex)
-    local id, parts = head - head % 256 + 1024, {}
-    if #annex <= 250 then
-      return #annex > 0 and struct.pack('<I7', id + #annex) .. annex or ''
-    end
-    for first = 1, #annex, 250 do
-      local part = sub(annex, first, first + 250 - 1)
-      parts[#parts + 1] = struct.pack('<I7', id + #part) .. part
-    end
-    return concat(parts)
-  end
-
-  -- `rows` with this annex of the counter with this head in place of the one at `from`, or if that
-  -- is nil before all rows; and by how much the rows behind it have moved.
-  function annexes.put(rows, from, head, annex)
-    local behind, packed = from and end_of(rows, from) or 6, annexes.pack(head, annex)
-    from = from or 6
-    local moved = from + #packed - behind
-    annex_found = (annex_found or 6) + math.max(moved, 0)
-    return sub(rows, 1, from - 1) .. packed .. sub(rows, behind), moved
-  end
-
-  -- `rows` after `row` is written at `at`, which reserves nothing, and the annex at `from` has
-  -- followed the counter, which was at `level`; and by how much the rows behind it have moved, nil
-  -- for nothing.
-  function annexes.follow(rows, at, from, limit, level, row)
-    local head, annex = limit[2], annexes.get(rows, from)
-    local rare = ALGORITHMS[math.floor(head / 256) % 32][5]()
-    -- Slots follow no write that reserves nothing.
-    if not rare.follow then
-      return put_row(rows, at, row)
-    end
-    local followed = rare.follow(rows, at, annex, limit, level, row)
-    local behind = from + 7 + #annex
-    if at and #followed == #annex and #annex < 250 then
-      return sub(rows, 1, from + 6) .. followed .. sub(rows, behind, at - 1) .. row
-        .. sub(rows, at + #row)
-    end
-    return annexes.put(put_row(rows, at, row), from, head, followed)
-  end
-
-  -- `rows` after `row` is written, which reserves nothing, and the annex has followed.
-  function annexes.replace(rows, limit, row, now)
-    annex_found = false
-    local at = find_row(rows, limit[2])
-    local from = annexes.find(rows, limit[2])
-    if from then
-      return (annexes.follow(rows, at, from, limit, limit[1](rows, at, limit, now), row))
-    end
-    return put_row(rows, at, row)
+    return sub(rows, 1, first - 1) .. part .. sub(rows, behind, at - 1) .. row
+      .. sub(rows, at + #row), #part - (behind - first)
   end
 
   return annexes

@@ -68,13 +68,11 @@ local function bucket_matters(rows, at, now)
 end
 
 local function rare_of_buckets()
-  local floor, sub, pack, unpack_from = math.floor, string.sub, struct.pack, struct.unpack
+  local floor, min = math.floor, math.min
+  local byte, sub, pack, unpack_from = string.byte, string.sub, struct.pack, struct.unpack
 
   -- `low / from` in parts of `to`, rounded down.
   local function convert_low(low, from, to)
-    if from == to then
-      return low
-    end
     local rest = low % from
     local product, part = rest * to
     if product <= 9007199254740991 then
@@ -82,101 +80,93 @@ local function rare_of_buckets()
     else
       part = floor(rest / from * to * (1 - 2 ^ -50))
     end
-    return math.min((low - rest) / from * to + part, 9007199254740991)
+    return min((low - rest) / from * to + part, 9007199254740991)
   end
 
-  -- The marks, numbers and lows in turn, once the level has been as low as `level`: no low is above
-  -- it or a newer one, of equal lows the oldest mark stays, and lows of 0 are dropped.
+  -- The format of an annex with so many marks.
+  local formats = {}
+  local function format_of(count)
+    local format = formats[count]
+    if not format then
+      format = '<I7I7I7' .. string.rep('I6I7', count)
+      formats[count] = format
+    end
+    return format
+  end
+
+  -- The annex of a bucket once the level has been as low as `level`, in a table with the numbers of
+  -- its row: head, level, time, and those of each mark. No low is above `level` or a newer one, of
+  -- equal lows the oldest mark stays, and lows of 0 are dropped.
   local function cut(marks, level)
-    local count, low, is_ordered = #marks, level, true
-    for i = count, 2, -2 do
-      if marks[i] > low then
-        marks[i], is_ordered = low, false
-      elseif marks[i] == low and i < count then
-        is_ordered = false
-      end
-      low = marks[i]
+    local lowest = level
+    for i = #marks, 5, -2 do
+      lowest = min(lowest, marks[i])
+      marks[i] = lowest
     end
-    if is_ordered and low > 0 then
-      return marks
-    end
-    local kept, kept_count = {}, 0
-    low = 0
-    for i = 2, count, 2 do
-      if marks[i] > low then
-        low = marks[i]
-        kept[kept_count + 1], kept[kept_count + 2] = marks[i - 1], low
-        kept_count = kept_count + 2
+    local kept, count = { marks[1], marks[2], marks[3] }, 3
+    for i = 5, #marks, 2 do
+      if marks[i] > (count > 3 and kept[count] or 0) then
+        kept[count + 1], kept[count + 2] = marks[i - 1], marks[i]
+        count = count + 2
       end
     end
     return kept
   end
 
-  -- True if the annex belongs to the row. A row that does not fit to its annex was written by a
-  -- release that knows no marks.
-  local function fits(rows, at, annex)
-    return at and #annex > 14 and sub(annex, 1, 14) == sub(rows, at + 7, at + 20)
-  end
-
-  -- The annex once the level has been as low as `level`, if that lowers no more than the newest
-  -- low: the usual case, in which most of the annex is copied. Otherwise nil.
-  local function current(rows, at, annex, limit, level)
-    if not fits(rows, at, annex) or unpack_from('<I5', rows, at + 21) ~= limit[4] then
-      return nil
-    end
-    local size = #annex
-    if level >= unpack_from('<I7', annex, size - 6) then
-      return annex
-    end
-    if level > (size > 27 and unpack_from('<I7', annex, size - 19) or 0) then
-      return sub(annex, 1, size - 7) .. pack('<I7', level)
-    end
-  end
-
-  -- The marks, numbers and lows in turn, once the level has been as low as `level`.
+  -- Reads the annex of the row at `at`. One that does not repeat the level and time of its row has
+  -- no marks: a release that knows none has written the row.
   local function read_marks(rows, at, annex, limit, level)
-    if not fits(rows, at, annex) then
-      return {}
-    end
-    local marks = { unpack_from('<' .. string.rep('I6I7', floor((#annex - 14) / 13)), annex, 15) }
-    marks[#marks] = nil
-    local from = unpack_from('<I5', rows, at + 21)
-    if from ~= limit[4] then
-      for i = 2, #marks, 2 do
-        marks[i] = convert_low(marks[i], from, limit[4])
+    local was, when, per
+    if at and annex then
+      was, when, per = unpack_from('<I7I7I5', rows, at + 7)
+      local marks = { unpack_from(format_of(floor((byte(rows, annex) - 14) / 13)), rows, annex) }
+      local last = #marks - 1
+      marks[last + 1] = nil
+      if marks[2] == was and marks[3] == when then
+        if per == limit[4] and (last == 3 or marks[last] <= level) then
+          return marks
+        end
+        for i = 5, per == limit[4] and 0 or last, 2 do
+          marks[i] = convert_low(marks[i], per, limit[4])
+        end
+        return cut(marks, level)
       end
     end
-    return cut(marks, level)
+    return { 0, 0, 0 }
   end
 
-  -- The annex of `row` with these marks.
-  local function pack_marks(marks, row)
-    if #marks == 0 then
+  -- The annex with these marks of a row that is written with this level and time.
+  local function pack_marks(marks, limit, level, now)
+    local count = (#marks - 3) / 2
+    if count == 0 then
       return ''
     end
-    return sub(row, 8, 21) .. pack('<' .. string.rep('I6I7', #marks / 2), unpack(marks))
+    marks[1], marks[2], marks[3] = limit[2] - 28 + 1024 + 14 + 13 * count, level, now
+    return pack(format_of(count), unpack(marks))
   end
 
   -- Adds a mark. Marks of later numbers belong to an earlier life of the subject's numbers. Of nine
   -- marks the one goes whose loss costs least, never the oldest, and of equal losses the oldest.
   local function add_mark(marks, number, level)
     local count = #marks
-    while count > 0 and marks[count - 1] >= number do
+    while count > 3 and marks[count - 1] >= number do
       marks[count - 1], marks[count] = nil, nil
       count = count - 2
     end
-    if count == 0 or marks[count] < level then
+    if count == 3 or marks[count] < level then
       marks[count + 1], marks[count + 2] = number, level
       count = count + 2
     end
-    if count > 16 then
-      local least, dropped
+    if count > 3 + 16 then
+      local older, other, low, least, dropped = marks[5], marks[6], marks[7]
       marks[count + 1] = number + 1
-      for i = 3, count, 2 do
-        local loss = (marks[i + 1] - marks[i - 1]) * (marks[i + 2] - marks[i])
+      for i = 6, count, 2 do
+        local next_number, next_low = marks[i + 2], marks[i + 3]
+        local loss = (low - older) * (next_number - other)
         if not least or loss < least then
           least, dropped = loss, i
         end
+        older, other, low = low, next_number, next_low
       end
       for i = dropped, count - 2 do
         marks[i] = marks[i + 2]
@@ -185,51 +175,24 @@ local function rare_of_buckets()
     end
   end
 
-  -- The eight marks that `add_mark` leaves of those of an annex and a ninth: its rule without
-  -- tables. This and `lower` are part of what brought the ratio in docs/scaling.md from 17 to 8.
-  local function without_least(annex, n9, l9, mark)
-    local _, l1, n2, l2, n3, l3, n4, l4, n5, l5, n6, l6, n7, l7, n8, l8 =
-      unpack_from('<I6I7I6I7I6I7I6I7I6I7I6I7I6I7I6I7', annex, 15)
-    local least, dropped = (l2 - l1) * (n3 - n2), 2
-    local function weigh(loss, place)
-      if loss < least then
-        least, dropped = loss, place
-      end
+  -- Gives back up to `most` units to a reservation: the lows from its mark on fall. Returns the
+  -- marks and what is given.
+  local function give(marks, number, most)
+    local low = #marks
+    while low > 3 and marks[low - 1] > number do
+      low = low - 2
     end
-    weigh((l3 - l2) * (n4 - n3), 3)
-    weigh((l4 - l3) * (n5 - n4), 4)
-    weigh((l5 - l4) * (n6 - n5), 5)
-    weigh((l6 - l5) * (n7 - n6), 6)
-    weigh((l7 - l6) * (n8 - n7), 7)
-    weigh((l8 - l7) * (n9 - n8), 8)
-    if l9 - l8 < least then
-      return annex, ''
+    if low == 3 then
+      return marks, 0
     end
-    return sub(annex, 1, 13 * dropped + 1) .. sub(annex, 13 * dropped + 15), mark
-  end
-
-  -- Gives back up to `most` units to a reservation, from its mark or the next older one. Returns
-  -- the marks before its own and those from it on, lower than before, and the level; nil for the
-  -- marks unless their lows still rise.
-  local function lower(annex, number, most, level)
-    local place = #annex - 12
-    local other, low = unpack_from('<I6I7', annex, place)
-    while other > number and place > 15 do
-      place = place - 13
-      other, low = unpack_from('<I6I7', annex, place)
-    end
-    local given = math.min(most, low)
-    if other > number or given == low
-        or place > 15 and unpack_from('<I7', annex, place - 7) >= low - given then
-      return nil, nil, level
-    end
-    local marks = { unpack_from('<' .. string.rep('I6I7', (#annex + 1 - place) / 13), annex, place) }
-    marks[#marks] = nil
-    for i = 2, #marks, 2 do
+    local given = min(most, marks[low])
+    for i = low, #marks, 2 do
       marks[i] = marks[i] - given
     end
-    return sub(annex, 15, place - 1), pack('<' .. string.rep('I6I7', #marks / 2), unpack(marks)),
-      level - given
+    if marks[low] <= (low > 5 and marks[low - 2] or 0) then
+      marks = cut(marks, marks[#marks])
+    end
+    return marks, given
   end
 
   local rare = {
@@ -257,69 +220,45 @@ local function rare_of_buckets()
       end
     end,
 
+    -- Most often no low changes, and the annex repeats another level and time.
     follow = function(rows, at, annex, limit, level, row)
-      level = math.min(level, (unpack_from('<I7', row, 8)))
-      local followed = current(rows, at, annex, limit, level)
-      if followed then
-        return sub(row, 8, 21) .. sub(followed, 15)
+      local newest = annex + byte(rows, annex)
+      if at and newest > annex + 14 and unpack_from('<I7', rows, newest) <= level then
+        local of_level, of_time = unpack_from('<I7I7', rows, annex + 7)
+        local was, when, per = unpack_from('<I7I7I5', rows, at + 7)
+        if of_level == was and of_time == when and per == limit[4] then
+          return sub(row, 8, 21), annex + 7, annex + 21
+        end
       end
-      return pack_marks(read_marks(rows, at, annex, limit, level), row)
+      local marks = read_marks(rows, at, annex, limit, level)
+      return pack_marks(marks, limit, unpack_from('<I7I7', row, 8))
     end,
 
     reserve = function(rows, at, annex, limit, before, _, amount, number, now)
-      local level = math.min(before + amount, 9007199254740991)
+      local level = min(before + amount, 9007199254740991)
       local row, till = write_bucket(rows, at, limit, level, nil, now)
-      if annex == '' then
-        return row, sub(row, 8, 21) .. pack('<I6I7', number, level), till
-      end
-      local kept = current(rows, at, annex, limit, before)
-      if kept then
-        local newest, low = unpack_from('<I6I7', kept, #kept - 12)
-        if newest < number and low < level then
-          local mark = pack('<I6I7', number, level)
-          if #kept > 14 + 7 * 13 then
-            kept, mark = without_least(kept, number, level, mark)
-          end
-          return row, sub(row, 8, 21) .. sub(kept, 15) .. mark, till
-        end
-      end
       local marks = read_marks(rows, at, annex, limit, before)
       add_mark(marks, number, level)
-      return row, pack_marks(marks, row), till
+      return row, till, pack_marks(marks, limit, level, now)
     end,
 
     adjust = function(rows, at, annex, limit, level, window, number, _, from, to, now)
-      from, to = math.min(from * limit[4], 9007199254740991), math.min(to * limit[4], 9007199254740991)
-      local head, tail
-      local kept = to < from and number and current(rows, at, annex, limit, level)
-      if kept then
-        head, tail, level = lower(kept, number, from - to, level)
-      end
-      local marks = not tail and read_marks(rows, at, annex, limit, level)
+      local marks, given = read_marks(rows, at, annex, limit, level), 0
+      from, to = min(from * limit[4], 9007199254740991), min(to * limit[4], 9007199254740991)
       if to >= from then
-        level = math.min(level + (to - from), 9007199254740991)
-      elseif number and marks then
-        local mark = #marks
-        while mark > 0 and marks[mark - 1] > number do
-          mark = mark - 2
-        end
-        if mark > 0 then
-          local given = math.min(from - to, marks[mark])
-          level = level - given
-          for i = mark, #marks, 2 do
-            marks[i] = marks[i] - given
-          end
-          marks = cut(marks, level)
-        end
+        level = min(level + (to - from), 9007199254740991)
+      elseif number then
+        marks, given = give(marks, number, from - to)
+        level = level - given
       end
       if not at and level == 0 then
         return level, window
       end
       local row, till = write_bucket(rows, at, limit, level, nil, now)
-      return level, window, row, till, tail and sub(row, 8, 21) .. head .. tail or pack_marks(marks, row)
+      return level, window, row, till, pack_marks(marks, limit, level, now)
     end,
 
-    correct_annex = function(change)
+    correct_annex = function(_, _, _, _, change)
       return change == 4 and '' or nil
     end,
   }

@@ -155,8 +155,8 @@ local function correct(change, key, limit, amount, id)
   local rows, days = rows_of[key], days_of[key]
   local place = rows and find_row(rows, limit[HEAD])
   local granted_on = function(day) return granted(days, id, day) end
-  local row, till, day, more =
-    ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]().correct(rows, place, limit, change, amount, granted_on, now)
+  local rare = ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]()
+  local row, till, day, more = rare.correct(rows, place, limit, change, amount, granted_on, now)
   if not row then
     return
   end
@@ -168,13 +168,15 @@ local function correct(change, key, limit, amount, id)
   write(key, row, place, till)
   local annexes = functions_of_annexes()
   local _, number, _, numbered_till = annexes.numbers(rows, now)
-  local annex = number
-    and ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]().correct_annex(change, number)
-  if annex then
-    annex_found = #rows_of[key]
-    local from = annexes.find(rows_of[key], limit[HEAD])
-    rows_of[key] = annexes.put(rows_of[key], from, limit[HEAD], annex)
-    needed[key] = math.max(needed[key], numbered_till)
+  if number then
+    rows = rows_of[key]
+    local at, annex = find_row(rows, limit[HEAD])
+    local first, behind, part =
+      annexes.part(rows, at, annex, rare.correct_annex(rows, at, annex, limit, change, number))
+    if part then
+      rows_of[key] = sub(rows, 1, first - 1) .. part .. sub(rows, behind)
+      needed[key] = math.max(needed[key], numbered_till)
+    end
   end
 end
 

@@ -120,8 +120,9 @@ impl CheckCall {
         let start = self.begin_operation(RESERVE);
         self.add_reservation_key(new.name, &first.subject);
         self.checks.extend_from_slice(&encode_double(new.ttl.get()));
+        self.add_terms_len(&new.terms);
         self.checks.extend_from_slice(&new.check);
-        self.add_terms(&new.terms);
+        self.checks.extend_from_slice(new.terms.as_bytes());
         self.add_check(charges, now);
         self.end_operation(start);
     }
@@ -136,7 +137,8 @@ impl CheckCall {
             AdjustmentKind::Extend { ttl } => ttl,
         };
         self.checks.extend_from_slice(&encode_double(ttl.get()));
-        self.add_terms(&adjustment.terms);
+        self.add_terms_len(&adjustment.terms);
+        self.checks.extend_from_slice(adjustment.terms.as_bytes());
         self.checks.push(u8::try_from(adjustment.charges.len()).unwrap_or(u8::MAX));
         for ChargeAdjustment { subject, limit, units } in &adjustment.charges {
             let intern = |limit| self.tables.intern(*subject, limit, now);
@@ -171,10 +173,8 @@ impl CheckCall {
         self.checks.extend_from_slice(&to_index(index + 1).to_le_bytes());
     }
 
-    fn add_terms(&mut self, terms: &ReservationTerms) {
-        let bytes = terms.as_bytes();
-        self.checks.extend_from_slice(&to_index(bytes.len()).to_le_bytes());
-        self.checks.extend_from_slice(bytes);
+    fn add_terms_len(&mut self, terms: &ReservationTerms) {
+        self.checks.extend_from_slice(&to_index(terms.as_bytes().len()).to_le_bytes());
     }
 
     /// Adds a refund, which is made before all checks.
