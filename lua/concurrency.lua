@@ -7,7 +7,7 @@
 --   annex  for each slot <I6 I7> number of the reservation, and end of the slot in own time; in the
 --                        order in which they were taken, up to 19 in a row
 --
--- Up to 1,000 slots are 13 KB, and a call costs the strings that it makes: so the rows are replaced
+-- 400 slots are 5 KB, and a call costs the strings that it makes: so the rows are replaced
 -- that change, and slots that have ended are looked for once one has.
 --
 -- Few calls need any of this, so those that do make it: functions cost time in all others.

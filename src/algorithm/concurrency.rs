@@ -20,8 +20,9 @@ use super::{
 };
 use crate::time::{MAX_EXACT, Micros};
 
-/// The most slots: with all of them in use, a reservation takes 6 times as long as with 50.
-const MAX_SLOTS: u64 = 1_000;
+/// The most slots: with all of them in use, a reservation takes Redis 60 µs, 20 of which it takes
+/// without any (`docs/scaling.md`).
+const MAX_SLOTS: u64 = 400;
 /// The shortest time of a slot.
 const MIN_TTL: Micros = Micros::from_secs(1);
 
@@ -48,7 +49,7 @@ pub enum InvalidConcurrency {
 }
 
 impl Concurrency {
-    /// So many slots, 1 to 1,000, of which a reservation holds one for at most `ttl`, 1 s to 1 h.
+    /// So many slots, 1 to 400, of which a reservation holds one for at most `ttl`, 1 s to 1 h.
     ///
     /// # Errors
     /// If one of them is out of range.

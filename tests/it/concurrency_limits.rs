@@ -22,11 +22,11 @@ fn the_ttl_has_a_unit_and_a_default() {
         (", ttl: 1h", 3_600),
         (", ttl: '90 s'", 90),
     ] {
-        let text = plan(&format!("{{ name: c, concurrency: {{ limit: 1000{written} }} }}"));
+        let text = plan(&format!("{{ name: c, concurrency: {{ limit: 400{written} }} }}"));
         let catalog = Catalog::parse(&text, "c").unwrap();
         let limit = &catalog.plan_limits("p").unwrap()[0];
         assert_eq!(limit.algorithm().slot_ttl(), Some(Micros::from_secs(seconds)), "{written}");
-        assert_eq!((limit.capacity(), limit.leased()), (1_000, false));
+        assert_eq!((limit.capacity(), limit.leased()), (400, false));
     }
 }
 
@@ -34,8 +34,8 @@ fn the_ttl_has_a_unit_and_a_default() {
 #[rustfmt::skip]
 fn an_invalid_limit_is_refused_with_the_field_at_fault() {
     let cases = [
-        ("{ name: c, concurrency: { limit: 0 } }",                                   "limits[0].concurrency.limit: the limit is a whole number of slots from 1 to 1000"),
-        ("{ name: c, concurrency: { limit: 1001 } }",                                "limits[0].concurrency.limit: "),
+        ("{ name: c, concurrency: { limit: 0 } }",                                   "limits[0].concurrency.limit: the limit is a whole number of slots from 1 to 400"),
+        ("{ name: c, concurrency: { limit: 401 } }",                                "limits[0].concurrency.limit: "),
         ("{ name: c, concurrency: { limit: 1, ttl: 61min } }",                       "limits[0].concurrency.ttl: the ttl is from 1s to 1h"),
         ("{ name: c, concurrency: { limit: 1, ttl: 0s } }",                          "limits[0].concurrency.ttl: the ttl is"),
         ("{ name: c, concurrency: { limit: 1, ttl: 60 } }",                          "limits[0].concurrency.ttl: write a whole number with its unit"),

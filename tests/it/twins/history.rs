@@ -38,7 +38,7 @@ const RATES: [&str; 14] = [
 ];
 const BURSTS: [u64; 9] = [1, 2, 5, 10, 100, 12_345, 1_000_000, 1 << 33, (1 << 53) - 1];
 const QUOTAS: [u64; 5] = [1, 3, 10, 1000, (1 << 53) - 1];
-pub const CONCURRENCIES: [u64; 4] = [1, 2, 4, 1_000];
+pub const CONCURRENCIES: [u64; 4] = [1, 2, 4, 400];
 const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"];
 
 /// How the clock moves before a step.
