@@ -44,6 +44,12 @@ impl Rate {
         (self.numerator, self.denominator)
     }
 
+    /// The whole units in a second, rounded down.
+    pub(crate) fn units_per_second(self) -> u64 {
+        let units = self.numerator.saturating_mul(1_000_000) / self.denominator;
+        u64::try_from(units).unwrap_or(u64::MAX)
+    }
+
     /// The part of this rate that one of `nodes` equal nodes gets.
     pub(crate) fn per_node_share(self, nodes: u64) -> Self {
         let denominator = self.denominator.saturating_mul(u128::from(nodes.max(1)));

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::catalog::CounterPlacement;
 use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync, Seal};
-use crate::engine::{DecisionObserver, Fallback, NodeReservations, Recorder};
+use crate::engine::{DecisionObserver, Fallback, KnownSubjects, NodeReservations, Recorder};
 use crate::grpc::Health;
 use crate::http::NodeState;
 use crate::settings::Settings;
@@ -81,6 +81,7 @@ struct ServiceParts {
     control: Handle,
     fallback: Arc<Fallback>,
     reservations: Arc<NodeReservations>,
+    known_subjects: Arc<KnownSubjects>,
     metrics: Arc<Metrics>,
     settings: Settings,
     counter_store: CounterStore,
@@ -137,6 +138,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         control: control.handle().clone(),
         fallback,
         reservations: Arc::default(),
+        known_subjects: Arc::default(),
         metrics,
         settings,
         counter_store,

@@ -45,6 +45,7 @@ async fn run(connections: WorkerConnections, parts: Arc<ServiceParts>, shared: A
         deadline: parts.settings.check_deadline,
         denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
         reservations: Arc::clone(&parts.reservations),
+        known_subjects: Arc::clone(&parts.known_subjects),
     }));
     let envoy = parts.domains.as_ref().map(|domains| {
         Arc::new(EnvoyService {

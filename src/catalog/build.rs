@@ -16,6 +16,7 @@ use super::key_type::KeyType;
 use super::limits::LimitsBuilder;
 use super::methods::MethodLimits;
 use super::models::build_pricing;
+use super::new_keys::build_new_keys;
 use super::options::LimitOptions;
 use super::plan_sets::PlanSets;
 use super::raw::{RawApi, RawApiStage, RawCatalog, RawPlan, RawPolicy, RawStage};
@@ -297,6 +298,14 @@ fn add_policy(catalog: &mut Catalog, raw: &RawPolicy, at: &str, report: &mut Rep
             ),
         );
     }
+    let new_keys = build_new_keys(raw, &label, at, report);
+    let with_new_keys = |limit: &Arc<Limit>| match &new_keys {
+        Some(new) => {
+            Arc::new(limit.resized(limit.algorithm().clone()).with_new_subjects(Arc::clone(new)))
+        }
+        None => Arc::clone(limit),
+    };
+    let limits: Vec<Arc<Limit>> = limits.iter().map(with_new_keys).collect();
     let key_limits = limits.iter().map(limit_of_key).collect();
     // A policy that refuses nothing must not refuse while the store is unreachable either.
     let shadow = limits.iter().all(|limit| limit.shadow());

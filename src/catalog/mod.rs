@@ -32,6 +32,7 @@ mod concurrency;
 mod sizes;
 mod models;
 mod key_type;
+mod new_keys;
 pub mod raw;
 mod file_owned;
 mod limits;

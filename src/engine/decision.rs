@@ -29,6 +29,8 @@ pub enum DecidedBy {
     Fallback,
     /// The node alone, because too many of its checks wait for the store.
     Overload,
+    /// The node, because too many keys begin that it does not know.
+    NewKeys,
     /// The failure policy for new subjects, because the store is nearly full; the store judged the
     /// other limits.
     FullStore,
@@ -52,6 +54,7 @@ impl DecidedBy {
             Self::Memo => "memo",
             Self::Fallback => "fallback",
             Self::Overload => "overload",
+            Self::NewKeys => "new_keys",
             Self::FullStore => "full_store",
         }
     }

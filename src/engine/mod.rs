@@ -12,6 +12,7 @@ mod descriptors;
 mod fallback;
 mod full_store;
 mod identity;
+mod new_keys;
 mod observer;
 mod record;
 mod reserve;
@@ -36,6 +37,7 @@ pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use denial_memo::DenialMemo;
 pub use descriptors::DescriptorCheck;
 pub use fallback::{Fallback, FallbackDecision};
+pub use new_keys::KnownSubjects;
 pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
 pub use record::{RecordedLine, Recorder, ReplayError, replay};
 pub use reserve::{NodeReservations, Reservation, ReservationRequest};
@@ -69,6 +71,8 @@ pub struct EngineParts {
     pub denial_memo: Option<usize>,
     /// The state of reservations that the node's workers share.
     pub reservations: Arc<NodeReservations>,
+    /// The subjects of policies that the node remembers.
+    pub known_subjects: Arc<KnownSubjects>,
 }
 
 /// A check before the store has judged it.
@@ -235,7 +239,23 @@ impl Engine {
             self.observe_limits(*context, plan.label.as_ref(), &charges, None, &decision, None);
             return Ok(Prepared::Decided(decision));
         }
+        if let Some(decision) = self.refuse_new_keys(&plan, &charges, context) {
+            return Ok(Prepared::Decided(decision));
+        }
         Ok(Prepared::Judge(plan, charges))
+    }
+
+    /// The refusal of a check whose key is new to this node, if too many of them begin.
+    fn refuse_new_keys(
+        &self,
+        plan: &PlanContext,
+        charges: &Charges,
+        context: &CheckContext,
+    ) -> Option<Decision> {
+        let mut decision = self.parts.known_subjects.refuse(charges)?;
+        decision.set_key_and_plan(plan.key.clone(), plan.name.clone());
+        self.observe_limits(*context, plan.label.as_ref(), charges, None, &decision, None);
+        Some(decision)
     }
 
     /// The charges of a check that the store can judge.

@@ -107,6 +107,7 @@ mod tests {
             deadline: Duration::from_secs(1),
             denial_memo: None,
             reservations: Arc::default(),
+            known_subjects: Arc::default(),
         })
     }
 

@@ -124,6 +124,9 @@ impl Engine {
         {
             return Ok(decision);
         }
+        if let Some(decision) = self.refuse_new_keys(&plan, &charges, context) {
+            return Ok(decision);
+        }
         self.parts.reservations.note_opened();
         let in_flight = self.parts.metrics.start_checks(1);
         let deadline = started + self.parts.deadline;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::reservations::ReservationMember;
-use crate::engine::{Decision, DecisionStatus, LimitOutcome};
+use crate::engine::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use crate::time::Micros;
 
 /// The problem types that the draft of the `RateLimit` fields registers.
@@ -96,9 +96,14 @@ impl<'a> From<&'a LimitOutcome> for LimitBody<'a> {
 }
 
 /// The members `type`, `title` and `detail` of a problem, for decisions that are problems.
-fn problem_members(status: DecisionStatus) -> Option<[&'static str; 3]> {
-    match status {
+fn problem_members(decision: &Decision) -> Option<[&'static str; 3]> {
+    match decision.status {
         DecisionStatus::Allowed | DecisionStatus::Reported => None,
+        DecisionStatus::Refused if decision.decided_by == DecidedBy::NewKeys => Some([
+            QUOTA_EXCEEDED,
+            "Too many new keys",
+            "too many keys that this node has not met begin at the moment; keys in use are not affected; retry after retry_after_ms",
+        ]),
         DecisionStatus::Refused => Some([
             QUOTA_EXCEEDED,
             "Too many requests",
@@ -138,7 +143,7 @@ fn violated_limits(decision: &Decision) -> SmallVec<[&str; 2]> {
 /// Appends the JSON body of a response. In a batch every result has the member `status`, alone only
 /// problems do.
 pub(super) fn write_json(out: &mut Vec<u8>, decision: &Decision, in_batch: bool) {
-    let problem = problem_members(decision.status);
+    let problem = problem_members(decision);
     let body = DecisionBody {
         kind: problem.map(|[kind, _, _]| kind),
         title: problem.map(|[_, title, _]| title),

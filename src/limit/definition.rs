@@ -31,6 +31,8 @@ pub struct Limit {
     pub(super) alternative: bool,
     pub(super) refunds: Refunds,
     pub(super) open_ended: bool,
+    /// The limit of subjects that a node has not met.
+    pub(super) new_subjects: Option<Arc<Self>>,
     pub(super) daily_usage: DailyUsage,
     /// The models that it counts; `None` counts all.
     pub(super) models: Option<Arc<[ModelPattern]>>,
@@ -53,6 +55,7 @@ impl Limit {
             alternative: false,
             refunds: Refunds::Never,
             open_ended: false,
+            new_subjects: None,
             daily_usage: DailyUsage::Untracked,
             models: None,
             row,
@@ -87,7 +90,13 @@ impl Limit {
     /// The same limit for subjects that an operator has declared.
     #[must_use]
     pub fn as_declared(self) -> Self {
-        Self { open_ended: false, ..self }
+        Self { open_ended: false, new_subjects: None, ..self }
+    }
+
+    /// The same limit, of which each node charges every subject that is new to it to `limit` first.
+    #[must_use]
+    pub fn with_new_subjects(self, limit: Arc<Self>) -> Self {
+        Self { new_subjects: Some(limit), ..self }
     }
 
     /// The same limit and counter, applied only to checks of these models, and to those that name
@@ -109,6 +118,7 @@ impl Limit {
             algorithm: self.algorithm.clone(),
             daily_usage: DailyUsage::Untracked,
             models: self.models.clone(),
+            new_subjects: self.new_subjects.clone(),
             ..*self
         }
     }
@@ -123,6 +133,7 @@ impl Limit {
             algorithm,
             daily_usage: self.daily_usage.clone(),
             models: self.models.clone(),
+            new_subjects: self.new_subjects.clone(),
             ..*self
         }
     }
@@ -209,6 +220,13 @@ impl Limit {
     #[must_use]
     pub fn open_ended(&self) -> bool {
         self.open_ended
+    }
+
+    /// The limit of subjects that a node has not met, one unit for each; `None` if they are not
+    /// limited.
+    #[must_use]
+    pub fn new_subjects(&self) -> Option<&Arc<Self>> {
+        self.new_subjects.as_ref()
     }
 
     /// True if nodes may lease it: charge it ahead and spend the units from memory.

@@ -22,7 +22,7 @@ keys:
   - { id: carol, value: carol-key, plans: [small] }
   - { id: dave, value: dave-key, plans: [small], policies: { team: red } }
 policies:
-  - { name: open, throttle: { rate: 1/d, burst: 2 } }
+  - { name: open, throttle: { rate: 1/d, burst: 2 }, new_keys: 1000000/s }
   - { name: closed, throttle: { rate: 1/d, burst: 2 }, on_store_failure: closed }
   - { name: local, throttle: { rate: 1/d, burst: 2 }, on_store_failure: local }
   - { name: shadow, throttle: { rate: 1/d, burst: 2 }, mode: shadow, on_store_failure: closed }
@@ -133,4 +133,43 @@ fn a_full_memory_store_refuses_new_keys_and_lifts_no_limit() {
     fill(&node, ROWS - 4);
     holds_its_limits(&node, "memory");
     assert_eq!(node.metric("tollgate_memory_rows_max", ""), 200.0);
+}
+
+#[test]
+fn new_keys_begin_at_a_bounded_rate_and_nothing_is_charged_beyond() {
+    let catalog = CATALOG.replace(
+        "policies:\n",
+        "policies:\n  - { name: slow, throttle: { rate: 1/d, burst: 2 }, new_keys: 5/s }\n",
+    );
+    let node = Node::with_catalog(&catalog, &[]);
+    let checks: Vec<Value> = (0..200).map(|number| made_up("slow", number)).collect();
+    let answers = batch(&node, &checks);
+    let begun = answers.iter().filter(|answer| answer["decided_by"] == "memory").count();
+    assert!((5..100).contains(&begun), "{begun}");
+    for answer in answers.iter().filter(|answer| answer["decided_by"] != "memory") {
+        assert_eq!(outcome(answer), (429, "new_keys", false));
+        assert_eq!(
+            (&answer["violated"], &answer["title"]),
+            (&json!("policy:slow/new_keys"), &json!("Too many new keys"))
+        );
+        assert!((1..=1000).contains(&answer["retry_after_ms"].as_u64().unwrap()));
+    }
+    assert_eq!(decide(&node, made_up("slow", 0)), (200, "memory".into(), true), "a known key");
+    assert_eq!(decide(&node, made_up("slow", 0)).0, 429);
+    // Nothing else of such a check is charged, and another policy's keys are not affected.
+    let beside =
+        |number: usize| json!({"api_key": "bob-key", "policies": [made_up("slow", number)]});
+    let checks: Vec<Value> = (1_000..1_100).map(beside).collect();
+    let refused = batch(&node, &checks).into_iter().filter(|it| it["decided_by"] == "new_keys");
+    let refused = refused.count();
+    let look = node.check(json!({"api_key": "bob-key", "cost": 0})).json();
+    let charged = 5 - look["limits"][0]["remaining"].as_u64().unwrap();
+    assert!(refused > 90 && charged <= 100 - refused as u64, "{refused} {charged}");
+    assert!(node.passes("open", "another", 1));
+    let answer = (0..100).map(|number| node.check(made_up("slow", 2_000 + number)));
+    let answer = answer.into_iter().find(|answer| answer.status == 429).unwrap();
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(answer.header("ratelimit").unwrap().contains("policy:slow/new_keys"));
+    let labels = "limit=\"policy:slow/new_keys\",outcome=\"refused\"";
+    assert!(node.metric("tollgate_decisions_total", labels) > 100.0);
 }

@@ -1,0 +1,162 @@
+//! Keys that are new to this node: the keys of policies begin at a bounded rate.
+//!
+//! A node remembers the subjects that it has met. One that it does not remember counts as new,
+//! whatever the store knows: asking the store would cost a call, and the refusal has to come before
+//! the write. Other nodes count for themselves.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use foldhash::{HashSet, HashSetExt as _};
+
+use super::decision::{DecidedBy, Decision};
+use crate::limit::{Charge, Charges, Subject};
+use crate::store::MemoryStore;
+use crate::time::SystemClock;
+
+/// The number of tables, so that workers seldom wait for each other.
+const SHARD_COUNT: usize = 16;
+/// The most subjects of one generation of a table: a node remembers half a million subjects at least
+/// and a million at most, in 20 MB.
+const GENERATION_SIZE: usize = 32_768;
+
+/// The subjects that a node remembers, and the buckets of new ones.
+pub struct KnownSubjects {
+    shards: Vec<Mutex<Generations>>,
+    buckets: MemoryStore,
+}
+
+/// Digests of subjects in two generations. When the current one is full, the previous one is
+/// forgotten, so a subject that is used stays.
+struct Generations {
+    current: HashSet<u64>,
+    previous: HashSet<u64>,
+}
+
+impl Default for KnownSubjects {
+    fn default() -> Self {
+        let empty = || Generations { current: HashSet::new(), previous: HashSet::new() };
+        let shards = (0..SHARD_COUNT).map(|_| Mutex::new(empty())).collect();
+        Self { shards, buckets: MemoryStore::new(Arc::new(SystemClock)) }
+    }
+}
+
+impl KnownSubjects {
+    /// The refusal of a check that has a new subject, if there are too many of them now. A look
+    /// begins nothing. A report counts, and is never refused.
+    pub(super) fn refuse(&self, charges: &Charges) -> Option<Decision> {
+        for charge in charges.iter().filter(|charge| charge.cost > 0) {
+            let Some(limit) = charge.limit.new_subjects() else { continue };
+            if self.knows(charge.subject) {
+                continue;
+            }
+            let subject = Subject::policy("new_keys", limit.name());
+            let charge_of_new =
+                Charge { mode: charge.mode, ..Charge::new(subject, Arc::clone(limit), 1) };
+            let new: Charges = std::iter::once(charge_of_new).collect();
+            let judged = self.buckets.judge(&new).ok()?;
+            if !judged.verdict.allowed && !charge.is_forced() {
+                return Some(Decision::from_verdict(&new, &judged.verdict, DecidedBy::NewKeys));
+            }
+            self.remember(charge.subject);
+        }
+        None
+    }
+
+    fn knows(&self, subject: Subject) -> bool {
+        let digest = short_digest(subject);
+        let mut generations = self.lock(digest);
+        if generations.current.contains(&digest) {
+            return true;
+        }
+        let was_known = generations.previous.contains(&digest);
+        if was_known {
+            generations.insert(digest);
+        }
+        was_known
+    }
+
+    fn remember(&self, subject: Subject) {
+        let digest = short_digest(subject);
+        self.lock(digest).insert(digest);
+    }
+
+    fn lock(&self, digest: u64) -> std::sync::MutexGuard<'_, Generations> {
+        let shard = &self.shards[(digest >> 60) as usize % SHARD_COUNT];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Generations {
+    fn insert(&mut self, digest: u64) {
+        if self.current.len() >= GENERATION_SIZE {
+            self.previous = std::mem::take(&mut self.current);
+        }
+        self.current.insert(digest);
+    }
+}
+
+/// 64 bits of a subject's digest: of a million subjects no two share them.
+fn short_digest(subject: Subject) -> u64 {
+    let digest = subject.digest();
+    digest[..8].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::algorithm::Throttle;
+    use crate::limit::{ChargeMode, Limit, Unit};
+
+    fn limit(shadow: bool) -> Arc<Limit> {
+        let throttle = |burst| Throttle::new("1/d".parse().unwrap(), burst).unwrap();
+        let new = Limit::new("policy:p/new_keys", Unit::requests(), throttle(10), shadow);
+        let limit = Limit::new("policy:p/throttle", Unit::requests(), throttle(2), shadow);
+        Arc::new(limit.with_new_subjects(Arc::new(new)))
+    }
+
+    fn check(limit: &Arc<Limit>, key: u64, cost: u64) -> Charges {
+        let subject = Subject::policy("p", &key.to_string());
+        std::iter::once(Charge::new(subject, Arc::clone(limit), cost)).collect()
+    }
+
+    #[test]
+    fn new_keys_begin_at_a_bounded_rate_and_known_ones_go_on() {
+        let (known, limit) = (KnownSubjects::default(), limit(false));
+        let admitted = (0..100).filter(|&key| known.refuse(&check(&limit, key, 1)).is_none());
+        assert_eq!(admitted.collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert!((0..10).all(|key| known.refuse(&check(&limit, key, 1)).is_none()));
+        let refused = known.refuse(&check(&limit, 50, 1)).unwrap();
+        assert_eq!(refused.violated.as_deref(), Some("policy:p/new_keys"));
+        assert!(refused.retry_after > crate::time::Micros::ZERO && !refused.allowed());
+        assert!(known.refuse(&check(&limit, 50, 0)).is_none(), "a look begins nothing");
+        assert!(known.refuse(&check(&limit, 50, 1)).is_some(), "and is not remembered");
+        let mut report = check(&limit, 50, 1);
+        report[0].mode = ChargeMode::Always;
+        assert!(known.refuse(&report).is_none(), "what was used is charged");
+        assert!(known.refuse(&check(&limit, 50, 1)).is_none(), "from then on it is known");
+    }
+
+    #[test]
+    fn a_policy_in_shadow_refuses_no_new_key() {
+        let (known, limit) = (KnownSubjects::default(), limit(true));
+        assert!((0..100).all(|key| known.refuse(&check(&limit, key, 1)).is_none()));
+    }
+
+    #[test]
+    fn a_flood_of_keys_takes_bounded_memory_and_forgets_no_key_in_use() {
+        let known = KnownSubjects::default();
+        let subject = |key: u64| Subject::policy("p", &key.to_string());
+        known.remember(subject(0));
+        for key in 1..1_500_000 {
+            known.remember(subject(key));
+            assert!(key % 1_000 != 0 || known.knows(subject(0)), "{key}");
+        }
+        let remembered = |shard: &Mutex<Generations>| {
+            let generations = shard.lock().unwrap();
+            generations.current.len() + generations.previous.len()
+        };
+        let remembered: usize = known.shards.iter().map(remembered).sum();
+        assert!(remembered <= 2 * SHARD_COUNT * GENERATION_SIZE, "{remembered}");
+        assert!(!known.knows(subject(1)), "the oldest are forgotten");
+    }
+}
