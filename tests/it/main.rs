@@ -63,6 +63,7 @@ mod redis_cluster;
 mod reports;
 mod reservations;
 mod rolling_restart;
+mod round_trips;
 mod rules;
 mod settlements;
 mod slow_clients;

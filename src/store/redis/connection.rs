@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::call::CheckCall;
 use super::errors::{classify, wrong_scheme_error};
@@ -73,9 +73,9 @@ impl Redis {
             let reply = reply.map_err(|_| StoreError::Timeout)?;
             return reply.map(drop).map_err(|error| classify(&error));
         };
-        let mut probe = CheckCall::default();
+        let (mut probe, until) = (CheckCall::default(), Instant::now() + time_limit);
         probe.add_check(&[probe_charge(subject)], Micros::ZERO);
-        let reply = timeout(time_limit, script::CHECK_SCRIPT.run(&probe, connection)).await;
+        let reply = timeout(time_limit, script::CHECK_SCRIPT.run(&probe, until, connection)).await;
         match reply.map_err(|_| StoreError::Timeout)?.map_err(|error| classify(&error))? {
             Ok(reply) => self.clock.observe(ReplyDecoder::new(reply)?.now),
             Err(error) => match Redirect::from_error(&error, server.host()) {

@@ -21,7 +21,10 @@ pub(super) fn classify(error: &RedisError) -> StoreError {
         "CLUSTERDOWN",
         "MOVED",
     ];
-    if error.is_timeout() {
+    // Redis has lost the script, and every deadline had passed when its response said so: there was
+    // no retry.
+    let is_unknown_script = error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
+    if error.is_timeout() || is_unknown_script {
         return StoreError::Timeout;
     }
     if let Some(advice) = advise(error) {

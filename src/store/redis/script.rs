@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
+use tokio::time::Instant;
 
 use crate::limit::Subject;
 
@@ -65,18 +66,19 @@ impl Script {
         Self { source, sha1: redis::Script::new(source).get_hash().to_owned() }
     }
 
-    /// Calls the script by its SHA-1; after NOSCRIPT, once more with its source. The outer error is
-    /// the connection's.
+    /// Calls the script by its SHA-1; after NOSCRIPT, once more with its source, unless that is
+    /// after `until`. The outer error is the connection's.
     ///
     /// The second call cannot charge twice: NOSCRIPT means that the first has not run.
     pub(super) async fn run(
         &self,
         call: &impl ScriptArgs,
+        until: Instant,
         connection: &mut MultiplexedConnection,
     ) -> Result<ScriptReply, RedisError> {
         let evalsha = script_command("EVALSHA", &self.sha1, call);
         let reply = into_reply(connection.send_packed_command(&evalsha).await?);
-        if is_noscript(&reply) {
+        if is_noscript(&reply) && Instant::now() < until {
             return Ok(into_reply(connection.send_packed_command(&self.eval_command(call)).await?));
         }
         Ok(reply)
@@ -87,10 +89,11 @@ impl Script {
     pub(super) async fn run_pipelined<A: ScriptArgs>(
         &self,
         calls: &[(A, bool)],
+        until: Instant,
         connection: &mut MultiplexedConnection,
     ) -> Result<Vec<ScriptReply>, RedisError> {
         if let [(call, false)] = calls {
-            return Ok(vec![self.run(call, connection).await?]);
+            return Ok(vec![self.run(call, until, connection).await?]);
         }
         let all_indices: Vec<usize> = (0..calls.len()).collect();
         let evalsha = |call: &A| script_command("EVALSHA", &self.sha1, call);
@@ -99,7 +102,7 @@ impl Script {
             .into_iter()
             .filter(|&index| replies.get(index).is_some_and(is_noscript))
             .collect();
-        if !missing.is_empty() {
+        if !missing.is_empty() && Instant::now() < until {
             let again =
                 send_pipeline(|call| self.eval_command(call), calls, &missing, connection).await?;
             for (index, reply) in missing.into_iter().zip(again) {

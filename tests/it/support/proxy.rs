@@ -2,9 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 /// Forwards connections to a port, with a delay that can be changed.
 pub struct Proxy {
@@ -51,19 +51,28 @@ impl Proxy {
     }
 }
 
+/// Forwards in one direction. The delay is that of a long line: it holds back each byte for the same
+/// time, and what follows does not wait for what is under way.
 fn pass(mut from: TcpStream, mut to: TcpStream, delay_ms: Arc<AtomicU64>, cuts: Arc<AtomicBool>) {
+    let (sender, under_way) = mpsc::channel::<(Instant, Vec<u8>)>();
+    let mut source = from.try_clone().unwrap();
     std::thread::spawn(move || {
-        let mut buffer = [0; 65536];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            std::thread::sleep(Duration::from_millis(delay_ms.load(Ordering::SeqCst)));
-            if cuts.load(Ordering::SeqCst) {
-                break;
+        let mut buffer = vec![0; 65536];
+        while let Ok(count @ 1..) = source.read(&mut buffer) {
+            let due = Instant::now() + Duration::from_millis(delay_ms.load(Ordering::SeqCst));
+            if sender.send((due, buffer[..count].to_vec())).is_err() {
+                return;
             }
-            if to.write_all(&buffer[..count]).is_err() {
+        }
+    });
+    std::thread::spawn(move || {
+        for (due, bytes) in under_way {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if cuts.load(Ordering::SeqCst) || to.write_all(&bytes).is_err() {
                 break;
             }
         }
-        for end in [to, from] {
+        for end in [&mut to, &mut from] {
             let _closed = end.shutdown(std::net::Shutdown::Both);
         }
     });

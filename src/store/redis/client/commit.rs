@@ -1,17 +1,17 @@
 //! One commit: the script calls that a connection task sends together, and their outcomes.
 //!
 //! All calls go in one pipeline. Checks that were not judged because of a window miss or a day
-//! rollover are sent once more. Checks are divided into calls, and results sent to jobs, in
-//! `grouping`.
+//! rollover are sent once more, unless their deadline has passed. Checks are divided into calls, and
+//! results sent to jobs, in `grouping`. The time until which a caller waits is enforced in
+//! `call_in_flight`.
 
-use std::pin::pin;
+use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::grouping::{CallGroup, GroupOutcome, missing_reply};
+use super::grouping::{CallGroup, GroupOutcome, GroupedCheck, missing_reply};
 use super::job::{CallError, CheckResult, Operation, QueuedCheck};
 use crate::judge::reservation::{Adjusted, Reserved};
 use crate::store::redis::call::CheckCall;
@@ -30,6 +30,8 @@ pub(super) struct CommitOutcome {
     /// The errors of calls that failed as a whole. If the connection broke or timed out, all calls
     /// of its pipeline have the same error.
     pub(super) failures: Vec<CallError>,
+    /// The time until the first reply; `None` if there was none.
+    pub(super) round_trip: Option<Duration>,
 }
 
 /// The outcome of one script call, in which some checks may have to be sent again.
@@ -46,22 +48,27 @@ pub(super) enum NoVerdict {
 }
 
 /// Sends all groups together, and then once more those checks that had a window miss or a day
-/// rollover. Redis' clock is known by then, and the days have been stored.
+/// rollover. Redis' clock is known by then, and the days have been stored. No job waits after
+/// `until`.
 pub(super) async fn run(
     redis: &Redis,
     server: &RedisInstance,
     groups: &[CallGroup<'_>],
-    deadline: Instant,
+    until: Instant,
     connection: &mut MultiplexedConnection,
 ) -> CommitOutcome {
     let mut failures = Vec::new();
-    let called = call_check_script(redis, server, groups, deadline, connection).await;
+    let began = Instant::now();
+    let called = call_check_script(redis, server, groups, until, connection).await;
+    let now = Instant::now();
+    let round_trip = called.is_ok().then(|| now - began);
     let mut outcomes = record_failures(called, groups.len(), &mut failures);
     let (mut again, mut positions) = (Vec::new(), Vec::new());
     for (position, (group, outcome)) in groups.iter().zip(&outcomes).enumerate() {
         let Ok(results) = outcome else { continue };
         let open = |index: &usize| {
             matches!(results[*index], Err(NoVerdict::WindowMiss | NoVerdict::DayRollover))
+                && group.checks[*index].deadline > now
         };
         let within: Vec<usize> = (0..results.len()).filter(open).collect();
         if !within.is_empty() {
@@ -71,7 +78,7 @@ pub(super) async fn run(
         }
     }
     if !again.is_empty() {
-        let later = retry_unjudged(redis, server, again, deadline, connection).await;
+        let later = retry_unjudged(redis, server, again, until, connection).await;
         let later = record_failures(later, positions.len(), &mut failures);
         for ((position, within), later) in positions.into_iter().zip(later) {
             let Ok(results) = &mut outcomes[position] else { continue };
@@ -85,32 +92,8 @@ pub(super) async fn run(
             }
         }
     }
-    CommitOutcome { outcomes: outcomes.into_iter().map(final_outcome).collect(), failures }
-}
-
-impl CommitOutcome {
-    /// Makes the node's overload the error of checks whose call had no reply in time. They may have
-    /// been charged all the same.
-    pub(super) fn blame_overload(&mut self) {
-        let blame = |error: &mut CallError| {
-            if matches!(error, CallError::Failed(StoreError::Timeout)) {
-                *error = CallError::Failed(StoreError::Overloaded);
-            }
-        };
-        for outcome in &mut self.outcomes {
-            match outcome {
-                Ok(results) => {
-                    results.iter_mut().filter_map(|result| result.as_mut().err()).for_each(blame);
-                }
-                Err(error) => blame(error),
-            }
-        }
-    }
-
-    /// True if a call had no reply in time.
-    pub(super) fn has_timed_out(&self) -> bool {
-        self.failures.iter().any(|why| matches!(why, CallError::Failed(StoreError::Timeout)))
-    }
+    let outcomes = outcomes.into_iter().map(final_outcome).collect();
+    CommitOutcome { outcomes, failures, round_trip }
 }
 
 /// The outcomes of `groups` calls. Adds the errors of those that failed to `failures`.
@@ -138,17 +121,17 @@ async fn retry_unjudged(
     redis: &Redis,
     server: &RedisInstance,
     groups: Vec<CallGroup<'_>>,
-    deadline: Instant,
+    until: Instant,
     connection: &mut MultiplexedConnection,
 ) -> Result<Vec<CallOutcome>, StoreError> {
-    let rollover_errors = roll_over_days(redis, server, &groups, deadline, connection).await?;
+    let rollover_errors = roll_over_days(redis, server, &groups, until, connection).await?;
     let rolled_over = groups.into_iter().zip(&rollover_errors).filter(|(_, why)| why.is_none());
     let rolled_over: Vec<CallGroup<'_>> = rolled_over.map(|(group, _)| group).collect();
     if rolled_over.is_empty() {
         return Ok(rollover_errors.into_iter().flatten().map(Err).collect());
     }
     let mut judged =
-        call_check_script(redis, server, &rolled_over, deadline, connection).await?.into_iter();
+        call_check_script(redis, server, &rolled_over, until, connection).await?.into_iter();
     let outcome = |why: Option<CallError>| match why {
         Some(why) => Err(why),
         None => judged.next().unwrap_or_else(|| Err(missing_reply())),
@@ -161,13 +144,13 @@ async fn roll_over_days(
     redis: &Redis,
     server: &RedisInstance,
     groups: &[CallGroup<'_>],
-    deadline: Instant,
+    until: Instant,
     connection: &mut MultiplexedConnection,
 ) -> Result<Vec<Option<CallError>>, StoreError> {
     let now = redis.clock.now();
     let (mut calls, mut positions) = (Vec::new(), Vec::new());
     for (position, group) in groups.iter().enumerate() {
-        let charges: Vec<_> = group.checks.iter().map(|check| &check.charges).collect();
+        let charges: Vec<_> = group.checks.iter().map(|grouped| &grouped.check.charges).collect();
         let days = UsageCall::for_day_rollover(&charges, now);
         if !days.is_empty() {
             calls.push((days, group.is_asking));
@@ -176,7 +159,7 @@ async fn roll_over_days(
     }
     let mut rollover_errors = vec![None; groups.len()];
     if !calls.is_empty() {
-        let replies = call_script(&script::USAGE_SCRIPT, &calls, deadline, connection).await?;
+        let replies = call_script(&script::USAGE_SCRIPT, &calls, until, connection).await?;
         for (position, reply) in positions.into_iter().zip(replies) {
             rollover_errors[position] = reply.err().map(|error| call_error(server, &error));
         }
@@ -188,43 +171,22 @@ async fn roll_over_days(
 async fn call_script<A: ScriptArgs>(
     script: &Script,
     calls: &[(A, bool)],
-    deadline: Instant,
+    until: Instant,
     connection: &mut MultiplexedConnection,
 ) -> Result<Vec<ScriptReply>, StoreError> {
-    let replies = reply_by(deadline, script.run_pipelined(calls, connection)).await;
-    let replies = replies.ok_or(StoreError::Timeout)?.map_err(|error| errors::classify(&error))?;
+    let replies = script.run_pipelined(calls, until, connection).await;
+    let replies = replies.map_err(|error| errors::classify(&error))?;
     if replies.len() != calls.len() {
         return Err(StoreError::BadReply("there are not as many replies as calls".into()));
     }
     Ok(replies)
 }
 
-/// The reply of a call that has it by `deadline`; else it is `None`.
-///
-/// A flood can keep this node's runtime from sending the call, or from reading a reply that is
-/// there. That is no silence of Redis, so the connection has a few more turns first. If the node
-/// has nothing else to do, they take no time.
-async fn reply_by<F: Future>(deadline: Instant, call: F) -> Option<F::Output> {
-    // Sends the call, waits for the socket, reads the reply, and passes it on.
-    const TURNS: usize = 4;
-    let mut call = pin!(call);
-    if let Ok(reply) = timeout_at(deadline, &mut call).await {
-        return Some(reply);
-    }
-    for _ in 0..TURNS {
-        tokio::task::yield_now().await;
-        if let Some(reply) = (&mut call).now_or_never() {
-            return Some(reply);
-        }
-    }
-    None
-}
-
 async fn call_check_script(
     redis: &Redis,
     server: &RedisInstance,
     groups: &[CallGroup<'_>],
-    deadline: Instant,
+    until: Instant,
     connection: &mut MultiplexedConnection,
 ) -> Result<Vec<CallOutcome>, StoreError> {
     let offered_for = redis.clock.now();
@@ -233,13 +195,16 @@ async fn call_check_script(
         .map(|group| {
             let (is_sharded, refuses_new) = (redis.topology.is_sharded(), server.is_nearly_full());
             let mut call = CheckCall::new(is_sharded, refuses_new);
-            group.checks.iter().for_each(|check| add_to_call(&mut call, check, offered_for));
+            group
+                .checks
+                .iter()
+                .for_each(|grouped| add_to_call(&mut call, grouped.check, offered_for));
             group.refunds.iter().for_each(|refund| call.add_refund(refund, offered_for));
             (call, group.is_asking)
         })
         .collect();
     let began = Instant::now();
-    let replies = call_script(&script::CHECK_SCRIPT, &calls, deadline, connection).await;
+    let replies = call_script(&script::CHECK_SCRIPT, &calls, until, connection).await;
     let duration = began.elapsed();
     redis.metrics.store_duration.observe(duration.as_secs_f64());
     let checks: usize = groups.iter().map(|group| group.checks.len()).sum();
@@ -247,7 +212,8 @@ async fn call_check_script(
     redis.metrics.store_batch.observe(checks as f64);
     if let Some(observer) = &redis.call_observer {
         for group in groups {
-            let contexts: Vec<_> = group.checks.iter().map(|check| check.context).collect();
+            let contexts: Vec<_> =
+                group.checks.iter().map(|grouped| grouped.check.context).collect();
             observer.on_call(&ScriptCall { contexts: &contexts, duration });
         }
     }
@@ -310,7 +276,7 @@ fn decode_reply(
     let mut decoder = ReplyDecoder::new(value).map_err(CallError::Failed)?;
     redis.clock.observe(decoder.now);
     let mut results = Vec::with_capacity(group.checks.len());
-    for (index, check) in (0..).zip(&group.checks) {
+    for (index, &GroupedCheck { check, .. }) in (0..).zip(&group.checks) {
         let outcome = decode_result(&mut decoder, check, index).map_err(CallError::Failed)?;
         results.push(match outcome {
             CheckReply::Done(result) => Ok(result),

@@ -1,47 +1,34 @@
-//! The task that owns one connection, and the queue of jobs to it.
+//! The task that owns one connection: it sends the jobs of a queue in calls, and reconnects.
 //!
 //! While the task has no connection its circuit breaker is open: every check fails at once, and
 //! only this task tries to reconnect. After a failover the same task connects to the new primary.
+//! When a call leaves is decided in `calls_in_flight`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
-use super::commit;
-use super::grouping::{group_calls, send_results};
-use super::job::{CallError, Job, JobResults, Work};
-use super::{MAX_BATCH, MAX_CALL_CHARGES};
+use super::call_in_flight::CallEnd;
+use super::calls_in_flight::{Alarm, CallsInFlight};
+use super::job::CallError;
+use super::queue::{Queue, WaitingJobs};
 use crate::store::redis::connection::LiveConnection;
 use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::redirect::Redirect;
 use crate::store::redis::topology::PrimaryWatch;
 use crate::store::redis::{Redis, StoreError};
 
-/// The most jobs that wait for one connection.
-const QUEUE_CAPACITY: usize = 4096;
-
-/// The time without any reply until the circuit breaker opens, as a multiple of the deadline. TCP
-/// alone takes minutes to notice that a peer is gone. It is a time and not a number of calls,
-/// because under load a call has only part of a deadline: its checks have waited for the call
-/// before.
-const MAX_UNANSWERED_DEADLINES: f64 = 2.5;
+/// The time without a reply in time, while calls are in flight, until the circuit breaker opens, as
+/// a multiple of the deadline. TCP alone takes minutes to notice that a peer is gone.
+const MAX_SILENT_DEADLINES: f64 = 2.5;
 /// The shortest and the longest backoff between attempts to connect. Recovery takes less than 1 s.
 const RECONNECT_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(10), Duration::from_millis(250));
 /// The longest timeout of an attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// The queue of jobs to one primary. Clones are cheap and share the queue.
-#[derive(Clone)]
-pub(super) struct Queue {
-    jobs: mpsc::Sender<Job>,
-    redis: Arc<Redis>,
-    breaker: Arc<Breaker>,
-}
 
 /// The owner of one connection.
 pub(super) struct ConnectionTask {
@@ -50,13 +37,9 @@ pub(super) struct ConnectionTask {
     /// The server of the `live` connection, or of the last attempt to connect.
     server: Arc<RedisInstance>,
     probe_requests: watch::Receiver<()>,
-    jobs: mpsc::Receiver<Job>,
-    /// The next job, which had no room in the last request.
-    held: Option<Job>,
+    waiting: WaitingJobs,
     breaker: Arc<Breaker>,
     live: Option<LiveConnection>,
-    /// The time spent waiting for replies since the last reply.
-    unanswered_for: Duration,
     /// The time to wait before the next attempt to connect. It grows with each connection on which
     /// no call has succeeded: such a server can be reached, but not used.
     backoff: Duration,
@@ -64,42 +47,30 @@ pub(super) struct ConnectionTask {
     is_loss_logged: bool,
 }
 
-impl Queue {
-    /// Enqueues work whose results are needed by `deadline`.
-    pub(super) fn send(
-        &self,
-        work: Work,
-        deadline: Instant,
-    ) -> Result<oneshot::Receiver<JobResults>, StoreError> {
-        if self.breaker.is_open() {
-            return Err(StoreError::Unreachable("the circuit breaker is open".into()));
-        }
-        let (results, receiver) = oneshot::channel();
-        self.jobs.try_send(Job { work, deadline, results }).map_err(|_| {
-            self.redis.metrics.record_store_error(StoreError::Overloaded.kind());
-            StoreError::Overloaded
-        })?;
-        Ok(receiver)
-    }
+/// The reason why the task serves a connection no longer.
+enum ConnectionEnd {
+    /// A new one has to take its place. No check has failed.
+    Replace(&'static str),
+    /// Calls fail on it.
+    Lost(StoreError),
+    /// Every clone of the queue was dropped.
+    Unused,
 }
 
 impl ConnectionTask {
     /// A task that connects when it is run, and the queue to it.
     pub(super) fn with_queue(redis: &Arc<Redis>, mut primary: PrimaryWatch) -> (Queue, Self) {
-        let (sender, jobs) = mpsc::channel(QUEUE_CAPACITY);
         let breaker = Arc::new(Breaker::new(redis));
-        let queue = Queue { jobs: sender, redis: Arc::clone(redis), breaker: Arc::clone(&breaker) };
+        let (queue, waiting) = Queue::new(redis, &breaker);
         let server = primary.current();
         let task = Self {
             redis: Arc::clone(redis),
             primary,
             probe_requests: server.probe_requests(),
             server,
-            jobs,
-            held: None,
+            waiting,
             breaker,
             live: None,
-            unanswered_for: Duration::ZERO,
             backoff: Duration::ZERO,
             is_loss_logged: true,
         };
@@ -113,43 +84,70 @@ impl ConnectionTask {
             let _tried_again_below = self.connect(self.redis.deadline).await;
         }
         loop {
-            let Some(mut live) = self.live.take() else {
+            let Some(live) = self.live.take() else {
                 if self.reconnect().await {
                     continue;
                 }
                 break;
             };
-            let done = tokio::select! {
-                biased;
-                () = live.closed() => {
-                    drop(live);
-                    self.replace_connection("an idle connection had ended and was replaced").await;
-                    continue;
-                }
-                () = self.primary.changed() => {
-                    drop(live);
-                    self.replace_connection("another server is the primary now").await;
-                    continue;
-                }
-                _ = self.probe_requests.changed() => {
-                    // Checks that arrive during the probe do not wait beyond their deadline.
-                    let connection = &mut live.connection;
-                    self.redis.probe(&self.server, connection, self.redis.deadline).await
-                }
-                job = next_job(&mut self.held, &mut self.jobs) => match job {
-                    Some(first) => {
-                        let jobs = self.gather_jobs(first);
-                        self.commit_jobs(jobs, &mut live.connection).await
-                    }
-                    None => break,
-                },
-            };
-            match done {
-                Ok(()) => self.live = Some(live),
-                Err(error) => self.open_breaker(&error),
+            match self.serve(live).await {
+                ConnectionEnd::Replace(reason) => self.replace_connection(reason).await,
+                ConnectionEnd::Lost(error) => self.open_breaker(&error),
+                ConnectionEnd::Unused => break,
             }
         }
         self.breaker.set_open(false);
+    }
+
+    /// Sends jobs over a connection until it ends. The callers of calls that are in flight then get
+    /// an error at once.
+    async fn serve(&mut self, mut live: LiveConnection) -> ConnectionEnd {
+        let max_silence = self.redis.deadline.mul_f64(MAX_SILENT_DEADLINES);
+        let mut calls = CallsInFlight::new(&self.redis, &self.server);
+        let mut alarm = Alarm::new();
+        loop {
+            let now = Instant::now();
+            calls.send_waiting(&mut self.waiting, &live, now);
+            let is_idle = calls.is_empty();
+            let needs_arrivals = calls.needs_arrivals(&self.waiting, now);
+            let alarm_time = calls.next_alarm(&self.waiting, max_silence, now);
+            tokio::select! {
+                biased;
+                // If calls are in flight, they fail, and their callers learn why.
+                () = live.closed(), if is_idle => {
+                    return ConnectionEnd::Replace("an idle connection had ended and was replaced");
+                }
+                () = self.primary.changed() => {
+                    calls.finish_in_background(live);
+                    return ConnectionEnd::Replace("another server is the primary now");
+                }
+                // Replies prove as much as a probe. Checks that arrive during the probe do not wait
+                // beyond their deadline.
+                _ = self.probe_requests.changed(), if is_idle => {
+                    let connection = &mut live.connection;
+                    let probed = self.redis.probe(&self.server, connection, self.redis.deadline);
+                    if let Err(error) = probed.await {
+                        return ConnectionEnd::Lost(error);
+                    }
+                }
+                Some(end) = calls.next_end() => {
+                    if let Err(error) = self.on_end(&end) {
+                        return ConnectionEnd::Lost(error);
+                    }
+                }
+                is_used = self.waiting.arrival(), if needs_arrivals => {
+                    if !is_used {
+                        return ConnectionEnd::Unused;
+                    }
+                }
+                () = alarm.sleep_until(alarm_time) => {
+                    if calls.is_silent_for(max_silence) {
+                        self.redis.metrics.record_store_error(StoreError::Timeout.kind());
+                        return ConnectionEnd::Lost(StoreError::Timeout);
+                    }
+                }
+            }
+        }
     }
 
     /// Opens a new connection after the last one was closed while it was idle, or after a failover.
@@ -164,76 +162,12 @@ impl ConnectionTask {
         }
     }
 
-    /// The first job and further jobs from the queue, up to [`MAX_BATCH`] checks and
-    /// [`MAX_CALL_CHARGES`] charges. Jobs whose caller no longer waits or whose deadline has passed
-    /// are dropped.
-    fn gather_jobs(&mut self, first: Job) -> Vec<Job> {
-        let mut jobs = Vec::with_capacity(self.jobs.len().min(MAX_BATCH) + 1);
-        let (mut checks, mut charges) = (0, 0);
-        let mut next = Some(first);
-        // While more checks wait than a call carries, those that had the longest wait would have
-        // the call end too early for the others.
-        let is_backlogged = self.jobs.len() > MAX_BATCH;
-        let least_left = if is_backlogged { self.redis.deadline / 4 } else { Duration::ZERO };
-        while let Some(job) = next {
-            if job.results.is_closed() || job.deadline <= Instant::now() + least_left {
-                job.fail(&self.expiry_error());
-            } else {
-                charges += job.work.charges();
-                if charges > MAX_CALL_CHARGES && !jobs.is_empty() {
-                    self.held = Some(job);
-                    break;
-                }
-                checks += job.work.items();
-                jobs.push(job);
-            }
-            next = if checks < MAX_BATCH { self.jobs.try_recv().ok() } else { None };
-        }
-        jobs
-    }
-
-    /// True unless Redis has had half a deadline for a reply, and gave none.
-    fn has_replied_lately(&self) -> bool {
-        self.unanswered_for < self.redis.deadline / 2
-    }
-
-    /// The error of a check whose deadline has passed before it was sent: if Redis replies, the
-    /// node's own queue is too long.
-    fn expiry_error(&self) -> StoreError {
-        if !self.has_replied_lately() {
-            return StoreError::Timeout;
-        }
-        self.redis.metrics.record_store_error(StoreError::Overloaded.kind());
-        StoreError::Overloaded
-    }
-
-    /// Commits all jobs together. An error means that the connection must not be used again.
-    async fn commit_jobs(
-        &mut self,
-        jobs: Vec<Job>,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<(), StoreError> {
-        // The earliest deadline counts for all. The deadlines differ by one call's time at most.
-        let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return Ok(()) };
-        let began = Instant::now();
-        let has_more = self.held.is_some() || !self.jobs.is_empty();
-        let (groups, positions) = group_calls(&jobs, self.redis.topology.is_sharded());
-        let mut committed =
-            commit::run(&self.redis, &self.server, &groups, deadline, connection).await;
-        if committed.has_timed_out() {
-            self.unanswered_for += began.elapsed();
-            if has_more && self.has_replied_lately() {
-                committed.blame_overload();
-            }
-        } else {
-            self.unanswered_for = Duration::ZERO;
-        }
-        let usable = committed.failures.iter().try_for_each(|failure| self.on_failure(failure));
-        if committed.failures.is_empty() {
+    /// Counts the failures of a call. An error means that the connection must not be used again.
+    fn on_end(&mut self, end: &CallEnd) -> Result<(), StoreError> {
+        if end.failures.is_empty() && end.in_time {
             self.backoff = Duration::ZERO;
         }
-        send_results(jobs, committed.outcomes, &positions);
-        usable
+        end.failures.iter().try_for_each(|failure| self.on_failure(failure))
     }
 
     /// Counts a failed call. An error means that the connection must not be used again; after a
@@ -256,9 +190,6 @@ impl ConnectionTask {
     fn is_usable_after(&self, error: &StoreError) -> bool {
         self.redis.metrics.record_store_error(error.kind());
         match error {
-            StoreError::Timeout => {
-                self.unanswered_for < self.redis.deadline.mul_f64(MAX_UNANSWERED_DEADLINES)
-            }
             StoreError::Unreachable(_)
             | StoreError::Refused(_)
             | StoreError::Misconfigured(_)
@@ -269,7 +200,8 @@ impl ConnectionTask {
                 }
                 true
             }
-            StoreError::Overloaded
+            StoreError::Timeout
+            | StoreError::Overloaded
             | StoreError::NewSubject(_)
             | StoreError::BadRow(_)
             | StoreError::Disk(_) => true,
@@ -307,7 +239,6 @@ impl ConnectionTask {
         match self.redis.connect(&self.server, connect_timeout).await {
             Ok(live) => {
                 self.live = Some(live);
-                self.unanswered_for = Duration::ZERO;
                 self.breaker.set_open(false);
                 Ok(())
             }
@@ -324,10 +255,8 @@ impl ConnectionTask {
     async fn reconnect(&mut self) -> bool {
         loop {
             // Jobs that were enqueued before the circuit breaker opened fail at once as well.
-            while let Some(job) = self.held.take().or_else(|| self.jobs.try_recv().ok()) {
-                job.fail(&StoreError::Unreachable("the connection was lost".into()));
-            }
-            if self.jobs.is_closed() {
+            self.waiting.fail_all(&StoreError::Unreachable("the connection was lost".into()));
+            if self.waiting.is_closed() {
                 return false;
             }
             if !self.backoff.is_zero() {
@@ -345,14 +274,6 @@ impl ConnectionTask {
                 return true;
             }
         }
-    }
-}
-
-/// The job that waits longest. Cancel safe.
-async fn next_job(held: &mut Option<Job>, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
-    match held.take() {
-        Some(job) => Some(job),
-        None => jobs.recv().await,
     }
 }
 

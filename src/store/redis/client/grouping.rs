@@ -8,14 +8,25 @@
 
 use std::collections::HashMap;
 
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
 use super::job::{CallError, CheckResult, Job, JobResults, QueuedCheck};
 use crate::limit::{Refund, Subject};
 use crate::store::redis::StoreError;
 
+/// A check of a script call.
+#[derive(Clone, Copy)]
+pub(super) struct GroupedCheck<'j> {
+    pub(super) check: &'j QueuedCheck,
+    /// The time until which its caller waits for the result.
+    pub(super) deadline: Instant,
+}
+
 /// The checks and refunds of one script call.
 #[derive(Default)]
 pub(super) struct CallGroup<'j> {
-    pub(super) checks: Vec<&'j QueuedCheck>,
+    pub(super) checks: Vec<GroupedCheck<'j>>,
     pub(super) refunds: Vec<&'j Refund>,
     pub(super) is_asking: bool,
 }
@@ -27,14 +38,18 @@ pub(super) type GroupOutcome = Result<Vec<Result<CheckResult, CallError>>, CallE
 /// index of its group; without `by_hash_tag` there is one group and no indices.
 pub(super) fn group_calls(jobs: &[Job], by_hash_tag: bool) -> (Vec<CallGroup<'_>>, Vec<usize>) {
     if !by_hash_tag {
-        let checks = jobs.iter().flat_map(|job| &job.work.checks).collect();
+        let checks = jobs.iter().flat_map(|Job { work, deadline }| {
+            work.checks.iter().map(|check| GroupedCheck { check, deadline: *deadline })
+        });
+        let checks = checks.collect();
         let refunds = jobs.iter().flat_map(|job| &job.work.refunds).collect();
         return (vec![CallGroup { checks, refunds, is_asking: false }], Vec::new());
     }
     let mut grouping = Grouping::default();
-    for Job { work, .. } in jobs {
+    for Job { work, deadline } in jobs {
         for check in &work.checks {
-            grouping.group_for(check.subject(), work.is_asking).checks.push(check);
+            let group = grouping.group_for(check.subject(), work.is_asking);
+            group.checks.push(GroupedCheck { check, deadline: *deadline });
         }
         if let Some(first) = work.refunds.first() {
             let group = grouping.group_for(Some(first.charge.subject), work.is_asking);
@@ -65,13 +80,18 @@ impl<'j> Grouping<'j> {
     }
 }
 
-/// Sends every job its results, from the outcomes of the groups and the positions of
-/// [`group_calls`].
-pub(super) fn send_results(jobs: Vec<Job>, outcomes: Vec<GroupOutcome>, positions: &[usize]) {
+/// Sends every job that still waits its results, from the outcomes of the groups and the positions
+/// of [`group_calls`].
+pub(super) fn send_results(
+    jobs: &[Job],
+    results: Vec<Option<oneshot::Sender<JobResults>>>,
+    outcomes: Vec<GroupOutcome>,
+    positions: &[usize],
+) {
     let mut outcomes: Vec<_> =
         outcomes.into_iter().map(|outcome| outcome.map(Vec::into_iter)).collect();
     let mut positions = positions.iter().copied();
-    for job in jobs {
+    for (job, results) in jobs.iter().zip(results) {
         let mut job_results = JobResults::new();
         for _ in &job.work.checks {
             job_results.push(match outcomes.get_mut(positions.next().unwrap_or(0)) {
@@ -85,7 +105,9 @@ pub(super) fn send_results(jobs: Vec<Job>, outcomes: Vec<GroupOutcome>, position
         {
             job_results.push(Err(error.clone()));
         }
-        let _caller_may_be_gone = job.results.send(job_results);
+        if let Some(results) = results {
+            let _caller_may_be_gone = results.send(job_results);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A job: the checks or refunds of one request, and the channel for their results. A check may open
 //! or adjust a reservation.
 //!
-//! `connection_task` queues jobs, and `commit` sends them to Redis.
+//! `queue` holds jobs, and `commit` sends them to Redis.
 
 use std::sync::Arc;
 
@@ -14,11 +14,16 @@ use crate::store::redis::StoreError;
 use crate::store::redis::redirect::Redirect;
 use crate::store::{AdjustReply, CheckContext, ReserveReply, StoreVerdict};
 
-/// The checks or refunds of one caller, and the channel for their results. In a Cluster all refunds
-/// of one job have the same hash tag.
+/// The checks or refunds of one caller, and the time until which it waits for their results. In a
+/// Cluster all refunds of one job have the same hash tag.
 pub(super) struct Job {
     pub(super) work: Work,
     pub(super) deadline: Instant,
+}
+
+/// A job, and the channel for its results.
+pub(super) struct QueuedJob {
+    pub(super) job: Job,
     pub(super) results: oneshot::Sender<JobResults>,
 }
 
@@ -137,26 +142,30 @@ impl Work {
     }
 }
 
-impl Job {
+impl QueuedJob {
     /// Sends the same error as the result of all checks.
     pub(super) fn fail(self, error: &StoreError) {
-        let failed = Err(CallError::Failed(error.clone()));
-        let _caller_may_be_gone =
-            self.results.send(smallvec![failed; self.work.checks.len().max(1)]);
+        send_error(self.results, &self.job.work, error);
     }
+}
+
+/// Sends the same error as the result of all checks of `work`.
+pub(super) fn send_error(results: oneshot::Sender<JobResults>, work: &Work, error: &StoreError) {
+    let failed = Err(CallError::Failed(error.clone()));
+    let _caller_may_be_gone = results.send(smallvec![failed; work.checks.len().max(1)]);
 }
 
 /// The results of a job: one for each check, and for refunds only an error if they failed.
 pub(super) type JobResults = SmallVec<[Result<CheckResult, CallError>; 1]>;
 
 /// Waits for the results of `count` checks. No timeout is needed here, because the connection task
-/// sends results by the job's deadline.
+/// sends results by the job's deadline, or gives up the connection and the jobs with it.
 pub(super) async fn receive_results(
     results: oneshot::Receiver<JobResults>,
     count: usize,
 ) -> JobResults {
     let ended = || {
-        let ended = StoreError::Unreachable("the connection task has ended".into());
+        let ended = StoreError::Unreachable("the connection was given up".into());
         smallvec![Err(CallError::Failed(ended)); count.max(1)]
     };
     results.await.unwrap_or_else(|_| ended())

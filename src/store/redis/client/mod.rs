@@ -1,10 +1,13 @@
 //! A worker's Redis client: group commit over a connection of its own.
 //!
 //! While a script call is in flight, further checks wait in a queue, and the next call carries all
-//! of them. There is no timer: a lone check is sent at once. A check is sent once or not at all.
+//! of them. If the reply takes longer than Redis needs for a call, the next call leaves before it:
+//! round trips do not add up. A lone check is sent at once. A check is sent once or not at all.
 //! The failure policy for a request whose check fails is in `engine`.
 
 mod breaker;
+mod call_in_flight;
+mod calls_in_flight;
 mod commit;
 mod connection_task;
 mod cross_slot;
@@ -13,10 +16,13 @@ mod job;
 mod leased_check;
 mod leases;
 mod pending_usage;
+mod queue;
 #[cfg(test)]
 mod repointing;
 mod reservation;
+mod round_trips;
 mod router;
+mod silence;
 #[cfg(feature = "bench")]
 mod unbatched;
 

@@ -13,8 +13,9 @@ use smallvec::smallvec;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::connection_task::{ConnectionTask, Queue};
+use super::connection_task::ConnectionTask;
 use super::job::{CheckResult, QueuedCheck, Work};
+use super::queue::Queue;
 use crate::limit::Charges;
 use crate::store::CheckContext;
 use crate::store::redis::instance::RedisInstance;

@@ -14,8 +14,9 @@ use smallvec::{SmallVec, smallvec};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::connection_task::{ConnectionTask, Queue};
+use super::connection_task::ConnectionTask;
 use super::job::{CallError, CheckResult, QueuedCheck, Work, receive_results};
+use super::queue::Queue;
 use crate::limit::Charges;
 use crate::store::redis::errors::wrong_scheme_error;
 use crate::store::redis::instance::RedisInstance;

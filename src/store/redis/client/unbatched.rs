@@ -2,6 +2,7 @@
 //! commit with. It has no circuit breaker and no retry.
 
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::limit::Charges;
 use crate::store::StoreVerdict;
@@ -31,7 +32,7 @@ impl Unbatched {
         let mut call = CheckCall::default();
         call.add_check(charges, redis.clock.now());
         let value = script::CHECK_SCRIPT
-            .run(&call, &mut shared.connection.clone())
+            .run(&call, Instant::now() + redis.deadline, &mut shared.connection.clone())
             .await
             .and_then(|reply| reply)
             .map_err(|error| errors::classify(&error))?;

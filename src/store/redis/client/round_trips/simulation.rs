@@ -1,0 +1,208 @@
+//! A simulation of many connections to one Redis: the pace of calls compared with one call in flight
+//! at a time. No check misses its deadline where Redis is far, and a busy Redis nearby gets calls
+//! as large as before, also if its many connections have few checks each.
+
+#![allow(clippy::cast_precision_loss, reason = "means of numbers far below 2^53")]
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::RoundTrips;
+use crate::store::redis::client::MAX_BATCH;
+
+const DEADLINE: Duration = Duration::from_millis(50);
+/// The time that a call takes in Redis: for itself, and for each check.
+const CALL_MICROS: u64 = 10;
+const CHECK_MICROS: u64 = 5;
+/// The resolution of timers.
+const TICK_MICROS: u64 = 1_000;
+
+/// The load on Redis.
+#[derive(Clone, Copy)]
+struct Load {
+    connections: usize,
+    checks_per_second: u64,
+    network_micros: u64,
+    seconds: u64,
+}
+
+/// The outcome for all checks.
+#[derive(Default)]
+struct Outcome {
+    checks: u64,
+    calls: u64,
+    late: u64,
+    waited_micros: u64,
+}
+
+struct Connection {
+    waiting: VecDeque<u64>,
+    in_flight: usize,
+    last_sent: u64,
+    has_timer: bool,
+    round_trips: RoundTrips,
+}
+
+/// The next thing that happens to a connection. Times are microseconds.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrival,
+    Timer,
+    Reply { sent: u64, arrivals: Vec<u64> },
+}
+
+struct Simulation {
+    load: Load,
+    is_paced: bool,
+    start: Instant,
+    connections: Vec<Connection>,
+    events: BinaryHeap<Reverse<(u64, usize, Event)>>,
+    redis_free_at: u64,
+    random: u64,
+    outcome: Outcome,
+}
+
+impl Simulation {
+    fn run(load: Load, is_paced: bool) -> Outcome {
+        let start = Instant::now();
+        let connection = |_| Connection {
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            last_sent: 0,
+            has_timer: false,
+            round_trips: RoundTrips::new(start),
+        };
+        let mut simulation = Self {
+            load,
+            is_paced,
+            start,
+            connections: (0..load.connections).map(connection).collect(),
+            events: BinaryHeap::new(),
+            redis_free_at: 0,
+            random: 1,
+            outcome: Outcome::default(),
+        };
+        for place in 0..load.connections {
+            let first = simulation.next_gap();
+            simulation.events.push(Reverse((first, place, Event::Arrival)));
+        }
+        while let Some(Reverse((now, place, event))) = simulation.events.pop()
+            && now < load.seconds * 1_000_000
+        {
+            simulation.apply(now, place, event);
+        }
+        simulation.outcome
+    }
+
+    /// A random time between two checks of a connection, with the mean of the load.
+    fn next_gap(&mut self) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let mean = self.load.connections as u64 * 1_000_000 / self.load.checks_per_second;
+        (self.random >> 33) % (2 * mean + 1)
+    }
+
+    fn apply(&mut self, now: u64, place: usize, event: Event) {
+        match event {
+            Event::Timer => self.connections[place].has_timer = false,
+            Event::Arrival => {
+                let next = now + self.next_gap();
+                self.events.push(Reverse((next, place, Event::Arrival)));
+                self.connections[place].waiting.push_back(now);
+            }
+            Event::Reply { sent, arrivals } => {
+                let connection = &mut self.connections[place];
+                connection.in_flight -= 1;
+                let at = self.start + Duration::from_micros(now);
+                connection.round_trips.observe(Duration::from_micros(now - sent), at);
+                self.outcome.checks += arrivals.len() as u64;
+                for arrival in arrivals {
+                    self.outcome.waited_micros += now - arrival;
+                    self.outcome.late += u64::from(now - arrival > 50_000);
+                }
+            }
+        }
+        self.send(now, place);
+    }
+
+    /// Sends a call if it may leave now, by the rules of `calls_in_flight`.
+    fn send(&mut self, now: u64, place: usize) {
+        let connection = &mut self.connections[place];
+        if connection.waiting.is_empty() {
+            return;
+        }
+        if connection.in_flight > 0 {
+            let pause = connection.round_trips.pace(DEADLINE).as_micros();
+            let due = connection.last_sent + u64::try_from(pause).unwrap_or(u64::MAX);
+            let is_full = connection.round_trips.is_far() && connection.waiting.len() >= MAX_BATCH;
+            if !self.is_paced || connection.in_flight >= 64 {
+                return;
+            }
+            if now < due && !is_full {
+                if !std::mem::replace(&mut connection.has_timer, true) {
+                    let alarm = due.next_multiple_of(TICK_MICROS);
+                    self.events.push(Reverse((alarm, place, Event::Timer)));
+                }
+                return;
+            }
+        }
+        let count = connection.waiting.len().min(MAX_BATCH);
+        let arrivals: Vec<u64> = connection.waiting.drain(..count).collect();
+        (connection.in_flight, connection.last_sent) = (connection.in_flight + 1, now);
+        let reaches = now + self.load.network_micros / 2;
+        let took = CALL_MICROS + CHECK_MICROS * count as u64;
+        self.redis_free_at = self.redis_free_at.max(reaches) + took;
+        let reply = self.redis_free_at + self.load.network_micros / 2;
+        self.outcome.calls += 1;
+        self.events.push(Reverse((reply, place, Event::Reply { sent: now, arrivals })));
+    }
+}
+
+impl Outcome {
+    fn checks_per_call(&self) -> f64 {
+        self.checks as f64 / self.calls as f64
+    }
+
+    fn mean_ms(&self) -> f64 {
+        self.waited_micros as f64 / self.checks as f64 / 1000.0
+    }
+}
+
+#[test]
+fn a_far_redis_judges_every_check_in_time_and_one_call_in_flight_does_not() {
+    for network_ms in [1, 5, 20, 30, 40] {
+        let load = Load {
+            connections: 4,
+            checks_per_second: 20_000,
+            network_micros: network_ms * 1000,
+            seconds: 1,
+        };
+        let paced = Simulation::run(load, true);
+        assert_eq!(paced.late, 0, "{network_ms} ms");
+        assert!(paced.mean_ms() < network_ms as f64 + 0.5, "{network_ms}: {}", paced.mean_ms());
+        let single = Simulation::run(load, false);
+        assert_eq!(single.late > 0, network_ms > 25, "{network_ms} ms: {}", single.late);
+    }
+}
+
+#[test]
+fn a_busy_redis_nearby_gets_as_few_calls_as_with_one_in_flight() {
+    // Redis is busy for half of the time to nearly all of it. The last loads are of a large fleet.
+    let loads = [(2, 60_000), (2, 150_000), (40, 120_000), (200, 120_000), (500, 140_000)];
+    for (connections, checks_per_second) in loads {
+        let load = Load { connections, checks_per_second, network_micros: 100, seconds: 1 };
+        let [paced, single] = [true, false].map(|is_paced| Simulation::run(load, is_paced));
+        let case = format!(
+            "{connections} connections, {checks_per_second}/s: {:.1} and {:.1} checks in a call, {:.2} and {:.2} ms",
+            paced.checks_per_call(),
+            single.checks_per_call(),
+            paced.mean_ms(),
+            single.mean_ms()
+        );
+        assert!(paced.checks_per_call() >= 0.95 * single.checks_per_call(), "{case}");
+        assert!(paced.mean_ms() <= 1.1 * single.mean_ms(), "{case}");
+        assert_eq!(paced.late, 0, "{case}");
+    }
+}
