@@ -181,6 +181,35 @@ fn a_redis_that_became_a_replica() {
 }
 
 #[test]
+fn a_redis_that_is_busy_with_a_script_is_not_flooded_with_connections() {
+    let redis = RedisServer::start();
+    redis.command(&["CONFIG", "SET", "busy-reply-threshold", "1"]);
+    let node = node(&redis.url(), &[]);
+    assert_eq!(check(&node, "open", 1), (200, "redis".into()));
+    let connections = || -> u64 {
+        let stats = redis.command_text(&["INFO", "stats"]);
+        let of = |line: &str| line.strip_prefix("total_connections_received:")?.parse().ok();
+        stats.lines().find_map(of).unwrap()
+    };
+    let (before, began) = (connections(), Instant::now());
+    std::thread::scope(|scope| {
+        scope.spawn(|| redis.try_command(&["EVAL", "while true do end", "0"]));
+        assert_decided_without_redis(&node);
+        // Accepted connections whose calls fail are no reason to open the next one at once.
+        while began.elapsed() < Duration::from_secs(2) {
+            assert_eq!(check(&node, "open", 1), (200, "fallback".into()));
+        }
+        redis.command(&["SCRIPT", "KILL"]);
+    });
+    assert_recovers(&node);
+    let opened = connections() - before;
+    // Each worker backs off up to a quarter of a second, and the heartbeat and others retry slowly.
+    let most = 40 + 40 * began.elapsed().as_secs();
+    assert!(opened <= most, "{opened} connections in {:?}", began.elapsed());
+    assert!(node.metric("tollgate_store_errors_total", "refused") >= 1.0);
+}
+
+#[test]
 fn a_redis_out_of_memory() {
     let redis = RedisServer::start();
     let node = node(&redis.url(), &[]);
