@@ -8,15 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::fallback::LocalReservation;
-use super::{Decision, Engine, PlanContext, Prepared, slots};
+use super::{Decision, Engine, MAX_REQUEST_CHARGES, PlanContext, Prepared, slots};
 use crate::catalog::{CheckError, CheckRequest, Cost};
 use crate::control::ClientKey;
 use crate::inference::TokenUsage;
 use crate::limit::{
-    Charge, Charges, NewReservation, ReservationName, ReservationTerms, Subject, Unit,
+    Charge, Charges, MAX_CHARGES, NewReservation, ReservationName, ReservationTerms, Subject, Unit,
 };
 use crate::reservation::{
     Handle, NodeId, ReservedAmount, ReservedCharge, ReservedCheck, digest_check,
@@ -100,6 +101,31 @@ struct PreparedReservation {
 }
 
 impl Engine {
+    /// Refuses checks that are reserved one by one and have too many charges together. Invalid ones
+    /// have no charges.
+    ///
+    /// # Errors
+    /// If they have more than 65,536 charges in all.
+    pub async fn limit_charges(
+        &self,
+        requests: impl Iterator<Item = (Option<ClientKey<'_>>, CheckRequest<'_>)>,
+    ) -> Result<(), CheckError> {
+        let (requests, started): (Vec<_>, _) = (requests.collect(), Instant::now());
+        if requests.len() * MAX_CHARGES <= MAX_REQUEST_CHARGES {
+            return Ok(());
+        }
+        let keys = join_all(requests.iter().map(|(client, _)| self.identify(*client, started)));
+        let (keys, catalog) = (keys.await, self.catalog());
+        let charges = requests.iter().zip(keys).filter_map(|((_, request), key)| {
+            let (_, charges) = self.resolve(&catalog, key.ok()?, request).ok()?;
+            Some(charges.len())
+        });
+        if charges.sum::<usize>() > MAX_REQUEST_CHARGES {
+            return Err(CheckError::TooManyCharges { max: MAX_REQUEST_CHARGES });
+        }
+        Ok(())
+    }
+
     /// Decides one check and, if it is admitted, opens a reservation.
     ///
     /// # Errors

@@ -57,6 +57,9 @@ async fn decide(
     let bodies: Vec<_> =
         batch.checks.iter().map(|raw| CheckBody::parse(raw.get().as_bytes())).collect();
     if bodies.iter().flatten().any(CheckBody::asks_for_reservation) {
+        let requests = bodies.iter().flatten();
+        let requests = requests.filter_map(|body| body.to_check_request(key_id_allowed).ok());
+        state.engine.limit_charges(requests).await?;
         return Ok(decide_each(state, &bodies, key_id_allowed, &context).await);
     }
     let requests = bodies.iter().map(|body| match body {
