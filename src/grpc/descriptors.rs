@@ -16,6 +16,10 @@ use crate::catalog::envoy::{
 };
 use crate::limit::{Charge, ChargeMode, Charges, Limit, MAX_CHARGES, MAX_COST, Subject};
 
+/// The most descriptors of a request. Few of them can match a limit, but each one has a status in the
+/// response.
+const MAX_DESCRIPTORS: usize = 10_000;
+
 /// A request whose descriptors are matched with their limits.
 pub(super) struct ResolvedRequest<'d> {
     /// The domain; `None` if no file declares it.
@@ -68,6 +72,12 @@ pub(super) fn resolve_request<'d>(
     }
     if request.descriptors.is_empty() {
         return Err(Status::invalid_argument("descriptors must not be empty"));
+    }
+    if request.descriptors.len() > MAX_DESCRIPTORS {
+        return Err(Status::invalid_argument(format!(
+            "descriptors are {}, and at most {MAX_DESCRIPTORS} are allowed; divide them among several requests",
+            request.descriptors.len()
+        )));
     }
     let domain = domains.get(&request.domain);
     let mut resolved = ResolvedRequest {

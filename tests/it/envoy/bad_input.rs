@@ -22,6 +22,7 @@ fn an_invalid_request_gets_an_error_that_names_the_member_and_is_not_charged() {
         ("one hit too many",           request("d", vec![costs((1 << 53) + 1, user)]),               "descriptors[0].hits_addend"),
         ("one limit too many",         request("d", (0..251).map(|n| descriptor(&[("user", &n.to_string())])).collect()),    "250"),
         ("more limits than one check", request("d", (0..10_000).map(|n| descriptor(&[("user", &n.to_string())])).collect()), "250"),
+        ("one descriptor too many",    request("d", vec![descriptor(&[]); 10_001]),                  "10000"),
     ];
     for (what, asked, says) in cases {
         let status = served.client.ask(asked).unwrap_err();
