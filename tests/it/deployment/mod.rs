@@ -5,4 +5,5 @@ mod chart;
 mod compose;
 mod docker;
 mod kubernetes;
+mod release;
 mod systemd;
