@@ -1,6 +1,6 @@
 # One target per task. `make test` on a fresh Debian machine with Rust is the complete setup.
 
-.PHONY: help run fast test contract streams soak attack lint deny book bench tools
+.PHONY: help run fast test contract streams soak attack lint deny book reference bench tools
 
 # The modules of the integration tests that need other programs than Rust: their files say so, and
 # tests/it/house/fast.rs holds them to it.
@@ -44,6 +44,9 @@ deny: ## Checks licenses, sources, duplicates and advisories of all dependencies
 
 book: ## Builds the documentation as a site into target/book
 	.ci/book
+
+reference: ## Writes the pages of docs/reference that are made from the program
+	UPDATE_REFERENCE=1 cargo test --locked --test it -- reference::
 
 bench: tools ## Measures this machine and writes bench/results
 	cargo build --release --locked --features bench
