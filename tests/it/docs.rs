@@ -65,6 +65,12 @@ fn every_link_between_documents_leads_to_a_file_and_a_heading_of_it() {
 }
 
 #[test]
+fn the_readme_is_a_page_and_a_half() {
+    let words = document("README.md").split_whitespace().count();
+    assert!(words <= 1_300, "{words} words; docs has room for more");
+}
+
+#[test]
 fn every_page_is_in_the_summary_of_the_site_once() {
     let summary = document("docs/SUMMARY.md");
     let mut listed: Vec<_> = links(&summary).map(|page| format!("docs/{page}")).collect();

@@ -34,7 +34,7 @@ fn awss_own_client_runs_the_mission_in_the_embedded_mode() {
 }
 
 #[test]
-fn the_aws_command_line_runs_the_commands_of_the_readme() {
+fn the_aws_command_line_runs_the_commands_of_the_guide() {
     let node = node(None, &[]);
     let aws = |words: &str| {
         let output = Command::new("aws")
@@ -49,8 +49,8 @@ fn the_aws_command_line_runs_the_commands_of_the_readme() {
         assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
     };
-    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
-    let mut shown = readme.lines().filter_map(|line| line.strip_prefix("gateway "));
+    let guide = std::fs::read_to_string(repository("docs/admin-api.md")).unwrap();
+    let mut shown = guide.lines().filter_map(|line| line.strip_prefix("gateway "));
     let mut next = || shown.next().unwrap().split("  #").next().unwrap().trim_end().to_owned();
     let plan = aws(&next());
     let key = aws(&next());
