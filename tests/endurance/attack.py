@@ -96,6 +96,7 @@ def run(kind, seed, short):
         calm = [took for due, took, _ in results if due < began]
         beside = [took for due, took, lost in results if began <= due < ended and not lost]
         lost = [why for due, _, why in results if began <= due < ended and why]
+        lost_alone = sum(1 for due, _, why in results if due < began and why)
         if lost and not kind.honest_may_lose:
             faults.append(f"{len(lost)} requests of the honest client were lost, for example: {lost[0]}")
         if not beside and not kind.honest_may_lose:
@@ -104,7 +105,7 @@ def run(kind, seed, short):
             faults.append(f"memory grew by {mib:.0f} MiB, at most {kind.most_mib} are allowed")
         times = f"{at(calm, 0.5):.1f} / {at(calm, 0.99):.1f}", f"{at(beside, 0.5):.1f} / {at(beside, 0.99):.1f}"
         ratio = at(beside, 0.99) / max(at(calm, 0.99), 0.1)
-        row = [kind.name, f"{done}; {ended - began:.0f} s", f"{mib:.0f} MiB, {fds} files", *times, f"{ratio:.1f}", f"{len(lost)} of {len(lost) + len(beside)}"]
+        row = [kind.name, f"{done}; {ended - began:.0f} s", f"{mib:.0f} MiB, {fds} files", *times, f"{ratio:.1f}", f"{len(lost)} of {len(lost) + len(beside)} ({lost_alone})"]
     finally:
         attack.stop()
     return row, [f"{kind.name}: {fault}" for fault in faults]
@@ -117,7 +118,7 @@ def main():
     options = parser.parse_args()
     seed = os.environ.get("ATTACK_SEED") or str(random.SystemRandom().randrange(10**9))
     print(f"ATTACK_SEED={seed}\n", flush=True)
-    print("| attack | done | most held | alone, p50 / p99 ms | beside it, p50 / p99 ms | p99 × | lost |\n|---|---|---|---:|---:|---:|---:|", flush=True)
+    print("| attack | done | most held | alone, p50 / p99 ms | beside it, p50 / p99 ms | p99 × | lost (alone) |\n|---|---|---|---:|---:|---:|---:|", flush=True)
     faults = []
     for kind in ATTACKS:
         if options.only in kind.name:

@@ -64,13 +64,16 @@ class Grpc:
 
     def __init__(self, port, domain, key, timeout=10):
         self.port, self.domain, self.key, self.timeout = port, domain, key, timeout
-        self.head, self.writer, self.open, self.stream = h2.head(), None, {}, 1
+        self.head, self.writer, self.open, self.stream, self.readers = h2.head(), None, {}, 1, set()
 
     async def connect(self):
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         self.writer.write(h2.PREFACE + h2.frame(h2.SETTINGS) + h2.frame(h2.WINDOW_UPDATE, 0, 0, h2.WIDEST))
         self.stream = 1
-        self.task = asyncio.ensure_future(self.read(self.reader, self.writer))
+        # A connection that is going away has a reader until it has ended.
+        task = asyncio.ensure_future(self.read(self.reader, self.writer))
+        self.readers.add(task)
+        task.add_done_callback(self.readers.discard)
 
     async def read(self, reader, writer):
         buffer = bytearray()

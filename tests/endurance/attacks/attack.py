@@ -26,7 +26,7 @@ plans:
     throttle: {{ rate: 1000000/s, burst: 1000000 }}
     limits:
       - {{ name: tpm, unit: total_tokens, throttle: {{ rate: 1000000/s, burst: 1000000 }} }}
-      - {{ name: slots, concurrency: {{ limit: 1000 }} }}
+      - {{ name: slots, concurrency: {{ limit: 100 }} }}
   - id: narrow
     api_stages:
       - {{ api: inference, stage: prod, methods: {{ "GET /secret": {{ throttle: {{ rate: 1/h, burst: 3 }} }} }} }}

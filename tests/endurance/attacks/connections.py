@@ -33,6 +33,8 @@ class Holder(Attack):
                 if client := connect(port, 0.3, self.receive_buffer):
                     opened += 1
                     held.append((client, time.monotonic()))
+                    # A server that takes no more is not waited for.
+                    client.settimeout(0.02)
                     try:
                         client.sendall(first)
                     except OSError:
