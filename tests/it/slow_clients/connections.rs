@@ -46,6 +46,20 @@ fn a_connection_to_any_listener_ends_without_a_preface_or_without_progress() {
     assert_eq!(node.metric("tollgate_connections_closed_total", "handshake"), 3.0);
 }
 
+/// Bytes that the kernel keeps to be sent from a port.
+fn bytes_in_the_kernel(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let of_port = |line: &&str| {
+        let local = line.split_whitespace().nth(1).unwrap_or_default();
+        local.ends_with(&format!(":{port:04X}"))
+    };
+    let sent = |line: &str| {
+        let queues = line.split_whitespace().nth(4).unwrap();
+        usize::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap()
+    };
+    table.lines().filter(of_port).map(sent).sum()
+}
+
 #[test]
 fn clients_that_never_read_their_responses_are_closed_after_30_s() {
     let node = node(&[]);
@@ -63,6 +77,8 @@ fn clients_that_never_read_their_responses_are_closed_after_30_s() {
             stream
         })
         .collect();
+    let waiting = bytes_in_the_kernel(address.port());
+    assert!((1..4 * (512 << 10)).contains(&waiting), "{waiting} bytes of four connections");
     eventually("they are closed", || {
         node.metric("tollgate_connections_closed_total", "unread") == 4.0
     });
