@@ -329,7 +329,7 @@ async fn announce_when_ready(parts: &ServiceParts, health: Health) -> JoinHandle
 async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) -> Result<(), StartError> {
     let metrics = Arc::clone(&parts.metrics);
     let max_rows = i64::try_from(parts.settings.max_memory_rows);
-    metrics.memory_rows_max.set(max_rows.unwrap_or(i64::MAX));
+    metrics.max_memory_rows.set(max_rows.unwrap_or(i64::MAX));
     let rows = move |rows| metrics.memory_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     match &parts.counter_store {
         CounterStore::Memory(memory) => {

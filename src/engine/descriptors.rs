@@ -62,7 +62,7 @@ impl Engine {
             }
             Err(StoreError::NewSubject(subject)) => {
                 let deadline = started + self.parts.deadline;
-                Err(Box::pin(self.check_known_descriptors(check, subject, deadline)).await)
+                Err(Box::pin(self.check_known_descriptors(check, *subject, deadline)).await)
             }
             Err(error) => Err(self.fall_back(check, &error)),
         };

@@ -41,7 +41,7 @@ impl Engine {
         Prepared::Decided(self.conclude_with(fallback, plan, &charges, context))
     }
 
-    /// The decision about what [`Engine::leave_out`] has left of a check.
+    /// The decision about what [`Engine::leave_out`] has left of a check of a batch.
     pub(super) async fn judge_rest(
         &self,
         mut prepared: Prepared,
@@ -55,7 +55,7 @@ impl Engine {
             };
             let judged = self.parts.store.judge(&charges, context, deadline).await;
             if let Err(StoreError::NewSubject(subject)) = judged {
-                prepared = self.leave_out(subject, plan, charges, context);
+                prepared = self.leave_out(*subject, plan, charges, context);
                 continue;
             }
             let is_judged = judged.is_ok();
@@ -80,10 +80,10 @@ impl Engine {
             self.parts.metrics.record_full_store();
             known.retain(|charge| charge.subject != subject);
             if check.on_store_failure != FailurePolicy::Open || known.is_empty() {
-                return self.fall_back(check, &StoreError::NewSubject(subject));
+                return self.fall_back(check, &StoreError::NewSubject(subject.into()));
             }
             match self.parts.store.judge(&known, &check.context, deadline).await {
-                Err(StoreError::NewSubject(next)) => subject = next,
+                Err(StoreError::NewSubject(next)) => subject = *next,
                 Err(error) => return self.fall_back(check, &error),
                 Ok(verdict) => {
                     let decision = self.decide_by_verdict(&known, &verdict);

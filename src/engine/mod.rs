@@ -144,7 +144,7 @@ impl Engine {
     ) -> Result<Decision, CheckError> {
         let started = Instant::now();
         let key = self.identify(client, started).await?;
-        let (plan, charges) = match self.prepare(key, request, context)? {
+        let (mut plan, mut charges) = match self.prepare(key, request, context)? {
             Prepared::Judge(plan, charges) => (plan, charges),
             Prepared::Decided(decision) => {
                 self.parts.metrics.record_duration(started.elapsed());
@@ -153,16 +153,24 @@ impl Engine {
         };
         let in_flight = self.parts.metrics.start_checks(1);
         let deadline = started + self.parts.deadline;
-        let judged = self.parts.store.judge(&charges, context, deadline).await;
-        drop(in_flight);
-        let decision = match judged {
-            // Boxed, so that the futures of other checks stay small.
-            Err(StoreError::NewSubject(subject)) => {
-                let prepared = self.leave_out(subject, plan, charges, context);
-                Box::pin(self.judge_rest(prepared, context, deadline)).await
+        // A loop has one await only: the future of a check stays small.
+        let mut is_full = false;
+        let mut decision = loop {
+            let judged = self.parts.store.judge(&charges, context, deadline).await;
+            let Err(StoreError::NewSubject(subject)) = judged else {
+                is_full &= judged.is_ok();
+                break self.conclude(plan, &charges, context, judged);
+            };
+            is_full = true;
+            match self.leave_out(*subject, plan, charges, context) {
+                Prepared::Judge(same_plan, rest) => (plan, charges) = (same_plan, rest),
+                Prepared::Decided(decision) => break decision,
             }
-            judged => self.conclude(plan, &charges, context, judged),
         };
+        drop(in_flight);
+        if is_full {
+            decision.decided_by = DecidedBy::FullStore;
+        }
         self.parts.metrics.record_duration(started.elapsed());
         Ok(decision)
     }
@@ -207,7 +215,7 @@ impl Engine {
         let mut rest = Vec::new();
         for (((index, plan), charges), judged) in pending.into_iter().zip(checks).zip(verdicts) {
             if let Err(StoreError::NewSubject(subject)) = judged {
-                let prepared = self.leave_out(subject, plan, charges, context);
+                let prepared = self.leave_out(*subject, plan, charges, context);
                 rest.push(self.judge_rest(prepared, context, deadline).map(move |it| (index, it)));
             } else {
                 results[index] = Some(Ok(self.conclude(plan, &charges, context, judged)));

@@ -177,7 +177,7 @@ impl Engine {
                 }
                 Ok(ReserveReply::Conflict) => Err(CheckError::ReservationConflict),
                 Err(StoreError::NewSubject(subject)) => {
-                    prepared = self.leave_out(subject, ready.plan, ready.charges, context);
+                    prepared = self.leave_out(*subject, ready.plan, ready.charges, context);
                     continue;
                 }
                 Err(error) => self.reserve_by_fallback(ready, context, &error),

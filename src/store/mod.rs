@@ -50,7 +50,7 @@ pub enum StoreError {
     /// The store is nearly full, and has no counter of this subject, which a caller has made up.
     /// Nothing was charged. Counters that exist are still charged.
     #[error("the store is nearly full and takes no new subjects")]
-    NewSubject(Subject),
+    NewSubject(Box<Subject>),
     /// The server replies but does not write: it is out of memory, busy, a replica, or loading.
     #[error("the store refuses: {0}")]
     Refused(String),

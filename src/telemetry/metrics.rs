@@ -73,8 +73,8 @@ pub struct Metrics {
     pub redis_memory_used: Gauge,
     /// `tollgate_memory_rows`
     pub memory_rows: IntGauge,
-    /// `tollgate_memory_rows_max`
-    pub memory_rows_max: IntGauge,
+    /// `tollgate_max_memory_rows`
+    pub max_memory_rows: IntGauge,
     /// `tollgate_catalog_reloads_total{result}`
     pub reloads: IntCounterVec,
     /// `tollgate_certificate_reloads_total{result}`
@@ -189,10 +189,10 @@ impl Metrics {
                 r,
                 IntGauge::with_opts(opts("memory_rows", "Counters kept in this node's memory.")),
             ),
-            memory_rows_max: register(
+            max_memory_rows: register(
                 r,
                 IntGauge::with_opts(opts(
-                    "memory_rows_max",
+                    "max_memory_rows",
                     "Counters in this node's memory from which on new subjects are refused.",
                 )),
             ),

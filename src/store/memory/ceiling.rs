@@ -26,7 +26,7 @@ impl MemoryStore {
             judged => judged,
         };
         judged.map_err(|why| match why {
-            NotJudged::NewSubject(subject) => StoreError::NewSubject(subject),
+            NotJudged::NewSubject(subject) => StoreError::NewSubject(subject.into()),
             why => unjudged(why),
         })
     }

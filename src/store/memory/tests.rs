@@ -244,7 +244,7 @@ fn made_up(key: u64, cost: u64) -> Charges {
 
 fn is_refused_as_new(memory: &MemoryStore, key: u64, cost: u64) -> bool {
     match memory.judge(&made_up(key, cost)) {
-        Err(StoreError::NewSubject(subject)) => subject == made_up(key, cost)[0].subject,
+        Err(StoreError::NewSubject(subject)) => *subject == made_up(key, cost)[0].subject,
         judged => !judged.unwrap().verdict.allowed,
     }
 }

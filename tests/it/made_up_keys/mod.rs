@@ -132,7 +132,7 @@ fn a_full_memory_store_refuses_new_keys_and_lifts_no_limit() {
     let node = Node::with_catalog(CATALOG, &["--max-memory-rows", &ROWS.to_string()]);
     fill(&node, ROWS - 4);
     holds_its_limits(&node, "memory");
-    assert_eq!(node.metric("tollgate_memory_rows_max", ""), 200.0);
+    assert_eq!(node.metric("tollgate_max_memory_rows", ""), 200.0);
 }
 
 #[test]

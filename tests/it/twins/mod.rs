@@ -174,7 +174,7 @@ async fn replay(
             checks.iter().zip(answers).zip(references).enumerate()
         {
             let lua = match answer {
-                Err(StoreError::NewSubject(subject)) => Err(subject),
+                Err(StoreError::NewSubject(subject)) => Err(*subject),
                 answer => Ok(answer.map_err(store_failure)?.verdict),
             };
             if lua != reference {

@@ -295,7 +295,7 @@ fn decode_reply(
 /// The error of a check with a subject that is new to a server which is nearly full.
 fn new_subject(check: &QueuedCheck, charge: usize) -> CallError {
     CallError::Failed(match check.charges.get(charge) {
-        Some(charge) => StoreError::NewSubject(charge.subject),
+        Some(charge) => StoreError::NewSubject(charge.subject.into()),
         None => StoreError::BadReply("a check has no charge of this number".into()),
     })
 }
