@@ -48,7 +48,11 @@ def catalog(edition):
     return f"""
 version: 1
 policies:
-  - {{ name: wide, throttle: {{ rate: 1/h, burst: 100000 }}, quota: {{ limit: 1000000, period: month }}, on_store_failure: closed }}
+  - name: wide
+    throttle: {{ rate: 1/h, burst: 100000 }}
+    quota: {{ limit: 1000000, period: month }}
+    on_store_failure: closed
+    new_keys: 1000000/s
   - {{ name: hot, throttle: {{ rate: 2/s, burst: 20 }}, on_store_failure: closed }}
   - {{ name: scarce, throttle: {{ rate: 1/h, burst: 200 }}, on_store_failure: closed }}
   - {{ name: leased, throttle: {{ rate: 1000000/s, burst: 1000000 }}, consistency: leased, on_store_failure: closed }}
@@ -116,7 +120,7 @@ class Fleet:
             if excused_before or self.excused(member):
                 self.outcomes["broken or 5xx during a restart"] += 1
             else:
-                self.wrong.append(f"{member.name} {what}: {type(error).__name__} {error}")
+                self.wrong.append(f"{time.strftime('%T')} {member.name} {what}: {type(error).__name__} {error}")
             return None
         status = response if isinstance(response, int) else response[0]
         if status in expected:
@@ -125,7 +129,7 @@ class Fleet:
         elif excused_before or self.excused(member):
             self.outcomes["broken or 5xx during a restart"] += 1
         else:
-            self.wrong.append(f"{member.name} {what}: {response}")
+            self.wrong.append(f"{time.strftime('%T')} {member.name} {what}: {response}")
         return response
 
     async def check_wide(self, member):

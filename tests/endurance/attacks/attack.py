@@ -35,7 +35,8 @@ keys:
   - {{ id: bob, value: {OTHER_KEY}, plans: [narrow] }}
 policies:
   - {{ name: honest, throttle: {{ rate: 1000000/s, burst: 1000000 }} }}
-  - {{ name: wide, throttle: {{ rate: 1000000/s, burst: 1000000 }} }}
+  - {{ name: wide, throttle: {{ rate: 1000000/s, burst: 1000000 }}, new_keys: 1000000/s }}
+  - {{ name: filled, throttle: {{ rate: 1/h, burst: 1000000 }}, new_keys: 1000000/s }}
   - {{ name: slow, throttle: {{ rate: 1/h, burst: 1000000 }} }}
   - {{ name: scarce, throttle: {{ rate: 1/h, burst: 100 }} }}
   - {{ name: bound, throttle: {{ rate: 100/s, burst: 100 }}, on_store_failure: closed }}

@@ -222,7 +222,7 @@ class FullDisk(Attack):
 
     def run(self, until):
         self.node.limit(self.node.size() + 4096)
-        self.node.fill("slow", 2_000 if self.short else 40_000)
+        self.node.fill("filled", 2_000 if self.short else 40_000)
         codes = {}
         while time.monotonic() < until - 0.5 or 503 not in codes:
             status = self.node.administer("POST", "/apikeys", {"name": "k"})[0]
@@ -242,11 +242,11 @@ class FullDisk(Attack):
 
     def faults(self):
         yield from super().faults()
-        before = self.node.check({"policy": "slow", "key": "k7", "cost": 0})[1]["limits"][0]["remaining"]
+        before = self.node.check({"policy": "filled", "key": "k7", "cost": 0})[1]["limits"][0]["remaining"]
         if (code := self.node.stop()) != 0:
             yield f"exit {code} with room on the disk"
         self.node.start()
-        after = self.node.check({"policy": "slow", "key": "k7", "cost": 0})[1]["limits"][0]["remaining"]
+        after = self.node.check({"policy": "filled", "key": "k7", "cost": 0})[1]["limits"][0]["remaining"]
         if after > before:
             yield f"{after} remain after the restart, and {before} did before it"
 
