@@ -14,7 +14,8 @@ fn a_nearly_full_redis_refuses_new_keys_and_lifts_no_limit() {
     let redis = RedisServer::start();
     redis.command(&["SET", "ballast", &"x".repeat(32 << 20)]);
     let flags = ["--store", &redis.url(), "--check-deadline", "5s"];
-    let node = Node::launch(Some(CATALOG), &flags, &[("TOLLGATE_ADMIN_TOKEN", "secret")]);
+    let node =
+        Node::launch(Some(CATALOG), &flags, &[("TOLLGATE_ADMIN_TOKEN", "a-token-of-this-test")]);
     fill(&node, 100);
     let info = redis.command_text(&["INFO", "memory"]);
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
@@ -22,7 +23,8 @@ fn a_nearly_full_redis_refuses_new_keys_and_lifts_no_limit() {
     redis.command(&["CONFIG", "SET", "maxmemory", &(used * 100 / 94).to_string()]);
     eventually("the node knows", || node.metric("tollgate_redis_memory_used_ratio", "") >= 0.9);
     holds_its_limits(&node, "redis");
-    let headers = [("authorization", "Bearer secret"), ("content-type", "application/json")];
+    let headers =
+        [("authorization", "Bearer a-token-of-this-test"), ("content-type", "application/json")];
     let made = http::send(node.admin(), "POST", "/apikeys", &headers, r#"{"name":"a"}"#);
     assert_eq!(made.status, 201, "the admin API has the rest: {made:?}");
     assert!(node.log().contains("the memory of Redis is nearly full"));
