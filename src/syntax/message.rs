@@ -34,7 +34,7 @@ impl fmt::Display for Expected<'_> {
             "unit" | "unit variant" => "no value",
             "a sequence" | "sequence start" => "a list",
             "a map" | "mapping start" => "an object",
-            // Where YAML has a list or an object, whatever single value was wanted.
+            // YAML has a list or an object in place of a single value of any form.
             "scalar" | "string scalar" => "text or a number, not a list or an object",
             "value" | "single YAML node" => "a value",
             form if form.starts_with("struct ") => "an object",

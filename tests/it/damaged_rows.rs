@@ -13,6 +13,7 @@ use tollgate::algorithm::{Calendar, Period, Quota, Throttle};
 use tollgate::limit::{Charge, Charges, Limit, Subject, Unit};
 use tollgate::store::{CheckContext, Redis, RedisClient, StoreError, StoreVerdict};
 use tollgate::telemetry::Metrics;
+use tollgate::time::Micros;
 
 use crate::control::{TOKEN, as_bearer, call, node};
 use crate::support::redis::RedisServer;
@@ -25,18 +26,18 @@ struct Store {
     runtime: tokio::runtime::Runtime,
     connection: redis::Connection,
     client: RedisClient,
-    _server: RedisServer,
+    server: RedisServer,
 }
 
 impl Store {
     fn start() -> Self {
-        let server = RedisServer::start();
+        let server = RedisServer::start_with_clock();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let entered = runtime.enter();
         let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new()), None).unwrap();
         let client = runtime.block_on(redis.open_client());
         drop(entered);
-        Self { runtime, connection: server.connection(), client, _server: server }
+        Self { runtime, connection: server.connection(), client, server }
     }
 
     /// The answers to checks of one call.
@@ -109,6 +110,9 @@ fn damages(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn stray_and_missing_bytes_let_no_check_pass_and_fail_no_others() {
     let mut store = Store::start();
+    // At a fixed time, since rows hold it: at 2 of 40 times one of these 450 strings happened to
+    // spell rows of unknown kinds to its very end, as a later release could have written.
+    store.server.set_clock(Micros::new(1_795_000_000_000_000));
     let [first, second, third] = [throttle("first"), quota("second"), throttle("third")];
     let all = [&first, &second, &third];
     for limit in all {

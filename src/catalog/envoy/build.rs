@@ -68,7 +68,7 @@ impl Domains {
     }
 }
 
-/// What a descriptor takes over from those above it.
+/// The configuration that a descriptor takes over from those above it.
 #[derive(Clone, Copy, Default)]
 struct Above {
     /// True if the metric labels of the rules have clients' values.

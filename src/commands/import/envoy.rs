@@ -3,7 +3,7 @@
 //!
 //! In envoyproxy/ratelimit a descriptor matches one rule, which has all of its entries in their
 //! order, and an entry with a value takes precedence over the same key without one. Limitador
-//! counts one request in several limits. Where two of them would compete for a descriptor, the
+//! counts one request in several limits. If two of them would compete for a descriptor, the
 //! second one gets a descriptor of its own, with a marker as its first entry.
 
 use std::fmt::{self, Write as _};

@@ -17,7 +17,7 @@ const MAX_OVERLAP_SECS: u64 = 366 * 86_400;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RotateKey {
-    /// How long the old value is accepted, in seconds; 0 ends it at once.
+    /// The time for which requests with the old value are accepted, in seconds; 0 ends it at once.
     overlap_seconds: u64,
     /// The new value; random if absent.
     value: Option<String>,

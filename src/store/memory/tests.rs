@@ -268,7 +268,7 @@ fn at_the_ceiling_keys_in_use_are_charged_and_new_ones_wait_until_some_have_drai
     assert!(matches!(memory.judge(&both), Err(StoreError::NewSubject(_))));
     let level = memory.judge(&made_up(8, 0)).unwrap().verdict.states[0].level;
     assert_eq!(level, made_up(8, 5)[0].amount().cast_signed(), "nothing was charged");
-    // What an operator declares has room in any case.
+    // Subjects that an operator has configured have room in any case.
     assert!(memory.judge(&charges(&[1], 1)).unwrap().verdict.allowed);
     assert_eq!(memory.row_count(), 101);
     // All but those of key 7 have drained.

@@ -85,7 +85,7 @@ async fn read_percent(server: &RedisInstance) -> Result<u64, StoreError> {
     }
 }
 
-/// What Redis compares with its `maxmemory`, in percent of it.
+/// The memory that Redis compares with its `maxmemory`, in percent of it.
 fn used_percent(info: &str) -> u64 {
     let field = |name: &str| {
         let value = |line: &str| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok();

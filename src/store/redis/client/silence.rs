@@ -2,7 +2,7 @@
 //!
 //! A reply in time is one for which a check still waited: a Redis that replies later is as useless
 //! as one that does not reply. The time counts only while calls are in flight, and it adds up over
-//! calls whose deadlines have all passed. What follows from it is decided in `connection_task`.
+//! calls whose deadlines have all passed. The consequences are for `connection_task` to decide.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
