@@ -134,7 +134,7 @@ fn validate_reports_each_fault_with_its_place_and_a_remedy() {
         ("version: 1\nkeys: [ { id: a b, value: v } ]",                                     vec!["keys[0].id", "A-Z"]),
         ("version: 1\nkeys: [ { id: a, value: top-secret }, { id: b, value: top-secret } ]", vec!["keys[1]", "`a` and `b`"]),
         ("version: 1\nplans: [ { id: a, limits: [ { name: quota, throttle: { rate: 1/s, burst: 1 } } ] } ]", vec!["plans[0].limits[0].name", "another"]),
-        ("version: 1\nplans: [ { id: a, limits: [ { name: c, concurrency: { limit: 1001 } } ] } ]", vec!["plans[0].limits[0].concurrency.limit", "from 1 to 1000"]),
+        ("version: 1\nplans: [ { id: a, limits: [ { name: c, concurrency: { limit: 401 } } ] } ]", vec!["plans[0].limits[0].concurrency.limit", "from 1 to 400"]),
         ("version: 1\nplans: [ { id: a, limits: [ { name: c } ] } ]",                       vec!["plans[0].limits[0]", "exactly one"]),
         ("version: 1\napis: [ { id: x, stages: [ { name: s, methods: { GET: { throttle: { rate: 1/s, burst: 1 } } } } ] } ]", vec!["apis[0].stages[0].methods[GET]", "POST /v1"]),
         ("version: 1\npolicies: [ { name: p } ]",                                           vec!["policies[0]", "throttle"]),

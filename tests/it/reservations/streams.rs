@@ -39,7 +39,7 @@ plans:
       - { name: tpm, unit: total_tokens, throttle: { rate: 1/h, burst: 2400000 } }
       - { name: tpd, unit: total_tokens, quota: { limit: 2000000000, period: month } }
       - { name: spend, unit: cost_microusd, quota: { limit: 4000000000000, period: month } }
-      - { name: streams, concurrency: { limit: 1000, ttl: 10min } }
+      - { name: streams, concurrency: { limit: 400, ttl: 10min } }
 keys:
   - { id: k0, value: key-0, plans: [pro] }
   - { id: k1, value: key-1, plans: [pro] }
