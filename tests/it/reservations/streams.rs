@@ -346,10 +346,7 @@ fn budgets_are_what_was_settled_and_the_estimates_of_the_rest_whoever_is_killed(
     for key in 0..KEYS {
         let look = json!({"api_key": format!("key-{key}"), "cost": 0});
         let body = fleet.post(&mut random, "/check", &look).0.json();
-        assert_eq!(
-            body["limits"][4]["remaining"], 400,
-            "all are free after the last ttl: {body}"
-        );
+        assert_eq!(body["limits"][4]["remaining"], 400, "all are free after the last ttl: {body}");
     }
     let repeated = &fleet.repeated;
     eprintln!("{settled:?} settled, {abandoned} abandoned, {repeated:?} requests repeated");
