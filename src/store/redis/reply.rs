@@ -8,7 +8,7 @@ use crate::algorithm::{CounterState, Counting as _, WindowStart};
 use crate::judge::Verdict;
 use crate::judge::reservation::{Adjusted, AdjustedCharge, Reserved};
 use crate::limit::{Adjustment, Charge, ChargeAdjustment, Limit, ReservationTerms};
-use crate::time::Micros;
+use crate::time::{MAX_EXACT, Micros};
 
 /// The outcome of one check in a script call.
 pub(super) enum CheckReply<T> {
@@ -159,10 +159,33 @@ impl ReplyDecoder {
         u64::try_from(number).map_err(|_| StoreError::BadReply(format!("a number is {number}")))
     }
 
+    /// The next number. A response with one that no script computes is not the script's, and so
+    /// admits nothing.
     fn next_signed(&mut self) -> Result<i64, StoreError> {
         match self.values.next() {
-            Some(Value::Int(number)) => Ok(number),
+            Some(Value::Int(number)) if number.unsigned_abs() <= MAX_EXACT => Ok(number),
             other => Err(StoreError::BadReply(format!("a number is {other:?}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::algorithm::Throttle;
+    use crate::limit::{Subject, Unit};
+
+    #[test]
+    fn a_reply_with_numbers_that_no_script_computes_is_malformed() {
+        let throttle = Throttle::new("1/s".parse().unwrap(), 5).unwrap();
+        let limit = Limit::new("l", Unit::requests(), throttle, false);
+        let charges = [Charge::new(Subject::policy("p", "k"), limit.into(), 1)];
+        let decode = |now: i64, level: i64| {
+            let values = [now, 1, level].map(Value::Int);
+            ReplyDecoder::new(Value::Array(values.into()))?.next_check(&charges)
+        };
+        assert!(decode(1_795_000_000_000_000, 1).is_ok());
+        assert!(matches!(decode(i64::MAX, 1), Err(StoreError::BadReply(_))));
+        assert!(matches!(decode(1, i64::MIN), Err(StoreError::BadReply(_))));
     }
 }
