@@ -149,8 +149,7 @@ impl ClientTls {
         Self::with_identity(client_config()?.with_root_certificates(roots), identity)
     }
 
-    /// A client that accepts any certificate: for a probe of a listener on this machine, to which it
-    /// sends nothing secret.
+    /// A client that accepts any certificate: for probes that send nothing secret.
     ///
     /// # Errors
     /// If a file of the client's own certificate cannot be read or is not valid.

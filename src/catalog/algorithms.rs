@@ -2,8 +2,8 @@
 //!
 //! A member of a limit names its algorithm: `throttle` is a token bucket, `quota` counts within
 //! calendar windows, `concurrency` counts open reservations. Each algorithm's syntax is here, that
-//! of slots in `concurrency`, and of a key's own sizes in `sizes`; names, units and options of limits
-//! are not (see `limits`).
+//! of slots in `concurrency`, and of a key's own sizes in `sizes`; names, units and options of
+//! limits are not (see `limits`).
 
 use std::fmt;
 use std::sync::Arc;

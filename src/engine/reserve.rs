@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::fallback::LocalReservation;
-use super::{Decision, Engine, MAX_REQUEST_CHARGES, PlanContext, Prepared, slots};
+use super::{DecidedBy, Decision, Engine, MAX_REQUEST_CHARGES, PlanContext, Prepared, slots};
 use crate::catalog::{CheckError, CheckRequest, Cost};
 use crate::control::ClientKey;
 use crate::inference::TokenUsage;
@@ -157,6 +157,7 @@ impl Engine {
         let in_flight = self.parts.metrics.start_checks(1);
         let deadline = started + self.parts.deadline;
         let mut prepared = Prepared::Judge(plan, charges);
+        let mut is_full = false;
         let decision = loop {
             let (plan, charges) = match prepared {
                 Prepared::Judge(plan, charges) => (plan, charges),
@@ -171,12 +172,19 @@ impl Engine {
             let reply =
                 self.parts.store.reserve(&ready.charges, &ready.new, context, deadline).await;
             break match reply {
-                Ok(ReserveReply::Judged(verdict)) => Ok(self.open(ready, &verdict, context)),
+                Ok(ReserveReply::Judged(verdict)) => {
+                    let mut decision = self.open(ready, &verdict, context);
+                    if is_full {
+                        decision.decided_by = DecidedBy::FullStore;
+                    }
+                    Ok(decision)
+                }
                 Ok(ReserveReply::Replayed(verdict, terms)) => {
                     self.replay(ready, &verdict, terms, context)
                 }
                 Ok(ReserveReply::Conflict) => Err(CheckError::ReservationConflict),
                 Err(StoreError::NewSubject(subject)) => {
+                    is_full = true;
                     prepared = self.leave_out(*subject, ready.plan, ready.charges, context);
                     continue;
                 }

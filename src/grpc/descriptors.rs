@@ -16,8 +16,8 @@ use crate::catalog::envoy::{
 };
 use crate::limit::{Charge, ChargeMode, Charges, Limit, MAX_CHARGES, MAX_COST, Subject};
 
-/// The most descriptors of a request. Few of them can match a limit, but each one has a status in the
-/// response.
+/// The most descriptors of a request. Few of them can match a limit, but each one has a status in
+/// the response.
 const MAX_DESCRIPTORS: usize = 10_000;
 
 /// A request whose descriptors are matched with their limits.

@@ -116,8 +116,8 @@ pub fn offered_windows(charges: &[Charge], now: Micros) -> OfferedWindows {
 /// is, whatever the verdict.
 ///
 /// # Errors
-/// If `now` lies outside the offered windows, a day of usage has to be kept first, or the store takes
-/// no new subjects; then nothing was written.
+/// If `now` lies outside the offered windows, a day of usage has to be kept first, or the store
+/// takes no new subjects; then nothing was written.
 pub fn judge(
     charges: &[Charge],
     offered: &[Option<Windows>],

@@ -22,8 +22,8 @@ pub struct CallerAccess {
 }
 
 impl CallerAccess {
-    /// Authenticates a request by `Authorization: Bearer` or `X-Tollgate-Token`. Returns true if the
-    /// caller is trusted: it may name a key by its id.
+    /// Authenticates a request by `Authorization: Bearer` or `X-Tollgate-Token`. Returns true if
+    /// the caller is trusted: it may name a key by its id.
     ///
     /// # Errors
     /// If a token is configured and the request has none or a wrong one.
@@ -35,8 +35,8 @@ impl CallerAccess {
         self.is_trusted(extensions, || bearer_token(headers).or_else(|| tollgate_token(headers)))
     }
 
-    /// Authenticates a gateway's request by `X-Tollgate-Token` alone: `Authorization` holds its client's
-    /// credentials. Returns true if the gateway's forwarded headers are trusted.
+    /// Authenticates a gateway's request by `X-Tollgate-Token` alone: `Authorization` holds its
+    /// client's credentials. Returns true if the gateway's forwarded headers are trusted.
     ///
     /// # Errors
     /// If a token is configured and the request has none or a wrong one.

@@ -13,7 +13,6 @@ use tollgate::limit::{Charge, Charges, Limit, Subject, Unit};
 use tollgate::store::{CheckContext, Redis, RedisClient, RedisOptions, StoreError, StoreVerdict};
 use tollgate::telemetry::Metrics;
 
-use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::redis_cluster::RedisCluster;
@@ -124,17 +123,7 @@ fn a_redis_as_far_as_four_fifths_of_the_deadline_judges_every_check_once_and_in_
 #[test]
 fn so_does_a_cluster_that_is_as_far() {
     let cluster = RedisCluster::start(0, 0);
-    let proxies: Vec<Proxy> =
-        cluster.servers.iter().map(|server| Proxy::to(server.port())).collect();
-    for (server, proxy) in cluster.servers.iter().zip(&proxies) {
-        server.command(&["CONFIG", "SET", "cluster-announce-port", &proxy.port().to_string()]);
-    }
-    eventually("all servers announce the proxies", || {
-        cluster.servers.iter().all(|server| {
-            let nodes = server.command_text(&["CLUSTER", "NODES"]);
-            proxies.iter().all(|proxy| nodes.contains(&format!(":{}@", proxy.port())))
-        })
-    });
+    let proxies = cluster.behind_proxies();
     assert_judged_at_all_distances(&cluster.url(), &proxies, &["a", "b", "c"]);
 }
 
@@ -207,7 +196,7 @@ fn a_far_redis_that_hangs_is_given_up_and_no_check_waits_for_it() {
         proxy.delay(Duration::ZERO);
         let is_back = async {
             while client.judge(&one("b"), NONE, soon()).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                every.tick().await;
             }
         };
         timeout(Duration::from_secs(10), is_back).await.unwrap();

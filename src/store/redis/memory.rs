@@ -1,8 +1,8 @@
 //! The memory of Redis. A server that is nearly full takes no new subjects that callers make up:
 //! counters in use, API keys and the admin API need the rest.
 //!
-//! The script refuses them: limits in `lua/limits.lua` have a flag for it. A server without a `maxmemory` is
-//! never full.
+//! The script refuses them: limits in `lua/limits.lua` have a flag for it. A server without a
+//! `maxmemory` is never full.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Redis as the store of all nodes: the state that the workers of one node share.
 //!
-//! Checks go through `client`: each worker has a connection of its own to each primary, which carries
-//! its script calls. Everything else uses connection pools: the heartbeat, the registry,
+//! Checks go through `client`: each worker has a connection of its own to each primary, which
+//! carries its script calls. Everything else uses connection pools: the heartbeat, the registry,
 //! the outbox, usage, and the probe at startup.
 
 mod call;

@@ -108,7 +108,11 @@ impl ReplyDecoder {
             Some(Value::Int(3)) => Ok(CheckReply::DayRollover),
             Some(Value::Int(7)) => {
                 let number = self.next_number()?;
-                Ok(CheckReply::NewSubject(usize::try_from(number).unwrap_or(0).saturating_sub(1)))
+                // Lua counts from 1.
+                let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+                index.map(CheckReply::NewSubject).ok_or_else(|| {
+                    StoreError::BadReply(format!("the number of a charge is {number}"))
+                })
             }
             Some(Value::Int(code)) => decode(self, code).map(CheckReply::Done),
             Some(Value::BulkString(text)) => {
@@ -187,5 +191,11 @@ mod tests {
         assert!(decode(1_795_000_000_000_000, 1).is_ok());
         assert!(matches!(decode(i64::MAX, 1), Err(StoreError::BadReply(_))));
         assert!(matches!(decode(1, i64::MIN), Err(StoreError::BadReply(_))));
+        let refused = |charge: i64| {
+            let values = [1, 7, charge].map(Value::Int);
+            ReplyDecoder::new(Value::Array(values.into()))?.next_check(&charges)
+        };
+        assert!(matches!(refused(1), Ok(CheckReply::NewSubject(0))));
+        assert!(matches!(refused(0), Err(StoreError::BadReply(_))), "charges count from 1");
     }
 }

@@ -3,19 +3,17 @@
 //!
 //! A Redis that is only unreachable ends no start: heartbeats and connections retry it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::errors::wrong_scheme_error;
 use super::{Redis, StoreError, instance::RedisInstance};
+use crate::tls::ClientTls;
 
 /// The longest time that each step of the first contact takes.
 const STEP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -117,24 +115,11 @@ async fn speaks_plain(address: &str) -> bool {
         && matches!(&first, b"+" | b"-")
 }
 
-/// True if the server begins a TLS handshake: then its certificate is refused, since no authority
-/// is trusted here.
+/// True if a TLS handshake succeeds, whatever the certificate: nothing is sent after it.
 async fn speaks_tls(address: &str) -> bool {
     let Ok(stream) = TcpStream::connect(address).await else { return false };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let Ok(config) =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
-    else {
-        return false;
-    };
-    let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-    let Ok(name) = ServerName::try_from("redis.invalid") else { return false };
-    let Err(error) = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
-    else {
-        return true;
-    };
-    let reason = error.get_ref().and_then(|reason| reason.downcast_ref::<rustls::Error>());
-    matches!(reason, Some(rustls::Error::InvalidCertificate(_)))
+    let Ok(client) = ClientTls::unverified(None) else { return false };
+    client.connect(stream, "redis.invalid".into()).await.is_ok()
 }
 
 /// True if a server that is addressed on its own belongs to a Cluster.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::support::eventually;
-use crate::support::proxy::Proxy;
 
 /// A key of the policy `many` whose slot this server holds at first.
 fn key_at(cluster: &RedisCluster, server: usize) -> String {
@@ -87,17 +86,7 @@ fn a_lost_primary_without_a_replica_affects_only_its_own_slots() {
 #[test]
 fn r8_a_call_whose_reply_is_cut_is_not_sent_again() {
     let cluster = RedisCluster::start(0, 0);
-    let proxies: Vec<Proxy> =
-        cluster.servers.iter().map(|server| Proxy::to(server.port())).collect();
-    for (server, proxy) in cluster.servers.iter().zip(&proxies) {
-        server.command(&["CONFIG", "SET", "cluster-announce-port", &proxy.port().to_string()]);
-    }
-    eventually("all servers announce the proxies", || {
-        cluster.servers.iter().all(|server| {
-            let nodes = server.command_text(&["CLUSTER", "NODES"]);
-            proxies.iter().all(|proxy| nodes.contains(&format!(":{}@", proxy.port())))
-        })
-    });
+    let proxies = cluster.behind_proxies();
     let node = node(&cluster, &[]);
     let keys = [0, 1].map(|server| key_at(&cluster, server));
     for key in &keys {

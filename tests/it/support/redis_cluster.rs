@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
+use super::proxy::Proxy;
 use super::redis::RedisServer;
 use super::{eventually, free_port};
 
@@ -76,6 +77,23 @@ impl RedisCluster {
                 info.contains("role:master") || info.contains("master_link_status:up")
             })
         });
+    }
+
+    /// Puts a proxy in front of each server, which then announces the proxy's port.
+    pub fn behind_proxies(&self) -> Vec<Proxy> {
+        let proxies: Vec<Proxy> =
+            self.servers.iter().map(|server| Proxy::to(server.port())).collect();
+        for (server, proxy) in self.servers.iter().zip(&proxies) {
+            let port = proxy.port().to_string();
+            server.command(&["CONFIG", "SET", "cluster-announce-port", &port]);
+        }
+        eventually("all servers announce the proxies", || {
+            self.servers.iter().all(|server| {
+                let nodes = server.command_text(&["CLUSTER", "NODES"]);
+                proxies.iter().all(|proxy| nodes.contains(&format!(":{}@", proxy.port())))
+            })
+        });
+        proxies
     }
 
     /// A `redis+cluster://` URL with the first two primaries, from which the others are discovered.

@@ -111,7 +111,8 @@ impl CallsInFlight {
     }
 
     /// True if an arriving job is of interest: it could leave at once, or others could with it. If
-    /// Redis is near, jobs wait in the queue until the response to the call in flight, and do not wake this task.
+    /// Redis is near, jobs wait in the queue until the response to the call in flight, and do not
+    /// wake this task.
     pub(super) fn needs_arrivals(&self, waiting: &WaitingJobs, now: Instant) -> bool {
         !waiting.fills_call()
             && (self.is_empty() || self.round_trips.is_far() || self.next_send_at() <= now)
