@@ -18,7 +18,8 @@ use crate::time::{Clock as _, SystemClock};
 /// The largest difference between the clocks of the client and of this node in seconds, as in AWS.
 const MAX_CLOCK_SKEW_SECS: u64 = 15 * 60;
 
-/// The service for which AWS' clients of API Gateway sign. Their region may be any: a node has none.
+/// The service for which AWS' clients of API Gateway sign. Their region may be any: a node has
+/// none.
 const SERVICE: &str = "apigateway";
 
 /// The parsed header `Authorization: AWS4-HMAC-SHA256 …`.

@@ -155,7 +155,8 @@ pub struct RawPolicy {
     /// The bits of an IPv6 address that are counted; 64 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub v6_prefix: Option<u64>,
-    /// The keys that may begin on a node, of those that it does not know; 10,000 a second if absent.
+    /// The keys that may begin on a node, of those that it does not know; 10,000 a second if
+    /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new_keys: Option<RawRate>,
     /// The rate of requests.

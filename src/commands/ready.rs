@@ -29,8 +29,8 @@ pub struct ReadyArgs {
     tls_options: TlsOptions,
 }
 
-/// Returns true if the service is ready. `environment` has the settings of the service, beside those
-/// of `--config`; both are only read if there is no URL.
+/// Returns true if the service is ready. `environment` has the settings of the service, beside
+/// those of `--config`; both are only read if there is no URL.
 ///
 /// # Errors
 /// If there is no response, or the settings are not valid.

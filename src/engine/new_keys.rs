@@ -15,8 +15,8 @@ use crate::time::SystemClock;
 
 /// The number of tables, so that workers seldom wait for each other.
 const SHARD_COUNT: usize = 16;
-/// The most subjects of one generation of a table: a node remembers half a million subjects at least
-/// and a million at most, in 20 MB.
+/// The most subjects of one generation of a table: a node remembers half a million subjects at
+/// least and a million at most, in 20 MB.
 const GENERATION_SIZE: usize = 32_768;
 
 /// The subjects that a node remembers, and the buckets of new ones.

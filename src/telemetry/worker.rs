@@ -138,7 +138,8 @@ impl WorkerMetrics {
         self.lock().check_duration.observe(time.as_secs_f64());
     }
 
-    /// Begins `checks` checks. They end when the guard is dropped, even if their connection is gone.
+    /// Begins `checks` checks. They end when the guard is dropped, even if their connection is
+    /// gone.
     #[must_use]
     pub fn start_checks(&self, checks: usize) -> InFlightGuard<'_> {
         let checks = i64::try_from(checks).unwrap_or(i64::MAX);

@@ -331,8 +331,9 @@ impl Connection {
                     Ok(response) => response.await?,
                     Err(problem) => problem.into_response(),
                 };
-                // HTTP/2 announces it once, for the whole connection. After an ambiguous request, the
-                // next bytes could be its body to a gateway in front, so no request is read from them.
+                // HTTP/2 announces it once, for the whole connection. After an ambiguous request,
+                // the next bytes could be its body to a gateway in front, so no request is read
+                // from them.
                 let is_last = is_ambiguous || config.draining.is_set();
                 if config.protocol == Protocol::Http1 && is_last {
                     response

@@ -92,8 +92,8 @@ impl ScriptArgs for CheckCall {
 }
 
 impl CheckCall {
-    /// An empty call. In a Cluster all its subjects have one hash tag. With `refuses_new` it charges
-    /// no new subject that callers make up.
+    /// An empty call. In a Cluster all its subjects have one hash tag. With `refuses_new` it
+    /// charges no new subject that callers make up.
     pub(super) fn new(is_sharded: bool, refuses_new: bool) -> Self {
         let tables = ArgumentTables { refuses_new, ..ArgumentTables::default() };
         Self { tables, is_sharded, ..Self::default() }

@@ -1,8 +1,8 @@
 //! One commit: the script calls that a connection task sends together, and their outcomes.
 //!
 //! All calls go in one pipeline. Checks that were not judged because of a window miss or a day
-//! rollover are sent once more, unless their deadline has passed. Checks are divided into calls, and
-//! results sent to jobs, in `grouping`. The time until which a caller waits is enforced in
+//! rollover are sent once more, unless their deadline has passed. Checks are divided into calls,
+//! and results sent to jobs, in `grouping`. The time until which a caller waits is enforced in
 //! `call_in_flight`.
 
 use std::time::Duration;

@@ -108,8 +108,8 @@ impl RedisClient {
     /// Charges a new lease in Redis.
     async fn renew(self, renewal: Renewal) {
         let charges: Charges = smallvec![renewal.charge.clone()];
-        // The deadline of a check. A lease whose request has no response by then is lost, and one that
-        // is granted too late is refunded unspent.
+        // The deadline of a check. A lease whose request has no response by then is lost, and one
+        // that is granted too late is refunded unspent.
         let deadline = Instant::now() + self.redis.deadline;
         let judged = self.judge_without_leases(&charges, &CheckContext::NONE, deadline).await;
         if let Ok(result) = &judged {

@@ -1,6 +1,6 @@
-//! A simulation of many connections to one Redis: the pace of calls compared with one call in flight
-//! at a time. No check misses its deadline where Redis is far, and a busy Redis nearby gets calls
-//! as large as before, also if its many connections have few checks each.
+//! A simulation of many connections to one Redis: the pace of calls compared with one call in
+//! flight at a time. No check misses its deadline where Redis is far, and a busy Redis nearby gets
+//! calls as large as before, also if its many connections have few checks each.
 
 #![allow(clippy::cast_precision_loss, reason = "means of numbers far below 2^53")]
 
