@@ -46,7 +46,7 @@ use router::Router;
 const MAX_BATCH: usize = 128;
 /// The most charges in one script call, and in one job of several checks. All nodes wait while
 /// Redis runs a script, which takes some 7 us for each charge.
-const MAX_CALL_CHARGES: usize = 1_000;
+const MAX_CALL_CHARGES: usize = 512;
 /// The interval at which unspent leases are refunded.
 const LEASE_SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
