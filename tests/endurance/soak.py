@@ -352,6 +352,10 @@ def main():
         print(f"\n{fleet.name}: {len(times):,} responses, p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms")
         print("; ".join(f"{what}: {count:,}" for what, count in sorted(fleet.outcomes.items())))
     print(f"\n{table}\n")
+    for line in fleets[1].redis.log().splitlines():
+        # A disk that is busy with others holds Redis up, which is then no fault of the nodes.
+        if "fsync is taking too long" in line:
+            print(f"Redis waited for its disk: {line}")
     if faults:
         sys.exit("\n".join(faults))
     print("level, and every response as it should be")

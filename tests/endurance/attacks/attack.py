@@ -114,11 +114,13 @@ class Attack:
 
 
 def log_faults(log, most_lines):
+    """Panics, secrets, and more lines than a fault should cause. The line of each change by an administrator is wanted."""
+    lines = [line for line in log.splitlines() if 'who="admin_token"' not in line]
     for line in log.splitlines():
         if "panicked" in line or any(secret in line for secret in SECRETS):
             yield f"the log has: {line[:300]}"
-    if log.count("\n") > most_lines:
-        yield f"the log has {log.count(chr(10))} lines, for example: {log.splitlines()[-1][:300]}"
+    if len(lines) > most_lines:
+        yield f"the log has {len(lines)} lines, for example: {lines[-1][:300]}"
 
 
 def raise_file_limit():

@@ -4,6 +4,7 @@ Beside each fault, a policy that is closed without its store is checked at a mul
 be admitted than its limit allows, and checks are decided by Redis again when the fault is over.
 """
 
+import collections
 import resource
 import select
 import signal
@@ -40,9 +41,12 @@ class Proxy:
     def forward(self, client, server):
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Replies by the time at which they are sent on. They wait beside each other, as on a long way, and keep their order.
+        waiting = collections.deque()
         try:
             while True:
-                for source in select.select([client, server], [], [])[0]:
+                patience = max(0, waiting[0][0] - time.monotonic()) if waiting else None
+                for source in select.select([client, server], [], [], patience)[0]:
                     if not (data := source.recv(65536)):
                         return
                     if source is client:
@@ -51,8 +55,9 @@ class Proxy:
                     wait, data = self.fault(data) if self.fault else (0, data)
                     if data is None:
                         return
-                    time.sleep(wait)
-                    client.sendall(data)
+                    waiting.append((time.monotonic() + wait, data))
+                while waiting and waiting[0][0] <= time.monotonic():
+                    client.sendall(waiting.popleft()[1])
         except OSError:
             pass
         finally:
