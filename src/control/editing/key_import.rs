@@ -139,7 +139,7 @@ impl<'e> KeyImporter<'e> {
         };
         let sha256 = encode_hex(&digest_secret(value));
         let change = |record: &mut KeyRecord| {
-            record.update_from_import(spec);
+            record.update_from_import(&spec.attributes);
             // The line may have the value that a rotation has replaced.
             if record.sha256 == sha256 {
                 let sealed = self.session.seal.seal(&record.id, value);

@@ -139,7 +139,8 @@ impl<'e> KeyEditor<'e> {
         request: CreateKey,
         plans: Vec<String>,
     ) -> Result<((KeyRecord, String), Vec<EntryChange>), ControlError> {
-        let (mut record, value) = KeyRecord::new(request)?;
+        let CreateKey { value, attributes } = request;
+        let (mut record, value) = KeyRecord::new(value, attributes)?;
         record.plans = plans;
         record.sealed = self.session.seal.seal(&record.id, &value);
         let catalog = self.session.live.catalog();

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -16,7 +15,6 @@ use super::overrides::OverridesSpec;
 use super::patch::{Patch, PatchOp, PatchOperation};
 use crate::catalog;
 use crate::digest::{digest_secret, encode_hex};
-use crate::syntax::plain_message;
 use crate::time::Micros;
 
 /// The shortest value in bytes, as in AWS: a shorter one could be guessed.
@@ -62,22 +60,6 @@ struct RetiringValue {
     until: u64,
 }
 
-/// A request to create a key.
-///
-/// It has no `Debug`: the value is in clear text.
-#[derive(Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CreateKey {
-    /// The secret value; random if absent.
-    pub value: Option<String>,
-    #[serde(default, rename = "generateDistinctId", skip_serializing)]
-    _ids_are_always_distinct: bool,
-    #[serde(default, skip_serializing)]
-    stage_keys: Vec<Value>,
-    #[serde(flatten)]
-    attributes: KeyAttributes,
-}
-
 /// The members of a key that a request sets, besides its value.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -102,37 +84,8 @@ pub struct KeyAttributes {
     pub(in crate::control) overrides: OverridesSpec,
     /// Beyond AWS: the policies that are judged with every check of the key, each with the key that
     /// it counts.
-    #[serde(
-        default,
-        deserialize_with = "read_policies",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(in crate::control) policies: BTreeMap<String, String>,
-}
-
-/// Reads policies. An error names the member, which serde does not know of a flattened struct.
-fn read_policies<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    BTreeMap::deserialize(deserializer)
-        .map_err(|error| de::Error::custom(format_args!("policies: {}", plain_message(error))))
-}
-
-impl CreateKey {
-    /// A request for a key with this value.
-    pub(in crate::control) fn new(value: String, attributes: KeyAttributes) -> Self {
-        let value = Some(value);
-        Self { value, _ids_are_always_distinct: true, stage_keys: Vec::new(), attributes }
-    }
-
-    /// Checks that a key can be created by this request.
-    ///
-    /// # Errors
-    /// If a member is invalid.
-    pub(in crate::control) fn validate(&self) -> Result<(), ControlError> {
-        self.value.as_deref().map_or(Ok(()), validate_key_value)?;
-        self.attributes.validate()
-    }
 }
 
 /// The value of a new key: the requested one, or a random one.
@@ -146,7 +99,7 @@ pub(in crate::control) fn new_key_value(requested: Option<String>) -> Result<Str
     Ok(value)
 }
 
-fn validate_key_value(value: &str) -> Result<(), ControlError> {
+pub(super) fn validate_key_value(value: &str) -> Result<(), ControlError> {
     if value.len() < MIN_VALUE_BYTES {
         return Err(ControlError::BadRequest(
             "API Key value should be at least 20 characters".into(),
@@ -160,17 +113,15 @@ fn validate_key_value(value: &str) -> Result<(), ControlError> {
 }
 
 impl KeyRecord {
-    /// A new key, and its value, which only this response has.
+    /// A new key with the requested value or a random one, and that value.
     ///
     /// # Errors
     /// If the value or another member is invalid.
-    pub fn new(request: CreateKey) -> Result<(Self, String), ControlError> {
-        let CreateKey { value, stage_keys, attributes, .. } = request;
-        if !stage_keys.is_empty() {
-            let why = "stageKeys are AWS' old way to allow a stage; put the key on a usage plan of the stage";
-            return Err(ControlError::BadRequest(why.into()));
-        }
-        let value = new_key_value(value)?;
+    pub fn new(
+        requested: Option<String>,
+        attributes: KeyAttributes,
+    ) -> Result<(Self, String), ControlError> {
+        let value = new_key_value(requested)?;
         attributes.validate()?;
         let now = now_secs();
         let id = new_id(&attributes.tags)?;
@@ -310,10 +261,10 @@ impl KeyRecord {
     }
 
     /// Takes the attributes of an imported line.
-    pub(in crate::control) fn update_from_import(&mut self, request: &CreateKey) {
-        self.attributes.name.clone_from(&request.attributes.name);
-        self.attributes.description.clone_from(&request.attributes.description);
-        self.attributes.enabled = request.attributes.enabled;
+    pub(in crate::control) fn update_from_import(&mut self, imported: &KeyAttributes) {
+        self.attributes.name.clone_from(&imported.name);
+        self.attributes.description.clone_from(&imported.description);
+        self.attributes.enabled = imported.enabled;
         self.touch();
     }
 
@@ -367,7 +318,7 @@ impl KeyRecord {
 }
 
 impl KeyAttributes {
-    fn validate(&self) -> Result<(), ControlError> {
+    pub(super) fn validate(&self) -> Result<(), ControlError> {
         let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > 1024);
         if long(&self.name) || long(&self.description) {
             return Err(ControlError::BadRequest(

@@ -42,7 +42,7 @@ fn invalid_ones_are_refused_and_change_nothing() {
         (json!({"team": ""}), "policies.team: the key that a policy counts has"),
         (json!({"team": "a\nb"}), "policies.team: the key that a policy counts has"),
         (json!({"team": "x".repeat(1025)}), "policies.team: the key that a policy counts has"),
-        (json!({"team": 7}), "policies: expected text"),
+        (json!({"team": 7}), "policies.team: expected text"),
         (json!(["team"]), "policies: expected an object"),
         (json!(many), "policies: a key has at most 6 policies, and this one 7"),
     ] {
