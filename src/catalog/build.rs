@@ -45,6 +45,18 @@ impl CatalogFile {
         let owned = Arc::new(FileOwned::from_raw(&raw));
         Ok(Self { raw, owned, hasher: Sha256::new_with_prefix(text) })
     }
+
+    /// The number of its APIs.
+    #[must_use]
+    pub fn api_count(&self) -> usize {
+        self.raw.apis.len()
+    }
+
+    /// The number of its plans.
+    #[must_use]
+    pub fn plan_count(&self) -> usize {
+        self.raw.plans.len()
+    }
 }
 
 impl Catalog {

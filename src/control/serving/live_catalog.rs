@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
+use super::places::name_place;
 use crate::catalog::raw::RawCatalog;
 use crate::catalog::{Catalog, CatalogFile, CounterPlacement, ValidationError};
 use crate::control::model::{ControlError, Document};
@@ -244,9 +245,11 @@ impl LiveCatalog {
         let declared = Arc::new(document_to_catalog(document)?);
         let document = document.to_entry()?;
         let file = self.sources().file.clone();
-        let catalog = self
-            .compose(file.as_deref(), Some(&declared))
-            .map_err(|invalid| ControlError::BadRequest(invalid.errors().join("; ")))?;
+        let catalog = self.compose(file.as_deref(), Some(&declared)).map_err(|invalid| {
+            let errors = invalid.errors().iter();
+            let named = errors.map(|error| name_place(error, file.as_deref(), &declared));
+            ControlError::BadRequest(named.collect::<Vec<_>>().join("; "))
+        })?;
         let catalog = Arc::new(catalog);
         let candidate = Candidate { document: document.clone(), file, declared, catalog };
         self.sources().candidate = Some(candidate);

@@ -2,6 +2,7 @@
 //!
 //! Nothing here changes the registry.
 
+mod places;
 mod live_catalog;
 mod live_domains;
 mod key_directory;
