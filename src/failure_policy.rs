@@ -15,7 +15,7 @@
     serde::Deserialize,
     serde::Serialize,
 )]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", remote = "Self")]
 pub enum FailurePolicy {
     /// Every request is admitted.
     #[default]
@@ -25,3 +25,5 @@ pub enum FailurePolicy {
     /// Every request is refused.
     Closed,
 }
+
+crate::syntax::read_from_text_only!(FailurePolicy);

@@ -91,7 +91,7 @@ pub struct RawQuota {
 
 /// The period of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", remote = "Self")]
 pub enum RawPeriod {
     /// From midnight to midnight.
     Day,
@@ -100,6 +100,8 @@ pub enum RawPeriod {
     /// A calendar month.
     Month,
 }
+
+crate::syntax::read_from_text_only!(RawPeriod);
 
 /// `10/s`, or a bare number per second as AWS writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

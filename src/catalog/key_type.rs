@@ -15,7 +15,7 @@ use super::validation::Report;
 
 /// The type of a policy's keys as it is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", remote = "Self")]
 pub enum RawKeyType {
     /// Any text, counted as it is.
     #[default]
@@ -23,6 +23,8 @@ pub enum RawKeyType {
     /// An IP address, counted by its network.
     Ip,
 }
+
+crate::syntax::read_from_text_only!(RawKeyType);
 
 /// The type of a policy's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

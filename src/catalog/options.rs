@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The consistency of a limit that several nodes share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", remote = "Self")]
 pub enum Consistency {
     /// Each check is charged in the store.
     #[default]
@@ -13,9 +13,11 @@ pub enum Consistency {
     Leased,
 }
 
+crate::syntax::read_from_text_only!(Consistency);
+
 /// The effect of a refusal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", remote = "Self")]
 pub enum Mode {
     /// The request is refused.
     #[default]
@@ -23,6 +25,8 @@ pub enum Mode {
     /// The request is admitted, and the refusal is only reported.
     Shadow,
 }
+
+crate::syntax::read_from_text_only!(Mode);
 
 /// The options of one limit, or the defaults for the limits of one owner.
 #[derive(Clone, Copy, Default)]

@@ -5,11 +5,13 @@
 
 mod message;
 mod whole_number;
+mod word;
 
 use message::PlainMessages;
 pub use message::{Expected, plain_message};
 use serde::de::DeserializeOwned;
 pub use whole_number::WholeNumber;
+pub(crate) use word::read_from_text_only;
 
 /// The most values of a YAML text: names of members, texts and numbers, lists and objects. An API
 /// key has about ten.

@@ -37,7 +37,7 @@ pub(in crate::control) struct QuotaSettings {
 
 /// The period of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[serde(rename_all = "UPPERCASE", remote = "Self")]
 pub(in crate::control) enum QuotaPeriod {
     /// From midnight to midnight.
     Day,
@@ -46,6 +46,8 @@ pub(in crate::control) enum QuotaPeriod {
     /// A calendar month.
     Month,
 }
+
+crate::syntax::read_from_text_only!(QuotaPeriod);
 
 impl ThrottleSettings {
     /// Sets one member by a patch.
