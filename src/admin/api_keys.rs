@@ -13,6 +13,7 @@ use super::payload::{
     AdminResult, MAX_PAGE_ENTRIES, PageQuery, accepted_response, created_response, list_response,
     ok_response, parse_body,
 };
+use super::query::is_true;
 use crate::control::{Editor, ImportResult, KeyRecord};
 
 /// The query of a list of keys.
@@ -35,7 +36,7 @@ pub(super) struct GetKeyQuery {
 
 /// True if a client requests values and may see them.
 fn wants_values(flag: Option<&str>, caller: &Caller) -> Result<bool, AdminError> {
-    let is_requested = flag.is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+    let is_requested = is_true(flag);
     if is_requested {
         caller.may_see_values()?;
     }
@@ -78,9 +79,12 @@ pub(super) async fn create(
         if (mode.as_str(), query.format.as_deref()) != ("import", Some("csv")) {
             return Err(AdminError::bad_request("only mode=import&format=csv is served"));
         }
-        let fail = query.failonwarnings.is_some_and(|fail| fail.eq_ignore_ascii_case("true"));
+        let fail = is_true(query.failonwarnings.as_deref());
         let ImportResult { ids, warnings } = editor.key_importer().import(&body, fail).await?;
         return Ok(created_response(&json!({ "ids": ids, "warnings": warnings })));
+    }
+    if query.format.is_some() || query.failonwarnings.is_some() {
+        return Err(AdminError::bad_request("format and failonwarnings are for mode=import"));
     }
     let (record, value) = editor.keys().create(parse_body(&body)?).await?;
     let mut response = record.to_aws_json();
@@ -88,38 +92,59 @@ pub(super) async fn create(
     Ok(created_response(&response))
 }
 
-/// Reads keys page by page until the requested page is full: a filter may match only a few.
 pub(super) async fn list(
     RequestEditor(editor): RequestEditor,
     Extension(caller): Extension<Caller>,
     Query(query): Query<ListKeysQuery>,
 ) -> AdminResult {
     let with_values = wants_values(query.include_values.as_deref(), &caller)?;
-    let (position, limit) = query.page.parse()?;
+    let customer = query.customer_id.as_deref();
+    let is_selected = |key: &KeyRecord| {
+        has_name(key, query.name.as_deref())
+            && (customer.is_none() || customer == key.customer_id())
+    };
+    let is_filtered = query.name.is_some() || customer.is_some();
+    let (page, next) = read_page(&editor, None, &query.page, is_filtered, is_selected).await?;
+    let page: Vec<Value> = page.iter().map(|key| render_key(&editor, key, with_values)).collect();
+    Ok(list_response(&page, next))
+}
+
+/// True if the name of a key begins with the requested text, if any.
+pub(super) fn has_name(key: &KeyRecord, requested: Option<&str>) -> bool {
+    requested.is_none_or(|name| key.name().is_some_and(|own| own.starts_with(name)))
+}
+
+/// A page of the selected keys, of all or of those on a plan, and the start of the next page. Keys
+/// are read batch by batch until the page is full: a filter may match only a few.
+pub(super) async fn read_page(
+    editor: &Editor,
+    plan: Option<&str>,
+    page: &PageQuery,
+    is_filtered: bool,
+    is_selected: impl Fn(&KeyRecord) -> bool,
+) -> Result<(Vec<KeyRecord>, Option<String>), AdminError> {
+    let (position, limit) = page.parse()?;
     let mut position = position.map(str::to_owned);
-    let mut page = Vec::new();
-    let is_filtered = query.name.is_some() || query.customer_id.is_some();
+    let mut selected = Vec::new();
     let batch = if is_filtered { MAX_PAGE_ENTRIES + 1 } else { limit + 1 };
     loop {
-        let keys = editor.keys().list(position.as_deref(), batch).await?;
+        let keys = match plan {
+            None => editor.keys().list(position.as_deref(), batch).await?,
+            Some(plan) => editor.plan_keys().list(plan, position.as_deref(), batch).await?,
+        };
         let last = keys.len() < batch;
         for key in keys {
-            let name_matches = query
-                .name
-                .as_deref()
-                .is_none_or(|name| key.name().is_some_and(|own| own.starts_with(name)));
-            let customer_matches =
-                query.customer_id.is_none() || query.customer_id.as_deref() == key.customer_id();
-            if name_matches && customer_matches {
-                if page.len() == limit {
-                    return Ok(list_response(&page, position));
+            let id = key.id.clone();
+            if is_selected(&key) {
+                if selected.len() == limit {
+                    return Ok((selected, position));
                 }
-                page.push(render_key(&editor, &key, with_values));
+                selected.push(key);
             }
-            position = Some(key.id);
+            position = Some(id);
         }
         if last {
-            return Ok(list_response(&page, None));
+            return Ok((selected, None));
         }
     }
 }

@@ -9,28 +9,28 @@ mod api_keys;
 mod audit;
 mod error;
 mod openapi;
+mod query;
 mod rest_apis;
 mod signature;
 mod stages;
 mod tags;
 mod usage;
 mod usage_plans;
+mod unserved;
 mod unique_json;
 mod payload;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, patch, post, put};
 
 use crate::control::EditorFactory;
 use crate::settings::AdminCredentials;
 use crate::store::{CounterStore, MemoryStore};
 use auth::Authenticator;
-use error::AdminError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use signature::verify as verify_signature;
 
@@ -63,14 +63,9 @@ pub fn router(admin: Admin) -> Router {
         .route("/tags/{arn}", get(tags::get).put(tags::put).delete(tags::remove))
         .route("/openapi.json", get(openapi::document))
         .route("/audit", get(audit::list))
-        .method_not_allowed_fallback(|| async {
-            let why = "this path is served with another method";
-            AdminError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedException", why)
-        })
-        .fallback(|request: Request| async move {
-            let path: String = request.uri().path().chars().take(100).collect();
-            AdminError::not_found(format!("the admin API has nothing at {path}"))
-        })
+        .route_layer(from_fn(query::check))
+        .method_not_allowed_fallback(unserved::method)
+        .fallback(unserved::path)
         // The authentication reads the body, with a limit of its own.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(Arc::clone(&admin), auth::authenticate))

@@ -36,6 +36,12 @@ impl PageQuery {
         Ok((position, limit.min(MAX_PAGE_ENTRIES)))
     }
 
+    /// The name of a parameter that the query has, if it has any.
+    pub(super) fn first_given(&self) -> Option<&'static str> {
+        let given = [("position", &self.position), ("limit", &self.limit)];
+        given.into_iter().find_map(|(name, value)| value.is_some().then_some(name))
+    }
+
     /// The response with a page of `entries`, which are in the order of their ids.
     pub(super) fn paginate<'a>(
         &self,
@@ -43,18 +49,14 @@ impl PageQuery {
     ) -> Result<Response, AdminError> {
         let (position, limit) = self.parse()?;
         let after = entries.filter(|(id, _)| position.is_none_or(|position| *id > position));
-        Ok(page_response(after.take(limit + 1).collect(), limit))
+        let mut entries: Vec<_> = after.take(limit + 1).collect();
+        // A further entry means that there is a next page.
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        let next = entries.last().filter(|_| more).map(|(id, _)| (*id).to_owned());
+        let page: Vec<Value> = entries.into_iter().map(|(_, entry)| entry).collect();
+        Ok(list_response(&page, next))
     }
-}
-
-/// The response with a page of `limit` entries by their ids. A further entry in `entries` means
-/// that there is a next page.
-pub(super) fn page_response(mut entries: Vec<(&str, Value)>, limit: usize) -> Response {
-    let more = entries.len() > limit;
-    entries.truncate(limit);
-    let next = more.then(|| entries.last().map(|(id, _)| (*id).to_owned())).flatten();
-    let page: Vec<Value> = entries.into_iter().map(|(_, entry)| entry).collect();
-    list_response(&page, next)
 }
 
 /// The response with a page, and the start of the next.

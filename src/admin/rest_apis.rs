@@ -1,6 +1,6 @@
 //! `/restapis`: APIs, their resources and methods.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query};
@@ -78,10 +78,16 @@ pub(super) async fn delete(
     Ok(accepted_response())
 }
 
+/// The query of resources: with `embed` they have their methods.
+#[derive(Deserialize)]
+pub(super) struct EmbedQuery {
+    embed: Option<String>,
+}
+
 /// A resource in a response, with its methods if the query has `embed=methods`.
-fn render_resource(resource: &Resource, query: &HashMap<String, String>) -> Value {
+fn render_resource(resource: &Resource, query: &EmbedQuery) -> Value {
     let mut shown = json!(resource);
-    if query.get("embed").is_none_or(|embed| embed != "methods") {
+    if query.embed.is_none() {
         // Without it AWS still returns the names of the methods.
         let names = resource.resource_methods.keys();
         let names: Map<_, _> = names.map(|name| (name.clone(), json!({}))).collect();
@@ -96,7 +102,7 @@ pub(super) async fn list_resources(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
     Query(page): Query<PageQuery>,
-    Query(query): Query<HashMap<String, String>>,
+    Query(query): Query<EmbedQuery>,
 ) -> AdminResult {
     let document = editor.apis().document().await?;
     let resources = document.api(&id)?.resources.iter();
@@ -106,7 +112,7 @@ pub(super) async fn list_resources(
 pub(super) async fn get_resource(
     RequestEditor(editor): RequestEditor,
     Path((id, resource_id)): Path<(String, String)>,
-    Query(query): Query<HashMap<String, String>>,
+    Query(query): Query<EmbedQuery>,
 ) -> AdminResult {
     Ok(ok_response(&render_resource(
         editor.apis().document().await?.api(&id)?.resource(&resource_id)?,

@@ -37,7 +37,7 @@ pub(super) async fn create_deployment(
             let new = || Stage::new(StageSpec::new(name.clone(), deployment.id.clone(), described));
             api.stages.entry(name.clone()).or_insert_with(new).activate(&deployment.id);
         }
-        Ok(json!(deployment))
+        Ok(deployment.to_aws_json(false))
     });
     Ok(created_response(&edit.await?))
 }
@@ -48,21 +48,29 @@ pub(super) async fn list_deployments(
     Query(page): Query<PageQuery>,
 ) -> AdminResult {
     let document = editor.apis().document().await?;
-    page.paginate(document.api(&id)?.deployments.iter().map(|(id, it)| (&**id, json!(it))))
+    let deployments = document.api(&id)?.deployments.iter();
+    page.paginate(deployments.map(|(id, it)| (&**id, it.to_aws_json(false))))
 }
 
 fn no_deployment() -> ControlError {
     ControlError::not_found("Deployment")
 }
 
+/// The query of one deployment.
+#[derive(Deserialize)]
+pub(super) struct GetDeploymentQuery {
+    embed: Option<String>,
+}
+
 pub(super) async fn get_deployment(
     RequestEditor(editor): RequestEditor,
     Path((id, deployment_id)): ChildPath,
+    Query(query): Query<GetDeploymentQuery>,
 ) -> AdminResult {
     let document = editor.apis().document().await?;
-    Ok(ok_response(&json!(
-        document.api(&id)?.deployments.get(&deployment_id).ok_or_else(no_deployment)?
-    )))
+    let deployment = document.api(&id)?.deployments.get(&deployment_id);
+    let deployment = deployment.ok_or_else(no_deployment)?;
+    Ok(ok_response(&deployment.to_aws_json(query.embed.is_some())))
 }
 
 pub(super) async fn patch_deployment(
@@ -76,7 +84,7 @@ pub(super) async fn patch_deployment(
         let deployment =
             document.api_mut(&id)?.deployments.get_mut(&deployment_id).ok_or_else(no_deployment)?;
         deployment.patch(&patch)?;
-        Ok(json!(deployment))
+        Ok(deployment.to_aws_json(false))
     });
     Ok(ok_response(&edit.await?))
 }
@@ -120,12 +128,24 @@ pub(super) async fn create(
     Ok(created_response(&edit.await?))
 }
 
-/// Returns all stages: an API has few, so AWS has no pages of them.
+/// The query of a list of stages.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListStagesQuery {
+    deployment_id: Option<String>,
+}
+
+/// Returns all stages, or those of one deployment: an API has few, so AWS has no pages of them.
 pub(super) async fn list(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
+    Query(query): Query<ListStagesQuery>,
 ) -> AdminResult {
-    let stages: Vec<Value> = editor.apis().stages(&id).await?.into_values().collect();
+    let stages = editor.apis().stages(&id).await?.into_values();
+    let is_selected = |stage: &Value| {
+        query.deployment_id.as_ref().is_none_or(|deployment| stage["deploymentId"] == **deployment)
+    };
+    let stages: Vec<Value> = stages.filter(is_selected).collect();
     Ok(ok_response(&json!({ "item": stages })))
 }
 

@@ -19,6 +19,7 @@ use crate::control::{ControlError, Document, Editor};
 type Tags = BTreeMap<String, String>;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PutTags {
     tags: Tags,
 }

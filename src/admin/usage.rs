@@ -80,17 +80,24 @@ pub(super) async fn get(
 ) -> AdminResult {
     let usage = query.to_usage_query(&ledger, id).await?;
     let (position, limit) = query.page.parse()?;
-    match query.format.as_deref() {
-        None if headers.get(ACCEPT).is_some_and(|kind| kind == CSV) => {
-            return csv_response(ledger, query, usage).await;
-        }
-        Some("csv") => return csv_response(ledger, query, usage).await,
-        None | Some("json") => {}
+    let is_csv = match query.format.as_deref() {
+        None => headers.get(ACCEPT).is_some_and(|kind| kind == CSV),
+        Some("csv") => true,
+        Some("json") => false,
         Some(_) => return Err(AdminError::bad_request("Invalid format: it is csv or json")),
+    };
+    if is_csv {
+        if let Some(name) = query.page.first_given() {
+            let why = format!("Invalid {name}: a CSV file has all keys, and no pages");
+            return Err(AdminError::bad_request(why));
+        }
+        return csv_response(ledger, query, usage).await;
     }
     let mut next = None;
     let keys = if let Some(key) = &query.key_id {
-        vec![(key.clone(), Some(ledger.key_usage(&usage, key).await?))]
+        let is_after = position.is_none_or(|position| **key > *position);
+        let days = ledger.key_usage(&usage, key).await?;
+        vec![(key.clone(), is_after.then_some(days))]
     } else {
         let mut keys = ledger.usage_page(&usage, position, limit + 1).await?;
         let more = keys.len() > limit;

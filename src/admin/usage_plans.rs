@@ -5,19 +5,37 @@ use axum::extract::{Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::api_keys::{has_name, read_page};
 use super::auth::RequestEditor;
 use super::error::AdminError;
 use super::payload::{
-    AdminResult, PageQuery, accepted_response, created_response, ok_response, page_response,
+    AdminResult, PageQuery, accepted_response, created_response, list_response, ok_response,
     parse_body,
 };
 use crate::control::{ControlError, KeyRecord, PlanSpec, UsagePlan};
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct AddPlanKey {
     key_id: String,
     key_type: String,
+}
+
+/// The query of a list of plans.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListPlansQuery {
+    key_id: Option<String>,
+    #[serde(flatten)]
+    page: PageQuery,
+}
+
+/// The query of a list of the keys on a plan.
+#[derive(Default, Deserialize)]
+pub(super) struct ListPlanKeysQuery {
+    name: Option<String>,
+    #[serde(flatten)]
+    page: PageQuery,
 }
 
 pub(super) async fn create(RequestEditor(editor): RequestEditor, body: Bytes) -> AdminResult {
@@ -36,12 +54,20 @@ pub(super) async fn create(RequestEditor(editor): RequestEditor, body: Bytes) ->
     Ok(created_response(&json!(plan)))
 }
 
+/// Lists all plans, or those of one key: none if there is no such key.
 pub(super) async fn list(
     RequestEditor(editor): RequestEditor,
-    Query(page): Query<PageQuery>,
+    Query(query): Query<ListPlansQuery>,
 ) -> AdminResult {
-    let plans = editor.plans().list().await?;
-    page.paginate(plans.iter().map(|(id, plan)| (&**id, plan.clone())))
+    let mut plans = editor.plans().list().await?;
+    if let Some(key) = &query.key_id {
+        let key = match editor.keys().get(key).await {
+            Err(ControlError::NotFound(_)) => None,
+            found => Some(found?),
+        };
+        plans.retain(|id, _| key.as_ref().is_some_and(|key| key.is_on(id)));
+    }
+    query.page.paginate(plans.iter().map(|(id, plan)| (&**id, plan.clone())))
 }
 
 pub(super) async fn get(
@@ -89,11 +115,13 @@ pub(super) async fn add_key(
 pub(super) async fn list_keys(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
-    Query(page): Query<PageQuery>,
+    Query(query): Query<ListPlanKeysQuery>,
 ) -> AdminResult {
-    let (position, limit) = page.parse()?;
-    let keys = editor.plan_keys().list(&id, position, limit + 1).await?;
-    Ok(page_response(keys.iter().map(|key| (&*key.id, render_plan_key(key))).collect(), limit))
+    let is_selected = |key: &KeyRecord| has_name(key, query.name.as_deref());
+    let (page, next) =
+        read_page(&editor, Some(&id), &query.page, query.name.is_some(), is_selected).await?;
+    let page: Vec<Value> = page.iter().map(render_plan_key).collect();
+    Ok(list_response(&page, next))
 }
 
 pub(super) async fn get_key(

@@ -265,6 +265,16 @@ impl RestApi {
 }
 
 impl Deployment {
+    /// The deployment in AWS' responses; the summary of its methods only `with_summary`.
+    #[must_use]
+    pub fn to_aws_json(&self, with_summary: bool) -> Value {
+        let mut shown = json!(self);
+        if let Some(shown) = shown.as_object_mut().filter(|_| !with_summary) {
+            shown.remove("apiSummary");
+        }
+        shown
+    }
+
     /// Applies all operations in their order; only the description can change.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::support::redis::RedisServer;
 use crate::support::repository;
 
 /// Runs a program of `tests/it/aws` against a node.
-fn boto3_runs(program: &str, node: &Node) {
+pub fn boto3_runs(program: &str, node: &Node) {
     let output = Command::new(repository("target/python/bin/python"))
         .arg(repository("tests/it/aws").join(program))
         .args([format!("http://{}", node.admin()), format!("http://{}", node.address())])

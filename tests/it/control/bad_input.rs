@@ -115,6 +115,37 @@ fn an_invalid_request_to_the_admin_api_is_a_clear_4xx_and_changes_nothing() {
     assert_eq!(node.check(json!({"api_key": value})).status, 200);
 }
 
+#[test]
+#[rustfmt::skip]
+fn an_error_names_the_parameter_the_member_or_the_plan() {
+    let node = node(None, &[]);
+    call(&node, "POST", "/usageplans", json!({"name": "first", "tags": {"_custom_id_": "a"}}));
+    let plan = |members: &str| format!(r#"{{"name":"p","tags":{{"_custom_id_":"b"}},{members}}}"#);
+    let cases: [(&str, &str, String, &str); 14] = [
+        // method  path                              body                              why
+        ("GET",    "/usageplans?keyid=a",             String::new(),                    "`keyid` is not known here; this request has position, limit, keyId"),
+        ("GET",    "/usageplans/a?embed=b",           String::new(),                    "`embed` is not known here; this request has none"),
+        ("GET",    "/restapis?limit=2&limit=3",       String::new(),                    "the query has limit twice"),
+        ("GET",    "/restapis?li%6Dit=x",             String::new(),                    "Invalid limit: expected a whole number"),
+        ("GET",    "/apikeys?includeValues=yes",      String::new(),                    "Invalid includeValues: expected true or false"),
+        ("GET",    "/restapis/a/resources?embed=all", String::new(),                    "Invalid embed: expected methods"),
+        ("GET",    "/usageplans/a/usage?format=csv&limit=5", String::new(),             "Invalid limit: a CSV file has all keys"),
+        ("POST",   "/apikeys?format=csv",             "{}".into(),                      "format and failonwarnings are for mode=import"),
+        ("POST",   "/apikeys",                        r#"{"enabled":"yes"}"#.into(),    "enabled: expected true or false"),
+        ("POST",   "/usageplans",                     plan(r#""onStoreFailure":{"open":null}"#), "onStoreFailure: expected text"),
+        ("POST",   "/usageplans",                     plan(r#""limits":[{"name":"l","mode":{"shadow":null},"throttle":{"rate":1,"burst":1}}]"#), "limits[0]: mode: expected text"),
+        ("POST",   "/usageplans",                     plan(r#""throttle":{"rateLimit":1,"burstLimit":0}"#), "the usage plan b: throttle"),
+        ("POST",   "/usageplans/a/keys",              r#"{"keyId":"a","keyType":"API_KEY","colour":1}"#.into(), "`colour` is not known here"),
+        ("PUT",    "/tags/arn:aws:apigateway:local::%2Fusageplans%2Fa", r#"{"tags":{},"colour":1}"#.into(), "`colour` is not known here"),
+    ];
+    for (method, path, body, why) in cases {
+        let answer = as_bearer(&node, TOKEN, method, path, &body);
+        assert_eq!(answer.status, 400, "{method} {path}: {answer:?}");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(why), "{method} {path}: {message}");
+    }
+}
+
 /// serde would accept one as a struct's members in their order.
 #[test]
 fn an_array_is_not_accepted_as_an_object_at_any_depth() {

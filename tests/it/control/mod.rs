@@ -12,6 +12,7 @@ mod file_resources;
 mod heavy_work;
 mod import;
 mod key_policies;
+mod members;
 mod metering;
 mod nodes;
 mod override_parts;

@@ -57,7 +57,9 @@ fn with_an_encryption_key_values_are_returned_again_and_never_stored_in_clear_te
     assert_eq!(value_of(&node, id), value);
     let listed = call(&node, "GET", "/apikeys?includeValues=true", json!(null));
     assert_eq!(listed["item"][0]["value"], value);
-    for path in ["/apikeys", &format!("/apikeys/{id}"), &format!("/apikeys/{id}?includeValue=no")] {
+    for path in
+        ["/apikeys", &format!("/apikeys/{id}"), &format!("/apikeys/{id}?includeValue=FALSE")]
+    {
         let body = as_bearer(&node, TOKEN, "GET", path, "").body;
         assert!(!body.contains(value) && !body.contains("sealed"), "{body}");
     }
