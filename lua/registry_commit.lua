@@ -5,26 +5,38 @@
 -- KEYS[3]  the paths changed by each revision, a sorted set: REVISION:PATH by revision
 -- KEYS[4]  the newest revision
 -- KEYS[5]  the notes, a stream
+-- KEYS[6]  the editor whose turn it is: commits of other editors conflict
 -- ARGV[1]  number of revisions that KEYS[3] retains
 -- ARGV[2]  number of notes to keep, the newest
 -- ARGV[3]  the note
--- ARGV[4]  two characters for each entry: its expected and its new value, '1' if there is one
+-- ARGV[4]  the editor; empty for a commit that takes no turns
+-- ARGV[5]  the longest time of a turn in ms, from the editor's conflict on
+-- ARGV[6]  two characters for each entry: its expected and its new value, '1' if there is one
 -- ARGV[..] for each entry its path, its expected and its new value, as they are: they may be large,
 --          and all nodes wait while a script parses
--- Returns  the new revision, or 0 if an entry does not have its expected value
+-- Returns  the new revision, or 0 if an entry does not have its expected value, or it is the turn of
+--          another editor
 
-local exists = ARGV[4]
+local editor = ARGV[4]
+if editor ~= '' then
+  local turn = redis.call('GET', KEYS[6])
+  if turn and turn ~= editor then return 0 end
+end
+local exists = ARGV[6]
 local count = #exists / 2
 for entry = 1, count do
-  local is = redis.call('HGET', KEYS[1], ARGV[2 + 3 * entry])
-  local was = exists:sub(2 * entry - 1, 2 * entry - 1) == '1' and ARGV[3 + 3 * entry]
-  if is ~= was then return 0 end
+  local is = redis.call('HGET', KEYS[1], ARGV[4 + 3 * entry])
+  local was = exists:sub(2 * entry - 1, 2 * entry - 1) == '1' and ARGV[5 + 3 * entry]
+  if is ~= was then
+    if editor ~= '' then redis.call('SET', KEYS[6], editor, 'PX', ARGV[5]) end
+    return 0
+  end
 end
 local revision = redis.call('INCR', KEYS[4])
 for entry = 1, count do
-  local path = ARGV[2 + 3 * entry]
+  local path = ARGV[4 + 3 * entry]
   if exists:sub(2 * entry, 2 * entry) == '1' then
-    redis.call('HSET', KEYS[1], path, ARGV[4 + 3 * entry])
+    redis.call('HSET', KEYS[1], path, ARGV[6 + 3 * entry])
     redis.call('ZADD', KEYS[2], 0, path)
   else
     redis.call('HDEL', KEYS[1], path)
@@ -34,4 +46,5 @@ for entry = 1, count do
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', revision - ARGV[1])
 redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[2], '*', 'note', ARGV[3])
+if editor ~= '' then redis.call('DEL', KEYS[6]) end
 return revision

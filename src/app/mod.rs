@@ -120,8 +120,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     let sync =
         Arc::new(RegistrySync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));
     let seal = Arc::new(Seal::new(&settings.key_encryption_keys.0));
-    let editors =
-        EditorFactory { registry, live: Arc::clone(&live), sync: Arc::clone(&sync), seal };
+    let editors = EditorFactory::new(registry, Arc::clone(&live), Arc::clone(&sync), seal);
     let webhooks = control.block_on(async {
         webhooks::start(&settings, data_dir.as_ref(), &counter_store, &metrics)
     })?;

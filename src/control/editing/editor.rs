@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::apis::ApiEditor;
 use super::audit_log::AuditLog;
+use super::document_queue::DocumentQueue;
 use super::key_import::KeyImporter;
 use super::key_rotation::KeyRotator;
 use super::keys::KeyEditor;
@@ -18,22 +19,31 @@ use crate::store::Registry;
 /// Makes an editor for each request.
 #[derive(Clone)]
 pub struct EditorFactory {
-    /// The registry that is edited.
-    pub registry: Registry,
-    /// The catalog in use on this node.
-    pub live: Arc<LiveCatalog>,
-    /// Keeps this node up to date with the registry.
-    pub sync: Arc<RegistrySync>,
-    /// Encrypts the values of keys.
-    pub seal: Arc<Seal>,
+    registry: Registry,
+    live: Arc<LiveCatalog>,
+    sync: Arc<RegistrySync>,
+    seal: Arc<Seal>,
+    document_queue: Arc<DocumentQueue>,
 }
 
 impl EditorFactory {
+    /// A node's only factory: it edits the registry by the catalog `live`, refreshes the node by
+    /// `sync`, and encrypts the values of keys by `seal`.
+    #[must_use]
+    pub fn new(
+        registry: Registry,
+        live: Arc<LiveCatalog>,
+        sync: Arc<RegistrySync>,
+        seal: Arc<Seal>,
+    ) -> Self {
+        Self { registry, live, sync, seal, document_queue: Arc::new(DocumentQueue::new()) }
+    }
+
     /// An editor for one request.
     #[must_use]
     pub fn editor(&self, origin: ChangeOrigin) -> Editor {
-        let Self { registry, live, sync, seal } = self.clone();
-        Editor { session: EditSession { registry, live, sync, seal, origin } }
+        let Self { registry, live, sync, seal, document_queue } = self.clone();
+        Editor { session: EditSession { registry, live, sync, seal, document_queue, origin } }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
+use super::conflict_retry::ConflictRetry;
 use super::keys::KeyEditor;
-use super::session::{EditSession, MAX_COMMIT_ATTEMPTS, creation, replacement};
+use super::session::{EditSession, creation, replacement};
 use crate::control::model::{ControlError, DigestEntry, EntryPath, KeyRecord, new_key_value};
 use crate::digest::digest_secret;
 use crate::store::EntryChange;
@@ -52,7 +53,8 @@ impl<'e> KeyRotator<'e> {
         }
         let value = new_key_value(value)?;
         let keys = KeyEditor::new(self.session);
-        for _ in 0..MAX_COMMIT_ATTEMPTS {
+        let mut retry = ConflictRetry::start();
+        loop {
             let (was, mut record) = keys.load(id).await?;
             let digest = digest_secret(&value);
             let from_file = self.session.live.catalog().key_by_digest(&digest).is_some();
@@ -67,8 +69,8 @@ impl<'e> KeyRotator<'e> {
             if self.session.commit(&changes).await? {
                 return Ok((record, value));
             }
+            retry.pause().await?;
         }
-        Err(ControlError::too_many_conflicts())
     }
 }
 

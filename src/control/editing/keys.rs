@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
+use super::conflict_retry::ConflictRetry;
 use super::file_resources::merge_keys;
-use super::session::{EditSession, MAX_COMMIT_ATTEMPTS, creation, removal, replacement};
+use super::session::{EditSession, creation, removal, replacement};
 use crate::catalog::ApiKey;
 use crate::control::model::{
     ControlError, CreateKey, DigestEntry, EntryPath, KeyAttributes, KeyRecord,
@@ -169,7 +170,8 @@ impl<'e> KeyEditor<'e> {
         id: &str,
         change: impl Fn(&mut KeyRecord) -> Result<(), ControlError>,
     ) -> Result<KeyRecord, ControlError> {
-        for _ in 0..MAX_COMMIT_ATTEMPTS {
+        let mut retry = ConflictRetry::start();
+        loop {
             let (was, mut record) = self.load(id).await?;
             let had = record.attributes.clone();
             change(&mut record)?;
@@ -178,8 +180,8 @@ impl<'e> KeyEditor<'e> {
             if self.session.commit(&[change]).await? {
                 return Ok(record);
             }
+            retry.pause().await?;
         }
-        Err(ControlError::too_many_conflicts())
     }
 
     /// Deletes a key. Every node refuses it from then on.
@@ -187,7 +189,8 @@ impl<'e> KeyEditor<'e> {
     /// # Errors
     /// If there is none, or the registry is unreachable.
     pub async fn delete(&self, id: &str) -> Result<(), ControlError> {
-        for _ in 0..MAX_COMMIT_ATTEMPTS {
+        let mut retry = ConflictRetry::start();
+        loop {
             let (was, record) = self.load(id).await?;
             let mut changes = vec![removal(EntryPath::Key(id), was)];
             changes.extend(
@@ -200,8 +203,8 @@ impl<'e> KeyEditor<'e> {
             if self.session.commit(&changes).await? {
                 return Ok(());
             }
+            retry.pause().await?;
         }
-        Err(ControlError::too_many_conflicts())
     }
 
     /// Checks that a key's overrides fit its plans, and that its policies exist. Those that are as

@@ -3,6 +3,8 @@
 //! HTTP is not known here. Resources of the catalog file are shown beside those of the registry,
 //! and never changed.
 
+mod conflict_retry;
+mod document_queue;
 mod seal;
 mod session;
 mod audit_log;

@@ -3,9 +3,10 @@
 //! The plans of a key stand in its own entry; the entry of each link serves to list the keys of a
 //! plan. Both are committed together.
 
+use super::conflict_retry::ConflictRetry;
 use super::file_resources::merge_keys;
 use super::keys::KeyEditor;
-use super::session::{EditSession, MAX_COMMIT_ATTEMPTS, creation, removal, replacement};
+use super::session::{EditSession, creation, removal, replacement};
 use crate::catalog::MAX_KEY_PLANS;
 use crate::control::model::{ControlError, EntryPath, KeyRecord};
 
@@ -65,7 +66,8 @@ impl<'e> PlanKeyEditor<'e> {
     /// If either does not exist, or the key is on the plan already or on another plan of one of its
     /// stages.
     pub async fn add(&self, plan: &str, key: &str) -> Result<KeyRecord, ControlError> {
-        for _ in 0..MAX_COMMIT_ATTEMPTS {
+        let mut retry = ConflictRetry::start();
+        loop {
             self.session.sync.refresh().await?;
             let (was, mut record) = self.keys().load(key).await?;
             if record.is_on(plan) {
@@ -82,8 +84,8 @@ impl<'e> PlanKeyEditor<'e> {
             if self.session.commit(&changes).await? {
                 return Ok(record);
             }
+            retry.pause().await?;
         }
-        Err(ControlError::too_many_conflicts())
     }
 
     /// Removes a key from a plan.
@@ -91,7 +93,8 @@ impl<'e> PlanKeyEditor<'e> {
     /// # Errors
     /// If the key is not on the plan, or the registry is unreachable.
     pub async fn remove(&self, plan: &str, key: &str) -> Result<(), ControlError> {
-        for _ in 0..MAX_COMMIT_ATTEMPTS {
+        let mut retry = ConflictRetry::start();
+        loop {
             let (was, mut record) = self.keys().load(key).await?;
             if !record.is_on(plan) {
                 return Err(ControlError::not_found("Usage Plan Key"));
@@ -104,8 +107,8 @@ impl<'e> PlanKeyEditor<'e> {
             if self.session.commit(&changes).await? {
                 return Ok(());
             }
+            retry.pause().await?;
         }
-        Err(ControlError::too_many_conflicts())
     }
 
     /// Removes all keys from a plan; true if there were any.

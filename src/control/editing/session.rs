@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
+use super::conflict_retry::ConflictRetry;
+use super::document_queue::DocumentQueue;
 use super::file_resources::FileResources;
 use super::seal::Seal;
 use crate::control::model::{AuditEntry, ChangeOrigin, ControlError, Document, EntryPath};
 use crate::control::serving::{LiveCatalog, RegistrySync};
 use crate::store::{CommitError, EntryChange, Registry};
-
-/// The number of attempts at a change that conflicts with others.
-pub(super) const MAX_COMMIT_ATTEMPTS: usize = 8;
 
 /// Everything that an edit needs, for one request.
 pub(super) struct EditSession {
@@ -21,6 +20,7 @@ pub(super) struct EditSession {
     pub(super) live: Arc<LiveCatalog>,
     pub(super) sync: Arc<RegistrySync>,
     pub(super) seal: Arc<Seal>,
+    pub(super) document_queue: Arc<DocumentQueue>,
     pub(super) origin: ChangeOrigin,
 }
 
@@ -41,17 +41,20 @@ impl EditSession {
         change: impl Fn(&mut Document) -> Result<T, ControlError>,
     ) -> Result<T, ControlError> {
         let path = EntryPath::Document.to_string();
-        for _ in 0..MAX_COMMIT_ATTEMPTS {
+        let mut retry = ConflictRetry::start();
+        let _turn = self.document_queue.wait(retry.deadline()).await?;
+        loop {
             let was = self.registry.get(&path).await?;
             let mut document = Document::parse(was.as_deref())?;
             let made = change(&mut document)?;
             let becomes = self.live.validate(&document)?;
             let change = EntryChange { path: path.clone(), was, becomes: Some(becomes) };
-            if self.commit(&[change]).await? {
+            if self.try_commit(&[change], Some(self.document_queue.editor())).await? {
+                self.refresh_after_commit().await;
                 return Ok(made);
             }
+            retry.pause().await?;
         }
-        Err(ControlError::too_many_conflicts())
     }
 
     /// Commits changes; false after a conflict. On success this node serves by them already, unless
@@ -69,8 +72,17 @@ impl EditSession {
         &self,
         changes: &[EntryChange],
     ) -> Result<bool, ControlError> {
+        self.try_commit(changes, None).await
+    }
+
+    /// Commits changes; false after a conflict. With an `editor`, it reserves the next commit then.
+    async fn try_commit(
+        &self,
+        changes: &[EntryChange],
+        editor: Option<&str>,
+    ) -> Result<bool, ControlError> {
         let entry = AuditEntry::of_commit(&self.origin, changes);
-        match self.registry.commit(changes, &entry.to_note()).await {
+        match self.registry.commit(changes, &entry.to_note(), editor).await {
             Ok(_) => Ok(true),
             Err(CommitError::Conflict) => Ok(false),
             Err(CommitError::Store(error)) => Err(error.into()),

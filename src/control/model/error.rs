@@ -44,9 +44,12 @@ impl ControlError {
         Self::Conflict("API Key already exists".into())
     }
 
-    /// The error that a change was overtaken by other changes on every attempt.
+    /// The error that a change was overtaken by other changes on every attempt, in AWS' words: its
+    /// clients send the request again after these only.
     #[must_use]
     pub fn too_many_conflicts() -> Self {
-        Self::Conflict("too many others change the same thing at the same time; try again".into())
+        let why =
+            "Unable to complete operation due to concurrent modification. Please try again later.";
+        Self::Conflict(why.into())
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn now_secs() -> u64 {
 }
 
 /// A random text of `length` lower-case letters and digits.
-pub(super) fn random_alphanumeric(length: usize) -> String {
+pub(in crate::control) fn random_alphanumeric(length: usize) -> String {
     const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut id = String::with_capacity(length);
     let mut random = [0; 64];

@@ -24,6 +24,7 @@ pub(super) use digest_entry::DigestEntry;
 pub use document::Document;
 pub(super) use entry_path::EntryPath;
 pub use error::ControlError;
+pub(super) use ids::random_alphanumeric;
 pub(super) use key_record::new_key_value;
 pub use key_record::{KeyAttributes, KeyRecord};
 pub(super) use limit_settings::{QuotaPeriod, QuotaSettings, ThrottleSettings};

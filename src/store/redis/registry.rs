@@ -1,5 +1,5 @@
 //! The registry in Redis, shared by all nodes: a hash of entries, a sorted set of their paths, the
-//! paths that each revision touched, and the notes.
+//! paths that each revision touched, the notes, and the editor whose turn it is.
 //!
 //! All keys lie in one slot. Nodes poll for changes a few times a second instead of subscribing: a
 //! message can be lost, and a poll that fails is repeated.
@@ -17,6 +17,10 @@ const PATHS_KEY: &str = "tg:{registry}:paths";
 const TOUCHED_KEY: &str = "tg:{registry}:touched";
 const REVISION_KEY: &str = "tg:{registry}:revision";
 const NOTES_KEY: &str = "tg:{registry}:notes";
+const TURN_KEY: &str = "tg:{registry}:turn";
+
+/// The time in ms for which the commits of other editors are refused after a conflict.
+const TURN_MILLIS: u64 = 500;
 
 const COMMIT_SCRIPT: &str = include_str!("../../../lua/registry_commit.lua");
 const CHANGES_SCRIPT: &str = include_str!("../../../lua/registry_changes.lua");
@@ -65,17 +69,20 @@ impl Redis {
         &self,
         changes: &[EntryChange],
         note: &str,
+        editor: Option<&str>,
     ) -> Result<u64, CommitError> {
         let mut commit = redis::cmd("EVAL");
         commit
             .arg(COMMIT_SCRIPT)
-            .arg(5)
+            .arg(6)
             .arg(ENTRIES_KEY)
             .arg(PATHS_KEY)
             .arg(TOUCHED_KEY)
             .arg(REVISION_KEY)
-            .arg(NOTES_KEY);
+            .arg(NOTES_KEY)
+            .arg(TURN_KEY);
         commit.arg(MAX_TRACKED_REVISIONS).arg(MAX_NOTES).arg(note);
+        commit.arg(editor.unwrap_or("")).arg(TURN_MILLIS);
         let values = changes.iter().flat_map(|change| [&change.was, &change.becomes]);
         let exists = values.map(|value| if value.is_some() { '1' } else { '0' });
         commit.arg(exists.collect::<String>());

@@ -54,8 +54,8 @@ pub struct EntryChange {
 /// The reason why a commit failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// An entry does not have the expected value: another commit changed it first. Nothing was
-    /// changed.
+    /// An entry does not have the expected value, since another commit changed it first, or another
+    /// editor commits next. Nothing was changed.
     #[error("another client changed the same entry at the same time")]
     Conflict,
     /// The store failed. If it gave no reply, the commit may have been made.
@@ -151,15 +151,25 @@ impl Registry {
 
     /// Makes all changes and stores the note, or neither, and returns the new revision.
     ///
+    /// Commits with an `editor`, a name of up to 64 bytes, take turns: after a conflict the editor's
+    /// next commit precedes those of other editors for up to half a second, so that a slow node is
+    /// not overtaken again and again. The embedded registry has one editor, so it needs no turns.
+    ///
     /// # Errors
-    /// If an entry does not have its expected value, or the store failed.
-    pub async fn commit(&self, changes: &[EntryChange], note: &str) -> Result<u64, CommitError> {
+    /// If an entry does not have its expected value, it is the turn of another editor, or the store
+    /// failed.
+    pub async fn commit(
+        &self,
+        changes: &[EntryChange],
+        note: &str,
+        editor: Option<&str>,
+    ) -> Result<u64, CommitError> {
         match self {
             Self::Embedded(embedded) => {
                 yield_now().await;
                 embedded.commit(changes, note)
             }
-            Self::Redis(redis) => redis.registry_commit(changes, note).await,
+            Self::Redis(redis) => redis.registry_commit(changes, note, editor).await,
         }
     }
 

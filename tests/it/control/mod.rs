@@ -7,6 +7,7 @@ mod audit_in_redis;
 mod aws;
 mod bad_input;
 mod bounds;
+mod concurrent_editors;
 mod corrections;
 mod file_resources;
 mod heavy_work;

@@ -1,0 +1,195 @@
+//! Many clients change resources through several nodes at the same time: none of them loses a race,
+//! and nothing is lost.
+//! Needs programs besides Rust, so `make fast` skips it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{call, node};
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+
+const NODES: usize = 3;
+const CLIENTS: usize = 6;
+const ROUNDS: usize = 3;
+
+/// The resources that all clients change.
+struct Shared {
+    api: String,
+    root: String,
+    key: String,
+}
+
+/// The resources that a client expects by the responses that it got.
+#[derive(Default)]
+struct Expected {
+    plans: BTreeMap<String, String>,
+    resources: BTreeMap<String, BTreeSet<String>>,
+    variables: BTreeMap<String, String>,
+    plans_of_key: BTreeSet<String>,
+}
+
+struct Client<'n> {
+    nodes: &'n [Node],
+    shared: &'n Shared,
+    number: usize,
+    requests: usize,
+    expected: Expected,
+}
+
+impl Client<'_> {
+    /// Sends a request that has to succeed. Each goes to another node than the one before it.
+    fn send(&mut self, method: &str, path: &str, body: Value) -> Value {
+        self.requests += 1;
+        let node = &self.nodes[(self.number + self.requests) % self.nodes.len()];
+        call(node, method, path, body)
+    }
+
+    fn patch(&mut self, path: &str, member: &str, value: &str) {
+        let operation = json!({"op": "replace", "path": member, "value": value});
+        self.send("PATCH", path, json!({"patchOperations": [operation]}));
+    }
+
+    fn run(mut self) -> Expected {
+        for round in 0..ROUNDS {
+            let name = format!("{}-{round}", self.number);
+            self.change_plans(&name);
+            self.change_api(&name);
+        }
+        self.expected
+    }
+
+    /// Makes two plans, deletes one of them, and puts the shared key on the other.
+    fn change_plans(&mut self, name: &str) {
+        let plan = |name: &str| json!({"name": name, "alongside": true});
+        let kept = text(&self.send("POST", "/usageplans", plan("unnamed"))["id"]);
+        let deleted = text(&self.send("POST", "/usageplans", plan(name))["id"]);
+        self.patch(&format!("/usageplans/{kept}"), "/name", name);
+        let key = &self.shared.key;
+        let link = json!({"keyId": key, "keyType": "API_KEY"});
+        self.send("POST", &format!("/usageplans/{kept}/keys"), link.clone());
+        if self.expected.plans_of_key.len() == 1 {
+            self.send("DELETE", &format!("/usageplans/{kept}/keys/{key}"), Value::Null);
+        } else {
+            self.expected.plans_of_key.insert(kept.clone());
+        }
+        self.send("DELETE", &format!("/usageplans/{deleted}"), Value::Null);
+        self.expected.plans.insert(kept, name.to_owned());
+    }
+
+    /// Makes resources, methods and a variable of the stage in the shared API.
+    fn change_api(&mut self, name: &str) {
+        let Shared { api, root, .. } = self.shared;
+        let above = format!("/restapis/{api}/resources/{root}");
+        for part in [format!("kept-{name}"), format!("deleted-{name}")] {
+            let made = self.send("POST", &above, json!({"pathPart": part}));
+            let resource = format!("/restapis/{api}/resources/{}", text(&made["id"]));
+            let method = json!({"authorizationType": "NONE", "apiKeyRequired": true});
+            self.send("PUT", &format!("{resource}/methods/GET"), method);
+            if part.starts_with("deleted") {
+                self.send("DELETE", &resource, Value::Null);
+            } else {
+                self.expected.resources.insert(format!("/{part}"), ["GET".to_owned()].into());
+            }
+        }
+        let variable = format!("v{}", name.replace('-', "_"));
+        self.patch(
+            &format!("/restapis/{api}/stages/prod"),
+            &format!("/variables/{variable}"),
+            name,
+        );
+        self.expected.variables.insert(variable, name.to_owned());
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+#[test]
+fn no_edit_through_three_nodes_at_once_loses_a_race_or_is_lost() {
+    let redis = RedisServer::start();
+    let nodes = [0; NODES].map(|_| node(None, &["--store", &redis.url()]));
+    let post = |path: &str, body: Value| call(&nodes[0], "POST", path, body);
+    let api = post("/restapis", json!({"name": "shared"}));
+    let (api, root) = (text(&api["id"]), text(&api["rootResourceId"]));
+    post(&format!("/restapis/{api}/deployments"), json!({"stageName": "prod"}));
+    let key = text(&post("/apikeys", json!({"name": "shared", "enabled": true}))["id"]);
+    let shared = Shared { api, root, key };
+    let all = std::thread::scope(|scope| {
+        let clients = [0; CLIENTS].iter().enumerate().map(|(number, _)| {
+            let expected = Expected::default();
+            let client = Client { nodes: &nodes, shared: &shared, number, requests: 0, expected };
+            scope.spawn(|| client.run())
+        });
+        let clients: Vec<_> = clients.collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    let mut expected = Expected::default();
+    for Expected { plans, resources, variables, plans_of_key } in all {
+        expected.plans.extend(plans);
+        expected.resources.extend(resources);
+        expected.variables.extend(variables);
+        expected.plans_of_key.extend(plans_of_key);
+    }
+    for node in &nodes {
+        let shown = read_all(node, &shared);
+        assert_eq!(shown.plans, expected.plans);
+        assert_eq!(shown.resources, expected.resources);
+        assert_eq!(shown.variables, expected.variables);
+        assert_eq!(shown.plans_of_key, expected.plans_of_key);
+    }
+}
+
+/// All that a node shows of the resources.
+fn read_all(node: &Node, Shared { api, key, .. }: &Shared) -> Expected {
+    let get = |path: &str| call(node, "GET", path, Value::Null);
+    let items = |path: &str| get(path)["item"].as_array().cloned().unwrap_or_default();
+    let mut shown = Expected::default();
+    for plan in items("/usageplans?limit=500") {
+        let id = text(&plan["id"]);
+        if items(&format!("/usageplans/{id}/keys")).iter().any(|it| it["id"] == **key) {
+            shown.plans_of_key.insert(id.clone());
+        }
+        shown.plans.insert(id, text(&plan["name"]));
+    }
+    for resource in items(&format!("/restapis/{api}/resources?limit=500&embed=methods")) {
+        let methods = resource["resourceMethods"].as_object();
+        if let Some(methods) = methods {
+            let methods = methods.keys().cloned().collect();
+            shown.resources.insert(text(&resource["path"]), methods);
+        }
+    }
+    let stage = get(&format!("/restapis/{api}/stages/prod"));
+    let variables = stage["variables"].as_object().into_iter().flatten();
+    shown.variables = variables.map(|(name, value)| (name.clone(), text(value))).collect();
+    shown
+}
+
+#[test]
+fn after_a_conflict_the_next_commit_is_that_editors() {
+    let redis = RedisServer::start();
+    let script = include_str!("../../../lua/registry_commit.lua");
+    let commit = |editor: &str, was: &str, becomes: &str| -> u64 {
+        let keys = ["", ":paths", ":touched", ":revision", ":notes", ":turn"];
+        let mut command = redis::cmd("EVAL");
+        command.arg(script).arg(keys.len());
+        for key in keys {
+            command.arg(format!("tg:{{registry}}{key}"));
+        }
+        let exists = if was.is_empty() { "01" } else { "11" };
+        let life_ms = 60_000;
+        command.arg(10_000).arg(100).arg("a note").arg(editor).arg(life_ms).arg(exists);
+        command.arg("document").arg(was).arg(becomes);
+        command.query(&mut redis.connection()).unwrap()
+    };
+    assert_eq!(commit("fast", "", "1"), 1);
+    assert_eq!(commit("slow", "", "2"), 0, "another commit was first");
+    assert_eq!(commit("fast", "1", "2"), 0, "it is the turn of the slow editor");
+    assert_eq!(commit("", "1", "2"), 2, "keys and older nodes take no turns");
+    assert_eq!(commit("slow", "1", "3"), 0, "that was first again");
+    assert_eq!(commit("fast", "2", "3"), 0, "the slow editor keeps its turn");
+    assert_eq!(commit("slow", "2", "3"), 3);
+    assert_eq!(commit("fast", "3", "4"), 4, "no turn is left behind");
+}
