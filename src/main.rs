@@ -46,6 +46,11 @@ enum Command {
     Import(commands::import::ImportArgs),
     /// Lists, shows, creates, enables, disables and deletes API keys of a running service
     Keys(commands::keys::KeysArgs),
+    /// Prints a new key for the encryption of API keys' values, to be set on all nodes
+    ///
+    /// 32 random bytes in base64, for the variable `TOLLGATE_KEY_ENCRYPTION_KEY`. Every node on one
+    /// Redis needs the same key. Keep a copy: without it the values cannot be decrypted.
+    Keygen,
     /// Lists and shows usage plans of a running service
     Plans(commands::plans::PlansArgs),
     /// Compares a catalog file with the resources of a running service; exits with 1 if they differ
@@ -71,6 +76,7 @@ fn main() -> ExitCode {
         Command::Ready(args) => block_on(commands::ready::ready(&args, environment())),
         Command::Import(args) => commands::import::run(&args).map_err(Into::into),
         Command::Keys(keys) => block_on(commands::keys::run(&keys)),
+        Command::Keygen => commands::keygen::run().map(|()| true).map_err(Into::into),
         Command::Plans(plans) => block_on(commands::plans::run(&plans)),
         Command::Diff(diff) => block_on(commands::apply::diff(&diff)),
         Command::Apply(apply) => block_on(commands::apply::apply(&apply)),

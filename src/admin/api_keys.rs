@@ -14,7 +14,7 @@ use super::payload::{
     ok_response, parse_body,
 };
 use super::query::is_true;
-use crate::control::{Editor, ImportResult, KeyRecord};
+use crate::control::{CreateKey, Editor, ImportResult, KeyRecord};
 
 /// The query of a list of keys.
 #[derive(Default, Deserialize)]
@@ -72,6 +72,7 @@ pub(super) struct CreateKeysQuery {
 
 pub(super) async fn create(
     RequestEditor(editor): RequestEditor,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<CreateKeysQuery>,
     body: Bytes,
 ) -> AdminResult {
@@ -86,7 +87,15 @@ pub(super) async fn create(
     if query.format.is_some() || query.failonwarnings.is_some() {
         return Err(AdminError::bad_request("format and failonwarnings are for mode=import"));
     }
-    let (record, value) = editor.keys().create(parse_body(&body)?).await?;
+    let request: CreateKey = parse_body(&body)?;
+    let chooses_value = request.value.as_ref().is_some_and(|value| !value.is_empty());
+    if caller.is_signed() && chooses_value && !editor.keys().keeps_values() {
+        // Programs that declare a value read it back, and replace a key that is shown without.
+        return Err(AdminError::bad_request(
+            "value: this service keeps no values of API keys, so a program such as Terraform would replace this key in each run; set TOLLGATE_KEY_ENCRYPTION_KEY on all nodes (`tollgate keygen` prints one), leave out the value, or create the key with the bearer token",
+        ));
+    }
+    let (record, value) = editor.keys().create(request).await?;
     let mut response = record.to_aws_json();
     response["value"] = value.into();
     Ok(created_response(&response))

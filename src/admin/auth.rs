@@ -43,9 +43,15 @@ enum Role {
 pub(super) struct Caller {
     origin: ChangeOrigin,
     role: Role,
+    is_signed: bool,
 }
 
 impl Caller {
+    /// True if the request is signed with the access key, as AWS' clients do.
+    pub(super) fn is_signed(&self) -> bool {
+        self.is_signed
+    }
+
     /// Checks that the request may see the values of API keys, for which reading is not enough, and
     /// logs that it does.
     pub(super) fn may_see_values(&self) -> Result<(), AdminError> {
@@ -223,6 +229,7 @@ async fn authenticate_request(
     let failed = |error| admin.authenticator.record_failure(peer, error);
     let credential = admin.authenticator.authenticate_head(&parts).map_err(failed)?;
     let body = read_body(body, MAX_BODY_BYTES).await?;
+    let is_signed = matches!(credential, HeadCredential::Signature(_));
     let (who, role) = match credential {
         HeadCredential::Token(who, role) => (who.into_owned(), role),
         HeadCredential::Signature(head) => {
@@ -240,7 +247,7 @@ async fn authenticate_request(
         request_id: id.into(),
         status: success_status(&parts.method, parts.uri.path()).as_u16(),
     };
-    parts.extensions.insert(Caller { origin, role });
+    parts.extensions.insert(Caller { origin, role, is_signed });
     Ok((who, Request::from_parts(parts, Body::from(body))))
 }
 

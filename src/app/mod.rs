@@ -5,6 +5,7 @@
 //! whose cost grows with what is declared or stored.
 
 mod banner;
+mod encryption;
 mod listeners;
 mod signals;
 mod webhooks;
@@ -19,7 +20,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::catalog::CounterPlacement;
-use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync, Seal};
+use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync};
 use crate::engine::{DecisionObserver, Fallback, KnownSubjects, NodeReservations, Recorder};
 use crate::grpc::Health;
 use crate::http::NodeState;
@@ -119,7 +120,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     let directory = Arc::new(KeyDirectory::new(registry.clone()));
     let sync =
         Arc::new(RegistrySync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));
-    let seal = Arc::new(Seal::new(&settings.key_encryption_keys.0));
+    let seal = Arc::new(encryption::open_seal(&settings, data_dir.as_ref())?);
     let editors = EditorFactory::new(registry, Arc::clone(&live), Arc::clone(&sync), seal);
     let webhooks = control.block_on(async {
         webhooks::start(&settings, data_dir.as_ref(), &counter_store, &metrics)

@@ -10,6 +10,7 @@ mod client;
 mod desired;
 pub mod export;
 pub mod import;
+pub mod keygen;
 pub mod keys;
 pub mod plans;
 pub mod ready;

@@ -299,7 +299,7 @@ mod tests {
             (("TOLLGATE_LOG_FORMAT", "xml"),          "log_format",     "expected one of text, json"),
             (("TOLLGATE_FORWARDED_HEADERS", "x"),     "forwarded_headers", "expected one of x-forwarded, x-original"),
             (("TOLLGATE_ENVOY_ON_STORE_FAILURE", ""), "envoy_on_store_failure", "expected one of open, local, closed"),
-            (("TOLLGATE_KEY_ENCRYPTION_KEY", "c2hvcnQ="), "key_encryption_key", "openssl"),
+            (("TOLLGATE_KEY_ENCRYPTION_KEY", "c2hvcnQ="), "key_encryption_key", "tollgate keygen"),
             (("TOLLGATE_CHECK_TOKEN", "one,sha256:12"), "check_token", "sha256sum"),
             (("TOLLGATE_CHECK_TOKEN", ","),           "check_token",    "has no secret in it"),
             (("TOLLGATE_CHECK_TOKEN", " "),           "check_token",    "has no secret in it"),

@@ -145,7 +145,7 @@ pub struct EncryptionKeys(pub Vec<[u8; 32]>);
 
 impl EncryptionKeys {
     pub(super) fn new(text: &str) -> Result<Self, &'static str> {
-        const HINT: &str = "a key is 32 bytes in base64; `openssl rand -base64 32` makes one";
+        const HINT: &str = "a key is 32 bytes in base64; `tollgate keygen` prints one";
         let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty());
         let read = |key| STANDARD.decode(key).ok()?.try_into().ok();
         let keys: Vec<_> = keys.map(|key| read(key).ok_or(HINT)).collect::<Result<_, _>>()?;

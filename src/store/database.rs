@@ -36,6 +36,9 @@ pub enum DataDirError {
     /// A file has lost its whole content.
     #[error("{path} is empty, which no file of Tollgate is; restore it from a backup, or delete it to begin without its contents", path = .0.display())]
     Empty(PathBuf),
+    /// The file with the encryption key cannot be used.
+    #[error("{path}: {why}; it decrypts the values of API keys: make it readable or restore it from a backup, or delete it to begin with a new key, without the values", path = .0.display(), why = .1)]
+    KeyFile(PathBuf, String),
     /// The content of a file cannot be read.
     #[error("{0}")]
     Unreadable(#[from] StoreError),
@@ -59,6 +62,17 @@ impl DataDir {
         made.map_err(|why| DataDirError::Folder(folder.to_owned(), why))?;
         let failing_files = Arc::default();
         Ok(Self { folder: folder.to_owned(), metrics, failing_files })
+    }
+
+    /// The folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// True if it has a file of this name.
+    #[must_use]
+    pub fn has_file(&self, name: &str) -> bool {
+        self.folder.join(name).exists()
     }
 
     /// True while the last use of one of its files has failed.

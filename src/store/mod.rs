@@ -6,6 +6,7 @@
 mod context;
 mod counter_store;
 mod database;
+mod key_file;
 mod memory;
 mod outbox;
 mod redis;

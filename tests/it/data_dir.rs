@@ -195,3 +195,56 @@ fn the_folder_and_its_files_are_their_owners_alone() {
     let _second = node(&folder);
     assert_eq!(mode(&folder.join("counts.redb")), 0o600);
 }
+
+/// The value of the key with this id, as the admin API shows it.
+fn value_of(node: &Node, id: &str) -> serde_json::Value {
+    let headers = [("authorization", "Bearer the-token-of-the-admin")];
+    let path = format!("/apikeys/{id}?includeValue=true");
+    http::send(node.admin(), "GET", &path, &headers, "").json()["value"].clone()
+}
+
+#[test]
+fn values_of_keys_are_kept_under_a_key_that_is_made_beside_them_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key_encryption_key");
+    let first = node(dir.path());
+    let made = create_key(&first, "a").json();
+    let (id, value) = (made["id"].as_str().unwrap(), &made["value"]);
+    assert_eq!(value_of(&first, id), *value);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let key = fs::read_to_string(&file).unwrap();
+    assert!(!first.log().contains("TOLLGATE_KEY_ENCRYPTION_KEY is missing"));
+    assert_eq!(first.stop(), Some(0));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let again = node(dir.path());
+    assert_eq!(value_of(&again, id), *value);
+    assert_eq!(fs::read_to_string(&file).unwrap(), key);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(again.stop(), Some(0));
+    // A configured key encrypts from now on, and the file's still decrypts.
+    let configured =
+        ("TOLLGATE_KEY_ENCRYPTION_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let both = Node::launch(None, &flags(dir.path()), &[ADMIN, configured]);
+    assert_eq!(value_of(&both, id), *value);
+    assert_eq!(both.stop(), Some(0));
+    for broken in ["", "c2hvcnQ=", "no base64"] {
+        fs::write(&file, broken).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(flags(dir.path()))
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        let says = error.contains("key_encryption_key") && error.contains("delete it to begin");
+        assert!(says, "{error}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), broken, "it is never overwritten");
+    }
+}
+
+#[test]
+fn without_a_data_directory_values_of_keys_are_kept_for_the_life_of_the_process() {
+    let node = Node::launch(None, &["--listen-admin", "127.0.0.1:0"], &[ADMIN]);
+    let made = create_key(&node, "a").json();
+    assert_eq!(value_of(&node, made["id"].as_str().unwrap()), made["value"]);
+}

@@ -85,6 +85,12 @@ impl<'e> KeyEditor<'e> {
         }
     }
 
+    /// True if the values of new keys are kept, under encryption.
+    #[must_use]
+    pub fn keeps_values(&self) -> bool {
+        self.session.seal.has_keys()
+    }
+
     /// The value of a key, if it is kept and one of this service's encryption keys decrypts it.
     #[must_use]
     pub fn reveal_value(&self, record: &KeyRecord) -> Option<String> {

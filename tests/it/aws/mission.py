@@ -111,8 +111,9 @@ aws.update_stage(restApiId=api_id, stageName="prod",
                  patchOperations=replace("/deploymentId", deployment["id"]))
 aws.delete_deployment(restApiId=api_id, deploymentId=second["id"])
 
-# Keys: the value is returned once; they are disabled, enabled, found and deleted.
-assert "value" not in aws.get_api_key(apiKey=key["id"], includeValue=True)
+# Keys: the value is returned where it is asked for; they are disabled, enabled, found and deleted.
+assert aws.get_api_key(apiKey=key["id"], includeValue=True)["value"] == key["value"]
+assert "value" not in aws.get_api_key(apiKey=key["id"])
 aws.update_api_key(apiKey=key["id"], patchOperations=replace("/enabled", "false"))
 assert check(call)[0] == 403
 aws.update_api_key(apiKey=key["id"], patchOperations=replace("/enabled", "true"))

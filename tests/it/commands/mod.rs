@@ -136,3 +136,22 @@ fn an_error_of_the_service_is_printed_in_its_words() {
         assert!(stderr.starts_with("tollgate: ") && stderr.contains(word), "{stderr}");
     }
 }
+
+#[test]
+fn keygen_prints_another_encryption_key_each_time_which_the_service_takes() {
+    let key = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("keygen").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (one, other) = (key(), key());
+    assert!(one != other && one.len() == 45 && one.ends_with("=\n"), "{one}{other}");
+    let configured = ("TOLLGATE_KEY_ENCRYPTION_KEY", one.trim_end());
+    let access = [("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"), ("TOLLGATE_ADMIN_TOKEN", TOKEN)];
+    let node = Node::launch(None, &[], &[&access[..], &[configured]].concat());
+    let made = shown(&node, "keys create acme");
+    let path = format!("/apikeys/{}?includeValue=true", made["id"].as_str().unwrap());
+    let bearer = ("authorization", "Bearer a-token-for-tests");
+    let answer = http::send(node.admin(), "GET", &path, &[bearer], "");
+    assert_eq!(answer.json()["value"], made["value"]);
+}

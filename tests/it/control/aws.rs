@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::node;
+use super::{ACCESS, node};
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 use crate::support::repository;
@@ -25,7 +25,9 @@ pub fn boto3_runs(program: &str, node: &Node) {
 #[test]
 fn awss_own_client_runs_the_mission_on_redis_and_the_next_check_follows_it() {
     let redis = RedisServer::start();
-    boto3_runs("mission.py", &node(None, &["--store", &redis.url()]));
+    let key = ("TOLLGATE_KEY_ENCRYPTION_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let environment = [&ACCESS[..], &[key]].concat();
+    boto3_runs("mission.py", &Node::launch(None, &["--store", &redis.url()], &environment));
 }
 
 #[test]

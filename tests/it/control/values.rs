@@ -1,6 +1,8 @@
 //! Values of API keys: stored only under encryption, returned only to clients that may write.
 //! Needs programs besides Rust, so `make fast` skips it.
 
+use std::process::Command;
+
 use serde_json::json;
 
 use super::{ACCESS, TOKEN, as_bearer, call, plan_and_key};
@@ -99,4 +101,42 @@ fn an_encryption_key_is_replaced_by_one_before_it_and_a_value_without_its_key_is
     let none = node(&redis, "");
     assert_eq!(value_of(&none, &second), json!(null));
     assert!(!none.log().contains("ERROR"), "nobody asked for values: {}", none.log());
+}
+
+#[test]
+fn on_redis_without_an_encryption_key_a_signed_request_may_choose_no_value() {
+    let redis = RedisServer::start();
+    let node = super::node(None, &["--store", &redis.url()]);
+    let missing = "TOLLGATE_KEY_ENCRYPTION_KEY is missing";
+    let log = node.log();
+    assert_eq!(log.lines().filter(|line| line.contains(missing)).count(), 1, "{log}");
+    // A program that reads no value back would replace the key in each run.
+    let refused = aws(&node, &["--value", "a-value-that-is-long-enough"]).unwrap_err();
+    assert!(refused.contains("BadRequestException"), "{refused}");
+    assert!(refused.contains("`tollgate keygen` prints one"), "{refused}");
+    let random = aws(&node, &["--value", ""]).unwrap();
+    assert_eq!(random["value"].as_str().map(str::len), Some(40), "{random}");
+    let body = json!({"name": "k", "value": "a-value-that-is-long-enough"}).to_string();
+    assert_eq!(as_bearer(&node, TOKEN, "POST", "/apikeys", &body).status, 201);
+    let kept = self::node(&redis, OLD);
+    assert!(!kept.log().contains(missing));
+    let chosen = aws(&kept, &["--value", "another-value-that-is-long"]).unwrap();
+    assert_eq!(value_of(&kept, chosen["id"].as_str().unwrap()), "another-value-that-is-long");
+}
+
+/// Creates a key by a signed request of the aws command line; the error is what it printed.
+fn aws(node: &Node, arguments: &[&str]) -> Result<serde_json::Value, String> {
+    let output = Command::new("aws")
+        .args(["apigateway", "--endpoint-url", &format!("http://{}", node.admin())])
+        .args(["create-api-key", "--name", "k", "--output", "json"])
+        .args(arguments)
+        .env("AWS_ACCESS_KEY_ID", "AKIATEST")
+        .env("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")
+        .envs([("AWS_DEFAULT_REGION", "local"), ("AWS_PAGER", "")])
+        .output()
+        .unwrap();
+    if output.status.success() {
+        return Ok(serde_json::from_slice(&output.stdout).unwrap());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
