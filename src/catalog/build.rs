@@ -9,6 +9,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use sha2::{Digest as _, Sha256};
 
+use super::access::StageAccess;
 use super::bounds::{
     MAX_APIS, MAX_FILE_KEYS, MAX_LIMITS, MAX_PLANS, MAX_POLICIES, MAX_STAGES, check_count, numbered,
 };
@@ -123,6 +124,7 @@ fn build_catalog(parts: &[&RawCatalog], report: &mut Report) -> Catalog {
         units: Unit::BUILT_IN.into_iter().map(Arc::from).collect(),
         pricing,
         limits_by_row: HashMap::default(),
+        has_gateway_keys: false,
     };
     let apis = parts.iter().map(|part| &*part.apis);
     for (at, api) in numbered("apis", apis, MAX_APIS, report) {
@@ -159,6 +161,7 @@ fn add_api(catalog: &mut Catalog, raw: &RawApi, at: &str, report: &mut Report) {
     for (at, stage) in numbered(&format!("{at}.stages"), declared, MAX_STAGES, report) {
         let (name, stage) = build_stage(&id, stage, &at, report);
         catalog.units.extend(stage.limits.iter().map(|limit| Arc::from(limit.unit().as_str())));
+        catalog.has_gateway_keys |= stage.access.has_keys_from_gateway();
         if stages.insert(Arc::clone(&name), stage).is_some() {
             report.error(
                 &format!("{at}.name"),
@@ -189,9 +192,14 @@ fn build_stage(
     let mut limits = LimitsBuilder::new(&prefix, defaults, at, report);
     let limits = limits.build_all(raw.throttle.as_ref(), None, &raw.limits);
     let methods = MethodLimits::build(&prefix, defaults, &raw.methods, at, report);
-    let has_methods_of_plans = false;
-    let subject = Subject::stage(api, &name);
-    let stage = StageLimits { subject, limits, methods, has_methods_of_plans };
+    let stage = StageLimits {
+        subject: Subject::stage(api, &name),
+        label: format!("stage:{api}/{name}").into(),
+        access: StageAccess::build(&raw.access),
+        limits,
+        methods,
+        has_methods_of_plans: false,
+    };
     (name, stage)
 }
 

@@ -42,12 +42,16 @@ impl Catalog {
         own.or_else(|| self.limits_by_row.get(&row).cloned())
     }
 
-    /// The metrics label of a plan or of a policy, by itself; `None` if there is none any more.
+    /// The metrics label of a plan, of a policy or of a stage, by itself; `None` if there is none any more.
     #[must_use]
     pub fn label(&self, label: &str) -> Option<&Arc<str>> {
         let plan = self.plans.get(label).map(|plan| &plan.id);
         plan.or_else(|| {
             self.policies.get(label.strip_prefix("policy:")?).map(|policy| &policy.label)
+        })
+        .or_else(|| {
+            let (api, stage) = label.strip_prefix("stage:")?.split_once('/')?;
+            self.apis.get(api)?.get(stage).map(|stage| &stage.label)
         })
     }
 }

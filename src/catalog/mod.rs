@@ -47,6 +47,7 @@ mod build;
 mod counters;
 mod request;
 mod resolve;
+mod access;
 mod costs;
 mod placement;
 pub mod envoy;
@@ -56,6 +57,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
+use access::StageAccess;
 use counters::LimitsByRow;
 use key_type::KeyType;
 use methods::MethodLimits;
@@ -94,14 +96,19 @@ pub struct Catalog {
     units: BTreeSet<Arc<str>>,
     pricing: Pricing,
     limits_by_row: LimitsByRow,
+    /// True if the gateway names the API keys of a stage's clients.
+    has_gateway_keys: bool,
 }
 
 /// Values by the id of an API and the name of its stage.
 type ByStage<T> = HashMap<Arc<str>, HashMap<Arc<str>, T>>;
 
-/// The limits that all clients of a stage share.
+/// The limits that all clients of a stage share, and the API keys that its methods need.
 struct StageLimits {
     subject: Subject,
+    /// The label of metrics for requests without an API key.
+    label: Arc<str>,
+    access: StageAccess,
     /// The limits of the whole stage, the throttle first.
     limits: Vec<Arc<Limit>>,
     methods: MethodLimits,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::access::{RawAccess, RawMethodAccess};
 pub use super::algorithms::{RawLimit, RawPeriod, RawQuota, RawRate, RawStart, RawThrottle};
 pub use super::concurrency::{RawConcurrency, RawConcurrencyOverride, RawTtl};
 pub use super::key_type::RawKeyType;
@@ -82,6 +83,9 @@ pub struct RawStage {
     /// Exact unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
+    /// The API keys that methods need, which only the admin API declares.
+    #[serde(skip_deserializing, skip_serializing_if = "RawAccess::is_default")]
+    pub access: RawAccess,
 }
 
 /// The limits of methods, by names such as `GET /pets`; `*` is every other method.

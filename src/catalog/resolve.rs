@@ -23,9 +23,11 @@ pub struct ResolvedLimits {
     /// The number of the last charges that are made under the key's own policies. A store whose
     /// counters are spread may charge them ahead and refund them.
     pub key_policies: usize,
+    /// True if the request has an API key that may not be used, and the method needs none.
+    pub ignores_key: bool,
     /// The plan of the API key; of several, the one that is not `alongside`, or else the first.
     pub plan: Option<Arc<str>>,
-    /// Metric label: the plan, or else the first policy.
+    /// Metric label: the plan, or else the first policy, or else the stage.
     pub label: Option<Arc<str>>,
     /// The strictest failure policy of all plans and policies that apply.
     pub on_store_failure: FailurePolicy,
@@ -66,7 +68,7 @@ pub(super) fn invalid<T>(
     Err(CheckError::Invalid { field: field.into(), detail: detail.into() })
 }
 
-fn forbidden<T>(detail: &'static str) -> Result<T, CheckError> {
+pub(super) fn forbidden<T>(detail: &'static str) -> Result<T, CheckError> {
     Err(CheckError::Forbidden { detail: detail.into() })
 }
 
@@ -97,7 +99,8 @@ struct StageRef<'c> {
 
 impl Catalog {
     /// Resolves a request of the client with `key`, which must be valid at `now`. A report is
-    /// charged to a disabled or expired key as well: what it reports has been used.
+    /// charged to a disabled or expired key as well: what it reports has been used. A method that
+    /// needs no key ignores one that may not be used.
     ///
     /// # Errors
     /// If the request names something that the catalog does not have, or the key may not be used
@@ -108,28 +111,26 @@ impl Catalog {
         key: Option<&Arc<ApiKey>>,
         now: Micros,
     ) -> Result<ResolvedLimits, CheckError> {
-        if key.is_none() && request.policies.is_empty() {
+        let is_anonymous = key.is_none() && request.policies.is_empty();
+        if is_anonymous && !self.needs_no_key(request) {
             return invalid("api_key", "send an api_key, a key_id, or a policy with a key");
         }
         self.check_units("cost", &request.cost, |_| false)?;
         let stage_ref = self.find_stage(request)?;
         let route = normalize_route(request)?;
-        if let Some(key) = key.filter(|_| !request.after_the_fact) {
-            check_validity(key, now)?;
-        }
-        let plans = key.map(|key| self.plans(key, stage_ref.as_ref())).transpose()?;
-        let plans = plans.unwrap_or_default();
+        let (key, plans, ignores_key) =
+            match self.usable_plans(key, stage_ref.as_ref(), request, now) {
+                Err(CheckError::Forbidden { .. }) if self.needs_no_key(request) => {
+                    (None, SmallVec::default(), true)
+                }
+                plans => (key, plans?, false),
+            };
         let plan = plans.first();
-        let of_usage =
-            |usage: &TokenUsage| self.costs(request.model, &usage.known_part(), &request.cost);
-        let cost = CheckCost {
-            model: request.model,
-            asked: &request.cost,
-            of_usage: request.usage.map(of_usage),
-        };
+        let cost = self.check_cost(request);
         let mut resolved = ResolvedLimits {
             charges: Charges::new(),
             key_policies: 0,
+            ignores_key,
             plan: plan.map(|plan| Arc::clone(&plan.id)),
             label: plan.map(|plan| Arc::clone(&plan.id)),
             on_store_failure: FailurePolicy::Open,
@@ -146,7 +147,7 @@ impl Catalog {
                 Some(own) => charge_all(&mut resolved.charges, &own, key.subject, &cost),
             }
         }
-        if let Some(StageRef { stage, .. }) = stage_ref {
+        if let Some(StageRef { stage, .. }) = &stage_ref {
             charge_method(
                 &mut resolved.charges,
                 Some(&stage.methods),
@@ -157,11 +158,24 @@ impl Catalog {
             charge_all(&mut resolved.charges, &stage.limits, stage.subject, &cost);
         }
         self.resolve_policies(request, key, &cost, &mut resolved)?;
+        if let Some(StageRef { stage, .. }) = &stage_ref {
+            resolved.label.get_or_insert_with(|| Arc::clone(&stage.label));
+        }
         self.check_budgets(request, cost.of_usage.as_ref(), &resolved.charges)?;
         if request.after_the_fact {
             resolved.charges.iter_mut().for_each(|charge| charge.mode = ChargeMode::Always);
         }
         Ok(resolved)
+    }
+
+    fn check_cost<'c, 'r>(&'c self, request: &'c CheckRequest<'r>) -> CheckCost<'c, 'r> {
+        let of_usage =
+            |usage: &TokenUsage| self.costs(request.model, &usage.known_part(), &request.cost);
+        CheckCost {
+            model: request.model,
+            asked: &request.cost,
+            of_usage: request.usage.map(of_usage),
+        }
     }
 
     /// Returns true if the requested stage, or a plan that serves it, has limits per method: a
@@ -207,6 +221,21 @@ impl Catalog {
             Some((name, stage)) => Ok(Some(StageRef { api, name, stage })),
             None => invalid("stage", format!("the api `{api}` has no stage `{stage}`")),
         }
+    }
+
+    /// The plans of a key that may be used, as [`Catalog::plans`] has them.
+    fn usable_plans<'c>(
+        &'c self,
+        key: Option<&Arc<ApiKey>>,
+        stage_ref: Option<&StageRef<'_>>,
+        request: &CheckRequest<'_>,
+        now: Micros,
+    ) -> Result<SmallVec<[&'c Plan; 2]>, CheckError> {
+        let Some(key) = key else { return Ok(SmallVec::default()) };
+        if !request.after_the_fact {
+            check_validity(key, now)?;
+        }
+        self.plans(key, stage_ref)
     }
 
     /// The plans of the key that apply, first the one that is not `alongside`, if there is one.
@@ -294,7 +323,9 @@ fn check_validity(key: &ApiKey, now: Micros) -> Result<(), CheckError> {
 }
 
 /// The method and the path in normal form, if the request has both. Each is validated on its own.
-fn normalize_route<'a>(request: &CheckRequest<'a>) -> Result<Option<HttpRoute<'a>>, CheckError> {
+pub(super) fn normalize_route<'a>(
+    request: &CheckRequest<'a>,
+) -> Result<Option<HttpRoute<'a>>, CheckError> {
     let method = match request.method.map(normalize_method) {
         Some(None) => return invalid("method", "is no HTTP method"),
         Some(Some(method)) => Some(method),

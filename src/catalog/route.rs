@@ -16,6 +16,34 @@ pub(super) struct RoutePattern {
     segments: Vec<Segment>,
 }
 
+/// The path of a resource in AWS' syntax: `/pets/{id}`, `/{proxy+}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PathPattern(Vec<Segment>);
+
+impl PathPattern {
+    /// Reads the path of a resource. No other text matches what it should not: it is compared with
+    /// the normal form of requests.
+    pub(super) fn of_resource(path: &str) -> Self {
+        let segment = |part: &str| match part.strip_prefix('{').and_then(|it| it.strip_suffix('}'))
+        {
+            Some(name) if name.ends_with('+') => Segment::Rest,
+            Some(_) => Segment::Any,
+            None => Segment::Literal(part.into()),
+        };
+        Self(path.split('/').filter(|part| !part.is_empty()).map(segment).collect())
+    }
+
+    /// The precedence of paths: literal segments before `{name}` before `{name+}`.
+    pub(super) fn cmp_specificity(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+
+    /// True if it matches a path in normal form.
+    pub(super) fn matches(&self, path: &str) -> bool {
+        segments_match(&self.0, path)
+    }
+}
+
 /// A segment of a pattern. The order of variants is that of precedence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Segment {
@@ -72,20 +100,22 @@ impl RoutePattern {
     }
 
     pub(super) fn matches(&self, route: &HttpRoute<'_>) -> bool {
-        if *self.method != *route.method {
-            return false;
-        }
-        let mut requested = route.path[1..].split('/').filter(|segment| !segment.is_empty());
-        for segment in &self.segments {
-            match (segment, requested.next()) {
-                (Segment::Rest, Some(_)) => return true,
-                (Segment::Any, Some(_)) => {}
-                (Segment::Literal(literal), Some(name)) if **literal == *name => {}
-                _ => return false,
-            }
-        }
-        requested.next().is_none()
+        *self.method == *route.method && segments_match(&self.segments, &route.path)
     }
+}
+
+/// True if the segments match a path in normal form.
+fn segments_match(segments: &[Segment], path: &str) -> bool {
+    let mut requested = path[1..].split('/').filter(|segment| !segment.is_empty());
+    for segment in segments {
+        match (segment, requested.next()) {
+            (Segment::Rest, Some(_)) => return true,
+            (Segment::Any, Some(_)) => {}
+            (Segment::Literal(literal), Some(name)) if **literal == *name => {}
+            _ => return false,
+        }
+    }
+    requested.next().is_none()
 }
 
 /// The method and the path of a request in normal form.

@@ -143,8 +143,8 @@ impl Engine {
         context: &CheckContext,
     ) -> Result<Decision, CheckError> {
         let started = Instant::now();
-        let key = self.identify(client, started).await?;
-        let (mut plan, mut charges) = match self.prepare(key, request, context)? {
+        let key = self.identify(client, started).await;
+        let (mut plan, mut charges) = match self.prepare(client, key, request, context)? {
             Prepared::Judge(plan, charges) => (plan, charges),
             Prepared::Decided(decision) => {
                 self.parts.metrics.record_duration(started.elapsed());
@@ -194,7 +194,7 @@ impl Engine {
         let (mut pending, mut checks) = (Vec::new(), Vec::new());
         for (request, key) in requests.into_iter().zip(keys) {
             let prepared =
-                request.and_then(|(_, request)| Ok(self.prepare(key?, &request, context)?));
+                request.and_then(|(client, it)| Ok(self.prepare(client, key, &it, context)?));
             results.push(match prepared {
                 Err(error) => Some(Err(error)),
                 Ok(Prepared::Decided(decision)) => Some(Ok(decision)),
@@ -233,11 +233,12 @@ impl Engine {
 
     fn prepare(
         &self,
-        key: Option<Arc<ApiKey>>,
+        client: Option<ClientKey<'_>>,
+        key: Result<Option<Arc<ApiKey>>, CheckError>,
         request: &CheckRequest<'_>,
         context: &CheckContext,
     ) -> Result<Prepared, CheckError> {
-        let (plan, mut charges) = self.resolve(&self.catalog(), key, request)?;
+        let (plan, mut charges) = self.resolve(&self.catalog(), client, key, request)?;
         slots::only_read(&mut charges)?;
         if let Some(decision) = self.refuse_too_large(&plan, &charges, context) {
             return Ok(Prepared::Decided(decision));
@@ -266,16 +267,26 @@ impl Engine {
         Some(decision)
     }
 
-    /// The charges of a check that the store can judge.
+    /// The charges of a check that the store can judge. `key` is what the client was identified by.
     fn resolve(
         &self,
         catalog: &Catalog,
-        key: Option<Arc<ApiKey>>,
+        client: Option<ClientKey<'_>>,
+        key: Result<Option<Arc<ApiKey>>, CheckError>,
         request: &CheckRequest<'_>,
     ) -> Result<(PlanContext, Charges), CheckError> {
+        let key = match client {
+            Some(ClientKey::Secret(_)) => catalog.check_key_source(request).and(key),
+            _ => key,
+        };
+        let key = match key {
+            Err(CheckError::Forbidden { .. }) if catalog.needs_no_key(request) => None,
+            key => key?,
+        };
         let resolved = catalog.resolve(request, key.as_ref(), self.parts.store.now());
-        let ResolvedLimits { charges, key_policies, plan, label, on_store_failure } =
+        let ResolvedLimits { charges, key_policies, ignores_key, plan, label, on_store_failure } =
             resolved.map_err(|refusal| self.refusal_or_unready(refusal))?;
+        let key = key.filter(|_| !ignores_key);
         if charges.len() > MAX_CHARGES {
             let detail = format!(
                 "the check has {} limits, and at most {MAX_CHARGES} are allowed",

@@ -116,8 +116,8 @@ impl Engine {
         }
         let keys = join_all(requests.iter().map(|(client, _)| self.identify(*client, started)));
         let (keys, catalog) = (keys.await, self.catalog());
-        let charges = requests.iter().zip(keys).filter_map(|((_, request), key)| {
-            let (_, charges) = self.resolve(&catalog, key.ok()?, request).ok()?;
+        let charges = requests.iter().zip(keys).filter_map(|((client, request), key)| {
+            let (_, charges) = self.resolve(&catalog, *client, key, request).ok()?;
             Some(charges.len())
         });
         if charges.sum::<usize>() > MAX_REQUEST_CHARGES {
@@ -139,9 +139,9 @@ impl Engine {
         context: &CheckContext,
     ) -> Result<Decision, CheckError> {
         let started = Instant::now();
-        let key = self.identify(client, started).await?;
+        let key = self.identify(client, started).await;
         let catalog = arc_swap::Guard::into_inner(self.catalog());
-        let (plan, mut charges) = self.resolve(&catalog, key, request)?;
+        let (plan, mut charges) = self.resolve(&catalog, client, key, request)?;
         let cost = catalog.reserve_costs(request, &mut charges)?;
         let ttl = slots::take(&mut charges, reservation.ttl);
         // With an id it may have been opened before, in a larger limit.

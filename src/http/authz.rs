@@ -23,6 +23,9 @@ use crate::control::ClientKey;
 use crate::engine::Decision;
 use crate::transport::{Peer, Problem, bearer_token, traceparent};
 
+/// The detail of the response to a request whose method needs an API key.
+const NO_API_KEY: &str = "there is no API key: send X-API-Key or Authorization: Bearer";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AuthzQuery {
@@ -88,7 +91,12 @@ async fn decide(
         usage: None,
     };
     match (&query.policy, &query.key, &query.key_header) {
-        (None, None, None) => client = Some(ClientKey::Secret(api_key(state, headers)?)),
+        (None, None, None) => {
+            client = api_key(state, headers)?.map(ClientKey::Secret);
+            if client.is_none() && !state.engine.catalog().needs_no_key(&check_request) {
+                return Err(missing_key(NO_API_KEY));
+            }
+        }
         (Some(policy), key, header) => {
             policy_key = match (key.as_deref(), header.as_deref()) {
                 (None, Some(header)) => header_key(headers, header)?.into(),
@@ -108,10 +116,7 @@ async fn decide(
             None if state.engine.catalog().has_method_limits(&check_request) => {
                 let why =
                     if trusted { "is missing" } else { "is only trusted from --trusted-peers" };
-                let detail = format!(
-                    "{name} {why}, and this stage has limits per method; see --forwarded-headers"
-                );
-                return Err(AuthzError::Gateway(Problem::bad_request(name, detail)));
+                return Err(missing_route(name, why));
             }
             None => {}
         }
@@ -122,6 +127,13 @@ async fn decide(
         None | Some("path" | "method" | "key") => AuthzError::Client(problem),
         Some(_) => AuthzError::Gateway(problem),
     })
+}
+
+/// The error that the header with the method or the path cannot be used.
+fn missing_route(name: &'static str, why: &str) -> AuthzError {
+    let detail =
+        format!("{name} {why}, and this stage has limits per method; see --forwarded-headers");
+    AuthzError::Gateway(Problem::bad_request(name, detail))
 }
 
 fn policy_without_key() -> AuthzError {
@@ -168,27 +180,24 @@ fn missing_key(detail: impl Into<Cow<'static, str>>) -> AuthzError {
     AuthzError::Client(Problem::forbidden(detail))
 }
 
-/// The request's API key: `X-API-Key`, or else `Authorization: Bearer`, which often holds a token
+/// The request's API key, if there is one: `X-API-Key`, or else `Authorization: Bearer`, which often holds a token
 /// for the upstream service beside it. Two different API keys are an error.
-fn api_key<'r>(state: &WorkerState, headers: &'r HeaderMap) -> Result<&'r str, AuthzError> {
+fn api_key<'r>(state: &WorkerState, headers: &'r HeaderMap) -> Result<Option<&'r str>, AuthzError> {
     let bearer = || bearer_token(headers).and_then(|token| std::str::from_utf8(token).ok());
     // Gateways send the header empty if their client sent none.
-    let key =
-        match single_header(headers, "x-api-key")?.filter(|key| !key.is_empty()) {
-            Some(key) => {
-                if let Some(token) = bearer().filter(|token| *token != key)
-                    && state.engine.are_different_keys(token, key)
-                {
-                    let why = "holds another API key than X-API-Key; send one of them";
-                    return Err(AuthzError::Client(Problem::bad_request("authorization", why)));
-                }
-                key
+    let key = match single_header(headers, "x-api-key")?.filter(|key| !key.is_empty()) {
+        Some(key) => {
+            if let Some(token) = bearer().filter(|token| *token != key)
+                && state.engine.are_different_keys(token, key)
+            {
+                let why = "holds another API key than X-API-Key; send one of them";
+                return Err(AuthzError::Client(Problem::bad_request("authorization", why)));
             }
-            None => single_header(headers, "authorization")?.and_then(|_| bearer()).ok_or_else(
-                || missing_key("there is no API key: send X-API-Key or Authorization: Bearer"),
-            )?,
-        };
-    validate_text("api_key", key, MAX_KEY_BYTES).map(|()| key)
+            Some(key)
+        }
+        None => single_header(headers, "authorization")?.and_then(|_| bearer()),
+    };
+    key.map_or(Ok(()), |key| validate_text("api_key", key, MAX_KEY_BYTES)).map(|()| key)
 }
 
 /// The only value of a header. Of two values, the upstream service might use the other one.

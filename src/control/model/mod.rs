@@ -14,12 +14,14 @@ mod key_record;
 mod create_key;
 mod stage;
 mod rest_api;
+mod deployed_methods;
 mod usage_plan;
 mod document;
 
 pub(super) use audit_entry::AuditEntry;
 pub use audit_entry::ChangeOrigin;
 pub use create_key::CreateKey;
+pub(super) use deployed_methods::DeployedMethod;
 pub(super) use digest_entry::DigestEntry;
 pub use document::Document;
 pub(super) use entry_path::EntryPath;

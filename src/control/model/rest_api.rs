@@ -43,7 +43,7 @@ pub struct ApiSpec {
     pub tags: BTreeMap<String, String>,
     /// The members that only routing needs.
     #[serde(flatten)]
-    passthrough: Map<String, Value>,
+    pub(super) passthrough: Map<String, Value>,
 }
 
 /// The members that are stored and returned without effect.
@@ -86,7 +86,7 @@ pub struct Deployment {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     created_date: u64,
-    api_summary: Map<String, Value>,
+    pub(super) api_summary: Map<String, Value>,
 }
 
 impl RestApi {

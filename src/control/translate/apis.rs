@@ -1,7 +1,9 @@
 //! APIs and stages, in both forms, and the document of all APIs and plans.
 
-use crate::catalog::raw::{RawApi, RawCatalog, RawModels, RawStage, RawUnits};
-use crate::control::model::{ControlError, Document, RestApi, StageLimits};
+use crate::catalog::raw::{
+    RawAccess, RawApi, RawCatalog, RawMethodAccess, RawModels, RawStage, RawUnits,
+};
+use crate::control::model::{ControlError, DeployedMethod, Document, RestApi, Stage, StageLimits};
 
 use super::Losses;
 use super::limits::{
@@ -30,8 +32,20 @@ pub fn document_to_catalog(document: &Document) -> Result<RawCatalog, ControlErr
 }
 
 fn api_to_catalog(api: &RestApi) -> Result<RawApi, ControlError> {
-    let stages = api.stages.values().map(|stage| stage_to_catalog(&stage.limits()));
-    Ok(RawApi { id: api.id.clone(), stages: stages.collect::<Result<_, _>>()? })
+    let stages = api.stages.values().map(|stage| {
+        let access = stage_access(api, stage);
+        Ok(RawStage { access, ..stage_to_catalog(&stage.limits())? })
+    });
+    Ok(RawApi { id: api.id.clone(), stages: stages.collect::<Result<_, ControlError>>()? })
+}
+
+/// The keys that the methods of a stage need: those of the deployment that it serves.
+fn stage_access(api: &RestApi, stage: &Stage) -> RawAccess {
+    let methods = api.deployed_methods(stage.deployment()).into_iter().map(|deployed| {
+        let DeployedMethod { path, method, needs_key } = deployed;
+        RawMethodAccess { path: path.into(), method: method.into(), needs_key }
+    });
+    RawAccess { keys_from_gateway: api.has_keys_from_gateway(), methods: methods.collect() }
 }
 
 /// The limits of a stage in the catalog's form.
@@ -45,6 +59,7 @@ pub fn stage_to_catalog(stage: &StageLimits) -> Result<RawStage, ControlError> {
         methods: stage_methods_to_catalog(&stage.methods)?,
         limits: limits_to_catalog(&format!("the stage {}", stage.stage_name), &stage.limits)?,
         consistency: stage.consistency,
+        access: RawAccess::default(),
     })
 }
 

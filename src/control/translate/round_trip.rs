@@ -15,8 +15,8 @@ use super::{
 };
 use crate::algorithm::Rate;
 use crate::catalog::raw::{
-    Consistency, Mode, RawApiStage, RawLimit, RawMethod, RawMethods, RawOverrides, RawPeriod,
-    RawPlan, RawPlanOverrides, RawQuota, RawQuotaOverride, RawRate, RawStage, RawStart,
+    Consistency, Mode, RawAccess, RawApiStage, RawLimit, RawMethod, RawMethods, RawOverrides,
+    RawPeriod, RawPlan, RawPlanOverrides, RawQuota, RawQuotaOverride, RawRate, RawStage, RawStart,
     RawThrottle, RawThrottleOverride,
 };
 use crate::failure_policy::FailurePolicy;
@@ -62,6 +62,7 @@ fn stage() -> impl Strategy<Value = RawStage> {
     let consistency = option::of(select(vec![Consistency::Exact, Consistency::Leased]));
     (option::of(throttle()), methods(), limits(), consistency).prop_map(
         |(throttle, methods, limits, consistency)| RawStage {
+            access: RawAccess::default(),
             name: "prod".into(),
             throttle,
             methods,

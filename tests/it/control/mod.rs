@@ -14,6 +14,7 @@ mod heavy_work;
 mod import;
 mod key_policies;
 mod members;
+mod keyless_methods;
 mod metering;
 mod nodes;
 mod override_parts;

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    TOKEN, alongside, as_bearer, call, corrections, file_resources, import, key_policies, node,
-    overrides, plan_and_key, rotation,
+    TOKEN, alongside, as_bearer, call, corrections, file_resources, import, key_policies,
+    keyless_methods, node, overrides, plan_and_key, rotation,
 };
 use crate::support::eventually;
 use crate::support::node::Node;
@@ -47,7 +47,10 @@ fn concurrent_changes_are_all_kept() {
                     for round in 0..5 {
                         let name = format!("plan-{place}-{number}-{round}");
                         let body = json!({"name": name}).to_string();
-                        assert_eq!(as_bearer(node, TOKEN, "POST", "/usageplans", &body).status, 201);
+                        assert_eq!(
+                            as_bearer(node, TOKEN, "POST", "/usageplans", &body).status,
+                            201
+                        );
                     }
                 });
             }
@@ -113,6 +116,13 @@ fn overrides_are_in_effect_on_every_node() {
         let sizes = json!({&*plan: {"throttle": {"burstLimit": 1}}});
         call(&other, "POST", "/apikeys", json!({"overrides": sizes}));
     }
+}
+
+#[test]
+fn methods_without_a_need_for_a_key_pass_without_one_on_redis() {
+    let redis = RedisServer::start();
+    let flags = ["--store", &redis.url(), "--check-deadline", "10s"];
+    keyless_methods::methods_need_keys_as_declared(&node(None, &flags));
 }
 
 #[test]
