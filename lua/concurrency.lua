@@ -12,7 +12,7 @@
 --
 -- Few calls need any of this, so those that do make it: functions cost time in all others.
 
-local function algorithm_of_slots()
+local function concurrency()
   local byte, sub, find = string.byte, string.sub, string.find
   local pack, unpack_from, min = struct.pack, struct.unpack, math.min
   local NEVER, MAX_TTL = 9007199254740991, 3600 * 1000000
@@ -160,11 +160,6 @@ local function algorithm_of_slots()
     return ends
   end
 
-  local function unpack_limit(packed, at)
-    local _, id, size, next_at = unpack_from('<BI7d', packed, at)
-    return { false, id + 21, 0, 1, size, false, false, false, false }, next_at
-  end
-
   -- The slots in use; in place of a window the number of those that have ended and are still in the
   -- list.
   local function read(rows, at, limit, now)
@@ -188,11 +183,6 @@ local function algorithm_of_slots()
   local function write(rows, at, limit, _, _, now)
     local own, earliest = own_time(rows, at, now)
     return pack_row(limit, own, now, earliest), now + MAX_TTL
-  end
-
-  local function matters(rows, _, now)
-    local _, number = functions_of_annexes().numbers(rows, now)
-    return number ~= nil
   end
 
   local rare = {
@@ -251,6 +241,14 @@ local function algorithm_of_slots()
     end,
   }
 
-  ALGORITHMS[8] = { unpack_limit, read, write, matters, function() return rare end, 21 }
-  return ALGORITHMS[8]
+  local function rare_functions()
+    return rare
+  end
+
+  return function(packed, at)
+    local _, id, size, behind = unpack_from('<BI7d', packed, at)
+    local limit = { read, id + 21, 0, 1, size, false, false, false, write, false, false,
+      rare_functions }
+    return limit, behind
+  end
 end

@@ -2,25 +2,31 @@
 --
 --   flags  1 for a shadow limit, plus 2 for one that refuses only if all alternatives of the check
 --          do, plus 4 for a counter of daily usage, whose days are kept when they are over, plus 8
---          if no subject that is new is to be charged
+--          if no subject that is new is to be charged, plus 16 times the kind of the counter
 --   id     of the counter, as lua/subject.lua defines it
 --
 -- The rest is defined in the file of the kind's algorithm.
 
-local function unpack_limits(packed, now)
-  local limits, at, len = {}, 1, #packed
-  while at <= len do
-    local flags, algorithm, limit = byte(packed, at), ALGORITHMS[byte(packed, at + 2) % 32]
-    if not algorithm then
-      algorithm = algorithm_of_slots()
+local limits = {}
+do
+  local packed, at, count = ARGV[1] or '', 1, 0
+  local unpack_bucket, unpack_quota, unpack_slots
+  while at <= #packed do
+    local flags, limit = byte(packed, at)
+    local kind = (flags - flags % 16) / 16
+    if kind == 1 then
+      unpack_bucket = unpack_bucket or token_bucket()
+      limit, at = unpack_bucket(packed, at)
+    elseif kind == 2 then
+      unpack_quota = unpack_quota or calendar_quota()
+      limit, at = unpack_quota(packed, at, now)
+    else
+      unpack_slots = unpack_slots or concurrency()
+      limit, at = unpack_slots(packed, at)
     end
-    limit, at = algorithm[1](packed, at, now)
-    if flags >= 8 then
-      flags, limit[12] = flags - 8, true
-    end
-    limit[READ], limit[SHADOW], limit[ALTERNATIVE] = algorithm[2], flags % 2 == 1, flags % 4 >= 2
-    limit[DAILY], limit[WRITE] = flags >= 4, algorithm[3]
-    limits[#limits + 1] = limit
+    limit[6], limit[7], limit[8] = flags % 2 == 1, flags % 4 >= 2, flags % 8 >= 4
+    limit[13] = flags % 16 >= 8 or nil
+    count = count + 1
+    limits[count] = limit
   end
-  return limits
 end

@@ -21,8 +21,7 @@
 -- charge <B i7 I5> its life, units (-1 if not made) and window (0 without); digest of the check;
 -- the terms. It expires 10 minutes after its ttl.
 
--- Runs the operation with this code. Returns true if it is a check that is refused, but some rows
--- are to be written in any case: those of the check that `at` then stands at.
+-- Runs the operation that `current` stands at.
 local operate
 -- For each changed reservation, by key: its string, false to delete it; and its lifetime in ms.
 local kept_text, kept_for
@@ -31,7 +30,9 @@ if ARGV[4] then
   local subjects = tonumber(ARGV[4])
   local RESERVE, LATE, MAX_EXACT = 251, 600 * 1000000, 9007199254740991
   local annexes = functions_of_annexes()
-  local rare_of = annexes.rare_of
+  local sub, ceil, pack = string.sub, math.ceil, struct.pack
+  -- The check of the operation, and the length of the reply.
+  local at, replied
   kept_text, kept_for = {}, {}
 
   -- The parts of the reservation that is read or written: for each of its lives the number and
@@ -40,9 +41,9 @@ if ARGV[4] then
   -- For each life its subject, and the rows that are to be stored and until when they matter, false
   -- if they stay. They replace the others once the operation has succeeded.
   local subject_of, changed_of, deadline_of = {}, {}, {}
-  -- For each charge that is adjusted the level of its counter. The limits, places, windows, and the
-  -- units that the charges come to, are where lua/check.lua has those of a check.
-  local level_of = {}
+  -- For each charge its limit, place, window and level, where lua/check.lua has those of a check;
+  -- `after` are the units that an adjusted charge comes to.
+  local charges = current
 
   local function add_reply(value)
     replied = replied + 1
@@ -158,7 +159,7 @@ if ARGV[4] then
       local key, index
       key, index, _, from = unpack_from('<I2I2d', checks, from)
       local limit, rows = limits[index], rows_at(key)
-      local level, window = limit[READ](rows, rows and find_row(rows, limit[HEAD]), limit, now)
+      local level, window = limit[1](rows, rows and find_row(rows, limit[2]), limit, now)
       if not level then
         reply[verdict_at], replied = 2, verdict_at
         return
@@ -170,23 +171,24 @@ if ARGV[4] then
     end
     reply[verdict_at] = 4
     add_reply(terms)
+    current.has_texts = true
   end
 
-  -- Makes charge `i` of the judged check, on a counter that reads as `level`. Returns the units
+  -- Makes a charge of the judged check, on a counter that reads as `level`. Returns the units
   -- that are charged, and until when the counter's row matters.
-  local function charge(i, rows, level, amount, number, ttl)
-    local limit, place, annex = limit_of[i], place_of[i] or nil, annex_of and annex_of[i]
-    if after_of[i] then
-      local row, till, part, first, behind = rare_of(limit).reserve(rows, place, annex, limit,
-        level, window_of[i], amount, number, now, ttl)
+  local function make_charge(charge, rows, level, amount, number, ttl)
+    local limit, place, annex = charge.limit, charge.place, charge.annex
+    if charge.after then
+      local row, till, part, first, behind = limit[12]().reserve(rows, place, annex, limit,
+        level, charge.window, amount, number, now, ttl)
       replace_counter(rows, place, row, annexes.part(rows, place, annex, part, first, behind))
       return amount / limit[4], till
     end
     local till
-    if forced_of[i] then
+    if charge.forced then
       local row
-      row, till = limit[WRITE](rows, place, limit, forced_of[i], window_of[i], now)
-      local follow = annex and rare_of(limit).follow
+      row, till = limit[9](rows, place, limit, charge.forced, charge.window, now)
+      local follow = annex and limit[12]().follow
       if follow then
         replace(annexes.part(rows, place, annex, follow(rows, place, annex, limit, level, row)))
       end
@@ -199,22 +201,23 @@ if ARGV[4] then
   -- levels that their counters read as are in the reply from `state` on.
   local function begin_life(life, count, state, secret, ends, ttl)
     local subject, from = subject_of[life]
-    local rows = rows_of[subject] or pack('<BI4', FORMAT, 0)
+    local rows = rows_of[subject] or pack('<BI4', 2, 0)
     for i = 1, count do
-      from = life_of[i] == life and place_of[i] or from
+      from = life_of[i] == life and charges[i].place or from
     end
     local place, number, birth, till = annexes.numbers(rows, now, from)
     number, birth = (number or 0) + 1, birth or secret
     till = math.max(till or 0, numbers_until(ends))
     local needed_till = till
     for i = 1, count do
+      local charge = charges[i]
       if life_of[i] == life then
-        local units, row_till =
-          charge(i, rows, reply[state], unpack_from('<d', checks, at + 12 * i - 7), number, ttl)
-        units_of[i], started_of[i] = units, window_of[i] or 0
+        local amount = unpack_from('<d', checks, at + 12 * i - 7)
+        local units, row_till = make_charge(charge, rows, reply[state], amount, number, ttl)
+        units_of[i], started_of[i] = units, charge.window or 0
         needed_till = math.max(needed_till, row_till or 0)
       end
-      state = state + (window_of[i] and 2 or 1)
+      state = state + (charge.window and 2 or 1)
     end
     replace_row(rows, place, pack('<I7I6c8I5', 1811, number, birth, till / 1000000))
     number_of[life], birth_of[life] = number, birth
@@ -245,20 +248,29 @@ if ARGV[4] then
         else
           add_reply(5)
         end
-        return false
+        return
       end
     end
-    local allowed, any_forced = judge(true)
+    current.at = at
+    local allowed, any_forced
+    allowed, any_forced, replied =
+      judge(checks, limits, rows_of, needed, reply, now, current, true)
     if not allowed then
-      return any_forced
+      if any_forced then
+        -- Some rows are to be written in any case.
+        judge(checks, limits, rows_of, needed, reply, now, current)
+        replied = nil
+      end
+      return
     end
     local ends, lives, count = math.min(now + ttl, MAX_EXACT), 0, byte(checks, at)
     for i = 1, count do
       local life = 1
-      while life <= lives and subject_of[life] ~= key_of[i] do
+      local subject = charges[i].key
+      while life <= lives and subject_of[life] ~= subject do
         life = life + 1
       end
-      lives, subject_of[life], life_of[i] = math.max(lives, life), key_of[i], life
+      lives, subject_of[life], life_of[i] = math.max(lives, life), subject, life
     end
     for life = 1, lives do
       begin_life(life, count, state, sub(rest, 9, 16), ends, ttl)
@@ -275,7 +287,6 @@ if ARGV[4] then
   -- Reads the counters of an adjustment, of whose charges the first is at `from`. Returns the code
   -- of the reply if they cannot be adjusted now.
   local function read_counters(lives, count, from)
-    annex_of = {}
     for life = 1, lives do
       subject_of[life] = false
     end
@@ -283,23 +294,24 @@ if ARGV[4] then
       local key, index, units
       key, index, units, from = unpack_from('<I2I2d', checks, from)
       local limit, charged = limits[index], units_of[i]
-      limit_of[i] = limit or false
+      local charge = charges[i] or {}
+      charges[i], charge.limit = charge, limit
       if limit then
         local rows, place, annex = rows_at(key)
         if rows then
-          place, annex = find_row(rows, limit[HEAD])
+          place, annex = find_row(rows, limit[2])
         end
-        local level, window, _, earlier = limit[READ](rows, place, limit, now)
+        local level, window, _, earlier = limit[1](rows, place, limit, now)
         if not level then
           return 2
         end
-        after_of[i] = units_over(charged, units)
-        if earlier and limit[DAILY] and charged >= 0 and after_of[i] > charged then
+        local after = units_over(charged, units)
+        if earlier and limit[8] and charged >= 0 and after > charged then
           return 3
         end
         subject_of[life_of[i]] = key
-        place_of[i], window_of[i], level_of[i] = place or false, window or false, level
-        annex_of[i] = annex
+        charge.place, charge.annex, charge.window = place, annex, window
+        charge.level, charge.after = level, after
       end
     end
   end
@@ -307,30 +319,31 @@ if ARGV[4] then
   -- Adjusts the charges of this life. The reservation stays open for `ttl` until `ends`, or ends if
   -- `ttl` is 0.
   local function adjust_life(life, count, ends, ttl)
-    local rows, from = rows_of[subject_of[life]] or pack('<BI4', FORMAT, 0)
+    local rows, from = rows_of[subject_of[life]] or pack('<BI4', 2, 0)
     for i = 1, count do
-      from = life_of[i] == life and limit_of[i] and place_of[i] or from
+      from = life_of[i] == life and charges[i].limit and charges[i].place or from
     end
-    local place, number, birth, till = annexes.numbers(rows, now, from)
+    local numbered_at, number, birth, till = annexes.numbers(rows, now, from)
     local is_alive = number and birth == birth_of[life]
     local needed_till = 0
     for i = 1, count do
-      local limit, charged = limit_of[i], units_of[i]
+      local charge, charged = charges[i], units_of[i]
+      local limit = charge.limit
       if life_of[i] == life and limit and charged >= 0 then
-        local counter, annex = place_of[i] or nil, annex_of[i]
+        local place, annex = charge.place, charge.annex
         local row, row_till, part, first, behind
-        level_of[i], window_of[i], row, row_till, part, first, behind = rare_of(limit).adjust(rows,
-          counter, annex, limit, level_of[i], window_of[i], is_alive and number_of[life] or nil,
-          started_of[i], charged, after_of[i], now, ttl)
+        charge.level, charge.window, row, row_till, part, first, behind = limit[12]().adjust(rows,
+          place, annex, limit, charge.level, charge.window, is_alive and number_of[life] or nil,
+          started_of[i], charged, charge.after, now, ttl)
         if row then
-          replace_counter(rows, counter, row, annexes.part(rows, counter, annex, part, first, behind))
+          replace_counter(rows, place, row, annexes.part(rows, place, annex, part, first, behind))
           needed_till = math.max(needed_till, row_till)
         end
       end
     end
     if ttl > 0 and is_alive then
       till = math.max(till, numbers_until(ends))
-      replace_row(rows, place, pack('<I7I6c8I5', 1811, number, birth, till / 1000000))
+      replace_row(rows, numbered_at, pack('<I7I6c8I5', 1811, number, birth, till / 1000000))
       needed_till = math.max(needed_till, till)
     end
     changed_of[life], deadline_of[life] = parts > 0 and replaced(rows), needed_till
@@ -362,12 +375,13 @@ if ARGV[4] then
       end
     end
     for i = 1, count do
+      local charge = charges[i]
       add_reply(units_of[i])
-      if limit_of[i] then
-        units_of[i] = units_of[i] >= 0 and after_of[i] or units_of[i]
-        add_reply(level_of[i])
-        if window_of[i] then
-          add_reply(window_of[i])
+      if charge.limit then
+        units_of[i] = units_of[i] >= 0 and charge.after or units_of[i]
+        add_reply(charge.level)
+        if charge.window then
+          add_reply(charge.window)
         end
       end
     end
@@ -379,11 +393,17 @@ if ARGV[4] then
     end
   end
 
-  function operate(code)
-    parts = 0
+  function operate()
+    local start = current.at
+    local code, len, from = unpack_from('<BI4', checks, start)
+    parts, replied = 0, current.replied
     if code == RESERVE then
-      return reserve(at + 5)
+      reserve(from)
+    else
+      adjust(from)
     end
-    adjust(at + 5)
+    if replied then
+      current.at, current.replied = from + len, replied
+    end
   end
 end

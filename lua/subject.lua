@@ -8,21 +8,19 @@
 -- release, are walked over and kept. All numbers are whole and below 2^53. The meaning of a body is
 -- defined in its algorithm's file.
 
-local byte, sub = string.byte, string.sub
-local floor, ceil = math.floor, math.ceil
-local pack, unpack_from = struct.pack, struct.unpack
-
-local FORMAT = 2
-local HEADER = 5
-local ROW_HEAD = 7
-
--- The algorithms by the kind of their rows; no row has kind 0. Each file of an algorithm adds its
--- entry: five functions in this order, of which `at` is the position of the limit's row in `rows`,
--- nil if there is none; then the length of a row's body, if all have one. Redis runs the whole
--- script for every call, so functions that few calls need are made by `rare`, and concurrency,
--- which few limits use, by algorithm_of_slots.
+-- The algorithms by the kind of their rows: 1 token bucket, 2 calendar quota, 8 concurrency; no row
+-- has kind 0. Redis runs the whole script for every call, and each function that it makes costs
+-- time, as each local does that a function captures. So each algorithm is a function that makes its
+-- own, called if a limit needs them. It returns a function that unpacks the limit at a position,
+-- with the position behind it, and `matters`, unless that is not needed. A limit has in its slots
 --
---   limit(packed, at, now)          the limit packed at `at`, and the position behind it
+--   1 read, 2 head of its row, 3 and 4 of the algorithm, 5 level that must not be exceeded,
+--   6 true for a shadow limit, 7 for one of several alternatives, 8 for a counter of daily usage,
+--   9 write, 10 and 11 of the algorithm, 12 rare, 13 true if no new subject is charged
+--
+-- of which these are functions; `at` is the position of the limit's row in `rows`, nil if there is
+-- none:
+--
 --   read(rows, at, limit, now)      level of the counter, nil if `now` lies outside the windows;
 --                                   window, nil if there are none, or what else the reply says of
 --                                   the counter; true if the clock has stepped back behind the row,
@@ -61,29 +59,8 @@ local ROW_HEAD = 7
 --
 --   7 numbers  <I6 c8 I5>  number of the newest reservation, a random tag of this life of the
 --                          numbers, and until when they matter (s)
-local ALGORITHMS = { false, false }
 
--- Slots of a limit: its algorithm's `read`, the head of its row, the level that must not be
--- exceeded, its flags, and its algorithm's `write`. Slots 3, 4, 10 and 11 belong to the algorithm.
--- Slot 12 is true if only subjects that have a key are charged, and nil in most calls.
-local READ, HEAD, SIZE, SHADOW, ALTERNATIVE, DAILY, WRITE = 1, 2, 5, 6, 7, 8, 9
-
--- The strings stored under `keys`, in the same order; false for a missing key. In slices, since a
--- Lua call takes no more than some 8,000 arguments.
-local function mget_all(keys)
-  local count = #keys
-  if count == 0 then
-    return {}
-  end
-  local values = redis.call('MGET', unpack(keys, 1, math.min(count, 4000)))
-  for first = 4001, count, 4000 do
-    local more = redis.call('MGET', unpack(keys, first, math.min(count, first + 3999)))
-    for i = 1, #more do
-      values[first - 1 + i] = more[i]
-    end
-  end
-  return values
-end
+local byte, unpack_from = string.byte, struct.unpack
 
 -- The position of the row with this head in `rows`, nil if there is none, as with a head of 0; and
 -- that of its annex, nil without one. A damaged string is an error: stray or missing bytes hide the
@@ -114,8 +91,9 @@ local function find_row(rows, head)
   at = 6
   while at < last do
     local len, kind = byte(rows, at, at + 1)
-    local algorithm = ALGORITHMS[kind % 32]
-    if kind % 32 == 0 or algorithm and (algorithm[6] or len) ~= len then
+    kind = kind % 32
+    local usual = kind == 1 and 28 or kind == 2 and 12 or kind == 8 and 21 or len
+    if kind == 0 or len ~= usual then
       error('a row has the length ' .. len)
     end
     at = at + 7 + len
@@ -129,126 +107,12 @@ end
 -- `rows` with `row` in place of the one at `at`, which has the same length, or appended if `at` is
 -- nil. `rows` may be absent.
 local function put_row(rows, at, row)
+  local sub = string.sub
   if not rows then
-    return pack('<BI4', FORMAT, 0) .. row
+    return struct.pack('<BI4', 2, 0) .. row
   elseif not at then
     return rows .. row
   end
   return sub(rows, 1, at - 1) .. row .. sub(rows, at + #row)
 end
 
--- Functions of annexes and numbers, made by the calls that need them.
-local function functions_of_annexes()
-  local annexes = ALGORITHMS[0]
-  if annexes then
-    return annexes
-  end
-  local unpack_from, sub, byte = struct.unpack, string.sub, string.byte
-  annexes = {}
-  ALGORITHMS[0] = annexes
-
-  -- The position of the row of numbers, nil if there is none; and if they still matter the newest
-  -- number of a subject's reservations, the tag of this life of the numbers, and until when they
-  -- matter (us). `rows` may be absent. They are looked for behind the row at `from` first.
-  function annexes.numbers(rows, now, from)
-    local at, last = from or 6, rows and #rows or 0
-    while at <= last do
-      local head = unpack_from('<I7', rows, at)
-      if head == 1811 then
-        break
-      end
-      at = at + 7 + head % 256
-    end
-    if at > last then
-      at = rows and find_row(rows, 1811) or nil
-    end
-    if at then
-      local newest, birth, till = unpack_from('<I6c8I5', rows, at + 7)
-      if till * 1000000 >= now then
-        return at, newest, birth, till * 1000000
-      end
-    end
-    return at
-  end
-
-  -- The functions that few calls need of a limit's algorithm.
-  local rare_by_limit = {}
-  function annexes.rare_of(limit)
-    local rare = rare_by_limit[limit]
-    if not rare then
-      rare = ALGORITHMS[math.floor(limit[2] / 256) % 32][5]()
-      rare_by_limit[limit] = rare
-    end
-    return rare
-  end
-
-  -- The part of an annex that changes: where it begins and ends, and what stands there then. A new
-  -- annex is to stand before its row at `at`.
-  function annexes.part(rows, at, annex, part, first, behind)
-    if first then
-      return first, behind, part
-    elseif annex then
-      return annex, annex + 7 + byte(rows, annex), part
-    end
-    first = at or #rows + 1
-    return first, first, part
-  end
-
-  -- `rows` after `row` is written at `at`, which reserves nothing, and the annex has followed its
-  -- counter, which has been as low as `level`; and by how much the rows behind it have moved.
-  function annexes.follow(rows, at, annex, limit, level, row)
-    local follow = annexes.rare_of(limit).follow
-    if not follow then
-      return put_row(rows, at, row), 0
-    end
-    local part, first, behind = follow(rows, at, annex, limit, level, row)
-    at = at or #rows + 1
-    if not first then
-      first, behind = annex, annex + 7 + byte(rows, annex)
-    end
-    return sub(rows, 1, first - 1) .. part .. sub(rows, behind, at - 1) .. row
-      .. sub(rows, at + #row), #part - (behind - first)
-  end
-
-  return annexes
-end
-
--- `rows` without those that no longer matter. Rows of unknown kinds are kept.
-local function drop_expired(rows, now)
-  local kept, at, last = { sub(rows, 1, HEADER) }, HEADER + 1, #rows
-  local _, numbered = functions_of_annexes().numbers(rows, now)
-  while at <= last do
-    local behind, kind = at + ROW_HEAD + byte(rows, at), byte(rows, at + 1) % 32
-    local algorithm, matters = ALGORITHMS[kind], true
-    if algorithm then
-      matters = algorithm[4](rows, at, now)
-    elseif kind == 7 or kind == 8 or kind == 12 or kind > 4 and ALGORITHMS[kind - 4] then
-      -- Slots too, whose algorithm few calls make. Kind 4 has no annex: ALGORITHMS[0] is a cache.
-      matters = numbered
-    end
-    if matters then
-      kept[#kept + 1] = sub(rows, at, behind - 1)
-    end
-    at = behind
-  end
-  return table.concat(kept)
-end
-
--- Stores `rows` under `key` at least until `till` (us). The deadline lies on a grid of 64 s, one to
--- two steps ahead, so that most writes leave it alone: setting it is the dearest part of a write.
--- A deadline is never brought forward, so rows of unknown kinds live as long as they were meant to.
-local function store_rows(key, rows, till, now)
-  local _, deadline = unpack_from('<BI4', rows)
-  till = till / 1000000
-  if till < deadline then
-    redis.call('SET', key, rows, 'KEEPTTL')
-    return
-  end
-  deadline = (floor(till / 64) + 2) * 64
-  -- Damaged rows stay as they are: only the checks that read them fail.
-  local readable, kept = pcall(drop_expired, rows, now)
-  rows = readable and kept or rows
-  -- After 2106 the deadline does not fit into the header, and is set more often.
-  local header = pack('<BI4', FORMAT, math.min(deadline, 4294967295))
-  redis.call('SET', key, header .. sub(rows, HEADER + 1), 'PXAT', deadline * 1000)
-end

@@ -23,12 +23,31 @@
 -- in the order in which they were kept; rows of other kinds are kept. Twin of src/judge/usage.rs.
 
 local DAYS_FORMAT = 2
+-- Daily usage is kept for so many days.
+local USAGE_RETENTION_DAYS = 62
 local DAY, GRANTED = 3, 4
 -- The units left of a quota if there is none.
 local NO_QUOTA = 2 ^ 54
 
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+local byte, sub = string.byte, string.sub
+local pack, unpack_from = struct.pack, struct.unpack
+-- The strings stored under `keys`, in the same order; false for a missing key. In slices, since a
+-- Lua call takes no more than some 8,000 arguments.
+local function mget_all(keys)
+  local count = #keys
+  if count == 0 then
+    return {}
+  end
+  local values = redis.call('MGET', unpack(keys, 1, math.min(count, 4000)))
+  for first = 4001, count, 4000 do
+    local more = redis.call('MGET', unpack(keys, first, math.min(count, first + 3999)))
+    for i = 1, #more do
+      values[first - 1 + i] = more[i]
+    end
+  end
+  return values
+end
+
 local subjects = #KEYS / 2
 local rows_of, days_of = {}, {}
 for i, rows in ipairs(mget_all(KEYS)) do
@@ -43,9 +62,8 @@ for i, rows in ipairs(mget_all(KEYS)) do
     days_of[i - subjects] = rows
   end
 end
-local limits = unpack_limits(ARGV[1], now)
 for _, limit in ipairs(limits) do
-  if not limit[READ](nil, nil, limit, now) then
+  if not limit[1](nil, nil, limit, now) then
     return { now, 2 }
   end
 end
@@ -68,16 +86,17 @@ local function each_day(days, visit)
     return
   end
   if byte(days) ~= DAYS_FORMAT then
-    error('these days have format ' .. tostring(byte(days)) .. ', and this version knows ' .. DAYS_FORMAT)
+    error('these days have format ' .. tostring(byte(days)) .. ', and this version knows '
+      .. DAYS_FORMAT)
   end
   local at, last = 2, #days
   while at <= last do
     local head = unpack_from('<I7', days, at)
-    local behind, kind, day, amount = at + ROW_HEAD + head % 256, byte(days, at + 1) % 32
+    local behind, kind, day, amount = at + 7 + head % 256, byte(days, at + 1) % 32
     if kind == 0 or kind == DAY and head % 256 ~= 16 or kind == GRANTED and head % 256 ~= 9 then
       error('a day has the length ' .. head % 256)
     elseif kind == DAY or kind == GRANTED then
-      day, amount = unpack_from('<I2i7', days, at + ROW_HEAD)
+      day, amount = unpack_from('<I2i7', days, at + 7)
     end
     visit(at, behind, head - head % 256, day, amount)
     at = behind
@@ -93,7 +112,7 @@ local function with_day(days, id, day, row, today)
   local rows, granted = { string.char(DAYS_FORMAT) }, of_kind(id, GRANTED)
   each_day(days, function(at, behind, other, when)
     local replaced = other == granted and when == day
-    if not when or when >= today - USAGE_RETENTION_SECS / 86400 and not replaced then
+    if not when or when >= today - USAGE_RETENTION_DAYS and not replaced then
       rows[#rows + 1] = sub(days, at, behind - 1)
     end
   end)
@@ -114,17 +133,17 @@ end
 
 local function close_day(key, counter, quota, id)
   local rows = rows_of[key]
-  local place = rows and find_row(rows, counter[HEAD])
-  local _, current, _, earlier = counter[READ](rows, place, counter, now)
+  local place = rows and find_row(rows, counter[2])
+  local _, current, _, earlier = counter[1](rows, place, counter, now)
   if not earlier then
     return
   end
-  local used, window = unpack_from('<i7I5', rows, place + ROW_HEAD)
+  local used, window = unpack_from('<i7I5', rows, place + 7)
   local left = NO_QUOTA
   if quota then
     -- The quota has not been charged since that day: both are charged together.
-    local at = find_row(rows, quota[HEAD])
-    left = quota[SIZE] - (at and unpack_from('<i7', rows, at + ROW_HEAD) or 0)
+    local at = find_row(rows, quota[2])
+    left = quota[5] - (at and unpack_from('<i7', rows, at + 7) or 0)
   end
   local day = window / 86400
   local row = pack('<I7I2i7i7', of_kind(id, DAY) + 16, day,
@@ -133,7 +152,7 @@ local function close_day(key, counter, quota, id)
   kept[key] = true
   -- Written as empty, not removed: if the clock steps back, the current window must not begin a
   -- second time.
-  local empty, till = counter[WRITE](rows, place, counter, 0, current, now)
+  local empty, till = counter[9](rows, place, counter, 0, current, now)
   write(key, empty, place, till)
 end
 
@@ -153,9 +172,9 @@ local function correct(change, key, limit, amount, id)
     replace_damaged(key)
   end
   local rows, days = rows_of[key], days_of[key]
-  local place = rows and find_row(rows, limit[HEAD])
+  local place = rows and find_row(rows, limit[2])
   local granted_on = function(day) return granted(days, id, day) end
-  local rare = ALGORITHMS[floor(limit[HEAD] / 256) % 32][5]()
+  local rare = limit[12]()
   local row, till, day, more = rare.correct(rows, place, limit, change, amount, granted_on, now)
   if not row then
     return
@@ -170,7 +189,7 @@ local function correct(change, key, limit, amount, id)
   local _, number, _, numbered_till = annexes.numbers(rows, now)
   if number then
     rows = rows_of[key]
-    local at, annex = find_row(rows, limit[HEAD])
+    local at, annex = find_row(rows, limit[2])
     local first, behind, part =
       annexes.part(rows, at, annex, rare.correct_annex(rows, at, annex, limit, change, number))
     if part then
@@ -198,11 +217,8 @@ end
 for i in pairs(damaged) do
   redis.call('DEL', KEYS[i])
 end
-for key, till in pairs(needed) do
-  store_rows(KEYS[key], rows_of[key], till, now)
-end
 for key in pairs(kept) do
-  local till = floor(now / 1000000) + USAGE_RETENTION_SECS + 86400
+  local till = math.floor(now / 1000000) + (USAGE_RETENTION_DAYS + 1) * 86400
   redis.call('SET', KEYS[subjects + key], days_of[key], 'PXAT', string.format('%.0f', till * 1000))
 end
-return { now, 1 }
+local reply = { now, 1 }

@@ -11,8 +11,8 @@ use crate::time::Micros;
 /// The longest body of a row, in bytes.
 const MAX_BODY: usize = 28;
 
-/// The kind of a row. A counter's kind is the key of its algorithm in Lua's `ALGORITHMS`. A number
-/// is never reused.
+/// The kind of a row. `lua/limits.lua` finds a counter's algorithm by its kind. A number is
+/// never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKind(u8);
 

@@ -235,7 +235,7 @@ fn encode_limit(out: &mut Vec<u8>, limit: &Limit, refuses_new: bool, now: Micros
         | u8::from(limit.alternative()) << 1
         | u8::from(limit.tracks_days()) << 2
         | u8::from(refuses_new && limit.open_ended()) << 3;
-    out.push(flags);
+    out.push(flags | limit.row().kind().get() << 4);
     out.extend_from_slice(&limit.row().to_bytes());
     limit.algorithm().pack(out, now);
 }

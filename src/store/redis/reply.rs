@@ -10,6 +10,9 @@ use crate::judge::reservation::{Adjusted, AdjustedCharge, Reserved};
 use crate::limit::{Adjustment, Charge, ChargeAdjustment, Limit, ReservationTerms};
 use crate::time::{MAX_EXACT, Micros};
 
+/// The bytes of a number in a packed reply.
+const PACKED_LEN: usize = 7;
+
 /// The outcome of one check in a script call.
 pub(super) enum CheckReply<T> {
     /// The check was judged.
@@ -46,8 +49,12 @@ pub(super) struct ReplyDecoder {
 
 impl ReplyDecoder {
     pub(super) fn new(value: Value) -> Result<Self, StoreError> {
-        let Value::Array(values) = value else {
-            return Err(StoreError::BadReply(format!("it is no array but {value:?}")));
+        let values = match value {
+            Value::Array(values) => values,
+            Value::BulkString(packed) if packed.len() % PACKED_LEN == 0 => {
+                packed.chunks_exact(PACKED_LEN).map(unpack_number).collect()
+            }
+            other => return Err(StoreError::BadReply(format!("it is no array but {other:?}"))),
         };
         let mut reply = Self { values: values.into_iter(), now: Micros::ZERO };
         reply.now = Micros::new(reply.next_number()?);
@@ -173,11 +180,32 @@ impl ReplyDecoder {
     }
 }
 
+/// A number of a packed reply: little endian, signed.
+fn unpack_number(bytes: &[u8]) -> Value {
+    let sign = bytes.last().map_or(0, |&last| if last < 1 << 7 { 0 } else { u8::MAX });
+    let mut all = [sign; 8];
+    all[..bytes.len()].copy_from_slice(bytes);
+    Value::Int(i64::from_le_bytes(all))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::algorithm::Throttle;
     use crate::limit::{Subject, Unit};
+
+    #[test]
+    fn a_packed_reply_has_signed_numbers_of_seven_bytes() {
+        let numbers = [1_795_000_000_000_000, 1, -3, -(1 << 52), 1 << 53];
+        let packed = numbers.iter().flat_map(|number: &i64| number.to_le_bytes()[..7].to_vec());
+        let mut reply = ReplyDecoder::new(Value::BulkString(packed.collect())).unwrap();
+        assert_eq!(reply.now, Micros::new(1_795_000_000_000_000));
+        for number in &numbers[1..4] {
+            assert_eq!(reply.next_signed().unwrap(), *number);
+        }
+        assert!(matches!(reply.next_signed(), Err(StoreError::BadReply(_))), "above 2^53 - 1");
+        assert!(ReplyDecoder::new(Value::BulkString(vec![0; 8])).is_err());
+    }
 
     #[test]
     fn a_reply_with_numbers_that_no_script_computes_is_malformed() {

@@ -11,23 +11,30 @@ use crate::limit::Subject;
 
 /// The source of the check script, joined from `lua/`.
 pub const CHECK_SCRIPT_SOURCE: &str = concat!(
+    include_str!("../../../lua/clock.lua"),
+    include_str!("../../../lua/lone_check.lua"),
     include_str!("../../../lua/subject.lua"),
     include_str!("../../../lua/token_bucket.lua"),
     include_str!("../../../lua/calendar_quota.lua"),
     include_str!("../../../lua/concurrency.lua"),
+    include_str!("../../../lua/annexes.lua"),
     include_str!("../../../lua/limits.lua"),
     include_str!("../../../lua/check.lua"),
     include_str!("../../../lua/reservations.lua"),
     include_str!("../../../lua/commit.lua"),
+    include_str!("../../../lua/store.lua"),
 );
 
 const USAGE_SCRIPT_SOURCE: &str = concat!(
+    include_str!("../../../lua/clock.lua"),
     include_str!("../../../lua/subject.lua"),
     include_str!("../../../lua/token_bucket.lua"),
     include_str!("../../../lua/calendar_quota.lua"),
     include_str!("../../../lua/concurrency.lua"),
+    include_str!("../../../lua/annexes.lua"),
     include_str!("../../../lua/limits.lua"),
     include_str!("../../../lua/usage.lua"),
+    include_str!("../../../lua/store.lua"),
 );
 
 /// The arguments of a script call.
@@ -175,8 +182,11 @@ fn script_command<A: ScriptArgs>(name: &str, script: &str, call: &A) -> Cmd {
         command.arg(&*name);
     }
     command.arg(reservations);
-    for argument in packed {
-        command.arg(argument);
+    // An argument costs the script time, also an empty one.
+    let [limits, checks, refunds] = packed;
+    command.arg(limits).arg(checks);
+    if A::WITH_USAGE_KEYS || !refunds.is_empty() || !reservations.is_empty() {
+        command.arg(refunds);
     }
     if !reservations.is_empty() {
         command.arg(keys);

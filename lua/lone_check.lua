@@ -1,0 +1,105 @@
+-- The usual call: one check, of subjects whose rows stand in the order of the charges. Judges it as
+-- lua/check.lua does, which judges all other calls, and this one if anything is not as usual;
+-- nothing has been written then. A call with one check costs as much as the functions and tables
+-- that it makes, so this makes hardly any.
+
+-- The strings stored under KEYS; false for a missing key. A call has far fewer keys than a call of
+-- Lua takes arguments.
+local rows_of = KEYS[1] and redis.call('MGET', unpack(KEYS)) or {}
+local checks = ARGV[2]
+
+if rows_of[1] and not ARGV[3] and #checks > 12 and #checks == 1 + 12 * string.byte(checks) then
+  local byte, sub, pack, unpack_from = string.byte, string.sub, struct.pack, struct.unpack
+  local packed, from, allowed, levels, stored = ARGV[1], 2, 1, '', { false }
+  -- The index of the current limit, where it begins, and where the next one does.
+  local limit, limit_at, next_limit_at = 0, 1, 1
+  -- The index of the current subject, its rows as they are to be stored, the deadline of its key,
+  -- and the position of the next row.
+  local subject, rows, deadline, place = 0
+  local is_usual
+  for _ = 1, byte(checks) do
+    local key, index, amount, kind, id, size, head, level, after, row, till, behind
+    local _
+    is_usual = false
+    key, index, amount, from = unpack_from('<I2I2d', checks, from)
+    if index == limit + 1 then
+      limit, limit_at = index, next_limit_at
+    end
+    if key == subject + 1 then
+      local format
+      subject, rows = key, rows_of[key]
+      if not rows or #rows < 5 then
+        break
+      end
+      format, deadline, place = unpack_from('<BI4', rows)
+      if format ~= 2 then
+        break
+      end
+    end
+    kind = byte(packed, limit_at)
+    if key ~= subject or index ~= limit or amount < 0 then
+      break
+    elseif kind == 16 and #rows >= place + 34 then
+      -- A bucket that drains at the rate with which its row was written.
+      local drain, per, when, was_per, was_drain, since
+      _, id, drain, per, size, next_limit_at = unpack_from('<BI7ddd', packed, limit_at)
+      head, level, when, was_per, was_drain, since, behind =
+        unpack_from('<I7I7I7I5I5I4', rows, place)
+      if head ~= id + 28 or per ~= was_per or drain ~= was_drain or when > now then
+        break
+      end
+      level = level - (now - when) * drain
+      if level < 0 then
+        level = 0
+      end
+      after, levels = level + amount, levels .. pack('<i7', level)
+      if amount > 0 then
+        row, till = pack('<I7I7I7I5I5I4', head, after, now, per, drain, since), now + after / drain
+      end
+    elseif (kind == 32 or kind == 36) and #rows >= place + 18 then
+      -- A quota in the window in which its row was written; with 4 more its days are kept.
+      local window, begins, second, third, ends, name, second_name, third_name
+      _, id, size, begins, second, third, ends, name, second_name, third_name, next_limit_at =
+        unpack_from('<BI7dddddI5I5I5', packed, limit_at)
+      if now >= third then
+        begins, name = third, third_name
+      elseif now >= second then
+        name, ends = second_name, third
+      else
+        ends = second
+      end
+      head, level, window, behind = unpack_from('<I7i7I5', rows, place)
+      if head ~= id + 12 or window ~= name or now < begins or now >= ends then
+        break
+      end
+      after, levels = level + amount, levels .. pack('<i7i7', level, window)
+      if amount > 0 then
+        row, till = pack('<I7i7I5', head, after, window), ends
+        if kind == 36 then
+          till = ends + 62 * 86400 * 1000000
+        end
+      end
+    else
+      break
+    end
+    if after > size then
+      allowed = 0
+    end
+    if row then
+      if till / 1000000 >= deadline then
+        break
+      end
+      rows = sub(rows, 1, place - 1) .. row .. sub(rows, behind)
+      stored[key] = rows
+    end
+    place, is_usual = behind, true
+  end
+  if is_usual then
+    for key = 1, allowed * subject do
+      if stored[key] then
+        redis.call('SET', KEYS[key], stored[key], 'KEEPTTL')
+      end
+    end
+    return pack('<i7i7c0', now, allowed, levels)
+  end
+end
