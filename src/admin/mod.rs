@@ -8,8 +8,11 @@ mod auth;
 mod api_keys;
 mod audit;
 mod error;
+mod methods;
 mod openapi;
 mod query;
+mod resources;
+mod responses;
 mod rest_apis;
 mod signature;
 mod stages;
@@ -27,7 +30,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, patch, post, put};
 
-use crate::control::EditorFactory;
+use crate::control::{EditorFactory, ResponseOwner};
 use crate::settings::AdminCredentials;
 use crate::store::{CounterStore, MemoryStore};
 use auth::Authenticator;
@@ -77,23 +80,33 @@ fn api_routes() -> Router<Arc<Admin>> {
     let api = "/restapis/{id}";
     let resource = format!("{api}/resources/{{at}}");
     let method = format!("{resource}/methods/{{method}}");
+    let integration = format!("{method}/integration");
     Router::new()
         .route("/restapis", get(rest_apis::list).post(rest_apis::create))
         .route(api, get(rest_apis::get).patch(rest_apis::patch).delete(rest_apis::delete))
-        .route(&format!("{api}/resources"), get(rest_apis::list_resources))
+        .route(&format!("{api}/resources"), get(resources::list))
         .route(
             &resource,
-            get(rest_apis::get_resource)
-                .post(rest_apis::create_resource)
-                .delete(rest_apis::delete_resource),
+            get(resources::get)
+                .post(resources::create)
+                .patch(resources::patch)
+                .delete(resources::delete),
         )
         .route(
             &method,
-            put(rest_apis::put_method).get(rest_apis::get_method).delete(rest_apis::delete_method),
+            put(methods::put).get(methods::get).patch(methods::patch).delete(methods::delete),
         )
         .route(
-            &format!("{method}/integration"),
-            put(rest_apis::put_integration).get(rest_apis::get_integration),
+            &integration,
+            put(methods::put_integration)
+                .get(methods::get_integration)
+                .patch(methods::patch_integration)
+                .delete(methods::delete_integration),
+        )
+        .route(&format!("{method}/responses/{{status}}"), responses::routes(ResponseOwner::Method))
+        .route(
+            &format!("{integration}/responses/{{status}}"),
+            responses::routes(ResponseOwner::Integration),
         )
         .route(
             &format!("{api}/deployments"),

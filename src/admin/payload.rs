@@ -136,3 +136,8 @@ pub(super) fn ok_response(there: &Value) -> Response {
 pub(super) fn accepted_response() -> Response {
     StatusCode::ACCEPTED.into_response()
 }
+
+/// 204 for a deletion of a part of an API.
+pub(super) fn deleted_response() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}

@@ -9,7 +9,7 @@ use super::auth::RequestEditor;
 use super::payload::{
     AdminResult, PageQuery, accepted_response, created_response, ok_response, parse_body,
 };
-use crate::control::{ControlError, Patch, Stage, StageSpec};
+use crate::control::{ControlError, Patch, RestApi, Stage, StageSpec};
 
 /// A request to create a deployment. With a stage's name that stage serves it at once.
 #[derive(Deserialize)]
@@ -33,9 +33,15 @@ pub(super) async fn create_deployment(
         let api = document.api_mut(&id)?;
         let deployment = api.deploy(request.description.clone());
         if let Some(name) = request.stage_name.clone().filter(|name| !name.is_empty()) {
-            let described = request.stage_description.clone();
-            let new = || Stage::new(StageSpec::new(name.clone(), deployment.id.clone(), described));
-            api.stages.entry(name.clone()).or_insert_with(new).activate(&deployment.id);
+            if let Some(stage) = api.stages.get_mut(&name) {
+                stage.activate(&deployment.id);
+            } else {
+                let described = request.stage_description.iter();
+                let described = described.map(|it| ("description".into(), it.clone().into()));
+                let id = deployment.id.clone();
+                let stage = Stage::new(StageSpec::new(name.clone(), id, described.collect()))?;
+                api.stages.insert(name, stage);
+            }
         }
         Ok(deployment.to_aws_json(false))
     });
@@ -96,7 +102,11 @@ pub(super) async fn delete_deployment(
     let apis = editor.apis();
     let edit = apis.edit(&id, |document| {
         let api = document.api_mut(&id)?;
-        if api.stages.values().any(|stage| stage.deployment() == deployment_id) {
+        let serves = |stage: &Stage| {
+            let canary = stage.canary_deployment();
+            stage.deployment() == deployment_id || canary == Some(&*deployment_id)
+        };
+        if api.stages.values().any(serves) {
             let why = "Active stages pointing to this deployment must be moved or deleted";
             return Err(ControlError::BadRequest(why.into()));
         }
@@ -104,6 +114,13 @@ pub(super) async fn delete_deployment(
     });
     edit.await?;
     Ok(accepted_response())
+}
+
+/// Checks that the deployments of a stage, and of its canary, exist.
+fn ensure_deployed(api: &RestApi, stage: &Stage) -> Result<(), ControlError> {
+    let canary = stage.canary_deployment();
+    let mut serves = std::iter::once(stage.deployment()).chain(canary);
+    if serves.all(|id| api.deployments.contains_key(id)) { Ok(()) } else { Err(no_deployment()) }
 }
 
 pub(super) async fn create(
@@ -115,11 +132,9 @@ pub(super) async fn create(
     let apis = editor.apis();
     let edit = apis.edit(&id, |document| {
         let api = document.api_mut(&id)?;
-        if !api.deployments.contains_key(&request.deployment_id) {
-            return Err(no_deployment());
-        }
-        let stage = Stage::new(request.clone());
-        let made = json!(stage);
+        let stage = Stage::new(request.clone())?;
+        ensure_deployed(api, &stage)?;
+        let made = stage.to_aws_json();
         if api.stages.insert(request.stage_name.clone(), stage).is_some() {
             return Err(ControlError::Conflict("Stage already exists".into()));
         }
@@ -168,10 +183,8 @@ pub(super) async fn patch(
         let api = document.api_mut(&id)?;
         let mut stage = api.stage(&name)?.clone();
         stage.patch(&patch)?;
-        if !api.deployments.contains_key(stage.deployment()) {
-            return Err(no_deployment());
-        }
-        let shown = json!(stage);
+        ensure_deployed(api, &stage)?;
+        let shown = stage.to_aws_json();
         api.stages.insert(name.clone(), stage);
         Ok(shown)
     });
@@ -183,11 +196,6 @@ pub(super) async fn delete(
     Path((id, name)): ChildPath,
 ) -> AdminResult {
     let apis = editor.apis();
-    let edit = apis.edit(&id, |document| {
-        document.ensure_unreferenced(&id, Some(&name))?;
-        let removed = document.api_mut(&id)?.stages.remove(&name);
-        removed.map(drop).ok_or_else(|| ControlError::not_found("stage"))
-    });
-    edit.await?;
+    apis.edit(&id, |document| document.remove_stage(&id, &name)).await?;
     Ok(accepted_response())
 }

@@ -46,10 +46,6 @@ fn family(path: &[&str]) -> Option<&'static str> {
         ["restapis", _, "requestvalidators", ..] => "request validators",
         ["restapis", _, "stages", _, "cache", ..] => "the caches of stages",
         ["restapis", _, "stages", _, "exports", ..] => "exports",
-        ["restapis", _, "resources", _, "methods", _, "responses", ..] => "method responses",
-        ["restapis", _, "resources", _, "methods", _, "integration", "responses", ..] => {
-            "integration responses"
-        }
         _ => return None,
     })
 }

@@ -65,19 +65,23 @@ pub(super) async fn diff_resources(
     for key in &desired.keys {
         changes.extend(key_change(admin, key).await?);
     }
-    let removed = |what: String, path: String, was: Value| ResourceChange {
+    let removed = |what: String, was: Value, calls: Vec<ApiCall>| ResourceChange {
         sign: '-',
         what,
         sides: [was, Value::Null],
-        calls: vec![ApiCall::delete(path)],
+        calls,
     };
     for (id, plan) in declared.usage_plans.iter().filter(|(id, _)| !plans.contains(&***id)) {
         let was = json!(plan_to_catalog(plan).map_err(unexpected_response)?);
-        changes.push(removed(
-            format!("plan {id}"),
-            format!("/usageplans/{}", encode_path_segment(id)),
-            was,
-        ));
+        let path = format!("/usageplans/{}", encode_path_segment(id));
+        let mut calls = Vec::new();
+        // A plan that serves a stage is not deleted.
+        let operations = plan.operations_without_stages();
+        if !operations.is_empty() {
+            calls.push(ApiCall::patch(path.clone(), operations));
+        }
+        calls.push(ApiCall::delete(path));
+        changes.push(removed(format!("plan {id}"), was, calls));
     }
     for (id, api) in &declared.rest_apis {
         for (name, stage) in &api.stages {
@@ -85,8 +89,8 @@ pub(super) async fn diff_resources(
                 |stage: &DesiredStage| stage.api == *id && stage.limits.stage_name == *name;
             if !desired.stages.iter().any(is_desired) {
                 let was = stage_to_catalog(&stage.limits()).map_err(unexpected_response)?;
-                let was = json!(was);
-                changes.push(removed(format!("stage {id}/{name}"), stage_path(id, name), was));
+                let calls = vec![ApiCall::delete(stage_path(id, name))];
+                changes.push(removed(format!("stage {id}/{name}"), json!(was), calls));
             }
         }
     }

@@ -73,6 +73,6 @@ impl<'e> ApiEditor<'e> {
         }
         let document = self.document().await?;
         let stages = document.api(api)?.stages.iter();
-        Ok(stages.map(|(name, stage)| (name.clone(), serde_json::json!(stage))).collect())
+        Ok(stages.map(|(name, stage)| (name.clone(), stage.to_aws_json())).collect())
     }
 }

@@ -60,12 +60,9 @@ impl<'e> PlanEditor<'e> {
     /// Deletes a plan, and removes all keys from it.
     ///
     /// # Errors
-    /// If there is none, it is the catalog file's, or the registry is unreachable.
+    /// If there is none, it serves a stage or is the catalog file's, or the registry is unreachable.
     pub async fn delete(&self, plan: &str) -> Result<(), ControlError> {
-        let removed = self.edit(plan, |document| {
-            let removed = document.usage_plans.remove(plan);
-            removed.map(drop).ok_or_else(|| ControlError::not_found("Usage Plan"))
-        });
+        let removed = self.edit(plan, |document| document.remove_plan(plan));
         // A client whose deletion was interrupted among the keys retries it: a later plan with
         // this id must not find them.
         let removed = match removed.await {

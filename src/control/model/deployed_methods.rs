@@ -31,6 +31,6 @@ impl RestApi {
 
     /// True if an authorizer names the keys of its clients, rather than a header of the request.
     pub(in crate::control) fn has_keys_from_gateway(&self) -> bool {
-        self.spec.passthrough.get("apiKeySource").is_some_and(|source| source == "AUTHORIZER")
+        self.spec.members.get("apiKeySource").is_some_and(|source| source == "AUTHORIZER")
     }
 }

@@ -89,17 +89,38 @@ impl Document {
         self.usage_plans.get_mut(id).ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
-    /// Checks that no plan serves this API, or this stage of it.
+    /// Removes an API with its stages. Plans no longer serve them.
     ///
     /// # Errors
-    /// If a plan does: it would lose the stage.
-    pub fn ensure_unreferenced(&self, api: &str, stage: Option<&str>) -> Result<(), ControlError> {
-        match self.usage_plans.values().find(|plan| plan.references(api, stage)) {
-            None => Ok(()),
-            Some(plan) => Err(ControlError::BadRequest(format!(
-                "the usage plan {} has this stage: take it off the plan first",
-                plan.id
-            ))),
-        }
+    /// If it does not exist.
+    pub fn remove_api(&mut self, id: &str) -> Result<(), ControlError> {
+        self.rest_apis.remove(id).ok_or_else(|| ControlError::not_found("API"))?;
+        self.drop_from_plans(id, None);
+        Ok(())
+    }
+
+    /// Removes a stage of an API. Plans no longer serve it.
+    ///
+    /// # Errors
+    /// If either does not exist.
+    pub fn remove_stage(&mut self, api: &str, name: &str) -> Result<(), ControlError> {
+        let removed = self.api_mut(api)?.stages.remove(name);
+        removed.ok_or_else(|| ControlError::not_found("stage"))?;
+        self.drop_from_plans(api, Some(name));
+        Ok(())
+    }
+
+    fn drop_from_plans(&mut self, api: &str, stage: Option<&str>) {
+        self.usage_plans.values_mut().for_each(|plan| plan.drop_stages(api, stage));
+    }
+
+    /// Removes a plan.
+    ///
+    /// # Errors
+    /// If it does not exist, or serves a stage.
+    pub fn remove_plan(&mut self, id: &str) -> Result<(), ControlError> {
+        self.plan(id)?.ensure_deletable()?;
+        self.usage_plans.remove(id);
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! AWS' patch operations: an operation, a path of escaped segments, and a value that is text.
 //!
 //! <https://docs.aws.amazon.com/apigateway/latest/api/patch-operations.html>. Each resource knows
-//! its own paths. `copy`, `move` and `test` are not supported.
+//! its own paths. `move` and `test` are not supported; `copy` is read by the resource that has it.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,9 +27,9 @@ pub struct PatchOperation {
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
-    /// Only `copy` and `move` use it; accepted because clients send it empty.
-    #[serde(default, rename = "from", skip_serializing)]
-    _from: Option<String>,
+    /// The path that `copy` copies; other operations ignore it, because clients send it empty.
+    #[serde(default, skip_serializing)]
+    from: Option<String>,
 }
 
 /// The effect of an operation.
@@ -70,13 +70,13 @@ impl PatchOperation {
             Value::String(text) => text,
             value => value.to_string(),
         };
-        Self { op: "replace".into(), path: Some(path.into()), value: Some(value), _from: None }
+        Self { op: "replace".into(), path: Some(path.into()), value: Some(value), from: None }
     }
 
     /// An operation that removes the member at `path`.
     #[must_use]
     pub fn remove(path: &str) -> Self {
-        Self { op: "remove".into(), path: Some(path.into()), value: None, _from: None }
+        Self { op: "remove".into(), path: Some(path.into()), value: None, from: None }
     }
 
     /// An operation that removes `value` from the list at `path`.
@@ -97,6 +97,14 @@ impl PatchOperation {
         Ok((op, path.split('/').map(unescape_pointer).collect()))
     }
 
+    /// The path that a `copy` copies, and the path that it sets; `None` for other operations.
+    pub(in crate::control) fn copied_paths(&self) -> Option<(&str, &str)> {
+        let is_copy = self.op == "copy";
+        is_copy.then(|| {
+            (self.from.as_deref().unwrap_or_default(), self.path.as_deref().unwrap_or_default())
+        })
+    }
+
     /// The value as one of a few words; `words` names them for the error.
     pub(in crate::control) fn parse_word<T: DeserializeOwned>(
         &self,
@@ -104,6 +112,11 @@ impl PatchOperation {
     ) -> Result<T, ControlError> {
         let value = Value::from(self.value()?);
         serde_json::from_value(value).map_err(|_| self.error(&format!("it is one of {words}")))
+    }
+
+    /// The value, if there is one.
+    pub(in crate::control) fn text(&self) -> Option<&str> {
+        self.value.as_deref()
     }
 
     /// The value, which is required.

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::api_stages::{ApiStage, throttle_path};
 use super::error::ControlError;
 use super::ids::new_id;
 use super::limit_settings::{QuotaSettings, ThrottleSettings};
-use super::patch::{Patch, PatchOp, PatchOperation, escape_pointer};
+use super::patch::{Patch, PatchOp, PatchOperation};
 use crate::catalog::raw::{Consistency, Mode};
 use crate::failure_policy::FailurePolicy;
-use crate::object::{object_list, object_map, optional_object};
+use crate::object::{object_list, optional_object};
 
 /// A usage plan, in the members of AWS' API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ pub struct PlanSpec {
     pub(in crate::control) name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::control) description: Option<String>,
-    /// The stages that it serves; all if there are none.
+    /// The stages that it serves; all if there are none, unless `serves_no_stage`.
     #[serde(default, deserialize_with = "object_list")]
     pub(in crate::control) api_stages: Vec<ApiStage>,
     /// The rate of requests.
@@ -65,29 +66,13 @@ pub struct PlanSpec {
     /// Beyond AWS: enforce or shadow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::control) mode: Option<Mode>,
+    /// Beyond AWS: true if it serves no stage, although it lists none. So is a plan that has lost
+    /// its last stage: its keys must not be admitted to all stages then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::control) serves_no_stage: bool,
     /// Beyond AWS: true if a key may be on it beside other plans of the same stage.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::control) alongside: bool,
-}
-
-/// A stage that a plan serves.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(in crate::control) struct ApiStage {
-    /// The API's id.
-    pub api_id: String,
-    /// The stage's name.
-    pub stage: String,
-    /// The throttles of methods, by path and method as in `/pets/GET`.
-    #[serde(default, deserialize_with = "object_map", skip_serializing_if = "BTreeMap::is_empty")]
-    pub throttle: BTreeMap<String, ThrottleSettings>,
-}
-
-impl ApiStage {
-    /// Its name in patches: `API:STAGE`.
-    fn patch_name(&self) -> String {
-        format!("{}:{}", self.api_id, self.stage)
-    }
 }
 
 impl UsagePlan {
@@ -95,16 +80,32 @@ impl UsagePlan {
     ///
     /// # Errors
     /// If the requested id is invalid.
-    pub fn new(spec: PlanSpec) -> Result<Self, ControlError> {
+    pub fn new(mut spec: PlanSpec) -> Result<Self, ControlError> {
+        spec.serves_no_stage &= spec.api_stages.is_empty();
         Ok(Self { id: new_id(&spec.tags)?, spec })
     }
 
-    /// True if it serves this stage of an API, or any stage of it.
-    pub(super) fn references(&self, api: &str, stage: Option<&str>) -> bool {
-        let named = |served: &ApiStage| {
-            served.api_id == api && stage.is_none_or(|stage| served.stage == stage)
-        };
-        self.spec.api_stages.iter().any(named)
+    /// Checks that it can be deleted.
+    ///
+    /// # Errors
+    /// If it serves a stage, in AWS' words.
+    pub fn ensure_deletable(&self) -> Result<(), ControlError> {
+        match self.spec.api_stages.first() {
+            None => Ok(()),
+            Some(served) => Err(ControlError::BadRequest(format!(
+                "Cannot delete Usage Plan {} because there are API Stages associated with it, including {}",
+                self.id,
+                served.patch_name()
+            ))),
+        }
+    }
+
+    /// No longer serves this stage of an API, or any stage of it.
+    pub(super) fn drop_stages(&mut self, api: &str, stage: Option<&str>) {
+        let stages = &mut self.spec.api_stages;
+        let count = stages.len();
+        stages.retain(|served| !served.is(api, stage));
+        self.spec.serves_no_stage |= stages.is_empty() && count > 0;
     }
 
     /// Applies all operations in their order.
@@ -135,6 +136,13 @@ impl UsagePlan {
                 plan.mode = Some(operation.parse_word("enforce and shadow")?);
             }
             (PatchOp::Set, ["limits"]) => plan.limits = operation.parse_list()?,
+            (PatchOp::Set, ["servesNoStage"]) => {
+                plan.serves_no_stage = operation.parse_value()?;
+                if plan.serves_no_stage && !plan.api_stages.is_empty() {
+                    return Err(operation.error("the plan serves stages; remove them"));
+                }
+            }
+            (PatchOp::Remove, ["servesNoStage"]) => plan.serves_no_stage = false,
             (PatchOp::Set, ["alongside"]) => plan.alongside = operation.parse_value()?,
             (PatchOp::Remove, ["alongside"]) => plan.alongside = false,
             (PatchOp::Remove, ["limits"]) => plan.limits.clear(),
@@ -151,8 +159,7 @@ impl UsagePlan {
             }
             (op, ["apiStages"]) => self.patch_stages(op, operation)?,
             (op, ["apiStages", stage, "throttle", method @ ..]) => {
-                let stage = self.stage(stage, operation)?;
-                patch_methods(&mut stage.throttle, op, method, operation)?;
+                self.stage(stage, operation)?.patch_throttle((op, method), operation)?;
             }
             _ => return Err(operation.unknown_path()),
         }
@@ -167,23 +174,19 @@ impl UsagePlan {
         let value = operation.value()?;
         let (api, stage) =
             value.split_once(':').ok_or_else(|| operation.error("write the stage as API:STAGE"))?;
-        let named = self.references(api, Some(stage));
-        let stages = &mut self.spec.api_stages;
+        let is_served = self.spec.api_stages.iter().any(|served| served.is(api, Some(stage)));
         match op {
-            PatchOp::Set if named => {
+            PatchOp::Set if is_served => {
                 return Err(ControlError::Conflict(format!("The plan already serves {value}")));
             }
-            PatchOp::Set => stages.push(ApiStage {
-                api_id: api.into(),
-                stage: stage.into(),
-                throttle: BTreeMap::new(),
-            }),
-            PatchOp::Remove if !named => {
+            PatchOp::Set => {
+                self.spec.api_stages.push(ApiStage::new(api, stage));
+                self.spec.serves_no_stage = false;
+            }
+            PatchOp::Remove if !is_served => {
                 return Err(ControlError::NotFound(format!("The plan does not serve {value}")));
             }
-            PatchOp::Remove => {
-                stages.retain(|served| served.api_id != api || served.stage != stage);
-            }
+            PatchOp::Remove => self.drop_stages(api, Some(stage)),
         }
         Ok(())
     }
@@ -193,18 +196,21 @@ impl UsagePlan {
         named: &str,
         operation: &PatchOperation,
     ) -> Result<&mut ApiStage, ControlError> {
-        let is = |served: &&mut ApiStage| {
-            let stage = named.strip_prefix(&*served.api_id).and_then(|rest| rest.strip_prefix(':'));
-            stage == Some(&*served.stage)
-        };
-        let served = self.spec.api_stages.iter_mut().find(is);
+        let served = self.spec.api_stages.iter_mut().find(|served| served.patch_name() == named);
         served.ok_or_else(|| operation.error(&format!("the plan does not serve {named}")))
+    }
+
+    /// The operations of a patch that removes all its stages.
+    #[must_use]
+    pub fn operations_without_stages(&self) -> Vec<PatchOperation> {
+        let served = self.spec.api_stages.iter().map(ApiStage::patch_name);
+        served.map(|name| PatchOperation::remove_value("/apiStages", name)).collect()
     }
 
     /// The operations of a patch that gives it the limits and stages of `desired`.
     #[must_use]
     pub fn operations_to(&self, desired: &PlanSpec) -> Vec<PatchOperation> {
-        let PlanSpec { throttle, quota, limits, alongside, .. } = desired;
+        let PlanSpec { throttle, quota, limits, alongside, serves_no_stage, .. } = desired;
         let limits = Some(limits).filter(|limits| !limits.is_empty());
         let mut operations =
             vec![PatchOperation::remove("/throttle"), PatchOperation::remove("/quota")];
@@ -217,42 +223,19 @@ impl UsagePlan {
             set_or_remove("/mode", desired.mode),
             set_or_remove("/alongside", alongside.then_some(true)),
         ]);
-        let served = self.spec.api_stages.iter().map(ApiStage::patch_name);
-        operations.extend(served.map(|name| PatchOperation::remove_value("/apiStages", name)));
+        operations.extend(self.operations_without_stages());
         for stage in &desired.api_stages {
             let name = stage.patch_name();
             operations.push(PatchOperation::set("/apiStages", &name));
             for (method, throttle) in &stage.throttle {
-                let (path, method) = method.rsplit_once('/').unwrap_or_default();
-                let path = escape_pointer(path);
-                let path = format!("/apiStages/{name}/throttle/{path}/{method}");
-                operations.extend(throttle.operations(&path));
+                operations.extend(throttle.operations(&throttle_path(&name, method)));
             }
         }
+        operations.push(set_or_remove("/servesNoStage", serves_no_stage.then_some(true)));
         operations
     }
 }
 
 fn set_or_remove(path: &str, value: Option<impl Serialize>) -> PatchOperation {
     value.map_or_else(|| PatchOperation::remove(path), |value| PatchOperation::set(path, &value))
-}
-
-/// Patches `.../throttle`, `.../throttle/PATH/METHOD` or `.../throttle/PATH/METHOD/MEMBER`.
-fn patch_methods(
-    methods: &mut BTreeMap<String, ThrottleSettings>,
-    op: PatchOp,
-    named: &[&str],
-    operation: &PatchOperation,
-) -> Result<(), ControlError> {
-    match (op, named) {
-        (PatchOp::Remove, []) => methods.clear(),
-        (PatchOp::Remove, [path, method]) => {
-            methods.remove(&format!("{path}/{method}"));
-        }
-        (PatchOp::Set, [path, method, member]) => {
-            methods.entry(format!("{path}/{method}")).or_default().set(member, operation)?;
-        }
-        _ => return Err(operation.unknown_path()),
-    }
-    Ok(())
 }

@@ -3,12 +3,12 @@
 use crate::catalog::raw::{RawApiStage, RawPlan};
 use crate::control::model::{ApiStage, ControlError, PlanSpec, UsagePlan};
 
+use super::Losses;
 use super::limits::{
     limits_from_catalog, limits_to_catalog, quota_from_catalog, quota_to_catalog,
     throttle_from_catalog, throttle_to_catalog,
 };
 use super::methods::{plan_methods_from_catalog, plan_methods_to_catalog};
-use super::{Losses, lose};
 
 /// A plan in the catalog's form.
 ///
@@ -21,7 +21,7 @@ pub fn plan_to_catalog(plan: &UsagePlan) -> Result<RawPlan, ControlError> {
     Ok(RawPlan {
         id: id.clone(),
         // AWS' empty list is all stages.
-        api_stages: Some(stages).filter(|stages| !stages.is_empty()),
+        api_stages: Some(stages).filter(|stages| spec.serves_no_stage || !stages.is_empty()),
         alongside: spec.alongside,
         throttle: spec.throttle.as_ref().map(throttle_to_catalog).transpose()?,
         quota: spec.quota.as_ref().map(quota_to_catalog).transpose()?,
@@ -47,10 +47,6 @@ pub fn plan_from_catalog(plan: &RawPlan, at: &str, losses: &mut Losses) -> Usage
     let throttle = throttle.map(|it| throttle_from_catalog(it, &format!("{at}.throttle"), losses));
     let quota = plan.quota.as_ref();
     let quota = quota.map(|it| quota_from_catalog(it, &format!("{at}.quota"), losses));
-    if plan.api_stages.as_ref().is_some_and(Vec::is_empty) {
-        let why = "to the API an empty list is all stages";
-        lose(losses, format!("{at}.api_stages"), why);
-    }
     let stages = plan.api_stages.iter().flatten().enumerate().map(|(place, served)| ApiStage {
         api_id: served.api.clone(),
         stage: served.stage.clone(),
@@ -69,6 +65,7 @@ pub fn plan_from_catalog(plan: &RawPlan, at: &str, losses: &mut Losses) -> Usage
         on_store_failure: plan.on_store_failure,
         consistency: plan.consistency,
         mode: plan.mode,
+        serves_no_stage: plan.api_stages.as_ref().is_some_and(Vec::is_empty),
         alongside: plan.alongside,
         ..PlanSpec::default()
     };

@@ -166,6 +166,11 @@ assert aws.get_api_key(apiKey=again["ids"][0])["name"] == "renamed"
 assert check({**call, "api_key": "1" * 20})[0] == 200
 aws.delete_api_key(apiKey=again["ids"][0])
 
+message = refused("BadRequestException", 400, aws.delete_usage_plan, usagePlanId=rival["id"])
+assert message == (f"Cannot delete Usage Plan {rival['id']} because there are API Stages associated with it, "
+                   f"including {api_id}:prod"), message
+without_stage = replace("/apiStages", f"{api_id}:prod", "remove")
+aws.update_usage_plan(usagePlanId=rival["id"], patchOperations=without_stage)
 aws.delete_usage_plan(usagePlanId=rival["id"])
 
 # Errors have AWS' types and sentences.
@@ -181,7 +186,6 @@ refused("BadRequestException", 400, aws.create_usage_plan, name="nowhere",
         apiStages=[{"apiId": api_id, "stage": "nowhere"}])
 refused("BadRequestException", 400, aws.update_usage_plan,
         usagePlanId=plan["id"], patchOperations=replace("/colour", "red"))
-refused("BadRequestException", 400, aws.delete_stage, restApiId=api_id, stageName="prod")
 another = aws.create_usage_plan(name="other", apiStages=[{"apiId": api_id, "stage": "prod"}])
 refused("ConflictException", 409, aws.create_usage_plan_key,
         usagePlanId=another["id"], keyId=key["id"], keyType="API_KEY")
@@ -190,12 +194,24 @@ stranger = boto3.client("apigateway", endpoint_url=admin, region_name="eu-centra
                         config=Config(retries={"max_attempts": 0}, proxies={}))
 refused("InvalidSignatureException", 403, stranger.get_api_keys)
 
+# A stage and an API that are deleted leave their plans, which serve no other stage instead.
+aws.update_usage_plan(usagePlanId=another["id"], patchOperations=without_stage)
 aws.delete_usage_plan(usagePlanId=another["id"])
-aws.delete_usage_plan_key(usagePlanId=plan["id"], keyId=key["id"])
+second = aws.create_rest_api(name="second")["id"]
+aws.create_deployment(restApiId=second, stageName="prod")
+both = [{"apiId": id, "stage": "prod"} for id in (api_id, second)]
+aws.update_usage_plan(usagePlanId=plan["id"], patchOperations=replace("/apiStages", f"{second}:prod", "add"))
+assert aws.get_usage_plan(usagePlanId=plan["id"])["apiStages"] == both
+aws.delete_stage(restApiId=api_id, stageName="prod")
+assert aws.get_usage_plan(usagePlanId=plan["id"])["apiStages"] == both[1:]
+assert check({**call, "api": second})[0] == 200
+aws.delete_rest_api(restApiId=second)
+assert aws.get_usage_plan(usagePlanId=plan["id"])["apiStages"] == []
+aws.create_deployment(restApiId=api_id, stageName="prod")
 assert check(call)[0] == 403
+aws.delete_usage_plan_key(usagePlanId=plan["id"], keyId=key["id"])
 aws.delete_usage_plan(usagePlanId=plan["id"])
 aws.delete_api_key(apiKey=key["id"])
 assert check(call)[0] == 403
-aws.delete_stage(restApiId=api_id, stageName="prod")
 aws.delete_rest_api(restApiId=api_id)
 assert aws.get_rest_apis()["items"] == []

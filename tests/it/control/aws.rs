@@ -78,3 +78,8 @@ fn awss_own_client_reads_and_corrects_usage_on_redis() {
 fn awss_own_client_reads_and_corrects_usage_in_the_embedded_mode() {
     boto3_runs("usage.py", &node(None, &[]));
 }
+
+#[test]
+fn every_documented_patch_operation_is_shown_afterwards_or_refused_as_at_aws() {
+    boto3_runs("patches.py", &node(None, &["--check-deadline", "10s"]));
+}

@@ -1,0 +1,89 @@
+//! Integrations: the backends of methods, which Tollgate keeps and does not call.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::error::ControlError;
+use super::member_patch::patch_all;
+use super::member_types::{MemberType, MemberTypes, Members, check_members};
+use super::patch::Patch;
+use super::status_responses::StatusResponse;
+
+/// The conversion of bodies; none unless given.
+pub(super) const CONTENT_HANDLING: MemberType =
+    MemberType::OptionalOneOf(&["CONVERT_TO_BINARY", "CONVERT_TO_TEXT"]);
+
+const INTEGRATION: MemberTypes = &[
+    ("type", MemberType::OneOf(&["HTTP", "AWS", "MOCK", "HTTP_PROXY", "AWS_PROXY"])),
+    ("httpMethod", MemberType::Text),
+    ("uri", MemberType::Text),
+    ("connectionType", MemberType::OneOf(&["INTERNET", "VPC_LINK"])),
+    ("connectionId", MemberType::Text),
+    ("credentials", MemberType::Text),
+    ("requestParameters", MemberType::TextMap),
+    ("requestTemplates", MemberType::TextMap),
+    ("passthroughBehavior", MemberType::OneOf(&["WHEN_NO_MATCH", "WHEN_NO_TEMPLATES", "NEVER"])),
+    ("contentHandling", CONTENT_HANDLING),
+    // The most that AWS grants on request.
+    ("timeoutInMillis", MemberType::Whole(50, 300_000)),
+    ("cacheNamespace", MemberType::Text),
+    ("cacheKeyParameters", MemberType::TextSet),
+    ("tlsConfig", MemberType::Object(&[("insecureSkipVerification", MemberType::Flag)])),
+    ("responseTransferMode", MemberType::OneOf(&["BUFFERED", "STREAM"])),
+    ("integrationTarget", MemberType::Text),
+];
+
+/// The backend of a method.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Integration {
+    /// The responses that the backend's become, by status code.
+    #[serde(default, rename = "integrationResponses", skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) responses: BTreeMap<String, StatusResponse>,
+    #[serde(flatten)]
+    members: Members,
+}
+
+impl Integration {
+    /// An integration with the members that a request gives.
+    ///
+    /// # Errors
+    /// If a member is unknown, missing or of another type.
+    pub fn new(mut members: Members) -> Result<Self, ControlError> {
+        check_members(&mut members, INTEGRATION, "")?;
+        if !members.contains_key("type") {
+            let why = "an integration needs a type, such as HTTP_PROXY";
+            return Err(ControlError::BadRequest(why.into()));
+        }
+        Ok(Self { responses: BTreeMap::new(), members })
+    }
+
+    /// The integration in AWS' responses, with AWS' defaults; `resource` is the id of its resource.
+    #[must_use]
+    pub fn to_aws_json(&self, resource: &str) -> Value {
+        let mut shown = json!(self);
+        let is_http = matches!(self.members.get("type"), Some(kind) if kind == "HTTP" || kind == "HTTP_PROXY");
+        let defaults = [
+            ("passthroughBehavior", json!("WHEN_NO_MATCH")),
+            ("timeoutInMillis", json!(29_000)),
+            ("cacheNamespace", json!(resource)),
+            ("cacheKeyParameters", json!([])),
+        ];
+        let connection = is_http.then(|| ("connectionType", json!("INTERNET")));
+        for (name, default) in defaults.into_iter().chain(connection) {
+            if shown[name].is_null() {
+                shown[name] = default;
+            }
+        }
+        shown
+    }
+
+    /// Applies all operations in their order.
+    ///
+    /// # Errors
+    /// If one of them is invalid. The integration may then be changed in part.
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
+        patch_all(&mut self.members, INTEGRATION, patch)
+    }
+}

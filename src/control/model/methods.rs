@@ -1,0 +1,135 @@
+//! Methods of a resource, with their responses; their integrations are in `integrations`.
+//!
+//! Tollgate does not route requests, so what only routing needs is kept and returned, and has no
+//! effect.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::error::ControlError;
+use super::integrations::Integration;
+use super::member_patch::patch_all;
+use super::member_types::{MemberType, MemberTypes, Members, check_members};
+use super::patch::Patch;
+use super::status_responses::{ResponseOwner, StatusResponse};
+
+/// The HTTP methods that a resource may have.
+pub(super) const HTTP_METHODS: [&str; 8] =
+    ["ANY", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
+
+const METHOD: MemberTypes = &[
+    ("authorizationType", MemberType::OneOf(&["NONE", "AWS_IAM", "CUSTOM", "COGNITO_USER_POOLS"])),
+    ("authorizerId", MemberType::Text),
+    ("authorizationScopes", MemberType::TextList),
+    ("apiKeyRequired", MemberType::Flag),
+    ("operationName", MemberType::Text),
+    ("requestParameters", MemberType::FlagMap),
+    ("requestModels", MemberType::TextMap),
+    ("requestValidatorId", MemberType::Text),
+];
+
+/// A method of a resource.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Method {
+    #[serde(rename = "httpMethod")]
+    name: String,
+    /// The backend of the method, if it has one.
+    #[serde(default, rename = "methodIntegration", skip_serializing_if = "Option::is_none")]
+    pub integration: Option<Integration>,
+    /// The responses of the method, by status code.
+    #[serde(default, rename = "methodResponses", skip_serializing_if = "BTreeMap::is_empty")]
+    responses: BTreeMap<String, StatusResponse>,
+    #[serde(flatten)]
+    members: Members,
+}
+
+impl Method {
+    /// A method with the members that a request gives.
+    ///
+    /// # Errors
+    /// If it is no HTTP method, or a member is unknown, missing or of another type.
+    pub fn new(name: &str, mut members: Members) -> Result<Self, ControlError> {
+        if !HTTP_METHODS.contains(&name) {
+            return Err(ControlError::BadRequest("Invalid HTTP method specified".into()));
+        }
+        check_members(&mut members, METHOD, "")?;
+        if !members.contains_key("authorizationType") {
+            let why = "a method needs an authorizationType, such as NONE";
+            return Err(ControlError::BadRequest(why.into()));
+        }
+        members.entry("apiKeyRequired").or_insert(false.into());
+        Ok(Self { name: name.into(), integration: None, responses: BTreeMap::new(), members })
+    }
+
+    /// The method in AWS' responses; `resource` is the id of its resource.
+    #[must_use]
+    pub fn to_aws_json(&self, resource: &str) -> Value {
+        let mut shown = json!(self);
+        if let Some(integration) = &self.integration {
+            shown["methodIntegration"] = integration.to_aws_json(resource);
+        }
+        shown
+    }
+
+    /// The method in a deployment's summary.
+    pub(super) fn to_snapshot(&self) -> Value {
+        json!({
+            "authorizationType": self.members.get("authorizationType"),
+            "apiKeyRequired": self.members.get("apiKeyRequired").is_some_and(|it| *it == true),
+        })
+    }
+
+    /// Applies all operations in their order.
+    ///
+    /// # Errors
+    /// If one of them is invalid. The method may then be changed in part.
+    pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
+        patch_all(&mut self.members, METHOD, patch)
+    }
+
+    /// The integration.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn integration(&self) -> Result<&Integration, ControlError> {
+        self.integration.as_ref().ok_or_else(|| ControlError::not_found("Integration"))
+    }
+
+    /// The integration.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn integration_mut(&mut self) -> Result<&mut Integration, ControlError> {
+        self.integration.as_mut().ok_or_else(|| ControlError::not_found("Integration"))
+    }
+
+    /// The responses of the method or of its integration, by status code.
+    ///
+    /// # Errors
+    /// If it has no integration.
+    pub fn responses(
+        &self,
+        owner: ResponseOwner,
+    ) -> Result<&BTreeMap<String, StatusResponse>, ControlError> {
+        match owner {
+            ResponseOwner::Method => Ok(&self.responses),
+            ResponseOwner::Integration => Ok(&self.integration()?.responses),
+        }
+    }
+
+    /// The responses of the method or of its integration, by status code.
+    ///
+    /// # Errors
+    /// If it has no integration.
+    pub fn responses_mut(
+        &mut self,
+        owner: ResponseOwner,
+    ) -> Result<&mut BTreeMap<String, StatusResponse>, ControlError> {
+        match owner {
+            ResponseOwner::Method => Ok(&mut self.responses),
+            ResponseOwner::Integration => Ok(&mut self.integration_mut()?.responses),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Resources: the paths of an API, as a tree, with their methods.
+//!
+//! A resource's path is made of the parts of those above it. Methods are in `methods`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::error::ControlError;
+use super::ids::random_alphanumeric;
+use super::methods::Method;
+use super::patch::{Patch, PatchOp, PatchOperation};
+
+/// A path and its methods.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resource {
+    /// Random letters and digits.
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_part: Option<String>,
+    /// The whole path.
+    pub path: String,
+    /// Methods by the HTTP method, or `ANY`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resource_methods: BTreeMap<String, Method>,
+}
+
+/// The resources of an API, by their ids.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Resources(BTreeMap<String, Resource>);
+
+impl Resource {
+    /// The resource in AWS' responses, without its methods' members unless `with_methods`.
+    #[must_use]
+    pub fn to_aws_json(&self, with_methods: bool) -> Value {
+        let mut shown = json!(self);
+        if !self.resource_methods.is_empty() {
+            let methods = self.resource_methods.iter();
+            // AWS always returns the names of the methods.
+            let render = |method: &Method| {
+                if with_methods { method.to_aws_json(&self.id) } else { json!({}) }
+            };
+            shown["resourceMethods"] =
+                methods.map(|(name, method)| (name.clone(), render(method))).collect();
+        }
+        shown
+    }
+
+    /// The method with this name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn method(&self, name: &str) -> Result<&Method, ControlError> {
+        self.resource_methods.get(name).ok_or_else(|| ControlError::not_found("Method"))
+    }
+
+    /// The method with this name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn method_mut(&mut self, name: &str) -> Result<&mut Method, ControlError> {
+        self.resource_methods.get_mut(name).ok_or_else(|| ControlError::not_found("Method"))
+    }
+}
+
+impl Resources {
+    /// The root alone, and its id.
+    pub(super) fn new() -> (Self, String) {
+        let root = Resource {
+            id: random_alphanumeric(10),
+            parent_id: None,
+            path_part: None,
+            path: "/".into(),
+            resource_methods: BTreeMap::new(),
+        };
+        let id = root.id.clone();
+        (Self([(id.clone(), root)].into()), id)
+    }
+
+    /// All resources, by their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Resource)> {
+        self.0.iter()
+    }
+
+    /// The resource with this id.
+    ///
+    /// # Errors
+    /// If it does not exist.
+    pub fn get(&self, id: &str) -> Result<&Resource, ControlError> {
+        self.0.get(id).ok_or_else(|| ControlError::not_found("Resource"))
+    }
+
+    /// The resource with this id.
+    ///
+    /// # Errors
+    /// If it does not exist.
+    pub fn get_mut(&mut self, id: &str) -> Result<&mut Resource, ControlError> {
+        self.0.get_mut(id).ok_or_else(|| ControlError::not_found("Resource"))
+    }
+
+    /// Adds a resource under another.
+    ///
+    /// # Errors
+    /// If the parent does not exist, or has a child with this path part.
+    pub fn add(&mut self, parent: &str, part: &str) -> Result<&Resource, ControlError> {
+        let id = random_alphanumeric(6);
+        let resource = Resource {
+            id: id.clone(),
+            parent_id: Some(parent.into()),
+            path_part: Some(part.into()),
+            path: self.child_path(&id, parent, part)?,
+            resource_methods: BTreeMap::new(),
+        };
+        Ok(self.0.entry(id).or_insert(resource))
+    }
+
+    /// The path of the resource `id` with this part under `parent`.
+    fn child_path(&self, id: &str, parent: &str, part: &str) -> Result<String, ControlError> {
+        let above = self.get(parent)?.path.trim_end_matches('/');
+        if !is_path_part(part) {
+            let shown: String = part.chars().take(100).collect();
+            let why =
+                format!("`{shown}` is no path part; it is one segment, such as pets or {{id}}");
+            return Err(ControlError::BadRequest(why));
+        }
+        let path = format!("{above}/{part}");
+        if self.0.values().any(|resource| resource.path == path && resource.id != id) {
+            let why =
+                format!("Another resource with the same parent already has this name: {part}");
+            return Err(ControlError::Conflict(why));
+        }
+        Ok(path)
+    }
+
+    /// Removes a resource and everything below it.
+    ///
+    /// # Errors
+    /// If it does not exist, or is the root.
+    pub fn remove(&mut self, id: &str) -> Result<(), ControlError> {
+        let resource = self.get(id)?;
+        if resource.parent_id.is_none() {
+            return Err(ControlError::BadRequest("The root resource cannot be deleted".into()));
+        }
+        let path = resource.path.clone();
+        self.0.retain(|_, other| !is_at_or_below(&other.path, &path));
+        Ok(())
+    }
+
+    /// Renames or moves a resource by a patch, with everything below it.
+    ///
+    /// # Errors
+    /// If an operation is invalid, the resource is the root, or its new path is another's.
+    pub fn patch(&mut self, id: &str, patch: &Patch) -> Result<&Resource, ControlError> {
+        for operation in patch.operations()? {
+            let (op, segments) = operation.op_and_path()?;
+            let value = match (op, segments.as_slice()) {
+                (PatchOp::Set, [member]) if member == "pathPart" || member == "parentId" => {
+                    operation.value()?
+                }
+                _ => return Err(operation.unknown_path()),
+            };
+            let resource = self.get(id)?;
+            let (Some(parent), Some(part)) = (&resource.parent_id, &resource.path_part) else {
+                return Err(operation.error("the root resource keeps its path"));
+            };
+            let (parent, part) = if segments[0] == "pathPart" {
+                (parent.clone(), value.to_owned())
+            } else {
+                (value.to_owned(), part.clone())
+            };
+            self.relocate(id, parent, part, operation)?;
+        }
+        self.get(id)
+    }
+
+    fn relocate(
+        &mut self,
+        id: &str,
+        parent: String,
+        part: String,
+        operation: &PatchOperation,
+    ) -> Result<(), ControlError> {
+        let old = self.get(id)?.path.clone();
+        if is_at_or_below(&self.get(&parent)?.path, &old) {
+            return Err(operation.error("a resource cannot be below itself"));
+        }
+        let new = self.child_path(id, &parent, &part)?;
+        for resource in self.0.values_mut().filter(|other| is_at_or_below(&other.path, &old)) {
+            resource.path.replace_range(..old.len(), &new);
+        }
+        let resource = self.get_mut(id)?;
+        (resource.parent_id, resource.path_part) = (Some(parent), Some(part));
+        Ok(())
+    }
+}
+
+/// True if a path is `other` or below it; neither is the root.
+fn is_at_or_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// True if this is one segment of a path in AWS' syntax: `pets`, `{id}`, or `{proxy+}`.
+fn is_path_part(part: &str) -> bool {
+    let name = part.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
+    let plain = name.map_or(part, |name| name.strip_suffix('+').unwrap_or(name));
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:$~!*'()@,;=&+".contains(c);
+    let is_dots = name.is_none() && matches!(part, "." | "..");
+    !plain.is_empty() && part.len() <= 255 && plain.chars().all(is_plain) && !is_dots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patch(path: &str, value: &str) -> Patch {
+        Patch { patch_operations: vec![PatchOperation::set(path, &value)] }
+    }
+
+    #[test]
+    fn a_resource_that_is_renamed_or_moved_takes_those_below_it_along() {
+        let (mut resources, root) = Resources::new();
+        let mut add = |parent: &str, part: &str| resources.add(parent, part).unwrap().id.clone();
+        let pets = add(&root, "pets");
+        let (id, petshop) = (add(&pets, "{id}"), add(&root, "petshop"));
+        resources.patch(&pets, &patch("/pathPart", "animals")).unwrap();
+        let path = |resources: &Resources, id: &str| resources.get(id).unwrap().path.clone();
+        assert_eq!(path(&resources, &id), "/animals/{id}");
+        assert_eq!(path(&resources, &petshop), "/petshop");
+        let moved = resources.patch(&pets, &patch("/parentId", &petshop)).unwrap();
+        assert_eq!(moved.path, "/petshop/animals");
+        assert_eq!(path(&resources, &id), "/petshop/animals/{id}");
+        resources.patch(&pets, &patch("/pathPart", "animals")).unwrap();
+        for (resource, path, value) in [
+            (&petshop, "/parentId", &*id),
+            (&petshop, "/parentId", &petshop),
+            (&petshop, "/parentId", "nowhere"),
+            (&petshop, "/pathPart", "a/b"),
+            (&root, "/pathPart", "a"),
+            (&pets, "/path", "a"),
+        ] {
+            assert!(resources.patch(resource, &patch(path, value)).is_err(), "{path} {value}");
+        }
+        let other = resources.add(&root, "other").unwrap().id.clone();
+        assert!(resources.patch(&other, &patch("/pathPart", "petshop")).is_err());
+        resources.remove(&petshop).unwrap();
+        assert_eq!(resources.iter().count(), 2);
+    }
+}

@@ -1,0 +1,77 @@
+//! Responses of methods and of their integrations, by status code. They are kept and returned.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::ControlError;
+use super::integrations::CONTENT_HANDLING;
+use super::member_patch::patch_all;
+use super::member_types::{MemberType, MemberTypes, Members, check_members};
+use super::patch::Patch;
+
+const METHOD_RESPONSE: MemberTypes =
+    &[("responseParameters", MemberType::FlagMap), ("responseModels", MemberType::TextMap)];
+
+const INTEGRATION_RESPONSE: MemberTypes = &[
+    ("selectionPattern", MemberType::Text),
+    ("responseParameters", MemberType::TextMap),
+    ("responseTemplates", MemberType::TextMap),
+    ("contentHandling", CONTENT_HANDLING),
+];
+
+/// The owner of a response.
+#[derive(Clone, Copy)]
+pub enum ResponseOwner {
+    /// A method.
+    Method,
+    /// The integration of a method.
+    Integration,
+}
+
+/// A response with one status code.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusResponse {
+    status_code: String,
+    #[serde(flatten)]
+    members: Members,
+}
+
+impl ResponseOwner {
+    fn types(self) -> MemberTypes {
+        match self {
+            Self::Method => METHOD_RESPONSE,
+            Self::Integration => INTEGRATION_RESPONSE,
+        }
+    }
+}
+
+impl StatusResponse {
+    /// A response with the members that a request gives.
+    ///
+    /// # Errors
+    /// If the status code is none, or a member is unknown or of another type.
+    pub fn new(
+        owner: ResponseOwner,
+        status_code: &str,
+        mut members: serde_json::Map<String, Value>,
+    ) -> Result<Self, ControlError> {
+        let digits = status_code.as_bytes();
+        if digits.len() != 3
+            || !digits.iter().all(u8::is_ascii_digit)
+            || !(b'1'..=b'5').contains(&digits[0])
+        {
+            return Err(ControlError::BadRequest("Invalid status code specified".into()));
+        }
+        check_members(&mut members, owner.types(), "")?;
+        Ok(Self { status_code: status_code.into(), members })
+    }
+
+    /// Applies all operations in their order.
+    ///
+    /// # Errors
+    /// If one of them is invalid. The response may then be changed in part.
+    pub fn patch(&mut self, owner: ResponseOwner, patch: &Patch) -> Result<(), ControlError> {
+        patch_all(&mut self.members, owner.types(), patch)
+    }
+}
