@@ -5,6 +5,7 @@
 //! knows what the resources mean. Nothing here decides a check request.
 
 mod auth;
+mod account;
 mod api_keys;
 mod audit;
 mod error;
@@ -75,13 +76,14 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// `RestApi`s with their resources, methods, integrations, deployments and stages.
+/// The account, and `RestApi`s with their resources, methods, integrations, deployments and stages.
 fn api_routes() -> Router<Arc<Admin>> {
     let api = "/restapis/{id}";
     let resource = format!("{api}/resources/{{at}}");
     let method = format!("{resource}/methods/{{method}}");
     let integration = format!("{method}/integration");
     Router::new()
+        .route("/account", get(account::get).patch(account::patch))
         .route("/restapis", get(rest_apis::list).post(rest_apis::create))
         .route(api, get(rest_apis::get).patch(rest_apis::patch).delete(rest_apis::delete))
         .route(&format!("{api}/resources"), get(resources::list))

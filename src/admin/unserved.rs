@@ -31,7 +31,6 @@ pub(super) async fn method() -> AdminError {
 /// The resources of AWS at a path, if there are any that Tollgate does not have.
 fn family(path: &[&str]) -> Option<&'static str> {
     Some(match path {
-        ["account"] => "the settings of an account",
         ["clientcertificates", ..] => "client certificates",
         ["domainnames", ..] => "domain names and base path mappings",
         ["domainnameaccessassociations" | "rejectdomainnameaccessassociations", ..] => {

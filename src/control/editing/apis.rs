@@ -1,11 +1,11 @@
-//! Edits APIs, with their resources, deployments and stages.
+//! Edits APIs, with their resources, deployments and stages, and the account of all of them.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::session::EditSession;
-use crate::control::model::{ControlError, Document};
+use crate::control::model::{Account, ControlError, Document};
 
 /// Reads and changes APIs.
 pub struct ApiEditor<'e> {
@@ -39,6 +39,17 @@ impl<'e> ApiEditor<'e> {
             return Err(ControlError::owned_by_file("API", id));
         }
         self.session.edit_document(change).await
+    }
+
+    /// Changes the account.
+    ///
+    /// # Errors
+    /// If `change` fails, or the registry is unreachable.
+    pub async fn edit_account<T>(
+        &self,
+        change: impl Fn(&mut Account) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        self.session.edit_document(|document| change(&mut document.account)).await
     }
 
     /// All APIs by their ids, of the registry and of the catalog file, as the admin API shows them.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::account::Account;
 use super::error::ControlError;
 use super::rest_api::RestApi;
 use super::usage_plan::UsagePlan;
@@ -16,7 +17,7 @@ use super::usage_plan::UsagePlan;
 /// so does each node that follows.
 const MAX_ENTRY_BYTES: usize = 4 << 20;
 
-/// APIs and plans, by their ids.
+/// APIs and plans, by their ids, and the account.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Document {
@@ -24,6 +25,9 @@ pub struct Document {
     pub rest_apis: BTreeMap<String, RestApi>,
     /// Usage plans.
     pub usage_plans: BTreeMap<String, UsagePlan>,
+    /// The account of all APIs.
+    #[serde(default, skip_serializing_if = "Account::is_empty")]
+    pub account: Account,
 }
 
 impl Document {

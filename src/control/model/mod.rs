@@ -27,8 +27,10 @@ mod rest_api;
 mod deployed_methods;
 mod api_stages;
 mod usage_plan;
+mod account;
 mod document;
 
+pub(super) use account::Account;
 pub(super) use api_stages::ApiStage;
 pub(super) use audit_entry::AuditEntry;
 pub use audit_entry::ChangeOrigin;

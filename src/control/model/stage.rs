@@ -131,7 +131,7 @@ impl Stage {
         if is_cached && shown["cacheClusterSize"].is_null() {
             shown["cacheClusterSize"] = "0.5".into();
         }
-        if let Some(canary) = shown["canarySettings"].as_object_mut() {
+        if let Some(canary) = shown.get_mut("canarySettings").and_then(Value::as_object_mut) {
             canary.entry("percentTraffic").or_insert(0.0.into());
             canary.entry("useStageCache").or_insert(false.into());
             canary.entry("deploymentId").or_insert(self.deployment().into());

@@ -83,3 +83,8 @@ fn awss_own_client_reads_and_corrects_usage_in_the_embedded_mode() {
 fn every_documented_patch_operation_is_shown_afterwards_or_refused_as_at_aws() {
     boto3_runs("patches.py", &node(None, &["--check-deadline", "10s"]));
 }
+
+#[test]
+fn a_value_of_another_type_is_refused_and_every_response_decodes_strictly() {
+    boto3_runs("member_types.py", &node(None, &["--check-deadline", "10s"]));
+}
