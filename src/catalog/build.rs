@@ -21,6 +21,7 @@ use super::new_keys::build_new_keys;
 use super::options::LimitOptions;
 use super::plan_sets::PlanSets;
 use super::raw::{RawApi, RawApiStage, RawCatalog, RawPlan, RawPolicy, RawStage};
+use super::shape::all_faults;
 use super::validation::{Report, ValidationError};
 use super::{ByStage, Catalog, FileOwned, Plan, Policy, StageLimits, keys, meters};
 use crate::algorithm::Counting as _;
@@ -41,8 +42,10 @@ impl CatalogFile {
     /// # Errors
     /// If the text is not YAML, or not of a catalog's form.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ValidationError> {
-        let invalid = |fault| ValidationError { origin: origin.into(), errors: vec![fault] };
-        let raw = RawCatalog::from_yaml(text).map_err(invalid)?;
+        let raw = RawCatalog::from_yaml(text).map_err(|fault| {
+            let errors = all_faults(text, fault);
+            ValidationError { origin: origin.into(), errors }
+        })?;
         let owned = Arc::new(FileOwned::from_raw(&raw));
         Ok(Self { raw, owned, hasher: Sha256::new_with_prefix(text) })
     }

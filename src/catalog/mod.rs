@@ -34,6 +34,7 @@ mod models;
 mod key_type;
 mod new_keys;
 pub mod raw;
+mod shape;
 mod file_owned;
 mod limits;
 mod meters;

@@ -67,6 +67,11 @@ impl Report {
         self.errors.add_line(format_args!("{at}: {what}"));
     }
 
+    /// Adds an error that has its path.
+    pub(super) fn error_with_path(&mut self, error: &str) {
+        self.errors.add_line(format_args!("{error}"));
+    }
+
     /// Adds errors that have their paths below `at`.
     pub(super) fn errors_below(&mut self, at: &str, errors: impl Iterator<Item = String>) {
         errors.for_each(|error| self.errors.add_line(format_args!("{at}.{error}")));

@@ -56,8 +56,23 @@ pub fn from_yaml<T: DeserializeOwned>(text: &str, strict_booleans: bool) -> Resu
 /// # Errors
 /// If the JSON is not of the value's form.
 pub fn from_json<T: DeserializeOwned>(json: &serde_json::Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(json)
-        .map_err(|error| at_path(&error.path().to_string(), &plain_message(error.inner())))
+    from_json_at("", json)
+}
+
+/// Reads a value from JSON that stands at the path `at` in a larger value.
+///
+/// # Errors
+/// If the JSON is not of the value's form.
+pub fn from_json_at<T: DeserializeOwned>(at: &str, json: &serde_json::Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(json).map_err(|error| {
+        let below = error.path().to_string();
+        let path = match &*below {
+            "" | "." => at.into(),
+            below if at.is_empty() || below.starts_with('[') => format!("{at}{below}"),
+            below => format!("{at}.{below}"),
+        };
+        at_path(&path, &plain_message(error.inner()))
+    })
 }
 
 /// The message with the path before it, unless that is the whole document.
