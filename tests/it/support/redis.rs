@@ -13,6 +13,10 @@ use tollgate::time::Micros;
 use super::process::Process;
 use super::{eventually, free_port, repository};
 
+/// The server that the tests run on: `REDIS_SERVER`, or Debian's.
+pub static PROGRAM: LazyLock<String> =
+    LazyLock::new(|| std::env::var("REDIS_SERVER").unwrap_or("redis-server".into()));
+
 /// A running redis-server without persistence.
 pub struct RedisServer {
     dir: TempDir,
@@ -48,7 +52,7 @@ impl RedisServer {
     /// Restarts the server. Its data is gone.
     pub fn restart(&mut self) {
         self.process = None;
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(&*PROGRAM);
         command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir"]);
         command.arg(self.dir.path()).args(["--port", &self.port.to_string()]).args(&self.arguments);
         command.stdout(Stdio::null());
