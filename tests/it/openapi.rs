@@ -1,6 +1,8 @@
 //! The OpenAPI documents describe every path and method that is served. `contract` compares
 //! responses with them.
 
+use serde_json::{Value, json};
+
 use crate::contract::{node, request};
 use crate::support::repository;
 
@@ -35,4 +37,33 @@ fn both_documents_describe_every_served_path_and_method_and_no_other() {
     let node = node();
     document_matches_routes(node.address(), "src/http/mod.rs");
     document_matches_routes(node.admin(), "src/admin/mod.rs");
+}
+
+/// The example requests of an operation.
+fn examples(operation: &Value) -> Vec<Value> {
+    let content = &operation["requestBody"]["content"]["application/json"];
+    let named = content["examples"].as_object().into_iter().flat_map(|named| named.values());
+    let named = named.map(|example| example["value"].clone());
+    named.chain(content.get("example").cloned()).collect()
+}
+
+#[test]
+fn the_examples_of_the_document_are_requests_that_succeed() {
+    let node = node();
+    let document = node.get("/openapi.json").json();
+    let mut sent = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for mut example in examples(&operations["post"]) {
+            if example.get("handle").is_some() {
+                let reservation = json!({"ttl_ms": 60_000});
+                let check = json!({"policy": "login", "key": path, "reservation": reservation});
+                let reserved = request(node.address(), "POST", "/check", &check.to_string()).json();
+                example["handle"] = reserved["reservation"]["handle"].clone();
+            }
+            let answer = request(node.address(), "POST", path, &example.to_string());
+            assert_eq!(answer.status, 200, "{path} {example}: {answer:?}");
+            sent += 1;
+        }
+    }
+    assert_eq!(sent, 8, "the document has other examples than the test knows");
 }
