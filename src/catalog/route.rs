@@ -13,6 +13,8 @@ use percent_encoding::percent_decode_str;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RoutePattern {
     method: Box<str>,
+    /// True if the method is `ANY`: all methods of the path together.
+    is_any_method: bool,
     segments: Vec<Segment>,
 }
 
@@ -57,15 +59,12 @@ enum Segment {
 impl RoutePattern {
     /// Parses `METHOD PATH`; the error says what to write.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        const HINT: &str = "write a method and a path, as in `POST /v1/items/{id}` or `GET /files/*`, or `*` for every other method";
+        const HINT: &str = "write a method and a path, as in `POST /v1/items/{id}` or `GET /files/*`, `ANY /path` for all methods of a path together, or `*` for every other method";
         let mut words = text.split_ascii_whitespace();
         let (Some(method), Some(path), None) = (words.next(), words.next(), words.next()) else {
             return Err(HINT.into());
         };
         let method: Box<str> = normalize_method(method).ok_or(HINT)?.into();
-        if &*method == "ANY" {
-            return Err("ANY is not an HTTP method; write one, or `*` for every method that has no limit of its own".into());
-        }
         let path = path.strip_prefix('/').ok_or(HINT)?;
         let path = path.strip_suffix('/').unwrap_or(path);
         let mut segments = Vec::new();
@@ -91,16 +90,21 @@ impl RoutePattern {
                 name => Segment::Literal(name.into()),
             });
         }
-        Ok(Self { method, segments })
+        Ok(Self { is_any_method: &*method == "ANY", method, segments })
     }
 
-    /// The precedence of patterns: literal segments before `{name}` before `*`.
+    /// The precedence of patterns: literal segments before `{name}` before `*`, and on the same path
+    /// a method before `ANY`.
     pub(super) fn cmp_specificity(&self, other: &Self) -> std::cmp::Ordering {
-        self.segments.cmp(&other.segments)
+        self.segments.cmp(&other.segments).then(self.is_any_method.cmp(&other.is_any_method))
     }
 
+    /// True if it matches a request. `ANY` does not match HEAD, which counts as GET unless it is
+    /// listed by its name.
     pub(super) fn matches(&self, route: &HttpRoute<'_>) -> bool {
-        *self.method == *route.method && segments_match(&self.segments, &route.path)
+        let is_method =
+            if self.is_any_method { route.method != "HEAD" } else { *self.method == *route.method };
+        is_method && segments_match(&self.segments, &route.path)
     }
 }
 
@@ -267,6 +271,10 @@ mod tests {
             ("GET /",           "GET",  "/",        true),
             ("GET /",           "GET",  "/a",       false),
             ("GET /*",          "GET",  "/a",       true),
+            ("ANY /a",          "GET",  "/a",       true),
+            ("any /a",          "PURGE", "/a",      true),
+            ("ANY /a",          "HEAD", "/a",       false),
+            ("ANY /a",          "GET",  "/a/b",     false),
         ];
         for (pattern, method, path, expected) in cases {
             assert_eq!(matches(pattern, method, path), expected, "{pattern} and {method} {path}");
@@ -287,8 +295,6 @@ mod tests {
             "GET /a{x}",
             "GET /a;x",
             "* /a",
-            "ANY /a",
-            "any /a",
         ] {
             assert!(RoutePattern::parse(text).is_err(), "{text}");
         }

@@ -87,13 +87,14 @@ fn method_to_catalog(method: &str) -> Result<String, ControlError> {
     let (path, verb) = method.rsplit_once('/').ok_or_else(|| {
         ControlError::BadRequest(format!("`{method}` is no path and method, such as /pets/GET"))
     })?;
-    if verb == "ANY" || verb == "*" {
+    if verb == "*" {
         let why =
-            format!("`{method}`: a throttle is for one HTTP method; name it instead of {verb}");
+            format!("`{method}`: a throttle is for one HTTP method; name it, or ANY, instead of *");
         return Err(ControlError::BadRequest(why));
     }
-    let path =
-        path.strip_suffix("{proxy+}").map_or_else(|| path.to_owned(), |above| format!("{above}*"));
+    // A greedy variable, such as {proxy+}, matches the rest of the path.
+    let greedy = path.rsplit_once('{').filter(|(_, name)| name.ends_with("+}"));
+    let path = greedy.map_or_else(|| path.to_owned(), |(above, _)| format!("{above}*"));
     let slash = if path.starts_with('/') { "" } else { "/" };
     Ok(format!("{verb} {slash}{path}"))
 }

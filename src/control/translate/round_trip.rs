@@ -53,7 +53,7 @@ fn quota() -> impl Strategy<Value = RawQuota> {
 }
 
 fn methods() -> impl Strategy<Value = RawMethods> {
-    let names = vec!["GET /", "GET /pets", "POST /~me/{id}", "DELETE /pets/*", "*"];
+    let names = vec!["GET /", "GET /pets", "ANY /pets", "POST /~me/{id}", "DELETE /pets/*", "*"];
     let throttle = throttle().prop_map(|throttle| RawMethod { throttle });
     btree_map(select(names).prop_map(str::to_owned), throttle, 0..4)
 }

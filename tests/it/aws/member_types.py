@@ -162,9 +162,9 @@ CREATIONS = {
     "CreateApiKey": ("POST", "/apikeys", {"name": "a"}),
 }
 AGAIN = {
-    "PutMethod": lambda: aws.delete_method(restApiId=API, resourceId=ROOT, httpMethod="GET"),
-    "PutMethodResponse": lambda: aws.delete_method_response(**method, statusCode="404"),
-    "CreateStage": lambda: aws.delete_stage(restApiId=API, stageName="a"),
+    "PutMethod": lambda _: aws.delete_method(restApiId=API, resourceId=ROOT, httpMethod="GET"),
+    "PutMethodResponse": lambda _: aws.delete_method_response(**method, statusCode="404"),
+    "CreateStage": lambda made: aws.delete_stage(restApiId=API, stageName=made["stageName"]),
 }
 VALUES = ("hello", 7, 7.5, True, {"a": 1}, {"a": "b"}, ["x"], [1], [{}], None)
 made = misfits = 0
@@ -181,7 +181,7 @@ for operation, (verb, path, valid) in CREATIONS.items():
             if status < 300:
                 assert fault is None, case
                 assert misfit(model.operation_model(operation).output_shape, response, operation) is None, case
-                AGAIN.get(operation, lambda: None)()
+                AGAIN.get(operation, lambda _: None)(response)
                 made += 1
             else:
                 assert status in (400, 404, 501), case

@@ -102,6 +102,18 @@ aws.update_stage(restApiId=api_id, stageName="prod",
                  patchOperations=replace("/~1chat/POST/throttling/rateLimit", "-1"))
 assert check(call)[0] == 200
 
+# ANY is one limit of all methods of a path. Terraform's spelling of the path is the same setting.
+anything = {**call, "path": "/chat/any/thing"}
+aws.update_stage(restApiId=api_id, stageName="prod", patchOperations=[
+    {"op": "replace", "path": "/chat/{rest+}/ANY/throttling/rateLimit", "value": "0.001000"},
+    {"op": "replace", "path": "/~1chat~1{rest+}/ANY/throttling/burstLimit", "value": "1"}])
+assert check({**anything, "method": "PUT"})[0] == 200
+for method in ("PUT", "GET", "HEAD", "DELETE"):
+    status, answer = check({**anything, "method": method})
+    assert status == 429 and answer["violated"] == f"stage:{api_id}/prod/ANY /chat/*/throttle", answer
+aws.update_stage(restApiId=api_id, stageName="prod",
+                 patchOperations=[{"op": "remove", "path": "/chat/{rest+}/ANY"}])
+
 # A stage can be rolled back to a deployment, which cannot be deleted while a stage has it.
 second = aws.create_deployment(restApiId=api_id, stageName="prod")
 assert second["id"] != deployment["id"]
