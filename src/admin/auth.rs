@@ -52,15 +52,23 @@ impl Caller {
         self.is_signed
     }
 
-    /// Checks that the request may see the values of API keys, for which reading is not enough, and
-    /// logs that it does.
+    /// Checks that the request may see the values of API keys, and logs that it does.
     pub(super) fn may_see_values(&self) -> Result<(), AdminError> {
-        if self.role != Role::Write {
+        if !self.sees_values() {
             return Err(forbidden("AccessDeniedException", "this token may not see values"));
         }
-        let ChangeOrigin { who, path, request_id, .. } = &self.origin;
-        tracing::info!(who, path, request_id, "values of API keys are shown");
         Ok(())
+    }
+
+    /// True if the request may see the values of API keys, for which reading is not enough; logs
+    /// that it does.
+    pub(super) fn sees_values(&self) -> bool {
+        let ChangeOrigin { who, path, request_id, .. } = &self.origin;
+        let sees = self.role == Role::Write;
+        if sees {
+            tracing::info!(who, path, request_id, "values of API keys are shown");
+        }
+        sees
     }
 }
 

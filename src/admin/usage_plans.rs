@@ -1,18 +1,19 @@
 //! `/usageplans`: usage plans, and the keys on them.
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::api_keys::{has_name, read_page};
-use super::auth::RequestEditor;
+use super::auth::{Caller, RequestEditor};
 use super::error::AdminError;
 use super::payload::{
     AdminResult, PageQuery, accepted_response, created_response, list_response, ok_response,
     parse_body,
 };
-use crate::control::{ControlError, KeyRecord, PlanSpec, UsagePlan};
+use crate::control::{ControlError, Editor, KeyRecord, PlanSpec, UsagePlan};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -102,6 +103,7 @@ pub(super) async fn delete(
 
 pub(super) async fn add_key(
     RequestEditor(editor): RequestEditor,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> AdminResult {
@@ -109,30 +111,35 @@ pub(super) async fn add_key(
     if request.key_type != "API_KEY" {
         return Err(AdminError::bad_request("keyType must be API_KEY"));
     }
-    Ok(created_response(&render_plan_key(&editor.plan_keys().add(&id, &request.key_id).await?)))
+    let key = editor.plan_keys().add(&id, &request.key_id).await?;
+    Ok(created_response(&render_plan_key(&editor, &key, caller.sees_values())))
 }
 
 pub(super) async fn list_keys(
     RequestEditor(editor): RequestEditor,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Query(query): Query<ListPlanKeysQuery>,
 ) -> AdminResult {
     let is_selected = |key: &KeyRecord| has_name(key, query.name.as_deref());
     let (page, next) =
         read_page(&editor, Some(&id), &query.page, query.name.is_some(), is_selected).await?;
-    let page: Vec<Value> = page.iter().map(render_plan_key).collect();
+    let with_value = caller.sees_values();
+    let page: Vec<Value> =
+        page.iter().map(|key| render_plan_key(&editor, key, with_value)).collect();
     Ok(list_response(&page, next))
 }
 
 pub(super) async fn get_key(
     RequestEditor(editor): RequestEditor,
+    Extension(caller): Extension<Caller>,
     Path((id, key)): Path<(String, String)>,
 ) -> AdminResult {
     let record = editor.keys().get(&key).await?;
     if !record.is_on(&id) {
         return Err(ControlError::not_found("Usage Plan Key").into());
     }
-    Ok(ok_response(&render_plan_key(&record)))
+    Ok(ok_response(&render_plan_key(&editor, &record, caller.sees_values())))
 }
 
 pub(super) async fn remove_key(
@@ -143,11 +150,14 @@ pub(super) async fn remove_key(
     Ok(accepted_response())
 }
 
-/// A key of a plan in a response.
-fn render_plan_key(record: &KeyRecord) -> Value {
+/// A key of a plan in a response; with its value if the caller may see it and it is kept.
+fn render_plan_key(editor: &Editor, record: &KeyRecord, with_value: bool) -> Value {
     let mut link = json!({ "id": record.id, "type": "API_KEY", "name": record.name() });
     if record.is_from_file() {
         link["owner"] = "file".into();
+    }
+    if let Some(value) = with_value.then(|| editor.keys().reveal_value(record)).flatten() {
+        link["value"] = value.into();
     }
     link
 }

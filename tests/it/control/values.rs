@@ -69,6 +69,15 @@ fn with_an_encryption_key_values_are_returned_again_and_never_stored_in_clear_te
         let response = as_bearer(&node, "the-token-for-reading", "GET", path, "");
         assert_eq!(response.status, 403, "{response:?}");
     }
+    let plan = call(&node, "POST", "/usageplans", json!({"name": "p"}))["id"].clone();
+    let keys = format!("/usageplans/{}/keys", plan.as_str().unwrap());
+    let added = call(&node, "POST", &keys, json!({"keyId": id, "keyType": "API_KEY"}));
+    assert_eq!(added["value"], value);
+    for path in [&keys, &format!("{keys}/{id}")] {
+        assert!(call(&node, "GET", path, json!(null)).to_string().contains(value));
+        let response = as_bearer(&node, "the-token-for-reading", "GET", path, "");
+        assert!(response.status == 200 && !response.body.contains(value), "{response:?}");
+    }
     let held = format!("{:?}", redis.command(&["HGETALL", "tg:{registry}"]));
     assert!(held.contains("sealed") && !held.contains(value), "{held}");
     let log = node.log();
