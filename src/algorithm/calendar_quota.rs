@@ -20,7 +20,7 @@ use crate::time::{MAX_EXACT, Micros};
 
 /// The largest count that a correction results in, in either direction: sums with it stay exact in
 /// doubles.
-const MAX_CORRECTED: i64 = 1 << 52;
+pub const MAX_CORRECTED: i64 = 1 << 52;
 
 /// A number of units per calendar window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

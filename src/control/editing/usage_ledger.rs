@@ -10,7 +10,7 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 
 use super::editor::Editor;
-use crate::algorithm::calendar_quota::first_day;
+use crate::algorithm::calendar_quota::{MAX_CORRECTED, first_day};
 use crate::algorithm::{Correction, WindowStart};
 use crate::catalog::ApiKey;
 use crate::control::model::{ControlError, Patch, PatchOp, PatchOperation};
@@ -135,6 +135,7 @@ impl UsageLedger {
         }
         let charges: Vec<Charge> =
             limits.iter().map(|limit| zero_cost_charge(key, limit)).collect();
+        self.ensure_countable(&charges, &corrections).await?;
         if !corrections.is_empty() {
             // The audit entry comes first, so that no correction is without one: it is no commit of
             // the registry.
@@ -150,6 +151,47 @@ impl UsageLedger {
         let days = usage.map(|usage| report_days(&limits[requests], &usage, now, today));
         days.and_then(|days| days.last().copied())
             .ok_or_else(|| ControlError::not_found("Usage Plan"))
+    }
+
+    /// Checks that the counts after the corrections are exact.
+    async fn ensure_countable(
+        &self,
+        charges: &[Charge],
+        corrections: &[(usize, Correction)],
+    ) -> Result<(), ControlError> {
+        let sets = |correction: &Correction| {
+            matches!(correction, Correction::SetRemaining(_) | Correction::Grant(_))
+        };
+        if !corrections.iter().any(|(_, correction)| sets(correction)) {
+            return Ok(());
+        }
+        let (_, usages) = self.counter_store.usage(charges).await?;
+        let mut counts = BTreeMap::<usize, i64>::new();
+        for (place, usage) in usages.iter().enumerate() {
+            let quota = charges[place].limit.reported_quota();
+            let quota =
+                charges.iter().position(|it| quota.is_some_and(|q| Arc::ptr_eq(&it.limit, q)));
+            let used = usage.as_ref().ok().and_then(|usage| usage.quota);
+            counts.extend(quota.zip(used).map(|(quota, used)| (quota, used.used)));
+        }
+        for (place, correction) in corrections {
+            let limit = &charges[*place].limit;
+            let used = counts.entry(*place).or_default();
+            *used = match correction {
+                Correction::SetRemaining(left) => limit.size().cast_signed() - left.cast_signed(),
+                Correction::Grant(units) => used.saturating_sub_unsigned(*units),
+                Correction::Refund(_) => *used,
+                Correction::Reset => 0,
+            };
+            if sets(correction) && used.abs() > MAX_CORRECTED {
+                let why = format!(
+                    "Invalid patch: at most {MAX_CORRECTED} {} can be granted, or set as used",
+                    limit.unit().as_str()
+                );
+                return Err(ControlError::BadRequest(why));
+            }
+        }
+        Ok(())
     }
 
     /// The first day of this month and today, in the days of the plan and the unit.

@@ -68,6 +68,44 @@ keys: [ { id: k, value: key-k, plans: [p] } ]
 }
 
 #[test]
+fn a_correction_beyond_what_is_counted_exactly_is_refused() {
+    let catalog = r"
+version: 1
+plans:
+  - { id: p, quota: { limit: 4, period: day } }
+  - { id: q, quota: { limit: 9007199254740991, period: day } }
+keys: [ { id: k, value: key-k, plans: [p] }, { id: l, value: key-l, plans: [q] } ]
+";
+    let node = node(Some(catalog), &[]);
+    let patch = |path: &str, operations: &[(&str, &str)]| {
+        let operation =
+            |(path, value): &(&str, &str)| json!({"op": "add", "path": path, "value": value});
+        let operations: Vec<Value> = operations.iter().map(operation).collect();
+        let body = json!({"patchOperations": operations}).to_string();
+        as_bearer(&node, TOKEN, "PATCH", path, &body)
+    };
+    let (k, l) = ("/usageplans/p/keys/k/usage", "/usageplans/q/keys/l/usage");
+    for (path, operations) in [
+        (l, &[("/remaining", "0")][..]),
+        (k, &[("/remaining", "4503599627370501")]),
+        (k, &[("/grant", "4503599627370497")]),
+        (k, &[("/grant", "4503599627370495"), ("/grant", "2")]),
+    ] {
+        let answer = patch(path, operations);
+        assert!(
+            answer.status == 400 && answer.body.contains("at most 4503599627370496 requests"),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(days(&node, "p", "k", "requests", today(0)), [[0, 4]]);
+    assert_eq!(patch(k, &[("/grant", "4503599627370496")]).status, 200);
+    assert_eq!(days(&node, "p", "k", "requests", today(0)), [[0, 4_503_599_627_370_500]]);
+    assert_eq!(patch(k, &[("/grant", "1")]).status, 400);
+    assert_eq!(patch(k, &[("/reset", ""), ("/grant", "1")]).status, 200);
+    assert_eq!(days(&node, "p", "k", "requests", today(0)), [[0, 5]]);
+}
+
+#[test]
 fn grants_refunds_and_resets_take_effect_in_the_embedded_mode() {
     let node = node(Some("version: 1"), &[]);
     corrections_take_effect(&node, &node);
