@@ -5,20 +5,21 @@ use axum::extract::Path;
 
 use super::auth::RequestEditor;
 use super::payload::{AdminResult, created_response, deleted_response, ok_response, parse_body};
-use crate::control::{ControlError, Document, Integration, Method};
+use crate::control::{ControlError, Document, Editor, Integration, Method};
 
 /// The ids of an API and a resource, and the name of a method.
 pub(super) type MethodPath = Path<(String, String, String)>;
 
-/// A method in the document.
+/// A method of an API.
 ///
 /// # Errors
 /// If one of the ids or the method does not exist.
-pub(super) fn method<'d>(
-    document: &'d Document,
+pub(super) async fn read_method(
+    editor: &Editor,
     (id, resource, method): &(String, String, String),
-) -> Result<&'d Method, ControlError> {
-    document.api(id)?.resources.get(resource)?.method(method)
+) -> Result<Method, ControlError> {
+    let api = editor.apis().get(id).await?;
+    Ok(api.resources.get(resource)?.method(method)?.clone())
 }
 
 /// A method in the document, for a change.
@@ -51,8 +52,7 @@ pub(super) async fn put(
 }
 
 pub(super) async fn get(RequestEditor(editor): RequestEditor, Path(at): MethodPath) -> AdminResult {
-    let document = editor.apis().document().await?;
-    Ok(ok_response(&method(&document, &at)?.to_aws_json(&at.1)))
+    Ok(ok_response(&read_method(&editor, &at).await?.to_aws_json(&at.1)))
 }
 
 pub(super) async fn patch(
@@ -102,8 +102,7 @@ pub(super) async fn get_integration(
     RequestEditor(editor): RequestEditor,
     Path(at): MethodPath,
 ) -> AdminResult {
-    let document = editor.apis().document().await?;
-    Ok(ok_response(&method(&document, &at)?.integration()?.to_aws_json(&at.1)))
+    Ok(ok_response(&read_method(&editor, &at).await?.integration()?.to_aws_json(&at.1)))
 }
 
 pub(super) async fn patch_integration(

@@ -29,9 +29,10 @@ pub(super) async fn list(
     Query(page): Query<PageQuery>,
     Query(query): Query<EmbedQuery>,
 ) -> AdminResult {
-    let document = editor.apis().document().await?;
-    let resources = document.api(&id)?.resources.iter();
-    page.paginate(resources.map(|(id, it)| (&**id, it.to_aws_json(query.embed.is_some()))))
+    let api = editor.apis().get(&id).await?;
+    page.paginate(
+        api.resources.iter().map(|(id, it)| (&**id, it.to_aws_json(query.embed.is_some()))),
+    )
 }
 
 pub(super) async fn get(
@@ -39,9 +40,8 @@ pub(super) async fn get(
     Path((id, resource)): ResourcePath,
     Query(query): Query<EmbedQuery>,
 ) -> AdminResult {
-    let document = editor.apis().document().await?;
-    let resource = document.api(&id)?.resources.get(&resource)?;
-    Ok(ok_response(&resource.to_aws_json(query.embed.is_some())))
+    let api = editor.apis().get(&id).await?;
+    Ok(ok_response(&api.resources.get(&resource)?.to_aws_json(query.embed.is_some())))
 }
 
 pub(super) async fn create(

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Admin;
 use super::auth::RequestEditor;
-use super::methods::{method, method_mut};
+use super::methods::{method_mut, read_method};
 use super::payload::{AdminResult, created_response, deleted_response, ok_response, parse_body};
 use crate::control::{ControlError, Editor, ResponseOwner, StatusResponse};
 
@@ -67,8 +67,8 @@ async fn put(
 }
 
 async fn get(owner: ResponseOwner, editor: Editor, (at, status): SplitPath) -> AdminResult {
-    let document = editor.apis().document().await?;
-    let responses = method(&document, &at)?.responses(owner)?;
+    let method = read_method(&editor, &at).await?;
+    let responses = method.responses(owner)?;
     Ok(ok_response(&json!(responses.get(&status).ok_or_else(no_response)?)))
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn get(
     RequestEditor(editor): RequestEditor,
     Path(id): Path<String>,
 ) -> AdminResult {
-    Ok(ok_response(&editor.apis().get(&id).await?))
+    Ok(ok_response(&editor.apis().get(&id).await?.to_aws_json()))
 }
 
 pub(super) async fn patch(

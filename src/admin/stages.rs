@@ -9,16 +9,7 @@ use super::auth::RequestEditor;
 use super::payload::{
     AdminResult, PageQuery, accepted_response, created_response, ok_response, parse_body,
 };
-use crate::control::{ControlError, Patch, RestApi, Stage, StageSpec};
-
-/// A request to create a deployment. With a stage's name that stage serves it at once.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CreateDeployment {
-    description: Option<String>,
-    stage_name: Option<String>,
-    stage_description: Option<String>,
-}
+use crate::control::{ControlError, CreateDeployment, Patch, RestApi, Stage, StageSpec};
 
 type ChildPath = Path<(String, String)>;
 
@@ -29,22 +20,8 @@ pub(super) async fn create_deployment(
 ) -> AdminResult {
     let request: CreateDeployment = parse_body(&body)?;
     let apis = editor.apis();
-    let edit = apis.edit(&id, |document| {
-        let api = document.api_mut(&id)?;
-        let deployment = api.deploy(request.description.clone());
-        if let Some(name) = request.stage_name.clone().filter(|name| !name.is_empty()) {
-            if let Some(stage) = api.stages.get_mut(&name) {
-                stage.activate(&deployment.id);
-            } else {
-                let described = request.stage_description.iter();
-                let described = described.map(|it| ("description".into(), it.clone().into()));
-                let id = deployment.id.clone();
-                let stage = Stage::new(StageSpec::new(name.clone(), id, described.collect()))?;
-                api.stages.insert(name, stage);
-            }
-        }
-        Ok(deployment.to_aws_json(false))
-    });
+    let edit =
+        apis.edit(&id, |document| Ok(request.apply(document.api_mut(&id)?)?.to_aws_json(false)));
     Ok(created_response(&edit.await?))
 }
 
@@ -53,9 +30,8 @@ pub(super) async fn list_deployments(
     Path(id): Path<String>,
     Query(page): Query<PageQuery>,
 ) -> AdminResult {
-    let document = editor.apis().document().await?;
-    let deployments = document.api(&id)?.deployments.iter();
-    page.paginate(deployments.map(|(id, it)| (&**id, it.to_aws_json(false))))
+    let api = editor.apis().get(&id).await?;
+    page.paginate(api.deployments.iter().map(|(id, it)| (&**id, it.to_aws_json(false))))
 }
 
 fn no_deployment() -> ControlError {
@@ -73,9 +49,8 @@ pub(super) async fn get_deployment(
     Path((id, deployment_id)): ChildPath,
     Query(query): Query<GetDeploymentQuery>,
 ) -> AdminResult {
-    let document = editor.apis().document().await?;
-    let deployment = document.api(&id)?.deployments.get(&deployment_id);
-    let deployment = deployment.ok_or_else(no_deployment)?;
+    let api = editor.apis().get(&id).await?;
+    let deployment = api.deployments.get(&deployment_id).ok_or_else(no_deployment)?;
     Ok(ok_response(&deployment.to_aws_json(query.embed.is_some())))
 }
 
@@ -156,11 +131,11 @@ pub(super) async fn list(
     Path(id): Path<String>,
     Query(query): Query<ListStagesQuery>,
 ) -> AdminResult {
-    let stages = editor.apis().stages(&id).await?.into_values();
-    let is_selected = |stage: &Value| {
-        query.deployment_id.as_ref().is_none_or(|deployment| stage["deploymentId"] == **deployment)
-    };
-    let stages: Vec<Value> = stages.filter(is_selected).collect();
+    let api = editor.apis().get(&id).await?;
+    let deployment = query.deployment_id.as_deref();
+    let is_selected = |stage: &&Stage| deployment.is_none_or(|it| it == stage.deployment());
+    let stages = api.stages.values().filter(is_selected);
+    let stages: Vec<Value> = stages.map(Stage::to_aws_json).collect();
     Ok(ok_response(&json!({ "item": stages })))
 }
 
@@ -168,8 +143,7 @@ pub(super) async fn get(
     RequestEditor(editor): RequestEditor,
     Path((id, name)): ChildPath,
 ) -> AdminResult {
-    let stage = editor.apis().stages(&id).await?.remove(&name);
-    Ok(ok_response(&stage.ok_or_else(|| ControlError::not_found("stage"))?))
+    Ok(ok_response(&editor.apis().get(&id).await?.stage(&name)?.to_aws_json()))
 }
 
 pub(super) async fn patch(

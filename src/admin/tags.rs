@@ -110,9 +110,14 @@ pub(super) async fn get(
     RequestEditor(editor): RequestEditor,
     Path(arn): Path<String>,
 ) -> AdminResult {
-    let tags = match TaggedResource::parse_arn(&arn)? {
-        TaggedResource::Key(id) => editor.keys().get(&id).await?.tags().clone(),
-        tagged => tagged.tags_in(&mut editor.apis().document().await?)?.clone(),
+    let tagged = match TaggedResource::parse_arn(&arn)? {
+        TaggedResource::Key(id) => editor.keys().get(&id).await?.to_aws_json(),
+        TaggedResource::Api(id) => editor.apis().get(&id).await?.to_aws_json(),
+        TaggedResource::Stage(id, name) => {
+            editor.apis().get(&id).await?.stage(&name)?.to_aws_json()
+        }
+        TaggedResource::Plan(id) => editor.plans().get(&id).await?,
     };
+    let tags = tagged.get("tags").cloned().unwrap_or_else(|| json!({}));
     Ok(ok_response(&json!({ "tags": tags })))
 }

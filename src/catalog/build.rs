@@ -50,6 +50,15 @@ impl CatalogFile {
         Ok(Self { raw, owned, hasher: Sha256::new_with_prefix(text) })
     }
 
+    /// The same contents of a file that was changed at this time, in seconds since 1970.
+    #[must_use]
+    pub fn changed_at(mut self, secs: u64) -> Self {
+        if let Some(owned) = Arc::get_mut(&mut self.owned) {
+            owned.changed = secs;
+        }
+        self
+    }
+
     /// The number of its APIs.
     #[must_use]
     pub fn api_count(&self) -> usize {

@@ -18,9 +18,9 @@ pub use editing::{
     PlanEditor, PlanKeyEditor, ReportedDay, RotateKey, Seal, UsageLedger, UsageQuery,
 };
 pub use model::{
-    ApiSpec, ChangeOrigin, ControlError, CreateKey, Deployment, Document, Integration,
-    KeyAttributes, KeyRecord, Method, OverridesSpec, Patch, PatchOperation, PlanSpec, Resource,
-    ResponseOwner, RestApi, Stage, StageLimits, StageSpec, StatusResponse, UsagePlan,
+    ApiSpec, ChangeOrigin, ControlError, CreateDeployment, CreateKey, Deployment, Document,
+    Integration, KeyAttributes, KeyRecord, Method, OverridesSpec, Patch, PatchOperation, PlanSpec,
+    Resource, ResponseOwner, RestApi, Stage, StageLimits, StageSpec, StatusResponse, UsagePlan,
     escape_pointer,
 };
 pub use serving::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::session::EditSession;
-use crate::control::model::{Account, ControlError, Document};
+use crate::control::model::{Account, ControlError, Document, RestApi};
 
 /// Reads and changes APIs.
 pub struct ApiEditor<'e> {
@@ -63,27 +63,14 @@ impl<'e> ApiEditor<'e> {
         Ok(apis)
     }
 
-    /// The API with this id, as the admin API shows it.
+    /// The API with this id, of the registry or of the catalog file.
     ///
     /// # Errors
     /// If there is none, or the registry cannot be read.
-    pub async fn get(&self, id: &str) -> Result<Value, ControlError> {
-        match self.session.files().apis().remove(id) {
+    pub async fn get(&self, id: &str) -> Result<RestApi, ControlError> {
+        match self.session.files().api(id) {
             Some(from_file) => Ok(from_file),
-            None => Ok(self.document().await?.api(id)?.to_aws_json()),
+            None => self.document().await?.take_api(id),
         }
-    }
-
-    /// The stages of an API by their names, as the admin API shows them.
-    ///
-    /// # Errors
-    /// If there is no such API, or the registry cannot be read.
-    pub async fn stages(&self, api: &str) -> Result<BTreeMap<String, Value>, ControlError> {
-        if self.session.files().has_api(api) {
-            return Ok(self.session.files().stages(api));
-        }
-        let document = self.document().await?;
-        let stages = document.api(api)?.stages.iter();
-        Ok(stages.map(|(name, stage)| (name.clone(), stage.to_aws_json())).collect())
     }
 }

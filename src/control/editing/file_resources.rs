@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::catalog::raw::{RawPlan, RawStage};
+use crate::catalog::raw::{RawApi, RawPlan};
 use crate::catalog::{ApiKey, FileOwned};
-use crate::control::model::KeyRecord;
+use crate::control::model::{KeyRecord, RestApi};
 use crate::control::serving::LiveCatalog;
 use crate::control::translate::{Losses, file_key, plan_from_catalog, stage_from_catalog};
 
@@ -44,18 +44,17 @@ impl<'e> FileResources<'e> {
         self.read(|owned| owned.plans.get(id).map(render_plan))
     }
 
-    /// APIs by their ids.
+    /// APIs by their ids, as the admin API shows them.
     pub(super) fn apis(&self) -> BTreeMap<String, Value> {
-        let api = |id: &String| (id.clone(), json!({ "id": id, "name": id, "owner": "file" }));
-        self.read(|owned| owned.apis.keys().map(api).collect())
+        self.read(|owned| {
+            let apis = owned.apis.values();
+            apis.map(|api| (api.id.clone(), rest_api(api, owned.changed).to_aws_json())).collect()
+        })
     }
 
-    /// The stages of an API by their names.
-    pub(super) fn stages(&self, api: &str) -> BTreeMap<String, Value> {
-        self.read(|owned| {
-            let stages = owned.apis.get(api).into_iter().flat_map(|api| &api.stages);
-            stages.map(|stage| (stage.name.clone(), render_stage(stage))).collect()
-        })
+    /// The API with this id.
+    pub(super) fn api(&self, id: &str) -> Option<RestApi> {
+        self.read(|owned| owned.apis.get(id).map(|api| rest_api(api, owned.changed)))
     }
 
     /// Up to `limit` keys after the one with the id `after` that `is_selected` accepts, by their
@@ -67,7 +66,7 @@ impl<'e> FileResources<'e> {
         is_selected: impl Fn(&ApiKey) -> bool,
     ) -> Vec<KeyRecord> {
         let Some(catalog) = self.live.file_backed_catalog() else { return Vec::new() };
-        let overrides = &catalog.file_owned().overrides;
+        let owned = catalog.file_owned();
         let is_after = |key: &ApiKey| after.is_none_or(|after| *key.id > *after);
         let keys = catalog.keys().filter(|key| is_after(key) && is_selected(key));
         let mut keys: Vec<&Arc<ApiKey>> = keys.collect();
@@ -77,13 +76,13 @@ impl<'e> FileResources<'e> {
             keys.truncate(limit);
         }
         keys.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        keys.into_iter().map(|key| file_key(key, overrides.get(&*key.id))).collect()
+        keys.into_iter().map(|key| file_key(key, owned)).collect()
     }
 
     /// The key with this id.
     pub(super) fn key(&self, id: &str) -> Option<KeyRecord> {
         let catalog = self.live.file_backed_catalog()?;
-        Some(file_key(catalog.key_by_id(id)?, catalog.file_owned().overrides.get(id)))
+        Some(file_key(catalog.key_by_id(id)?, catalog.file_owned()))
     }
 
     fn read<T: Default>(&self, read: impl Fn(&FileOwned) -> T) -> T {
@@ -126,8 +125,8 @@ fn render_plan(plan: &RawPlan) -> Value {
     shown
 }
 
-fn render_stage(stage: &RawStage) -> Value {
-    let mut shown = stage_from_catalog(stage, "stage", &mut Losses::new()).to_aws_json();
-    shown["owner"] = "file".into();
-    shown
+fn rest_api(api: &RawApi, changed: u64) -> RestApi {
+    let stages = api.stages.iter();
+    let stages = stages.map(|stage| stage_from_catalog(stage, "stage", &mut Losses::new()));
+    RestApi::from_file(&api.id, stages.collect(), changed)
 }

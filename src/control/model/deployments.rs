@@ -8,6 +8,9 @@ use super::ids::{now_secs, random_alphanumeric};
 use super::patch::{Patch, PatchOp};
 use super::resources::{Resource, Resources};
 
+/// The id of the deployment of an API of the catalog file.
+pub(super) const FILE_DEPLOYMENT_ID: &str = "file";
+
 /// A snapshot of the resources and methods.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,6 +34,13 @@ impl Deployment {
         let with_methods = resources.filter(|it| !it.resource_methods.is_empty());
         let api_summary = with_methods.map(|it| (it.path.clone(), methods(it).into())).collect();
         Self { id: random_alphanumeric(6), description, created_date: now_secs(), api_summary }
+    }
+
+    /// The deployment that all stages of an API of the catalog file serve. `changed` is the time at
+    /// which the file was changed, in seconds since 1970.
+    pub(super) fn from_file(changed: u64, resources: &Resources) -> Self {
+        let id = FILE_DEPLOYMENT_ID.to_owned();
+        Self { id, created_date: changed, ..Self::new(None, resources) }
     }
 
     /// The deployment in AWS' responses; the summary of its methods only `with_summary`.

@@ -69,6 +69,14 @@ impl Document {
         self.rest_apis.get(id).ok_or_else(|| ControlError::not_found("API"))
     }
 
+    /// The API with this id, out of the document.
+    ///
+    /// # Errors
+    /// If it does not exist.
+    pub(in crate::control) fn take_api(mut self, id: &str) -> Result<RestApi, ControlError> {
+        self.rest_apis.remove(id).ok_or_else(|| ControlError::not_found("API"))
+    }
+
     /// The API with this id.
     ///
     /// # Errors

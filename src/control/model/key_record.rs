@@ -140,17 +140,18 @@ impl KeyRecord {
         Ok((record, value))
     }
 
-    /// A key of the catalog file, for responses only. The file has no dates, and its values are not
-    /// kept.
+    /// A key of the catalog file, for responses only: its values are not kept. `changed` is the time
+    /// at which the file was changed, in seconds since 1970.
     pub(in crate::control) fn from_file(
         id: &str,
         plans: Vec<String>,
         attributes: KeyAttributes,
+        changed: u64,
     ) -> Self {
         Self {
             id: id.to_owned(),
-            created_date: 0,
-            last_updated_date: 0,
+            created_date: changed,
+            last_updated_date: changed,
             sha256: String::new(),
             retiring: None,
             sealed: None,
@@ -218,8 +219,6 @@ impl KeyRecord {
             }
             shown.remove("plans");
             if self.from_file {
-                shown.remove("createdDate");
-                shown.remove("lastUpdatedDate");
                 shown.insert("owner".into(), "file".into());
             }
             shown.insert("stageKeys".into(), json!([]));

@@ -30,9 +30,9 @@ enum SettingType {
 }
 
 /// The member of a method's settings that is its rate.
-pub(super) const RATE_MEMBER: &str = "throttlingRateLimit";
+const RATE_MEMBER: &str = "throttlingRateLimit";
 /// The member of a method's settings that is its burst.
-pub(super) const BURST_MEMBER: &str = "throttlingBurstLimit";
+const BURST_MEMBER: &str = "throttlingBurstLimit";
 
 /// The settings of a method: the group and the name by which a patch calls each, its member, and
 /// its type.
@@ -84,6 +84,15 @@ impl SettingType {
 }
 
 impl MethodSettings {
+    /// Settings with these throttles alone.
+    pub(super) fn from_throttles(throttles: &BTreeMap<String, ThrottleSettings>) -> Self {
+        let settings = |throttle: &ThrottleSettings| {
+            let rate = (RATE_MEMBER.to_owned(), throttle.rate_limit.into());
+            Members::from_iter([rate, (BURST_MEMBER.to_owned(), throttle.burst_limit.into())])
+        };
+        Self(throttles.iter().map(|(key, throttle)| (key.clone(), settings(throttle))).collect())
+    }
+
     /// Applies an operation; false if its path is not that of a method's settings.
     pub(super) fn patch(
         &mut self,

@@ -27,7 +27,7 @@ pub struct PatchOperation {
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
-    /// The path that `copy` copies; other operations ignore it, because clients send it empty.
+    /// The path that `copy` copies. Clients send it empty with other operations.
     #[serde(default, skip_serializing)]
     from: Option<String>,
 }
@@ -92,6 +92,9 @@ impl PatchOperation {
             "remove" => PatchOp::Remove,
             other => return Err(self.error(&format!("the operation {other} is not supported"))),
         };
+        if self.from.as_deref().is_some_and(|from| !from.is_empty()) {
+            return Err(self.error("`from` is for the operation copy"));
+        }
         let path = self.path.as_deref().unwrap_or_default();
         let path = path.strip_prefix('/').ok_or_else(|| self.error("a path begins with /"))?;
         Ok((op, path.split('/').map(unescape_pointer).collect()))

@@ -69,17 +69,16 @@ impl Resource {
 }
 
 impl Resources {
-    /// The root alone, and its id.
-    pub(super) fn new() -> (Self, String) {
+    /// The root alone, with this id.
+    pub(super) fn new(root_id: String) -> Self {
         let root = Resource {
-            id: random_alphanumeric(10),
+            id: root_id,
             parent_id: None,
             path_part: None,
             path: "/".into(),
             resource_methods: BTreeMap::new(),
         };
-        let id = root.id.clone();
-        (Self([(id.clone(), root)].into()), id)
+        Self([(root.id.clone(), root)].into())
     }
 
     /// All resources, by their ids.
@@ -223,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_resource_that_is_renamed_or_moved_takes_those_below_it_along() {
-        let (mut resources, root) = Resources::new();
+        let root = random_alphanumeric(10);
+        let mut resources = Resources::new(root.clone());
         let mut add = |parent: &str, part: &str| resources.add(parent, part).unwrap().id.clone();
         let pets = add(&root, "pets");
         let (id, petshop) = (add(&pets, "{id}"), add(&root, "petshop"));

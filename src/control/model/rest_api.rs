@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 
 use super::deployments::Deployment;
 use super::error::ControlError;
-use super::ids::{new_id, now_secs};
+use super::ids::{new_id, now_secs, random_alphanumeric};
 use super::member_patch::patch_members;
 use super::member_types::{MemberType, MemberTypes, Members, check_members, remove_mistyped};
 use super::patch::{Patch, PatchOp};
 use super::resources::Resources;
 use super::stage::Stage;
+use super::stage_limits::StageLimits;
 
 /// A REST API with everything under it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct RestApi {
     pub id: String,
     created_date: u64,
     root_resource_id: String,
+    /// True if the catalog file declares it: the admin API only shows it.
+    #[serde(skip)]
+    from_file: bool,
     /// The members that a client sets.
     #[serde(flatten)]
     pub spec: ApiSpec,
@@ -97,16 +101,38 @@ impl RestApi {
     pub fn new(mut spec: ApiSpec) -> Result<Self, ControlError> {
         check_members(&mut spec.members, REST_API, "")?;
         add_defaults(&mut spec.members);
-        let (resources, root_resource_id) = Resources::new();
+        let root_resource_id = random_alphanumeric(10);
         Ok(Self {
             id: new_id(&spec.tags)?,
             created_date: now_secs(),
+            resources: Resources::new(root_resource_id.clone()),
             root_resource_id,
+            from_file: false,
             spec,
-            resources,
             deployments: BTreeMap::new(),
             stages: BTreeMap::new(),
         })
+    }
+
+    /// An API of the catalog file, for responses only: the file has no resources, and one
+    /// deployment that all stages serve. `changed` is the time at which the file was changed, in
+    /// seconds since 1970.
+    pub(in crate::control) fn from_file(id: &str, stages: Vec<StageLimits>, changed: u64) -> Self {
+        let root_resource_id = "root".to_owned();
+        let resources = Resources::new(root_resource_id.clone());
+        let deployment = Deployment::from_file(changed, &resources);
+        let stage = |limits| Stage::from_file(limits, changed);
+        let stages = stages.into_iter().map(|limits| (limits.stage_name.clone(), stage(limits)));
+        Self {
+            id: id.to_owned(),
+            created_date: changed,
+            root_resource_id,
+            from_file: true,
+            spec: ApiSpec { name: id.to_owned(), tags: BTreeMap::new(), members: Members::new() },
+            resources,
+            deployments: [(deployment.id.clone(), deployment)].into(),
+            stages: stages.collect(),
+        }
     }
 
     /// The API in AWS' responses, without its resources, deployments and stages.
@@ -117,6 +143,9 @@ impl RestApi {
             add_defaults(shown);
             for below in ["resources", "deployments", "stages"] {
                 shown.remove(below);
+            }
+            if self.from_file {
+                shown.insert("owner".into(), "file".into());
             }
         }
         shown

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::deployments::FILE_DEPLOYMENT_ID;
 use super::error::ControlError;
 use super::ids::now_secs;
 use super::limit_settings::ThrottleSettings;
@@ -25,6 +26,9 @@ use crate::object::optional_object;
 pub struct Stage {
     created_date: u64,
     last_updated_date: u64,
+    /// True if the catalog file declares it: the admin API only shows it.
+    #[serde(skip)]
+    from_file: bool,
     #[serde(default)]
     method_settings: MethodSettings,
     #[serde(flatten)]
@@ -111,7 +115,27 @@ impl Stage {
         check_members(&mut spec.members, STAGE, "")?;
         let now = now_secs();
         let method_settings = MethodSettings::default();
-        Ok(Self { created_date: now, last_updated_date: now, method_settings, spec })
+        let (created_date, last_updated_date) = (now, now);
+        Ok(Self { created_date, last_updated_date, from_file: false, method_settings, spec })
+    }
+
+    /// A stage of the catalog file, for responses only. `changed` is the time at which the file was
+    /// changed, in seconds since 1970.
+    pub(super) fn from_file(limits: StageLimits, changed: u64) -> Self {
+        let deployment = FILE_DEPLOYMENT_ID.to_owned();
+        let spec = StageSpec {
+            throttle: limits.throttle,
+            limits: limits.limits,
+            consistency: Some(limits.consistency.unwrap_or_default()),
+            ..StageSpec::new(limits.stage_name, deployment, Members::new())
+        };
+        Self {
+            created_date: changed,
+            last_updated_date: changed,
+            from_file: true,
+            method_settings: MethodSettings::from_throttles(&limits.methods),
+            spec,
+        }
     }
 
     /// The stage in AWS' responses, with AWS' defaults. Its cache needs no time to be made.
@@ -136,6 +160,10 @@ impl Stage {
             canary.entry("useStageCache").or_insert(false.into());
             canary.entry("deploymentId").or_insert(self.deployment().into());
         }
+        if self.from_file {
+            shown["owner"] = "file".into();
+            shown["limits"] = json!(self.spec.limits);
+        }
         shown
     }
 
@@ -156,10 +184,31 @@ impl Stage {
         self.spec.members.get("canarySettings")?.get("deploymentId")?.as_str()
     }
 
-    /// Serves another deployment.
-    pub fn activate(&mut self, deployment: &str) {
-        self.spec.deployment_id = deployment.into();
+    /// Serves another deployment, with these members beside its own. If they have a canary, the
+    /// canary serves it.
+    ///
+    /// # Errors
+    /// If a member is unknown or of another type.
+    pub(super) fn deploy(
+        &mut self,
+        deployment: &str,
+        mut members: Members,
+    ) -> Result<(), ControlError> {
+        check_members(&mut members, STAGE, "")?;
+        if let Some(canary) = members.get_mut("canarySettings") {
+            canary["deploymentId"] = deployment.into();
+        } else {
+            self.spec.deployment_id = deployment.into();
+        }
+        if let Some(Value::Object(new)) = members.remove("variables") {
+            let variables = self.spec.members.entry("variables").or_insert_with(|| json!({}));
+            if let Some(variables) = variables.as_object_mut() {
+                variables.extend(new);
+            }
+        }
+        self.spec.members.extend(members);
         self.last_updated_date = now_secs();
+        Ok(())
     }
 
     /// Applies all operations in their order.

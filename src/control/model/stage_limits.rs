@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::limit_settings::ThrottleSettings;
-use super::method_settings::{BURST_MEMBER, RATE_MEMBER};
 use super::patch::PatchOperation;
 use crate::catalog::raw::Consistency;
 
@@ -24,25 +23,6 @@ pub struct StageLimits {
 }
 
 impl StageLimits {
-    /// The limits as members of a stage.
-    #[must_use]
-    pub(in crate::control) fn to_aws_json(&self) -> Value {
-        let settings = self.methods.iter().map(|(key, throttle)| {
-            let ThrottleSettings { rate_limit, burst_limit } = throttle;
-            (key.clone(), json!({ RATE_MEMBER: rate_limit, BURST_MEMBER: burst_limit }))
-        });
-        let mut shown = json!({
-            "stageName": self.stage_name,
-            "methodSettings": settings.collect::<Map<_, _>>(),
-            "limits": self.limits,
-            "consistency": self.consistency.unwrap_or_default(),
-        });
-        if let Some(throttle) = &self.throttle {
-            shown["throttle"] = json!(throttle);
-        }
-        shown
-    }
-
     /// The operations of a patch that gives these limits to a stage that has the limits `current`.
     /// Other settings of methods stay.
     #[must_use]

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -91,8 +92,10 @@ pub fn read_catalog(path: &Path, counters: CounterPlacement) -> Result<Catalog, 
 
 fn parse_file(path: &Path) -> Result<CatalogFile, ConfigFileError> {
     let unreadable = |why| ConfigFileError::Unreadable(path.into(), why);
+    let changed = std::fs::metadata(path).and_then(|file| file.modified()).map_err(unreadable)?;
+    let changed = changed.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    Ok(CatalogFile::parse(&text, &path.display().to_string())?)
+    Ok(CatalogFile::parse(&text, &path.display().to_string())?.changed_at(changed))
 }
 
 /// The contents of a catalog file that declares nothing.

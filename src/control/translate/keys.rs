@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::catalog::raw::{
     RawKey, RawLimitOverride, RawOverrides, RawPlanOverrides, RawQuotaOverride,
 };
-use crate::catalog::{ApiKey, KeyPolicies, LimitOverrides, parse_rfc3339};
+use crate::catalog::{ApiKey, FileOwned, KeyPolicies, LimitOverrides, parse_rfc3339};
 use crate::control::model::{
     ControlError, CreateKey, KeyAttributes, KeyRecord, OverridesSpec, PlanOverrideSpec, QuotaSize,
 };
@@ -102,10 +102,11 @@ pub fn key_to_api_key(key: &KeyRecord) -> Result<ApiKey, ControlError> {
     })
 }
 
-/// A key of the catalog file, as the admin API shows it. The file has no dates, and no value is
+/// A key of the catalog file, as the admin API shows it. Its dates are the file's, and no value is
 /// kept.
 #[must_use]
-pub fn file_key(key: &ApiKey, overrides: Option<&RawOverrides>) -> KeyRecord {
+pub fn file_key(key: &ApiKey, owned: &FileOwned) -> KeyRecord {
+    let overrides = owned.overrides.get(&*key.id);
     let end = key.expires_at.and_then(|end| i64::try_from(end.get()).ok());
     let end = end.and_then(|end| jiff::Timestamp::from_microsecond(end).ok());
     let attributes = KeyAttributes {
@@ -120,7 +121,7 @@ pub fn file_key(key: &ApiKey, overrides: Option<&RawOverrides>) -> KeyRecord {
         ..KeyAttributes::default()
     };
     let plans = key.plans.iter().map(ToString::to_string).collect();
-    KeyRecord::from_file(&key.id, plans, attributes)
+    KeyRecord::from_file(&key.id, plans, attributes, owned.changed)
 }
 
 /// The request that creates a key of a catalog under its own id; `None` without its value.

@@ -60,7 +60,12 @@ pub fn both_are_shown(node: &Node) {
     assert_eq!(ids(node, "/usageplans"), ["a", "m-plan*", "z"]);
     assert_eq!(ids(node, "/restapis"), ["a", "m-api*", "z"]);
     let get = |path: &str| call(node, "GET", path, Value::Null);
-    let key = get("/apikeys/b-key?includeValue=true");
+    let mut key = get("/apikeys/b-key?includeValue=true");
+    let changed = std::fs::metadata(node.catalog_file()).unwrap().modified().unwrap();
+    let changed = json!(changed.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());
+    for date in ["createdDate", "lastUpdatedDate"] {
+        assert_eq!(key.as_object_mut().unwrap().remove(date).as_ref(), Some(&changed), "{date}");
+    }
     let expected = json!({
         "id": "b-key", "enabled": true, "customerId": "c", "stageKeys": [], "owner": "file",
         "overrides": {"m-plan": {"throttle": {"rateLimit": 1.5}, "quota": {"limit": 99}}},
@@ -79,6 +84,8 @@ pub fn both_are_shown(node: &Node) {
     assert_eq!(plan, expected);
     let stage = get("/restapis/m-api/stages/prod");
     assert_eq!(get("/restapis/m-api/stages")["item"], json!([stage]));
+    assert_eq!((&stage["createdDate"], &stage["owner"]), (&changed, &json!("file")));
+    assert_eq!(get("/restapis/m-api")["createdDate"], changed);
     assert_eq!(stage["throttle"], json!({"rateLimit": 1.0, "burstLimit": 3}));
     assert_eq!(stage["methodSettings"]["~1pets/GET"]["throttlingRateLimit"], 2.0);
     assert_eq!(stage["methodSettings"]["*/*"]["throttlingBurstLimit"], 5);
