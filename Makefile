@@ -45,8 +45,8 @@ deny: ## Checks licenses, sources, duplicates and advisories of all dependencies
 book: ## Builds the documentation as a site into target/book
 	.ci/book
 
-reference: ## Writes the pages of docs/reference that are made from the program
-	UPDATE_REFERENCE=1 cargo test --locked --test it -- reference::
+reference: ## Writes the pages of docs/reference, and the table of members, that are made from the program
+	UPDATE_REFERENCE=1 cargo test --locked --test it -- reference:: control::members::the_table
 
 bench: tools ## Measures this machine and writes bench/results
 	cargo build --release --locked --features bench

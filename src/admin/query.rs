@@ -13,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use percent_encoding::percent_decode_str;
 
 use super::error::AdminError;
+use super::unserved::not_served;
 
 /// The values that a parameter takes.
 #[derive(Clone, Copy, PartialEq)]
@@ -70,8 +71,13 @@ fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] 
 /// Refuses a request with a parameter that its endpoint does not know, or whose value it cannot
 /// use.
 pub(super) async fn check(request: Request, next: Next) -> Response {
-    let known = parameters(request.method(), request.uri().path());
-    match find_fault(known, request.uri().query().unwrap_or_default()) {
+    let (method, path) = (request.method(), request.uri().path());
+    let query = request.uri().query().unwrap_or_default();
+    // ImportRestApi shares its path with CreateRestApi.
+    if method == Method::POST && path == "/restapis" && query.contains("mode=import") {
+        return not_served("imports of APIs").into_response();
+    }
+    match find_fault(parameters(method, path), query) {
         Some(why) => AdminError::bad_request(why).into_response(),
         None => next.run(request).await,
     }

@@ -16,6 +16,11 @@ pub(super) async fn path(request: Request) -> AdminError {
         let path: String = path.chars().take(100).collect();
         return AdminError::not_found(format!("the admin API has nothing at {path}"));
     };
+    not_served(family)
+}
+
+/// The error response to a request for resources of AWS that Tollgate does not have.
+pub(super) fn not_served(family: &str) -> AdminError {
     let why = format!(
         "Tollgate does not serve {family}; docs/admin-api.md lists the requests that it serves"
     );
