@@ -88,3 +88,8 @@ fn every_documented_patch_operation_is_shown_afterwards_or_refused_as_at_aws() {
 fn a_value_of_another_type_is_refused_and_every_response_decodes_strictly() {
     boto3_runs("member_types.py", &node(None, &["--check-deadline", "10s"]));
 }
+
+#[test]
+fn the_calls_of_terraforms_provider_create_read_update_and_destroy_every_resource() {
+    boto3_runs("provider.py", &node(None, &["--check-deadline", "10s"]));
+}
