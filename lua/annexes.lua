@@ -55,6 +55,44 @@ local function functions_of_annexes()
       .. sub(rows, at + #row), #part - (behind - first)
   end
 
+  -- Functions that replace the parts of a subject's rows, in whatever order they come. A string costs
+  -- as much as it is long, so all are replaced at once.
+  function annexes.parts()
+    -- In the order of the rows: where each begins and ends, and what stands there then.
+    local parts, first_of, behind_of, part_of, pieces = 0, {}, {}, {}, {}
+
+    local function replace(first, behind, part)
+      local i = parts + 1
+      while i > 1 and first_of[i - 1] > first do
+        first_of[i], behind_of[i], part_of[i] = first_of[i - 1], behind_of[i - 1], part_of[i - 1]
+        i = i - 1
+      end
+      first_of[i], behind_of[i], part_of[i] = first, behind, part
+      parts = parts + 1
+    end
+
+    -- `rows` with all the parts replaced, false if there are none.
+    local function replaced(rows)
+      if parts == 0 then
+        return false
+      end
+      local from = 1
+      for i = 1, parts do
+        pieces[2 * i - 1], pieces[2 * i] = sub(rows, from, first_of[i] - 1), part_of[i]
+        from = behind_of[i]
+      end
+      pieces[2 * parts + 1] = sub(rows, from)
+      rows, parts = table.concat(pieces, '', 1, 2 * parts + 1), 0
+      return rows
+    end
+
+    local function forget()
+      parts = 0
+    end
+
+    return replace, replaced, forget
+  end
+
   local bucket_matters, quota_matters
   -- `rows` without those that no longer matter. Rows of unknown kinds are kept.
   function annexes.drop_expired(rows, now)

@@ -97,19 +97,26 @@ local function token_bucket()
     -- of its row: head, level, time, and those of each mark. No low is above `level` or a newer
     -- one, of equal lows the oldest mark stays, and lows of 0 are dropped.
     local function cut(marks, level)
-      local lowest = level
-      for i = #marks, 5, -2 do
-        lowest = min(lowest, marks[i])
-        marks[i] = lowest
-      end
-      local kept, count = { marks[1], marks[2], marks[3] }, 3
-      for i = 5, #marks, 2 do
-        if marks[i] > (count > 3 and kept[count] or 0) then
-          kept[count + 1], kept[count + 2] = marks[i - 1], marks[i]
-          count = count + 2
+      local last, lowest = #marks, level
+      for i = last, 5, -2 do
+        if marks[i] > lowest then
+          marks[i] = lowest
+        else
+          lowest = marks[i]
         end
       end
-      return kept
+      local count, older = 3, 0
+      for i = 5, last, 2 do
+        local low = marks[i]
+        if low > older then
+          marks[count + 1], marks[count + 2] = marks[i - 1], low
+          count, older = count + 2, low
+        end
+      end
+      for i = last, count + 1, -1 do
+        marks[i] = nil
+      end
+      return marks
     end
 
     -- Reads the annex of the row at `at`. One that does not repeat the level and time of its row
