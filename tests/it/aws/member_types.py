@@ -157,14 +157,27 @@ CREATIONS = {
     "PutIntegration": ("PUT", f"/restapis/{API}/resources/{PETS}/methods/GET/integration", {"type": "MOCK"}),
     "PutMethodResponse": ("PUT", f"/restapis/{API}/resources/{PETS}/methods/GET/responses/404", {}),
     "PutIntegrationResponse": ("PUT", f"/restapis/{API}/resources/{PETS}/methods/GET/integration/responses/404", {}),
+    "CreateResource": ("POST", f"/restapis/{API}/resources/{ROOT}", {"pathPart": "a"}),
+    "CreateDeployment": ("POST", f"/restapis/{API}/deployments", {"stageName": "a"}),
     "CreateStage": ("POST", f"/restapis/{API}/stages", {"stageName": "a", "deploymentId": DEP}),
     "CreateUsagePlan": ("POST", "/usageplans", {"name": "a"}),
     "CreateApiKey": ("POST", "/apikeys", {"name": "a"}),
 }
+
+
+def delete_stages(_):
+    for stage in aws.get_stages(restApiId=API)["item"]:
+        if stage["stageName"] != "prod":
+            aws.delete_stage(restApiId=API, stageName=stage["stageName"])
+
+
+# The deletions that let a request be made again.
 AGAIN = {
+    "CreateResource": lambda made: aws.delete_resource(restApiId=API, resourceId=made["id"]),
     "PutMethod": lambda _: aws.delete_method(restApiId=API, resourceId=ROOT, httpMethod="GET"),
     "PutMethodResponse": lambda _: aws.delete_method_response(**method, statusCode="404"),
-    "CreateStage": lambda made: aws.delete_stage(restApiId=API, stageName=made["stageName"]),
+    "CreateDeployment": delete_stages,
+    "CreateStage": delete_stages,
 }
 VALUES = ("hello", 7, 7.5, True, {"a": 1}, {"a": "b"}, ["x"], [1], [{}], None)
 made = misfits = 0
