@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use arc_swap::{ArcSwap, Guard};
+use foldhash::HashSet;
 
 use super::places::name_place;
 use crate::catalog::raw::RawCatalog;
@@ -276,7 +277,10 @@ impl LiveCatalog {
     }
 
     fn install(&self, catalog: Arc<Catalog>) {
-        for warning in catalog.warnings() {
+        // Each change of a resource installs a catalog, most of them with the same warnings.
+        let current = self.catalog();
+        let known: HashSet<&String> = current.warnings().iter().collect();
+        for warning in catalog.warnings().iter().filter(|warning| !known.contains(warning)) {
             tracing::warn!("{warning}");
         }
         tracing::info!(revision = catalog.revision(), "catalog in use: {}", catalog.summary());
