@@ -204,3 +204,18 @@ fn a_far_redis_that_hangs_is_given_up_and_no_check_waits_for_it() {
         assert!(charged <= results.len() + 1, "{charged} charged of {}", results.len());
     });
 }
+
+#[test]
+fn a_check_alone_is_one_script_call_and_one_write_of_its_connection() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    with_client(&proxy.url(), DEADLINE, |client| async move {
+        assert_eq!(used(&client, "a").await, 0);
+        let before = (proxy.writes(), server.script_calls());
+        for _ in 0..CHECKS {
+            assert!(client.judge(&one("a"), NONE, soon()).await.is_ok());
+        }
+        let after = (proxy.writes(), server.script_calls());
+        assert_eq!((after.0 - before.0, after.1 - before.1), (150, 150));
+    });
+}

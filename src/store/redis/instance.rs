@@ -3,38 +3,38 @@
 //! Its slots are known to `topology`, and its failures to each client's connection task.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue};
+use socket2::SockRef;
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::StoreError;
+use super::connection::Stream;
 use super::errors::classify;
 use super::redirect::Redirect;
-use super::url::{Connector, InvalidUrl};
+use super::url::{Connector, InvalidUrl, host_and_port};
+use crate::tls::ClientTls;
 
-/// The timeout of everything off the hot path: connecting, waiting for the pool, and replies.
+/// The timeout of the pool's connections: connecting, waiting for one, and replies.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
 /// The most connections in one server's pool.
 pub(super) const POOL_SIZE: usize = 8;
-
-/// The config of every connection. Replies have no timeout here, since each caller has a deadline.
-pub(super) fn connection_config(connect_timeout: Duration) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(connect_timeout))
-        .set_response_timeout(None)
-}
 
 /// A server at an address, which may or may not be a primary now.
 pub(super) struct RedisInstance {
     /// `HOST:PORT`.
     pub(super) address: Arc<str>,
-    /// Opens the connections of the hot path.
+    /// The address and the credentials of all connections.
     pub(super) client: Client,
+    /// The TLS of the hot path's connections, if they are encrypted.
+    tls: Option<Arc<ClientTls>>,
     /// The connections for everything else.
     pool: Pool,
     /// The runtime that reads and writes the pool's connections.
@@ -55,7 +55,9 @@ impl RedisInstance {
         let client = connector.client(host, port)?;
         let manager = Manager::new_with_config(
             client.get_connection_info().clone(),
-            connection_config(COMMAND_TIMEOUT).set_response_timeout(Some(COMMAND_TIMEOUT)),
+            AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(COMMAND_TIMEOUT))
+                .set_response_timeout(Some(COMMAND_TIMEOUT)),
         );
         let pool = manager.map_err(|error| InvalidUrl::new(&error)).and_then(|manager| {
             let pool = Pool::builder(manager).max_size(POOL_SIZE).runtime(Runtime::Tokio1);
@@ -66,7 +68,26 @@ impl RedisInstance {
         let address = format!("{host}:{port}").into();
         let (runtime, probe_signal) = (connector.runtime.clone(), watch::Sender::new(()));
         let is_nearly_full = AtomicBool::new(false);
-        Ok(Arc::new(Self { address, client, pool, runtime, probe_signal, is_nearly_full }))
+        let tls = connector.tls.clone();
+        Ok(Arc::new(Self { address, client, tls, pool, runtime, probe_signal, is_nearly_full }))
+    }
+
+    /// Opens a stream for a connection of the hot path.
+    pub(super) async fn open_stream(&self) -> io::Result<Box<dyn Stream>> {
+        let address = host_and_port(self.client.get_connection_info().addr());
+        let (host, port) = address.ok_or(io::ErrorKind::InvalidInput)?;
+        let stream = TcpStream::connect((&*host, port)).await?;
+        let (socket, settings) =
+            (SockRef::from(&stream), self.client.get_connection_info().tcp_settings());
+        socket.set_tcp_nodelay(settings.nodelay())?;
+        if let Some(keepalive) = settings.keepalive() {
+            socket.set_tcp_keepalive(keepalive)?;
+        }
+        socket.set_tcp_user_timeout(settings.user_timeout())?;
+        Ok(match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => Box::new(tls.connect(stream, host).await?),
+        })
     }
 
     /// True if the server takes no new subjects that callers make up.
@@ -81,7 +102,7 @@ impl RedisInstance {
 
     /// True if connections to this server are encrypted.
     pub(super) fn uses_tls(&self) -> bool {
-        matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
+        self.tls.is_some()
     }
 
     /// A receiver that is notified by [`RedisInstance::request_probes`].

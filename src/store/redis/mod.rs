@@ -16,6 +16,7 @@ mod outbox;
 mod redirect;
 mod registry;
 mod reply;
+mod resp;
 mod rows;
 mod script;
 mod startup;

@@ -3,10 +3,10 @@
 
 use std::sync::LazyLock;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::Instant;
 
+use super::connection::Commands;
 use crate::limit::Subject;
 
 /// The source of the check script, joined from `lua/`.
@@ -81,12 +81,11 @@ impl Script {
         &self,
         call: &impl ScriptArgs,
         until: Instant,
-        connection: &mut MultiplexedConnection,
+        commands: &Commands,
     ) -> Result<ScriptReply, RedisError> {
-        let evalsha = script_command("EVALSHA", &self.sha1, call);
-        let reply = into_reply(connection.send_packed_command(&evalsha).await?);
+        let reply = into_reply(commands.send(&self.evalsha_command(call)).await?);
         if is_noscript(&reply) && Instant::now() < until {
-            return Ok(into_reply(connection.send_packed_command(&self.eval_command(call)).await?));
+            return Ok(into_reply(commands.send(&self.eval_command(call)).await?));
         }
         Ok(reply)
     }
@@ -97,26 +96,31 @@ impl Script {
         &self,
         calls: &[(A, bool)],
         until: Instant,
-        connection: &mut MultiplexedConnection,
+        commands: &Commands,
     ) -> Result<Vec<ScriptReply>, RedisError> {
         if let [(call, false)] = calls {
-            return Ok(vec![self.run(call, until, connection).await?]);
+            return Ok(vec![self.run(call, until, commands).await?]);
         }
         let all_indices: Vec<usize> = (0..calls.len()).collect();
-        let evalsha = |call: &A| script_command("EVALSHA", &self.sha1, call);
-        let mut replies = send_pipeline(evalsha, calls, &all_indices, connection).await?;
+        let evalsha = |call: &A| self.evalsha_command(call);
+        let mut replies = send_pipeline(evalsha, calls, &all_indices, commands).await?;
         let missing: Vec<usize> = all_indices
             .into_iter()
             .filter(|&index| replies.get(index).is_some_and(is_noscript))
             .collect();
         if !missing.is_empty() && Instant::now() < until {
             let again =
-                send_pipeline(|call| self.eval_command(call), calls, &missing, connection).await?;
+                send_pipeline(|call| self.eval_command(call), calls, &missing, commands).await?;
             for (index, reply) in missing.into_iter().zip(again) {
                 replies[index] = reply;
             }
         }
         Ok(replies)
+    }
+
+    /// The EVALSHA command, which the server knows once it has run the script.
+    pub(super) fn evalsha_command(&self, call: &impl ScriptArgs) -> Cmd {
+        script_command("EVALSHA", &self.sha1, call)
     }
 
     /// The EVAL command, which works whether or not the server has cached the script.
@@ -130,17 +134,16 @@ async fn send_pipeline<A: ScriptArgs>(
     command: impl Fn(&A) -> Cmd,
     calls: &[(A, bool)],
     indices: &[usize],
-    connection: &mut MultiplexedConnection,
+    commands: &Commands,
 ) -> Result<Vec<ScriptReply>, RedisError> {
-    let mut pipeline = Pipeline::with_capacity(indices.len());
+    let mut pipeline = Vec::with_capacity(indices.len());
     for (call, is_asking) in indices.iter().map(|&index| &calls[index]) {
         if *is_asking {
-            pipeline.cmd("ASKING");
+            pipeline.push(redis::cmd("ASKING"));
         }
-        pipeline.add_command(command(call));
+        pipeline.push(command(call));
     }
-    let count = pipeline.len();
-    let mut replies = connection.send_packed_commands(&pipeline, 0, count).await?.into_iter();
+    let mut replies = commands.send_all(&pipeline).await?.into_iter();
     let reply = |&index: &usize| {
         let replies = replies.by_ref();
         if calls[index].1 {

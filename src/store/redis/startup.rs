@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use redis::RedisResult;
-use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -73,12 +72,12 @@ impl Redis {
         server: &RedisInstance,
         expected: &[ExpectedSetting],
     ) -> Result<(), StoreError> {
-        let mut connection = self.connect(server, STEP_TIMEOUT).await?.connection;
-        if let Err(error) = warn_of_unsafe_settings(server, &mut connection, expected).await {
+        self.connect(server, STEP_TIMEOUT).await?;
+        if let Err(error) = warn_of_unsafe_settings(server, expected).await {
             let server = &*server.address;
             tracing::warn!(%error, server, "cannot read the settings of Redis to check that they are safe; allow this user +config|get +info");
         }
-        if !self.topology.is_sharded() && is_cluster(&mut connection).await {
+        if !self.topology.is_sharded() && is_cluster(server).await {
             return Err(wrong_scheme_error());
         }
         Ok(())
@@ -123,31 +122,30 @@ async fn speaks_tls(address: &str) -> bool {
 }
 
 /// True if a server that is addressed on its own belongs to a Cluster.
-async fn is_cluster(connection: &mut MultiplexedConnection) -> bool {
-    let mode = read_info(connection, "server", "redis_mode").await.ok().flatten();
+async fn is_cluster(server: &RedisInstance) -> bool {
+    let mode = read_info(server, "server", "redis_mode").await.ok().flatten();
     mode.as_deref() == Some("cluster")
 }
 
 async fn warn_of_unsafe_settings(
     server: &RedisInstance,
-    connection: &mut MultiplexedConnection,
     expected: &[ExpectedSetting],
-) -> RedisResult<()> {
-    let server = &*server.address;
+) -> Result<(), StoreError> {
     for (name, safe, danger) in expected {
-        if let Some(value) = read_setting(connection, name).await?.filter(|value| value != safe) {
+        if let Some(value) = read_setting(server, name).await?.filter(|value| value != safe) {
+            let server = &*server.address;
             tracing::warn!(server, "{danger}: its {name} is {value}, and should be {safe}");
         }
     }
     // A primary that is cut off from its replicas goes on admitting requests, and the replica that
     // is promoted admits as many again.
-    let replicas = read_info(connection, "replication", "connected_slaves").await?;
-    let min_replicas = read_setting(connection, "min-replicas-to-write").await?;
+    let replicas = read_info(server, "replication", "connected_slaves").await?;
+    let min_replicas = read_setting(server, "min-replicas-to-write").await?;
     if replicas.is_some_and(|count| count != "0")
         && min_replicas.is_some_and(|min_replicas| min_replicas == "0")
     {
         tracing::warn!(
-            server,
+            server = &*server.address,
             "a primary that is cut off from its replicas goes on admitting requests: its min-replicas-to-write is 0, and should be 1"
         );
     }
@@ -155,22 +153,24 @@ async fn warn_of_unsafe_settings(
 }
 
 /// The configured value, if the server has a setting of that name.
-async fn read_setting(
-    connection: &mut MultiplexedConnection,
-    name: &str,
-) -> RedisResult<Option<String>> {
-    let mut command = redis::cmd("CONFIG");
-    let reply: Vec<(String, String)> = command.arg("GET").arg(name).query_async(connection).await?;
+async fn read_setting(server: &RedisInstance, name: &str) -> Result<Option<String>, StoreError> {
+    let command = redis::cmd("CONFIG").arg("GET").arg(name).take();
+    let reply: Vec<(String, String)> = query(server, &command).await?;
     Ok(reply.into_iter().next().map(|(_, value)| value))
 }
 
 /// The value of a field in one section of INFO.
 async fn read_info(
-    connection: &mut MultiplexedConnection,
+    server: &RedisInstance,
     section: &str,
     name: &str,
-) -> RedisResult<Option<String>> {
-    let text: String = redis::cmd("INFO").arg(section).query_async(connection).await?;
+) -> Result<Option<String>, StoreError> {
+    let text: String = query(server, redis::cmd("INFO").arg(section)).await?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     Ok(value.map(str::to_owned))
+}
+
+/// The reply to a command without keys, which no server redirects.
+async fn query<T: FromRedisValue>(server: &RedisInstance, command: &Cmd) -> Result<T, StoreError> {
+    server.run_command(command, false).await?.map_err(|_| wrong_scheme_error())
 }

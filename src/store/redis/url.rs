@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
@@ -11,6 +12,8 @@ use redis::{
     TlsCertificates,
 };
 use tokio::runtime::Handle;
+
+use crate::tls::ClientTls;
 
 /// The address of Redis and the credentials to use. It holds a password, so `Debug` prints only the
 /// address.
@@ -70,7 +73,6 @@ fn parse_connection_info(text: &str) -> Result<ConnectionInfo, InvalidUrl> {
         .set_nodelay(true)
         .set_keepalive(keepalive)
         .set_user_timeout(Duration::from_secs(2));
-    // Only with RESP3 does the client library report the end of an idle connection.
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
 }
@@ -132,11 +134,14 @@ impl RedisUrl {
             Ok(TlsCertificates { client_tls: None, root_cert })
         });
         let certificates = certificates.transpose()?;
-        Ok(Connector { info: self.first.clone(), certificates, runtime })
+        let tls = is_tls.then(|| ClientTls::new(ca_file, None)).transpose();
+        let tls = tls.map_err(|error| InvalidUrl::new(&error))?.map(Arc::new);
+        Ok(Connector { info: self.first.clone(), certificates, tls, runtime })
     }
 }
 
-fn host_and_port(address: &ConnectionAddr) -> Option<(String, u16)> {
+/// The host and port of a server that is addressed by TCP.
+pub(super) fn host_and_port(address: &ConnectionAddr) -> Option<(String, u16)> {
     match address {
         ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
             Some((host.clone(), *port))
@@ -149,6 +154,8 @@ fn host_and_port(address: &ConnectionAddr) -> Option<(String, u16)> {
 pub(super) struct Connector {
     info: ConnectionInfo,
     certificates: Option<TlsCertificates>,
+    /// The same for the connections of the hot path.
+    pub(super) tls: Option<Arc<ClientTls>>,
     /// The runtime of the pooled connections.
     pub(super) runtime: Handle,
 }

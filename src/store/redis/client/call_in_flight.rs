@@ -2,21 +2,21 @@
 //!
 //! Each job waits for its results until its own deadline, and the call goes on for the others. It
 //! goes on as well if no job waits any more, since its reply shows that Redis still replies; but
-//! then nothing of it is sent again.
+//! then nothing of it is sent again. Nothing here waits: `calls_in_flight` polls a call when it
+//! has replies, and says when deadlines have passed.
 
-use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use redis::aio::MultiplexedConnection;
+use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::commit;
+use super::commit::{self, CommitOutcome};
 use super::grouping::{group_calls, send_results};
 use super::job::{CallError, Job, JobResults, QueuedJob, send_error};
-use super::silence::Silence;
+use crate::store::redis::connection::{CallId, Commands};
 use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::{Redis, StoreError};
 
@@ -28,12 +28,18 @@ pub(super) struct Batch {
     charges: usize,
 }
 
-/// The connection that carries a call.
-pub(super) struct CallRoute {
-    pub(super) redis: Arc<Redis>,
-    pub(super) server: Arc<RedisInstance>,
-    pub(super) connection: MultiplexedConnection,
-    pub(super) silence: Arc<Silence>,
+/// A call whose commands have been sent.
+pub(super) struct CallInFlight {
+    pub(super) id: CallId,
+    /// True if more jobs waited than the call carries.
+    pub(super) has_backlog: bool,
+    jobs: Arc<Vec<Job>>,
+    results: Vec<Option<oneshot::Sender<JobResults>>>,
+    charges: usize,
+    /// The first deadline of a job that still waits.
+    next_deadline: Option<Instant>,
+    has_expired: bool,
+    commit: BoxFuture<'static, (CommitOutcome, Vec<usize>)>,
 }
 
 /// A call that has ended.
@@ -68,79 +74,65 @@ impl Batch {
     pub(super) fn charges(&self) -> usize {
         self.charges
     }
+}
 
-    /// The latest deadline of a job.
-    pub(super) fn latest_deadline(&self) -> Option<Instant> {
-        self.jobs.iter().map(|job| job.deadline).max()
+impl CallInFlight {
+    /// A call of all jobs of `batch` together. Its commands are sent when it is polled.
+    pub(super) fn new(
+        id: CallId,
+        batch: Batch,
+        has_backlog: bool,
+        redis: &Arc<Redis>,
+        server: &Arc<RedisInstance>,
+        commands: Commands,
+    ) -> Self {
+        let Batch { jobs, results, charges } = batch;
+        let deadlines = || jobs.iter().map(|job| job.deadline);
+        let (next_deadline, until) = (deadlines().min(), deadlines().max());
+        let jobs = Arc::new(jobs);
+        let (redis, server, committed) = (Arc::clone(redis), Arc::clone(server), Arc::clone(&jobs));
+        let commit = Box::pin(async move {
+            let until = until.unwrap_or_else(Instant::now);
+            let (groups, positions) = group_calls(&committed, redis.topology.is_sharded());
+            let outcome = commit::run(&redis, &server, &groups, until, &commands).await;
+            (outcome, positions)
+        });
+        let has_expired = false;
+        Self { id, has_backlog, jobs, results, charges, next_deadline, has_expired, commit }
     }
 
-    /// Commits all jobs together and sends them their results. With `has_backlog`, more jobs waited
-    /// than the call carries.
-    pub(super) async fn run(self, route: CallRoute, has_backlog: bool) -> CallEnd {
-        let until = self.latest_deadline().unwrap_or_else(Instant::now);
-        let Self { jobs, mut results, charges } = self;
-        let CallRoute { redis, server, mut connection, silence } = route;
-        let (groups, positions) = group_calls(&jobs, redis.topology.is_sharded());
-        let mut committing = pin!(commit::run(&redis, &server, &groups, until, &mut connection));
-        let mut is_counted = false;
-        let committed = loop {
-            let Some(deadline) = next_deadline(&jobs, &results) else {
-                break committing.await;
-            };
-            if let Some(committed) = reply_by(deadline, committing.as_mut()).await {
-                break committed;
-            }
-            let now = Instant::now();
-            let error = late_error(&redis, &silence, has_backlog, now);
-            if !std::mem::replace(&mut is_counted, true) {
-                redis.metrics.record_store_error(error.kind());
-            }
-            for (job, results) in jobs.iter().zip(&mut results) {
-                if job.deadline <= now
-                    && let Some(results) = results.take()
-                {
-                    send_error(results, &job.work, &error);
-                }
-            }
+    /// The first deadline of a job that still waits; `None` if none does.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.next_deadline
+    }
+
+    /// Sends commands, reads replies, and at the end sends the jobs their results.
+    pub(super) fn poll(&mut self) -> Option<CallEnd> {
+        let mut context = Context::from_waker(Waker::noop());
+        let Poll::Ready((committed, positions)) = self.commit.as_mut().poll(&mut context) else {
+            return None;
         };
+        let results = std::mem::take(&mut self.results);
         let in_time = results.iter().any(Option::is_some);
-        send_results(&jobs, results, committed.outcomes, &positions);
-        let round_trip = committed.round_trip;
-        CallEnd { failures: committed.failures, round_trip, in_time, charges }
+        send_results(&self.jobs, results, committed.outcomes, &positions);
+        let CommitOutcome { failures, round_trip, .. } = committed;
+        Some(CallEnd { failures, round_trip, in_time, charges: self.charges })
     }
-}
 
-/// The first deadline of a job that still waits.
-fn next_deadline(jobs: &[Job], results: &[Option<oneshot::Sender<JobResults>>]) -> Option<Instant> {
-    let waiting = jobs.iter().zip(results).filter(|(_, results)| results.is_some());
-    waiting.map(|(job, _)| job.deadline).min()
-}
-
-/// The error of a check whose call has no reply by the check's deadline. Behind a backlog it was
-/// sent late: that is the node's overload, as long as Redis replies.
-fn late_error(redis: &Redis, silence: &Silence, has_backlog: bool, now: Instant) -> StoreError {
-    if has_backlog && silence.is_short(redis.deadline, now) {
-        return StoreError::Overloaded;
-    }
-    StoreError::Timeout
-}
-
-/// The reply of a call that has it by `deadline`; else it is `None`.
-///
-/// A flood can keep this node's runtime from sending the call, or from reading a reply that is
-/// there. That is no silence of Redis, so the connection has a few more turns first. If the node
-/// has nothing else to do, they take no time.
-async fn reply_by<F: Future + Unpin>(deadline: Instant, mut call: F) -> Option<F::Output> {
-    // Sends the call, waits for the socket, reads the reply, and passes it on.
-    const TURNS: usize = 4;
-    if let Ok(reply) = timeout_at(deadline, &mut call).await {
-        return Some(reply);
-    }
-    for _ in 0..TURNS {
-        tokio::task::yield_now().await;
-        if let Some(reply) = (&mut call).now_or_never() {
-            return Some(reply);
+    /// Sends `error` to the jobs whose deadline has passed. Returns true if they are the first.
+    pub(super) fn expire(&mut self, now: Instant, error: &StoreError) -> bool {
+        if self.next_deadline.is_none_or(|deadline| now < deadline) {
+            return false;
         }
+        self.next_deadline = None;
+        for (job, results) in self.jobs.iter().zip(&mut self.results) {
+            if job.deadline > now && results.is_some() {
+                let next = self.next_deadline.get_or_insert(job.deadline);
+                *next = job.deadline.min(*next);
+            } else if let Some(results) = results.take() {
+                send_error(results, &job.work, error);
+            }
+        }
+        !std::mem::replace(&mut self.has_expired, true)
     }
-    None
 }

@@ -3,21 +3,22 @@
 //! Redis runs the calls of a connection in the order in which they were sent, so checks of one
 //! subject keep their order. The calls themselves are in `call_in_flight`.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
+use redis::RedisError;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::MAX_CALL_CHARGES;
-use super::call_in_flight::{Batch, CallEnd, CallRoute};
+use super::call_in_flight::{Batch, CallEnd, CallInFlight};
 use super::queue::WaitingJobs;
 use super::round_trips::RoundTrips;
 use super::silence::Silence;
-use crate::store::redis::connection::LiveConnection;
+use crate::store::redis::connection::{CallId, LiveConnection};
 use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::{Redis, StoreError};
 
@@ -31,13 +32,13 @@ const MAX_CHARGES: usize = 2 * MAX_CALL_CHARGES;
 pub(super) struct CallsInFlight {
     redis: Arc<Redis>,
     server: Arc<RedisInstance>,
-    calls: FuturesUnordered<BoxFuture<'static, CallEnd>>,
+    /// In the order in which they were sent.
+    calls: VecDeque<CallInFlight>,
+    next_id: CallId,
     charges: usize,
     last_sent_at: Instant,
-    /// The latest deadline of a job that was sent.
-    latest_deadline: Instant,
     round_trips: RoundTrips,
-    silence: Arc<Silence>,
+    silence: Silence,
 }
 
 impl CallsInFlight {
@@ -47,12 +48,12 @@ impl CallsInFlight {
         Self {
             redis: Arc::clone(redis),
             server: Arc::clone(server),
-            calls: FuturesUnordered::new(),
+            calls: VecDeque::new(),
+            next_id: 0,
             charges: 0,
             last_sent_at: now,
-            latest_deadline: now,
             round_trips: RoundTrips::new(now),
-            silence: Arc::default(),
+            silence: Silence::default(),
         }
     }
 
@@ -84,17 +85,18 @@ impl CallsInFlight {
     }
 
     fn send(&mut self, batch: Batch, has_backlog: bool, live: &LiveConnection, now: Instant) {
-        self.charges += batch.charges();
+        let (id, charges, commands) = (self.next_id, batch.charges(), live.commands(self.next_id));
+        let mut call =
+            CallInFlight::new(id, batch, has_backlog, &self.redis, &self.server, commands);
+        if call.poll().is_some() {
+            // The connection has just ended, as its next poll says.
+            return;
+        }
+        self.next_id += 1;
+        self.charges += charges;
         self.last_sent_at = now;
-        self.latest_deadline = self.latest_deadline.max(batch.latest_deadline().unwrap_or(now));
         self.silence.on_sent(now);
-        let route = CallRoute {
-            redis: Arc::clone(&self.redis),
-            server: Arc::clone(&self.server),
-            connection: live.connection.clone(),
-            silence: Arc::clone(&self.silence),
-        };
-        self.calls.push(Box::pin(batch.run(route, has_backlog)));
+        self.calls.push_back(call);
     }
 
     /// True if a call may leave now. The first one always may.
@@ -110,17 +112,48 @@ impl CallsInFlight {
         self.last_sent_at + self.round_trips.pace(self.redis.deadline)
     }
 
-    /// True if an arriving job is of interest: it could leave at once, or others could with it. If
-    /// Redis is near, jobs wait in the queue until the response to the call in flight, and do not
-    /// wake this task.
+    /// True if an arriving job is of interest: it could leave at once, or others could with it, or
+    /// it is the first one for which the pause has an end. If Redis is near, the jobs behind that
+    /// one wait in the queue until the response to the call in flight, and do not wake this task.
     pub(super) fn needs_arrivals(&self, waiting: &WaitingJobs, now: Instant) -> bool {
         !waiting.fills_call()
-            && (self.is_empty() || self.round_trips.is_far() || self.next_send_at() <= now)
+            && (waiting.is_empty()
+                || self.is_empty()
+                || self.round_trips.is_far()
+                || self.next_send_at() <= now)
     }
 
-    /// The end of the next call; `None` if none is in flight. Cancel safe.
-    pub(super) async fn next_end(&mut self) -> Option<CallEnd> {
-        let end = self.calls.next().await?;
+    /// Writes commands and reads replies until the next call ends. An error ends the connection
+    /// and all calls. Cancel safe.
+    pub(super) async fn next_end(
+        &mut self,
+        live: &mut LiveConnection,
+    ) -> Result<CallEnd, RedisError> {
+        poll_fn(|context| {
+            loop {
+                match ready!(live.poll_replied(context)) {
+                    Ok(id) => {
+                        if let Some(end) = self.poll_call(id) {
+                            return Poll::Ready(Ok(end));
+                        }
+                    }
+                    Err(error) => {
+                        for call in &mut self.calls {
+                            let _ended_with_the_error = call.poll();
+                        }
+                        return Poll::Ready(Err(error));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Continues a call that has replies, and returns its end unless it sends more commands.
+    fn poll_call(&mut self, id: CallId) -> Option<CallEnd> {
+        let place = self.calls.iter().position(|call| call.id == id)?;
+        let end = self.calls[place].poll()?;
+        self.calls.remove(place);
         let now = Instant::now();
         self.charges -= end.charges;
         self.silence.on_end(end.in_time, now);
@@ -130,21 +163,37 @@ impl CallsInFlight {
         Some(end)
     }
 
-    /// The time of the next thing to do without a reply or an arrival: a call may leave, a job that
-    /// waits has reached its deadline, or the silence has lasted for `limit`.
-    pub(super) fn next_alarm(
-        &self,
-        waiting: &WaitingJobs,
-        limit: Duration,
-        now: Instant,
-    ) -> Option<Instant> {
-        let next_send_at = self.next_send_at();
-        let is_paced = !self.is_empty() && now < next_send_at;
-        // If Redis is near, the queue is looked at from then on.
-        let is_due = is_paced && (!waiting.is_empty() || !self.round_trips.is_far());
-        let next_send_at = is_due.then_some(next_send_at);
-        let times = [next_send_at, waiting.next_deadline(), self.silence.lasts_for(limit)];
+    /// The end of the pause before the next call, if a job waits for it.
+    pub(super) fn pause_end(&self, waiting: &WaitingJobs, now: Instant) -> Option<Instant> {
+        if self.is_empty() || waiting.is_empty() {
+            return None;
+        }
+        Some(self.next_send_at()).filter(|end| now < *end)
+    }
+
+    /// The time at which a job reaches its deadline without a reply or an arrival, or the silence
+    /// has lasted for `limit`.
+    pub(super) fn next_alarm(&self, waiting: &WaitingJobs, limit: Duration) -> Option<Instant> {
+        let times = [self.next_deadline(), waiting.next_deadline(), self.silence.lasts_for(limit)];
         times.into_iter().flatten().min()
+    }
+
+    /// The first deadline of a job in flight that still waits.
+    fn next_deadline(&self) -> Option<Instant> {
+        self.calls.iter().filter_map(CallInFlight::next_deadline).min()
+    }
+
+    /// Ends the wait of the jobs in flight whose deadline has passed. Behind a backlog they were
+    /// sent late: that is the node's overload, as long as Redis replies.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let has_replied_lately = self.silence.is_short(self.redis.deadline, now);
+        for call in &mut self.calls {
+            let is_overload = call.has_backlog && has_replied_lately;
+            let error = if is_overload { StoreError::Overloaded } else { StoreError::Timeout };
+            if call.expire(now, &error) {
+                self.redis.metrics.record_store_error(error.kind());
+            }
+        }
     }
 
     /// True if no reply in time has come for `limit` while calls were in flight.
@@ -164,21 +213,21 @@ impl CallsInFlight {
 
     /// Waits for the replies in a task of its own, as long as any job waits for them, and then
     /// closes the connection.
-    pub(super) fn finish_in_background(self, live: LiveConnection) {
-        let Self { mut calls, latest_deadline, .. } = self;
-        if calls.is_empty() {
-            return;
-        }
+    pub(super) fn finish_in_background(mut self, mut live: LiveConnection) {
         tokio::spawn(async move {
-            let ended = async { while calls.next().await.is_some() {} };
-            let _all_have_ended = timeout_at(latest_deadline, ended).await;
-            drop(live);
+            while let Some(deadline) = self.next_deadline() {
+                match timeout_at(deadline, self.next_end(&mut live)).await {
+                    Ok(Ok(_ended)) => {}
+                    Ok(Err(_has_closed)) => return,
+                    Err(_elapsed) => self.expire(Instant::now()),
+                }
+            }
         });
     }
 }
 
-/// A timer for times that mostly move on before they come: it is set anew only for an earlier one,
-/// and rather wakes its task too early than be set for each call.
+/// A timer that is set again and again, for a time that mostly moves on before it comes. To put it
+/// off is cheap; to set it anew, or for an earlier time, wakes the runtime's timers.
 pub(super) struct Alarm(Pin<Box<Sleep>>);
 
 impl Alarm {
@@ -187,8 +236,17 @@ impl Alarm {
         Self(Box::pin(sleep_until(Instant::now())))
     }
 
-    /// Sleeps until `time`, or not as long. Cancel safe.
+    /// Sleeps until `time`. Cancel safe.
     pub(super) async fn sleep_until(&mut self, time: Option<Instant>) {
+        let Some(time) = time else { return std::future::pending().await };
+        if self.0.deadline() != time {
+            self.0.as_mut().reset(time);
+        }
+        self.0.as_mut().await;
+    }
+
+    /// Sleeps until `time`, or not as long: an earlier time that is set already stays. Cancel safe.
+    pub(super) async fn sleep_at_most_until(&mut self, time: Option<Instant>) {
         let Some(time) = time else { return std::future::pending().await };
         if self.0.is_elapsed() || time < self.0.deadline() {
             self.0.as_mut().reset(time);

@@ -8,13 +8,13 @@
 use std::time::Duration;
 
 use redis::RedisError;
-use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 
 use super::grouping::{CallGroup, GroupOutcome, GroupedCheck, missing_reply};
 use super::job::{CallError, CheckResult, Operation, QueuedCheck};
 use crate::judge::reservation::{Adjusted, Reserved};
 use crate::store::redis::call::CheckCall;
+use crate::store::redis::connection::Commands;
 use crate::store::redis::redirect::Redirect;
 use crate::store::redis::reply::{CheckReply, ReplyDecoder};
 use crate::store::redis::script::{self, Script, ScriptArgs, ScriptReply};
@@ -55,11 +55,11 @@ pub(super) async fn run(
     server: &RedisInstance,
     groups: &[CallGroup<'_>],
     until: Instant,
-    connection: &mut MultiplexedConnection,
+    commands: &Commands,
 ) -> CommitOutcome {
     let mut failures = Vec::new();
     let began = Instant::now();
-    let called = call_check_script(redis, server, groups, until, connection).await;
+    let called = call_check_script(redis, server, groups, until, commands).await;
     let now = Instant::now();
     let round_trip = called.is_ok().then(|| now - began);
     let mut outcomes = record_failures(called, groups.len(), &mut failures);
@@ -78,7 +78,8 @@ pub(super) async fn run(
         }
     }
     if !again.is_empty() {
-        let later = retry_unjudged(redis, server, again, until, connection).await;
+        // Boxed, because the futures of all calls keep a place for it until their end.
+        let later = Box::pin(retry_unjudged(redis, server, again, until, commands)).await;
         let later = record_failures(later, positions.len(), &mut failures);
         for ((position, within), later) in positions.into_iter().zip(later) {
             let Ok(results) = &mut outcomes[position] else { continue };
@@ -122,16 +123,16 @@ async fn retry_unjudged(
     server: &RedisInstance,
     groups: Vec<CallGroup<'_>>,
     until: Instant,
-    connection: &mut MultiplexedConnection,
+    commands: &Commands,
 ) -> Result<Vec<CallOutcome>, StoreError> {
-    let rollover_errors = roll_over_days(redis, server, &groups, until, connection).await?;
+    let rollover_errors = roll_over_days(redis, server, &groups, until, commands).await?;
     let rolled_over = groups.into_iter().zip(&rollover_errors).filter(|(_, why)| why.is_none());
     let rolled_over: Vec<CallGroup<'_>> = rolled_over.map(|(group, _)| group).collect();
     if rolled_over.is_empty() {
         return Ok(rollover_errors.into_iter().flatten().map(Err).collect());
     }
     let mut judged =
-        call_check_script(redis, server, &rolled_over, until, connection).await?.into_iter();
+        call_check_script(redis, server, &rolled_over, until, commands).await?.into_iter();
     let outcome = |why: Option<CallError>| match why {
         Some(why) => Err(why),
         None => judged.next().unwrap_or_else(|| Err(missing_reply())),
@@ -145,7 +146,7 @@ async fn roll_over_days(
     server: &RedisInstance,
     groups: &[CallGroup<'_>],
     until: Instant,
-    connection: &mut MultiplexedConnection,
+    commands: &Commands,
 ) -> Result<Vec<Option<CallError>>, StoreError> {
     let now = redis.clock.now();
     let (mut calls, mut positions) = (Vec::new(), Vec::new());
@@ -159,7 +160,7 @@ async fn roll_over_days(
     }
     let mut rollover_errors = vec![None; groups.len()];
     if !calls.is_empty() {
-        let replies = call_script(&script::USAGE_SCRIPT, &calls, until, connection).await?;
+        let replies = call_script(&script::USAGE_SCRIPT, &calls, until, commands).await?;
         for (position, reply) in positions.into_iter().zip(replies) {
             rollover_errors[position] = reply.err().map(|error| call_error(server, &error));
         }
@@ -172,9 +173,9 @@ async fn call_script<A: ScriptArgs>(
     script: &Script,
     calls: &[(A, bool)],
     until: Instant,
-    connection: &mut MultiplexedConnection,
+    commands: &Commands,
 ) -> Result<Vec<ScriptReply>, StoreError> {
-    let replies = script.run_pipelined(calls, until, connection).await;
+    let replies = script.run_pipelined(calls, until, commands).await;
     let replies = replies.map_err(|error| errors::classify(&error))?;
     if replies.len() != calls.len() {
         return Err(StoreError::BadReply("there are not as many replies as calls".into()));
@@ -187,7 +188,7 @@ async fn call_check_script(
     server: &RedisInstance,
     groups: &[CallGroup<'_>],
     until: Instant,
-    connection: &mut MultiplexedConnection,
+    commands: &Commands,
 ) -> Result<Vec<CallOutcome>, StoreError> {
     let offered_for = redis.clock.now();
     let calls: Vec<(CheckCall, bool)> = groups
@@ -204,7 +205,7 @@ async fn call_check_script(
         })
         .collect();
     let began = Instant::now();
-    let replies = call_script(&script::CHECK_SCRIPT, &calls, until, connection).await;
+    let replies = call_script(&script::CHECK_SCRIPT, &calls, until, commands).await;
     let duration = began.elapsed();
     redis.metrics.store_duration.observe(duration.as_secs_f64());
     let checks: usize = groups.iter().map(|group| group.checks.len()).sum();

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use redis::RedisError;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -16,6 +18,7 @@ use super::calls_in_flight::{Alarm, CallsInFlight};
 use super::job::CallError;
 use super::queue::{Queue, WaitingJobs};
 use crate::store::redis::connection::LiveConnection;
+use crate::store::redis::errors::classify;
 use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::redirect::Redirect;
 use crate::store::redis::topology::PrimaryWatch;
@@ -104,19 +107,16 @@ impl ConnectionTask {
     async fn serve(&mut self, mut live: LiveConnection) -> ConnectionEnd {
         let max_silence = self.redis.deadline.mul_f64(MAX_SILENT_DEADLINES);
         let mut calls = CallsInFlight::new(&self.redis, &self.server);
-        let mut alarm = Alarm::new();
+        let (mut pause, mut alarm) = (Alarm::new(), Alarm::new());
         loop {
             let now = Instant::now();
             calls.send_waiting(&mut self.waiting, &live, now);
             let is_idle = calls.is_empty();
             let needs_arrivals = calls.needs_arrivals(&self.waiting, now);
-            let alarm_time = calls.next_alarm(&self.waiting, max_silence, now);
+            let pause_end = calls.pause_end(&self.waiting, now);
+            let alarm_time = calls.next_alarm(&self.waiting, max_silence);
             tokio::select! {
                 biased;
-                // If calls are in flight, they fail, and their callers learn why.
-                () = live.closed(), if is_idle => {
-                    return ConnectionEnd::Replace("an idle connection had ended and was replaced");
-                }
                 () = self.primary.changed() => {
                     calls.finish_in_background(live);
                     return ConnectionEnd::Replace("another server is the primary now");
@@ -124,15 +124,19 @@ impl ConnectionTask {
                 // Replies prove as much as a probe. Checks that arrive during the probe do not wait
                 // beyond their deadline.
                 _ = self.probe_requests.changed(), if is_idle => {
-                    let connection = &mut live.connection;
-                    let probed = self.redis.probe(&self.server, connection, self.redis.deadline);
+                    let probed = self.redis.probe(&self.server, &mut live, self.redis.deadline);
                     if let Err(error) = probed.await {
                         return ConnectionEnd::Lost(error);
                     }
                 }
-                Some(end) = calls.next_end() => {
-                    if let Err(error) = self.on_end(&end) {
-                        return ConnectionEnd::Lost(error);
+                end = calls.next_end(&mut live) => {
+                    if let Err(end) = self.on_end(end, calls.is_empty()) {
+                        return end;
+                    }
+                    // The responses leave first, and the requests that have arrived by then join
+                    // the next call.
+                    if self.waiting.has_jobs() {
+                        tokio::task::yield_now().await;
                     }
                 }
                 is_used = self.waiting.arrival(), if needs_arrivals => {
@@ -140,7 +144,17 @@ impl ConnectionTask {
                         return ConnectionEnd::Unused;
                     }
                 }
-                () = alarm.sleep_until(alarm_time) => {
+                () = pause.sleep_until(pause_end) => {}
+                () = alarm.sleep_at_most_until(alarm_time) => {
+                    // A flood can keep this node from reading replies that are there. That is no
+                    // silence of Redis, so they are read first.
+                    tokio::task::yield_now().await;
+                    while let Some(end) = calls.next_end(&mut live).now_or_never() {
+                        if let Err(end) = self.on_end(end, calls.is_empty()) {
+                            return end;
+                        }
+                    }
+                    calls.expire(Instant::now());
                     if calls.is_silent_for(max_silence) {
                         self.redis.metrics.record_store_error(StoreError::Timeout.kind());
                         return ConnectionEnd::Lost(StoreError::Timeout);
@@ -163,11 +177,28 @@ impl ConnectionTask {
     }
 
     /// Counts the failures of a call. An error means that the connection must not be used again.
-    fn on_end(&mut self, end: &CallEnd) -> Result<(), StoreError> {
-        if end.failures.is_empty() && end.in_time {
-            self.backoff = Duration::ZERO;
+    fn on_end(
+        &mut self,
+        end: Result<CallEnd, RedisError>,
+        is_idle: bool,
+    ) -> Result<(), ConnectionEnd> {
+        match end {
+            Ok(CallEnd { failures, in_time, .. }) => {
+                if failures.is_empty() && in_time {
+                    self.backoff = Duration::ZERO;
+                }
+                let counted = failures.iter().try_for_each(|failure| self.on_failure(failure));
+                counted.map_err(ConnectionEnd::Lost)
+            }
+            Err(_) if is_idle => {
+                Err(ConnectionEnd::Replace("an idle connection had ended and was replaced"))
+            }
+            Err(error) => {
+                let error = classify(&error);
+                self.redis.metrics.record_store_error(error.kind());
+                Err(ConnectionEnd::Lost(error))
+            }
         }
-        end.failures.iter().try_for_each(|failure| self.on_failure(failure))
     }
 
     /// Counts a failed call. An error means that the connection must not be used again; after a

@@ -25,6 +25,8 @@ mod router;
 mod silence;
 #[cfg(feature = "bench")]
 mod unbatched;
+#[cfg(test)]
+mod wakeups;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

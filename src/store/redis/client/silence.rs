@@ -4,17 +4,13 @@
 //! as one that does not reply. The time counts only while calls are in flight, and it adds up over
 //! calls whose deadlines have all passed. The consequences are for `connection_task` to decide.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The silence of one connection, shared with its calls in flight.
+/// The silence of one connection.
 #[derive(Default)]
-pub(super) struct Silence(Mutex<State>);
-
-#[derive(Default)]
-struct State {
+pub(super) struct Silence {
     /// The calls in flight.
     calls: usize,
     /// The time from which on the current silence is counted; `None` without calls in flight.
@@ -25,28 +21,28 @@ struct State {
 
 impl Silence {
     /// Counts a call that has been sent.
-    pub(super) fn on_sent(&self, now: Instant) {
-        let mut state = self.lock();
-        state.calls += 1;
-        state.since.get_or_insert(now);
+    pub(super) fn on_sent(&mut self, now: Instant) {
+        self.calls += 1;
+        self.since.get_or_insert(now);
     }
 
     /// Counts the end of a call. A reply in time ends the silence.
-    pub(super) fn on_end(&self, in_time: bool, now: Instant) {
-        let mut state = self.lock();
-        state.calls -= 1;
+    pub(super) fn on_end(&mut self, in_time: bool, now: Instant) {
+        self.calls -= 1;
         if in_time {
-            (state.before, state.since) = (Duration::ZERO, Some(now));
+            (self.before, self.since) = (Duration::ZERO, Some(now));
         }
-        if state.calls == 0 {
-            state.before = state.duration(now);
-            state.since = None;
+        if self.calls == 0 {
+            self.before = self.duration(now);
+            self.since = None;
         }
     }
 
     /// The silence until now.
     fn duration(&self, now: Instant) -> Duration {
-        self.lock().duration(now)
+        let current =
+            self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.before + current
     }
 
     /// True if Redis has not been silent for half of `deadline`: it replies.
@@ -56,20 +52,7 @@ impl Silence {
 
     /// The time at which the silence will have lasted for `limit`; `None` without calls in flight.
     pub(super) fn lasts_for(&self, limit: Duration) -> Option<Instant> {
-        let state = self.lock();
-        state.since.map(|since| since + limit.saturating_sub(state.before))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn duration(&self, now: Instant) -> Duration {
-        let current =
-            self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.before + current
+        self.since.map(|since| since + limit.saturating_sub(self.before))
     }
 }
 
@@ -79,21 +62,21 @@ mod tests {
 
     #[test]
     fn silence_is_the_time_with_calls_in_flight_since_the_last_reply_in_time() {
-        let (silence, start) = (Silence::default(), Instant::now());
+        let (mut silence, start) = (Silence::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        let lasted = |ms| u64::try_from(silence.duration(at(ms)).as_millis()).unwrap_or(u64::MAX);
-        assert_eq!(lasted(10), 0, "nothing was sent");
+        let lasted = |silence: &Silence, ms| silence.duration(at(ms)).as_millis();
+        assert_eq!(lasted(&silence, 10), 0, "nothing was sent");
         silence.on_sent(at(10));
         silence.on_sent(at(20));
-        assert_eq!(lasted(30), 20);
+        assert_eq!(lasted(&silence, 30), 20);
         silence.on_end(true, at(30));
-        assert_eq!(lasted(35), 5, "the other call is in flight");
+        assert_eq!(lasted(&silence, 35), 5, "the other call is in flight");
         silence.on_end(false, at(50));
-        assert_eq!(lasted(90), 20, "a late reply ends no silence, but none is in flight");
+        assert_eq!(lasted(&silence, 90), 20, "a late reply ends no silence, but none is in flight");
         assert_eq!(silence.lasts_for(Duration::from_millis(25)), None);
         silence.on_sent(at(100));
         assert_eq!(silence.lasts_for(Duration::from_millis(25)), Some(at(105)));
         silence.on_end(true, at(104));
-        assert_eq!(lasted(200), 0);
+        assert_eq!(lasted(&silence, 200), 0);
     }
 }
