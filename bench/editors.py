@@ -39,7 +39,7 @@ class Client:
             self.conflicts += 1
         elif answer.status >= 300:
             sys.exit(f"{method} {path}: {answer.status} {content[:300]}")
-        return json.loads(content)
+        return json.loads(content) if content else None
 
 
 def start(binary, count, redis):
