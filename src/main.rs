@@ -44,15 +44,17 @@ enum Command {
     Ready(commands::ready::ReadyArgs),
     /// Imports the rate limits of another service's configuration
     Import(commands::import::ImportArgs),
-    /// Lists, shows, creates, enables, disables and deletes API keys of a running service
+    /// Manages the API keys of a running service: create, change, rotate, import, delete
     Keys(commands::keys::KeysArgs),
     /// Prints a new key for the encryption of API keys' values, to be set on all nodes
     ///
     /// 32 random bytes in base64, for the variable `TOLLGATE_KEY_ENCRYPTION_KEY`. Every node on one
     /// Redis needs the same key. Keep a copy: without it the values cannot be decrypted.
     Keygen,
-    /// Lists and shows usage plans of a running service
-    Plans(commands::plans::PlansArgs),
+    /// Manages the usage plans of a running service
+    Plans(Box<commands::plans::PlansArgs>),
+    /// Lists the changes that were made by the admin API, newest first
+    Audit(commands::audit::AuditArgs),
     /// Compares a catalog file with the resources of a running service; exits with 1 if they differ
     Diff(commands::apply::DiffArgs),
     /// Changes the resources of a running service to those of a catalog file
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Keys(keys) => block_on(commands::keys::run(&keys)),
         Command::Keygen => commands::keygen::run().map(|()| true).map_err(Into::into),
         Command::Plans(plans) => block_on(commands::plans::run(&plans)),
+        Command::Audit(audit) => block_on(commands::audit::run(&audit)),
         Command::Diff(diff) => block_on(commands::apply::diff(&diff)),
         Command::Apply(apply) => block_on(commands::apply::apply(&apply)),
         Command::Export(export) => block_on(commands::export::run(&export)),

@@ -44,6 +44,15 @@ impl AdminClient {
         body: Option<Value>,
     ) -> Result<Value, CommandError> {
         let body = body.map_or_else(String::new, |body| body.to_string());
+        self.send(method, path, body).await
+    }
+
+    /// Sends a file of keys in CSV, and returns the response.
+    pub(super) async fn import_keys(&self, csv: String) -> Result<Value, CommandError> {
+        self.send(Method::POST, "/apikeys?mode=import&format=csv", csv).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: String) -> Result<Value, CommandError> {
         let (status, _, body) =
             send(&self.url, &self.tls_options, self.build_request(method, path, body)?).await?;
         let response: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -96,17 +105,33 @@ impl AdminClient {
         self.call(Method::GET, path, None).await
     }
 
-    /// Gets all entries of a list, page by page.
+    /// Gets all entries of a list, page by page. The path may have a query.
     pub(super) async fn list_all(&self, path: &str) -> Result<Vec<Value>, CommandError> {
+        self.list_while(path, |_| true).await
+    }
+
+    /// Gets entries of a list, page by page, until `goes_on` is false for one: that one and all
+    /// behind it are left out.
+    pub(super) async fn list_while(
+        &self,
+        path: &str,
+        mut goes_on: impl FnMut(&Value) -> bool,
+    ) -> Result<Vec<Value>, CommandError> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{separator}limit={MAX_PAGE_SIZE}");
         let mut entries = Vec::new();
-        let mut page = self.get(&format!("{path}?limit={MAX_PAGE_SIZE}")).await?;
+        let mut page = self.get(&path).await?;
         loop {
             if let Value::Array(items) = page["item"].take() {
-                entries.extend(items);
+                for item in items {
+                    if !goes_on(&item) {
+                        return Ok(entries);
+                    }
+                    entries.push(item);
+                }
             }
             let Some(position) = page["position"].as_str() else { return Ok(entries) };
-            let position = encode_path_segment(position);
-            page = self.get(&format!("{path}?limit={MAX_PAGE_SIZE}&position={position}")).await?;
+            page = self.get(&format!("{path}&position={}", encode_path_segment(position))).await?;
         }
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::CommandError;
 use super::admin::{AdminClient, encode_path_segment};
+use super::names::resource_id;
 use super::table::print_json;
 use crate::catalog::Catalog;
 use crate::control::translate::{document_to_catalog, key_to_catalog};
@@ -88,10 +89,6 @@ pub(super) async fn fetch_declared(admin: &AdminClient) -> Result<Document, Comm
 /// True if the resource does not belong to the service's own catalog file.
 fn is_api_owned(resource: &Value) -> bool {
     resource["owner"].is_null()
-}
-
-fn resource_id(resource: &Value) -> String {
-    resource["id"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The keys as comments, each with its plans among `plans`.

@@ -4,6 +4,7 @@
 
 mod admin;
 pub mod apply;
+pub mod audit;
 mod changes;
 pub mod check;
 mod client;
@@ -12,6 +13,7 @@ pub mod export;
 pub mod import;
 pub mod keygen;
 pub mod keys;
+mod names;
 pub mod plans;
 pub mod ready;
 pub mod replay;
@@ -32,6 +34,15 @@ use crate::tls;
 /// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// A name that several resources have.
+    #[error("{0}")]
+    AmbiguousName(String),
+    /// A file of keys that cannot be imported.
+    #[error("{0}")]
+    UnusableImport(String),
+    /// An option that does not fit the others.
+    #[error("{0}")]
+    InvalidOption(String),
     /// The URL is not `http://host:port` or `https://host:port`.
     #[error("`{0}` is not a URL of a Tollgate; write http://HOST:PORT or https://HOST:PORT")]
     InvalidUrl(String),

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::CommandError;
 use super::admin::{AdminClient, encode_path_segment};
+use super::names::{find_key_id, find_plan_id};
 use super::table::{cell, print_json, print_table};
 use crate::control::{Patch, PatchOperation, escape_pointer};
 use crate::time::MAX_EXACT;
@@ -31,11 +32,11 @@ leaves out days without use, but for a key's last."
 pub struct UsageArgs {
     #[command(flatten)]
     admin: AdminClient,
-    /// The plan's id
+    /// The plan: its id, or a name that no other plan has
     #[arg(required = true)]
     plan: Option<String>,
     /// Only this key
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// The first day, as in 2026-11-01; this month so far without it and --to
     #[arg(long, value_name = "DATE", requires = "to")]
@@ -67,9 +68,9 @@ enum UsageCorrection {
 
 #[derive(Clone, clap::Args)]
 struct CorrectionTarget {
-    /// The plan's id
+    /// The plan: its id, or a name that no other plan has
     plan: String,
-    /// The key's id
+    /// The key: its id, or a name that no other key has
     key: String,
 }
 
@@ -92,13 +93,18 @@ struct CorrectionAmount {
 pub async fn run(args: &UsageArgs) -> Result<bool, CommandError> {
     let admin = &args.admin;
     if let Some(correction) = &args.correction {
-        let (CorrectionTarget { plan, key }, unit) = send_correction(admin, correction).await?;
+        let (plan, key, unit) = send_correction(admin, correction).await?;
         let query =
-            format!("?unit={}&keyId={}", encode_path_segment(unit), encode_path_segment(key));
-        show(admin, &all_pages(admin, &usage_path(plan, &query)).await?);
+            format!("?unit={}&keyId={}", encode_path_segment(unit), encode_path_segment(&key));
+        show(admin, &all_pages(admin, &usage_path(&plan, &query)).await?);
         return Ok(true);
     }
-    let path = usage_path(args.plan.as_deref().unwrap_or_default(), &args.query());
+    let plan = find_plan_id(admin, args.plan.as_deref().unwrap_or_default()).await?;
+    let key = match &args.key {
+        Some(key) => Some(find_key_id(admin, key).await?),
+        None => None,
+    };
+    let path = usage_path(&plan, &args.query(key.as_ref()));
     if args.csv {
         admin.download(&path).await?;
     } else {
@@ -108,8 +114,9 @@ pub async fn run(args: &UsageArgs) -> Result<bool, CommandError> {
 }
 
 impl UsageArgs {
-    fn query(&self) -> String {
-        let given = [("keyId", &self.key), ("startDate", &self.from), ("endDate", &self.to)];
+    fn query(&self, key: Option<&String>) -> String {
+        let given =
+            [("keyId", key), ("startDate", self.from.as_ref()), ("endDate", self.to.as_ref())];
         let mut query = format!("?unit={}", encode_path_segment(&self.unit));
         for (name, value) in given {
             if let Some(value) = value {
@@ -124,11 +131,12 @@ fn usage_path(plan: &str, query: &str) -> String {
     format!("/usageplans/{}/usage{query}", encode_path_segment(plan))
 }
 
-/// Sends a correction; returns its key and plan, and the unit whose usage is to be printed.
+/// Sends a correction; returns the ids of its plan and key, and the unit whose usage is to be
+/// printed.
 async fn send_correction<'c>(
     admin: &AdminClient,
     correction: &'c UsageCorrection,
-) -> Result<(&'c CorrectionTarget, &'c str), CommandError> {
+) -> Result<(String, String, &'c str), CommandError> {
     let (what, target, amount) = match correction {
         UsageCorrection::SetRemaining(amount) => ("remaining", &amount.target, Some(amount)),
         UsageCorrection::Grant(amount) => ("grant", &amount.target, Some(amount)),
@@ -143,14 +151,15 @@ async fn send_correction<'c>(
         None => PatchOperation::set(format!("/{what}"), &""),
     };
     let patch = json!(Patch { patch_operations: vec![operation] });
-    let CorrectionTarget { plan, key } = target;
+    let plan = find_plan_id(admin, &target.plan).await?;
+    let key = find_key_id(admin, &target.key).await?;
     let target_path = format!(
         "/usageplans/{}/keys/{}/usage",
-        encode_path_segment(plan),
-        encode_path_segment(key)
+        encode_path_segment(&plan),
+        encode_path_segment(&key)
     );
     admin.call(Method::PATCH, &target_path, Some(patch)).await?;
-    Ok((target, amount.map_or("requests", |amount| &amount.unit)))
+    Ok((plan, key, amount.map_or("requests", |amount| &amount.unit)))
 }
 
 /// Gets the keys of all pages, as one page.

@@ -2,7 +2,10 @@
 //! programs.
 
 mod apply;
+mod audit;
 mod catalog;
+mod keys;
+mod plans;
 mod terminal;
 mod usage;
 mod usage_in_redis;
