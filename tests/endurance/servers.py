@@ -170,6 +170,9 @@ class Node(Process):
 
     def metric(self, name, labels=""):
         """The value of a metric, summed over all label sets that contain `labels`."""
+        return sum(float(row.rsplit(" ", 1)[1]) for row in self.rows(name) if labels in row)
+
+    def rows(self, name):
+        """The values of a metric as the node writes them, with their labels."""
         text = self.request("GET", "/metrics", port=self.ops)[1].decode()
-        rows = (line for line in text.splitlines() if re.match(rf"{name}[ {{]", line) and labels in line)
-        return sum(float(row.rsplit(" ", 1)[1]) for row in rows)
+        return [line for line in text.splitlines() if re.match(rf"{name}[ {{]", line)]

@@ -120,7 +120,7 @@ class Fleet:
             if excused_before or self.excused(member):
                 self.outcomes["broken or 5xx during a restart"] += 1
             else:
-                self.wrong.append(f"{time.strftime('%T')} {member.name} {what}: {type(error).__name__} {error}")
+                self.add_wrong(member, what, began, f"{type(error).__name__} {error}")
             return None
         status = response if isinstance(response, int) else response[0]
         if status in expected:
@@ -129,8 +129,11 @@ class Fleet:
         elif excused_before or self.excused(member):
             self.outcomes["broken or 5xx during a restart"] += 1
         else:
-            self.wrong.append(f"{time.strftime('%T')} {member.name} {what}: {response}")
+            self.add_wrong(member, what, began, response)
         return response
+
+    def add_wrong(self, member, what, began, response):
+        self.wrong.append(f"{time.strftime('%T')} {member.name} {what} after {time.monotonic() - began:.3f} s: {response}")
 
     async def check_wide(self, member):
         key = f"k{self.random.randrange(KEYS)}"
@@ -351,6 +354,10 @@ def main():
         at = lambda part: 1e3 * times[int(part * (len(times) - 1))]
         print(f"\n{fleet.name}: {len(times):,} responses, p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms")
         print("; ".join(f"{what}: {count:,}" for what, count in sorted(fleet.outcomes.items())))
+        for member in fleet.members:
+            errors = [row for row in member.node.rows("tollgate_store_errors_total") if not row.endswith(" 0")]
+            warnings = [line for line in member.node.log().splitlines() if " WARN " in line or " ERROR " in line]
+            print("\n".join([f"{member.name}:", *errors, *warnings[-20:]]))
     print(f"\n{table}\n")
     for line in fleets[1].redis.log().splitlines():
         # A disk that is busy with others holds Redis up, which is then no fault of the nodes.
