@@ -8,6 +8,7 @@ mod auth;
 mod account;
 mod api_keys;
 mod audit;
+mod documents;
 mod error;
 mod methods;
 mod openapi;
@@ -85,7 +86,13 @@ fn api_routes() -> Router<Arc<Admin>> {
     Router::new()
         .route("/account", get(account::get).patch(account::patch))
         .route("/restapis", get(rest_apis::list).post(rest_apis::create))
-        .route(api, get(rest_apis::get).patch(rest_apis::patch).delete(rest_apis::delete))
+        .route(
+            api,
+            get(rest_apis::get)
+                .put(rest_apis::put)
+                .patch(rest_apis::patch)
+                .delete(rest_apis::delete),
+        )
         .route(&format!("{api}/resources"), get(resources::list))
         .route(
             &resource,
@@ -125,6 +132,7 @@ fn api_routes() -> Router<Arc<Admin>> {
             &format!("{api}/stages/{{name}}"),
             get(stages::get).patch(stages::patch).delete(stages::delete),
         )
+        .route(&format!("{api}/stages/{{name}}/exports/{{kind}}"), get(documents::export))
 }
 
 /// `ApiKey`s and `UsagePlan`s with the keys and the usage on them.

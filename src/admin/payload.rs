@@ -122,6 +122,28 @@ pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminErr
     syntax::from_json(&json).map_err(invalid)
 }
 
+/// The largest OpenAPI document in bytes, as in AWS.
+const MAX_DOCUMENT_BYTES: usize = 6 << 20;
+
+/// Parses an OpenAPI document: JSON if it begins with a brace, and YAML otherwise.
+pub(super) fn parse_document(body: &[u8]) -> Result<Value, AdminError> {
+    let invalid = |why: String| AdminError::bad_request(format!("Invalid OpenAPI document: {why}"));
+    if body.len() > MAX_DOCUMENT_BYTES {
+        return Err(invalid(format!("it has more than {MAX_DOCUMENT_BYTES} bytes")));
+    }
+    let document = if body.trim_ascii_start().starts_with(b"{") {
+        let read = serde_json::from_slice(body);
+        read.map(|UniqueJson(json)| json).map_err(|error| invalid(syntax::plain_message(error)))?
+    } else {
+        let text = std::str::from_utf8(body).map_err(|_| invalid("it is not in UTF-8".into()))?;
+        syntax::from_request_yaml(text).map_err(invalid)?
+    };
+    match find_text_fault(&document, "") {
+        Some(why) => Err(invalid(why)),
+        None => Ok(document),
+    }
+}
+
 /// 201 with a created resource.
 pub(super) fn created_response(made: &Value) -> Response {
     (StatusCode::CREATED, Json(made)).into_response()

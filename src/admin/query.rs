@@ -13,7 +13,6 @@ use axum::response::{IntoResponse as _, Response};
 use percent_encoding::percent_decode_str;
 
 use super::error::AdminError;
-use super::unserved::not_served;
 
 /// The values that a parameter takes.
 #[derive(Clone, Copy, PartialEq)]
@@ -31,6 +30,11 @@ enum Values {
 }
 
 const POSITION: (&str, Values) = ("position", Values::Text);
+const FAIL_ON_WARNINGS: (&str, Values) = ("failonwarnings", Values::Flag);
+/// Texts for people are left out of an import in any case.
+const IGNORE: (&str, Values) = ("ignore", Values::Word("documentation"));
+/// The treatment of a document's base path by an import.
+const BASE_PATH: (&str, Values) = ("basepath", Values::Word("ignore"));
 const LIMIT: (&str, Values) = ("limit", Values::Count);
 
 /// The parameters of the endpoint that serves this path.
@@ -44,6 +48,7 @@ fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] 
             ["restapis", _, "resources", _] => &[("embed", Word("methods"))],
             ["restapis", _, "deployments", _] => &[("embed", Word("apisummary"))],
             ["restapis", _, "stages"] => &[("deploymentId", Text)],
+            ["restapis", _, "stages", _, "exports", _] => &[("extensions", Text)],
             ["apikeys"] => {
                 &[POSITION, LIMIT, ("name", Text), ("customerId", Text), ("includeValues", Flag)]
             }
@@ -62,7 +67,15 @@ fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] 
             ["audit"] => &[POSITION, LIMIT, ("path", Text)],
             _ => &[],
         },
-        ("POST", ["apikeys"]) => &[("mode", Text), ("format", Text), ("failonwarnings", Flag)],
+        ("POST", ["restapis"]) => &[
+            ("mode", Word("import")),
+            FAIL_ON_WARNINGS,
+            IGNORE,
+            BASE_PATH,
+            ("endpointConfigurationTypes", Text),
+        ],
+        ("PUT", ["restapis", _]) => &[("mode", Text), FAIL_ON_WARNINGS, IGNORE, BASE_PATH],
+        ("POST", ["apikeys"]) => &[("mode", Text), ("format", Text), FAIL_ON_WARNINGS],
         ("DELETE", ["tags", _]) => &[("tagKeys", Texts)],
         _ => &[],
     }
@@ -73,10 +86,6 @@ fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] 
 pub(super) async fn check(request: Request, next: Next) -> Response {
     let (method, path) = (request.method(), request.uri().path());
     let query = request.uri().query().unwrap_or_default();
-    // ImportRestApi shares its path with CreateRestApi.
-    if method == Method::POST && path == "/restapis" && query.contains("mode=import") {
-        return not_served("imports of APIs").into_response();
-    }
     match find_fault(parameters(method, path), query) {
         Some(why) => AdminError::bad_request(why).into_response(),
         None => next.run(request).await,

@@ -1,16 +1,34 @@
-//! `/restapis`: APIs. What is below them is in `resources`, `methods` and `stages`.
+//! `/restapis`: APIs, also as `OpenAPI` documents define them. What is below them is in `resources`, `methods` and `stages`.
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query};
 
 use super::auth::RequestEditor;
+use super::documents::{ImportQuery, with_warnings};
 use super::payload::{
     AdminResult, PageQuery, accepted_response, created_response, ok_response, parse_body,
 };
-use crate::control::{ApiSpec, ControlError, RestApi};
+use crate::control::{ApiSpec, ControlError, Editor, RestApi};
 
-pub(super) async fn create(RequestEditor(editor): RequestEditor, body: Bytes) -> AdminResult {
+pub(super) async fn create(
+    RequestEditor(editor): RequestEditor,
+    Query(query): Query<ImportQuery>,
+    body: Bytes,
+) -> AdminResult {
+    if query.is_import() {
+        let (definition, warnings) = query.read(&body)?;
+        let api = RestApi::from_definition(&definition)?;
+        insert(&editor, &api).await?;
+        return Ok(created_response(&with_warnings(&api, &warnings)));
+    }
+    query.refuse_without_import()?;
     let api = RestApi::new(parse_body::<ApiSpec>(&body)?)?;
+    insert(&editor, &api).await?;
+    Ok(created_response(&api.to_aws_json()))
+}
+
+/// Adds a new API.
+async fn insert(editor: &Editor, api: &RestApi) -> Result<(), ControlError> {
     let apis = editor.apis();
     let insert = apis.edit(&api.id, |document| {
         if document.rest_apis.insert(api.id.clone(), api.clone()).is_some() {
@@ -18,8 +36,28 @@ pub(super) async fn create(RequestEditor(editor): RequestEditor, body: Bytes) ->
         }
         Ok(())
     });
-    insert.await?;
-    Ok(created_response(&api.to_aws_json()))
+    insert.await
+}
+
+pub(super) async fn put(
+    RequestEditor(editor): RequestEditor,
+    Path(id): Path<String>,
+    Query(query): Query<ImportQuery>,
+    body: Bytes,
+) -> AdminResult {
+    let overwrites = query.overwrites()?;
+    let (definition, warnings) = query.read(&body)?;
+    let apis = editor.apis();
+    let edit = apis.edit(&id, |document| {
+        let api = document.api_mut(&id)?;
+        if overwrites {
+            api.overwrite(&definition)?;
+        } else {
+            api.merge(&definition)?;
+        }
+        Ok(with_warnings(api, &warnings))
+    });
+    Ok(ok_response(&edit.await?))
 }
 
 pub(super) async fn list(

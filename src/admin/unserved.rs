@@ -49,7 +49,6 @@ fn family(path: &[&str]) -> Option<&'static str> {
         ["restapis", _, "models", ..] => "models",
         ["restapis", _, "requestvalidators", ..] => "request validators",
         ["restapis", _, "stages", _, "cache", ..] => "the caches of stages",
-        ["restapis", _, "stages", _, "exports", ..] => "exports",
         _ => return None,
     })
 }

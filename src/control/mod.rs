@@ -18,10 +18,10 @@ pub use editing::{
     PlanEditor, PlanKeyEditor, ReportedDay, RotateKey, Seal, UsageLedger, UsageQuery,
 };
 pub use model::{
-    ApiSpec, ChangeOrigin, ControlError, CreateDeployment, CreateKey, Deployment, Document,
-    Integration, KeyAttributes, KeyRecord, Method, OverridesSpec, Patch, PatchOperation, PlanSpec,
-    Resource, ResponseOwner, RestApi, Stage, StageLimits, StageSpec, StatusResponse, UsagePlan,
-    escape_pointer,
+    ApiDefinition, ApiSpec, ChangeOrigin, ControlError, CreateDeployment, CreateKey, Deployment,
+    Document, Integration, KeyAttributes, KeyRecord, Method, OverridesSpec, Patch, PatchOperation,
+    PlanSpec, Resource, ResponseOwner, RestApi, Stage, StageLimits, StageSpec, StatusResponse,
+    UsagePlan, escape_pointer,
 };
 pub use serving::{
     ClientKey, ConfigFileError, KeyDirectory, LiveCatalog, LiveDomains, Lookup, RegistryQuery,

@@ -18,6 +18,10 @@ pub(crate) use word::read_from_text_only;
 const MAX_YAML_VALUES: usize = 10_000_000;
 /// The most bytes of all texts and numbers in a YAML text.
 const MAX_YAML_BYTES: usize = 256 << 20;
+/// The most values of a YAML text that a request has.
+const MAX_REQUEST_VALUES: usize = 500_000;
+/// The most bytes of all texts and numbers in a YAML text that a request has.
+const MAX_REQUEST_BYTES: usize = 32 << 20;
 
 /// Reads a value from YAML. With `strict_booleans` only `true` and `false` are booleans; without
 /// it, `yes`, `no`, `on` and `off` are as well (YAML 1.1).
@@ -25,10 +29,27 @@ const MAX_YAML_BYTES: usize = 256 << 20;
 /// # Errors
 /// If the text is not YAML, or is not of the value's form.
 pub fn from_yaml<T: DeserializeOwned>(text: &str, strict_booleans: bool) -> Result<T, String> {
+    from_yaml_within(text, strict_booleans, MAX_YAML_VALUES, MAX_YAML_BYTES)
+}
+
+/// Reads a YAML text of a request, of which any may be made of aliases: at most 500,000 values.
+///
+/// # Errors
+/// If the text is not YAML, or has more values or bytes.
+pub fn from_request_yaml(text: &str) -> Result<serde_json::Value, String> {
+    from_yaml_within(text, true, MAX_REQUEST_VALUES, MAX_REQUEST_BYTES)
+}
+
+fn from_yaml_within<T: DeserializeOwned>(
+    text: &str,
+    strict_booleans: bool,
+    max_values: usize,
+    max_bytes: usize,
+) -> Result<T, String> {
     let budget = serde_saphyr::budget! {
-        max_nodes: MAX_YAML_VALUES,
-        max_events: 3 * MAX_YAML_VALUES,
-        max_total_scalar_bytes: MAX_YAML_BYTES,
+        max_nodes: max_values,
+        max_events: 3 * max_values,
+        max_total_scalar_bytes: max_bytes,
         // One anchor may serve every key; what aliases expand to is bounded as it is.
         enforce_alias_anchor_ratio: false,
     };

@@ -40,7 +40,7 @@ const INTEGRATION: MemberTypes = &[
 pub struct Integration {
     /// The responses that the backend's become, by status code.
     #[serde(default, rename = "integrationResponses", skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) responses: BTreeMap<String, StatusResponse>,
+    pub(in crate::control) responses: BTreeMap<String, StatusResponse>,
     #[serde(flatten)]
     members: Members,
 }

@@ -73,6 +73,20 @@ impl Method {
         shown
     }
 
+    /// The method of a deployment, of which its summary has some members; `now` is the method as
+    /// it is now, if it still exists.
+    pub(super) fn as_deployed(name: &str, now: Option<&Self>, summary: &Members) -> Self {
+        let mut method = now.cloned().unwrap_or_else(|| Self {
+            name: name.into(),
+            integration: None,
+            responses: BTreeMap::new(),
+            members: Members::new(),
+        });
+        let summary = summary.iter().filter(|(_, value)| !value.is_null());
+        method.members.extend(summary.map(|(member, value)| (member.clone(), value.clone())));
+        method
+    }
+
     /// The method in a deployment's summary.
     pub(super) fn to_snapshot(&self) -> Value {
         json!({

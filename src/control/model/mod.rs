@@ -25,6 +25,7 @@ mod stage_limits;
 mod stage;
 mod rest_api;
 mod deployed_methods;
+mod api_definition;
 mod create_deployment;
 mod api_stages;
 mod usage_plan;
@@ -32,6 +33,8 @@ mod account;
 mod document;
 
 pub(super) use account::Account;
+pub use api_definition::ApiDefinition;
+pub(super) use api_definition::PathMethods;
 pub(super) use api_stages::ApiStage;
 pub(super) use audit_entry::AuditEntry;
 pub use audit_entry::ChangeOrigin;

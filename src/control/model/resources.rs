@@ -7,10 +7,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::api_definition::PathMethods;
 use super::error::ControlError;
 use super::ids::random_alphanumeric;
 use super::methods::Method;
 use super::patch::{Patch, PatchOp, PatchOperation};
+
+/// The most resources of an API that a document defines.
+const MAX_DEFINED_RESOURCES: usize = 10_000;
+/// The largest size of a path that a document defines, in bytes.
+const MAX_PATH_BYTES: usize = 1_024;
 
 /// A path and its methods.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -121,12 +127,7 @@ impl Resources {
     /// The path of the resource `id` with this part under `parent`.
     fn child_path(&self, id: &str, parent: &str, part: &str) -> Result<String, ControlError> {
         let above = self.get(parent)?.path.trim_end_matches('/');
-        if !is_path_part(part) {
-            let shown: String = part.chars().take(100).collect();
-            let why =
-                format!("`{shown}` is no path part; it is one segment, such as pets or {{id}}");
-            return Err(ControlError::BadRequest(why));
-        }
+        let part = checked_path_part(part).map_err(ControlError::BadRequest)?;
         let path = format!("{above}/{part}");
         if self.0.values().any(|resource| resource.path == path && resource.id != id) {
             let why =
@@ -134,6 +135,67 @@ impl Resources {
             return Err(ControlError::Conflict(why));
         }
         Ok(path)
+    }
+
+    /// Adds the methods of each path, with the resources that are missing. A method replaces the
+    /// one with its name.
+    ///
+    /// # Errors
+    /// If a path is invalid, or there would be more than 10,000 resources. Some may then be added.
+    pub(super) fn put_methods(&mut self, paths: &PathMethods) -> Result<(), ControlError> {
+        let by_path = self.0.values().map(|resource| (resource.path.clone(), resource.id.clone()));
+        let mut ids: BTreeMap<String, String> = by_path.collect();
+        for (path, methods) in paths {
+            let resource = self.get_or_add(path, &mut ids)?;
+            resource.resource_methods.extend(methods.clone());
+        }
+        Ok(())
+    }
+
+    /// The resource of a path, which is added with those above it if it is missing; `ids` are
+    /// those of all paths.
+    fn get_or_add(
+        &mut self,
+        path: &str,
+        ids: &mut BTreeMap<String, String>,
+    ) -> Result<&mut Resource, ControlError> {
+        let invalid = |why: String| ControlError::BadRequest(format!("paths.{path}: {why}"));
+        if path.len() > MAX_PATH_BYTES {
+            return Err(ControlError::BadRequest(format!(
+                "a path has more than {MAX_PATH_BYTES} bytes"
+            )));
+        }
+        let missing_root = || invalid("a path begins with a slash".into());
+        let mut above =
+            ids.get("/").filter(|_| path.starts_with('/')).ok_or_else(missing_root)?.clone();
+        let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
+        for end in ends.filter(|_| path != "/") {
+            let own = &path[..end];
+            above = match ids.get(own) {
+                Some(id) => id.clone(),
+                None if self.0.len() >= MAX_DEFINED_RESOURCES => {
+                    let why =
+                        format!("the API would have more than {MAX_DEFINED_RESOURCES} resources");
+                    return Err(invalid(why));
+                }
+                None => {
+                    let part = own.rsplit('/').next().unwrap_or_default();
+                    let part = checked_path_part(part).map_err(invalid)?;
+                    let id = random_alphanumeric(10);
+                    let resource = Resource {
+                        id: id.clone(),
+                        parent_id: Some(above),
+                        path_part: Some(part.into()),
+                        path: own.into(),
+                        resource_methods: BTreeMap::new(),
+                    };
+                    self.0.insert(id.clone(), resource);
+                    ids.insert(own.into(), id.clone());
+                    id
+                }
+            };
+        }
+        self.get_mut(&above)
     }
 
     /// Removes a resource and everything below it.
@@ -201,6 +263,15 @@ impl Resources {
 /// True if a path is `other` or below it; neither is the root.
 fn is_at_or_below(path: &str, other: &str) -> bool {
     path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A path part, or the reason why it is none.
+fn checked_path_part(part: &str) -> Result<&str, String> {
+    if is_path_part(part) {
+        return Ok(part);
+    }
+    let shown: String = part.chars().take(100).collect();
+    Err(format!("`{shown}` is no path part; it is one segment, such as pets or {{id}}"))
 }
 
 /// True if this is one segment of a path in AWS' syntax: `pets`, `{id}`, or `{proxy+}`.

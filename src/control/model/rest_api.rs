@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::api_definition::ApiDefinition;
 use super::deployments::Deployment;
 use super::error::ControlError;
 use super::ids::{new_id, now_secs, random_alphanumeric};
@@ -25,7 +26,7 @@ pub struct RestApi {
     /// Ten random letters and digits, or the value of the tag `_custom_id_`. A check request names
     /// it in `api`.
     pub id: String,
-    created_date: u64,
+    pub(super) created_date: u64,
     root_resource_id: String,
     /// True if the catalog file declares it: the admin API only shows it.
     #[serde(skip)]
@@ -45,7 +46,7 @@ pub struct RestApi {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiSpec {
-    name: String,
+    pub(super) name: String,
     /// Names for people, and `_custom_id_`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -53,6 +54,9 @@ pub struct ApiSpec {
     #[serde(flatten)]
     pub(super) members: Members,
 }
+
+/// The member with the kind of the API's endpoint.
+const ENDPOINT: &str = "endpointConfiguration";
 
 /// The API's members that are kept and returned without effect.
 const REST_API: MemberTypes = &[
@@ -62,7 +66,7 @@ const REST_API: MemberTypes = &[
     ("binaryMediaTypes", MemberType::TextSet),
     ("minimumCompressionSize", MemberType::Whole(0, 10_485_760)),
     (
-        "endpointConfiguration",
+        ENDPOINT,
         MemberType::Object(&[
             ("types", MemberType::WordList(&["EDGE", "REGIONAL", "PRIVATE"])),
             ("ipAddressType", MemberType::OneOf(&["ipv4", "dualstack"])),
@@ -168,6 +172,50 @@ impl RestApi {
         })
     }
 
+    /// A new API as a document defines it.
+    ///
+    /// # Errors
+    /// If a member is unknown or of another type, or a path is invalid.
+    pub fn from_definition(definition: &ApiDefinition) -> Result<Self, ControlError> {
+        let members = definition.members.clone();
+        let spec = ApiSpec { name: definition.name.clone(), tags: BTreeMap::new(), members };
+        let mut api = Self::new(spec)?;
+        api.resources.put_methods(&definition.paths)?;
+        Ok(api)
+    }
+
+    /// Adds a definition to the API. Where both have a member or a method, the definition's is
+    /// used.
+    ///
+    /// # Errors
+    /// If a member is unknown or of another type, or a path is invalid. The API may then be changed
+    /// in part.
+    pub fn merge(&mut self, definition: &ApiDefinition) -> Result<(), ControlError> {
+        let mut members = definition.members.clone();
+        check_members(&mut members, REST_API, "")?;
+        self.spec.name.clone_from(&definition.name);
+        if let Some(Value::Object(given)) = members.remove(ENDPOINT) {
+            let kept = self.spec.members.entry(ENDPOINT).or_insert_with(|| json!({}));
+            kept.as_object_mut().into_iter().for_each(|kept| kept.extend(given.clone()));
+        }
+        self.spec.members.extend(members);
+        add_defaults(&mut self.spec.members);
+        self.resources.put_methods(&definition.paths)
+    }
+
+    /// Replaces the API by a definition. Its id, its tags, the kind of its endpoint, deployments
+    /// and stages stay; its resources are new.
+    ///
+    /// # Errors
+    /// If a member is unknown or of another type, or a path is invalid. The API may then be changed
+    /// in part.
+    pub fn overwrite(&mut self, definition: &ApiDefinition) -> Result<(), ControlError> {
+        self.spec.members.retain(|name, _| name == ENDPOINT);
+        self.root_resource_id = random_alphanumeric(10);
+        self.resources = Resources::new(self.root_resource_id.clone());
+        self.merge(definition)
+    }
+
     /// Stores a snapshot of the resources and methods as a deployment.
     pub fn deploy(&mut self, description: Option<String>) -> Deployment {
         let deployment = Deployment::new(description, &self.resources);
@@ -189,7 +237,7 @@ fn add_defaults(members: &mut Members) {
     remove_mistyped(members, REST_API);
     members.entry("apiKeySource").or_insert("HEADER".into());
     members.entry("disableExecuteApiEndpoint").or_insert(false.into());
-    let endpoint = members.entry("endpointConfiguration").or_insert_with(|| json!({}));
+    let endpoint = members.entry(ENDPOINT).or_insert_with(|| json!({}));
     if endpoint["types"].as_array().is_none_or(Vec::is_empty) {
         endpoint["types"] = json!(["EDGE"]);
     }

@@ -14,6 +14,7 @@ mod methods;
 mod apis;
 mod plans;
 mod keys;
+pub mod openapi;
 #[cfg(test)]
 mod round_trip;
 

@@ -297,6 +297,15 @@ def imported():
     assert aws.get_api_key(apiKey=taken["ids"][0])["name"] == "imported"
 
 
+def defined():
+    document = b"openapi: 3.0.1\ninfo: {title: defined}\npaths: {/a: {}}"
+    made = call("ImportRestApi", body=document)
+    assert made["name"] == "defined", made
+    call("PutRestApi", restApiId=made["id"], body=document.replace(b"/a", b"/b"))
+    found = sorted(one["path"] for one in aws.get_resources(restApiId=made["id"])["items"])
+    assert found == ["/", "/a", "/b"], found
+
+
 def source_set():
     made = call("CreateRestApi", name="a", apiKeySource="HEADER")
     assert made["apiKeySource"] == "HEADER", made
@@ -354,6 +363,7 @@ def promoted():
 ACTS = {
     "CreateRestApi": source_set, "CreateResource": resource_made, "PutMethod": key_required,
     "CreateDeployment": stage_made, "CreateStage": lambda: None, "CreateApiKey": key_made, "ImportApiKeys": imported,
+    "ImportRestApi": defined, "PutRestApi": defined,
     "CreateUsagePlan": lambda: (throttled(), quota(), served()), "CreateUsagePlanKey": key_added,
 }
 
@@ -397,6 +407,6 @@ aws.meta.events.register("before-call.apigateway", add_member)
 for operation in CLASSES:
     body = {name: of for name, of in inputs(operation).items() if of.serialization.get("location") != "querystring"}
     shape = model.operation_model(operation).input_shape
-    if body and operation != "ImportApiKeys":
+    if body and operation not in ("ImportApiKeys", "ImportRestApi", "PutRestApi"):
         required = {name: sample(shape.members[name]) for name in shape.required_members}
         refused("colour", operation, **{**required, **REQUIRED.get(operation, dict)()})

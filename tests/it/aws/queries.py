@@ -143,8 +143,44 @@ def untagged(operation):
     assert aws.get_tags(resourceArn=arn)["tags"] == {"team": "red"}
 
 
+def document_imported(operation):
+    own = {"restApiId": aws.create_rest_api(name="other")["id"]} if operation == "PutRestApi" else {}
+    document = b"openapi: 3.0.1\ninfo: {title: made}\npaths: {/a: {trace: {}}}"
+    refused("trace", operation, **own, body=document, failOnWarnings=True)
+    refused("basepath", operation, **own, body=document, parameters={"basepath": "prepend"})
+    made = call(operation, **own, body=document, failOnWarnings=False, parameters={"ignore": "documentation"})
+    assert made["name"] == "made" and len(made["warnings"]) == 1, made
+    aws.delete_rest_api(restApiId=made["id"])
+
+
+def document_overwrites(operation):
+    refused("mode", operation, restApiId=api["id"], mode="other", body=b"{}")
+    document = b"openapi: 3.0.1\ninfo: {title: one}\npaths: {/b: {}}"
+    other = aws.create_rest_api(name="other")["id"]
+    for mode, paths in (("merge", ["/", "/b"]), ("overwrite", ["/", "/c"])):
+        call(operation, restApiId=other, mode=mode, body=document)
+        assert sorted(one["path"] for one in aws.get_resources(restApiId=other)["items"]) == paths, mode
+        document = document.replace(b"/b", b"/c")
+    aws.delete_rest_api(restApiId=other)
+
+
+def exported(operation):
+    own = {"restApiId": api["id"], "stageName": "one", "exportType": "oas30"}
+    has_source = [
+        b"api-key-source" in call(operation, **own, parameters=parameters)["body"].read()
+        for parameters in ({}, {"extensions": "apigateway"})]
+    assert has_source == [False, True], has_source
+    refused("extensions", operation, **own, parameters={"extensions": "none"})
+
+
 ids_of_keys = sorted([key["id"], other["id"]])
 ACTS = {
+    "ImportRestApi.failOnWarnings": document_imported,
+    "ImportRestApi.parameters": document_imported,
+    "PutRestApi.failOnWarnings": document_imported,
+    "PutRestApi.parameters": document_imported,
+    "PutRestApi.mode": document_overwrites,
+    "GetExport.parameters": exported,
     "GetResources.embed": methods_embedded,
     "GetResource.embed": methods_embedded,
     "GetDeployment.embed": summary_embedded,

@@ -90,6 +90,11 @@ fn a_value_of_another_type_is_refused_and_every_response_decodes_strictly() {
 }
 
 #[test]
+fn awss_own_client_imports_and_exports_apis_as_openapi_documents() {
+    boto3_runs("documents.py", &node(None, &["--check-deadline", "10s"]));
+}
+
+#[test]
 fn the_calls_of_terraforms_provider_create_read_update_and_destroy_every_resource() {
     boto3_runs("provider.py", &node(None, &["--check-deadline", "10s"]));
 }
