@@ -5,7 +5,8 @@
 -- ARGV[2]  the checks: <B> number of charges, then for each <I2I2d> index of its key, index of its
 --          limit (both from 1), and the amount to add to the counter; 0 only reads it, and the
 --          amount of a charge that is made in any case is negative. A number of charges above 250
---          begins an operation on a reservation: see lua/reservations.lua
+--          begins an operation on a reservation: see lua/reservations.lua; 253 before a check or
+--          before a reserve makes it a dry run: the reply is the same, and nothing is written
 -- ARGV[3]  the refunds: for each <I2I2dd> index of its key, index of its limit, amount, and time of
 --          the charge: in us, for a quota the name of its window
 -- ARGV[4]  if there are operations on reservations, the number of KEYS that are subjects; the
@@ -36,7 +37,8 @@ local current = { false, false, at = 1, replied = 1 }
 -- Judges the check that `current` stands at and those behind it, up to an operation on a
 -- reservation, and writes their charges. If it is to be `reserved`, judges only that check, and
 -- returns true if it is allowed, true if some rows are to be written although it is not, and the
--- length of the reply. All is passed, since each captured local costs time in each call.
+-- length of the reply. A dry run is judged like that, and needs no day to be kept first. All is
+-- passed, since each captured local costs time in each call.
 local function judge(checks, limits, rows_of, needed, reply, now, current, reserved)
   local at, replied = current.at, current.replied
   local len = #checks
@@ -122,7 +124,7 @@ local function judge(checks, limits, rows_of, needed, reply, now, current, reser
     if alternatives == false and verdict < 2 then
       verdict = 0
     end
-    if verdict < 2 and (rollover and verdict == 1 or forced_rollover) then
+    if (rollover and verdict == 1 or forced_rollover) and verdict < 2 and not current.is_dry then
       verdict, replied = 3, verdict_at
     end
     reply[verdict_at] = verdict

@@ -2,9 +2,20 @@
 -- changed and returns the reply. The end of the script that lua/check.lua begins.
 
 while current.at <= #checks do
-  local run = byte(checks, current.at) > 250 and operate or judge
-  local ok, failure = pcall(run, checks, limits, rows_of, needed, reply, now, current)
-  if not ok then
+  local code = byte(checks, current.at)
+  -- A dry run is judged alone, as a check that is reserved, and is not written.
+  local is_dry = code == 253
+  if is_dry then
+    code = byte(checks, current.at + 1)
+    current.at = current.at + 1
+  end
+  current.is_dry = is_dry
+  local run = code > 250 and operate or judge
+  local ok, failure, _, dry_replied =
+    pcall(run, checks, limits, rows_of, needed, reply, now, current, is_dry)
+  if ok and dry_replied then
+    current.at, current.replied = current.at + 1 + 12 * code, dry_replied
+  elseif not ok then
     local at, verdict_at = current.at, current.replied + 1
     local count = byte(checks, at)
     if count > 250 then

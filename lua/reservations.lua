@@ -238,8 +238,8 @@ if ARGV[4] then
     local allowed, any_forced
     allowed, any_forced, replied =
       judge(checks, limits, rows_of, needed, reply, now, current, true)
-    if not allowed then
-      if any_forced then
+    if current.is_dry or not allowed then
+      if any_forced and not current.is_dry then
         -- Some rows are to be written in any case.
         judge(checks, limits, rows_of, needed, reply, now, current)
         replied = nil

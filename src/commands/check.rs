@@ -50,6 +50,9 @@ pub struct CheckArgs {
     /// Report a cost that has been used already: it is charged in any case
     #[arg(long)]
     after_the_fact: bool,
+    /// Ask only what the response would be: nothing is charged, opened or counted
+    #[arg(long)]
+    dry_run: bool,
     /// Token that the service asks for (--check-token)
     #[arg(long, value_name = "TOKEN", env = "TOLLGATE_CHECK_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -74,6 +77,9 @@ pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
     }
     if args.after_the_fact {
         body.insert("after_the_fact".into(), true.into());
+    }
+    if args.dry_run {
+        body.insert("dry_run".into(), true.into());
     }
     let members = [
         ("api_key", &args.api_key),

@@ -12,7 +12,7 @@ use super::decision::{DecidedBy, Decision, DecisionStatus};
 use crate::failure_policy::FailurePolicy;
 use crate::judge::Verdict;
 use crate::limit::{Adjustment, Charge, Charges, Limit, NewReservation, ReservationTerms};
-use crate::store::{AdjustReply, MemoryStore, Redis, ReserveReply};
+use crate::store::{AdjustReply, MemoryStore, Redis, ReserveReply, StoreError};
 use crate::telemetry::DecisionOutcome;
 use crate::time::Micros;
 
@@ -79,14 +79,7 @@ impl Fallback {
 
     /// Decides by `policy` a check with a subject that is new to a store which is nearly full.
     pub(super) fn decide_full(&self, charges: &Charges, policy: FailurePolicy) -> FallbackDecision {
-        let mut fallback = self.decide(charges, policy);
-        fallback.decision.decided_by = DecidedBy::FullStore;
-        fallback.outcome = match fallback.outcome {
-            DecisionOutcome::FailedOpen => DecisionOutcome::FullOpen,
-            DecisionOutcome::FailedClosed => DecisionOutcome::FullClosed,
-            local => local,
-        };
-        fallback
+        self.decide(charges, policy).because_full()
     }
 
     /// Decides a check that requests a reservation, which only a node's own share can keep. `None`
@@ -97,6 +90,28 @@ impl Fallback {
         policy: FailurePolicy,
         new: &NewReservation,
     ) -> Option<(FallbackDecision, Option<LocalReservation>)> {
+        self.decide_with(charges, policy, Some(new), |shares| self.shares.reserve(shares, new))
+    }
+
+    /// The decision that a check, or one that requests the reservation `new`, would get now.
+    /// Charges nothing.
+    pub(super) fn dry_run(
+        &self,
+        charges: &Charges,
+        policy: FailurePolicy,
+        new: Option<&NewReservation>,
+    ) -> Option<(FallbackDecision, Option<LocalReservation>)> {
+        self.decide_with(charges, policy, new, |shares| self.shares.dry_run(shares, new))
+    }
+
+    /// Decides by `policy`; by the node's own shares as `judge` does.
+    fn decide_with(
+        &self,
+        charges: &Charges,
+        policy: FailurePolicy,
+        new: Option<&NewReservation>,
+        judge: impl FnOnce(&Charges) -> Result<ReserveReply, StoreError>,
+    ) -> Option<(FallbackDecision, Option<LocalReservation>)> {
         let enforced = charges.iter().any(|charge| !charge.limit.shadow());
         if policy != FailurePolicy::Local || !enforced {
             return Some((self.decide(charges, policy), None));
@@ -105,13 +120,14 @@ impl Fallback {
             Ok(shares) => shares,
             Err(limit) => return Some((exceeds_share(&limit), None)),
         };
-        let Ok(reply) = self.shares.reserve(&shares, new) else {
+        let Ok(reply) = judge(&shares) else {
             return Some((self.decide(charges, FailurePolicy::Closed), None));
         };
         match reply {
             ReserveReply::Judged(judged) => {
-                let terms = judged.verdict.allowed.then(|| new.terms.clone());
-                let opened = terms.map(|terms| LocalReservation { terms, replayed: false });
+                let new = new.filter(|_| judged.verdict.allowed);
+                let opened =
+                    new.map(|new| LocalReservation { terms: new.terms.clone(), replayed: false });
                 Some((decide_by_shares(&shares, &judged.verdict), opened))
             }
             ReserveReply::Replayed(_, terms) => {
@@ -219,6 +235,17 @@ impl FallbackDecision {
             _ => (DecisionStatus::Unreported, DecisionOutcome::FailedClosed),
         };
         (self.decision.status, self.outcome) = (status, outcome);
+        self
+    }
+
+    /// The same decision because the store is nearly full, not lost.
+    pub(super) fn because_full(mut self) -> Self {
+        self.decision.decided_by = DecidedBy::FullStore;
+        self.outcome = match self.outcome {
+            DecisionOutcome::FailedOpen => DecisionOutcome::FullOpen,
+            DecisionOutcome::FailedClosed => DecisionOutcome::FullClosed,
+            local => local,
+        };
         self
     }
 

@@ -23,22 +23,17 @@ impl Engine {
         &self,
         subject: Subject,
         plan: PlanContext,
-        charges: Charges,
+        charges: &Charges,
         context: &CheckContext,
     ) -> Prepared {
         self.parts.metrics.record_full_store();
-        let is_new = |charge: &Charge| charge.subject == subject;
-        let is_enforced = charges.iter().any(|charge| is_new(charge) && !charge.limit.shadow());
-        let policy = match plan.on_store_failure {
-            policy if is_enforced && !plan.is_report => policy,
-            _ => FailurePolicy::Open,
-        };
-        if policy == FailurePolicy::Open && !charges.iter().all(is_new) {
-            let rest = charges.into_iter().filter(|charge| !is_new(charge)).collect();
-            return Prepared::Judge(plan, rest);
+        match without_new(subject, &plan, charges) {
+            Ok(rest) => Prepared::Judge(plan, rest),
+            Err(policy) => {
+                let fallback = self.parts.fallback.decide_full(charges, policy);
+                Prepared::Decided(self.conclude_with(fallback, plan, charges, context))
+            }
         }
-        let fallback = self.parts.fallback.decide_full(&charges, policy);
-        Prepared::Decided(self.conclude_with(fallback, plan, &charges, context))
     }
 
     /// The decision about what [`Engine::leave_out`] has left of a check of a batch.
@@ -55,7 +50,7 @@ impl Engine {
             };
             let judged = self.parts.store.judge(&charges, context, deadline).await;
             if let Err(StoreError::NewSubject(subject)) = judged {
-                prepared = self.leave_out(*subject, plan, charges, context);
+                prepared = self.leave_out(*subject, plan, &charges, context);
                 continue;
             }
             let is_judged = judged.is_ok();
@@ -100,6 +95,25 @@ impl Engine {
             }
         }
     }
+}
+
+/// The charges of all subjects but a new one. The error is the policy that decides about the check
+/// instead.
+pub(super) fn without_new(
+    subject: Subject,
+    plan: &PlanContext,
+    charges: &Charges,
+) -> Result<Charges, FailurePolicy> {
+    let is_new = |charge: &Charge| charge.subject == subject;
+    let is_enforced = charges.iter().any(|charge| is_new(charge) && !charge.limit.shadow());
+    let policy = match plan.on_store_failure {
+        policy if is_enforced && !plan.is_report => policy,
+        _ => FailurePolicy::Open,
+    };
+    if policy == FailurePolicy::Open && !charges.iter().all(is_new) {
+        return Ok(charges.iter().filter(|charge| !is_new(charge)).cloned().collect());
+    }
+    Err(policy)
 }
 
 /// The decision about a check of Envoy's that follows from the limits of its known subjects.

@@ -9,10 +9,12 @@ mod decision;
 mod decision_metrics;
 mod denial_memo;
 mod descriptors;
+mod dry_run;
 mod fallback;
 mod full_store;
 mod identity;
 mod new_keys;
+mod new_reservation;
 mod observer;
 mod record;
 mod reserve;
@@ -29,7 +31,7 @@ use tokio::time::Instant;
 use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, ResolvedLimits};
 use crate::control::{ClientKey, KeyDirectory, LiveCatalog};
 use crate::failure_policy::FailurePolicy;
-use crate::limit::{Charges, MAX_CHARGES};
+use crate::limit::{Charge, Charges, MAX_CHARGES};
 use crate::store::{CheckContext, Store, StoreError};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
 pub use adjust::{AdjustError, AdjustRequest, ReservationChange, ReservationStatus};
@@ -162,7 +164,7 @@ impl Engine {
                 break self.conclude(plan, &charges, context, judged);
             };
             is_full = true;
-            match self.leave_out(*subject, plan, charges, context) {
+            match self.leave_out(*subject, plan, &charges, context) {
                 Prepared::Judge(same_plan, rest) => (plan, charges) = (same_plan, rest),
                 Prepared::Decided(decision) => break decision,
             }
@@ -215,7 +217,7 @@ impl Engine {
         let mut rest = Vec::new();
         for (((index, plan), charges), judged) in pending.into_iter().zip(checks).zip(verdicts) {
             if let Err(StoreError::NewSubject(subject)) = judged {
-                let prepared = self.leave_out(*subject, plan, charges, context);
+                let prepared = self.leave_out(*subject, plan, &charges, context);
                 rest.push(self.judge_rest(prepared, context, deadline).map(move |it| (index, it)));
             } else {
                 results[index] = Some(Ok(self.conclude(plan, &charges, context, judged)));
@@ -301,6 +303,21 @@ impl Engine {
         Ok((PlanContext { key, name: plan, label, on_store_failure, is_report }, charges))
     }
 
+    /// The first charge that can never fit, and the decision because of it.
+    fn too_large<'c>(
+        &self,
+        plan: &PlanContext,
+        charges: &'c Charges,
+    ) -> Option<(&'c Charge, Decision)> {
+        let charge = charges.iter().find(|charge| {
+            charge.exceeds_capacity() && !charge.limit.shadow() && !charge.is_forced()
+        })?;
+        let violated = Arc::clone(charge.limit.name());
+        let by = DecidedBy::from_store(&self.parts.store);
+        let decision = Decision::too_large(violated, plan.key.clone(), plan.name.clone(), by);
+        Some((charge, decision))
+    }
+
     /// The decision of a check with a cost that can never fit.
     fn refuse_too_large(
         &self,
@@ -308,12 +325,7 @@ impl Engine {
         charges: &Charges,
         context: &CheckContext,
     ) -> Option<Decision> {
-        let charge = charges.iter().find(|charge| {
-            charge.exceeds_capacity() && !charge.limit.shadow() && !charge.is_forced()
-        })?;
-        let violated = Arc::clone(charge.limit.name());
-        let by = DecidedBy::from_store(&self.parts.store);
-        let decision = Decision::too_large(violated, plan.key.clone(), plan.name.clone(), by);
+        let (charge, decision) = self.too_large(plan, charges)?;
         self.notify_observers(&DecidedCheck {
             context: *context,
             charges,

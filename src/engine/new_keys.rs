@@ -7,10 +7,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::{HashSet, HashSetExt as _};
+use smallvec::SmallVec;
 
 use super::decision::{DecidedBy, Decision};
+use crate::judge;
 use crate::limit::{Charge, Charges, Subject};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, ReserveReply};
 use crate::time::SystemClock;
 
 /// The number of tables, so that workers seldom wait for each other.
@@ -60,6 +62,39 @@ impl KnownSubjects {
             self.remember(charge.subject);
         }
         None
+    }
+
+    /// The refusal that [`KnownSubjects::refuse`] would return now; nothing begins.
+    pub(super) fn would_refuse(&self, charges: &Charges) -> Option<Decision> {
+        let mut begun = SmallVec::<[Subject; 4]>::new();
+        for charge in charges.iter().filter(|charge| charge.cost > 0) {
+            let Some(limit) = charge.limit.new_subjects() else { continue };
+            if self.has(charge.subject) {
+                continue;
+            }
+            let subject = Subject::policy("new_keys", limit.name());
+            let new: Charges =
+                std::iter::once(Charge::new(subject, Arc::clone(limit), 1)).collect();
+            let ReserveReply::Judged(mut judged) = self.buckets.dry_run(&new, None).ok()? else {
+                continue;
+            };
+            let before = begun.iter().filter(|bucket| **bucket == subject).count() as u64;
+            let state = judged.verdict.states.first_mut()?;
+            state.level = state.level.saturating_add_unsigned(limit.amount(before));
+            judged.verdict.allowed = limit.shadow() || judge::fits(&new[0], *state);
+            if !judged.verdict.allowed && !charge.is_forced() {
+                return Some(Decision::from_verdict(&new, &judged.verdict, DecidedBy::NewKeys));
+            }
+            begun.push(subject);
+        }
+        None
+    }
+
+    /// True if the subject is known; it does not count as used.
+    fn has(&self, subject: Subject) -> bool {
+        let digest = short_digest(subject);
+        let generations = self.lock(digest);
+        generations.current.contains(&digest) || generations.previous.contains(&digest)
     }
 
     fn knows(&self, subject: Subject) -> bool {
@@ -130,10 +165,27 @@ mod tests {
         assert!(refused.retry_after > crate::time::Micros::ZERO && !refused.allowed());
         assert!(known.refuse(&check(&limit, 50, 0)).is_none(), "a look begins nothing");
         assert!(known.refuse(&check(&limit, 50, 1)).is_some(), "and is not remembered");
+        assert!(known.would_refuse(&check(&limit, 50, 1)).is_some());
+        assert!(known.would_refuse(&check(&limit, 5, 1)).is_none(), "it is known");
         let mut report = check(&limit, 50, 1);
         report[0].mode = ChargeMode::Always;
         assert!(known.refuse(&report).is_none(), "what was used is charged");
         assert!(known.refuse(&check(&limit, 50, 1)).is_none(), "from then on it is known");
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_happen_to_new_keys_and_begins_none() {
+        let (known, limit) = (KnownSubjects::default(), limit(false));
+        let keys = |keys: std::ops::Range<u64>| -> Charges {
+            keys.flat_map(|key| check(&limit, key, 1)).collect()
+        };
+        for _ in 0..100 {
+            assert!(known.would_refuse(&keys(0..10)).is_none());
+            assert!(known.would_refuse(&keys(0..11)).is_some(), "the bucket has ten");
+        }
+        let refused = |refused: Option<Decision>| refused.map(|it| it.limits[0].status.remaining);
+        let would_be = refused(known.would_refuse(&keys(0..11)));
+        assert_eq!(would_be, refused(known.refuse(&keys(0..11))));
     }
 
     #[test]

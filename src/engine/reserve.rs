@@ -12,16 +12,12 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::fallback::LocalReservation;
+use super::new_reservation::{encode_terms, new_reservation};
 use super::{DecidedBy, Decision, Engine, MAX_REQUEST_CHARGES, PlanContext, Prepared, slots};
 use crate::catalog::{CheckError, CheckRequest, Cost};
 use crate::control::ClientKey;
-use crate::inference::TokenUsage;
-use crate::limit::{
-    Charge, Charges, MAX_CHARGES, NewReservation, ReservationName, ReservationTerms, Subject, Unit,
-};
-use crate::reservation::{
-    Handle, NodeId, ReservedAmount, ReservedCharge, ReservedCheck, digest_check,
-};
+use crate::limit::{Charges, MAX_CHARGES, NewReservation, ReservationTerms};
+use crate::reservation::{Handle, NodeId, ReservedAmount, ReservedCheck};
 use crate::store::{CheckContext, ReserveReply, StoreError, StoreVerdict};
 use crate::time::Micros;
 
@@ -38,10 +34,18 @@ pub struct ReservationRequest<'a> {
 
 /// The reservation of an admitted check that requested one.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a decision holds it in a box")]
 pub enum Reservation {
     /// There is none, since the store is lost: there is nothing to settle.
     Unavailable,
+    /// It would have been opened: the check was a dry run.
+    DryRun {
+        /// The time for which it would be open.
+        ttl: Micros,
+        /// True if an earlier request has opened it.
+        replayed: bool,
+        /// The amounts that would be charged.
+        amounts: Vec<ReservedAmount>,
+    },
     /// It is open.
     Open {
         /// The handle, by which it is adjusted.
@@ -83,12 +87,12 @@ impl NodeReservations {
 }
 
 /// Bytes that nobody can guess.
-fn random_bytes() -> [u8; 8] {
+pub(super) fn random_bytes() -> [u8; 8] {
     getrandom::u64().unwrap_or_else(|error| unreachable!("no randomness: {error}")).to_le_bytes()
 }
 
 /// An id for a reservation whose gateway gives none.
-fn random_id() -> String {
+pub(super) fn random_id() -> String {
     URL_SAFE_NO_PAD.encode([random_bytes(), random_bytes()].concat())
 }
 
@@ -185,7 +189,7 @@ impl Engine {
                 Ok(ReserveReply::Conflict) => Err(CheckError::ReservationConflict),
                 Err(StoreError::NewSubject(subject)) => {
                     is_full = true;
-                    prepared = self.leave_out(*subject, ready.plan, ready.charges, context);
+                    prepared = self.leave_out(*subject, ready.plan, &ready.charges, context);
                     continue;
                 }
                 Err(error) => self.reserve_by_fallback(ready, context, &error),
@@ -231,8 +235,7 @@ impl Engine {
         let PreparedReservation { plan, charges, new, .. } = prepared;
         // Terms that a later release wrote cannot be read.
         let handle = Handle::new(new.name, terms).ok_or(CheckError::ReservationConflict)?;
-        let looks = charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
-        let mut decision = self.decide_by_verdict(&looks, judged).without_refusal();
+        let mut decision = self.replayed(&charges, judged);
         decision.set_key_and_plan(plan.key, plan.name);
         decision.reservation = Some(Reservation::open(handle, true));
         self.observe_limits(*context, plan.label.as_ref(), &charges, None, &decision, None);
@@ -292,98 +295,6 @@ fn prepare(
     cost: &Cost<'_>,
     ttl: Micros,
 ) -> Result<PreparedReservation, CheckError> {
-    let check = reserved_check(&plan, &charges, request, cost, ttl);
-    let name = reservation_name(&plan, &charges, request, id)?;
-    let key_id = plan.key.as_ref().map(|key| &*key.id);
-    let digest = digest_check(key_id, plan.name.as_deref(), request);
-    let new = NewReservation { name, check: digest, ttl, terms: encode_terms(&check)? };
+    let (check, new) = new_reservation(&plan, &charges, request, id, cost, ttl)?;
     Ok(PreparedReservation { plan, charges, check, new })
-}
-
-/// The terms of a check, with fresh random bytes.
-fn encode_terms(check: &ReservedCheck) -> Result<ReservationTerms, CheckError> {
-    check
-        .encode(random_bytes())
-        .map_err(|why| CheckError::Invalid { field: "reservation".into(), detail: why.to_string() })
-}
-
-/// The name of a reservation: under the API key, or else under the first subject that is charged
-/// and is not the stage, which all clients share.
-fn reservation_name(
-    plan: &PlanContext,
-    charges: &Charges,
-    request: &CheckRequest<'_>,
-    id: Option<&str>,
-) -> Result<ReservationName, CheckError> {
-    let key = plan.key.as_ref().map(|key| key.subject);
-    let stage = request.api.zip(request.stage).map(|(api, stage)| Subject::stage(api, stage));
-    let is_own = |subject: &Subject| stage.is_none_or(|stage| !stage.has_same_hash_tag(subject));
-    let mut subjects = charges.iter().map(|charge| charge.subject);
-    let first = subjects.clone().find(is_own).or_else(|| subjects.next());
-    let Some(subject) = key.or(first) else {
-        let detail = "no limit applies to this check, so there is nothing to reserve".into();
-        return Err(CheckError::Invalid { field: "reservation".into(), detail });
-    };
-    Ok(match id {
-        Some(id) => ReservationName::new(&subject, id),
-        None => ReservationName::new(&subject, &random_id()),
-    })
-}
-
-/// The part of a check that a settlement needs.
-fn reserved_check(
-    plan: &PlanContext,
-    charges: &Charges,
-    request: &CheckRequest<'_>,
-    cost: &Cost<'_>,
-    ttl: Micros,
-) -> ReservedCheck {
-    let amounts = reserved_amounts(charges, cost);
-    let charge = |charge: &Charge| {
-        let is_same = |reserved: &ReservedAmount| reserved.unit == *charge.limit.unit();
-        let unit = amounts.iter().position(is_same).unwrap_or_default();
-        ReservedCharge { subject: charge.subject, row: charge.limit.row(), unit }
-    };
-    let charges = charges.iter().map(charge).collect();
-    let usage = request.usage.copied().unwrap_or_default();
-    let estimate = TokenUsage {
-        input: cost.named(Unit::INPUT_TOKENS).or(usage.input),
-        output: cost.named(Unit::OUTPUT_TOKENS).or(usage.output),
-        total: None,
-        ..usage
-    };
-    ReservedCheck {
-        node: None,
-        ttl,
-        label: plan.label.as_deref().map(Box::from),
-        key_id: plan.key.as_ref().map(|key| Box::from(&*key.id)),
-        model: request.model.map(Box::from),
-        estimate,
-        amounts,
-        charges,
-    }
-}
-
-/// The amount of each unit that the cost names or that a limit counts, in the order in which
-/// responses list them.
-fn reserved_amounts(charges: &Charges, cost: &Cost<'_>) -> Vec<ReservedAmount> {
-    let requests = ReservedAmount { unit: Unit::requests(), amount: cost.requests() };
-    let mut amounts = vec![requests];
-    let mut add = |unit: &str, amount| {
-        if !amounts.iter().any(|other| other.unit.as_str() == unit) {
-            amounts.push(ReservedAmount { unit: Unit::new(unit), amount });
-        }
-    };
-    if let Cost::Units(named) = cost {
-        named.iter().for_each(|(unit, amount)| add(unit, *amount));
-    }
-    charges.iter().for_each(|charge| add(charge.limit.unit().as_str(), charge.cost));
-    let place = |unit: &str| Unit::BUILT_IN.iter().position(|built_in| *built_in == unit);
-    amounts.sort_by(|one, other| {
-        let key = |reserved: &ReservedAmount| {
-            place(reserved.unit.as_str()).unwrap_or(Unit::BUILT_IN.len())
-        };
-        key(one).cmp(&key(other)).then_with(|| one.unit.cmp(&other.unit))
-    });
-    amounts
 }

@@ -56,7 +56,7 @@ async fn decide(
     }
     let bodies: Vec<_> =
         batch.checks.iter().map(|raw| CheckBody::parse(raw.get().as_bytes())).collect();
-    if bodies.iter().flatten().any(CheckBody::asks_for_reservation) {
+    if bodies.iter().flatten().any(CheckBody::is_special) {
         let requests = bodies.iter().flatten();
         let requests = requests.filter_map(|body| body.to_check_request(key_id_allowed).ok());
         state.engine.limit_charges(requests).await?;
@@ -69,7 +69,7 @@ async fn decide(
     state.engine.check_all(requests, &context).await
 }
 
-/// Decides checks of which some open reservations. They reach the store together and in order.
+/// Decides checks of which some open reservations, or are dry runs. They reach the store together and in order.
 async fn decide_each(
     state: &WorkerState,
     bodies: &[Result<CheckBody<'_>, Problem>],

@@ -47,14 +47,14 @@ async fn decide(
     let body = read_body(body, MAX_BODY_BYTES).await?;
     let body = CheckBody::parse(&body)?;
     // Boxed, so that the futures of checks without a reservation stay small.
-    if body.asks_for_reservation() {
+    if body.is_special() {
         return Box::pin(decide_any(state, &body, key_id_allowed, context)).await;
     }
     let (client, request) = body.to_check_request(key_id_allowed)?;
     Ok(state.engine.check(client, &request, context).await?)
 }
 
-/// The decision of a check, with or without a reservation.
+/// The decision of a check, with or without a reservation, or of a dry run of it.
 pub(super) async fn decide_any(
     state: &WorkerState,
     body: &CheckBody<'_>,
@@ -62,7 +62,12 @@ pub(super) async fn decide_any(
     context: &CheckContext,
 ) -> Result<Decision, Problem> {
     let (client, request) = body.to_check_request(key_id_allowed)?;
-    match body.to_reservation()? {
+    let reservation = body.to_reservation()?;
+    if body.is_dry_run() {
+        let decided = state.engine.dry_run(client, &request, reservation.as_ref(), context);
+        return Ok(Box::pin(decided).await?);
+    }
+    match reservation {
         None => Ok(state.engine.check(client, &request, context).await?),
         Some(reservation) => {
             Ok(state.engine.reserve(client, &request, &reservation, context).await?)

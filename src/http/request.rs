@@ -47,6 +47,8 @@ pub(super) struct CheckBody<'a> {
     cost: CostBody<'a>,
     #[serde(default)]
     after_the_fact: Option<bool>,
+    #[serde(default)]
+    dry_run: Option<bool>,
     #[serde(borrow, default)]
     model: Option<Text<'a, { ModelPattern::MAX_BYTES }>>,
     // Boxed, so that checks without them stay small.
@@ -72,9 +74,14 @@ impl<'a> CheckBody<'a> {
         parsed.map(|Object(request)| request).map_err(|_| parse_problem::<Object<Self>>(body))
     }
 
-    /// True if the request is for a reservation.
-    pub(super) fn asks_for_reservation(&self) -> bool {
-        self.reservation.is_some()
+    /// True if the request is for a reservation, or for a dry run.
+    pub(super) fn is_special(&self) -> bool {
+        self.reservation.is_some() || self.is_dry_run()
+    }
+
+    /// True if nothing is to be charged or opened.
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run == Some(true)
     }
 
     /// The reservation that is requested.

@@ -37,6 +37,7 @@
 
 mod refund;
 pub mod reservation;
+mod status;
 mod table;
 pub mod usage;
 
@@ -49,6 +50,7 @@ use crate::limit::{Charge, Subject};
 use crate::time::{MAX_EXACT, Micros};
 pub use refund::refund;
 pub use reservation::ReservationNumbers;
+pub use status::{LimitStatus, limit_status};
 pub use table::RowTable;
 
 /// A store's verdict on a check; everything in the response follows from it.
@@ -124,16 +126,39 @@ pub fn judge(
     now: Micros,
     rows: &mut impl Rows,
 ) -> Result<Verdict, NotJudged> {
-    let assessed = assess(charges, offered, now, rows)?;
+    let assessed = assess(charges, offered, now, rows)?.writable()?;
     write_assessed(charges, offered, &assessed, rows);
     Ok(assessed.verdict)
+}
+
+/// The verdict that [`judge`] would return now, also where it would first need a day of usage to be
+/// kept. Writes nothing.
+///
+/// # Errors
+/// If `now` lies outside the offered windows, or the store takes no new subjects.
+pub fn dry_run(
+    charges: &[Charge],
+    offered: &[Option<Windows>],
+    now: Micros,
+    rows: &impl Rows,
+) -> Result<Verdict, NotJudged> {
+    assess(charges, offered, now, rows).map(|assessed| assessed.verdict)
 }
 
 /// A check that was judged and not written yet.
 struct Assessed {
     verdict: Verdict,
+    /// True if a day of usage has to be kept before the check may be written.
+    rolls_over: bool,
     /// For each charge, true if its row must be written in any case: see `Reading::is_ahead`.
     ahead: SmallVec<[bool; 4]>,
+}
+
+impl Assessed {
+    /// The same check, unless a day of usage has to be kept first.
+    fn writable(self) -> Result<Self, NotJudged> {
+        if self.rolls_over { Err(NotJudged::DayRollover) } else { Ok(self) }
+    }
 }
 
 /// The verdict on a check; nothing is written.
@@ -167,10 +192,8 @@ fn assess(
         ahead.push(reading.is_ahead);
     }
     verdict.allowed &= alternatives != Some(false);
-    if forced_rollover || verdict.allowed && rollover {
-        return Err(NotJudged::DayRollover);
-    }
-    Ok(Assessed { verdict, ahead })
+    let rolls_over = forced_rollover || verdict.allowed && rollover;
+    Ok(Assessed { verdict, rolls_over, ahead })
 }
 
 /// The counter of a charge at `now`. Few algorithms read the annex.
@@ -192,7 +215,7 @@ fn write_assessed(
     assessed: &Assessed,
     rows: &mut impl Rows,
 ) {
-    let Assessed { verdict, ahead } = assessed;
+    let Assessed { verdict, ahead, .. } = assessed;
     for (index, (charge, windows)) in charges.iter().zip(offered).enumerate() {
         let state = verdict.states[index];
         let made = is_made(charge, state, verdict.allowed);
@@ -250,42 +273,6 @@ fn replace(
         rows.write_annex(charge, annex, None);
     }
     rows.write(charge, row, until + charge.limit.retention());
-}
-
-/// One limit as a response reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitStatus {
-    /// True if the charge fitted.
-    pub fits: bool,
-    /// Whole units left: after the charge if it was made, else unchanged.
-    pub remaining: u64,
-    /// Whole units over the limit's size, rounded up: after the charge if it was made.
-    pub debt: u64,
-    /// Time until the token bucket is empty, or the window ends.
-    pub reset: Micros,
-    /// Time until this cost fits: zero if it did, [`Micros::MAX`] if it never will. After a charge
-    /// that was made without room, the time until its debt is paid.
-    pub retry_after: Micros,
-    /// Time until one more unit is left than now; for a quota until the window ends.
-    pub next_unit: Micros,
-}
-
-/// The status of one limit; `made` is true if the charge was made.
-#[must_use]
-pub fn limit_status(charge: &Charge, state: CounterState, made: bool, now: Micros) -> LimitStatus {
-    let level = if made { level_after(charge, state) } else { state.level };
-    let algorithm = charge.limit.algorithm();
-    let forecast = algorithm.forecast(state, level, charge.amount(), now);
-    let fits = fits(charge, state);
-    let retry_after = match () {
-        () if fits => Micros::ZERO,
-        () if charge.exceeds_capacity() && !made => Micros::MAX,
-        // As long as until the debt is paid, if the charge was made.
-        () => forecast.wait,
-    };
-    let debt = algorithm.debt(u64::try_from(level).unwrap_or(0));
-    let (remaining, reset, next_unit) = (forecast.remaining, forecast.reset, forecast.next_unit);
-    LimitStatus { fits, remaining, debt, reset, retry_after, next_unit }
 }
 
 #[cfg(test)]

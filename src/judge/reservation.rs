@@ -115,16 +115,10 @@ pub fn reserve(
     now: Micros,
     rows: &mut impl ReservationRows,
 ) -> Result<Reserved, NotJudged> {
-    if let Some(kept) = kept_reservation(new.name, now, rows) {
-        if kept.check != new.check || kept.ends < now {
-            return Ok(Reserved::Conflict);
-        }
-        let looks: SmallVec<[Charge; 2]> =
-            charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
-        let verdict = assess(&looks, offered, now, rows)?.verdict;
-        return Ok(Reserved::Replayed(Verdict { allowed: true, ..verdict }, kept.terms));
+    if let Some(open) = find_open(charges, offered, new, now, rows)? {
+        return Ok(open);
     }
-    let assessed = assess(charges, offered, now, rows)?;
+    let assessed = assess(charges, offered, now, rows)?.writable()?;
     if !assessed.verdict.allowed {
         write_assessed(charges, offered, &assessed, rows);
         return Ok(Reserved::Judged(assessed.verdict));
@@ -158,6 +152,41 @@ pub fn reserve(
     let kept = KeptReservation { check: new.check, ends, terms: new.terms.clone(), charges: kept };
     rows.write_reservation(new.name, Some(kept));
     Ok(Reserved::Judged(assessed.verdict))
+}
+
+/// The outcome that [`reserve`] would have now. Writes nothing.
+///
+/// # Errors
+/// As [`dry_run`](super::dry_run).
+pub fn dry_run(
+    charges: &[Charge],
+    offered: &[Option<Windows>],
+    new: &NewReservation,
+    now: Micros,
+    rows: &impl ReservationRows,
+) -> Result<Reserved, NotJudged> {
+    match find_open(charges, offered, new, now, rows)? {
+        Some(open) => Ok(open),
+        None => super::dry_run(charges, offered, now, rows).map(Reserved::Judged),
+    }
+}
+
+/// The outcome of a check under whose name a reservation is open; `None` if there is none.
+fn find_open(
+    charges: &[Charge],
+    offered: &[Option<Windows>],
+    new: &NewReservation,
+    now: Micros,
+    rows: &impl ReservationRows,
+) -> Result<Option<Reserved>, NotJudged> {
+    let Some(kept) = kept_reservation(new.name, now, rows) else { return Ok(None) };
+    if kept.check != new.check || kept.ends < now {
+        return Ok(Some(Reserved::Conflict));
+    }
+    let looks: SmallVec<[Charge; 2]> =
+        charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
+    let verdict = assess(&looks, offered, now, rows)?.verdict;
+    Ok(Some(Reserved::Replayed(Verdict { allowed: true, ..verdict }, kept.terms)))
 }
 
 /// Adjusts the charges of a reservation.

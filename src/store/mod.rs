@@ -157,6 +157,24 @@ impl Store {
         }
     }
 
+    /// The reply that a check, or a check that opens `reservation`, would get now. Nothing is
+    /// written, and no lease is taken, spent or renewed.
+    ///
+    /// # Errors
+    /// If the store did not judge the check.
+    pub async fn dry_run(
+        &self,
+        charges: &Charges,
+        reservation: Option<&NewReservation>,
+        context: &CheckContext,
+        deadline: Instant,
+    ) -> Result<ReserveReply, StoreError> {
+        match self {
+            Self::Memory(memory) => memory.dry_run(charges, reservation),
+            Self::Redis(client) => client.dry_run(charges, reservation, context, deadline).await,
+        }
+    }
+
     /// Settles, cancels or extends a reservation.
     ///
     /// # Errors

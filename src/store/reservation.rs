@@ -1,7 +1,7 @@
 //! The replies of a store to reservations; `judge` has the reference that computes them.
 
 use super::StoreVerdict;
-use crate::judge::reservation::AdjustedCharge;
+use crate::judge::reservation::{AdjustedCharge, Reserved};
 use crate::limit::ReservationTerms;
 use crate::time::Micros;
 
@@ -16,6 +16,18 @@ pub enum ReserveReply {
     /// Another check has opened a reservation of this name, or its ttl is over; nothing was
     /// charged.
     Conflict,
+}
+
+impl ReserveReply {
+    /// The reply to a check that was at `index` among those with the same time.
+    pub(in crate::store) fn new(reserved: Reserved, index: u64) -> Self {
+        let judged = |verdict| StoreVerdict { verdict, index, leased: false };
+        match reserved {
+            Reserved::Judged(verdict) => Self::Judged(judged(verdict)),
+            Reserved::Replayed(verdict, terms) => Self::Replayed(judged(verdict), terms),
+            Reserved::Conflict => Self::Conflict,
+        }
+    }
 }
 
 /// The reply to an adjustment of a reservation.

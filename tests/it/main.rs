@@ -38,6 +38,7 @@ mod damaged_rows;
 mod data_dir;
 mod deployment;
 mod docs;
+mod dry_runs;
 mod envoy;
 mod gateways;
 mod guides;

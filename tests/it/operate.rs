@@ -209,6 +209,18 @@ fn the_command_line_reports() {
 }
 
 #[test]
+fn the_check_command_runs_dry() {
+    let node = Node::start(&[]);
+    let url = format!("http://{}", node.address());
+    let check = |extra: &[&str]| {
+        let subject = ["check", "--url", &url, "--policy", "login", "--key", "a", "--cost", "5"];
+        tollgate(&[&subject, extra].concat()).status.code()
+    };
+    let dry = || check(&["--dry-run"]);
+    assert_eq!([dry(), dry(), check(&[]), dry()], [Some(0), Some(0), Some(0), Some(1)]);
+}
+
+#[test]
 fn json_logs_are_json() {
     let node = Node::start(&["--log-format", "json"]);
     node.signal(Signal::HUP);

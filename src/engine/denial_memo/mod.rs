@@ -16,6 +16,7 @@
 //! nothing is cached.
 
 mod cached_refusal;
+mod lookup;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,14 +26,13 @@ use foldhash::HashMap;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use super::observer::{DecidedCheck, DecisionObserver};
 use super::reserve::NodeReservations;
 use crate::algorithm::{CounterState, Counting as _};
 use crate::judge::{self, Verdict};
 use crate::limit::{Charge, Charges, CounterId, Limit};
 use crate::time::Micros;
-use cached_refusal::{CachedRefusal, Lookup, RENEWAL_TIME, Renewal};
+use cached_refusal::{CachedRefusal, RENEWAL_TIME, Renewal};
 
 /// The most refusals in one worker's cache; each takes about 100 bytes.
 const MAX_ENTRIES: usize = 20_000;
@@ -74,38 +74,6 @@ impl DenialMemo {
             pause: LEASE_PAUSE.saturating_mul(workers).min(SHORT_TTL),
             reservations,
         }
-    }
-
-    /// The decision for a check that a cached refusal still refuses.
-    pub(super) fn lookup(&self, charges: &Charges) -> Option<Decision> {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        // A charge that is made in any case must reach the store.
-        if refusals.by_counter.is_empty() || charges.iter().any(Charge::is_forced) {
-            return None;
-        }
-        let now = Instant::now();
-        let max_age = if self.reservations.has_opened() { SHORT_TTL } else { MAX_TTL };
-        let mut limits: SmallVec<[LimitOutcome; 2]> = SmallVec::new();
-        let mut asks = false;
-        for charge in charges.iter().filter(|charge| charge.limit.refuses_alone()) {
-            let entry = refusals.by_counter.get(&charge.counter());
-            match entry.and_then(|entry| entry.evaluate(charge, now, max_age)) {
-                Some(Lookup::Refused(outcome)) => limits.push(outcome),
-                Some(Lookup::Ask) => asks = true,
-                None => {}
-            }
-        }
-        if asks && limits.is_empty() {
-            refusals.begin_renewals(charges, now);
-            self.has_renewals.store(true, Ordering::Relaxed);
-        }
-        let violated = Arc::clone(limits.first()?.limit.name());
-        let retry_after = limits.iter().map(|outcome| outcome.status.retry_after).max()?;
-        Some(Decision {
-            limits,
-            decided_by: DecidedBy::Memo,
-            ..Decision::without_limits(DecisionStatus::Refused, Some(violated), retry_after)
-        })
     }
 
     /// Caches the refusals of a verdict.

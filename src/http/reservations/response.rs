@@ -17,6 +17,8 @@ use crate::transport::Problem;
 pub(in crate::http) enum ReservationMember<'a> {
     /// The check is admitted, but there is nothing to settle.
     Null,
+    /// A dry run would have opened it, so there is no handle.
+    DryRun { ttl_ms: u64, replayed: bool, reserved: Amounts<'a> },
     /// It is open.
     Open { handle: String, ttl_ms: u64, replayed: bool, reserved: Amounts<'a> },
 }
@@ -25,6 +27,11 @@ impl<'a> ReservationMember<'a> {
     pub(in crate::http) fn new(reservation: &'a Reservation) -> Self {
         match reservation {
             Reservation::Unavailable => Self::Null,
+            Reservation::DryRun { ttl, replayed, amounts } => Self::DryRun {
+                ttl_ms: ttl.as_millis_ceil(),
+                replayed: *replayed,
+                reserved: Amounts(amounts),
+            },
             Reservation::Open { handle, replayed } => Self::Open {
                 handle: handle.encode(),
                 ttl_ms: handle.check.ttl.as_millis_ceil(),

@@ -5,6 +5,7 @@
 
 mod ceiling;
 mod disk;
+mod dry_run;
 mod locked_rows;
 mod reservations;
 mod row;
@@ -21,7 +22,7 @@ use super::{
     StoreError, StoreVerdict,
 };
 use crate::algorithm::{Correction, calendar_quota::Count};
-use crate::judge::reservation::{self, Adjusted, Reserved};
+use crate::judge::reservation::{self, Adjusted};
 use crate::judge::usage::{self, UsageRows as _};
 use crate::judge::{self, NotJudged};
 use crate::limit::{Adjustment, Charge, Limit, NewReservation, Refund, RowId};
@@ -212,12 +213,7 @@ impl MemoryStore {
                 reserved => reserved,
             }
         });
-        let judged = |verdict| StoreVerdict { verdict, index: self.next_index(), leased: false };
-        Ok(match reserved? {
-            Reserved::Judged(verdict) => ReserveReply::Judged(judged(verdict)),
-            Reserved::Replayed(verdict, terms) => ReserveReply::Replayed(judged(verdict), terms),
-            Reserved::Conflict => ReserveReply::Conflict,
-        })
+        Ok(ReserveReply::new(reserved?, self.next_index()))
     }
 
     /// Settles, cancels or extends a reservation.

@@ -20,6 +20,8 @@ const SIGN_BIT: u8 = 1 << 7;
 /// The codes of operations on reservations, above any number of charges.
 const RESERVE: u8 = 251;
 const ADJUST: u8 = 252;
+/// The code before a check or a reserve that writes nothing.
+const DRY_RUN: u8 = 253;
 
 /// The arguments of one call that judges checks.
 #[derive(Default)]
@@ -125,6 +127,20 @@ impl CheckCall {
         self.checks.extend_from_slice(new.terms.as_bytes());
         self.add_check(charges, now);
         self.end_operation(start);
+    }
+
+    /// Adds a check, or one that opens `reservation`, of which nothing is written.
+    pub(super) fn add_dry_run(
+        &mut self,
+        charges: &[Charge],
+        reservation: Option<&NewReservation>,
+        now: Micros,
+    ) {
+        self.checks.push(DRY_RUN);
+        match reservation {
+            Some(new) => self.add_reserve(charges, new, now),
+            None => self.add_check(charges, now),
+        }
     }
 
     /// Adds an adjustment of a reservation's charges.

@@ -1,12 +1,14 @@
 //! A real Redis Cluster: the guarantees of a single primary hold on several.
 //!
 //! `resharding` moves slots under load and `failover` loses primaries. `cross_slot` sends checks
-//! whose subjects lie on different primaries, and `envoy` does the same with Envoy's descriptors.
+//! whose subjects lie on different primaries, and `envoy` does the same with Envoy's descriptors,
+//! `dry_runs` without charging anything.
 //! `key_policies` is the teams of API keys, `reservations` settles across primaries. `usage` is the
 //! daily usage of API keys.
 //! Needs programs besides Rust, so `make fast` skips it.
 
 mod cross_slot;
+mod dry_runs;
 mod envoy;
 mod failover;
 mod key_policies;

@@ -222,6 +222,11 @@ impl World {
         })
     }
 
+    /// The time of the current step.
+    pub fn now(&self) -> Micros {
+        self.now
+    }
+
     /// Moves the clock and changes limits as `step` says.
     pub fn advance(&mut self, step: &HistoryStep) -> Micros {
         let by = match step.clock {

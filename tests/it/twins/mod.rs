@@ -5,6 +5,7 @@
 //! Needs programs besides Rust, so `make fast` skips it.
 
 mod crowded;
+mod dry_runs;
 mod foreign_rows;
 mod history;
 mod model;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tokio::time::Instant;
+use tollgate::judge::reservation::Reserved;
 use tollgate::limit::{Charges, USAGE_RETENTION_DAYS};
 use tollgate::store::{
     CheckContext, CounterStore, CounterUsage, Redis, RedisClient, RedisOptions, StoreError,
@@ -27,6 +29,7 @@ use tollgate::time::Micros;
 
 use crate::support::redis::RedisServer;
 use crowded::{histories_of_marks, histories_of_slots};
+use dry_runs::{as_shown, dry_run};
 use foreign_rows::ForeignRows;
 use history::{HistoryStep, World, histories};
 use model::Model;
@@ -165,9 +168,17 @@ async fn replay(
         }
         let checks = world.checks(step);
         take_new_subjects(counters, !step.is_full);
+        model.is_full = step.is_full;
+        let mut dry = Vec::new();
+        for check in &checks {
+            dry.push(
+                dry_run(check, None, &model, client, now, deadline, &mut connection)
+                    .await
+                    .map_err(|why| TestCaseError::fail(format!("step {number}: {why}")))?,
+            );
+        }
         let answers = client.judge_all(&checks, &CheckContext::NONE, deadline).await;
         take_new_subjects(counters, true);
-        model.is_full = step.is_full;
         let references = model.judge_all(&checks, now);
         model.is_full = false;
         for (index, ((charges, answer), reference)) in
@@ -183,6 +194,13 @@ async fn replay(
                 );
                 return Err(TestCaseError::fail(why));
             }
+            // The others are judged behind it.
+            let is_lone = checks.len() == 1;
+            let judged = reference.clone().map(|verdict| as_shown(&Reserved::Judged(verdict)));
+            if is_lone && dry[index].clone().map(|dry| as_shown(&dry)) != judged {
+                let why = format!("step {number}: dry {:?}, then {reference:?}", dry[index]);
+                return Err(TestCaseError::fail(why));
+            }
             match reference {
                 Ok(reference) if reference.allowed => world.record(charges, &reference),
                 Ok(_) => {}
@@ -191,7 +209,7 @@ async fn replay(
         }
         let operations = &step.reservations;
         reservations
-            .run(operations, &world, &mut model, client, now, deadline)
+            .run(operations, &world, &mut model, client, deadline, &mut connection)
             .await
             .map_err(|why| TestCaseError::fail(format!("step {number}: {why}")))?;
         compare_annexes(&model, &mut connection)

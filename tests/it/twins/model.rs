@@ -84,6 +84,25 @@ impl Model {
         verdicts
     }
 
+    /// Judges a check by the reference, which may open a reservation, and writes nothing. The error
+    /// is a subject that is new.
+    pub fn dry_run(
+        &self,
+        charges: &Charges,
+        new: Option<&NewReservation>,
+        now: Micros,
+    ) -> Result<Reserved, Subject> {
+        let offered = judge::offered_windows(charges, now);
+        let judged = match new {
+            Some(new) => reservation::dry_run(charges, &offered, new, now, self),
+            None => judge::dry_run(charges, &offered, now, self).map(Reserved::Judged),
+        };
+        judged.map_err(|why| match why {
+            NotJudged::NewSubject(subject) => subject,
+            why => panic!("{why:?}"),
+        })
+    }
+
     /// Opens a reservation by the reference.
     pub fn reserve(&mut self, charges: &Charges, new: &NewReservation, now: Micros) -> Reserved {
         self.now = now;

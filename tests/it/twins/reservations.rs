@@ -14,9 +14,10 @@ use tollgate::limit::{
     AdjustedUnits, Adjustment, AdjustmentKind, Charge, ChargeAdjustment, ChargeMode, Charges,
     NewReservation, ReservationName, ReservationTerms, RowId,
 };
-use tollgate::store::{AdjustReply, CheckContext, RedisClient, ReserveReply};
+use tollgate::store::{AdjustReply, CheckContext, RedisClient};
 use tollgate::time::Micros;
 
+use super::dry_runs::{as_shown, dry_run, outcome};
 use super::foreign_rows::split;
 use super::history::{ChargeSpec, World, charge_spec};
 use super::model::Model;
@@ -86,22 +87,22 @@ impl Reservations {
         world: &World,
         model: &mut Model,
         client: &RedisClient,
-        now: Micros,
         deadline: Instant,
+        connection: &mut redis::Connection,
     ) -> Result<(), TestCaseError> {
+        let now = world.now();
         for step in steps {
             match step {
                 ReservationStep::Reserve { charges, id, check, ttl_secs } => {
                     let charges = reservable(world.check(charges));
                     let new = self.new_reservation(&charges, *id, *check, *ttl_secs);
+                    let dry =
+                        dry_run(&charges, Some(&new), model, client, now, deadline, connection);
+                    let dry = dry.await?;
                     let reply = client.reserve(&charges, &new, &CheckContext::NONE, deadline).await;
-                    let lua = match reply.map_err(store_failure)? {
-                        ReserveReply::Judged(verdict) => Reserved::Judged(verdict.verdict),
-                        ReserveReply::Replayed(verdict, terms) => {
-                            Reserved::Replayed(verdict.verdict, terms)
-                        }
-                        ReserveReply::Conflict => Reserved::Conflict,
-                    };
+                    let lua = outcome(reply.map_err(store_failure)?);
+                    let dry = dry.map(|dry| as_shown(&dry));
+                    prop_assert_eq!(dry, Ok(as_shown(&lua)), "left is dry: {:#?}", charges);
                     let rust = model.reserve(&charges, &new, now);
                     prop_assert_eq!(&rust, &lua, "left is Rust: {:#?} {:#?}", new, charges);
                     if matches!(rust, Reserved::Judged(verdict) if verdict.allowed) {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::grouping::{CallGroup, GroupOutcome, GroupedCheck, missing_reply};
 use super::job::{CallError, CheckResult, Operation, QueuedCheck};
-use crate::judge::reservation::{Adjusted, Reserved};
+use crate::judge::reservation::Adjusted;
 use crate::store::redis::call::CheckCall;
 use crate::store::redis::connection::Commands;
 use crate::store::redis::redirect::Redirect;
@@ -151,7 +151,8 @@ async fn roll_over_days(
     let now = redis.clock.now();
     let (mut calls, mut positions) = (Vec::new(), Vec::new());
     for (position, group) in groups.iter().enumerate() {
-        let charges: Vec<_> = group.checks.iter().map(|grouped| &grouped.check.charges).collect();
+        let written = group.checks.iter().filter(|grouped| grouped.check.may_roll_over());
+        let charges: Vec<_> = written.map(|grouped| &grouped.check.charges).collect();
         let days = UsageCall::for_day_rollover(&charges, now);
         if !days.is_empty() {
             calls.push((days, group.is_asking));
@@ -230,6 +231,7 @@ fn add_to_call(call: &mut CheckCall, check: &QueuedCheck, now: Micros) {
         None => call.add_check(&check.charges, now),
         Some(Operation::Reserve(new)) => call.add_reserve(&check.charges, new, now),
         Some(Operation::Adjust(adjustment)) => call.add_adjustment(adjustment, now),
+        Some(Operation::DryRun(new)) => call.add_dry_run(&check.charges, new.as_ref(), now),
     }
 }
 
@@ -245,15 +247,9 @@ fn decode_result(
         None => {
             decoder.next_check(&check.charges)?.map(|verdict| CheckResult::Verdict(judged(verdict)))
         }
-        Some(Operation::Reserve(_)) => decoder.next_reserve(&check.charges)?.map(|reserved| {
-            CheckResult::Reserved(Box::new(match reserved {
-                Reserved::Judged(verdict) => ReserveReply::Judged(judged(verdict)),
-                Reserved::Replayed(verdict, terms) => {
-                    ReserveReply::Replayed(judged(verdict), terms)
-                }
-                Reserved::Conflict => ReserveReply::Conflict,
-            }))
-        }),
+        Some(Operation::Reserve(_) | Operation::DryRun(_)) => decoder
+            .next_reserve(&check.charges)?
+            .map(|reserved| CheckResult::Reserved(Box::new(ReserveReply::new(reserved, index)))),
         Some(Operation::Adjust(adjustment)) => {
             decoder.next_adjustment(adjustment)?.map(|adjusted| {
                 CheckResult::Adjusted(Box::new(match adjusted {

@@ -42,6 +42,8 @@ pub(super) enum Operation {
     Reserve(NewReservation),
     /// Adjusts the charges of a reservation.
     Adjust(Adjustment),
+    /// Judges the check, or one that opens a reservation, and writes nothing.
+    DryRun(Option<NewReservation>),
 }
 
 /// The result of a check.
@@ -49,7 +51,7 @@ pub(super) enum Operation {
 pub(super) enum CheckResult {
     /// A check was judged.
     Verdict(StoreVerdict),
-    /// A reservation was opened, or not.
+    /// A reservation was opened, or not; or neither, by a dry run.
     Reserved(Box<ReserveReply>),
     /// A reservation was adjusted, or not found.
     Adjusted(Box<AdjustReply>),
@@ -76,11 +78,16 @@ impl QueuedCheck {
         Self { charges: charges.clone(), context: *context, operation: None }
     }
 
+    /// True if days of usage may have to be kept before it is written.
+    pub(super) fn may_roll_over(&self) -> bool {
+        !matches!(self.operation.as_deref(), Some(Operation::DryRun(_)))
+    }
+
     /// The subject whose hash tag all its keys have.
     pub(super) fn subject(&self) -> Option<Subject> {
         let adjusted = match self.operation.as_deref() {
             Some(Operation::Adjust(adjustment)) => adjustment.charges.first(),
-            Some(Operation::Reserve(_)) | None => None,
+            Some(Operation::Reserve(_) | Operation::DryRun(_)) | None => None,
         };
         let charged = || self.charges.first().map(|charge| charge.subject);
         adjusted.map(|charge| charge.subject).or_else(charged)
@@ -92,7 +99,7 @@ impl QueuedCheck {
             Some(Operation::Adjust(adjustment)) => {
                 adjustment.charges.iter().map(|charge| charge.subject).collect()
             }
-            Some(Operation::Reserve(_)) | None => {
+            Some(Operation::Reserve(_) | Operation::DryRun(_)) | None => {
                 self.charges.iter().map(|charge| charge.subject).collect()
             }
         };
@@ -130,7 +137,7 @@ impl Work {
     pub(super) fn charges(&self) -> usize {
         let of_check = |check: &QueuedCheck| match check.operation.as_deref() {
             Some(Operation::Adjust(adjustment)) => adjustment.charges.len(),
-            Some(Operation::Reserve(_)) | None => check.charges.len(),
+            Some(Operation::Reserve(_) | Operation::DryRun(_)) | None => check.charges.len(),
         };
         self.checks.iter().map(of_check).sum::<usize>() + self.refunds.len()
     }

@@ -27,6 +27,31 @@ pub(super) struct LeasedCheck {
 }
 
 impl LeasedCheck {
+    fn new(now: Micros, charges: &Charges, coverages: SmallVec<[Coverage; 4]>) -> Self {
+        let not_leased = charges
+            .iter()
+            .zip(&coverages)
+            .filter(|(_, coverage)| matches!(coverage, Coverage::NotLeased));
+        let uncovered = not_leased.map(|(charge, _)| charge.clone()).collect();
+        Self { now, coverages, uncovered }
+    }
+
+    /// The charges that Redis has to judge.
+    pub(super) fn uncovered(&self) -> &Charges {
+        &self.uncovered
+    }
+
+    /// The verdict on a fully leased check.
+    pub(super) fn verdict(&self) -> StoreVerdict {
+        let unknown = CounterState::of_level(0);
+        let states = self.states(std::iter::repeat(unknown));
+        StoreVerdict {
+            verdict: Verdict { now: self.now, allowed: true, states },
+            index: 0,
+            leased: true,
+        }
+    }
+
     /// True if leases cover every charge that could be refused, so that only meters are uncovered.
     pub(super) fn is_fully_leased(&self) -> bool {
         self.uncovered.len() < self.coverages.len()
@@ -35,7 +60,7 @@ impl LeasedCheck {
 
     /// The counter states of all charges, in order. Those of uncovered charges come from
     /// `uncovered`.
-    fn states(
+    pub(super) fn states(
         &self,
         mut uncovered: impl Iterator<Item = CounterState>,
     ) -> SmallVec<[CounterState; 4]> {
@@ -65,24 +90,27 @@ impl RedisClient {
                 tokio::spawn(self.clone().renew(renewal));
             }
         }
-        let not_leased = charges
-            .iter()
-            .zip(&coverages)
-            .filter(|(_, coverage)| matches!(coverage, Coverage::NotLeased));
-        let uncovered = not_leased.map(|(charge, _)| charge.clone()).collect();
-        LeasedCheck { now, coverages, uncovered }
+        LeasedCheck::new(now, charges, coverages)
+    }
+
+    /// The charges that leases would cover now: as [`RedisClient::take_leases`], and nothing is
+    /// taken. A check that is `reserved` is never charged to leases.
+    pub(super) fn peek_leases(&self, charges: &Charges, is_reserved: bool) -> LeasedCheck {
+        let (now, clock, holders) = (self.now(), boot_clock(), self.redis.lease_holders());
+        let peek = |charge| {
+            if self.redis.leases && !is_reserved && Leases::is_leasable(charge) {
+                self.leases.peek(charge, now, clock, holders)
+            } else {
+                Coverage::NotLeased
+            }
+        };
+        LeasedCheck::new(now, charges, charges.iter().map(peek).collect())
     }
 
     /// Allows a fully leased check. Its meters are charged later.
     pub(super) fn allow_from_leases(&self, check: &LeasedCheck) -> StoreVerdict {
         check.uncovered.iter().for_each(|charge| self.pending_usage.add(charge));
-        let unknown = CounterState::of_level(0);
-        let states = check.states(std::iter::repeat(unknown));
-        StoreVerdict {
-            verdict: Verdict { now: check.now, allowed: true, states },
-            index: 0,
-            leased: true,
-        }
+        check.verdict()
     }
 
     /// Judges the charges that leases do not cover in Redis.

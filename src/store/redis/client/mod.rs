@@ -11,6 +11,7 @@ mod calls_in_flight;
 mod commit;
 mod connection_task;
 mod cross_slot;
+mod dry_run;
 mod grouping;
 mod job;
 mod leased_check;

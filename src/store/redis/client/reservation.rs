@@ -258,7 +258,7 @@ impl AdjustmentShare {
 }
 
 /// The reply to a check from those of its shares.
-fn merge_replies(
+pub(super) fn merge_replies(
     charges: usize,
     shares: &[SlotShare],
     replies: Vec<Result<ReserveReply, StoreError>>,

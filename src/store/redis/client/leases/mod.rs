@@ -69,6 +69,12 @@ struct Lease {
     origin: LeaseOrigin,
 }
 
+impl Lease {
+    fn covers(&self, cost: u64, clock: Duration) -> bool {
+        self.remaining >= cost && self.origin.expires_at > clock
+    }
+}
+
 /// The charge that leased units come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct LeaseOrigin {
@@ -124,6 +130,26 @@ impl Leases {
         counter.record_demand(charge, clock);
         let coverage = counter.take(charge.cost, now, clock);
         (coverage, counter.next_renewal(charge, now, holders, clock))
+    }
+
+    /// The coverage that [`Leases::take`] would give the charge now. Takes nothing, and records no
+    /// demand.
+    pub(super) fn peek(
+        &self,
+        charge: &Charge,
+        now: Micros,
+        clock: Duration,
+        holders: u64,
+    ) -> Coverage {
+        let table = self.lock();
+        let counter = table.by_counter.get(&charge.counter());
+        let counter = counter.filter(|counter| Arc::ptr_eq(&counter.limit, &charge.limit));
+        match counter {
+            Some(counter) if is_worth_leasing(charge.limit.algorithm(), holders) => {
+                counter.peek(charge.cost, now, clock)
+            }
+            _ => Coverage::NotLeased,
+        }
     }
 
     /// Puts back the units that were taken for a check which was then refused.
@@ -265,16 +291,25 @@ impl LeasedCounter {
 
     fn take(&mut self, cost: u64, now: Micros, clock: Duration) -> Coverage {
         let remaining = self.remaining(clock);
-        let covers =
-            |lease: &&mut Lease| lease.remaining >= cost && lease.origin.expires_at > clock;
-        let Some(lease) = self.leases.iter_mut().find(covers) else {
+        let Some(lease) = self.leases.iter_mut().find(|lease| lease.covers(cost, clock)) else {
             return Coverage::NotLeased;
         };
         lease.remaining -= cost;
         let origin = lease.origin;
-        // Responses report unspent leased units as remaining.
+        Coverage::Leased(self.state_with(remaining, now), origin)
+    }
+
+    fn peek(&self, cost: u64, now: Micros, clock: Duration) -> Coverage {
+        let covering = self.leases.iter().find(|lease| lease.covers(cost, clock));
+        covering.map_or(Coverage::NotLeased, |lease| {
+            Coverage::Leased(self.state_with(self.remaining(clock), now), lease.origin)
+        })
+    }
+
+    /// The state that responses report: `remaining` leased units, which are unspent, remain.
+    fn state_with(&self, remaining: u64, now: Micros) -> CounterState {
         let level = self.level_now(now).saturating_sub(self.limit.amount(remaining));
-        Coverage::Leased(CounterState::of_level(level.cast_signed()), origin)
+        CounterState::of_level(level.cast_signed())
     }
 
     /// The lease to request now, if one is needed: as large as the demand of one window, but no

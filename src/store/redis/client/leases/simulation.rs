@@ -50,6 +50,14 @@ struct SimulatedClient {
     pending_renewals: Vec<(Renewal, Option<Micros>)>,
 }
 
+/// The state that a lease reports, if one covers the charge.
+fn state(coverage: &Coverage) -> Option<CounterState> {
+    match coverage {
+        Coverage::Leased(state, _) => Some(*state),
+        Coverage::NotLeased => None,
+    }
+}
+
 struct Simulation {
     redis: RowTable,
     clients: Vec<SimulatedClient>,
@@ -100,8 +108,10 @@ impl Simulation {
     fn check(&mut self, client: usize, cost: u64) {
         let charge = Charge::new(Subject::api_key("a"), Arc::clone(&self.limit), cost);
         let (now, clock) = (self.now, self.clock());
-        let (cover, renewal) =
-            self.clients[client].leases.take(&charge, now, clock, CLIENTS as u64);
+        let leases = &self.clients[client].leases;
+        let peeked = state(&leases.peek(&charge, now, clock, CLIENTS as u64));
+        let (cover, renewal) = leases.take(&charge, now, clock, CLIENTS as u64);
+        assert_eq!(peeked, state(&cover), "a peek says what is taken");
         if let Some(renewal) = renewal {
             let (granted, level) = self.judge(&renewal.charge);
             self.clients[client].leases.observe_level(&renewal.charge, level, now);
