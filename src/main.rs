@@ -53,6 +53,8 @@ enum Command {
     Keygen,
     /// Manages the usage plans of a running service
     Plans(Box<commands::plans::PlansArgs>),
+    /// Shows the policies of a running service, and resets the counters of one of their keys
+    Policies(commands::policies::PoliciesArgs),
     /// Lists the changes that were made by the admin API, newest first
     Audit(commands::audit::AuditArgs),
     /// Compares a catalog file with the resources of a running service; exits with 1 if they differ
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Keys(keys) => block_on(commands::keys::run(&keys)),
         Command::Keygen => commands::keygen::run().map(|()| true).map_err(Into::into),
         Command::Plans(plans) => block_on(commands::plans::run(&plans)),
+        Command::Policies(policies) => block_on(commands::policies::run(&policies)),
         Command::Audit(audit) => block_on(commands::audit::run(&audit)),
         Command::Diff(diff) => block_on(commands::apply::diff(&diff)),
         Command::Apply(apply) => block_on(commands::apply::apply(&apply)),

@@ -20,7 +20,7 @@ use super::Admin;
 use super::error::AdminError;
 use super::signature::{SignatureError, SignedHead};
 use crate::algorithm::Throttle;
-use crate::control::{ChangeOrigin, Editor, UsageLedger};
+use crate::control::{ChangeOrigin, Editor, PolicyLedger, UsageLedger};
 use crate::limit::{Charge, Charges, Limit, Subject, Unit};
 use crate::settings::{AdminCredentials, BearerTokens};
 use crate::store::MemoryStore;
@@ -96,6 +96,18 @@ impl FromRequestParts<Arc<Admin>> for RequestLedger {
     async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, AdminError> {
         let RequestEditor(editor) = RequestEditor::from_request_parts(parts, admin).await?;
         Ok(Self(Arc::new(UsageLedger::new(editor, admin.counter_store.clone()))))
+    }
+}
+
+/// The ledger of policies of a request. Its resets are in the audit log as the request's.
+pub(super) struct RequestPolicies(pub(super) PolicyLedger);
+
+impl FromRequestParts<Arc<Admin>> for RequestPolicies {
+    type Rejection = AdminError;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, AdminError> {
+        let RequestEditor(editor) = RequestEditor::from_request_parts(parts, admin).await?;
+        Ok(Self(PolicyLedger::new(editor, admin.counter_store.clone())))
     }
 }
 

@@ -24,6 +24,7 @@ mod usage_plans;
 mod unserved;
 mod unique_json;
 mod payload;
+mod policies;
 
 use std::sync::Arc;
 
@@ -68,6 +69,9 @@ pub fn router(admin: Admin) -> Router {
         .route("/tags/{arn}", get(tags::get).put(tags::put).delete(tags::remove))
         .route("/openapi.json", get(openapi::document))
         .route("/audit", get(audit::list))
+        .route("/policies", get(policies::list))
+        .route("/policies/{name}/usage", get(policies::usage))
+        .route("/policies/{name}/reset", post(policies::reset))
         .route_layer(from_fn(query::check))
         .method_not_allowed_fallback(unserved::method)
         .fallback(unserved::path)

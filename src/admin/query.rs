@@ -43,7 +43,7 @@ fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] 
     let path: Vec<&str> = path.split('/').skip(1).collect();
     match (method.as_str(), &path[..]) {
         ("GET" | "HEAD", path) => match path {
-            ["restapis"] | ["restapis", _, "deployments"] => &[POSITION, LIMIT],
+            ["restapis" | "policies"] | ["restapis", _, "deployments"] => &[POSITION, LIMIT],
             ["restapis", _, "resources"] => &[POSITION, LIMIT, ("embed", Word("methods"))],
             ["restapis", _, "resources", _] => &[("embed", Word("methods"))],
             ["restapis", _, "deployments", _] => &[("embed", Word("apisummary"))],
@@ -64,6 +64,7 @@ fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] 
                 ("unit", Text),
                 ("format", Text),
             ],
+            ["policies", _, "usage"] => &[("key", Text)],
             ["audit"] => &[POSITION, LIMIT, ("path", Text)],
             _ => &[],
         },

@@ -20,7 +20,7 @@ use crate::limit::{MAX_CHARGES, Subject};
 const MAX_KEY_POLICIES: usize = 6;
 
 /// The largest size of the key that a policy counts, in bytes: as in a check.
-const MAX_KEY_BYTES: usize = 1024;
+pub(super) const MAX_KEY_BYTES: usize = 1024;
 
 /// The policies of a key, each with the key that it counts, by the policies' names.
 #[derive(Debug, Default)]

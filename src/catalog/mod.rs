@@ -48,6 +48,7 @@ mod build;
 mod counters;
 mod request;
 mod resolve;
+mod policies;
 mod access;
 mod costs;
 mod placement;
@@ -75,6 +76,7 @@ pub use key_type::parse_address;
 pub use keys::{ApiKey, parse_rfc3339};
 pub use overrides::LimitOverrides;
 pub use placement::CounterPlacement;
+pub use policies::{CountedKey, PolicyView};
 pub use request::{CheckRequest, Cost, PolicyKey};
 pub use resolve::{CheckError, ResolvedLimits};
 #[cfg(any(test, feature = "fuzzing"))]

@@ -15,6 +15,7 @@ pub mod keygen;
 pub mod keys;
 mod names;
 pub mod plans;
+pub mod policies;
 pub mod ready;
 pub mod replay;
 mod table;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::{MemoryStore, Redis, StoreError};
 use crate::algorithm::Correction;
 use crate::algorithm::calendar_quota::Count;
+use crate::judge::Verdict;
 use crate::judge::usage::UsageDays;
-use crate::limit::Charge;
+use crate::limit::{Charge, Charges};
 use crate::time::Micros;
 
 /// The store of counters: this process's memory, or Redis for all nodes.
@@ -48,6 +49,18 @@ impl CounterStore {
                 Ok((now, usages.into_iter().map(Ok).collect()))
             }
             Self::Redis(redis) => redis.usage(charges).await,
+        }
+    }
+
+    /// Reads the counters of the charges, whose cost is 0 and whose subject is one. Nothing is
+    /// written.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or one of the counters cannot.
+    pub async fn peek(&self, charges: &Charges) -> Result<Verdict, StoreError> {
+        match self {
+            Self::Memory(memory) => memory.judge(charges).map(|judged| judged.verdict),
+            Self::Redis(redis) => redis.peek(charges).await,
         }
     }
 

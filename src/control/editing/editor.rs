@@ -1,6 +1,9 @@
 //! The editors of one request.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::apis::ApiEditor;
 use super::audit_log::AuditLog;
@@ -91,6 +94,12 @@ impl Editor {
     #[must_use]
     pub fn key_importer(&self) -> KeyImporter<'_> {
         KeyImporter::new(&self.session)
+    }
+
+    /// The catalog's policies by their names, as the admin API shows them.
+    #[must_use]
+    pub fn policies(&self) -> BTreeMap<String, Value> {
+        self.session.files().policies()
     }
 
     /// The audit log.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::catalog::raw::{RawApi, RawPlan};
-use crate::catalog::{ApiKey, FileOwned};
+use crate::catalog::{ApiKey, FileOwned, PolicyView};
 use crate::control::model::{KeyRecord, RestApi};
 use crate::control::serving::LiveCatalog;
 use crate::control::translate::{Losses, file_key, plan_from_catalog, stage_from_catalog};
@@ -55,6 +55,22 @@ impl<'e> FileResources<'e> {
     /// The API with this id.
     pub(super) fn api(&self, id: &str) -> Option<RestApi> {
         self.read(|owned| owned.apis.get(id).map(|api| rest_api(api, owned.changed)))
+    }
+
+    /// Policies by their names.
+    pub(super) fn policies(&self) -> BTreeMap<String, Value> {
+        let catalog = self.live.catalog();
+        let render = |policy: PolicyView<'_>| {
+            let limits = policy.limits.iter().map(|limit| {
+                let unit = limit.unit().as_str();
+                json!({ "name": &**limit.name(), "unit": unit, "limit": limit.capacity() })
+            });
+            let key_type = if policy.counts_addresses { "ip" } else { "text" };
+            let limits: Vec<Value> = limits.collect();
+            let shown = json!({ "name": policy.name, "keyType": key_type, "limits": limits });
+            (policy.name.to_owned(), shown)
+        };
+        catalog.policies().map(render).collect()
     }
 
     /// Up to `limit` keys after the one with the id `after` that `is_selected` accepts, by their

@@ -17,6 +17,7 @@ mod key_rotation;
 mod key_import;
 mod editor;
 mod usage_ledger;
+mod policy_ledger;
 
 pub use apis::ApiEditor;
 pub use audit_log::AuditLog;
@@ -26,5 +27,6 @@ pub use key_rotation::{KeyRotator, RotateKey};
 pub use keys::KeyEditor;
 pub use plan_keys::PlanKeyEditor;
 pub use plans::PlanEditor;
+pub use policy_ledger::{PolicyLedger, PolicyUsage};
 pub use seal::Seal;
 pub use usage_ledger::{ReportedDay, UsageLedger, UsageQuery};

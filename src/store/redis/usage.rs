@@ -4,14 +4,15 @@
 
 use futures_util::future::try_join_all;
 
-use super::call::ArgumentTables;
+use super::call::{ArgumentTables, CheckCall};
 use super::instance::POOL_SIZE;
-use super::reply::ReplyDecoder;
+use super::reply::{CheckReply, ReplyDecoder};
 use super::rows::PackedRows;
-use super::script::{ScriptArgs, USAGE_SCRIPT};
+use super::script::{CHECK_SCRIPT, ScriptArgs, USAGE_SCRIPT};
 use super::{Redis, StoreError};
 use crate::algorithm::calendar_quota::Count;
 use crate::algorithm::{Correction, RowKind, encode_double};
+use crate::judge::Verdict;
 use crate::judge::usage::{UsageDay, UsageDays};
 use crate::limit::{Charge, Charges, RowId, Subject};
 use crate::store::CounterUsage;
@@ -135,6 +136,33 @@ impl Redis {
             })
         });
         Ok(decoded.collect())
+    }
+
+    /// Reads counters of one subject by checks of cost 0.
+    pub(in crate::store) async fn peek(&self, charges: &Charges) -> Result<Verdict, StoreError> {
+        let Some(first) = charges.first() else {
+            return Err(StoreError::BadReply("there is nothing to read".into()));
+        };
+        let key = first.subject.redis_key();
+        // The second attempt knows Redis' clock.
+        for _ in 0..2 {
+            let mut call = CheckCall::default();
+            call.add_check(charges, self.clock.now());
+            let reply = self.run_command(&key, &CHECK_SCRIPT.eval_command(&call)).await?;
+            let mut decoder = ReplyDecoder::new(reply)?;
+            self.clock.observe(decoder.now);
+            match decoder.next_check(charges)? {
+                CheckReply::Done(verdict) => return Ok(verdict),
+                CheckReply::BadRow(why) => {
+                    self.log_bad_row(&key, &why);
+                    return Err(StoreError::BadRow(why));
+                }
+                CheckReply::WindowMiss => {}
+                // A check of cost 0 keeps no day, and creates no subject.
+                CheckReply::DayRollover | CheckReply::NewSubject(_) => break,
+            }
+        }
+        Err(StoreError::BadReply("a check of cost 0 was not judged".into()))
     }
 
     /// Corrects counters of one subject and its parts, or of several on one primary.

@@ -6,6 +6,8 @@ mod audit;
 mod catalog;
 mod keys;
 mod plans;
+mod policies;
+mod policies_in_redis;
 mod terminal;
 mod usage;
 mod usage_in_redis;
