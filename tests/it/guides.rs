@@ -1,5 +1,6 @@
-//! The guides of docs/tutorial and docs/how-to, followed from top to bottom as a reader would, but
-//! on free ports. A guide that cannot be followed here says so in a line of its own.
+//! The guides of docs/tutorial and docs/how-to, and the page on infrastructure as code, followed
+//! from top to bottom as a reader would, but on free ports. A guide that cannot be followed here
+//! says so in a line of its own.
 //! Needs programs besides Rust, so `make fast` skips it.
 
 use std::fs;
@@ -76,7 +77,9 @@ fn follow(path: &Path) -> Vec<String> {
             }
         };
     }
-    let search = format!("{}:{}:/usr/sbin:/sbin", bin.display(), std::env::var("PATH").unwrap());
+    let (bin, python) = (bin.display(), repository("target/python/bin"));
+    let inherited = std::env::var("PATH").unwrap();
+    let search = format!("{bin}:{}:{inherited}:/usr/sbin:/sbin", python.display());
     let ended = Command::new("timeout")
         .args(["120", "bash", "-c", &script])
         .env("PATH", search)
@@ -115,7 +118,8 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 #[test]
 fn every_command_of_every_guide_prints_what_the_guide_shows() {
     let folders = ["docs/tutorial", "docs/how-to"].map(repository);
-    let pages: Vec<_> = folders.iter().flat_map(|folder| files(folder, "md")).collect();
+    let mut pages: Vec<_> = folders.iter().flat_map(|folder| files(folder, "md")).collect();
+    pages.push(repository("docs/infrastructure-as-code.md"));
     assert!(pages.len() > 5, "{pages:?}");
     let faults: Vec<_> = std::thread::scope(|scope| {
         let runs: Vec<_> = pages.iter().map(|page| scope.spawn(|| follow(page))).collect();

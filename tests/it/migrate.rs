@@ -1,6 +1,6 @@
-//! Migration from AWS: the script of the guide, run between two nodes. The first node stands for
-//! AWS, whose API it has. Only AWS returns the values of keys, so a proxy adds them to the
-//! responses.
+//! Migration from other rate limiters. From AWS: the script of the guide, run between two nodes. The
+//! first node stands for AWS, whose API it has; a proxy decides of which keys the values are told.
+//! From Azure and Google: the guide's catalogs.
 //! Needs programs besides Rust, so `make fast` skips it.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,8 @@ fn call(node: &Node, method: &str, path: &str, body: Value) -> Value {
     if answer.body.is_empty() { json!(null) } else { answer.json() }
 }
 
-/// Starts a proxy of `admin` that adds the values of keys by their ids; one request per connection.
+/// Starts a proxy of `admin` that tells these values of keys, by their ids, and no other; one request
+/// per connection.
 fn proxy_with_values(admin: &str, values: BTreeMap<&'static str, &'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -57,9 +58,8 @@ fn proxy_with_values(admin: &str, values: BTreeMap<&'static str, &'static str>) 
             let status = status.lines().next().unwrap();
             let mut body: Value = serde_json::from_str(body).unwrap();
             for item in body["item"].as_array_mut().into_iter().flatten() {
-                if let Some(value) = values.get(item["id"].as_str().unwrap_or_default()) {
-                    item["value"] = (*value).into();
-                }
+                let told = values.get(item["id"].as_str().unwrap_or_default()).copied();
+                item["value"] = json!(told);
             }
             let body = body.to_string();
             let length = body.len();
@@ -152,4 +152,61 @@ fn migration_copies_plans_keys_and_stages_with_their_ids_and_lists_the_rest() {
     assert_eq!((&answer["allowed"], &answer["key"]["id"]), (&json!(true), &json!("acme")));
     assert_eq!(answer["limits"].as_array().unwrap().len(), 3, "{answer}");
     assert_eq!(tollgate.check(json!({"api_key": other})).status, 403, "switched off there too");
+}
+
+/// The catalog of a section of the guide.
+fn catalog_of(heading: &str) -> String {
+    let guide = std::fs::read_to_string(repository("docs/migrate.md")).unwrap();
+    let (_, section) = guide.split_once(&format!("\n## {heading}\n")).unwrap();
+    let (_, block) = section.split_once("```yaml\n").unwrap();
+    block.split_once("```").unwrap().0.to_owned()
+}
+
+/// The names of the limits of a check that is admitted.
+fn admitted(node: &Node, check: Value) -> Vec<String> {
+    let answer = node.check(check).json();
+    assert_eq!(answer["allowed"], true, "{answer}");
+    let limits = answer["limits"].as_array().unwrap().iter();
+    limits.map(|limit| limit["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_policies_of_azure_api_management_are_limits_of_the_guides_catalog() {
+    let node = Node::with_catalog(&catalog_of("From Azure API Management"), &[]);
+    let subscription = json!({
+        "api_key": "contoso-primary-key", "api": "models", "stage": "prod", "method": "POST",
+        "path": "/chat", "cost": {"requests": 1, "total_tokens": 350, "kilobytes": 12},
+    });
+    let names = admitted(&node, subscription.clone());
+    let plan = ["throttle", "quota", "tpm", "tokens", "traffic"].map(|it| format!("starter/{it}"));
+    assert_eq!(names, plan);
+    let mut large = subscription;
+    large["cost"]["total_tokens"] = 4_900.into();
+    let refused = node.check(large);
+    assert_eq!((refused.status, &refused.json()["violated"]), (429, &json!("starter/tpm")));
+    for _ in 0..10 {
+        admitted(&node, json!({"policy": "address", "key": "203.0.113.7"}));
+    }
+    let refused = node.check(json!({"policy": "address", "key": "203.0.113.7"}));
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert_eq!(admitted(&node, json!({"policy": "user", "key": "u-1"})), ["policy:user/quota"]);
+}
+
+#[test]
+fn the_policies_of_apigee_and_googles_gateway_are_limits_of_the_guides_catalog() {
+    let heading = "From Apigee and Google's API Gateway";
+    let node = Node::with_catalog(&catalog_of(heading), &[]);
+    let app = json!({
+        "api_key": "shop-consumer-key",
+        "cost": {"requests": 1, "input_tokens": 40, "total_tokens": 350, "read_requests": 2},
+    });
+    let names = admitted(&node, app.clone());
+    let plan = ["throttle", "quota", "hourly", "prompts", "tokens", "reads"];
+    assert_eq!(names, plan.map(|it| format!("bronze/{it}")));
+    // 30pm is one request in two seconds, whatever else is left.
+    let refused = node.check(app);
+    assert_eq!((refused.status, &refused.json()["violated"]), (429, &json!("bronze/throttle")));
+    let spike = json!({"policy": "client", "key": "c-1"});
+    assert_eq!(admitted(&node, spike.clone()), ["policy:client/throttle"]);
+    assert_eq!(node.check(spike).status, 429);
 }
