@@ -49,13 +49,11 @@ impl Integration {
     /// An integration with the members that a request gives.
     ///
     /// # Errors
-    /// If a member is unknown, missing or of another type.
+    /// If a member is unknown, missing or of another type, or the URI does not fit the type, as in
+    /// AWS.
     pub fn new(mut members: Members) -> Result<Self, ControlError> {
         check_members(&mut members, INTEGRATION, "")?;
-        if !members.contains_key("type") {
-            let why = "an integration needs a type, such as HTTP_PROXY";
-            return Err(ControlError::BadRequest(why.into()));
-        }
+        check_backend(&members).map_err(|why| ControlError::BadRequest(why.into()))?;
         Ok(Self { responses: BTreeMap::new(), members })
     }
 
@@ -85,5 +83,55 @@ impl Integration {
     /// If one of them is invalid. The integration may then be changed in part.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         patch_all(&mut self.members, INTEGRATION, patch)
+    }
+}
+
+/// Checks the members that AWS requires of a type of integration, in AWS' words, so that a program
+/// which works here works there as well.
+fn check_backend(members: &Members) -> Result<(), &'static str> {
+    let text = |name| members.get(name).and_then(Value::as_str).unwrap_or_default();
+    let uri = text("uri");
+    let has_variable = uri.contains("${stageVariables.");
+    match text("type") {
+        "" => Err("an integration needs a type, such as HTTP_PROXY"),
+        "MOCK" => Ok(()),
+        _ if text("httpMethod").is_empty() => {
+            Err("httpMethod: Enumeration value for HttpMethod must be non-empty")
+        }
+        "HTTP" | "HTTP_PROXY" => {
+            let is_url = ["http://", "https://"].iter().any(|scheme| uri.starts_with(scheme));
+            let is_endpoint = is_url || has_variable;
+            is_endpoint.then_some(()).ok_or("uri: Invalid HTTP endpoint specified for URI")
+        }
+        _ => {
+            let is_arn = uri.starts_with("arn:") || has_variable;
+            is_arn.then_some(()).ok_or("uri: Invalid ARN specified in the request")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[rustfmt::skip]
+    fn an_integration_has_the_method_and_the_uri_that_its_type_needs_in_aws() {
+        for (members, expected) in [
+            (json!({}),                                                       "needs a type"),
+            (json!({"type": "MOCK"}),                                         ""),
+            (json!({"type": "HTTP", "uri": "http://a"}),                      "httpMethod: "),
+            (json!({"type": "AWS_PROXY", "uri": "arn:aws:apigateway:a"}),     "httpMethod: "),
+            (json!({"type": "HTTP_PROXY", "httpMethod": "GET"}),              "uri: Invalid HTTP endpoint"),
+            (json!({"type": "HTTP", "httpMethod": "GET", "uri": "arn:aws"}),  "uri: Invalid HTTP endpoint"),
+            (json!({"type": "HTTP", "httpMethod": "GET", "uri": "https://a"}), ""),
+            (json!({"type": "HTTP", "httpMethod": "GET", "uri": "${stageVariables.url}/a"}), ""),
+            (json!({"type": "AWS", "httpMethod": "POST", "uri": "http://a"}), "uri: Invalid ARN"),
+            (json!({"type": "AWS", "httpMethod": "POST", "uri": "arn:aws:apigateway:a"}), ""),
+        ] {
+            let made = Integration::new(members.as_object().cloned().unwrap());
+            let why = made.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(why.contains(expected) && why.is_empty() == expected.is_empty(), "{members}: {why}");
+        }
     }
 }

@@ -69,7 +69,8 @@ arn = f"arn:aws:apigateway:eu-central-1::/usageplans/{plan_id}"
 REQUIRED = {
     "CreateRestApi": lambda: {"name": "two"},
     "PutMethod": lambda: {**on_chat, "httpMethod": free_method(), "authorizationType": "NONE"},
-    "PutIntegration": lambda: {**on_post, "type": "HTTP"},
+    "PutIntegration": lambda: {
+        **on_post, "type": "HTTP", "integrationHttpMethod": "POST", "uri": "http://127.0.0.1/"},
     "PutMethodResponse": lambda: {**on_post, "statusCode": "201"},
     "PutIntegrationResponse": lambda: on_success,
     "CreateDeployment": lambda: {"restApiId": api_id, "stageName": "prod"},

@@ -177,6 +177,8 @@ refused("more than 6291456 bytes", 400, "import_rest_api", body=b" " * (6291456 
 authorizer = {"type": "apiKey", "name": "Authorization", "in": "header", "x-amazon-apigateway-authorizer": {}}
 authorized = {**CHAT, "components": {"securitySchemes": {"key": KEY, "pool": authorizer}}}
 refused("components.securitySchemes.pool", 400, "import_rest_api", body=json.dumps(authorized).encode())
+backend = json.dumps(CHAT).replace("https://models.example", "models.example").encode()
+refused("x-amazon-apigateway-integration: uri: Invalid HTTP endpoint", 400, "import_rest_api", body=backend)
 size = {**CHAT, "x-amazon-apigateway-minimum-compression-size": "lots"}
 refused("minimumCompressionSize", 400, "put_rest_api", restApiId=API, body=json.dumps(size).encode())
 many = {**CHAT, "paths": {f"/p{number}": {} for number in range(10_000)}}

@@ -29,10 +29,11 @@ fn integration() -> impl Strategy<Value = Integration> {
     let kind = select(vec!["HTTP", "AWS", "MOCK", "HTTP_PROXY", "AWS_PROXY"]);
     let behavior = option::of(select(vec!["WHEN_NO_MATCH", "NEVER"]));
     let responses = btree_map(select(vec!["200", "400", "500"]), option::of(text()), 0..2);
-    (kind, option::of(text()), behavior, option::of(50..300_000_u32), responses).prop_map(
+    (kind, text(), behavior, option::of(50..300_000_u32), responses).prop_map(
         |(kind, uri, behavior, timeout, responses)| {
+            let uri = if kind.starts_with("AWS") { format!("arn:{uri}") } else { format!("https://{uri}") };
             let mut integration = Integration::new(members(&json!({
-                "type": kind, "uri": uri, "passthroughBehavior": behavior, "timeoutInMillis": timeout,
+                "type": kind, "httpMethod": "POST", "uri": uri, "passthroughBehavior": behavior, "timeoutInMillis": timeout,
                 "requestTemplates": { "application/json": "{}" }, "contentHandling": "CONVERT_TO_TEXT",
             })))
             .unwrap();
