@@ -65,6 +65,8 @@ enum Command {
     Export(commands::export::ExportArgs),
     /// Shows and corrects the daily usage of API keys of a running service
     Usage(commands::usage::UsageArgs),
+    /// Shows which API keys and keys of policies a running service refuses most, or which use most
+    Top(commands::top::TopArgs),
     /// Decides checks recorded with --record again by the reference implementation, and compares
     Replay(commands::replay::ReplayArgs),
 }
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Command::Apply(apply) => block_on(commands::apply::apply(&apply)),
         Command::Export(export) => block_on(commands::export::run(&export)),
         Command::Usage(usage) => block_on(commands::usage::run(&usage)),
+        Command::Top(top) => block_on(commands::top::run(&top)),
         Command::Replay(args) => commands::replay::run(&args).map(|()| true).map_err(Into::into),
     };
     match result {

@@ -19,6 +19,7 @@ mod rest_apis;
 mod signature;
 mod stages;
 mod tags;
+mod top;
 mod usage;
 mod usage_plans;
 mod unserved;
@@ -34,6 +35,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, patch, post, put};
 
 use crate::control::{EditorFactory, ResponseOwner};
+use crate::engine::TopKeys;
 use crate::settings::AdminCredentials;
 use crate::store::{CounterStore, MemoryStore};
 use auth::Authenticator;
@@ -44,20 +46,23 @@ pub(crate) use signature::verify as verify_signature;
 pub struct Admin {
     editors: EditorFactory,
     counter_store: CounterStore,
+    top: Option<Arc<TopKeys>>,
     authenticator: Authenticator,
 }
 
 impl Admin {
     /// An admin API for clients with one of `credentials`. The store `failures` counts failed
-    /// authentications by address.
+    /// authentications by address; `top` is `None` if no keys are counted.
     #[must_use]
     pub fn new(
         editors: EditorFactory,
         counter_store: CounterStore,
+        top: Option<Arc<TopKeys>>,
         credentials: AdminCredentials,
         failures: MemoryStore,
     ) -> Self {
-        Self { editors, counter_store, authenticator: Authenticator::new(credentials, failures) }
+        let authenticator = Authenticator::new(credentials, failures);
+        Self { editors, counter_store, top, authenticator }
     }
 }
 
@@ -72,6 +77,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/policies", get(policies::list))
         .route("/policies/{name}/usage", get(policies::usage))
         .route("/policies/{name}/reset", post(policies::reset))
+        .route("/top", get(top::list))
         .route_layer(from_fn(query::check))
         .method_not_allowed_fallback(unserved::method)
         .fallback(unserved::path)

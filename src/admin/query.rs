@@ -27,6 +27,8 @@ enum Values {
     Flag,
     /// This word.
     Word(&'static str),
+    /// One of these two words.
+    Either(&'static str, &'static str),
 }
 
 const POSITION: (&str, Values) = ("position", Values::Text);
@@ -39,7 +41,7 @@ const LIMIT: (&str, Values) = ("limit", Values::Count);
 
 /// The parameters of the endpoint that serves this path.
 fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] {
-    use Values::{Flag, Text, Texts, Word};
+    use Values::{Count, Either, Flag, Text, Texts, Word};
     let path: Vec<&str> = path.split('/').skip(1).collect();
     match (method.as_str(), &path[..]) {
         ("GET" | "HEAD", path) => match path {
@@ -66,6 +68,12 @@ fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] 
             ],
             ["policies", _, "usage"] => &[("key", Text)],
             ["audit"] => &[POSITION, LIMIT, ("path", Text)],
+            ["top"] => &[
+                ("limit", Text),
+                ("by", Either("refused", "used")),
+                ("window", Either("minute", "hour")),
+                ("n", Count),
+            ],
             _ => &[],
         },
         ("POST", ["restapis"]) => &[
@@ -143,6 +151,9 @@ impl Values {
                 (!is_flag).then_some("true or false".into())
             }
             Self::Word(word) => (value != word).then_some(word.into()),
+            Self::Either(one, other) => {
+                (value != one && value != other).then(|| format!("{one} or {other}").into())
+            }
         }
     }
 }

@@ -184,7 +184,8 @@ fn open_admin(parts: &ServiceParts, options: ServerOptions) -> Result<BoundServe
     let failures = MemoryStore::new(Arc::new(SystemClock));
     parts.control.spawn(failures.clone().sweep_forever(|_| ()));
     let (editors, counter_store) = (parts.editors.clone(), parts.counter_store.clone());
-    let admin = Admin::new(editors, counter_store, parts.settings.admin.clone(), failures);
+    let credentials = parts.settings.admin.clone();
+    let admin = Admin::new(editors, counter_store, parts.top.clone(), credentials, failures);
     parts.control.spawn(server.add_worker().run(admin::router(admin)));
     Ok((listener, server))
 }

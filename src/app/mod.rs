@@ -21,7 +21,9 @@ use tokio::task::JoinHandle;
 
 use crate::catalog::CounterPlacement;
 use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync};
-use crate::engine::{DecisionObserver, Fallback, KnownSubjects, NodeReservations, Recorder};
+use crate::engine::{
+    DecisionObserver, Fallback, KnownSubjects, NodeReservations, Recorder, TopKeys,
+};
 use crate::grpc::Health;
 use crate::http::NodeState;
 use crate::settings::Settings;
@@ -84,6 +86,8 @@ struct ServiceParts {
     reservations: Arc<NodeReservations>,
     known_subjects: Arc<KnownSubjects>,
     metrics: Arc<Metrics>,
+    /// The keys that are refused most and use most, unless they are not counted.
+    top: Option<Arc<TopKeys>>,
     settings: Settings,
     counter_store: CounterStore,
     /// The observers of the decisions of all workers.
@@ -140,6 +144,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         reservations: Arc::default(),
         known_subjects: Arc::default(),
         metrics,
+        top: (settings.top_keys > 0).then(|| TopKeys::new(settings.top_keys)),
         settings,
         counter_store,
         observers,
@@ -327,6 +332,9 @@ async fn announce_when_ready(parts: &ServiceParts, health: Health) -> JoinHandle
 /// # Errors
 /// If Redis can be reached and cannot be used as it is configured.
 async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) -> Result<(), StartError> {
+    if let Some(top) = &parts.top {
+        parts.control.spawn(Arc::clone(top).run(parts.counter_store.clone()));
+    }
     let metrics = Arc::clone(&parts.metrics);
     let max_rows = i64::try_from(parts.settings.max_memory_rows);
     metrics.max_memory_rows.set(max_rows.unwrap_or(i64::MAX));

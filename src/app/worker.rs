@@ -35,6 +35,7 @@ async fn run(connections: WorkerConnections, parts: Arc<ServiceParts>, shared: A
     let metrics = WorkerMetrics::new(&parts.metrics);
     let mut observers = parts.observers.clone();
     observers.push(Arc::clone(&metrics) as _);
+    observers.extend(parts.top.as_ref().map(|top| top.worker() as _));
     let engine = Arc::new(Engine::new(engine::EngineParts {
         live: Arc::clone(&parts.live),
         directory: Arc::clone(&parts.directory),

@@ -133,6 +133,12 @@ impl KeyPolicies {
         })
     }
 
+    /// The key that is counted under the policy of this name.
+    #[must_use]
+    pub fn key_of(&self, policy: &str) -> Option<&str> {
+        self.entries.iter().find(|entry| entry.policy == policy).map(|entry| &*entry.key)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

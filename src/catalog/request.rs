@@ -30,6 +30,21 @@ pub struct CheckRequest<'a> {
     pub usage: Option<&'a TokenUsage>,
 }
 
+/// The parts of a check request that say who made it, and for what.
+#[derive(Clone, Copy)]
+pub struct RequestView<'r> {
+    /// Policies, each with the key that it counts.
+    pub policies: &'r [PolicyKey<'r>],
+}
+
+impl CheckRequest<'_> {
+    /// The parts that observers of the decision see.
+    #[must_use]
+    pub fn view(&self) -> RequestView<'_> {
+        RequestView { policies: &self.policies }
+    }
+}
+
 /// A policy and the key that it counts.
 #[derive(Clone, Copy)]
 pub struct PolicyKey<'a> {

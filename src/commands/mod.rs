@@ -19,6 +19,7 @@ pub mod policies;
 pub mod ready;
 pub mod replay;
 mod table;
+pub mod top;
 pub mod usage;
 pub mod validate;
 

@@ -7,15 +7,45 @@ use super::decision::{DecidedBy, Decision, DecisionStatus};
 use super::fallback::{Fallback, FallbackDecision};
 use super::observer::DecidedCheck;
 use super::{Engine, PlanContext};
+use crate::catalog::{CheckRequest, RequestView};
 use crate::failure_policy::FailurePolicy;
 use crate::limit::{Charges, NewReservation};
 use crate::store::{CheckContext, StoreError, StoreVerdict};
 use crate::telemetry::DecisionOutcome;
 
+/// The origin of a check, as observers of its decision see it.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'c> {
+    context: CheckContext,
+    label: Option<&'c Arc<str>>,
+    request: Option<RequestView<'c>>,
+}
+
+impl<'c> Origin<'c> {
+    pub(super) fn new(
+        context: CheckContext,
+        label: Option<&'c Arc<str>>,
+        request: &'c CheckRequest<'_>,
+    ) -> Self {
+        Self { context, label, request: Some(request.view()) }
+    }
+
+    /// The origin of a check of Envoy's descriptors.
+    pub(super) fn of_descriptors(context: CheckContext) -> Self {
+        Self { context, label: None, request: None }
+    }
+}
+
+impl PlanContext<'_, '_> {
+    pub(super) fn origin(&self, context: &CheckContext) -> Origin<'_> {
+        Origin::new(*context, self.label.as_ref(), self.request)
+    }
+}
+
 impl Engine {
     pub(super) fn conclude(
         &self,
-        plan: PlanContext,
+        plan: PlanContext<'_, '_>,
         charges: &Charges,
         context: &CheckContext,
         judged: Result<StoreVerdict, StoreError>,
@@ -28,15 +58,9 @@ impl Engine {
         if plan.is_report {
             decision.status = DecisionStatus::Reported;
         }
+        let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
         decision.set_key_and_plan(plan.key, plan.name);
-        self.observe_limits(
-            *context,
-            plan.label.as_ref(),
-            charges,
-            Some(&verdict),
-            &decision,
-            None,
-        );
+        self.observe_limits(origin, charges, Some(&verdict), &decision, None);
         decision
     }
 
@@ -49,7 +73,7 @@ impl Engine {
 
     pub(super) fn conclude_by_fallback(
         &self,
-        plan: PlanContext,
+        plan: PlanContext<'_, '_>,
         charges: &Charges,
         context: &CheckContext,
         error: &StoreError,
@@ -61,15 +85,16 @@ impl Engine {
     pub(super) fn conclude_with(
         &self,
         mut fallback: FallbackDecision,
-        plan: PlanContext,
+        plan: PlanContext<'_, '_>,
         charges: &Charges,
         context: &CheckContext,
     ) -> Decision {
         if plan.is_report {
             fallback = fallback.into_report();
         }
+        let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
         fallback.decision.set_key_and_plan(plan.key, plan.name);
-        self.observe_fallback(*context, plan.label.as_ref(), charges, &fallback);
+        self.observe_fallback(origin, charges, &fallback);
         fallback.decision
     }
 
@@ -90,8 +115,7 @@ impl Engine {
     /// Notifies the observers of a decision that follows from the limits' status.
     pub(super) fn observe_limits(
         &self,
-        context: CheckContext,
-        label: Option<&Arc<str>>,
+        origin: Origin<'_>,
         charges: &Charges,
         verdict: Option<&StoreVerdict>,
         decision: &Decision,
@@ -103,6 +127,7 @@ impl Engine {
             None => DecisionOutcome::Allowed,
             Some(_) => DecisionOutcome::Refused,
         };
+        let Origin { context, label, request } = origin;
         self.notify_observers(&DecidedCheck {
             context,
             charges,
@@ -111,17 +136,18 @@ impl Engine {
             outcome,
             label,
             refusing,
+            request,
             reservation,
         });
     }
 
     pub(super) fn observe_fallback(
         &self,
-        context: CheckContext,
-        label: Option<&Arc<str>>,
+        origin: Origin<'_>,
         charges: &Charges,
         fallback: &FallbackDecision,
     ) {
+        let Origin { context, label, request } = origin;
         let FallbackDecision { decision, limit, outcome } = fallback;
         self.notify_observers(&DecidedCheck {
             context,
@@ -131,6 +157,7 @@ impl Engine {
             outcome: *outcome,
             label,
             refusing: limit.as_ref(),
+            request,
             reservation: None,
         });
     }

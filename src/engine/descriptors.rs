@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::conclude::Origin;
 use super::{Decision, Engine, FallbackDecision};
 use crate::algorithm::{ChargeTime, CounterState};
 use crate::failure_policy::FailurePolicy;
@@ -42,7 +43,13 @@ impl Engine {
         let is_alone = charges.len() == 1 && check.reports.is_empty();
         let memo = self.memo.as_ref().filter(|_| is_alone);
         if let Some(decision) = memo.and_then(|memo| memo.lookup(charges)) {
-            self.observe_limits(check.context, None, charges, None, &decision, None);
+            self.observe_limits(
+                Origin::of_descriptors(check.context),
+                charges,
+                None,
+                &decision,
+                None,
+            );
             return Ok(decision);
         }
         let in_flight = self.parts.metrics.start_checks(1);
@@ -57,7 +64,8 @@ impl Engine {
         let result = match judged {
             Ok(verdict) => {
                 let decision = self.decide_by_verdict(charges, &verdict);
-                self.observe_limits(check.context, None, charges, Some(&verdict), &decision, None);
+                let origin = Origin::of_descriptors(check.context);
+                self.observe_limits(origin, charges, Some(&verdict), &decision, None);
                 Ok(decision)
             }
             Err(StoreError::NewSubject(subject)) => {
@@ -80,7 +88,8 @@ impl Engine {
             // Boxed, so that the futures of requests without it stay small.
             let verdict = Box::pin(store.judge(reports, context, deadline)).await?;
             let decision = self.decide_by_verdict(reports, &verdict);
-            self.observe_limits(*context, None, reports, Some(&verdict), &decision, None);
+            let origin = Origin::of_descriptors(*context);
+            self.observe_limits(origin, reports, Some(&verdict), &decision, None);
         }
         store.judge(check.charges, context, deadline).await
     }
@@ -96,7 +105,7 @@ impl Engine {
             let _reported = self.decide_by_fallback(check.reports, policy, error);
         }
         let fallback = self.decide_by_fallback(check.charges, policy, error);
-        self.observe_fallback(check.context, None, check.charges, &fallback);
+        self.observe_fallback(Origin::of_descriptors(check.context), check.charges, &fallback);
         fallback
     }
 

@@ -100,7 +100,7 @@ impl Engine {
     /// The decision that the node would make before it asks the store.
     fn dry_run_without_store(
         &self,
-        plan: &PlanContext,
+        plan: &PlanContext<'_, '_>,
         charges: &Charges,
         reservation: Option<&DryReservation<'_>>,
     ) -> Option<Decision> {
@@ -118,7 +118,7 @@ impl Engine {
 
     fn dry_run_by_reply(
         &self,
-        plan: &PlanContext,
+        plan: &PlanContext<'_, '_>,
         charges: &Charges,
         opening: Opening,
         reply: ReserveReply,
@@ -151,7 +151,7 @@ impl Engine {
 
     fn dry_run_by_fallback(
         &self,
-        plan: &PlanContext,
+        plan: &PlanContext<'_, '_>,
         charges: &Charges,
         opening: Opening,
         error: &StoreError,
@@ -174,7 +174,7 @@ impl Engine {
 
 /// The decision of a fallback, with the reservation that it would open in the node's own share.
 fn fall_back(
-    plan: &PlanContext,
+    plan: &PlanContext<'_, '_>,
     (fallback, local): (FallbackDecision, Option<LocalReservation>),
     opening: Opening,
 ) -> Decision {

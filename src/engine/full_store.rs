@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::conclude::Origin;
 use super::decision::{DecidedBy, Decision, DecisionStatus};
 use super::descriptors::DescriptorCheck;
 use super::fallback::FallbackDecision;
@@ -19,13 +20,13 @@ use crate::telemetry::DecisionOutcome;
 impl Engine {
     /// A check without the charges of a subject that the store has refused as new, or the decision
     /// that the failure policy makes because of it. A report is charged to all other subjects.
-    pub(super) fn leave_out(
+    pub(super) fn leave_out<'r, 'q>(
         &self,
         subject: Subject,
-        plan: PlanContext,
+        plan: PlanContext<'r, 'q>,
         charges: &Charges,
         context: &CheckContext,
-    ) -> Prepared {
+    ) -> Prepared<'r, 'q> {
         self.parts.metrics.record_full_store();
         match without_new(subject, &plan, charges) {
             Ok(rest) => Prepared::Judge(plan, rest),
@@ -39,7 +40,7 @@ impl Engine {
     /// The decision about what [`Engine::leave_out`] has left of a check of a batch.
     pub(super) async fn judge_rest(
         &self,
-        mut prepared: Prepared,
+        mut prepared: Prepared<'_, '_>,
         context: &CheckContext,
         deadline: Instant,
     ) -> Decision {
@@ -82,14 +83,8 @@ impl Engine {
                 Err(error) => return self.fall_back(check, &error),
                 Ok(verdict) => {
                     let decision = self.decide_by_verdict(&known, &verdict);
-                    self.observe_limits(
-                        check.context,
-                        None,
-                        &known,
-                        Some(&verdict),
-                        &decision,
-                        None,
-                    );
+                    let origin = Origin::of_descriptors(check.context);
+                    self.observe_limits(origin, &known, Some(&verdict), &decision, None);
                     return known_decision(&decision);
                 }
             }
@@ -101,7 +96,7 @@ impl Engine {
 /// instead.
 pub(super) fn without_new(
     subject: Subject,
-    plan: &PlanContext,
+    plan: &PlanContext<'_, '_>,
     charges: &Charges,
 ) -> Result<Charges, FailurePolicy> {
     let is_new = |charge: &Charge| charge.subject == subject;

@@ -19,6 +19,7 @@ mod observer;
 mod record;
 mod reserve;
 mod slots;
+mod top;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ use crate::limit::{Charge, Charges, MAX_CHARGES};
 use crate::store::{CheckContext, Store, StoreError};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
 pub use adjust::{AdjustError, AdjustRequest, ReservationChange, ReservationStatus};
+use conclude::Origin;
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use denial_memo::DenialMemo;
 pub use descriptors::DescriptorCheck;
@@ -43,6 +45,7 @@ pub use new_keys::KnownSubjects;
 pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
 pub use record::{RecordedLine, Recorder, ReplayError, replay};
 pub use reserve::{NodeReservations, Reservation, ReservationRequest};
+pub use top::{TopCounts, TopKeys, TopOrder, TopRow, WorkerTop, largest_rows};
 
 /// The most charges of all checks of one request.
 const MAX_REQUEST_CHARGES: usize = 65_536;
@@ -78,15 +81,16 @@ pub struct EngineParts {
 }
 
 /// A check before the store has judged it.
-enum Prepared {
+enum Prepared<'r, 'q> {
     /// The store must judge these charges.
-    Judge(PlanContext, Charges),
+    Judge(PlanContext<'r, 'q>, Charges),
     /// The check is decided without the store.
     Decided(Decision),
 }
 
-/// The API key and the plan of a check, which its response names.
-struct PlanContext {
+/// The request of a check, and the API key and the plan, which its response names.
+struct PlanContext<'r, 'q> {
+    request: &'r CheckRequest<'q>,
     key: Option<Arc<ApiKey>>,
     name: Option<Arc<str>>,
     label: Option<Arc<str>>,
@@ -194,11 +198,13 @@ impl Engine {
         let keys = join_all(clients.map(|client| self.identify(client, started))).await;
         let mut results = Vec::with_capacity(requests.len());
         let (mut pending, mut checks) = (Vec::new(), Vec::new());
-        for (request, key) in requests.into_iter().zip(keys) {
-            let prepared =
-                request.and_then(|(client, it)| Ok(self.prepare(client, key, &it, context)?));
-            results.push(match prepared {
-                Err(error) => Some(Err(error)),
+        for (request, key) in requests.iter().zip(keys) {
+            let Ok((client, request)) = request else {
+                results.push(None);
+                continue;
+            };
+            results.push(match self.prepare(*client, key, request, context) {
+                Err(error) => Some(Err(error.into())),
                 Ok(Prepared::Decided(decision)) => Some(Ok(decision)),
                 Ok(Prepared::Judge(plan, charges)) => {
                     pending.push((results.len(), plan));
@@ -230,24 +236,26 @@ impl Engine {
         for _ in &results {
             self.parts.metrics.record_duration(elapsed);
         }
-        Ok(results.into_iter().flatten().collect())
+        let results = results.into_iter().zip(requests);
+        Ok(results.filter_map(|(result, request)| result.or(request.err().map(Err))).collect())
     }
 
-    fn prepare(
+    fn prepare<'r, 'q>(
         &self,
         client: Option<ClientKey<'_>>,
         key: Result<Option<Arc<ApiKey>>, CheckError>,
-        request: &CheckRequest<'_>,
+        request: &'r CheckRequest<'q>,
         context: &CheckContext,
-    ) -> Result<Prepared, CheckError> {
+    ) -> Result<Prepared<'r, 'q>, CheckError> {
         let (plan, mut charges) = self.resolve(&self.catalog(), client, key, request)?;
         slots::only_read(&mut charges)?;
         if let Some(decision) = self.refuse_too_large(&plan, &charges, context) {
             return Ok(Prepared::Decided(decision));
         }
         if let Some(mut decision) = self.memo.as_ref().and_then(|memo| memo.lookup(&charges)) {
+            let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
             decision.set_key_and_plan(plan.key, plan.name);
-            self.observe_limits(*context, plan.label.as_ref(), &charges, None, &decision, None);
+            self.observe_limits(origin, &charges, None, &decision, None);
             return Ok(Prepared::Decided(decision));
         }
         if let Some(decision) = self.refuse_new_keys(&plan, &charges, context) {
@@ -259,24 +267,24 @@ impl Engine {
     /// The refusal of a check whose key is new to this node, if too many of them begin.
     fn refuse_new_keys(
         &self,
-        plan: &PlanContext,
+        plan: &PlanContext<'_, '_>,
         charges: &Charges,
         context: &CheckContext,
     ) -> Option<Decision> {
         let mut decision = self.parts.known_subjects.refuse(charges)?;
         decision.set_key_and_plan(plan.key.clone(), plan.name.clone());
-        self.observe_limits(*context, plan.label.as_ref(), charges, None, &decision, None);
+        self.observe_limits(plan.origin(context), charges, None, &decision, None);
         Some(decision)
     }
 
     /// The charges of a check that the store can judge. `key` is what the client was identified by.
-    fn resolve(
+    fn resolve<'r, 'q>(
         &self,
         catalog: &Catalog,
         client: Option<ClientKey<'_>>,
         key: Result<Option<Arc<ApiKey>>, CheckError>,
-        request: &CheckRequest<'_>,
-    ) -> Result<(PlanContext, Charges), CheckError> {
+        request: &'r CheckRequest<'q>,
+    ) -> Result<(PlanContext<'r, 'q>, Charges), CheckError> {
         let key = match client {
             Some(ClientKey::Secret(_)) => catalog.check_key_source(request).and(key),
             _ => key,
@@ -300,13 +308,14 @@ impl Engine {
             return Err(CheckError::cross_subject(one, other));
         }
         let is_report = request.after_the_fact;
-        Ok((PlanContext { key, name: plan, label, on_store_failure, is_report }, charges))
+        let context = PlanContext { request, key, name: plan, label, on_store_failure, is_report };
+        Ok((context, charges))
     }
 
     /// The first charge that can never fit, and the decision because of it.
     fn too_large<'c>(
         &self,
-        plan: &PlanContext,
+        plan: &PlanContext<'_, '_>,
         charges: &'c Charges,
     ) -> Option<(&'c Charge, Decision)> {
         let charge = charges.iter().find(|charge| {
@@ -321,7 +330,7 @@ impl Engine {
     /// The decision of a check with a cost that can never fit.
     fn refuse_too_large(
         &self,
-        plan: &PlanContext,
+        plan: &PlanContext<'_, '_>,
         charges: &Charges,
         context: &CheckContext,
     ) -> Option<Decision> {
@@ -334,6 +343,7 @@ impl Engine {
             outcome: DecisionOutcome::TooLarge,
             label: plan.label.as_ref(),
             refusing: Some(charge.limit.label()),
+            request: Some(plan.request.view()),
             reservation: None,
         });
         Some(decision)

@@ -14,7 +14,7 @@ use crate::time::Micros;
 
 /// A reservation of these charges, and the check in it.
 pub(super) fn new_reservation(
-    plan: &PlanContext,
+    plan: &PlanContext<'_, '_>,
     charges: &Charges,
     request: &CheckRequest<'_>,
     id: Option<&str>,
@@ -39,7 +39,7 @@ pub(super) fn encode_terms(check: &ReservedCheck) -> Result<ReservationTerms, Ch
 /// The name of a reservation: under the API key, or else under the first subject that is charged
 /// and is not the stage, which all clients share.
 fn reservation_name(
-    plan: &PlanContext,
+    plan: &PlanContext<'_, '_>,
     charges: &Charges,
     request: &CheckRequest<'_>,
     id: Option<&str>,
@@ -61,7 +61,7 @@ fn reservation_name(
 
 /// The part of a check that a settlement needs.
 fn reserved_check(
-    plan: &PlanContext,
+    plan: &PlanContext<'_, '_>,
     charges: &Charges,
     request: &CheckRequest<'_>,
     cost: &Cost<'_>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::adjust::ReservationStatus;
 use super::decision::Decision;
-use crate::catalog::ApiKey;
+use crate::catalog::{ApiKey, RequestView};
 use crate::limit::{Adjustment, Charges, NewReservation};
 use crate::reservation::ReservedCheck;
 use crate::store::{AdjustedReservation, CheckContext, StoreVerdict};
@@ -30,6 +30,8 @@ pub struct DecidedCheck<'c> {
     pub label: Option<&'c Arc<str>>,
     /// The metrics label of the limit that refuses.
     pub refusing: Option<&'c Arc<str>>,
+    /// The request; `None` for one of Envoy's.
+    pub request: Option<RequestView<'c>>,
     /// The reservation that the store judged with the check; `None` if it requested none, or if an
     /// earlier one has opened it.
     pub reservation: Option<&'c NewReservation>,

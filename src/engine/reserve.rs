@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::conclude::Origin;
 use super::fallback::LocalReservation;
 use super::new_reservation::{encode_terms, new_reservation};
 use super::{DecidedBy, Decision, Engine, MAX_REQUEST_CHARGES, PlanContext, Prepared, slots};
@@ -97,8 +98,8 @@ pub(super) fn random_id() -> String {
 }
 
 /// A check that is ready to be reserved.
-struct PreparedReservation {
-    plan: PlanContext,
+struct PreparedReservation<'r, 'q> {
+    plan: PlanContext<'r, 'q>,
     charges: Charges,
     check: ReservedCheck,
     new: NewReservation,
@@ -203,7 +204,7 @@ impl Engine {
     /// The decision that follows from a verdict, with the reservation that it opens.
     fn open(
         &self,
-        prepared: PreparedReservation,
+        prepared: PreparedReservation<'_, '_>,
         judged: &StoreVerdict,
         context: &CheckContext,
     ) -> Decision {
@@ -214,20 +215,20 @@ impl Engine {
             return decision;
         }
         let mut decision = self.decide_by_verdict(&charges, judged);
+        let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
         decision.set_key_and_plan(plan.key, plan.name);
         if judged.verdict.allowed {
             let handle = Handle { name: new.name, terms: new.terms.clone(), check };
             decision.reservation = Some(Reservation::open(handle, false));
         }
-        let label = plan.label.as_ref();
-        self.observe_limits(*context, label, &charges, Some(judged), &decision, Some(&new));
+        self.observe_limits(origin, &charges, Some(judged), &decision, Some(&new));
         decision
     }
 
     /// The decision of a check that an earlier request has reserved: nothing was charged now.
     fn replay(
         &self,
-        prepared: PreparedReservation,
+        prepared: PreparedReservation<'_, '_>,
         judged: &StoreVerdict,
         terms: ReservationTerms,
         context: &CheckContext,
@@ -236,9 +237,10 @@ impl Engine {
         // Terms that a later release wrote cannot be read.
         let handle = Handle::new(new.name, terms).ok_or(CheckError::ReservationConflict)?;
         let mut decision = self.replayed(&charges, judged);
+        let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
         decision.set_key_and_plan(plan.key, plan.name);
         decision.reservation = Some(Reservation::open(handle, true));
-        self.observe_limits(*context, plan.label.as_ref(), &charges, None, &decision, None);
+        self.observe_limits(origin, &charges, None, &decision, None);
         Ok(decision)
     }
 
@@ -246,7 +248,7 @@ impl Engine {
     /// alone knows.
     fn reserve_by_fallback(
         &self,
-        prepared: PreparedReservation,
+        prepared: PreparedReservation<'_, '_>,
         context: &CheckContext,
         error: &StoreError,
     ) -> Result<Decision, CheckError> {
@@ -281,20 +283,21 @@ impl Engine {
             None if fallback.decision.allowed() => Some(Box::new(Reservation::Unavailable)),
             None => None,
         };
+        let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
         fallback.decision.set_key_and_plan(plan.key, plan.name);
-        self.observe_fallback(*context, plan.label.as_ref(), &charges, &fallback);
+        self.observe_fallback(origin, &charges, &fallback);
         Ok(fallback.decision)
     }
 }
 
 /// The reservation of these charges.
-fn prepare(
-    (plan, charges): (PlanContext, Charges),
+fn prepare<'r, 'q>(
+    (plan, charges): (PlanContext<'r, 'q>, Charges),
     request: &CheckRequest<'_>,
     id: Option<&str>,
     cost: &Cost<'_>,
     ttl: Micros,
-) -> Result<PreparedReservation, CheckError> {
+) -> Result<PreparedReservation<'r, 'q>, CheckError> {
     let (check, new) = new_reservation(&plan, &charges, request, id, cost, ttl)?;
     Ok(PreparedReservation { plan, charges, check, new })
 }

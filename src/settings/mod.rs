@@ -86,6 +86,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Counters in this node's memory from which on it counts no new keys that callers make up.
     pub max_memory_rows: usize,
+    /// Keys of each limit whose refusals and use the node counts; 0 counts none.
+    pub top_keys: usize,
     /// Receiver of webhooks.
     pub webhook: Option<Webhook>,
 }
@@ -153,15 +155,11 @@ impl TryFrom<RawSettings> for Settings {
             return Err(invalid("check_deadline", "must be between 1ms and 10s".into()));
         }
         check_numbers(&raw)?;
+        check_data_dir(&raw)?;
         let workers = match raw.workers {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             some => some,
         };
-        if !raw.data_dir.is_empty() && raw.store != "memory" {
-            let why =
-                "it is for `store = memory`; with Redis, Redis keeps the admin API's resources";
-            return Err(invalid("data_dir", why.into()));
-        }
         let (tls, admin_tls) = tls::listener_files(&raw)?;
         let settings = Self {
             webhook: webhook::from_raw(&raw)?,
@@ -200,6 +198,7 @@ impl TryFrom<RawSettings> for Settings {
             workers,
             max_connections: raw.max_connections,
             max_memory_rows: raw.max_memory_rows,
+            top_keys: raw.top_keys,
         };
         access::check_admin_exposure(&settings, raw.admin_allow_plaintext)?;
         Ok(settings)
@@ -217,7 +216,18 @@ fn check_numbers(raw: &RawSettings) -> Result<(), SettingsError> {
     if raw.max_memory_rows == 0 {
         return invalid("max_memory_rows", "must be at least 1");
     }
+    if raw.top_keys > 1_000 {
+        return invalid("top_keys", "must be between 0 and 1000");
+    }
     Ok(())
+}
+
+fn check_data_dir(raw: &RawSettings) -> Result<(), SettingsError> {
+    if raw.data_dir.is_empty() || raw.store == "memory" {
+        return Ok(());
+    }
+    let why = "it is for `store = memory`; with Redis, Redis keeps the admin API's resources";
+    Err(SettingsError::Value { key: "data_dir", why: why.into() })
 }
 
 fn parse_duration(key: &'static str, text: &str) -> Result<Duration, SettingsError> {

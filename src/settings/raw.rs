@@ -50,6 +50,7 @@ pub(super) struct RawSettings {
     pub(super) workers: usize,
     pub(super) max_connections: usize,
     pub(super) max_memory_rows: usize,
+    pub(super) top_keys: usize,
     pub(super) webhook_url: String,
     pub(super) webhook_secret: String,
     pub(super) webhook_thresholds: String,
@@ -168,6 +169,10 @@ pub struct Flags {
     /// about new keys of policies [default: 4000000]
     #[arg(long, value_name = "NUMBER")]
     pub max_memory_rows: Option<u64>,
+    /// Keys of each limit of which the node counts refusals and use, for `tollgate top`; 0 counts
+    /// none [default: 50]
+    #[arg(long, value_name = "NUMBER")]
+    pub top_keys: Option<u64>,
     /// URL to post an event to when a key reaches a threshold of a quota; needs a secret in the
     /// environment [default: none]
     #[arg(long, value_name = "URL")]
@@ -226,6 +231,7 @@ impl Flags {
             ("workers", self.workers),
             ("max_connections", self.max_connections),
             ("max_memory_rows", self.max_memory_rows),
+            ("top_keys", self.top_keys),
         ];
         let texts = texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?.into())));
         texts.chain(numbers.into_iter().filter_map(|(key, number)| Some((key, number?.into()))))

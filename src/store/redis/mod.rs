@@ -16,6 +16,7 @@ mod outbox;
 mod redirect;
 mod registry;
 mod reply;
+mod reports;
 mod resp;
 mod rows;
 mod script;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{Redis, StoreError};
 
 /// A sorted set: the nodes by the time of their last heartbeat.
-const NODES_KEY: &str = "tg:{nodes}";
+pub(super) const NODES_KEY: &str = "tg:{nodes}";
 /// The time in seconds without a heartbeat after which a node no longer counts.
 const NODE_TIMEOUT_SECS: u64 = 3;
 /// The interval at which an outage is logged again.

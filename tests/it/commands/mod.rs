@@ -9,6 +9,7 @@ mod plans;
 mod policies;
 mod policies_in_redis;
 mod terminal;
+mod top;
 mod usage;
 mod usage_in_redis;
 

@@ -24,6 +24,8 @@ mod plans;
 mod restart;
 mod rotation;
 mod starting;
+pub mod top;
+mod top_in_redis;
 mod unknown_keys;
 mod unreachable;
 pub mod usage;
