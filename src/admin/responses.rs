@@ -41,7 +41,7 @@ pub(super) fn routes(owner: ResponseOwner) -> MethodRouter<Arc<Admin>> {
 }
 
 fn no_response() -> ControlError {
-    ControlError::not_found("Response status code")
+    ControlError::NotFound("Invalid Response status code specified".into())
 }
 
 async fn put(

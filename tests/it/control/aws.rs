@@ -90,6 +90,11 @@ fn a_value_of_another_type_is_refused_and_every_response_decodes_strictly() {
 }
 
 #[test]
+fn errors_have_the_words_of_aws_that_programs_search() {
+    boto3_runs("words.py", &node(None, &["--check-deadline", "10s"]));
+}
+
+#[test]
 fn awss_own_client_imports_and_exports_apis_as_openapi_documents() {
     boto3_runs("documents.py", &node(None, &["--check-deadline", "10s"]));
 }
