@@ -23,6 +23,7 @@ pub(super) struct ListKeysQuery {
     name: Option<String>,
     customer_id: Option<String>,
     include_values: Option<String>,
+    include_digests: Option<String>,
     #[serde(flatten)]
     page: PageQuery,
 }
@@ -34,7 +35,7 @@ pub(super) struct GetKeyQuery {
     include_value: Option<String>,
 }
 
-/// True if a client requests values and may see them.
+/// True if a client requests values, or their digests, and may see them.
 fn wants_values(flag: Option<&str>, caller: &Caller) -> Result<bool, AdminError> {
     let is_requested = is_true(flag);
     if is_requested {
@@ -97,7 +98,9 @@ pub(super) async fn create(
     }
     let (record, value) = editor.keys().create(request).await?;
     let mut response = record.to_aws_json();
-    response["value"] = value.into();
+    if let Some(value) = value {
+        response["value"] = value.into();
+    }
     Ok(created_response(&response))
 }
 
@@ -107,6 +110,7 @@ pub(super) async fn list(
     Query(query): Query<ListKeysQuery>,
 ) -> AdminResult {
     let with_values = wants_values(query.include_values.as_deref(), &caller)?;
+    let with_digests = wants_values(query.include_digests.as_deref(), &caller)?;
     let customer = query.customer_id.as_deref();
     let is_selected = |key: &KeyRecord| {
         has_name(key, query.name.as_deref())
@@ -114,7 +118,14 @@ pub(super) async fn list(
     };
     let is_filtered = query.name.is_some() || customer.is_some();
     let (page, next) = read_page(&editor, None, &query.page, is_filtered, is_selected).await?;
-    let page: Vec<Value> = page.iter().map(|key| render_key(&editor, key, with_values)).collect();
+    let render = |key: &KeyRecord| {
+        let mut shown = render_key(&editor, key, with_values);
+        if let Some(digest) = key.value_sha256().filter(|_| with_digests) {
+            shown["valueSha256"] = digest.into();
+        }
+        shown
+    };
+    let page: Vec<Value> = page.iter().map(render).collect();
     Ok(list_response(&page, next))
 }
 

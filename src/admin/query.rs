@@ -51,9 +51,14 @@ fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] 
             ["restapis", _, "deployments", _] => &[("embed", Word("apisummary"))],
             ["restapis", _, "stages"] => &[("deploymentId", Text)],
             ["restapis", _, "stages", _, "exports", _] => &[("extensions", Text)],
-            ["apikeys"] => {
-                &[POSITION, LIMIT, ("name", Text), ("customerId", Text), ("includeValues", Flag)]
-            }
+            ["apikeys"] => &[
+                POSITION,
+                LIMIT,
+                ("name", Text),
+                ("customerId", Text),
+                ("includeValues", Flag),
+                ("includeDigests", Flag),
+            ],
             ["apikeys", _] => &[("includeValue", Flag)],
             ["usageplans"] => &[POSITION, LIMIT, ("keyId", Text)],
             ["usageplans", _, "keys"] => &[POSITION, LIMIT, ("name", Text)],

@@ -22,8 +22,7 @@ use crate::control::read_catalog;
 #[derive(Clone, clap::Args)]
 #[command(after_help = "\
 A line begins with + for a resource that only the file has, with - for one that only the service has,
-and with ~ for one that differs. Stages, plans, and keys with a `value` in the file are compared. The
-values themselves are not, since the service does not return them. Resources of the service's own
+and with ~ for one that differs. Stages, plans and keys are compared; the keys' values are not. Resources of the service's own
 catalog file are ignored.
 The exit code is 0 if nothing differs, 1 if something does, and 2 after an error.")]
 pub struct DiffArgs {

@@ -1,8 +1,7 @@
 //! A catalog file as the resources that `apply` creates, in AWS' form.
 //!
 //! A part of the file that AWS' form cannot express exactly is an error that names its place:
-//! nothing is rounded, and no limit is left out. Policies, and keys without their value, stay the
-//! file's.
+//! nothing is rounded, and no limit is left out. Policies, models and units stay the file's.
 
 use super::CommandError;
 use crate::catalog::raw::RawCatalog;
@@ -57,13 +56,7 @@ impl DesiredState {
         }
         for (place, key) in catalog.keys.iter().enumerate() {
             let request = key_from_catalog(key, &format!("keys[{place}]"), &mut losses);
-            let (id, plans) = (key.id.clone(), key.plans.clone());
-            match request {
-                Some(request) => keys.push(DesiredKey { id, request, plans }),
-                None => {
-                    left_out.push(format!("key {id}: the API creates keys only from their value"));
-                }
-            }
+            keys.push(DesiredKey { id: key.id.clone(), request, plans: key.plans.clone() });
         }
         let policies = catalog.policies.iter();
         left_out.extend(

@@ -1,8 +1,8 @@
 //! `tollgate export`: the resources of a service's admin API as a catalog file.
 //!
 //! They are read and translated by the types of the service itself, so the file means the same. It
-//! contains nothing of the service's own catalog file, and no keys, since no response has their
-//! values.
+//! contains nothing of the service's own catalog file. Keys are exported by the digests of their
+//! values, never by the values.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -15,6 +15,7 @@ use super::admin::{AdminClient, encode_path_segment};
 use super::names::resource_id;
 use super::table::print_json;
 use crate::catalog::Catalog;
+use crate::catalog::raw::RawKey;
 use crate::control::translate::{document_to_catalog, key_to_catalog};
 use crate::control::{Document, KeyAttributes};
 
@@ -23,16 +24,17 @@ use crate::control::{Document, KeyAttributes};
 #[command(after_help = "\
 Examples:
   tollgate export > catalog.yaml && tollgate validate catalog.yaml
-  tollgate export --keys                       with the keys and their plans, as comments
+  tollgate export --keys > all.yaml            also the keys, by the SHA-256 of their values
+  tollgate apply all.yaml --url http://NEW:8082        moves everything to a service on another Redis
 
 The file has the APIs with their stages, and the plans, of the admin API. Resources of the service's
-own catalog file are not in it. Nor are keys, since the service does not return their values: add them
-with their `value_sha256`.")]
+own catalog file are not in it, nor are descriptions, tags, counters, and values that a rotation has
+replaced. Keys with policies need those in the file: copy `policies` from the service's own.")]
 pub struct ExportArgs {
     #[command(flatten)]
     admin: AdminClient,
-    /// Also lists the keys, as comments: a catalog needs their values, which are not returned
-    #[arg(long, conflicts_with = "json")]
+    /// Also exports the keys, each with the SHA-256 of its value; needs the admin token
+    #[arg(long)]
     keys: bool,
 }
 
@@ -44,19 +46,23 @@ pub struct ExportArgs {
 pub async fn run(args: &ExportArgs) -> Result<bool, CommandError> {
     let admin = &args.admin;
     let declared = fetch_declared(admin).await?;
-    let catalog = json!(document_to_catalog(&declared).map_err(unexpected_response)?);
+    let mut catalog = document_to_catalog(&declared).map_err(unexpected_response)?;
+    if args.keys {
+        catalog.keys = fetch_keys(admin, declared.usage_plans.keys()).await?;
+    }
+    let catalog = json!(catalog);
     if admin.json {
         print_json(&catalog);
         return Ok(true);
     }
-    let mut text = String::from(
-        "# The resources of the admin API, without the service's own catalog file. Keys are left out: their\n\
-         # values are not returned.\n",
-    );
+    let keys = if args.keys {
+        "Each key has\n# the SHA-256 of its value. Keep this file secret if the values could be guessed.\n"
+    } else {
+        "Keys are left\n# out: --keys adds them.\n"
+    };
+    let mut text =
+        format!("# The resources of the admin API, without the service's own catalog file. {keys}");
     text += &serde_saphyr::to_string(&CatalogYaml(&catalog)).map_err(unexpected_response)?;
-    if args.keys {
-        text += &keys_comment(admin, declared.usage_plans.keys()).await?;
-    }
     std::io::stdout().write_all(text.as_bytes())?;
     let whole = Catalog::parse(&text, "what the admin API declares");
     whole.map(|_| true).map_err(|invalid| CommandError::IncompleteCatalog(invalid.to_string()))
@@ -91,11 +97,11 @@ fn is_api_owned(resource: &Value) -> bool {
     resource["owner"].is_null()
 }
 
-/// The keys as comments, each with its plans among `plans`.
-async fn keys_comment(
+/// The keys, each with the digest of its value, and with its plans among `plans`.
+async fn fetch_keys(
     admin: &AdminClient,
     plans: impl Iterator<Item = &String>,
-) -> Result<String, CommandError> {
+) -> Result<Vec<RawKey>, CommandError> {
     let mut plans_of: HashMap<String, Vec<String>> = HashMap::new();
     for plan in plans {
         for key in
@@ -104,17 +110,14 @@ async fn keys_comment(
             plans_of.entry(resource_id(&key)).or_default().push(plan.clone());
         }
     }
-    let mut text = String::from("# keys:\n");
-    for key in admin.list_all("/apikeys").await?.into_iter().filter(is_api_owned) {
-        let id = resource_id(&key);
+    let listed = admin.list_all("/apikeys?includeDigests=true").await?;
+    let export = |key: Value| {
+        let (id, digest) = (resource_id(&key), key["valueSha256"].as_str().map(str::to_owned));
         let attributes: KeyAttributes = serde_json::from_value(key).map_err(unexpected_response)?;
         let plans = plans_of.remove(&id).unwrap_or_default();
-        let key = key_to_catalog(&id, &attributes, plans).map_err(unexpected_response)?;
-        // A control character in a name must not end the comment.
-        let line = json!(key).to_string().replace(char::is_control, "\u{fffd}");
-        text.extend(["#   - ", &line, "\n"]);
-    }
-    Ok(text)
+        key_to_catalog(&id, &attributes, digest, plans).map_err(unexpected_response)
+    };
+    listed.into_iter().filter(is_api_owned).map(export).collect()
 }
 
 /// A part of a catalog in the order in which people write it: names first, empty members left out.

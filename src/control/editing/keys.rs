@@ -12,8 +12,11 @@ use crate::control::model::{
     ControlError, CreateKey, DigestEntry, EntryPath, KeyAttributes, KeyRecord,
 };
 use crate::control::translate::{key_to_api_key, overrides_to_limits, policies_of_key};
-use crate::digest::{SecretDigest, digest_secret, encode_hex};
+use crate::digest::{SecretDigest, decode_hex, encode_hex};
 use crate::store::EntryChange;
+
+/// A new key, with its value unless only the digest was given.
+pub(super) type NewKey = (KeyRecord, Option<String>);
 
 /// Reads and changes API keys.
 pub struct KeyEditor<'e> {
@@ -125,11 +128,14 @@ impl<'e> KeyEditor<'e> {
         Ok(entries.map(|entry| entry.map(id)).collect())
     }
 
-    /// Creates a key; its value is returned only here.
+    /// Creates a key; its value is returned only here, and not if the request has only its digest.
     ///
     /// # Errors
     /// If the request is invalid, or another key has the id or the value.
-    pub async fn create(&self, request: CreateKey) -> Result<(KeyRecord, String), ControlError> {
+    pub async fn create(
+        &self,
+        request: CreateKey,
+    ) -> Result<(KeyRecord, Option<String>), ControlError> {
         let (made, changes) = self.prepare(request, Vec::new())?;
         self.validate_against_catalog(&made.0, &KeyAttributes::default()).await?;
         if self.session.commit(&changes).await? {
@@ -145,13 +151,20 @@ impl<'e> KeyEditor<'e> {
         &self,
         request: CreateKey,
         plans: Vec<String>,
-    ) -> Result<((KeyRecord, String), Vec<EntryChange>), ControlError> {
-        let CreateKey { value, attributes } = request;
-        let (mut record, value) = KeyRecord::new(value, attributes)?;
+    ) -> Result<(NewKey, Vec<EntryChange>), ControlError> {
+        let CreateKey { value, value_sha256, attributes } = request;
+        let (mut record, value) = if let Some(sha256) = value_sha256 {
+            (KeyRecord::with_digest(sha256, attributes)?, None)
+        } else {
+            let (record, value) = KeyRecord::new(value, attributes)?;
+            (record, Some(value))
+        };
         record.plans = plans;
-        record.sealed = self.session.seal.seal(&record.id, &value);
+        let kept = value.as_deref();
+        record.sealed = kept.and_then(|value| self.session.seal.seal(&record.id, value));
         let catalog = self.session.live.catalog();
-        if catalog.key_by_digest(&digest_secret(&value)).is_some()
+        let digest = decode_hex(&record.sha256);
+        if digest.is_some_and(|digest| catalog.key_by_digest(&digest).is_some())
             || catalog.key_by_id(&record.id).is_some()
         {
             return Err(ControlError::key_exists());

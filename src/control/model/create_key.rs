@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::error::ControlError;
 use super::key_record::{KeyAttributes, validate_key_value};
 use super::overrides::OverridesSpec;
+use crate::digest::{decode_hex, encode_hex};
 
 /// A request to create a key.
 ///
@@ -20,6 +21,9 @@ use super::overrides::OverridesSpec;
 pub struct CreateKey {
     /// The secret value; random if absent.
     pub value: Option<String>,
+    /// Beyond AWS: the SHA-256 of the value in lower-case hexadecimal digits, instead of the value.
+    #[serde(rename = "valueSha256", skip_serializing_if = "Option::is_none")]
+    pub(in crate::control) value_sha256: Option<String>,
     #[serde(flatten)]
     pub(in crate::control) attributes: KeyAttributes,
 }
@@ -29,6 +33,7 @@ pub struct CreateKey {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct CreateKeyBody {
     value: Option<String>,
+    value_sha256: Option<String>,
     generate_distinct_id: Option<bool>,
     stage_keys: Vec<Value>,
     name: Option<String>,
@@ -51,6 +56,13 @@ impl TryFrom<CreateKeyBody> for CreateKey {
         if body.generate_distinct_id == Some(false) {
             return Err("generateDistinctId: the id of a key is never its value");
         }
+        let has_value = body.value.as_ref().is_some_and(|value| !value.is_empty());
+        if has_value && body.value_sha256.is_some() {
+            return Err("valueSha256: it takes the place of `value`; send one of them");
+        }
+        let why = "valueSha256: write the 64 hexadecimal digits of the value's SHA-256";
+        let digest = body.value_sha256.map(|digits| decode_hex(&digits).ok_or(why)).transpose()?;
+        let value_sha256 = digest.map(|digest| encode_hex(&digest));
         let attributes = KeyAttributes {
             name: body.name,
             description: body.description,
@@ -61,14 +73,14 @@ impl TryFrom<CreateKeyBody> for CreateKey {
             overrides: body.overrides,
             policies: body.policies,
         };
-        Ok(Self { value: body.value, attributes })
+        Ok(Self { value: body.value, value_sha256, attributes })
     }
 }
 
 impl CreateKey {
     /// A request for a key with this value.
     pub(in crate::control) fn new(value: String, attributes: KeyAttributes) -> Self {
-        Self { value: Some(value), attributes }
+        Self { value: Some(value), value_sha256: None, attributes }
     }
 
     /// Checks that a key can be created by this request.
@@ -96,6 +108,8 @@ mod tests {
             (r#"{"tags": {"a": 1}}"#,              "tags.a: expected text"),
             (r#"{"policies": {"team": 1}}"#,       "policies.team: expected text"),
             (r#"{"overrides": {"p": {"quota": 1}}}"#, "overrides.p.quota: expected an object"),
+            (r#"{"valueSha256": "ab"}"#,           "valueSha256: write the 64"),
+            (r#"{"value": "x", "valueSha256": "ab"}"#, "valueSha256: it takes the place of `value`"),
             (r#"{"stageKeys": [{}]}"#,             "stageKeys: put the key on a usage plan"),
             (r#"{"generateDistinctId": false}"#,   "generateDistinctId: the id of a key"),
         ];

@@ -122,11 +122,22 @@ impl KeyRecord {
         attributes: KeyAttributes,
     ) -> Result<(Self, String), ControlError> {
         let value = new_key_value(requested)?;
+        let sha256 = encode_hex(&digest_secret(&value));
+        Ok((Self::with_digest(sha256, attributes)?, value))
+    }
+
+    /// A new key whose value has this SHA-256, in lower-case hexadecimal digits.
+    ///
+    /// # Errors
+    /// If a member is invalid.
+    pub(in crate::control) fn with_digest(
+        sha256: String,
+        attributes: KeyAttributes,
+    ) -> Result<Self, ControlError> {
         attributes.validate()?;
         let now = now_secs();
         let id = new_id(&attributes.tags)?;
-        let sha256 = encode_hex(&digest_secret(&value));
-        let record = Self {
+        Ok(Self {
             id,
             created_date: now,
             last_updated_date: now,
@@ -136,8 +147,7 @@ impl KeyRecord {
             plans: Vec::new(),
             from_file: false,
             attributes,
-        };
-        Ok((record, value))
+        })
     }
 
     /// A key of the catalog file, for responses only: its values are not kept. `changed` is the time
@@ -230,6 +240,12 @@ impl KeyRecord {
     #[must_use]
     pub fn is_from_file(&self) -> bool {
         self.from_file
+    }
+
+    /// The SHA-256 of its value, in hexadecimal digits; `None` for a key of the catalog file.
+    #[must_use]
+    pub fn value_sha256(&self) -> Option<&str> {
+        (!self.from_file).then_some(&*self.sha256)
     }
 
     /// True if it is on this plan.

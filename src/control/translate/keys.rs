@@ -124,9 +124,9 @@ pub fn file_key(key: &ApiKey, owned: &FileOwned) -> KeyRecord {
     KeyRecord::from_file(&key.id, plans, attributes, owned.changed)
 }
 
-/// The request that creates a key of a catalog under its own id; `None` without its value.
+/// The request that creates a key of a valid catalog under its own id, by its value or its digest.
 #[must_use]
-pub fn key_from_catalog(key: &RawKey, at: &str, losses: &mut Losses) -> Option<CreateKey> {
+pub fn key_from_catalog(key: &RawKey, at: &str, losses: &mut Losses) -> CreateKey {
     let attributes = KeyAttributes {
         name: key.name.clone(),
         enabled: key.enabled,
@@ -137,23 +137,25 @@ pub fn key_from_catalog(key: &RawKey, at: &str, losses: &mut Losses) -> Option<C
         policies: key.policies.clone(),
         ..KeyAttributes::default()
     };
-    Some(CreateKey::new(key.value.clone()?, attributes))
+    let value_sha256 = key.value_sha256.as_ref().map(|digits| digits.to_ascii_lowercase());
+    CreateKey { value: key.value.clone(), value_sha256, attributes }
 }
 
-/// A key on these plans in the catalog's form, without its value.
+/// A key on these plans in the catalog's form, with the SHA-256 of its value.
 ///
 /// # Errors
 /// If its overrides cannot be in a catalog.
 pub fn key_to_catalog(
     id: &str,
     attributes: &KeyAttributes,
+    value_sha256: Option<String>,
     plans: Vec<String>,
 ) -> Result<RawKey, ControlError> {
     Ok(RawKey {
         id: id.to_owned(),
         name: attributes.name.clone(),
         value: None,
-        value_sha256: None,
+        value_sha256,
         plans,
         enabled: attributes.enabled,
         expires_at: attributes.expires_at.clone(),

@@ -208,21 +208,25 @@ fn the_policies_of_a_key_are_applied_to_a_service_whose_file_has_them() {
     assert!(shown.starts_with("~ key acme\n    policies: "), "{shown}");
     let (code, out, _) = run(&node, &Written::new(&with("blue")).with("diff", ""));
     assert_eq!((code, &*out), (Some(0), ""));
-    let exported = table(&node, "export --keys");
-    assert!(exported.contains(r#""policies":{"team":"blue"}"#), "{exported}");
+    let (code, exported, stderr) = run(&node, "export --keys");
+    assert!(exported.contains("team: blue\n"), "{exported}");
+    assert!(code == Some(2) && stderr.contains("there is no policy `team`"), "{stderr}");
+    let whole = format!("{exported}{}", &file[11..]);
+    let (code, out, stderr) = run(&node, &Written::new(&whole).with("diff", ""));
+    assert_eq!((code, &*out), (Some(0), ""), "{stderr}");
     let unknown = FILE.replace("customer_id: c-1 }", "policies: { tem: red } }");
     let (code, _, stderr) = run(&node, &Written::new(&unknown).with("apply", "--yes"));
     assert!(code == Some(2) && stderr.contains("there is no policy `tem`"), "{stderr}");
 }
 
 #[test]
-fn policies_and_keys_without_a_value_are_left_out() {
+fn policies_are_left_out_and_keys_are_created_from_the_digest_of_their_value() {
     let node = node();
     let digest = "0".repeat(64);
     let file = format!(
         "version: 1\nkeys: [{{ id: k, value_sha256: \"{digest}\" }}]\npolicies: [{{ name: login, throttle: {{ rate: 5/s, burst: 5 }} }}]\n"
     );
     let (code, out, stderr) = run(&node, &Written::new(&file).with("diff", "--json"));
-    assert_eq!((code, &*out), (Some(0), "[]\n"), "{stderr}");
-    assert!(stderr.contains("key k") && stderr.contains("policy login"), "{stderr}");
+    assert!(code == Some(1) && out.contains(r#""what": "key k""#), "{out}{stderr}");
+    assert!(stderr.contains("policy login") && !stderr.contains("key k"), "{stderr}");
 }

@@ -5,6 +5,7 @@ mod apply;
 mod audit;
 mod catalog;
 mod keys;
+mod move_to_another_redis;
 mod plans;
 mod policies;
 mod policies_in_redis;
