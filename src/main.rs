@@ -40,6 +40,8 @@ enum Command {
     Validate(commands::validate::ValidateArgs),
     /// Sends one check request to a running service; exits with 0 if allowed, 1 if not
     Check(Box<commands::check::CheckArgs>),
+    /// Explains what a check would get now: each limit, where it is declared, what is left; charges nothing
+    Explain(Box<commands::explain::ExplainArgs>),
     /// Exits with 0 if a running service is ready, 1 if not
     Ready(commands::ready::ReadyArgs),
     /// Imports the rate limits of another service's configuration
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
             commands::validate::run(&args).map(|()| true).map_err(Into::into)
         }
         Command::Check(args) => block_on(commands::check::check(&args)),
+        Command::Explain(args) => block_on(commands::explain::run(&args)),
         Command::Ready(args) => block_on(commands::ready::ready(&args, environment())),
         Command::Import(args) => commands::import::run(&args).map_err(Into::into),
         Command::Keys(keys) => block_on(commands::keys::run(&keys)),

@@ -18,6 +18,7 @@ use ipnet::IpNet;
 
 use super::Admin;
 use super::error::AdminError;
+use super::explain;
 use super::signature::{SignatureError, SignedHead};
 use crate::algorithm::Throttle;
 use crate::control::{ChangeOrigin, Editor, PolicyLedger, UsageLedger};
@@ -257,7 +258,9 @@ async fn authenticate_request(
             (head.key_id().to_owned(), Role::Write)
         }
     };
-    if role == Role::Read && !matches!(parts.method, Method::GET | Method::HEAD) {
+    let reads =
+        matches!(parts.method, Method::GET | Method::HEAD) || parts.uri.path() == explain::PATH;
+    if role == Role::Read && !reads {
         return Err(forbidden("AccessDeniedException", "this token may only read"));
     }
     let origin = ChangeOrigin {

@@ -10,6 +10,7 @@ mod api_keys;
 mod audit;
 mod documents;
 mod error;
+mod explain;
 mod methods;
 mod openapi;
 mod query;
@@ -27,7 +28,7 @@ mod unique_json;
 mod payload;
 mod policies;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -35,7 +36,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, patch, post, put};
 
 use crate::control::{EditorFactory, ResponseOwner};
-use crate::engine::TopKeys;
+use crate::engine::{Engine, TopKeys};
 use crate::settings::AdminCredentials;
 use crate::store::{CounterStore, MemoryStore};
 use auth::Authenticator;
@@ -48,7 +49,11 @@ pub struct Admin {
     counter_store: CounterStore,
     top: Option<Arc<TopKeys>>,
     authenticator: Authenticator,
+    explainer: Explainer,
 }
+
+/// The engine of a worker, which explains checks; empty until the worker runs.
+pub type Explainer = Arc<OnceLock<Weak<Engine>>>;
 
 impl Admin {
     /// An admin API for clients with one of `credentials`. The store `failures` counts failed
@@ -60,9 +65,10 @@ impl Admin {
         top: Option<Arc<TopKeys>>,
         credentials: AdminCredentials,
         failures: MemoryStore,
+        explainer: Explainer,
     ) -> Self {
         let authenticator = Authenticator::new(credentials, failures);
-        Self { editors, counter_store, top, authenticator }
+        Self { editors, counter_store, top, authenticator, explainer }
     }
 }
 
@@ -78,6 +84,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/policies/{name}/usage", get(policies::usage))
         .route("/policies/{name}/reset", post(policies::reset))
         .route("/top", get(top::list))
+        .route(explain::PATH, post(explain::explain))
         .route_layer(from_fn(query::check))
         .method_not_allowed_fallback(unserved::method)
         .fallback(unserved::path)

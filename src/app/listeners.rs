@@ -184,8 +184,9 @@ fn open_admin(parts: &ServiceParts, options: ServerOptions) -> Result<BoundServe
     let failures = MemoryStore::new(Arc::new(SystemClock));
     parts.control.spawn(failures.clone().sweep_forever(|_| ()));
     let (editors, counter_store) = (parts.editors.clone(), parts.counter_store.clone());
-    let credentials = parts.settings.admin.clone();
-    let admin = Admin::new(editors, counter_store, parts.top.clone(), credentials, failures);
+    let (credentials, explainer) = (parts.settings.admin.clone(), Arc::clone(&parts.explainer));
+    let top = parts.top.clone();
+    let admin = Admin::new(editors, counter_store, top, credentials, failures, explainer);
     parts.control.spawn(server.add_worker().run(admin::router(admin)));
     Ok((listener, server))
 }

@@ -19,6 +19,7 @@ use signals::Signals;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
+use crate::admin::Explainer;
 use crate::catalog::CounterPlacement;
 use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync};
 use crate::engine::{
@@ -90,6 +91,8 @@ struct ServiceParts {
     top: Option<Arc<TopKeys>>,
     settings: Settings,
     counter_store: CounterStore,
+    /// The engine of the worker that runs first.
+    explainer: Explainer,
     /// The observers of the decisions of all workers.
     observers: Vec<Arc<dyn DecisionObserver>>,
 }
@@ -143,6 +146,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         fallback,
         reservations: Arc::default(),
         known_subjects: Arc::default(),
+        explainer: Arc::default(),
         metrics,
         top: (settings.top_keys > 0).then(|| TopKeys::new(settings.top_keys)),
         settings,

@@ -48,6 +48,8 @@ async fn run(connections: WorkerConnections, parts: Arc<ServiceParts>, shared: A
         reservations: Arc::clone(&parts.reservations),
         known_subjects: Arc::clone(&parts.known_subjects),
     }));
+    // Of the workers the first one explains checks.
+    let _is_set = parts.explainer.set(Arc::downgrade(&engine));
     let envoy = parts.domains.as_ref().map(|domains| {
         Arc::new(EnvoyService {
             engine: Arc::clone(&engine),

@@ -59,6 +59,12 @@ impl CatalogFile {
         self
     }
 
+    /// True if this is the text that the contents were read from.
+    #[must_use]
+    pub fn is_of(&self, text: &str) -> bool {
+        self.hasher.clone().finalize() == Sha256::digest(text)
+    }
+
     /// The number of its APIs.
     #[must_use]
     pub fn api_count(&self) -> usize {

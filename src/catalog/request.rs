@@ -72,6 +72,19 @@ pub enum Cost<'a> {
 }
 
 impl Cost<'_> {
+    /// The same cost without borrowed names.
+    #[must_use]
+    pub fn into_owned(self) -> Cost<'static> {
+        match self {
+            Self::Requests(number) => Cost::Requests(number),
+            Self::Units(units) => {
+                let owned =
+                    |(unit, amount): (Cow<'_, str>, u64)| (unit.into_owned().into(), amount);
+                Cost::Units(units.into_iter().map(owned).collect())
+            }
+        }
+    }
+
     pub(super) fn for_unit(&self, unit: &str) -> u64 {
         self.named(unit).unwrap_or_else(|| u64::from(unit == Unit::REQUESTS))
     }

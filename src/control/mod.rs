@@ -25,6 +25,6 @@ pub use model::{
     UsagePlan, escape_pointer,
 };
 pub use serving::{
-    ClientKey, ConfigFileError, KeyDirectory, LiveCatalog, LiveDomains, Lookup, RegistryQuery,
-    RegistrySync, read_catalog, read_domains,
+    ClientKey, ConfigFileError, KeyDirectory, LimitPlace, LimitSource, LimitSources, LiveCatalog,
+    LiveDomains, Lookup, RegistryQuery, RegistrySync, read_catalog, read_domains,
 };

@@ -13,17 +13,26 @@ use super::{
     DecidedBy, Decision, DecisionStatus, Engine, PlanContext, Reservation, ReservationRequest,
     slots,
 };
-use crate::catalog::{CheckError, CheckRequest, Cost};
+use crate::catalog::{Catalog, CheckError, CheckRequest, Cost};
 use crate::control::ClientKey;
 use crate::limit::{Charge, Charges, NewReservation};
 use crate::reservation::ReservedCheck;
 use crate::store::{CheckContext, ReserveReply, StoreError, StoreVerdict};
 use crate::time::Micros;
 
+/// A check that is ready to be run dry.
+pub(super) struct DryCheck<'i, 'r, 'q> {
+    plan: PlanContext<'r, 'q>,
+    /// Its charges, as the store would judge them.
+    pub(super) charges: Charges,
+    reservation: Option<DryReservation<'i>>,
+    pub(super) deadline: Instant,
+}
+
 /// A reservation that a dry run requests.
 struct DryReservation<'r> {
     id: Option<&'r str>,
-    cost: Cost<'r>,
+    cost: Cost<'static>,
     ttl: Micros,
 }
 
@@ -43,36 +52,61 @@ impl Engine {
         reservation: Option<&ReservationRequest<'_>>,
         context: &CheckContext,
     ) -> Result<Decision, CheckError> {
+        let catalog = arc_swap::Guard::into_inner(self.catalog());
+        let check = self.prepare_dry_run(&catalog, client, request, reservation).await?;
+        self.decide_dry(&check, request, context, true).await
+    }
+
+    /// A check that is ready to be run dry.
+    pub(super) async fn prepare_dry_run<'i, 'r, 'q>(
+        &self,
+        catalog: &Catalog,
+        client: Option<ClientKey<'_>>,
+        request: &'r CheckRequest<'q>,
+        reservation: Option<&ReservationRequest<'i>>,
+    ) -> Result<DryCheck<'i, 'r, 'q>, CheckError> {
         let started = Instant::now();
         let key = self.identify(client, started).await;
-        let catalog = arc_swap::Guard::into_inner(self.catalog());
-        let (plan, mut charges) = self.resolve(&catalog, client, key, request)?;
+        let (plan, mut charges) = self.resolve(catalog, client, key, request)?;
         let reservation = match reservation {
             None => {
                 slots::only_read(&mut charges)?;
                 None
             }
             Some(asked) => {
-                let cost = catalog.reserve_costs(request, &mut charges)?;
+                let cost = catalog.reserve_costs(request, &mut charges)?.into_owned();
                 let ttl = slots::take(&mut charges, asked.ttl);
                 Some(DryReservation { id: asked.id, cost, ttl })
             }
         };
-        if let Some(decision) = self.dry_run_without_store(&plan, &charges, reservation.as_ref()) {
+        let deadline = started + self.parts.deadline;
+        Ok(DryCheck { plan, charges, reservation, deadline })
+    }
+
+    /// Decides a check that is ready; without `meets_memo` as if no refusal were remembered.
+    pub(super) async fn decide_dry(
+        &self,
+        check: &DryCheck<'_, '_, '_>,
+        request: &CheckRequest<'_>,
+        context: &CheckContext,
+        meets_memo: bool,
+    ) -> Result<Decision, CheckError> {
+        let DryCheck { plan, reservation, deadline, .. } = check;
+        let mut charges = check.charges.clone();
+        if let Some(decision) = self.dry_run_without_store(check, meets_memo) {
             return Ok(decision);
         }
-        let deadline = started + self.parts.deadline;
         let mut is_full = false;
         loop {
             let opening = reservation.as_ref().map(|asked| {
-                new_reservation(&plan, &charges, request, asked.id, &asked.cost, asked.ttl)
+                new_reservation(plan, &charges, request, asked.id, &asked.cost, asked.ttl)
             });
             let opening = opening.transpose()?;
             let new = opening.as_ref().map(|(_, new)| new);
-            let reply = self.parts.store.dry_run(&charges, new, context, deadline).await;
-            let decision = match reply {
+            let reply = self.parts.store.dry_run(&charges, new, context, *deadline).await;
+            return match reply {
                 Err(StoreError::NewSubject(subject)) => {
-                    match without_new(*subject, &plan, &charges) {
+                    match without_new(*subject, plan, &charges) {
                         Ok(rest) => {
                             (charges, is_full) = (rest, true);
                             continue;
@@ -80,36 +114,35 @@ impl Engine {
                         Err(policy) => {
                             let fallback = self.parts.fallback.dry_run(&charges, policy, None);
                             let (fallback, _) = fallback.ok_or(CheckError::ReservationConflict)?;
-                            fall_back(&plan, (fallback.because_full(), None), opening)
+                            Ok(fall_back(plan, (fallback.because_full(), None), opening))
                         }
                     }
                 }
-                Err(error) => self.dry_run_by_fallback(&plan, &charges, opening, &error)?,
+                Err(error) => self.dry_run_by_fallback(plan, &charges, opening, &error),
                 Ok(reply) => {
-                    let mut decision = self.dry_run_by_reply(&plan, &charges, opening, reply)?;
+                    let mut decision = self.dry_run_by_reply(plan, &charges, opening, reply)?;
                     if is_full {
                         decision.decided_by = DecidedBy::FullStore;
                     }
-                    decision
+                    Ok(decision)
                 }
             };
-            return Ok(decision);
         }
     }
 
     /// The decision that the node would make before it asks the store.
     fn dry_run_without_store(
         &self,
-        plan: &PlanContext<'_, '_>,
-        charges: &Charges,
-        reservation: Option<&DryReservation<'_>>,
+        check: &DryCheck<'_, '_, '_>,
+        meets_memo: bool,
     ) -> Option<Decision> {
+        let DryCheck { plan, charges, reservation, .. } = check;
         // As for the reservation itself: with an id it may be open, and it does not meet the memo.
-        let has_id = reservation.is_some_and(|asked| asked.id.is_some());
+        let has_id = reservation.as_ref().is_some_and(|asked| asked.id.is_some());
         if let Some((_, decision)) = self.too_large(plan, charges).filter(|_| !has_id) {
             return Some(decision);
         }
-        let memo = self.memo.as_ref().filter(|_| reservation.is_none());
+        let memo = self.memo.as_ref().filter(|_| meets_memo && reservation.is_none());
         let refusal = memo.and_then(|memo| memo.peek(charges));
         let mut decision = refusal.or_else(|| self.parts.known_subjects.would_refuse(charges))?;
         decision.set_key_and_plan(plan.key.clone(), plan.name.clone());

@@ -10,6 +10,7 @@ mod decision_metrics;
 mod denial_memo;
 mod descriptors;
 mod dry_run;
+mod explain;
 mod fallback;
 mod full_store;
 mod identity;
@@ -40,6 +41,7 @@ use conclude::Origin;
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
 use denial_memo::DenialMemo;
 pub use descriptors::DescriptorCheck;
+pub use explain::{ExplainedLimit, Explanation};
 pub use fallback::{Fallback, FallbackDecision};
 pub use new_keys::KnownSubjects;
 pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
@@ -117,6 +119,12 @@ impl Engine {
     #[must_use]
     pub fn catalog(&self) -> Guard<Arc<Catalog>> {
         self.parts.live.catalog()
+    }
+
+    /// The catalog and its sources.
+    #[must_use]
+    pub fn live(&self) -> &Arc<LiveCatalog> {
+        &self.parts.live
     }
 
     /// The store of the counters.

@@ -7,6 +7,7 @@ mod authz;
 mod batch;
 mod check;
 mod client_address;
+mod explain;
 mod headers;
 #[cfg(feature = "bench")]
 mod noop;
@@ -30,6 +31,7 @@ use crate::telemetry::{LogThrottle, Metrics, WorkerMetrics};
 use crate::transport::{CallerAccess, DrainFlag, Problem};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use client_address::client_address;
+pub use explain::explain;
 pub use ops::ops_router;
 
 /// The state of one worker's handlers.

@@ -272,6 +272,11 @@ impl LiveCatalog {
         Ok(())
     }
 
+    /// The catalog file, and its contents in use.
+    pub(super) fn file_in_use(&self) -> Option<(&Path, Arc<CatalogFile>)> {
+        self.file.as_deref().zip(self.sources().file.clone())
+    }
+
     fn sources(&self) -> MutexGuard<'_, Sources> {
         lock(&self.sources)
     }

@@ -6,9 +6,11 @@ mod places;
 mod live_catalog;
 mod live_domains;
 mod key_directory;
+mod limit_sources;
 mod registry_sync;
 
 pub use key_directory::{ClientKey, KeyDirectory, Lookup, RegistryQuery};
+pub use limit_sources::{LimitPlace, LimitSource, LimitSources};
 pub use live_catalog::{ConfigFileError, LiveCatalog, read_catalog};
 pub use live_domains::{LiveDomains, read_domains};
 pub use registry_sync::RegistrySync;

@@ -9,6 +9,7 @@ mod bad_input;
 mod bounds;
 mod concurrent_editors;
 mod corrections;
+mod explain;
 mod file_resources;
 mod heavy_work;
 mod import;
