@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::resolve::{CheckError, forbidden, normalize_route};
-use super::route::{HttpRoute, PathPattern};
+use super::route::{HttpRoute, PathPattern, other_readings};
 use super::{Catalog, CheckRequest, StageLimits};
 
 /// A stage's access in its written form.
@@ -47,7 +47,9 @@ pub(super) struct StageAccess {
 impl StageAccess {
     pub(super) fn build(raw: &RawAccess) -> Self {
         let mut resources: Vec<(PathPattern, Vec<RawMethodAccess>)> = Vec::new();
-        let mut methods: Vec<_> = raw.methods.iter().collect();
+        // Nothing is below a greedy variable: it takes the rest of the path.
+        let can_be_requested = |method: &&RawMethodAccess| !method.path.contains("+}/");
+        let mut methods: Vec<_> = raw.methods.iter().filter(can_be_requested).collect();
         if methods.iter().all(|method| method.needs_key) {
             methods.clear();
         }
@@ -66,13 +68,22 @@ impl StageAccess {
         self.keys_from_gateway
     }
 
-    /// True if the method is declared without a need for a key: as in AWS, that of the most
-    /// specific resource, by its name or as `ANY`.
-    fn needs_no_key(&self, route: &HttpRoute<'_>) -> bool {
-        let resource = self.resources.iter().find(|(path, _)| path.matches(&route.path));
+    /// True if the method is declared without a need for a key, in whichever way the service behind
+    /// the gateway reads the requested path: `/pets/a%2Fb` may be `/pets/{id}` there.
+    fn needs_no_key(&self, route: &HttpRoute<'_>, requested_path: &str) -> bool {
+        let method = &*route.method;
+        let is_keyless = |path: &str| self.is_keyless(method, path);
+        let mut others = other_readings(requested_path).into_iter();
+        is_keyless(&route.path) && others.all(|path| path.is_some_and(|path| is_keyless(&path)))
+    }
+
+    /// True if the method of the most specific resource, by its name or as `ANY`, needs no key, as
+    /// in AWS.
+    fn is_keyless(&self, method: &str, path: &str) -> bool {
+        let resource = self.resources.iter().find(|(pattern, _)| pattern.matches(path));
         let Some((_, methods)) = resource else { return false };
         let find = |name: &str| methods.iter().find(|method| method.method == name);
-        find(&route.method).or_else(|| find("ANY")).is_some_and(|method| !method.needs_key)
+        find(method).or_else(|| find("ANY")).is_some_and(|method| !method.needs_key)
     }
 }
 
@@ -80,10 +91,12 @@ impl Catalog {
     /// True if the requested method is declared and needs no API key. Its stage's limits hold.
     #[must_use]
     pub fn needs_no_key(&self, request: &CheckRequest<'_>) -> bool {
-        let route = || normalize_route(request).ok().flatten();
-        self.requested_stage(request)
-            .filter(|stage| !stage.access.resources.is_empty())
-            .is_some_and(|stage| route().is_some_and(|route| stage.access.needs_no_key(&route)))
+        let stage = self.requested_stage(request);
+        let Some(stage) = stage.filter(|stage| !stage.access.resources.is_empty()) else {
+            return false;
+        };
+        let route = normalize_route(request).ok().flatten().zip(request.path);
+        route.is_some_and(|(route, path)| stage.access.needs_no_key(&route, path))
     }
 
     /// Checks that clients of the requested API may send the values of their keys. Costs nothing
@@ -121,6 +134,7 @@ mod tests {
             ("/", "GET", false), ("/{proxy+}", "ANY", true), ("/{proxy+}", "OPTIONS", false),
             ("/pets", "GET", false), ("/pets/{id}", "ANY", false), ("/pets/secret", "GET", true),
             ("/a:b", "GET", false), ("/a;b", "GET", false), ("/files/{path+}", "GET", false),
+            ("/docs/{path+}/x", "GET", false), ("/keyed/{id}", "GET", true), ("/keyed/{id}/{rest+}", "GET", false),
         ];
         let raw = RawAccess { keys_from_gateway: false, methods: methods.map(raw).to_vec() };
         let access = StageAccess::build(&raw);
@@ -132,10 +146,18 @@ mod tests {
             ("OPTIONS", "/pets/secret", false), ("OPTIONS", "/x/y", true), ("GET", "/x/y", false),
             ("GET", "/a:b", true), ("GET", "/a;b", false), ("GET", "/a%3Bb", true),
             ("GET", "/files/a/b", true), ("GET", "/files", false), ("get", "/pets", false),
+            // Another reading of the path needs a key.
+            ("GET", "/keyed/a/b", true), ("GET", "/keyed/a%2fb", false), ("GET", "/keyed/a%2Fb", false),
+            ("GET", "/x/../pets", false), ("GET", "/x%2f../pets", false), ("GET", "/x/%2e%2e;/pets", false),
+            ("GET", "/x;/..;/pets", false), ("GET", "/pets;%zz", false), ("GET", "/a;b/../a;b", false),
+            // All readings need none.
+            ("GET", "/files/a%2fb;c/%2e/d", true), ("OPTIONS", "/x/..%2fy;z", true), ("GET", "/pets/a%20b", true),
+            // Nothing is below a greedy variable.
+            ("GET", "/docs/a", false), ("GET", "/docs/a/x", false),
         ];
         for (method, path, expected) in cases {
             let route = HttpRoute { method: method.into(), path: normalize_path(path).unwrap() };
-            assert_eq!(access.needs_no_key(&route), expected, "{method} {path}");
+            assert_eq!(access.needs_no_key(&route, path), expected, "{method} {path}");
         }
         let mut closed = raw;
         closed.methods.iter_mut().for_each(|method| method.needs_key = true);

@@ -166,6 +166,30 @@ pub(crate) fn normalize_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
     Ok(if plain { decoded } else { remove_dot_segments(&decoded).into() })
 }
 
+/// The ways in which services may read the path of a request that is not plain: with an encoded
+/// slash inside its segment, parameters as a part of theirs, or dot segments as names. `None` stands
+/// for one that cannot be decoded. Most paths are plain and have none but their normal form.
+pub(super) fn other_readings(path: &str) -> Vec<Option<String>> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    if !path.contains([';', '%']) && !path.contains("/.") {
+        return Vec::new();
+    }
+    let kept = [false, true];
+    let all = kept.into_iter().flat_map(|it| kept.map(|other| (it, other)));
+    all.flat_map(|(slashes, parameters)| {
+        let path = if parameters { path.into() } else { cut_parameters(path) };
+        // An encoded percent sign stays when the rest is decoded.
+        let path = if slashes {
+            path.replace("%2f", "%252F").replace("%2F", "%252F")
+        } else {
+            path.into_owned()
+        };
+        let read = percent_decode(&path).ok().map(Cow::into_owned);
+        [read.as_deref().map(remove_dot_segments), read]
+    })
+    .collect()
+}
+
 /// The path without the parameters of its segments (RFC 3986, 3.3): what begins with a `;` that is
 /// not encoded.
 fn cut_parameters(path: &str) -> Cow<'_, str> {

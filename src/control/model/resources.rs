@@ -128,6 +128,13 @@ impl Resources {
     fn child_path(&self, id: &str, parent: &str, part: &str) -> Result<String, ControlError> {
         let above = self.get(parent)?.path.trim_end_matches('/');
         let part = checked_path_part(part).map_err(ControlError::BadRequest)?;
+        let others = self.0.values().filter(|it| it.parent_id.as_deref() == Some(parent));
+        let siblings = others.filter(|it| it.id != id).filter_map(|it| it.path_part.as_deref());
+        check_place(above, part, siblings).map_err(ControlError::BadRequest)?;
+        let has_children = self.0.values().any(|it| it.parent_id.as_deref() == Some(id));
+        if has_children && part.ends_with(GREEDY) {
+            return Err(ControlError::BadRequest(NO_CHILDREN.into()));
+        }
         let path = format!("{above}/{part}");
         if self.0.values().any(|resource| resource.path == path && resource.id != id) {
             let why =
@@ -181,6 +188,13 @@ impl Resources {
                 None => {
                     let part = own.rsplit('/').next().unwrap_or_default();
                     let part = checked_path_part(part).map_err(invalid)?;
+                    let (parent, _) = own.split_at(own.len() - part.len());
+                    // Paths with a variable here stand together, so the first one is enough.
+                    let variable = ids.range(format!("{parent}{{")..).next();
+                    let variable = variable.and_then(|(path, _)| path.strip_prefix(parent));
+                    let sibling = variable.and_then(|path| path.split('/').next());
+                    let parent = parent.trim_end_matches('/');
+                    check_place(parent, part, sibling.into_iter()).map_err(invalid)?;
                     let id = random_alphanumeric(10);
                     let resource = Resource {
                         id: id.clone(),
@@ -265,6 +279,30 @@ fn is_at_or_below(path: &str, other: &str) -> bool {
     path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// The end of a variable that takes the rest of a path.
+const GREEDY: &str = "+}";
+/// The reason in AWS' words why a resource cannot be below another, or above one.
+const NO_CHILDREN: &str = "Cannot create a child of a resource with a greedy path variable";
+
+/// Checks as AWS that a path part may be below the path `above`, beside `siblings`: requests
+/// would have to be guessed to be for one of two variables.
+fn check_place<'s>(
+    above: &str,
+    part: &str,
+    mut siblings: impl Iterator<Item = &'s str>,
+) -> Result<(), String> {
+    if above.ends_with(GREEDY) {
+        return Err(NO_CHILDREN.into());
+    }
+    let is_other_variable = |sibling: &&str| sibling.starts_with('{') && *sibling != part;
+    match siblings.find(is_other_variable).filter(|_| part.starts_with('{')) {
+        None => Ok(()),
+        Some(sibling) => Err(format!(
+            "A sibling ({sibling}) of this resource already has a variable path part -- only one is allowed"
+        )),
+    }
+}
+
 /// A path part, or the reason why it is none.
 fn checked_path_part(part: &str) -> Result<&str, String> {
     if is_path_part(part) {
@@ -289,6 +327,43 @@ mod tests {
 
     fn patch(path: &str, value: &str) -> Patch {
         Patch { patch_operations: vec![PatchOperation::set(path, &value)] }
+    }
+
+    #[test]
+    fn a_path_has_one_variable_at_a_place_and_nothing_below_a_greedy_one() {
+        let root = random_alphanumeric(10);
+        let mut resources = Resources::new(root.clone());
+        let mut add = |parent: &str, part: &str| {
+            resources.add(parent, part).map(|it| it.id.clone()).map_err(|why| why.to_string())
+        };
+        let (pets, docs) = (add(&root, "pets").unwrap(), add(&root, "docs").unwrap());
+        let id = add(&pets, "{id}").unwrap();
+        let rest = add(&docs, "{rest+}").unwrap();
+        let two = "A sibling ({id}) of this resource already has a variable path part";
+        assert!(add(&pets, "{name}").unwrap_err().contains(two));
+        assert!(add(&pets, "{proxy+}").unwrap_err().contains(two));
+        assert!(add(&rest, "x").unwrap_err().contains("greedy"));
+        let photo = add(&id, "photo").unwrap();
+        let other = add(&pets, "other").unwrap();
+        for (resource, path, value) in [
+            (&other, "/pathPart", "{other}"),
+            (&id, "/pathPart", "{id+}"),
+            (&photo, "/parentId", &rest),
+            (&rest, "/parentId", &pets),
+        ] {
+            assert!(resources.patch(resource, &patch(path, value)).is_err(), "{path} {value}");
+        }
+        resources.patch(&id, &patch("/pathPart", "{name}")).unwrap();
+        let mut define = |paths: &[&str]| {
+            let paths = paths.iter().map(|&path| (path.to_owned(), BTreeMap::new())).collect();
+            resources.put_methods(&paths)
+        };
+        define(&["/pets/{name}/x/{y}", "/pets/{name}/x/y", "/docs", "/{all}/{name}/{z+}"]).unwrap();
+        for path in
+            ["/pets/{id}", "/pets/{id}/x", "/docs/{rest+}/x", "/{any+}", "/pets/{name}/x/{z+}"]
+        {
+            assert!(define(&[path]).is_err(), "{path}");
+        }
     }
 
     #[test]
