@@ -92,10 +92,7 @@ async fn decide(
     };
     match (&query.policy, &query.key, &query.key_header) {
         (None, None, None) => {
-            client = api_key(state, headers)?.map(ClientKey::Secret);
-            if client.is_none() && !state.engine.catalog().needs_no_key(&check_request) {
-                return Err(missing_key(NO_API_KEY));
-            }
+            client = client_key(state, headers, &check_request)?;
         }
         (Some(policy), key, header) => {
             policy_key = match (key.as_deref(), header.as_deref()) {
@@ -180,12 +177,27 @@ fn missing_key(detail: impl Into<Cow<'static, str>>) -> AuthzError {
     AuthzError::Client(Problem::forbidden(detail))
 }
 
-/// The request's API key, if there is one: `X-API-Key`, or else `Authorization: Bearer`, which often holds a token
+/// The client by its API key. A method that needs none ignores what cannot be an API key: a token
+/// for the upstream service may be longer than one.
+fn client_key<'r>(
+    state: &WorkerState,
+    headers: &'r HeaderMap,
+    request: &CheckRequest<'_>,
+) -> Result<Option<ClientKey<'r>>, AuthzError> {
+    let key = api_key(state, headers)?.ok_or_else(|| missing_key(NO_API_KEY));
+    let key = key.and_then(|key| validate_text("api_key", key, MAX_KEY_BYTES).map(|()| key));
+    match key {
+        Err(_) if state.engine.catalog().needs_no_key(request) => Ok(None),
+        key => key.map(|key| Some(ClientKey::Secret(key))),
+    }
+}
+
+/// The text in the place of the request's API key, if there is one: `X-API-Key`, or else `Authorization: Bearer`, which often holds a token
 /// for the upstream service beside it. Two different API keys are an error.
 fn api_key<'r>(state: &WorkerState, headers: &'r HeaderMap) -> Result<Option<&'r str>, AuthzError> {
     let bearer = || bearer_token(headers).and_then(|token| std::str::from_utf8(token).ok());
     // Gateways send the header empty if their client sent none.
-    let key = match single_header(headers, "x-api-key")?.filter(|key| !key.is_empty()) {
+    match single_header(headers, "x-api-key")?.filter(|key| !key.is_empty()) {
         Some(key) => {
             if let Some(token) = bearer().filter(|token| *token != key)
                 && state.engine.are_different_keys(token, key)
@@ -193,11 +205,10 @@ fn api_key<'r>(state: &WorkerState, headers: &'r HeaderMap) -> Result<Option<&'r
                 let why = "holds another API key than X-API-Key; send one of them";
                 return Err(AuthzError::Client(Problem::bad_request("authorization", why)));
             }
-            Some(key)
+            Ok(Some(key))
         }
-        None => single_header(headers, "authorization")?.and_then(|_| bearer()),
-    };
-    key.map_or(Ok(()), |key| validate_text("api_key", key, MAX_KEY_BYTES)).map(|()| key)
+        None => Ok(single_header(headers, "authorization")?.and_then(|_| bearer())),
+    }
 }
 
 /// The only value of a header. Of two values, the upstream service might use the other one.

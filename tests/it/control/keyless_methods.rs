@@ -102,6 +102,11 @@ pub fn methods_need_keys_as_declared(node: &Node) {
         .map(|(method, headers)| it.authz(method, "/chat", headers).status);
     assert_eq!(statuses, [200, 200, 403, 403]);
     assert_eq!(it.authz("POST", "/chat", &key).status, 200);
+    // A token of the upstream service may be longer than an API key.
+    let long = format!("Bearer {}", "a".repeat(1_500));
+    let long = [("authorization", &*long)];
+    let statuses = ["OPTIONS", "POST"].map(|method| it.authz(method, "/chat", &long).status);
+    assert_eq!(statuses, [200, 400]);
     let checks = [("OPTIONS", &nobody), ("POST", &nobody), ("OPTIONS", &unknown)];
     let checks = checks.map(|(method, client)| it.body(method, "/chat", client));
     let batch = node.send("POST", "/check/batch", &[], &json!({"checks": checks}).to_string());
