@@ -23,6 +23,9 @@ local function calendar_quota()
     end
     if at then
       local used, window = unpack_from('<i7I5', rows, at + 7)
+      if used > 9007199254740991 or used < -9007199254740991 then
+        error('a count is above 2^53')
+      end
       if window == current then
         return used, window
       end

@@ -60,7 +60,8 @@ if KEYS[1] and not ARGV[3] and #checks > 12 and #checks == 1 + 12 * string.byte(
         head, level, when, was_per, was_drain = id + 28, 0, now, per, drain
         since = (now - now % 1048576) / 1048576
       end
-      if head ~= id + 28 or per ~= was_per or drain ~= was_drain or when > now then
+      if head ~= id + 28 or per ~= was_per or drain ~= was_drain or when > now
+        or level > 9007199254740991 then
         break
       end
       level = level - (now - when) * drain
@@ -92,7 +93,8 @@ if KEYS[1] and not ARGV[3] and #checks > 12 and #checks == 1 + 12 * string.byte(
       else
         head, level, window = id + 12, 0, name
       end
-      if head ~= id + 12 or window ~= name or now < begins or now >= ends then
+      if head ~= id + 12 or window ~= name or now < begins or now >= ends
+        or level > 9007199254740991 or level < -9007199254740991 then
         break
       end
       after, levels = level + amount, levels .. pack('<i7i7', level, window)

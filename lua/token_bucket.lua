@@ -22,6 +22,9 @@ local function token_bucket()
     end
     local level, when, from = unpack_from('<I7I7I5', rows, at + 7)
     local to = limit[4]
+    if level > 9007199254740991 then
+      error('a level is above 2^53')
+    end
     if from ~= to then
       find_row(rows, 0)
       if from == 0 then

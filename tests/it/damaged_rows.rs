@@ -159,6 +159,30 @@ fn a_check_of_a_damaged_subject_and_another_charges_neither() {
 }
 
 #[test]
+fn a_count_that_no_script_writes_fails_its_own_checks_and_opens_no_circuit_breaker() {
+    let mut store = Store::start();
+    let [rate, month] = [throttle("rate"), quota("month")];
+    // The last byte of the count, behind the string's header and the row's.
+    for (limit, high_bytes) in [(&rate, [32, 255]), (&month, [32, 128])] {
+        store.connection.del::<_, ()>(bad_key()).unwrap();
+        assert!(is_allowed(&store.judge(&[check("bad", &[limit], 1)])[0]));
+        let mut bytes = store.stored();
+        for high in high_bytes {
+            bytes[5 + 7 + 6] = high;
+            store.set(&bytes);
+            let [alone] = store.judge(&[check("bad", &[limit], 1)]);
+            let [good, bad] = store.judge(&[check("good", &[limit], 0), check("bad", &[limit], 1)]);
+            assert!(
+                is_bad_row(&alone) && is_allowed(&good) && is_bad_row(&bad),
+                "{high}: {alone:?}"
+            );
+            assert!(!store.client.is_degraded(), "{high}");
+            assert_eq!(store.stored(), bytes, "{high}");
+        }
+    }
+}
+
+#[test]
 fn a_key_of_another_type_fails_its_checks_and_stays() {
     let mut store = Store::start();
     let limit = throttle("l");
