@@ -1,10 +1,12 @@
 //! Credentials of the check and admin APIs, and the rule that they cross no network unencrypted.
 
+use std::net::SocketAddr;
+
 use super::raw::RawSettings;
 use super::{AccessKey, AdminCredentials, BearerTokens, Settings, SettingsError};
 
-/// The fewest characters of a token that rules the whole service.
-const MIN_ADMIN_TOKEN_LENGTH: usize = 16;
+/// The fewest characters of a bearer token: a shorter one can be guessed.
+const MIN_TOKEN_LENGTH: usize = 16;
 
 /// The credentials of the admin API.
 pub(super) fn admin_credentials(raw: &RawSettings) -> Result<AdminCredentials, SettingsError> {
@@ -14,14 +16,23 @@ pub(super) fn admin_credentials(raw: &RawSettings) -> Result<AdminCredentials, S
         return Err(SettingsError::Value { key: "admin_access_key_id", why: why.into() });
     }
     Ok(AdminCredentials {
-        write: parse_tokens("admin_token", &raw.admin_token, MIN_ADMIN_TOKEN_LENGTH)?,
-        read: parse_tokens("admin_read_token", &raw.admin_read_token, MIN_ADMIN_TOKEN_LENGTH)?,
+        write: parse_tokens("admin_token", &raw.admin_token, MIN_TOKEN_LENGTH)?,
+        read: parse_tokens("admin_read_token", &raw.admin_read_token, MIN_TOKEN_LENGTH)?,
         access_key: AccessKey::new(id, secret),
     })
 }
 
+/// The tokens of checks. Only callers on this machine may have a short one.
+pub(super) fn check_tokens(
+    text: &str,
+    listeners: &[SocketAddr],
+) -> Result<Option<BearerTokens>, SettingsError> {
+    let is_local = listeners.iter().all(|address| address.ip().is_loopback());
+    parse_tokens("check_token", text, if is_local { 1 } else { MIN_TOKEN_LENGTH })
+}
+
 /// The tokens of a setting, each of at least `min_length` characters.
-pub(super) fn parse_tokens(
+fn parse_tokens(
     key: &'static str,
     text: &str,
     min_length: usize,

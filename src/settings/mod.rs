@@ -161,15 +161,17 @@ impl TryFrom<RawSettings> for Settings {
             some => some,
         };
         let (tls, admin_tls) = tls::listener_files(&raw)?;
+        let listen = address("listen", &raw.listen)?;
+        let listen_grpc = address("listen_grpc", &raw.listen_grpc)?;
         let settings = Self {
             webhook: webhook::from_raw(&raw)?,
             tls,
             admin_tls,
             key_encryption_keys: EncryptionKeys::new(&raw.key_encryption_key)
                 .map_err(|why| invalid("key_encryption_key", why.into()))?,
-            listen: address("listen", &raw.listen)?,
+            listen,
             listen_admin: address("listen_admin", &raw.listen_admin)?,
-            listen_grpc: address("listen_grpc", &raw.listen_grpc)?,
+            listen_grpc,
             listen_ops: match &*raw.listen_ops {
                 "" => None,
                 given => Some(address("listen_ops", given)?),
@@ -186,7 +188,7 @@ impl TryFrom<RawSettings> for Settings {
             data_dir: optional_path(raw.data_dir),
             catalog: optional_path(raw.catalog),
             check_deadline,
-            check_token: access::parse_tokens("check_token", &raw.check_token, 1)?,
+            check_token: access::check_tokens(&raw.check_token, &[listen, listen_grpc])?,
             trusted_peers: TrustedPeers::parse(&raw.trusted_peers)
                 .map_err(|why| invalid("trusted_peers", why))?,
             forwarded_headers: parse_choice("forwarded_headers", &raw.forwarded_headers)?,
@@ -323,6 +325,18 @@ mod tests {
         for (var, named, hint) in cases {
             let error = load(&[var]).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains(hint), "{var:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_short_check_token_is_for_callers_on_this_machine_only() {
+        let token = ("TOLLGATE_CHECK_TOKEN", "sesame");
+        assert!(load(&[token]).is_ok());
+        for listener in ["TOLLGATE_LISTEN", "TOLLGATE_LISTEN_GRPC"] {
+            let open = (listener, "0.0.0.0:8080");
+            let error = load(&[open, token]).unwrap_err().to_string();
+            assert!(error.contains("check_token") && error.contains("openssl rand"), "{error}");
+            assert!(load(&[open, ("TOLLGATE_CHECK_TOKEN", "a-token-for-tests")]).is_ok());
         }
     }
 
