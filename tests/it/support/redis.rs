@@ -13,9 +13,13 @@ use tollgate::time::Micros;
 use super::process::Process;
 use super::{eventually, free_port, repository};
 
-/// The server that the tests run on: `REDIS_SERVER`, or Debian's.
-pub static PROGRAM: LazyLock<String> =
-    LazyLock::new(|| std::env::var("REDIS_SERVER").unwrap_or("redis-server".into()));
+/// The server that the tests run on: `REDIS_SERVER`, or Debian's. A Valkey adds to its clock what a
+/// timer of its own has measured, so tests that set the clock always run on Debian's.
+fn program(with_clock: bool) -> String {
+    let chosen = std::env::var("REDIS_SERVER").ok();
+    let chosen = chosen.filter(|path| !(with_clock && path.ends_with("valkey-server")));
+    chosen.unwrap_or("redis-server".into())
+}
 
 /// A running redis-server without persistence.
 pub struct RedisServer {
@@ -52,7 +56,7 @@ impl RedisServer {
     /// Restarts the server. Its data is gone.
     pub fn restart(&mut self) {
         self.process = None;
-        let mut command = Command::new(&*PROGRAM);
+        let mut command = Command::new(program(self.with_clock));
         command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir"]);
         command.arg(self.dir.path()).args(["--port", &self.port.to_string()]).args(&self.arguments);
         command.stdout(Stdio::null());
