@@ -21,7 +21,7 @@ local keys = redis.call('KEYS', '*')
 table.sort(keys)
 local all = {}
 for i, key in ipairs(keys) do
-  all[3 * i - 2], all[3 * i - 1], all[3 * i] = key, redis.call('DUMP', key), redis.call('PEXPIRETIME', key)
+  all[3 * i - 2], all[3 * i - 1], all[3 * i] = key, redis.call('DUMP', key), redis.call('PTTL', key)
 end
 return redis.sha1hex(table.concat(all, ' '))";
 

@@ -199,6 +199,9 @@ pub struct World {
     slots: Vec<Arc<Limit>>,
     versions: [Vec<Arc<Limit>>; VERSIONS],
     charged: VecDeque<Refund>,
+    /// True once a limit was changed. A check that first keeps a day may then drop a row that a dry
+    /// run still finds: the row's limit would have drained by now, and the limit of today has not.
+    pub has_changed_limits: bool,
 }
 
 impl Default for World {
@@ -210,7 +213,8 @@ impl Default for World {
             LimitSpec::Throttle { rate: 2, burst: 1, mode: (true, false) },
         ];
         let slots = first.iter().enumerate().filter_map(|(slot, spec)| limit(slot, spec)).collect();
-        Self { now: START, slots, versions: versions(), charged: VecDeque::new() }
+        let (versions, charged) = (versions(), VecDeque::new());
+        Self { now: START, slots, versions, charged, has_changed_limits: false }
     }
 }
 
@@ -244,6 +248,7 @@ impl World {
         if let Some((slot, spec)) = &step.change
             && let Some(limit) = limit(*slot, spec)
         {
+            self.has_changed_limits = true;
             self.slots[*slot] = limit;
         }
         self.now
