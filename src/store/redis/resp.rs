@@ -6,7 +6,8 @@
 
 use redis::{ErrorKind, RedisError, Value};
 
-/// The largest text, and the most values of an array. A reply to 1,000 charges is far smaller.
+/// The largest text, and the most values of an array. A reply to the most charges of a call is
+/// far smaller.
 const MAX_LENGTH: usize = 1 << 24;
 /// The most arrays within each other.
 const MAX_DEPTH: usize = 8;

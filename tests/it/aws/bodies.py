@@ -9,20 +9,11 @@ import sys
 import urllib.error
 import urllib.request
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
-from served import CLASSES, inputs, model, nested
+from served import CLASSES, connect, inputs, model, nested
 
 admin, checks = sys.argv[1:]
-aws = boto3.client(
-    "apigateway", endpoint_url=admin, region_name="eu-central-1",
-    config=Config(retries={"max_attempts": 0}, proxies={}))
-METHODS = {operation: method for method, operation in aws.meta.method_to_api_mapping.items()}
-
-
-def call(operation, **arguments):
-    return getattr(aws, METHODS[operation])(**arguments)
+aws, call = connect(admin)
 
 
 def check(**body):

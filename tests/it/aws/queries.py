@@ -6,20 +6,11 @@ Arguments: the admin API's URL and the checks' URL. Requests that are not served
 import datetime
 import sys
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
-from served import CLASSES, inputs, model
+from served import CLASSES, connect, inputs, model
 
 admin, _ = sys.argv[1:]
-aws = boto3.client(
-    "apigateway", endpoint_url=admin, region_name="eu-central-1",
-    config=Config(retries={"max_attempts": 0}, proxies={}))
-METHODS = {operation: method for method, operation in aws.meta.method_to_api_mapping.items()}
-
-
-def call(operation, **arguments):
-    return getattr(aws, METHODS[operation])(**arguments)
+aws, call = connect(admin)
 
 
 def refused(name, operation, **arguments):
