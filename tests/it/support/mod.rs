@@ -13,6 +13,7 @@ pub mod redis;
 pub mod redis_cluster;
 pub mod tls;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Timeout of everything that has no timeout of its own. Long, since CI machines are slow.
@@ -28,10 +29,24 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A free port. Another process may take it before it is used.
+/// The ports of the tests' servers. They lie below those that Linux draws for connections and for
+/// port 0, so no connection takes a port between two uses of it.
+const PORTS: std::ops::Range<u32> = 10_000..32_000;
+
+/// A free port, which no other call in this process returns.
 pub fn free_port() -> u16 {
-    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    probe.local_addr().unwrap().port()
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Test programs that run side by side begin at different ports.
+    let first = std::process::id().wrapping_mul(7919) % count;
+    loop {
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        assert!(call < count, "all ports were tried");
+        let port = u16::try_from(PORTS.start + (first + call) % count).unwrap();
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A file in the repository.

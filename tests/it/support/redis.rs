@@ -65,9 +65,13 @@ impl RedisServer {
                 .env("LD_PRELOAD", &*CLOCK_SHIM)
                 .env("CLOCK_FILE", self.dir.path().join("clock"));
         }
-        self.process = Some(Process::spawn(&mut command));
+        let mut process = Process::spawn(&mut command);
         let address = ("127.0.0.1", if self.has_tls() { self.tls_port() } else { self.port });
-        eventually("redis-server listens", || TcpStream::connect(address).is_ok());
+        eventually("redis-server listens", || {
+            assert!(!process.has_ended(), "redis-server ended at once: {command:?}");
+            TcpStream::connect(address).is_ok()
+        });
+        self.process = Some(process);
     }
 
     fn has_tls(&self) -> bool {
