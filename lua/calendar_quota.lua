@@ -1,5 +1,5 @@
 -- The calendar quota: the units used in the current window. Twin of
--- src/algorithm/calendar_quota.rs; change them together.
+-- core/src/algorithm/calendar_quota.rs; change them together.
 --
 --   limit  <B I7 ddddd I5I5I5>  flags, id, limit in units, start of three adjacent windows and end
 --                               of the last (us since 1970), names of the windows

@@ -1,5 +1,5 @@
 -- Concurrency: slots that reservations hold, each until it is given back or its time is over. Twin
--- of src/algorithm/concurrency.rs, which documents the algorithm; change them together.
+-- of core/src/algorithm/concurrency.rs, which documents the algorithm; change them together.
 --
 --   limit  <B I7 d>      flags, id, number of slots
 --   body   <I7 I7 I7>    the counter's own time in us, the clock at which it was that, and a time

@@ -1,5 +1,5 @@
 -- Opens reservations and adjusts their charges: operations among the checks of lua/check.lua, which
--- precedes this file. Twin of src/judge/reservation.rs; change them together.
+-- precedes this file. Twin of core/src/judge/reservation.rs; change them together.
 --
 --   operation  <B I4>   251 reserves, 252 adjusts; length of the rest
 --   reserve    <I2 d I2 c8>  index of the reservation's key (from 1, behind those of subjects), ttl

@@ -1,5 +1,5 @@
--- The token bucket: a level that drains at a constant rate. Twin of src/algorithm/token_bucket.rs,
--- which documents the algorithm; change them together.
+-- The token bucket: a level that drains at a constant rate. Twin of
+-- core/src/algorithm/token_bucket.rs, which documents the algorithm; change them together.
 --
 --   limit  <B I7 ddd>        flags, id, drain per us, per, size in 1/per units
 --   slots  3 drain, 4 per
@@ -8,7 +8,7 @@
 --   annex  <I7 I7> and up to 8 times <I6 I7>
 --                            level and time of the row with which it was written, then the marks:
 --                            number of a reservation, and the lowest level since its charge. Twin
---                            of src/algorithm/marks.rs, which says why.
+--                            of core/src/algorithm/marks.rs, which says why.
 --
 -- Makes the functions of lua/subject.lua. Slots and formats are literals, since every captured
 -- local costs time in each call.

@@ -20,7 +20,8 @@
 --   4 granted  <I2 i7>     first day of a window that is not over, units granted in it: the quota's
 --                          own row holds only the remaining units
 --
--- in the order in which they were kept; rows of other kinds are kept. Twin of src/judge/usage.rs.
+-- in the order in which they were kept; rows of other kinds are kept. Twin of
+-- core/src/judge/usage.rs.
 
 local DAYS_FORMAT = 2
 -- Daily usage is kept for so many days.

@@ -2,6 +2,7 @@
 //!
 //! The library is the service; the binary only reads its arguments. Modules are declared in the
 //! order of their dependencies, which point one way: a module uses those above it, never below.
+//! Limits and decisions are a library of their own, `tollgate-core`, which Redis can load as well.
 //!
 //! A check as a library would make it: the catalog resolves its limits, a store judges them.
 //!
@@ -37,16 +38,14 @@
 //! # Ok::<(), tollgate::catalog::ValidationError>(())
 //! ```
 
-pub mod time;
+pub use tollgate_core::{algorithm, judge, limit, time};
+
 pub mod object;
 pub mod watch;
 pub mod syntax;
 pub mod digest;
 pub mod failure_policy;
 pub mod settings;
-pub mod algorithm;
-pub mod limit;
-pub mod judge;
 pub mod inference;
 pub mod catalog;
 pub mod reservation;

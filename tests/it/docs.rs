@@ -101,13 +101,15 @@ fn paths_in(text: &str, folders: &BTreeSet<String>) -> Vec<String> {
 fn every_path_in_a_document_leads_to_a_file() {
     let all = tracked("*");
     let folder = |path: &String| path.split_once('/').map(|(folder, _)| folder.to_owned());
-    let inside = |path: &String| path.strip_prefix("src/").map(str::to_owned);
+    let inside = |path: &String| {
+        path.strip_prefix("core/").unwrap_or(path).strip_prefix("src/").map(str::to_owned)
+    };
     let mut folders: BTreeSet<String> = all.iter().filter_map(folder).collect();
     folders.extend(all.iter().filter_map(inside).filter_map(|path| folder(&path)));
     let mut found = 0;
     for document in tracked("*.md") {
         for path in paths_in(&self::document(&document), &folders) {
-            let places = ["", "src/"].map(|root| repository(&format!("{root}{path}")));
+            let places = ["", "src/", "core/src/"].map(|root| repository(&format!("{root}{path}")));
             assert!(places.iter().any(|place| place.exists()), "{document}: {path}");
             found += 1;
         }

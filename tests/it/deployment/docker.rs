@@ -34,7 +34,8 @@ fn its_steps_leave_sources_that_cargo_accepts_and_builds_again() {
         match &*name {
             "COPY" if !rest.contains("--from") => {
                 let (from, to) = rest.rsplit_once(' ').unwrap();
-                let flags = if to == "./" { "-a" } else { "-aT" };
+                let flags = if to.ends_with('/') { "-a" } else { "-aT" };
+                run(&format!("mkdir -p {}", if to.ends_with('/') { to } else { "." }), into);
                 for from in from.split(' ').map(repository) {
                     run(&format!("cp {flags} {} {to}", from.display()), into);
                 }
@@ -61,7 +62,7 @@ fn its_steps_leave_sources_that_cargo_accepts_and_builds_again() {
     assert_eq!(accepted, [true, false], "first the dependencies, then the program");
     let time = |file: &Path| fs::metadata(file).unwrap().modified().unwrap();
     let stub = time(&into.join("benches/check.rs"));
-    for file in ["build.rs", "src/main.rs", "src/lib.rs", "src/app/mod.rs"] {
+    for file in ["build.rs", "src/main.rs", "src/app/mod.rs", "src/lib.rs", "core/src/lib.rs"] {
         assert!(time(&into.join(file)) >= stub, "{file} is older than the empty sources");
     }
 }

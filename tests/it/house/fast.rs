@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::files;
+use super::{SOURCES, files};
 use crate::support::repository;
 
 /// A line in the header of a file whose tests need other programs. The Makefile searches for it.
@@ -237,7 +237,7 @@ fn a_file_is_marked_exactly_if_each_of_its_tests_needs_a_program() {
 
 #[test]
 fn no_unit_test_needs_a_program() {
-    for file in files("src", "rs") {
+    for file in SOURCES.iter().flat_map(|folder| files(folder, "rs")) {
         let text = fs::read_to_string(&file).unwrap();
         assert!(!starts_a_program(&text), "{} starts a program", file.display());
     }

@@ -50,8 +50,8 @@ impl Throttle {
     /// [`Throttle::rate`] returns it.
     ///
     /// ```
-    /// use tollgate::algorithm::{InvalidThrottle, Rate, Throttle};
-    /// use tollgate::time::Micros;
+    /// use tollgate_core::algorithm::{InvalidThrottle, Rate, Throttle};
+    /// use tollgate_core::time::Micros;
     ///
     /// let rate: Rate = "7/h".parse()?;
     /// assert_eq!(Throttle::new(rate, 100)?.rate(), rate);

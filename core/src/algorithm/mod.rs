@@ -7,8 +7,8 @@
 //! # Example
 //!
 //! ```
-//! use tollgate::algorithm::{Counting as _, Throttle};
-//! use tollgate::time::Micros;
+//! use tollgate_core::algorithm::{Counting as _, Throttle};
+//! use tollgate_core::time::Micros;
 //!
 //! // 10 units per second, 5 at once.
 //! let bucket = Throttle::new("10/s".parse()?, 5)?;
@@ -347,7 +347,8 @@ impl Counting for Algorithm {
 }
 
 /// A number as the double that Lua computes with: exact below 2^53.
+#[must_use]
 #[expect(clippy::cast_precision_loss, reason = "whole numbers below 2^53")]
-pub(crate) fn encode_double(number: u64) -> [u8; 8] {
+pub fn encode_double(number: u64) -> [u8; 8] {
     (number as f64).to_le_bytes()
 }

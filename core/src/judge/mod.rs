@@ -9,10 +9,10 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use tollgate::algorithm::Throttle;
-//! use tollgate::judge::{RowTable, is_made, judge, limit_status};
-//! use tollgate::limit::{Charge, Limit, Subject, Unit};
-//! use tollgate::time::Micros;
+//! use tollgate_core::algorithm::Throttle;
+//! use tollgate_core::judge::{RowTable, is_made, judge, limit_status};
+//! use tollgate_core::limit::{Charge, Limit, Subject, Unit};
+//! use tollgate_core::time::Micros;
 //!
 //! let charge = |name: &str, burst| {
 //!     let throttle = Throttle::new("1/s".parse().unwrap(), burst).unwrap();

@@ -11,12 +11,12 @@ use crate::time::Micros;
 /// The units that become available per **microsecond**: a reduced fraction above zero.
 ///
 /// ```
-/// use tollgate::algorithm::Rate;
+/// use tollgate_core::algorithm::Rate;
 ///
 /// let rate: Rate = "0.5/s".parse()?;
 /// assert_eq!(rate, "30/min".parse()?);
 /// assert!("10 per second".parse::<Rate>().is_err());
-/// # Ok::<(), tollgate::algorithm::InvalidRate>(())
+/// # Ok::<(), tollgate_core::algorithm::InvalidRate>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -40,18 +40,19 @@ impl Rate {
     }
 
     /// The fraction, in units per microsecond.
-    pub(crate) fn fraction(self) -> (u128, u128) {
+    pub(super) fn fraction(self) -> (u128, u128) {
         (self.numerator, self.denominator)
     }
 
     /// The whole units in a second, rounded down.
-    pub(crate) fn units_per_second(self) -> u64 {
+    #[must_use]
+    pub fn units_per_second(self) -> u64 {
         let units = self.numerator.saturating_mul(1_000_000) / self.denominator;
         u64::try_from(units).unwrap_or(u64::MAX)
     }
 
     /// The part of this rate that one of `nodes` equal nodes gets.
-    pub(crate) fn per_node_share(self, nodes: u64) -> Self {
+    pub(super) fn per_node_share(self, nodes: u64) -> Self {
         let denominator = self.denominator.saturating_mul(u128::from(nodes.max(1)));
         Self::reduced(self.numerator, denominator).unwrap_or(self)
     }
@@ -61,7 +62,7 @@ impl Rate {
     ///
     /// The convergents of a continued fraction lie below and above its value by turns, and each
     /// is the best on its side; see Khinchin, "Continued Fractions", sections 2 and 6.
-    pub(crate) fn round_down(self, max_denominator: u64) -> Option<Self> {
+    pub(super) fn round_down(self, max_denominator: u64) -> Option<Self> {
         let max_denominator = u128::from(max_denominator.max(1));
         let (mut n, mut d) = (self.numerator, self.denominator);
         let (mut before, mut last) = ((0, 1), (1, 0));

@@ -103,8 +103,8 @@ impl Calendar {
     /// is no such zone.
     ///
     /// ```
-    /// use tollgate::algorithm::{Calendar, Period};
-    /// use tollgate::time::Micros;
+    /// use tollgate_core::algorithm::{Calendar, Period};
+    /// use tollgate_core::time::Micros;
     ///
     /// let days = Calendar::new(Period::Day, "Europe/Berlin").unwrap();
     /// let midnight = Micros::from_secs(1_799_967_600); // 2027-01-15 00:00 in Berlin

@@ -128,7 +128,8 @@ impl Row {
     }
 
     /// The number in `N` bytes at `at` of the body, zero beyond its end.
-    pub(crate) fn number<const N: usize>(&self, at: usize) -> u64 {
+    #[must_use]
+    pub fn number<const N: usize>(&self, at: usize) -> u64 {
         let mut bytes = [0; 8];
         if let Some(part) = self.body.get(at..at + N) {
             bytes[..N].copy_from_slice(part);
@@ -137,7 +138,8 @@ impl Row {
     }
 
     /// The signed number in `N` bytes at `at` of the body.
-    pub(crate) fn signed<const N: usize>(&self, at: usize) -> i64 {
+    #[must_use]
+    pub fn signed<const N: usize>(&self, at: usize) -> i64 {
         let unused_bits = 64 - 8 * N;
         (self.number::<N>(at) << unused_bits).cast_signed() >> unused_bits
     }

@@ -8,8 +8,8 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use tollgate::algorithm::Throttle;
-//! use tollgate::limit::{Charge, Limit, Subject, Unit};
+//! use tollgate_core::algorithm::Throttle;
+//! use tollgate_core::limit::{Charge, Limit, Subject, Unit};
 //!
 //! let throttle = Throttle::new("100000/min".parse()?, 2_000)?;
 //! let limit = Arc::new(Limit::new("free/tpm", Unit::new("total_tokens"), throttle, false));
