@@ -25,7 +25,7 @@ use crate::control::{ChangeOrigin, Editor, PolicyLedger, UsageLedger};
 use crate::limit::{Charge, Charges, Limit, Subject, Unit};
 use crate::settings::{AdminCredentials, BearerTokens};
 use crate::store::MemoryStore;
-use crate::transport::{Peer, read_body};
+use crate::transport::{CallerIds, Peer, X_REQUEST_ID, read_body};
 
 /// The largest request body in bytes: an import may be long.
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
@@ -216,6 +216,7 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Response {
     let id = request_id();
+    let caller_id = CallerIds::of(request.headers()).request_id.map(str::to_owned);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let (who, response) = match authenticate_request(&admin, request, &id).await {
         Ok((who, request)) => (who, with_aws_error(next.run(request).await)),
@@ -225,9 +226,10 @@ pub(super) async fn authenticate(
     let (status, reading) = (response.status(), matches!(method, Method::GET | Method::HEAD));
     if status != StatusCode::TOO_MANY_REQUESTS && (!reading || who == "nobody") {
         let status = status.as_u16();
-        tracing::info!(who = &*who, %method, path, status, request_id = id, "admin request");
+        let x_request_id = caller_id.as_deref();
+        tracing::info!(who = &*who, %method, path, status, request_id = id, x_request_id, "admin request");
     }
-    with_request_id(response, &id)
+    with_request_id(response, &id, caller_id.is_some())
 }
 
 /// Replaces the framework's own response to an invalid path or query.
@@ -286,8 +288,12 @@ fn success_status(method: &Method, path: &str) -> StatusCode {
     }
 }
 
-fn with_request_id(mut response: Response, id: &str) -> Response {
+/// Names the response; its `x-request-id` is the caller's if the request has one.
+fn with_request_id(mut response: Response, id: &str, is_named: bool) -> Response {
     if let Ok(id) = HeaderValue::from_str(id) {
+        if !is_named {
+            response.headers_mut().insert(X_REQUEST_ID, id.clone());
+        }
         response.headers_mut().insert("x-amzn-requestid", id);
     }
     response

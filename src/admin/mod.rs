@@ -20,6 +20,7 @@ mod rest_apis;
 mod signature;
 mod stages;
 mod tags;
+mod tail;
 mod top;
 mod usage;
 mod usage_plans;
@@ -42,6 +43,7 @@ use crate::store::{CounterStore, MemoryStore};
 use auth::Authenticator;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use signature::verify as verify_signature;
+pub use tail::TailFeed;
 
 /// The state of the handlers.
 pub struct Admin {
@@ -50,6 +52,7 @@ pub struct Admin {
     top: Option<Arc<TopKeys>>,
     authenticator: Authenticator,
     explainer: Explainer,
+    feed: TailFeed,
 }
 
 /// The engine of a worker, which explains checks; empty until the worker runs.
@@ -66,9 +69,10 @@ impl Admin {
         credentials: AdminCredentials,
         failures: MemoryStore,
         explainer: Explainer,
+        feed: TailFeed,
     ) -> Self {
         let authenticator = Authenticator::new(credentials, failures);
-        Self { editors, counter_store, top, authenticator, explainer }
+        Self { editors, counter_store, top, authenticator, explainer, feed }
     }
 }
 
@@ -84,6 +88,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/policies/{name}/usage", get(policies::usage))
         .route("/policies/{name}/reset", post(policies::reset))
         .route("/top", get(top::list))
+        .route("/tail", get(tail::stream))
         .route(explain::PATH, post(explain::explain))
         .route_layer(from_fn(query::check))
         .method_not_allowed_fallback(unserved::method)

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use percent_encoding::percent_decode_str;
 
 use super::error::AdminError;
+use crate::telemetry::DecisionOutcome;
 
 /// The values that a parameter takes.
 #[derive(Clone, Copy, PartialEq)]
@@ -23,12 +24,14 @@ enum Values {
     Texts,
     /// A whole number from 1.
     Count,
+    /// A whole number from 1 to 1,000.
+    Rate,
     /// `true` or `false`, in any case.
     Flag,
     /// This word.
     Word(&'static str),
-    /// One of these two words.
-    Either(&'static str, &'static str),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
 }
 
 const POSITION: (&str, Values) = ("position", Values::Text);
@@ -41,7 +44,7 @@ const LIMIT: (&str, Values) = ("limit", Values::Count);
 
 /// The parameters of the endpoint that serves this path.
 fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] {
-    use Values::{Count, Either, Flag, Text, Texts, Word};
+    use Values::{Count, Flag, OneOf, Rate, Text, Texts, Word};
     let path: Vec<&str> = path.split('/').skip(1).collect();
     match (method.as_str(), &path[..]) {
         ("GET" | "HEAD", path) => match path {
@@ -75,9 +78,17 @@ fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] 
             ["audit"] => &[POSITION, LIMIT, ("path", Text)],
             ["top"] => &[
                 ("limit", Text),
-                ("by", Either("refused", "used")),
-                ("window", Either("minute", "hour")),
+                ("by", OneOf(&["refused", "used"])),
+                ("window", OneOf(&["minute", "hour"])),
                 ("n", Count),
+            ],
+            ["tail"] => &[
+                ("all", Flag),
+                ("outcome", OneOf(&DecisionOutcome::WORDS)),
+                ("plan", Text),
+                ("key", Text),
+                ("limit", Text),
+                ("rate", Rate),
             ],
             _ => &[],
         },
@@ -151,13 +162,19 @@ impl Values {
                 let is_count = matches!(value.parse::<usize>(), Ok(1..));
                 (!is_count).then_some("a whole number from 1 to 500".into())
             }
+            Self::Rate => {
+                let is_rate = matches!(value.parse::<u32>(), Ok(1..=1_000));
+                (!is_rate).then_some("a whole number from 1 to 1000".into())
+            }
             Self::Flag => {
                 let is_flag = ["true", "false"].iter().any(|flag| value.eq_ignore_ascii_case(flag));
                 (!is_flag).then_some("true or false".into())
             }
             Self::Word(word) => (value != word).then_some(word.into()),
-            Self::Either(one, other) => {
-                (value != one && value != other).then(|| format!("{one} or {other}").into())
+            Self::OneOf(words) => {
+                let (last, others) = words.split_last()?;
+                let expected = || format!("{} or {last}", others.join(", ")).into();
+                (!words.contains(&value)).then(expected)
             }
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::banner::ListenAddresses;
 use super::{ServiceParts, StartError};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, TailFeed};
 use crate::grpc::{self, Health};
 use crate::settings::TlsFiles;
 use crate::store::MemoryStore;
@@ -97,7 +97,8 @@ impl Listeners {
             tls: load_tls(settings.admin_tls.as_ref(), Protocol::Http1, parts)?,
             ..options("--listen-admin", MAX_ADMIN_CONNECTIONS, ADMIN_BODIES)
         };
-        let admin = settings.admin.is_configured().then(|| open_admin(parts, admin));
+        let admin =
+            settings.admin.is_configured().then(|| open_admin(parts, admin, http.0.address()));
         Ok(Self {
             http,
             grpc: grpc.transpose()?,
@@ -178,15 +179,27 @@ fn load_tls(
     Ok(Some(Arc::new(tls)))
 }
 
+/// The name of this node for people: that of its machine or pod, and the port of its checks.
+fn node_name(http: SocketAddr) -> String {
+    let host = rustix::system::uname();
+    format!("{}:{}", host.nodename().to_string_lossy(), http.port())
+}
+
 /// The listener of the admin API, whose connections the control thread serves.
-fn open_admin(parts: &ServiceParts, options: ServerOptions) -> Result<BoundServer, StartError> {
+fn open_admin(
+    parts: &ServiceParts,
+    options: ServerOptions,
+    http: SocketAddr,
+) -> Result<BoundServer, StartError> {
+    let draining = options.draining.clone();
     let (listener, mut server) = bind(parts.settings.listen_admin, options)?;
     let failures = MemoryStore::new(Arc::new(SystemClock));
     parts.control.spawn(failures.clone().sweep_forever(|_| ()));
     let (editors, counter_store) = (parts.editors.clone(), parts.counter_store.clone());
     let (credentials, explainer) = (parts.settings.admin.clone(), Arc::clone(&parts.explainer));
     let top = parts.top.clone();
-    let admin = Admin::new(editors, counter_store, top, credentials, failures, explainer);
+    let feed = TailFeed { tail: Arc::clone(&parts.tail), node: node_name(http), draining };
+    let admin = Admin::new(editors, counter_store, top, credentials, failures, explainer, feed);
     parts.control.spawn(server.add_worker().run(admin::router(admin)));
     Ok((listener, server))
 }

@@ -23,7 +23,7 @@ use crate::admin::Explainer;
 use crate::catalog::CounterPlacement;
 use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync};
 use crate::engine::{
-    DecisionObserver, Fallback, KnownSubjects, NodeReservations, Recorder, TopKeys,
+    DecisionObserver, Fallback, KnownSubjects, NodeReservations, Recorder, Tail, TopKeys,
 };
 use crate::grpc::Health;
 use crate::http::NodeState;
@@ -89,6 +89,8 @@ struct ServiceParts {
     metrics: Arc<Metrics>,
     /// The keys that are refused most and use most, unless they are not counted.
     top: Option<Arc<TopKeys>>,
+    /// Those who watch decisions.
+    tail: Arc<Tail>,
     settings: Settings,
     counter_store: CounterStore,
     /// The engine of the worker that runs first.
@@ -149,6 +151,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         explainer: Arc::default(),
         metrics,
         top: (settings.top_keys > 0).then(|| TopKeys::new(settings.top_keys)),
+        tail: Arc::default(),
         settings,
         counter_store,
         observers,
@@ -339,6 +342,7 @@ async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) -> Result<(
     if let Some(top) = &parts.top {
         parts.control.spawn(Arc::clone(top).run(parts.counter_store.clone()));
     }
+    parts.control.spawn(Arc::clone(&parts.tail).log_refusals(parts.settings.log_refusals));
     let metrics = Arc::clone(&parts.metrics);
     let max_rows = i64::try_from(parts.settings.max_memory_rows);
     metrics.max_memory_rows.set(max_rows.unwrap_or(i64::MAX));

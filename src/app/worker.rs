@@ -43,6 +43,7 @@ async fn run(connections: WorkerConnections, parts: Arc<ServiceParts>, shared: A
         fallback: Arc::clone(&parts.fallback),
         metrics: Arc::clone(&metrics),
         observers,
+        tail: Arc::clone(&parts.tail),
         deadline: parts.settings.check_deadline,
         denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
         reservations: Arc::clone(&parts.reservations),

@@ -33,6 +33,12 @@ pub struct CheckRequest<'a> {
 /// The parts of a check request that say who made it, and for what.
 #[derive(Clone, Copy)]
 pub struct RequestView<'r> {
+    /// Id of the API.
+    pub api: Option<&'r str>,
+    /// Name of the API's stage.
+    pub stage: Option<&'r str>,
+    /// The HTTP method, not normalized.
+    pub method: Option<&'r str>,
     /// Policies, each with the key that it counts.
     pub policies: &'r [PolicyKey<'r>],
 }
@@ -41,7 +47,8 @@ impl CheckRequest<'_> {
     /// The parts that observers of the decision see.
     #[must_use]
     pub fn view(&self) -> RequestView<'_> {
-        RequestView { policies: &self.policies }
+        let Self { api, stage, method, policies, .. } = self;
+        RequestView { api: *api, stage: *stage, method: *method, policies }
     }
 }
 

@@ -26,5 +26,5 @@ pub use model::{
 };
 pub use serving::{
     ClientKey, ConfigFileError, KeyDirectory, LimitPlace, LimitSource, LimitSources, LiveCatalog,
-    LiveDomains, Lookup, RegistryQuery, RegistrySync, read_catalog, read_domains,
+    LiveDomains, Lookup, RegistryQuery, RegistrySync, method_pattern, read_catalog, read_domains,
 };

@@ -16,14 +16,14 @@ use crate::telemetry::DecisionOutcome;
 /// The origin of a check, as observers of its decision see it.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'c> {
-    context: CheckContext,
+    context: &'c CheckContext,
     label: Option<&'c Arc<str>>,
     request: Option<RequestView<'c>>,
 }
 
 impl<'c> Origin<'c> {
     pub(super) fn new(
-        context: CheckContext,
+        context: &'c CheckContext,
         label: Option<&'c Arc<str>>,
         request: &'c CheckRequest<'_>,
     ) -> Self {
@@ -31,14 +31,14 @@ impl<'c> Origin<'c> {
     }
 
     /// The origin of a check of Envoy's descriptors.
-    pub(super) fn of_descriptors(context: CheckContext) -> Self {
+    pub(super) fn of_descriptors(context: &'c CheckContext) -> Self {
         Self { context, label: None, request: None }
     }
 }
 
 impl PlanContext<'_, '_> {
-    pub(super) fn origin(&self, context: &CheckContext) -> Origin<'_> {
-        Origin::new(*context, self.label.as_ref(), self.request)
+    pub(super) fn origin<'c>(&'c self, context: &'c CheckContext) -> Origin<'c> {
+        Origin::new(context, self.label.as_ref(), self.request)
     }
 }
 
@@ -58,7 +58,7 @@ impl Engine {
         if plan.is_report {
             decision.status = DecisionStatus::Reported;
         }
-        let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
+        let origin = Origin::new(context, plan.label.as_ref(), plan.request);
         decision.set_key_and_plan(plan.key, plan.name);
         self.observe_limits(origin, charges, Some(&verdict), &decision, None);
         decision
@@ -92,7 +92,7 @@ impl Engine {
         if plan.is_report {
             fallback = fallback.into_report();
         }
-        let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
+        let origin = Origin::new(context, plan.label.as_ref(), plan.request);
         fallback.decision.set_key_and_plan(plan.key, plan.name);
         self.observe_fallback(origin, charges, &fallback);
         fallback.decision

@@ -44,7 +44,7 @@ impl Engine {
         let memo = self.memo.as_ref().filter(|_| is_alone);
         if let Some(decision) = memo.and_then(|memo| memo.lookup(charges)) {
             self.observe_limits(
-                Origin::of_descriptors(check.context),
+                Origin::of_descriptors(&check.context),
                 charges,
                 None,
                 &decision,
@@ -64,7 +64,7 @@ impl Engine {
         let result = match judged {
             Ok(verdict) => {
                 let decision = self.decide_by_verdict(charges, &verdict);
-                let origin = Origin::of_descriptors(check.context);
+                let origin = Origin::of_descriptors(&check.context);
                 self.observe_limits(origin, charges, Some(&verdict), &decision, None);
                 Ok(decision)
             }
@@ -88,7 +88,7 @@ impl Engine {
             // Boxed, so that the futures of requests without it stay small.
             let verdict = Box::pin(store.judge(reports, context, deadline)).await?;
             let decision = self.decide_by_verdict(reports, &verdict);
-            let origin = Origin::of_descriptors(*context);
+            let origin = Origin::of_descriptors(context);
             self.observe_limits(origin, reports, Some(&verdict), &decision, None);
         }
         store.judge(check.charges, context, deadline).await
@@ -105,7 +105,7 @@ impl Engine {
             let _reported = self.decide_by_fallback(check.reports, policy, error);
         }
         let fallback = self.decide_by_fallback(check.charges, policy, error);
-        self.observe_fallback(Origin::of_descriptors(check.context), check.charges, &fallback);
+        self.observe_fallback(Origin::of_descriptors(&check.context), check.charges, &fallback);
         fallback
     }
 

@@ -83,7 +83,7 @@ impl Engine {
                 Err(error) => return self.fall_back(check, &error),
                 Ok(verdict) => {
                     let decision = self.decide_by_verdict(&known, &verdict);
-                    let origin = Origin::of_descriptors(check.context);
+                    let origin = Origin::of_descriptors(&check.context);
                     self.observe_limits(origin, &known, Some(&verdict), &decision, None);
                     return known_decision(&decision);
                 }

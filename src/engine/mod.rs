@@ -14,12 +14,14 @@ mod explain;
 mod fallback;
 mod full_store;
 mod identity;
+mod key_names;
 mod new_keys;
 mod new_reservation;
 mod observer;
 mod record;
 mod reserve;
 mod slots;
+mod tail;
 mod top;
 
 use std::sync::Arc;
@@ -34,8 +36,9 @@ use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, ResolvedLimits};
 use crate::control::{ClientKey, KeyDirectory, LiveCatalog};
 use crate::failure_policy::FailurePolicy;
 use crate::limit::{Charge, Charges, MAX_CHARGES};
-use crate::store::{CheckContext, Store, StoreError};
+use crate::store::{CheckContext, RequestContext, Store, StoreError, TraceContext};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
+use crate::transport::CallerIds;
 pub use adjust::{AdjustError, AdjustRequest, ReservationChange, ReservationStatus};
 use conclude::Origin;
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
@@ -47,6 +50,7 @@ pub use new_keys::KnownSubjects;
 pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
 pub use record::{RecordedLine, Recorder, ReplayError, replay};
 pub use reserve::{NodeReservations, Reservation, ReservationRequest};
+pub use tail::{MissedEvents, Tail, TailEvent, TailFilter, TailSubscription};
 pub use top::{TopCounts, TopKeys, TopOrder, TopRow, WorkerTop, largest_rows};
 
 /// The most charges of all checks of one request.
@@ -70,8 +74,11 @@ pub struct EngineParts {
     pub fallback: Arc<Fallback>,
     /// The worker's metrics: checks in flight and their durations.
     pub metrics: Arc<WorkerMetrics>,
-    /// The observers of decisions, in the order of their calls; the denial memo is called last.
+    /// The observers of decisions, in the order of their calls; then the tail, and the denial memo
+    /// last.
     pub observers: Vec<Arc<dyn DecisionObserver>>,
+    /// Those who watch decisions.
+    pub tail: Arc<Tail>,
     /// The timeout from a request that has been read to its decision.
     pub deadline: Duration,
     /// The number of the node's workers if refusals are cached, else `None`.
@@ -106,6 +113,7 @@ impl Engine {
     /// more.
     #[must_use]
     pub fn new(mut parts: EngineParts) -> Self {
+        parts.observers.push(Arc::clone(&parts.tail) as _);
         let workers = parts.denial_memo.filter(|_| matches!(parts.store, Store::Redis(_)));
         let memo = workers
             .map(|workers| Arc::new(DenialMemo::new(workers, Arc::clone(&parts.reservations))));
@@ -133,16 +141,17 @@ impl Engine {
         &self.parts.store
     }
 
-    /// The context of a check, from the `traceparent` of its request; empty if no observer reads
-    /// it.
-    pub fn request_context<'r>(
-        &self,
-        traceparent: impl FnOnce() -> Option<&'r str>,
-    ) -> CheckContext {
-        if !self.parts.store.observes_contexts() {
+    /// The context of a request's checks, from the ids that its caller gave it; empty if nobody
+    /// reads it.
+    pub fn request_context<'r>(&self, ids: impl FnOnce() -> CallerIds<'r>) -> CheckContext {
+        if !self.parts.tail.is_watched() && !self.parts.store.observes_contexts() {
             return CheckContext::NONE;
         }
-        traceparent().and_then(CheckContext::from_traceparent).unwrap_or_default()
+        let CallerIds { traceparent, request_id } = ids();
+        CheckContext::new(RequestContext {
+            request_id: request_id.map(Into::into),
+            trace: traceparent.and_then(TraceContext::parse),
+        })
     }
 
     /// Decides one check.
@@ -261,7 +270,7 @@ impl Engine {
             return Ok(Prepared::Decided(decision));
         }
         if let Some(mut decision) = self.memo.as_ref().and_then(|memo| memo.lookup(&charges)) {
-            let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
+            let origin = Origin::new(context, plan.label.as_ref(), plan.request);
             decision.set_key_and_plan(plan.key, plan.name);
             self.observe_limits(origin, &charges, None, &decision, None);
             return Ok(Prepared::Decided(decision));
@@ -344,7 +353,7 @@ impl Engine {
     ) -> Option<Decision> {
         let (charge, decision) = self.too_large(plan, charges)?;
         self.notify_observers(&DecidedCheck {
-            context: *context,
+            context,
             charges,
             verdict: None,
             decision: &decision,

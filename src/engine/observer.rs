@@ -8,15 +8,15 @@ use std::sync::Arc;
 use super::adjust::ReservationStatus;
 use super::decision::Decision;
 use crate::catalog::{ApiKey, RequestView};
-use crate::limit::{Adjustment, Charges, NewReservation};
+use crate::limit::{Adjustment, Charge, Charges, NewReservation};
 use crate::reservation::ReservedCheck;
 use crate::store::{AdjustedReservation, CheckContext, StoreVerdict};
 use crate::telemetry::DecisionOutcome;
 
 /// A check that has just been decided.
 pub struct DecidedCheck<'c> {
-    /// The trace of the request; empty unless the store has an observer of calls.
-    pub context: CheckContext,
+    /// The request's id and trace; empty unless something observes them.
+    pub context: &'c CheckContext,
     /// The charges of the check.
     pub charges: &'c Charges,
     /// The verdict of the store; `None` if the check was decided without the store.
@@ -35,6 +35,19 @@ pub struct DecidedCheck<'c> {
     /// The reservation that the store judged with the check; `None` if it requested none, or if an
     /// earlier one has opened it.
     pub reservation: Option<&'c NewReservation>,
+}
+
+impl DecidedCheck<'_> {
+    /// The charge of the limit that refuses.
+    pub(super) fn refusing_charge(&self) -> Option<&Charge> {
+        let label = self.refusing?;
+        let is_same = |other: &Arc<str>| Arc::ptr_eq(other, label);
+        // The limit of new keys stands behind the one that is charged.
+        self.charges.iter().find(|charge| {
+            let new = charge.limit.new_subjects();
+            is_same(charge.limit.label()) || new.is_some_and(|new| is_same(new.label()))
+        })
+    }
 }
 
 /// A reservation whose charges the store has just adjusted.
@@ -70,7 +83,7 @@ mod tests {
     use super::*;
     use crate::catalog::{CheckError, CheckRequest, Cost, CounterPlacement, PolicyKey};
     use crate::control::{KeyDirectory, LiveCatalog};
-    use crate::engine::{Engine, EngineParts, Fallback};
+    use crate::engine::{Engine, EngineParts, Fallback, MissedEvents, Tail, TailFilter};
     use crate::store::{EmbeddedRegistry, MemoryStore, Registry, Store};
     use crate::telemetry::{Metrics, WorkerMetrics};
     use crate::time::SystemClock;
@@ -91,7 +104,7 @@ mod tests {
         }
     }
 
-    fn engine(folder: &std::path::Path, observer: Arc<Seen>) -> Engine {
+    fn engine(folder: &std::path::Path, observer: Arc<Seen>, tail: Arc<Tail>) -> Engine {
         let path = folder.join("catalog.yaml");
         std::fs::write(&path, CATALOG).unwrap();
         let metrics = Arc::new(Metrics::new());
@@ -106,6 +119,7 @@ mod tests {
             fallback: Arc::new(Fallback::new(memory(), None)),
             metrics: WorkerMetrics::new(&metrics),
             observers: vec![observer],
+            tail,
             deadline: Duration::from_secs(1),
             denial_memo: None,
             reservations: Arc::default(),
@@ -131,7 +145,7 @@ mod tests {
     #[tokio::test]
     async fn an_observer_sees_each_decision_once_and_in_order() {
         let (folder, seen) = (tempfile::tempdir().unwrap(), Arc::new(Seen::default()));
-        let engine = engine(folder.path(), Arc::clone(&seen));
+        let engine = engine(folder.path(), Arc::clone(&seen), Arc::default());
         engine.check(None, &request(3), &CheckContext::NONE).await.unwrap();
         let batch = [Ok((None, request(2))), Err(CheckError::NotReady), Ok((None, request(1)))];
         let results: Vec<Result<_, CheckError>> =
@@ -143,5 +157,22 @@ mod tests {
             "refused store policy:login policy:login/throttle",
         ];
         assert_eq!(*seen.0.lock().unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_of_the_tail_delays_no_check_and_is_told_what_it_missed() {
+        let (folder, tail) = (tempfile::tempdir().unwrap(), Arc::<Tail>::default());
+        let engine = engine(folder.path(), Arc::default(), Arc::clone(&tail));
+        assert!(!tail.is_watched());
+        let mut reader = tail.subscribe(TailFilter::default(), 1_000_000).unwrap();
+        for _ in 0..402 {
+            engine.check(None, &request(1), &CheckContext::NONE).await.unwrap();
+        }
+        assert_eq!(reader.read().await.len(), 256);
+        assert_eq!(reader.take_missed(), MissedEvents { sampled_out: 0, dropped: 144 });
+        engine.check(None, &request(1), &CheckContext::NONE).await.unwrap();
+        assert_eq!(reader.read().await.len(), 1);
+        drop(reader);
+        assert!(!tail.is_watched());
     }
 }

@@ -215,7 +215,7 @@ impl Engine {
             return decision;
         }
         let mut decision = self.decide_by_verdict(&charges, judged);
-        let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
+        let origin = Origin::new(context, plan.label.as_ref(), plan.request);
         decision.set_key_and_plan(plan.key, plan.name);
         if judged.verdict.allowed {
             let handle = Handle { name: new.name, terms: new.terms.clone(), check };
@@ -237,7 +237,7 @@ impl Engine {
         // Terms that a later release wrote cannot be read.
         let handle = Handle::new(new.name, terms).ok_or(CheckError::ReservationConflict)?;
         let mut decision = self.replayed(&charges, judged);
-        let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
+        let origin = Origin::new(context, plan.label.as_ref(), plan.request);
         decision.set_key_and_plan(plan.key, plan.name);
         decision.reservation = Some(Reservation::open(handle, true));
         self.observe_limits(origin, &charges, None, &decision, None);
@@ -283,7 +283,7 @@ impl Engine {
             None if fallback.decision.allowed() => Some(Box::new(Reservation::Unavailable)),
             None => None,
         };
-        let origin = Origin::new(*context, plan.label.as_ref(), plan.request);
+        let origin = Origin::new(context, plan.label.as_ref(), plan.request);
         fallback.decision.set_key_and_plan(plan.key, plan.name);
         self.observe_fallback(origin, &charges, &fallback);
         Ok(fallback.decision)

@@ -12,10 +12,10 @@ use super::proto::RateLimitRequest;
 use super::proto::rate_limit_response::Code;
 use super::{EnvoyService, MAX_MESSAGE_BYTES};
 use crate::store::CheckContext;
-use crate::transport::{Problem, read_body, traceparent};
+use crate::transport::{CallerIds, Problem, read_body};
 
 pub(super) async fn json(State(envoy): State<Arc<EnvoyService>>, request: Request) -> Response {
-    let context = envoy.engine.request_context(|| traceparent(request.headers()));
+    let context = envoy.engine.request_context(|| CallerIds::of(request.headers()));
     let response = match read_request(&envoy, request).await {
         Ok(request) => respond(&envoy, &request, &context).await,
         Err(problem) => problem.into_response(),

@@ -14,7 +14,7 @@ use super::{EnvoyService, descriptors, response};
 use crate::engine::DescriptorCheck;
 use crate::store::CheckContext;
 use crate::telemetry::DecisionOutcome;
-use crate::transport::traceparent;
+use crate::transport::CallerIds;
 
 #[tonic::async_trait]
 impl RateLimitService for EnvoyService {
@@ -23,7 +23,7 @@ impl RateLimitService for EnvoyService {
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let context = self.engine.request_context(|| traceparent(metadata.as_ref()));
+        let context = self.engine.request_context(|| CallerIds::of(metadata.as_ref()));
         match self.decide(&request, &context, grpc_timeout(&metadata)).await {
             Ok(response) => {
                 self.worker_metrics.record_response("grpc", 0);
@@ -71,7 +71,7 @@ impl EnvoyService {
         let check = DescriptorCheck {
             reports: &resolved.reports,
             charges: &resolved.charges,
-            context: *context,
+            context: context.clone(),
             client_timeout,
             on_store_failure: self.on_store_failure,
         };

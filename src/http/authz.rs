@@ -21,7 +21,7 @@ use super::{WorkerState, check, count_response};
 use crate::catalog::{CheckRequest, Cost, PolicyKey};
 use crate::control::ClientKey;
 use crate::engine::Decision;
-use crate::transport::{Peer, Problem, bearer_token, traceparent};
+use crate::transport::{CallerIds, Peer, Problem, bearer_token};
 
 /// The detail of the response to a request whose method needs an API key.
 const NO_API_KEY: &str = "there is no API key: send X-API-Key or Authorization: Bearer";
@@ -118,7 +118,7 @@ async fn decide(
             None => {}
         }
     }
-    let context = state.engine.request_context(|| traceparent(headers));
+    let context = state.engine.request_context(|| CallerIds::of(headers));
     let decision = state.engine.check(client, &check_request, &context).await;
     decision.map_err(Problem::from).map_err(|problem| match problem.field() {
         None | Some("path" | "method" | "key") => AuthzError::Client(problem),

@@ -15,7 +15,7 @@ use super::{WorkerState, check, count_response, decision_body};
 use crate::engine::Decision;
 use crate::object::Object;
 use crate::store::CheckContext;
-use crate::transport::{Problem, read_body, traceparent};
+use crate::transport::{CallerIds, Problem, read_body};
 
 /// The largest request body in bytes: room for [`MAX_CHECKS`] checks of 1 KiB.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -43,7 +43,7 @@ async fn decide(
 ) -> Result<Vec<Result<Decision, Problem>>, Problem> {
     let access = &state.shared.access;
     let key_id_allowed = access.authenticate(request.headers(), request.extensions())?;
-    let context = state.engine.request_context(|| traceparent(request.headers()));
+    let context = state.engine.request_context(|| CallerIds::of(request.headers()));
     let body = read_body(request.into_body(), MAX_BODY_BYTES).await?;
     let Object(batch) = serde_json::from_slice::<Object<BatchBody<'_>>>(&body)
         .map_err(|_| parse_problem::<Object<BatchBody<'_>>>(&body))?;

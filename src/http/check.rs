@@ -11,7 +11,7 @@ use super::request::CheckBody;
 use super::{WorkerState, count_response, decision_body, headers};
 use crate::engine::{Decision, DecisionStatus};
 use crate::store::CheckContext;
-use crate::transport::{Problem, read_body, traceparent};
+use crate::transport::{CallerIds, Problem, read_body};
 
 /// The most headers of a response.
 const MAX_RESPONSE_HEADERS: usize = 9;
@@ -26,7 +26,7 @@ pub(super) fn check(
     // Boxed, because the futures keep a place for it until their end.
     let authenticated =
         state.shared.access.authenticate(request.headers(), request.extensions()).map_err(Box::new);
-    let context = state.engine.request_context(|| traceparent(request.headers()));
+    let context = state.engine.request_context(|| CallerIds::of(request.headers()));
     let body = request.into_body();
     async move {
         let response = match decide(&state, authenticated, body, &context).await {

@@ -88,6 +88,8 @@ pub struct Settings {
     pub max_memory_rows: usize,
     /// Keys of each limit whose refusals and use the node counts; 0 counts none.
     pub top_keys: usize,
+    /// Refusals that the node logs in a second, at most; 0 logs none.
+    pub log_refusals: u32,
     /// Receiver of webhooks.
     pub webhook: Option<Webhook>,
 }
@@ -201,6 +203,7 @@ impl TryFrom<RawSettings> for Settings {
             max_connections: raw.max_connections,
             max_memory_rows: raw.max_memory_rows,
             top_keys: raw.top_keys,
+            log_refusals: raw.log_refusals,
         };
         access::check_admin_exposure(&settings, raw.admin_allow_plaintext)?;
         Ok(settings)
@@ -220,6 +223,9 @@ fn check_numbers(raw: &RawSettings) -> Result<(), SettingsError> {
     }
     if raw.top_keys > 1_000 {
         return invalid("top_keys", "must be between 0 and 1000");
+    }
+    if raw.log_refusals > 1_000 {
+        return invalid("log_refusals", "must be between 0 and 1000");
     }
     Ok(())
 }

@@ -51,6 +51,7 @@ pub(super) struct RawSettings {
     pub(super) max_connections: usize,
     pub(super) max_memory_rows: usize,
     pub(super) top_keys: usize,
+    pub(super) log_refusals: u32,
     pub(super) webhook_url: String,
     pub(super) webhook_secret: String,
     pub(super) webhook_thresholds: String,
@@ -173,6 +174,10 @@ pub struct Flags {
     /// none [default: 50]
     #[arg(long, value_name = "NUMBER")]
     pub top_keys: Option<u64>,
+    /// Refused checks that the node logs in a second, at most: a sample, with key, limit and
+    /// request id; 0 logs none [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    pub log_refusals: Option<u64>,
     /// URL to post an event to when a key reaches a threshold of a quota; needs a secret in the
     /// environment [default: none]
     #[arg(long, value_name = "URL")]
@@ -232,6 +237,7 @@ impl Flags {
             ("max_connections", self.max_connections),
             ("max_memory_rows", self.max_memory_rows),
             ("top_keys", self.top_keys),
+            ("log_refusals", self.log_refusals),
         ];
         let texts = texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?.into())));
         texts.chain(numbers.into_iter().filter_map(|(key, number)| Some((key, number?.into()))))

@@ -30,6 +30,57 @@ pub enum DecisionOutcome {
 }
 
 impl DecisionOutcome {
+    /// The outcomes that a check has.
+    pub const OF_CHECKS: [Self; 11] = [
+        Self::Allowed,
+        Self::Refused,
+        Self::TooLarge,
+        Self::Reported,
+        Self::FailedOpen,
+        Self::FailedClosed,
+        Self::LocalAllowed,
+        Self::LocalRefused,
+        Self::Overloaded,
+        Self::FullOpen,
+        Self::FullClosed,
+    ];
+
+    /// The label values of [`DecisionOutcome::OF_CHECKS`].
+    pub const WORDS: [&'static str; Self::OF_CHECKS.len()] = {
+        let mut words = [""; Self::OF_CHECKS.len()];
+        let mut place = 0;
+        while place < words.len() {
+            words[place] = Self::OF_CHECKS[place].as_str();
+            place += 1;
+        }
+        words
+    };
+
+    /// The outcome with a label value.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::OF_CHECKS.into_iter().find(|outcome| outcome.as_str() == word)
+    }
+
+    /// True if the check was not admitted, or its report perhaps not charged.
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        match self {
+            Self::Refused
+            | Self::TooLarge
+            | Self::FailedClosed
+            | Self::LocalRefused
+            | Self::Overloaded
+            | Self::FullClosed => true,
+            Self::Allowed
+            | Self::Reported
+            | Self::ShadowRefused
+            | Self::FailedOpen
+            | Self::LocalAllowed
+            | Self::FullOpen => false,
+        }
+    }
+
     /// The label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -27,6 +27,7 @@ use tower_service::Service as _;
 
 use super::access::Peer;
 use super::body::{BodyLimits, ConnectionBodies, LimitedBody, ListenerBodies};
+use super::caller_ids::{X_REQUEST_ID, request_id};
 use super::connection_limit::ConnectionLimit;
 use super::framing::check_framing;
 use super::listener::Listener;
@@ -320,6 +321,7 @@ impl Connection {
                 Body::new(LimitedBody::new(body, Arc::clone(&self.bodies), head_bytes))
             });
             request.extensions_mut().insert(self.peer);
+            let request_id = request_id(request.headers()).cloned();
             let framing = check_framing(&request);
             let is_ambiguous = framing.is_err();
             let response = framing.map(|()| router.clone().call(request));
@@ -339,6 +341,9 @@ impl Connection {
                     response
                         .headers_mut()
                         .insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                if let Some(id) = request_id {
+                    response.headers_mut().insert(X_REQUEST_ID, id);
                 }
                 drop(pending);
                 let response = response.map(|body| MonitoredBody::new(body, activity));

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use tollgate::algorithm::{Calendar, Period, Quota, Throttle};
 use tollgate::limit::{Charge, Charges, Limit, Subject, Unit};
 use tollgate::store::{
-    CallObserver, CheckContext, Redis, RedisClient, RedisOptions, ScriptCall, StoreError,
+    CallObserver, CheckContext, Redis, RedisClient, RedisOptions, RequestContext, ScriptCall,
+    StoreError, TraceContext,
 };
 use tollgate::telemetry::Metrics;
 
@@ -215,7 +216,11 @@ struct ObservedCalls(Mutex<Vec<Vec<u8>>>);
 
 impl CallObserver for ObservedCalls {
     fn on_call(&self, call: &ScriptCall<'_>) {
-        let spans = call.contexts.iter().map(|context| context.span_id[7]).collect();
+        let spans = call
+            .contexts
+            .iter()
+            .map(|context| context.trace().map_or(0, |trace| trace.span_id[7]))
+            .collect();
         assert!(call.duration > Duration::ZERO);
         self.0.lock().unwrap().push(spans);
     }
@@ -233,8 +238,9 @@ fn an_observer_learns_which_checks_went_in_the_same_call() {
         let client = redis.open_client().await;
         let limit = limit("observed", "1/h", 10);
         let judge = async |span| {
-            let context =
-                CheckContext { request_id: [1; 16], span_id: [0, 0, 0, 0, 0, 0, 0, span] };
+            let trace = TraceContext { trace_id: [1; 16], span_id: [0, 0, 0, 0, 0, 0, 0, span] };
+            let request = RequestContext { trace: Some(trace), ..RequestContext::default() };
+            let context = CheckContext::new(request);
             client.judge(&one("a", &limit, 1), &context, soon()).await.unwrap();
         };
         judge(1).await;

@@ -70,6 +70,12 @@ impl<'n> DeclaredName<'n> {
     }
 }
 
+/// The pattern `METHOD PATH` that the limit with this name belongs to, or `*`.
+#[must_use]
+pub fn method_pattern(limit: &str) -> Option<&str> {
+    DeclaredName::parse(limit)?.pattern
+}
+
 impl LimitSources {
     /// The sources of the limits of `catalog`. Reads the catalog file, so this may take a while.
     #[must_use]

@@ -10,7 +10,7 @@ mod limit_sources;
 mod registry_sync;
 
 pub use key_directory::{ClientKey, KeyDirectory, Lookup, RegistryQuery};
-pub use limit_sources::{LimitPlace, LimitSource, LimitSources};
+pub use limit_sources::{LimitPlace, LimitSource, LimitSources, method_pattern};
 pub use live_catalog::{ConfigFileError, LiveCatalog, read_catalog};
 pub use live_domains::{LiveDomains, read_domains};
 pub use registry_sync::RegistrySync;

@@ -7,7 +7,7 @@
 
 use foldhash::HashMap;
 
-use super::names::KeyName;
+use crate::engine::key_names::KeyName;
 
 /// The measures that are counted: refused checks, and units used.
 pub(super) const MEASURES: usize = 2;

@@ -5,7 +5,6 @@
 //! counted: they name no key.
 
 mod frequent;
-mod names;
 mod rows;
 mod windows;
 
@@ -17,6 +16,7 @@ use foldhash::HashMap;
 
 use self::frequent::FrequentKeys;
 use self::windows::{MAX_LIMITS, Windows};
+use super::key_names::key_of;
 use super::observer::{DecidedCheck, DecisionObserver};
 use crate::judge;
 use crate::limit::{Charge, Unit};
@@ -163,7 +163,7 @@ impl WorkerTop {
                     keys: FrequentKeys::new(self.capacity),
                 }),
             };
-            let (digest, name) = names::key_of(check.decision.key.as_ref(), request, charge);
+            let (digest, name) = key_of(check.decision.key.as_ref(), request, charge);
             limit.keys.add(digest, counts, name);
         }
     }
@@ -174,12 +174,7 @@ impl DecisionObserver for WorkerTop {
         use DecisionOutcome::{FullClosed, LocalAllowed, LocalRefused, Refused, TooLarge};
         match (check.outcome, check.refusing) {
             (Refused | TooLarge | LocalRefused | FullClosed, Some(label)) => {
-                let is_same = |other: &Arc<str>| Arc::ptr_eq(other, label);
-                // The limit of new keys stands behind the one that is charged.
-                let charge = check.charges.iter().find(|charge| {
-                    let new = charge.limit.new_subjects();
-                    is_same(charge.limit.label()) || new.is_some_and(|new| is_same(new.label()))
-                });
+                let charge = check.refusing_charge();
                 self.count(check, charge.into_iter().map(|charge| (charge, label, [1, 0])));
             }
             (LocalAllowed, _) => {

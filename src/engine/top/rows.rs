@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use foldhash::{HashMap, HashMapExt as _};
 use serde::{Deserialize, Serialize};
 
-use super::names::KeyName;
+use crate::engine::key_names::KeyName;
 
 /// The most bytes of rows that a node publishes.
 pub(super) const MAX_PUBLISHED_BYTES: usize = 64 * 1024;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt as _};
 
 use super::frequent::{FrequentKeys, KeyCounts, REFUSED, USED};
-use super::names::KeyName;
 use super::rows::{TopCounts, TopRow};
+use crate::engine::key_names::KeyName;
 use crate::limit::Unit;
 
 /// The most limits that a node keeps summaries of.

@@ -25,6 +25,7 @@ mod plans;
 mod restart;
 mod rotation;
 mod starting;
+mod tail;
 pub mod top;
 mod top_in_redis;
 mod unknown_keys;

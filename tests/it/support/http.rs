@@ -1,6 +1,6 @@
 //! An HTTP client: whole requests, or raw bytes that are not valid HTTP.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -103,6 +103,51 @@ impl KeepAlive {
             answer.extend_from_slice(&buffer[..count]);
             if let Some(parsed) = parse_complete(&answer) {
                 return Some(parsed);
+            }
+        }
+    }
+}
+
+/// A response of server-sent events, which is read while it arrives.
+pub struct EventStream {
+    lines: std::io::Lines<std::io::BufReader<TcpStream>>,
+    pub status: u16,
+}
+
+impl EventStream {
+    pub fn open(address: &str, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        let headers: String = headers.collect();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n").unwrap();
+        let mut lines = std::io::BufReader::new(stream).lines();
+        let status = lines.next().unwrap().unwrap();
+        let status = status.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { lines, status }
+    }
+
+    /// The next event and its data; `None` at the end. The server sends each line in one piece, so
+    /// what lies between them, such as the lengths of chunks, is passed over.
+    pub fn next_event(&mut self) -> Option<(String, Value)> {
+        let mut name = String::new();
+        loop {
+            let line = self.lines.next()?.ok()?;
+            if let Some(event) = line.strip_prefix("event: ") {
+                event.clone_into(&mut name);
+            }
+            if let Some(data) = line.strip_prefix("data: ") {
+                return Some((name, serde_json::from_str(data).unwrap()));
+            }
+        }
+    }
+
+    /// The next decision; what was missed is passed over.
+    pub fn next_decision(&mut self) -> Value {
+        loop {
+            let (name, data) = self.next_event().expect("the stream goes on");
+            if name == "decision" {
+                return data;
             }
         }
     }

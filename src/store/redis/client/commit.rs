@@ -215,7 +215,7 @@ async fn call_check_script(
     if let Some(observer) = &redis.call_observer {
         for group in groups {
             let contexts: Vec<_> =
-                group.checks.iter().map(|grouped| grouped.check.context).collect();
+                group.checks.iter().map(|grouped| grouped.check.context.clone()).collect();
             observer.on_call(&ScriptCall { contexts: &contexts, duration });
         }
     }

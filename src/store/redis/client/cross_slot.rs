@@ -42,7 +42,7 @@ impl RedisClient {
             return self.router.judge(charges, context, deadline).await;
         }
         // A task of its own, so that advance charges are refunded even if the caller is dropped.
-        let (client, charges, context) = (self.clone(), charges.clone(), *context);
+        let (client, charges, context) = (self.clone(), charges.clone(), context.clone());
         let judged = async move { client.judge_across_slots(&charges, &context, deadline).await };
         let ended = |_| Err(StoreError::Unreachable("the client's runtime has ended".into()));
         tokio::spawn(judged).await.unwrap_or_else(ended)

@@ -75,7 +75,7 @@ pub(super) fn wrong_result() -> StoreError {
 impl QueuedCheck {
     /// A check without an operation.
     pub(super) fn new(charges: &Charges, context: &CheckContext) -> Self {
-        Self { charges: charges.clone(), context: *context, operation: None }
+        Self { charges: charges.clone(), context: context.clone(), operation: None }
     }
 
     /// True if days of usage may have to be kept before it is written.

@@ -45,7 +45,7 @@ impl RedisClient {
         }
         // A task of its own, so that what was opened ahead is closed even if the caller is dropped.
         let (client, charges, new, context) =
-            (self.clone(), charges.clone(), new.clone(), *context);
+            (self.clone(), charges.clone(), new.clone(), context.clone());
         let reserved =
             async move { client.reserve_across_slots(&charges, &new, &context, deadline).await };
         let ended = |_| Err(StoreError::Unreachable("the client's runtime has ended".into()));

@@ -21,6 +21,13 @@ pub(super) enum KeyName {
     Nobody,
 }
 
+impl KeyName {
+    /// A key that a policy counts.
+    pub(super) fn of_policy(key: &str) -> Self {
+        Self::Policy(cut(key))
+    }
+}
+
 /// The key that a charge is counted for: 64 bits of the digest of its subject, and its name.
 ///
 /// Charges to limits that all clients share are those of the client's API key.
@@ -62,7 +69,7 @@ fn policy_key(
     let all = || named.clone().chain(own);
     // An address has more than one spelling, of which none need be that of its subject.
     let exact = all().find(|key| Subject::policy(policy, key) == subject);
-    exact.or_else(|| all().next()).map_or(KeyName::Nobody, |key| KeyName::Policy(cut(key)))
+    exact.or_else(|| all().next()).map_or(KeyName::Nobody, KeyName::of_policy)
 }
 
 fn cut(name: &str) -> Arc<str> {
