@@ -71,6 +71,9 @@ enum Command {
     Top(commands::top::TopArgs),
     /// Decides checks recorded with --record again by the reference implementation, and compares
     Replay(commands::replay::ReplayArgs),
+    /// Judges recorded checks by another catalog, and shows who would be refused; exits with 1 if
+    /// anybody would be that was not
+    WhatIf(commands::what_if::WhatIfArgs),
 }
 
 fn main() -> ExitCode {
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Command::Export(export) => block_on(commands::export::run(&export)),
         Command::Usage(usage) => block_on(commands::usage::run(&usage)),
         Command::Top(top) => block_on(commands::top::run(&top)),
+        Command::WhatIf(args) => commands::what_if::run(&args).map_err(Into::into),
         Command::Replay(args) => commands::replay::run(&args).map(|()| true).map_err(Into::into),
     };
     match result {

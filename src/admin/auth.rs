@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use super::Admin;
 use super::error::AdminError;
 use super::explain;
+use super::preview;
 use super::signature::{SignatureError, SignedHead};
 use crate::algorithm::Throttle;
 use crate::control::{ChangeOrigin, Editor, PolicyLedger, UsageLedger};
@@ -260,8 +261,10 @@ async fn authenticate_request(
             (head.key_id().to_owned(), Role::Write)
         }
     };
-    let reads =
-        matches!(parts.method, Method::GET | Method::HEAD) || parts.uri.path() == explain::PATH;
+    let path = parts.uri.path();
+    let reads = matches!(parts.method, Method::GET | Method::HEAD)
+        || path == explain::PATH
+        || preview::is_preview(path);
     if role == Role::Read && !reads {
         return Err(forbidden("AccessDeniedException", "this token may only read"));
     }

@@ -28,6 +28,7 @@ mod unserved;
 mod unique_json;
 mod payload;
 mod policies;
+mod preview;
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -37,7 +38,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, patch, post, put};
 
 use crate::control::{EditorFactory, ResponseOwner};
-use crate::engine::{Engine, TopKeys};
+use crate::engine::{Engine, Recorder, TopKeys};
 use crate::settings::AdminCredentials;
 use crate::store::{CounterStore, MemoryStore};
 use auth::Authenticator;
@@ -53,26 +54,49 @@ pub struct Admin {
     authenticator: Authenticator,
     explainer: Explainer,
     feed: TailFeed,
+    recorder: Option<Arc<Recorder>>,
+    /// Held by the preview that is judged.
+    preview_turn: tokio::sync::Mutex<()>,
 }
 
 /// The engine of a worker, which explains checks; empty until the worker runs.
 pub type Explainer = Arc<OnceLock<Weak<Engine>>>;
 
+/// The parts of an admin API.
+pub struct AdminParts {
+    /// Makes the editors of requests.
+    pub editors: EditorFactory,
+    /// The store of the counters.
+    pub counter_store: CounterStore,
+    /// The keys that are refused most and use most; `None` if no keys are counted.
+    pub top: Option<Arc<TopKeys>>,
+    /// The credentials of which a client has one.
+    pub credentials: AdminCredentials,
+    /// Counts failed authentications by address.
+    pub failures: MemoryStore,
+    /// The engine that explains checks.
+    pub explainer: Explainer,
+    /// The decisions as they are made.
+    pub feed: TailFeed,
+    /// The record of decisions; `None` if nothing is recorded.
+    pub recorder: Option<Arc<Recorder>>,
+}
+
 impl Admin {
-    /// An admin API for clients with one of `credentials`. The store `failures` counts failed
-    /// authentications by address; `top` is `None` if no keys are counted.
+    /// An admin API.
     #[must_use]
-    pub fn new(
-        editors: EditorFactory,
-        counter_store: CounterStore,
-        top: Option<Arc<TopKeys>>,
-        credentials: AdminCredentials,
-        failures: MemoryStore,
-        explainer: Explainer,
-        feed: TailFeed,
-    ) -> Self {
-        let authenticator = Authenticator::new(credentials, failures);
-        Self { editors, counter_store, top, authenticator, explainer, feed }
+    pub fn new(parts: AdminParts) -> Self {
+        let authenticator = Authenticator::new(parts.credentials, parts.failures);
+        Self {
+            editors: parts.editors,
+            counter_store: parts.counter_store,
+            top: parts.top,
+            authenticator,
+            explainer: parts.explainer,
+            feed: parts.feed,
+            recorder: parts.recorder,
+            preview_turn: tokio::sync::Mutex::default(),
+        }
     }
 }
 
@@ -168,6 +192,7 @@ fn plan_routes() -> Router<Arc<Admin>> {
             "/usageplans/{id}",
             get(usage_plans::get).patch(usage_plans::patch).delete(usage_plans::delete),
         )
+        .route("/usageplans/{id}/preview", post(preview::preview))
         .route("/usageplans/{id}/keys", post(usage_plans::add_key).get(usage_plans::list_keys))
         .route(
             "/usageplans/{id}/keys/{key}",

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::banner::ListenAddresses;
 use super::{ServiceParts, StartError};
-use crate::admin::{self, Admin, TailFeed};
+use crate::admin::{self, Admin, AdminParts, TailFeed};
 use crate::grpc::{self, Health};
 use crate::settings::TlsFiles;
 use crate::store::MemoryStore;
@@ -195,11 +195,16 @@ fn open_admin(
     let (listener, mut server) = bind(parts.settings.listen_admin, options)?;
     let failures = MemoryStore::new(Arc::new(SystemClock));
     parts.control.spawn(failures.clone().sweep_forever(|_| ()));
-    let (editors, counter_store) = (parts.editors.clone(), parts.counter_store.clone());
-    let (credentials, explainer) = (parts.settings.admin.clone(), Arc::clone(&parts.explainer));
-    let top = parts.top.clone();
-    let feed = TailFeed { tail: Arc::clone(&parts.tail), node: node_name(http), draining };
-    let admin = Admin::new(editors, counter_store, top, credentials, failures, explainer, feed);
+    let admin = Admin::new(AdminParts {
+        editors: parts.editors.clone(),
+        counter_store: parts.counter_store.clone(),
+        top: parts.top.clone(),
+        credentials: parts.settings.admin.clone(),
+        failures,
+        explainer: Arc::clone(&parts.explainer),
+        feed: TailFeed { tail: Arc::clone(&parts.tail), node: node_name(http), draining },
+        recorder: parts.recorder.clone(),
+    });
     parts.control.spawn(server.add_worker().run(admin::router(admin)));
     Ok((listener, server))
 }

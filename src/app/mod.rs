@@ -7,12 +7,12 @@
 mod banner;
 mod encryption;
 mod listeners;
+mod record;
 mod signals;
 mod webhooks;
 mod worker;
 
 use std::sync::Arc;
-use std::thread;
 
 use listeners::Listeners;
 use signals::Signals;
@@ -91,6 +91,8 @@ struct ServiceParts {
     top: Option<Arc<TopKeys>>,
     /// Those who watch decisions.
     tail: Arc<Tail>,
+    /// The recorder, if decisions are recorded.
+    recorder: Option<Arc<Recorder>>,
     settings: Settings,
     counter_store: CounterStore,
     /// The engine of the worker that runs first.
@@ -112,7 +114,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     let domains = settings.envoy_config.clone();
     let domains = domains.map(|path| LiveDomains::load(path, Arc::clone(&metrics)));
     let domains = domains.transpose()?.map(Arc::new);
-    let (recorder, recorder_thread) = open_recorder(&settings)?.unzip();
+    let (recorder, recorder_thread) = record::open_recorder(&settings)?.unzip();
     let data_dir = open_data_dir(&settings, &metrics)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     metrics.register_runtime(&runtime);
@@ -135,9 +137,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         webhooks::start(&settings, data_dir.as_ref(), &counter_store, &metrics)
     })?;
     let thresholds = webhooks.as_ref().map(|webhooks| webhooks.thresholds() as _);
-    let recorder = recorder.map(|recorder| Arc::new(recorder) as _);
-    let observers: Vec<Arc<dyn DecisionObserver>> =
-        thresholds.into_iter().chain(recorder).collect();
+    let observers: Vec<Arc<dyn DecisionObserver>> = thresholds.into_iter().collect();
     let parts = Arc::new(ServiceParts {
         live,
         domains,
@@ -152,6 +152,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         metrics,
         top: (settings.top_keys > 0).then(|| TopKeys::new(settings.top_keys)),
         tail: Arc::default(),
+        recorder: recorder.map(Arc::new),
         settings,
         counter_store,
         observers,
@@ -190,15 +191,6 @@ fn save_at_stop(counters: &CounterStore) -> Result<(), StartError> {
         saved = memory.save();
     }
     saved.map_err(StartError::Unsaved)
-}
-
-/// The recorder and its thread, if decisions are recorded.
-fn open_recorder(
-    settings: &Settings,
-) -> Result<Option<(Recorder, thread::JoinHandle<()>)>, StartError> {
-    let Some(path) = &settings.record else { return Ok(None) };
-    let opened = Recorder::open(path).map_err(|why| StartError::Record(path.clone(), why));
-    opened.map(Some)
 }
 
 /// The data directory, if there is one.
@@ -367,7 +359,8 @@ async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) -> Result<(
     Ok(())
 }
 
-/// Watches all files that are reloaded after a change. Returns a function that reloads all of them.
+/// Watches all files that are reloaded after a change. Returns a function that reloads all of them,
+/// and opens the record again.
 fn watch_files(parts: &ServiceParts, tls: Vec<Arc<ServerTls>>) -> impl Fn() + Clone + use<> {
     let (live, domains) = (Arc::clone(&parts.live), parts.domains.clone());
     parts.control.spawn(Arc::clone(&live).watch());
@@ -377,7 +370,11 @@ fn watch_files(parts: &ServiceParts, tls: Vec<Arc<ServerTls>>) -> impl Fn() + Cl
     for tls in &tls {
         parts.control.spawn(Arc::clone(tls).watch());
     }
+    let recorder = parts.recorder.clone();
     move || {
+        if let Some(recorder) = &recorder {
+            recorder.reopen();
+        }
         live.reload();
         if let Some(domains) = &domains {
             domains.reload();

@@ -1,4 +1,4 @@
-//! Signals: SIGHUP reloads files, SIGTERM drains, SIGINT stops at once.
+//! Signals: SIGHUP reloads files and opens the record again, SIGTERM drains, SIGINT stops at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

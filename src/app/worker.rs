@@ -36,6 +36,7 @@ async fn run(connections: WorkerConnections, parts: Arc<ServiceParts>, shared: A
     let mut observers = parts.observers.clone();
     observers.push(Arc::clone(&metrics) as _);
     observers.extend(parts.top.as_ref().map(|top| top.worker() as _));
+    observers.extend(parts.recorder.as_ref().map(|recorder| recorder.worker(store.clone())));
     let engine = Arc::new(Engine::new(engine::EngineParts {
         live: Arc::clone(&parts.live),
         directory: Arc::clone(&parts.directory),

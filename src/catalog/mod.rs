@@ -79,7 +79,7 @@ pub use keys::{ApiKey, parse_rfc3339};
 pub use overrides::LimitOverrides;
 pub use placement::CounterPlacement;
 pub use policies::{CountedKey, PolicyView};
-pub use request::{CheckRequest, Cost, PolicyKey, RequestView};
+pub use request::{CheckRequest, Cost, CostView, PolicyKey, RequestView};
 pub use resolve::{CheckError, ResolvedLimits};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use route::normalize_path;

@@ -30,25 +30,56 @@ pub struct CheckRequest<'a> {
     pub usage: Option<&'a TokenUsage>,
 }
 
-/// The parts of a check request that say who made it, and for what.
+/// A check request as observers of its decision see it.
 #[derive(Clone, Copy)]
 pub struct RequestView<'r> {
     /// Id of the API.
     pub api: Option<&'r str>,
     /// Name of the API's stage.
     pub stage: Option<&'r str>,
-    /// The HTTP method, not normalized.
+    /// The HTTP method.
     pub method: Option<&'r str>,
+    /// The path of the client's request, not normalized.
+    pub path: Option<&'r str>,
     /// Policies, each with the key that it counts.
     pub policies: &'r [PolicyKey<'r>],
+    /// The cost.
+    pub cost: CostView<'r>,
+    /// True for a report.
+    pub after_the_fact: bool,
+    /// The name of the model.
+    pub model: Option<&'r str>,
+    /// The tokens that are requested, or were used.
+    pub usage: Option<&'r TokenUsage>,
+}
+
+/// The cost of a check request as observers see it; see [`Cost`].
+#[derive(Clone, Copy)]
+pub enum CostView<'r> {
+    /// A number of requests.
+    Requests(u64),
+    /// An amount of each unit.
+    Units(&'r [(Cow<'r, str>, u64)]),
 }
 
 impl CheckRequest<'_> {
-    /// The parts that observers of the decision see.
+    /// The request as observers of the decision see it.
     #[must_use]
     pub fn view(&self) -> RequestView<'_> {
-        let Self { api, stage, method, policies, .. } = self;
-        RequestView { api: *api, stage: *stage, method: *method, policies }
+        RequestView {
+            api: self.api,
+            stage: self.stage,
+            method: self.method,
+            path: self.path,
+            policies: &self.policies,
+            cost: match &self.cost {
+                Cost::Requests(number) => CostView::Requests(*number),
+                Cost::Units(units) => CostView::Units(units),
+            },
+            after_the_fact: self.after_the_fact,
+            model: self.model,
+            usage: self.usage,
+        }
     }
 }
 

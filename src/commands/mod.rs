@@ -18,12 +18,14 @@ pub mod keys;
 mod names;
 pub mod plans;
 pub mod policies;
+mod progress;
 pub mod ready;
 pub mod replay;
 mod table;
 pub mod top;
 pub mod usage;
 pub mod validate;
+pub mod what_if;
 
 use std::path::PathBuf;
 
@@ -98,6 +100,9 @@ pub enum CommandError {
     /// A file with recorded decisions cannot be read.
     #[error("cannot read {path}: {why}", path = .0.display(), why = .1)]
     UnreadableRecords(PathBuf, #[source] std::io::Error),
+    /// Records in which no check can be judged.
+    #[error("{0}")]
+    UnusableRecords(String),
     /// The file has no recorded decisions, or the reference decides otherwise.
     #[error("{0}")]
     Replay(#[from] engine::ReplayError),

@@ -48,7 +48,10 @@ pub use explain::{ExplainedLimit, Explanation};
 pub use fallback::{Fallback, FallbackDecision};
 pub use new_keys::KnownSubjects;
 pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
-pub use record::{RecordedLine, Recorder, ReplayError, replay};
+pub use record::{
+    MergedLines, RecordSource, RecordedLine, Recorder, RefusalRow, ReplayError, Unplaced,
+    UnplacedChecks, WhatIf, WhatIfKeys, WhatIfReport, key_ids, read_recent, replay,
+};
 pub use reserve::{NodeReservations, Reservation, ReservationRequest};
 pub use tail::{MissedEvents, Tail, TailEvent, TailFilter, TailSubscription};
 pub use top::{TopCounts, TopKeys, TopOrder, TopRow, WorkerTop, largest_rows};

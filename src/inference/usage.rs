@@ -7,7 +7,7 @@
 //!
 //! Prices, limits and checks are not known here.
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::object::Object;
 use crate::syntax::WholeNumber;
@@ -18,7 +18,7 @@ pub const MAX_ESTIMATE: u64 = 1_000_000_000;
 pub const MAX_ACTUAL: u64 = 1 << 40;
 
 /// The tokens of a request by kind, each below 2^43. `None` is unknown, which is not 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenUsage {
     /// Tokens of the input, with those read from a cache and written to it.
     pub input: Option<u64>,

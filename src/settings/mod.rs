@@ -7,7 +7,9 @@
 mod access;
 mod peers;
 mod duration;
+mod numbers;
 mod raw;
+mod record;
 mod secret;
 mod tls;
 mod webhook;
@@ -20,6 +22,7 @@ use config::ConfigError;
 pub use peers::{ForwardedHeaders, TrustedPeers};
 use raw::RawSettings;
 pub use raw::{Flags, SettingsSources};
+pub use record::RecordSettings;
 pub use secret::{AccessKey, AdminCredentials, BearerTokens, EncryptionKeys, StoreAddress};
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 pub use tls::TlsFiles;
@@ -78,8 +81,8 @@ pub struct Settings {
     pub denial_memo: bool,
     /// Format of log lines.
     pub log_format: LogFormat,
-    /// File to which every decision is appended.
-    pub record: Option<PathBuf>,
+    /// Record of every decision.
+    pub record: Option<RecordSettings>,
     /// Number of worker threads.
     pub workers: usize,
     /// Most connections that a listener has open. A further one closes the idlest.
@@ -156,7 +159,7 @@ impl TryFrom<RawSettings> for Settings {
         if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&check_deadline) {
             return Err(invalid("check_deadline", "must be between 1ms and 10s".into()));
         }
-        check_numbers(&raw)?;
+        numbers::check(&raw)?;
         check_data_dir(&raw)?;
         let workers = match raw.workers {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -167,6 +170,7 @@ impl TryFrom<RawSettings> for Settings {
         let listen_grpc = address("listen_grpc", &raw.listen_grpc)?;
         let settings = Self {
             webhook: webhook::from_raw(&raw)?,
+            record: record::from_raw(&raw)?,
             tls,
             admin_tls,
             key_encryption_keys: EncryptionKeys::new(&raw.key_encryption_key)
@@ -198,7 +202,6 @@ impl TryFrom<RawSettings> for Settings {
             drain_delay: parse_duration("drain_delay", &raw.drain_delay)?,
             denial_memo: raw.denial_memo,
             log_format: parse_choice("log_format", &raw.log_format)?,
-            record: optional_path(raw.record),
             workers,
             max_connections: raw.max_connections,
             max_memory_rows: raw.max_memory_rows,
@@ -208,26 +211,6 @@ impl TryFrom<RawSettings> for Settings {
         access::check_admin_exposure(&settings, raw.admin_allow_plaintext)?;
         Ok(settings)
     }
-}
-
-fn check_numbers(raw: &RawSettings) -> Result<(), SettingsError> {
-    let invalid = |key, why: &str| Err(SettingsError::Value { key, why: why.into() });
-    if !(1..=10_000_000).contains(&raw.max_connections) {
-        return invalid("max_connections", "must be between 1 and 10000000");
-    }
-    if raw.min_nodes == 0 {
-        return invalid("min_nodes", "must be at least 1");
-    }
-    if raw.max_memory_rows == 0 {
-        return invalid("max_memory_rows", "must be at least 1");
-    }
-    if raw.top_keys > 1_000 {
-        return invalid("top_keys", "must be between 0 and 1000");
-    }
-    if raw.log_refusals > 1_000 {
-        return invalid("log_refusals", "must be between 0 and 1000");
-    }
-    Ok(())
 }
 
 fn check_data_dir(raw: &RawSettings) -> Result<(), SettingsError> {

@@ -47,6 +47,9 @@ pub(super) struct RawSettings {
     pub(super) denial_memo: bool,
     pub(super) log_format: String,
     pub(super) record: String,
+    pub(super) record_max_bytes: u64,
+    pub(super) record_kept_files: usize,
+    pub(super) record_requests: bool,
     pub(super) workers: usize,
     pub(super) max_connections: usize,
     pub(super) max_memory_rows: usize,
@@ -157,9 +160,21 @@ pub struct Flags {
     /// Format of log lines [default: text]
     #[arg(long, value_name = "text|json")]
     pub log_format: Option<String>,
-    /// File to append every decision to, for `tollgate replay` [default: none]
+    /// File to append every decision to, for `tollgate replay` and `tollgate what-if`
+    /// [default: none]
     #[arg(long, value_name = "FILE")]
     pub record: Option<String>,
+    /// Size in bytes at which the record is rotated, to FILE.1 and so on; 0 never rotates it
+    /// [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    pub record_max_bytes: Option<u64>,
+    /// Rotated files that are kept [default: 4]
+    #[arg(long, value_name = "NUMBER")]
+    pub record_kept_files: Option<u64>,
+    /// Record the request of each check: ids, methods, paths and keys of policies, which `tollgate
+    /// what-if` needs [default: true]
+    #[arg(long, value_name = "true|false")]
+    pub record_requests: Option<String>,
     /// Number of worker threads [default: one per core]
     #[arg(long, value_name = "NUMBER")]
     pub workers: Option<u64>,
@@ -225,6 +240,7 @@ impl Flags {
             ("denial_memo", &self.denial_memo),
             ("log_format", &self.log_format),
             ("record", &self.record),
+            ("record_requests", &self.record_requests),
             ("webhook_url", &self.webhook_url),
             ("webhook_thresholds", &self.webhook_thresholds),
             ("webhook_retry_after", &self.webhook_retry_after),
@@ -238,6 +254,8 @@ impl Flags {
             ("max_memory_rows", self.max_memory_rows),
             ("top_keys", self.top_keys),
             ("log_refusals", self.log_refusals),
+            ("record_max_bytes", self.record_max_bytes),
+            ("record_kept_files", self.record_kept_files),
         ];
         let texts = texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?.into())));
         texts.chain(numbers.into_iter().filter_map(|(key, number)| Some((key, number?.into()))))

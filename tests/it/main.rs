@@ -76,3 +76,4 @@ mod startup;
 mod tls;
 mod twins;
 mod webhooks;
+mod what_if;

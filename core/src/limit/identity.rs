@@ -134,6 +134,18 @@ impl Subject {
         key
     }
 
+    /// The subject with this Redis key, as [`Subject::redis_key`] writes it.
+    #[must_use]
+    pub fn from_redis_key(key: &str) -> Option<Self> {
+        let decode = |digits: &str| URL_SAFE_NO_PAD.decode(digits).ok()?.try_into().ok();
+        let (tag, part) = key.strip_prefix("tg:{")?.split_once('}')?;
+        let part = match part {
+            "" => None,
+            part => Some(decode(part.strip_prefix(':')?)?),
+        };
+        Some(Self { tag: decode(tag)?, part })
+    }
+
     /// Appends the name of its Redis key.
     pub fn write_redis_key(&self, out: &mut String) {
         out.push_str("tg:{");
@@ -327,5 +339,9 @@ mod tests {
         );
         let tag = String::from_utf8(part.hash_tag().to_vec()).unwrap();
         assert_eq!(format!("tg:{{{tag}}}"), subject.redis_key());
+        for subject in [subject, part] {
+            assert_eq!(Subject::from_redis_key(&subject.redis_key()), Some(subject));
+        }
+        assert_eq!(Subject::from_redis_key("tg:{short}"), None);
     }
 }

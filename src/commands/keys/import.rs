@@ -4,7 +4,7 @@
 //! comes twice, which the service would notice within one part only.
 
 use std::collections::HashMap;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::commands::CommandError;
 use crate::commands::admin::AdminClient;
+use crate::commands::progress::Progress;
 use crate::commands::table::print_json;
 use crate::digest::{SecretDigest, digest_secret};
 
@@ -20,8 +21,6 @@ use crate::digest::{SecretDigest, digest_secret};
 const MAX_PART_KEYS: usize = 1_000;
 /// The largest part of the file in one request, in bytes; the service takes ten times as much.
 const MAX_PART_BYTES: usize = 1024 * 1024;
-/// The width of the progress bar, in characters.
-const BAR_WIDTH: usize = 30;
 
 /// The arguments of `tollgate keys import`.
 #[derive(Clone, clap::Args)]
@@ -61,9 +60,9 @@ pub(super) async fn run(admin: &AdminClient, args: &ImportKeysArgs) -> Result<bo
     let file = KeyFile::read(&args.file)?;
     let total: usize = file.parts.iter().map(|part| part.keys).sum();
     let (mut ids, mut warnings, mut sent) = (Vec::new(), Vec::new(), 0);
-    let progress = Progress { total, is_bar: io::stderr().is_terminal() };
+    let progress = Progress::new(total as u64, "keys");
     for part in &file.parts {
-        progress.show(sent)?;
+        progress.show(sent as u64)?;
         let body = [&file.text[..file.head_end], &file.text[part.bytes.clone()]].concat();
         let response = admin.import_keys(body).await.inspect_err(|_| {
             let note = format!("{sent} of {total} lines were imported before; repeat the import");
@@ -74,7 +73,7 @@ pub(super) async fn run(admin: &AdminClient, args: &ImportKeysArgs) -> Result<bo
         warnings.extend(list("warnings").iter().map(|why| in_file(why, part.line_offset)));
         sent += part.keys;
     }
-    progress.end(sent)?;
+    progress.end(sent as u64)?;
     let all = warnings.is_empty();
     if admin.json {
         print_json(&json!({ "ids": ids, "warnings": warnings }));
@@ -146,34 +145,6 @@ impl KeyFile {
 
 fn offset(position: &csv::Position) -> usize {
     usize::try_from(position.byte()).unwrap_or(usize::MAX)
-}
-
-/// The progress of an import on standard error: a bar on a terminal, and a line for each part
-/// elsewhere.
-struct Progress {
-    total: usize,
-    is_bar: bool,
-}
-
-impl Progress {
-    fn show(&self, sent: usize) -> io::Result<()> {
-        let total = self.total.max(1);
-        let mut stderr = io::stderr();
-        if self.is_bar {
-            let full = sent * BAR_WIDTH / total;
-            let bar = "#".repeat(full) + &"-".repeat(BAR_WIDTH - full);
-            return write!(stderr, "\r[{bar}] {sent} of {} keys", self.total);
-        }
-        if sent > 0 { writeln!(stderr, "{sent} of {} keys", self.total) } else { Ok(()) }
-    }
-
-    fn end(&self, sent: usize) -> io::Result<()> {
-        if self.is_bar && self.total > 0 {
-            self.show(sent)?;
-            writeln!(io::stderr())?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

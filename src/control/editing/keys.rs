@@ -57,7 +57,10 @@ impl<'e> KeyEditor<'e> {
 
     /// The keys with these ids as checks use them, of the file and of the registry; `None` for an
     /// id that no key has.
-    pub(super) async fn load_api_keys(
+    ///
+    /// # Errors
+    /// If the registry cannot be read.
+    pub async fn load_api_keys(
         &self,
         ids: &[String],
     ) -> Result<Vec<Option<Arc<ApiKey>>>, ControlError> {

@@ -1,11 +1,13 @@
 //! Edits usage plans; the keys on them are edited in `plan_keys`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::plan_keys::PlanKeyEditor;
 use super::session::EditSession;
+use crate::catalog::Catalog;
 use crate::control::model::{ControlError, Document};
 
 /// Reads and changes usage plans.
@@ -32,6 +34,23 @@ impl<'e> PlanEditor<'e> {
             return Err(ControlError::owned_by_file("usage plan", id));
         }
         self.session.edit_document(change).await
+    }
+
+    /// The catalog that a change of a plan would make. Nothing is committed.
+    ///
+    /// # Errors
+    /// As [`PlanEditor::edit`].
+    pub async fn preview(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Document) -> Result<(), ControlError>,
+    ) -> Result<Arc<Catalog>, ControlError> {
+        if self.session.files().has_plan(id) {
+            return Err(ControlError::owned_by_file("usage plan", id));
+        }
+        let mut document = self.session.document().await?;
+        change(&mut document)?;
+        self.session.live.preview(&document)
     }
 
     /// All plans by their ids, of the registry and of the catalog file, as the admin API shows

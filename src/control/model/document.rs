@@ -90,7 +90,7 @@ impl Document {
     /// # Errors
     /// If it does not exist.
     pub fn plan(&self, id: &str) -> Result<&UsagePlan, ControlError> {
-        self.usage_plans.get(id).ok_or_else(ControlError::no_usage_plan)
+        self.usage_plans.get(id).ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
     /// The plan with this id.
@@ -98,7 +98,7 @@ impl Document {
     /// # Errors
     /// If it does not exist.
     pub fn plan_mut(&mut self, id: &str) -> Result<&mut UsagePlan, ControlError> {
-        self.usage_plans.get_mut(id).ok_or_else(ControlError::no_usage_plan)
+        self.usage_plans.get_mut(id).ok_or_else(|| ControlError::not_found("Usage Plan"))
     }
 
     /// Removes an API with its stages. Plans no longer serve them.

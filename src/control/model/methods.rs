@@ -19,11 +19,8 @@ use super::status_responses::{ResponseOwner, StatusResponse};
 pub(super) const HTTP_METHODS: [&str; 8] =
     ["ANY", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
 
-/// The member with the kind of a method's authorization.
-const AUTHORIZATION: &str = "authorizationType";
-
 const METHOD: MemberTypes = &[
-    (AUTHORIZATION, MemberType::OneOf(&["NONE", "AWS_IAM", "CUSTOM", "COGNITO_USER_POOLS"])),
+    ("authorizationType", MemberType::OneOf(&["NONE", "AWS_IAM", "CUSTOM", "COGNITO_USER_POOLS"])),
     ("authorizerId", MemberType::Text),
     ("authorizationScopes", MemberType::TextList),
     ("apiKeyRequired", MemberType::Flag),
@@ -55,17 +52,10 @@ impl Method {
     /// If it is no HTTP method, or a member is unknown, missing or of another type.
     pub fn new(name: &str, mut members: Members) -> Result<Self, ControlError> {
         if !HTTP_METHODS.contains(&name) {
-            let names = HTTP_METHODS.join(",");
-            return Err(ControlError::BadRequest(format!(
-                "Invalid HttpMethod specified. Valid options are {names}"
-            )));
+            return Err(ControlError::BadRequest("Invalid HTTP method specified".into()));
         }
-        // AWS accepts it in any case, and returns it in upper case.
-        if let Some(Value::String(kind)) = members.get_mut(AUTHORIZATION) {
-            kind.make_ascii_uppercase();
-        }
-        check_members(&mut members, METHOD, "putMethodInput")?;
-        if !members.contains_key(AUTHORIZATION) {
+        check_members(&mut members, METHOD, "")?;
+        if !members.contains_key("authorizationType") {
             let why = "a method needs an authorizationType, such as NONE";
             return Err(ControlError::BadRequest(why.into()));
         }
@@ -100,7 +90,7 @@ impl Method {
     /// The method in a deployment's summary.
     pub(super) fn to_snapshot(&self) -> Value {
         json!({
-            AUTHORIZATION: self.members.get(AUTHORIZATION),
+            "authorizationType": self.members.get("authorizationType"),
             "apiKeyRequired": self.members.get("apiKeyRequired").is_some_and(|it| *it == true),
         })
     }

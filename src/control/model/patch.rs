@@ -43,14 +43,12 @@ pub(in crate::control) enum PatchOp {
 
 /// The most operations of a patch.
 const MAX_OPERATIONS: usize = 10_000;
-/// The words for an operation that AWS knows.
-const OPS: [&str; 6] = ["add", "remove", "move", "test", "replace", "copy"];
 
 impl Patch {
     /// The operations in their order.
     ///
     /// # Errors
-    /// If there are too many for one request, or AWS knows none by such a word.
+    /// If there are too many for one request.
     pub(in crate::control) fn operations(&self) -> Result<&[PatchOperation], ControlError> {
         let count = self.patch_operations.len();
         if count > MAX_OPERATIONS {
@@ -58,12 +56,6 @@ impl Patch {
                 "patchOperations: {count} operations, and a request has at most {MAX_OPERATIONS}"
             );
             return Err(ControlError::BadRequest(why));
-        }
-        for (place, PatchOperation { op, .. }) in self.patch_operations.iter().enumerate() {
-            if !OPS.contains(&&**op) {
-                let at = format!("patchOperations.{}.member.op", place + 1);
-                return Err(ControlError::not_one_of(op, &at, &OPS));
-            }
         }
         Ok(&self.patch_operations)
     }
@@ -146,13 +138,9 @@ impl PatchOperation {
         serde_json::from_str(self.value()?).map_err(|_| self.error("write a JSON array"))
     }
 
-    /// The error that the resource has no such path, in AWS' words.
+    /// The error that the resource has no such path.
     pub(in crate::control) fn unknown_path(&self) -> ControlError {
-        let path = self.path.as_deref().unwrap_or_default();
-        ControlError::BadRequest(format!(
-            "Invalid patch path  '{path}' specified for op '{}'. Please choose supported operations",
-            self.op
-        ))
+        self.error("this resource has no such path for this operation")
     }
 
     /// An error that names the operation.

@@ -44,14 +44,6 @@ impl ResponseOwner {
             Self::Integration => INTEGRATION_RESPONSE,
         }
     }
-
-    /// AWS' name of the request that puts a response.
-    fn input(self) -> &'static str {
-        match self {
-            Self::Method => "putMethodResponseInput",
-            Self::Integration => "putIntegrationResponseInput",
-        }
-    }
 }
 
 impl StatusResponse {
@@ -71,7 +63,7 @@ impl StatusResponse {
         {
             return Err(ControlError::BadRequest("Invalid status code specified".into()));
         }
-        check_members(&mut members, owner.types(), owner.input())?;
+        check_members(&mut members, owner.types(), "")?;
         Ok(Self { status_code: status_code.into(), members })
     }
 

@@ -246,6 +246,24 @@ impl LiveCatalog {
     /// # Errors
     /// If it makes no valid catalog.
     pub(in crate::control) fn validate(&self, document: &Document) -> Result<String, ControlError> {
+        let candidate = self.compose_candidate(document)?;
+        let text = candidate.document.clone();
+        self.sources().candidate = Some(candidate);
+        Ok(text)
+    }
+
+    /// The catalog that a document makes with the file. It is not kept.
+    ///
+    /// # Errors
+    /// If they make no valid catalog.
+    pub(in crate::control) fn preview(
+        &self,
+        document: &Document,
+    ) -> Result<Arc<Catalog>, ControlError> {
+        self.compose_candidate(document).map(|candidate| candidate.catalog)
+    }
+
+    fn compose_candidate(&self, document: &Document) -> Result<Candidate, ControlError> {
         let declared = Arc::new(document_to_catalog(document)?);
         let document = document.to_entry()?;
         let file = self.sources().file.clone();
@@ -254,10 +272,7 @@ impl LiveCatalog {
             let named = errors.map(|error| name_place(error, file.as_deref(), &declared));
             ControlError::BadRequest(named.collect::<Vec<_>>().join("; "))
         })?;
-        let catalog = Arc::new(catalog);
-        let candidate = Candidate { document: document.clone(), file, declared, catalog };
-        self.sources().candidate = Some(candidate);
-        Ok(document)
+        Ok(Candidate { document, file, declared, catalog: Arc::new(catalog) })
     }
 
     /// Serves by other contents of the file, or changes nothing.

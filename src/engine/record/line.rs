@@ -10,14 +10,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::Event;
+use super::request::RecordedRequest;
+use super::{Decided, Event};
 use crate::algorithm::{Algorithm, CounterState, Counting as _};
 use crate::judge::reservation::AdjustedCharge;
 use crate::limit::{
-    AdjustedUnits, Adjustment, AdjustmentKind, Charge, ChargeAdjustment, ChargeMode, Charges,
-    Limit, NewReservation, ReservationName, ReservationTerms, Subject, Unit,
+    AdjustedUnits, Adjustment, AdjustmentKind, Charge, ChargeAdjustment, ChargeMode, Limit,
+    NewReservation, ReservationName, ReservationTerms, Subject, Unit,
 };
-use crate::store::{AdjustedReservation, StoreVerdict};
+use crate::store::AdjustedReservation;
 use crate::time::Micros;
 
 /// One line of a record.
@@ -28,19 +29,23 @@ pub enum RecordedLine {
     Adjustment(RecordedAdjustment),
     /// A verdict.
     Decision(RecordedDecision),
+    /// A decision of the node without the store.
+    Unjudged(RecordedUnjudged),
     /// Decisions that could not be written.
     Gap(RecordedGap),
 }
 
 impl RecordedLine {
-    pub(super) fn new(event: &Event) -> Self {
+    /// The line of an event; `None` if it has none.
+    pub(super) fn new(event: Event) -> Option<Self> {
         match event {
-            Event::Decided(charges, judged, reservation) => {
-                Self::Decision(RecordedDecision::new(charges, judged, reservation.as_ref()))
+            Event::Decided(decided) => Some(Self::Decision(RecordedDecision::new(*decided))),
+            Event::Unjudged(line) => Some(Self::Unjudged(*line)),
+            Event::Adjusted(event) => {
+                let (adjustment, adjusted) = &*event;
+                Some(Self::Adjustment(RecordedAdjustment::new(adjustment, adjusted)))
             }
-            Event::Adjusted(adjustment, adjusted) => {
-                Self::Adjustment(RecordedAdjustment::new(adjustment, adjusted))
-            }
+            Event::Reopen => None,
         }
     }
 
@@ -49,6 +54,7 @@ impl RecordedLine {
         match self {
             Self::Adjustment(line) => (line.now_us, line.index),
             Self::Decision(line) => (line.now_us, line.index),
+            Self::Unjudged(line) => (line.now_us, line.index),
             Self::Gap(line) => (line.now_us, line.index),
         }
     }
@@ -88,6 +94,30 @@ pub struct RecordedDecision {
     /// The reservation that the check opens if it is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserves: Option<RecordedReservation>,
+    /// The label of the limit that refuses the check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<Box<str>>,
+    /// The request; older records have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RecordedRequest>,
+}
+
+/// A decision of the node without the store, of which a replay knows nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedUnjudged {
+    /// The store's clock as the node estimates it, in microseconds since 1970.
+    pub now_us: u64,
+    /// 0: the store has given it no position.
+    pub index: u64,
+    /// The place of the decision, as in responses: `memo`, `fallback`, `new_keys`.
+    pub decided_by: Box<str>,
+    /// True if the check was allowed, or is a report.
+    pub allowed: bool,
+    /// The label of the limit that refuses the check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<Box<str>>,
+    /// The request.
+    pub request: RecordedRequest,
 }
 
 /// A reservation as a record names it.
@@ -153,15 +183,17 @@ pub struct RecordedCharge {
 }
 
 impl RecordedDecision {
-    fn new(charges: &Charges, judged: &StoreVerdict, reservation: Option<&NewReservation>) -> Self {
-        let verdict = &judged.verdict;
+    fn new(decided: Decided) -> Self {
+        let verdict = &decided.judged.verdict;
         Self {
             now_us: verdict.now.get(),
-            index: judged.index,
-            charges: charges.iter().map(RecordedCharge::new).collect(),
+            index: decided.judged.index,
+            charges: decided.charges.iter().map(RecordedCharge::new).collect(),
             allowed: verdict.allowed,
             readings: verdict.states.iter().map(reading).collect(),
-            reserves: reservation.map(RecordedReservation::new),
+            reserves: decided.reservation.as_ref().map(RecordedReservation::new),
+            refused_by: decided.refused_by.map(|label| (*label).into()),
+            request: decided.request,
         }
     }
 }
@@ -203,7 +235,8 @@ impl RecordedReservation {
         }
     }
 
-    fn name_and_terms(&self) -> Option<(ReservationName, ReservationTerms)> {
+    /// The name, and terms that stand for those of the reservation.
+    pub(super) fn name_and_terms(&self) -> Option<(ReservationName, ReservationTerms)> {
         let terms: [u8; ReservationTerms::SECRET_LEN] = decode(&self.terms)?;
         Some((ReservationName::from_bytes(decode(&self.name)?), ReservationTerms::new(&terms)?))
     }
@@ -233,12 +266,26 @@ impl RecordedAdjustment {
     /// The adjustment for a replay.
     pub(super) fn to_adjustment(&self) -> Option<Adjustment> {
         let (name, terms) = self.adjusts.name_and_terms()?;
-        let kind = match Micros::new(self.adjusts.ttl_us) {
-            Micros::ZERO => AdjustmentKind::Close,
-            ttl => AdjustmentKind::Extend { ttl },
-        };
+        let kind = self.kind();
         let charges = self.charges.iter().map(RecordedAdjustedCharge::to_charge);
         Some(Adjustment { name, terms, kind, charges: charges.collect::<Option<_>>()? })
+    }
+
+    /// The change that it makes.
+    pub(super) fn kind(&self) -> AdjustmentKind {
+        match Micros::new(self.adjusts.ttl_us) {
+            Micros::ZERO => AdjustmentKind::Close,
+            ttl => AdjustmentKind::Extend { ttl },
+        }
+    }
+
+    /// The amount of a unit that its charges come to; unknown if no charge is in this unit.
+    pub(super) fn units_of(&self, unit: &Unit) -> AdjustedUnits {
+        let of_unit = |charge: &RecordedAdjustedCharge| {
+            let limit = charge.limit.as_ref()?;
+            (limit.unit == unit.as_str()).then(|| charge.units(limit.cost))
+        };
+        self.charges.iter().find_map(of_unit).unwrap_or(AdjustedUnits::UNKNOWN)
     }
 
     /// True if the reference has adjusted the same charges to the same counters.
@@ -271,14 +318,13 @@ impl RecordedAdjustedCharge {
         let (mut limit, mut units) = (None, AdjustedUnits::UNKNOWN);
         if let Some(recorded) = &self.limit {
             let Charge { limit: found, cost, .. } = recorded.to_charge()?;
-            limit = Some(found);
-            units = if self.at_least {
-                AdjustedUnits::AtLeast(cost)
-            } else {
-                AdjustedUnits::Exactly(cost)
-            };
+            (limit, units) = (Some(found), self.units(cost));
         }
         Some(ChargeAdjustment { subject, limit, units })
+    }
+
+    fn units(&self, cost: u64) -> AdjustedUnits {
+        if self.at_least { AdjustedUnits::AtLeast(cost) } else { AdjustedUnits::Exactly(cost) }
     }
 }
 
@@ -295,6 +341,12 @@ impl RecordedCharge {
             meter_of: charge.limit.metered_plan().map(str::to_owned),
             algorithm: charge.limit.algorithm().clone(),
         }
+    }
+
+    /// The charge to its own subject.
+    pub(super) fn to_own_charge(&self) -> Option<Charge> {
+        let subject = Subject::from_redis_key(&self.subject)?;
+        self.to_charge().map(|charge| Charge { subject, ..charge })
     }
 
     /// The charge for a replay. Its subject is another one, but distinct subjects stay distinct.

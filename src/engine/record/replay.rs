@@ -32,7 +32,8 @@ pub enum ReplayError {
     },
 }
 
-/// Judges recorded charges again, in the store's order, and returns the number of lines.
+/// Judges recorded charges again, in the store's order, and returns the number of lines that the
+/// store has judged.
 ///
 /// # Errors
 /// At the first line that cannot be parsed or that the reference implementation decides
@@ -45,11 +46,12 @@ pub fn replay(lines: &str) -> Result<usize, ReplayError> {
     let mut history: Vec<RecordedLine> =
         lines.lines().enumerate().map(parse).collect::<Result<_, _>>()?;
     history.sort_by_key(RecordedLine::order);
-    let mut rows = RowTable::default();
-    for (before, recorded) in history.iter().enumerate() {
+    let (mut rows, mut before) = (RowTable::default(), 0);
+    for recorded in &history {
         let replayed = match recorded {
             RecordedLine::Decision(line) => replay_decision(line, &mut rows),
             RecordedLine::Adjustment(line) => replay_adjustment(line, &mut rows),
+            RecordedLine::Unjudged(_) => continue,
             RecordedLine::Gap(gap) => {
                 return Err(ReplayError::Incomplete { lost: gap.lost, before });
             }
@@ -57,8 +59,9 @@ pub fn replay(lines: &str) -> Result<usize, ReplayError> {
         if let Err(reference) = replayed {
             return Err(ReplayError::Mismatch { recorded: Box::new(recorded.clone()), reference });
         }
+        before += 1;
     }
-    Ok(history.len())
+    Ok(before)
 }
 
 /// An error is what the reference says instead.

@@ -22,6 +22,7 @@ mod override_parts;
 mod overrides;
 mod permissions;
 mod plans;
+mod preview;
 mod restart;
 mod rotation;
 mod starting;

@@ -16,6 +16,9 @@ const NOT_OFFERED: &[&str] = &[
     "data_dir",
     "max_memory_rows",
     "record",
+    "record_kept_files",
+    "record_max_bytes",
+    "record_requests",
     "webhook_ca",
 ];
 
