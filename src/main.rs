@@ -69,6 +69,8 @@ enum Command {
     Usage(commands::usage::UsageArgs),
     /// Shows which API keys and keys of policies a running service refuses most, or which use most
     Top(commands::top::TopArgs),
+    /// Shows refusals, or all decisions, of running nodes while they are made
+    Tail(commands::tail::TailArgs),
     /// Decides checks recorded with --record again by the reference implementation, and compares
     Replay(commands::replay::ReplayArgs),
     /// Judges recorded checks by another catalog, and shows who would be refused; exits with 1 if
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
         Command::Usage(usage) => block_on(commands::usage::run(&usage)),
         Command::Top(top) => block_on(commands::top::run(&top)),
         Command::WhatIf(args) => commands::what_if::run(&args).map_err(Into::into),
+        Command::Tail(tail) => block_on(commands::tail::run(&tail)),
         Command::Replay(args) => commands::replay::run(&args).map(|()| true).map_err(Into::into),
     };
     match result {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::CommandError;
 use super::client::{MAX_RESPONSE_BYTES, TlsOptions, send, start_request, unreachable_error};
+use crate::transport::ResponseBody;
 
 /// The options of all commands that use the admin API.
 #[derive(Clone, clap::Args)]
@@ -16,6 +17,16 @@ pub(super) struct AdminClient {
     /// The URL of the admin API
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8082", global = true)]
     url: String,
+    #[command(flatten)]
+    access: AdminAccess,
+    /// Prints the admin API's response as JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// The credentials for an admin API.
+#[derive(Clone, clap::Args)]
+pub(super) struct AdminAccess {
     /// Its bearer token; a read-only token is enough for commands that change nothing
     #[arg(
         long,
@@ -27,15 +38,22 @@ pub(super) struct AdminClient {
     token: Option<String>,
     #[command(flatten)]
     tls_options: TlsOptions,
-    /// Prints the admin API's response as JSON
-    #[arg(long, global = true)]
-    pub(super) json: bool,
 }
 
 /// The most entries of a page.
 const MAX_PAGE_SIZE: usize = 500;
 
 impl AdminClient {
+    /// A client of the admin API at `url`.
+    pub(super) fn new(url: String, access: AdminAccess) -> Self {
+        Self { url, access, json: false }
+    }
+
+    /// The URL of the admin API.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Sends one request. An empty response body is null.
     pub(super) async fn call(
         &self,
@@ -54,7 +72,8 @@ impl AdminClient {
 
     async fn send(&self, method: Method, path: &str, body: String) -> Result<Value, CommandError> {
         let (status, _, body) =
-            send(&self.url, &self.tls_options, self.build_request(method, path, body)?).await?;
+            send(&self.url, &self.access.tls_options, self.build_request(method, path, body)?)
+                .await?;
         let response: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status.is_success() { Ok(response) } else { Err(rejection(status, &response)) }
     }
@@ -66,6 +85,7 @@ impl AdminClient {
         body: String,
     ) -> Result<Request<Body>, CommandError> {
         let token = self
+            .access
             .token
             .as_ref()
             .filter(|token| !token.is_empty())
@@ -81,14 +101,8 @@ impl AdminClient {
 
     /// Copies a response body to standard output while it arrives: it may be larger than memory.
     pub(super) async fn download(&self, path: &str) -> Result<(), CommandError> {
-        let request = self.build_request(Method::GET, path, String::new())?;
-        let (head, mut body) = start_request(&self.url, &self.tls_options, request).await?;
+        let mut body = self.open(path).await?;
         let unreadable = |error| unreachable_error(&self.url, &error);
-        if !head.status.is_success() {
-            let response = body.read(MAX_RESPONSE_BYTES).await.map_err(unreadable)?;
-            let response: Value = serde_json::from_slice(&response).unwrap_or_default();
-            return Err(rejection(head.status, &response));
-        }
         let mut out = std::io::stdout().lock();
         while let Some(chunk) = body.next_chunk().await.map_err(unreadable)? {
             match out.write_all(&chunk) {
@@ -98,6 +112,19 @@ impl AdminClient {
             }
         }
         Ok(out.flush()?)
+    }
+
+    /// Gets the beginning of a response, whose body is read while it arrives.
+    pub(super) async fn open(&self, path: &str) -> Result<ResponseBody, CommandError> {
+        let request = self.build_request(Method::GET, path, String::new())?;
+        let (head, body) = start_request(&self.url, &self.access.tls_options, request).await?;
+        if head.status.is_success() {
+            return Ok(body);
+        }
+        let response = body.read(MAX_RESPONSE_BYTES).await;
+        let response = response.map_err(|error| unreachable_error(&self.url, &error))?;
+        let response: Value = serde_json::from_slice(&response).unwrap_or_default();
+        Err(rejection(head.status, &response))
     }
 
     /// Gets a resource.

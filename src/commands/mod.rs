@@ -22,6 +22,7 @@ mod progress;
 pub mod ready;
 pub mod replay;
 mod table;
+pub mod tail;
 pub mod top;
 pub mod usage;
 pub mod validate;

@@ -41,7 +41,7 @@ fn write_program(folder: &Path, admin: &str, http: &str) {
     let binary = env!("CARGO_BIN_EXE_tollgate");
     let script = format!(
         "#!/bin/sh\ncase \"$1 $*\" in\n*\\ --url\\ *) url= ;;\n\
-         keys*|plans*|usage*|audit*|policies*|diff*|apply*|export*|top*) url='--url http://127.0.0.1:{admin}' ;;\n\
+         keys*|plans*|usage*|audit*|policies*|diff*|apply*|export*|top*|tail*) url='--url http://127.0.0.1:{admin}' ;;\n\
          check*) url='--url http://127.0.0.1:{http}' ;;\nesac\nexec {binary} \"$@\" $url\n"
     );
     fs::create_dir(folder).unwrap();
