@@ -65,6 +65,12 @@ class Reservations:
             keys = self.redis.cli("--scan", "--pattern", pattern).split()[:sample]
             return statistics.mean(int(self.redis.cli("MEMORY", "USAGE", key)) for key in keys)
 
+        self.redis.cli("FLUSHALL")
+        self.check(["one"])
+        before = used()
+        for _ in range(count // 500):
+            self.check(["one"] * 500, reservation={})
+        of_one = (used() - before) / count
         subject = "tg:{%s}" % ("?" * 22)
         self.redis.cli("FLUSHALL")
         for first in range(0, subjects, 500):
@@ -82,6 +88,7 @@ class Reservations:
             ("the same, its key and entries included (MEMORY USAGE)", f"{usage('tg:*:r:*'):.0f}"),
             ("growth of a subject by its first reservation · by its tenth (MEMORY USAGE)",
              f"{subject_first - subject_before:.0f} · {usage(subject) - subject_before:.0f}"),
+            (f"all of Redis' memory for each of {count:,} open reservations of one client", f"{of_one:.0f}"),
             (f"all of Redis' memory for each of {count:,} open reservations, ten to a subject",
              f"{(used() - before) / count:.0f}"),
         ]
