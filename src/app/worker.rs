@@ -46,7 +46,7 @@ async fn run(connections: WorkerConnections, parts: Arc<ServiceParts>, shared: A
         observers,
         tail: Arc::clone(&parts.tail),
         deadline: parts.settings.check_deadline,
-        denial_memo: parts.settings.denial_memo.then_some(parts.settings.workers),
+        denial_memo: parts.settings.denial_memo,
         reservations: Arc::clone(&parts.reservations),
         known_subjects: Arc::clone(&parts.known_subjects),
     }));

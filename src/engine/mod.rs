@@ -84,8 +84,8 @@ pub struct EngineParts {
     pub tail: Arc<Tail>,
     /// The timeout from a request that has been read to its decision.
     pub deadline: Duration,
-    /// The number of the node's workers if refusals are cached, else `None`.
-    pub denial_memo: Option<usize>,
+    /// True if refusals of Redis are cached.
+    pub denial_memo: bool,
     /// The state of reservations that the node's workers share.
     pub reservations: Arc<NodeReservations>,
     /// The subjects of policies that the node remembers.
@@ -117,9 +117,14 @@ impl Engine {
     #[must_use]
     pub fn new(mut parts: EngineParts) -> Self {
         parts.observers.push(Arc::clone(&parts.tail) as _);
-        let workers = parts.denial_memo.filter(|_| matches!(parts.store, Store::Redis(_)));
-        let memo = workers
-            .map(|workers| Arc::new(DenialMemo::new(workers, Arc::clone(&parts.reservations))));
+        let memo = match &parts.store {
+            Store::Redis(client) if parts.denial_memo => {
+                let client = client.clone();
+                let pause = Box::new(move |charge: &Charge| client.pause_after_refusal(charge));
+                Some(Arc::new(DenialMemo::new(pause, Arc::clone(&parts.reservations))))
+            }
+            _ => None,
+        };
         if let Some(memo) = &memo {
             parts.observers.push(Arc::clone(memo) as _);
         }

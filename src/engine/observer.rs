@@ -121,7 +121,7 @@ mod tests {
             observers: vec![observer],
             tail,
             deadline: Duration::from_secs(1),
-            denial_memo: None,
+            denial_memo: false,
             reservations: Arc::default(),
             known_subjects: Arc::default(),
         })

@@ -28,18 +28,16 @@ use tokio::time::Instant;
 
 use super::observer::{DecidedCheck, DecisionObserver};
 use super::reserve::NodeReservations;
-use crate::algorithm::{CounterState, Counting as _};
+use crate::algorithm::CounterState;
 use crate::judge::{self, Verdict};
-use crate::limit::{Charge, Charges, CounterId, Limit};
+use crate::limit::{Charge, Charges, CounterId};
 use crate::time::Micros;
 use cached_refusal::{CachedRefusal, RENEWAL_TIME, Renewal};
 
 /// The most refusals in one worker's cache; each takes about 100 bytes.
 const MAX_ENTRIES: usize = 20_000;
-/// The time that a worker does not call Redis about a leased limit after its refusal, for each of
-/// the node's workers: together they call about 50 times a second, and renew leases as often.
-const LEASE_PAUSE: Duration = Duration::from_millis(20);
-/// The longest lifetime of an entry whose limit can be refunded or is leased.
+/// The longest lifetime of an entry whose limit can be refunded. One of a leased limit lasts as long
+/// at most, or for the pause that the store asks for.
 const SHORT_TTL: Duration = Duration::from_millis(100);
 /// The longest lifetime of any entry.
 const MAX_TTL: Duration = Duration::from_secs(10);
@@ -48,12 +46,17 @@ const MAX_FITS_AT: Duration = Duration::from_hours(1);
 /// The shortest time between two sweeps of a full cache.
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Returns the time for which no call to the store is worth making about a leased limit that has just
+/// refused this charge.
+type LeasePause = Box<dyn Fn(&Charge) -> Duration + Send + Sync>;
+
 /// The denial memo of one worker: its cache of refusals.
 pub(super) struct DenialMemo {
     refusals: Mutex<Refusals>,
     /// True while entries may be renewed by checks on their way.
     has_renewals: AtomicBool,
-    pause: Duration,
+    /// The pause after a refusal of a leased limit.
+    pause: LeasePause,
     reservations: Arc<NodeReservations>,
 }
 
@@ -65,13 +68,12 @@ struct Refusals {
 }
 
 impl DenialMemo {
-    /// The cache of one of `workers` workers.
-    pub(super) fn new(workers: usize, reservations: Arc<NodeReservations>) -> Self {
-        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    /// An empty cache.
+    pub(super) fn new(pause: LeasePause, reservations: Arc<NodeReservations>) -> Self {
         Self {
             refusals: Mutex::default(),
             has_renewals: AtomicBool::new(false),
-            pause: LEASE_PAUSE.saturating_mul(workers).min(SHORT_TTL),
+            pause,
             reservations,
         }
     }
@@ -138,17 +140,13 @@ impl DenialMemo {
         let wait = judge::limit_status(charge, state, false, now).retry_after;
         let wait = Duration::from_micros(wait.get());
         match &charge.limit {
-            limit if limit.leased() => self.leased_ttl(wait, limit),
+            limit if limit.leased() => {
+                let pause = (self.pause)(charge);
+                wait.clamp(pause, pause.max(SHORT_TTL))
+            }
             limit if limit.refundable() || self.reservations.has_opened() => wait.min(SHORT_TTL),
             _ => wait.min(MAX_TTL),
         }
-    }
-
-    /// The lifetime for a leased limit. An empty bucket gathers units for a moment, whatever the
-    /// demand, but not so long that half of it would drain unused.
-    fn leased_ttl(&self, wait: Duration, limit: &Limit) -> Duration {
-        let half = limit.algorithm().time_to_drain(limit.size() / 2);
-        wait.max(self.pause.min(Duration::from_micros(half.get()))).min(SHORT_TTL)
     }
 }
 
@@ -196,10 +194,14 @@ mod tests {
 
     use super::*;
     use crate::algorithm::Throttle;
-    use crate::limit::{Subject, Unit};
+    use crate::limit::{Limit, Subject, Unit};
 
     fn charges(limit: &Arc<Limit>, cost: u64) -> Charges {
         [Charge::new(Subject::api_key("a"), Arc::clone(limit), cost)].into_iter().collect()
+    }
+
+    fn memo_with(reservations: Arc<NodeReservations>) -> DenialMemo {
+        DenialMemo::new(Box::new(|_| Duration::from_millis(50)), reservations)
     }
 
     fn limit() -> Arc<Limit> {
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_refusal_holds_for_the_same_limit_and_costs_as_large() {
-        let (memo, limit, hour) = (DenialMemo::new(1, Arc::default()), limit(), 3_600_000_000);
+        let (memo, limit, hour) = (memo_with(Arc::default()), limit(), 3_600_000_000);
         memo.remember(&charges(&limit, 2), &refusal(4 * hour));
         assert!(memo.lookup(&charges(&limit, 1)).is_none(), "a smaller cost may fit");
         let again = memo.lookup(&charges(&limit, 2)).unwrap();
@@ -227,7 +229,7 @@ mod tests {
 
     #[test]
     fn several_refusals_are_all_reported_with_the_longest_wait() {
-        let memo = DenialMemo::new(1, Arc::default());
+        let memo = memo_with(Arc::default());
         let named = |name: &str, rate: &str| {
             let throttle = Throttle::new(rate.parse().unwrap(), 5).unwrap();
             Limit::new(name, Unit::requests(), throttle, false)
@@ -255,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_report_neither_meets_the_memo_nor_is_remembered() {
-        let (memo, limit) = (DenialMemo::new(1, Arc::default()), limit());
+        let (memo, limit) = (memo_with(Arc::default()), limit());
         let mut report = charges(&limit, 5);
         report[0].mode = crate::limit::ChargeMode::Always;
         memo.remember(&report, &refusal(limit.size()));
@@ -266,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_made_for_one_check_is_not_cached() {
-        let (memo, limit) = (DenialMemo::new(1, Arc::default()), limit());
+        let (memo, limit) = (memo_with(Arc::default()), limit());
         let made = Arc::new(limit.renamed("another"));
         memo.remember(&charges(&made, 1), &refusal(made.size()));
         assert!(memo.refusals.lock().unwrap().by_counter.is_empty());
@@ -274,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_refusal_expires_after_ten_seconds() {
-        let (memo, limit) = (DenialMemo::new(1, Arc::default()), limit());
+        let (memo, limit) = (memo_with(Arc::default()), limit());
         memo.remember(&charges(&limit, 1), &refusal(limit.size()));
         let mut refusals = memo.refusals.lock().unwrap();
         let refused = refusals.by_counter.values_mut().next().unwrap();
@@ -286,7 +288,7 @@ mod tests {
 
     #[test]
     fn one_check_renews_an_expired_refusal_while_the_others_are_refused() {
-        let (memo, limit) = (DenialMemo::new(1, Arc::default()), limit());
+        let (memo, limit) = (memo_with(Arc::default()), limit());
         let one = charges(&limit, 1);
         let expire = |memo: &DenialMemo| {
             let mut refusals = memo.refusals.lock().unwrap();
@@ -316,7 +318,7 @@ mod tests {
     #[test]
     fn no_refusal_holds_for_long_once_the_node_has_opened_a_reservation() {
         let reservations = Arc::new(NodeReservations::default());
-        let (memo, limit) = (DenialMemo::new(1, Arc::clone(&reservations)), limit());
+        let (memo, limit) = (memo_with(Arc::clone(&reservations)), limit());
         memo.remember(&charges(&limit, 1), &refusal(limit.size()));
         let made_at = |memo: &DenialMemo| {
             let refusals = memo.refusals.lock().unwrap();
@@ -336,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_refusal_does_not_apply_to_the_limit_of_another_revision() {
-        let (memo, old) = (DenialMemo::new(1, Arc::default()), limit());
+        let (memo, old) = (memo_with(Arc::default()), limit());
         memo.remember(&charges(&old, 1), &refusal(old.size()));
         assert!(memo.lookup(&charges(&old, 1)).is_some());
         assert!(memo.lookup(&charges(&limit(), 1)).is_none());
@@ -344,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_refusal_does_not_apply_once_the_cost_fits() {
-        let memo = DenialMemo::new(1, Arc::default());
+        let memo = memo_with(Arc::default());
         let throttle = Throttle::new("1000000/s".parse().unwrap(), 1).unwrap();
         let quick = Arc::new(Limit::new("t", Unit::requests(), throttle, false));
         memo.remember(&charges(&quick, 1), &refusal(quick.size()));
@@ -354,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_refusals_takes_bounded_memory() {
-        let (memo, limit) = (DenialMemo::new(1, Arc::default()), limit());
+        let (memo, limit) = (memo_with(Arc::default()), limit());
         for number in 0..MAX_ENTRIES + 1_000 {
             let subject = Subject::policy("p", &number.to_string());
             let charges = [Charge::new(subject, Arc::clone(&limit), 5)].into_iter().collect();

@@ -37,7 +37,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{Redis, StoreError};
-use crate::limit::{Charges, Refund};
+use crate::limit::{Charge, Charges, Refund};
 use crate::store::{CheckContext, StoreVerdict};
 use crate::time::{Micros, boot_clock};
 use job::{CheckResult, QueuedCheck, Work};
@@ -212,6 +212,13 @@ impl RedisClient {
     #[must_use]
     pub fn now(&self) -> Micros {
         self.redis.clock.now()
+    }
+
+    /// The time for which no call is worth making about a leased limit that has just refused
+    /// `charge`.
+    #[must_use]
+    pub fn pause_after_refusal(&self, charge: &Charge) -> Duration {
+        self.leases.pause_after_refusal(charge, boot_clock(), self.redis.lease_holders())
     }
 
     /// True if the contexts of checks are observed.

@@ -31,6 +31,14 @@ use crate::time::Micros;
 pub(super) const LEASE_LIFETIME: Duration = Duration::from_millis(200);
 /// The window in which demand is counted. A lease is sized for the demand of one window.
 const DEMAND_WINDOW: Duration = Duration::from_millis(100);
+/// The time for which a counter remembers its demand. Longer than the pause after a refusal, so that
+/// the first lease behind it is as large as the last one before.
+const DEMAND_MEMORY: Duration = Duration::from_millis(500);
+/// The pause after a refusal, for each client that may hold leases. A pause and what follows it,
+/// until the bucket is empty again, take a client some four script calls.
+const PAUSE_PER_HOLDER: Duration = Duration::from_millis(50);
+/// The longest pause after a refusal.
+const MAX_PAUSE: Duration = Duration::from_millis(250);
 /// The smallest useful lease, in units. A smaller one saves no calls; a limit whose fair share for
 /// one client is smaller is not leased at all.
 const MIN_LEASE_UNITS: u64 = 16;
@@ -152,6 +160,23 @@ impl Leases {
         }
     }
 
+    /// The pause after the store has refused `charge`. There is none while a lease covers the charge:
+    /// its units would drain unspent.
+    pub(super) fn pause_after_refusal(
+        &self,
+        charge: &Charge,
+        clock: Duration,
+        holders: u64,
+    ) -> Duration {
+        let table = self.lock();
+        let counter = table.by_counter.get(&charge.counter());
+        let leases = counter.map_or(&[][..], |counter| &counter.leases);
+        if leases.iter().any(|lease| lease.covers(charge.cost, clock)) {
+            return Duration::ZERO;
+        }
+        pause(&charge.limit, holders)
+    }
+
     /// Puts back the units that were taken for a check which was then refused.
     pub(super) fn put_back(&self, charge: &Charge, origin: LeaseOrigin) {
         if let Some(counter) = self.lock().by_counter.get_mut(&charge.counter())
@@ -202,11 +227,26 @@ impl Leases {
     }
 }
 
+/// The time for which a client makes no call about a leased limit that has just refused, so that an
+/// empty bucket gathers units, whatever the demand. A quarter of the bucket drains at most: units
+/// would be lost in a bucket that stays empty, should the client be late.
+fn pause(limit: &Limit, holders: u64) -> Duration {
+    let holders = u32::try_from(holders).unwrap_or(u32::MAX);
+    let quarter = limit.algorithm().time_to_drain(limit.size() / 4);
+    let quarter = Duration::from_micros(quarter.get());
+    PAUSE_PER_HOLDER.saturating_mul(holders).min(MAX_PAUSE).min(quarter)
+}
+
+/// The units that drain in `time`.
+fn drained_units(algorithm: &Algorithm, time: Duration) -> u64 {
+    let time = Micros::new(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    algorithm.drained(time) / algorithm.amount(1)
+}
+
 /// True if each holder's share of the units that the limit allows within a lease's lifetime is at
 /// least the smallest useful lease.
 fn is_worth_leasing(algorithm: &Algorithm, holders: u64) -> bool {
-    let lifetime = Micros::new(u64::try_from(LEASE_LIFETIME.as_micros()).unwrap_or(u64::MAX));
-    let units_in_lifetime = algorithm.drained(lifetime) / algorithm.amount(1);
+    let units_in_lifetime = drained_units(algorithm, LEASE_LIFETIME);
     algorithm.capacity().min(units_in_lifetime) >= MIN_LEASE_UNITS * holders.max(1)
 }
 
@@ -252,7 +292,7 @@ impl LeasedCounter {
         self.last_used_at = clock;
         let passed = clock.saturating_sub(self.window_start);
         if passed >= DEMAND_WINDOW {
-            self.previous_demand = if passed < 2 * DEMAND_WINDOW { self.current_demand } else { 0 };
+            self.previous_demand = if passed < DEMAND_MEMORY { self.current_demand } else { 0 };
             (self.current_demand, self.window_start) = (0, clock);
         }
         self.current_demand += charge.cost;
@@ -313,7 +353,10 @@ impl LeasedCounter {
     }
 
     /// The lease to request now, if one is needed: as large as the demand of one window, but no
-    /// larger than this holder's fair share of the remaining units.
+    /// larger than this holder's fair share of the remaining units, or than most of what drains
+    /// during a pause if that is more. What has gathered in a pause would otherwise be shared out in
+    /// many small leases, each for a call; and all of it would be refused, since further checks
+    /// are on their way.
     fn next_renewal(
         &mut self,
         charge: &Charge,
@@ -326,9 +369,11 @@ impl LeasedCounter {
         if self.is_renewing || self.level_at == Micros::ZERO || remaining * 2 > demand {
             return None;
         }
-        let fair_share =
-            self.limit.algorithm().remaining(self.level_now(now)) / (2 * holders.max(1));
-        let size = demand.min(fair_share).min(self.limit.capacity());
+        let algorithm = self.limit.algorithm();
+        let left = algorithm.remaining(self.level_now(now));
+        let gathered = drained_units(algorithm, pause(&self.limit, holders));
+        let share = (left / (2 * holders.max(1))).max(gathered.min(left / 4 * 3));
+        let size = demand.min(share).min(self.limit.capacity());
         if size < MIN_LEASE_UNITS.max(2 * charge.cost) && (remaining > 0 || size < 2 * charge.cost)
         {
             return None;

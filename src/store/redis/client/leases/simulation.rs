@@ -201,6 +201,50 @@ fn a_hot_key_is_charged_to_leases() {
 }
 
 #[test]
+fn a_key_far_over_its_limit_takes_few_calls_whatever_the_number_of_holders() {
+    for holders in [1, 2, 6, 7] {
+        let mut simulation = Simulation::new();
+        let charge = Charge::new(Subject::api_key("a"), Arc::clone(&simulation.limit), 1);
+        let (mut calls, mut paused_until) = (0, Micros::ZERO);
+        let step = Micros::new(100);
+        for _ in 0..40_000 {
+            simulation.now = simulation.now + step;
+            if simulation.now < paused_until {
+                continue;
+            }
+            let (now, clock) = (simulation.now, simulation.clock());
+            simulation.apply(&SimulatedEvent::RenewalReply { client: 0, arrives: true });
+            let (coverage, renewal) =
+                simulation.clients[0].leases.take(&charge, now, clock, holders);
+            if let Some(renewal) = renewal {
+                calls += 1;
+                let (granted, level) = simulation.judge(&renewal.charge);
+                simulation.clients[0].leases.observe_level(&renewal.charge, level, now);
+                simulation.clients[0].pending_renewals.push((renewal, granted.then_some(now)));
+            }
+            let mut allowed = matches!(coverage, Coverage::Leased(..));
+            if !allowed {
+                calls += 1;
+                let (judged, level) = simulation.judge(&charge);
+                simulation.clients[0].leases.observe_level(&charge, level, now);
+                allowed = judged;
+            }
+            if allowed {
+                simulation.admitted.push((now.get(), 1));
+            } else {
+                let leases = &simulation.clients[0].leases;
+                let pause = leases.pause_after_refusal(&charge, clock, holders);
+                let pause = Micros::new(u64::try_from(pause.as_micros()).unwrap());
+                paused_until = now + pause;
+            }
+        }
+        let admitted = simulation.admitted.len();
+        assert!(admitted >= 7_760, "{holders} holders: {admitted} of 2,000/s in 4 s");
+        assert!(calls <= 800, "{holders} holders: {calls} calls in 4 s");
+    }
+}
+
+#[test]
 fn a_unit_that_is_put_back_expires_with_its_lease() {
     let leases = Leases::default();
     let charge = Charge::new(Subject::api_key("a"), limit(4), 10);
