@@ -48,6 +48,9 @@ impl From<ControlError> for AdminError {
         let message = error.to_string();
         match error {
             ControlError::BadRequest(_) => Self::bad_request(message),
+            ControlError::Validation(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "ValidationException", message)
+            }
             ControlError::NotFound(_) => Self::not_found(message),
             ControlError::Conflict(_) => {
                 Self::new(StatusCode::CONFLICT, "ConflictException", message)

@@ -177,15 +177,16 @@ fn missing_key(detail: impl Into<Cow<'static, str>>) -> AuthzError {
     AuthzError::Client(Problem::forbidden(detail))
 }
 
-/// The client by its API key. A method that needs none ignores what cannot be an API key: a token
-/// for the upstream service may be longer than one.
+/// The client by its API key. A method that needs none ignores headers that cannot be an API key's:
+/// a token for the upstream service may be longer than one, or no UTF-8.
 fn client_key<'r>(
     state: &WorkerState,
     headers: &'r HeaderMap,
     request: &CheckRequest<'_>,
 ) -> Result<Option<ClientKey<'r>>, AuthzError> {
-    let key = api_key(state, headers)?.ok_or_else(|| missing_key(NO_API_KEY));
-    let key = key.and_then(|key| validate_text("api_key", key, MAX_KEY_BYTES).map(|()| key));
+    let key = api_key(state, headers)
+        .and_then(|key| key.ok_or_else(|| missing_key(NO_API_KEY)))
+        .and_then(|key| validate_text("api_key", key, MAX_KEY_BYTES).map(|()| key));
     match key {
         Err(_) if state.engine.catalog().needs_no_key(request) => Ok(None),
         key => key.map(|key| Some(ClientKey::Secret(key))),

@@ -35,7 +35,7 @@ impl<'e> PlanKeyEditor<'e> {
     ) -> Result<Vec<KeyRecord>, ControlError> {
         self.session.sync.refresh().await?;
         if !self.session.live.catalog().has_plan(plan) {
-            return Err(ControlError::not_found("Usage Plan"));
+            return Err(ControlError::no_usage_plan());
         }
         let ids = self.registry_ids(plan, after, limit).await?;
         let paths: Vec<String> = ids.iter().map(|id| EntryPath::Key(id).into()).collect();
@@ -137,7 +137,7 @@ impl<'e> PlanKeyEditor<'e> {
     ) -> Result<(), ControlError> {
         let catalog = self.session.live.catalog();
         if !catalog.has_plan(plan) {
-            return Err(ControlError::not_found("Usage Plan"));
+            return Err(ControlError::no_usage_plan());
         }
         if record.plans.len() >= MAX_KEY_PLANS {
             return Err(ControlError::BadRequest(format!(

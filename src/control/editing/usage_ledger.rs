@@ -144,13 +144,12 @@ impl UsageLedger {
             self.counter_store.correct(&charges, &corrections).await?;
         }
         let requests = limits.iter().position(|limit| meters_unit(limit, "requests"));
-        let requests = requests.ok_or_else(|| ControlError::not_found("Usage Plan"))?;
+        let requests = requests.ok_or_else(ControlError::no_usage_plan)?;
         let (now, usages) = self.counter_store.usage(&charges[requests..=requests]).await?;
         let today = (Date::MIN, Date::MAX);
         let usage = usages.into_iter().next().transpose()?;
         let days = usage.map(|usage| report_days(&limits[requests], &usage, now, today));
-        days.and_then(|days| days.last().copied())
-            .ok_or_else(|| ControlError::not_found("Usage Plan"))
+        days.and_then(|days| days.last().copied()).ok_or_else(ControlError::no_usage_plan)
     }
 
     /// Checks that the counts after the corrections are exact.
@@ -201,16 +200,14 @@ impl UsageLedger {
     pub async fn month_so_far(&self, plan: &str, unit: &str) -> Result<(Date, Date), ControlError> {
         let metered = self.metering_limit(plan, unit)?;
         let (now, _) = self.counter_store.usage(&[]).await?;
-        let today =
-            today(&metered, now).ok_or_else(|| ControlError::not_found("Usage Plan"))?.date();
+        let today = today(&metered, now).ok_or_else(ControlError::no_usage_plan)?.date();
         Ok((today.first_of_month(), today))
     }
 
     /// The limit of the plan that counts the daily usage of a unit.
     fn metering_limit(&self, plan: &str, unit: &str) -> Result<Arc<Limit>, ControlError> {
         let catalog = self.editor.session().live.catalog();
-        let limits =
-            catalog.plan_limits(plan).ok_or_else(|| ControlError::not_found("Usage Plan"))?;
+        let limits = catalog.plan_limits(plan).ok_or_else(ControlError::no_usage_plan)?;
         let metered = limits.iter().find(|limit| meters_unit(limit, unit));
         metered.cloned().ok_or_else(|| {
             let units = limits.iter().filter(|limit| limit.tracks_days());
@@ -222,7 +219,7 @@ impl UsageLedger {
     /// The plan's limits in a key's own sizes, by this node's catalog.
     fn limits_for_key(&self, plan: &str, key: &ApiKey) -> Result<Vec<Arc<Limit>>, ControlError> {
         let limits = self.editor.session().live.catalog().plan_limits_for_key(plan, key);
-        limits.map(|limits| limits.to_vec()).ok_or_else(|| ControlError::not_found("Usage Plan"))
+        limits.map(|limits| limits.to_vec()).ok_or_else(ControlError::no_usage_plan)
     }
 
     /// A key of the registry or of the catalog file.

@@ -25,12 +25,13 @@ impl Account {
         self.0.is_empty()
     }
 
-    /// The account in AWS' responses. It has no throttle, as there is none for all APIs.
+    /// The account in AWS' responses. There is no throttle for all APIs, for which AWS writes -1.
     #[must_use]
     pub fn to_aws_json(&self) -> Value {
         let mut shown = json!(self);
         shown["features"] = json!([USAGE_PLANS]);
         shown["apiKeyVersion"] = "4".into();
+        shown["throttleSettings"] = json!({ "burstLimit": -1, "rateLimit": -1.0 });
         shown
     }
 
@@ -44,10 +45,11 @@ impl Account {
             let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
             match (op, &segments[..]) {
                 (PatchOp::Set, ["features"]) if operation.value()? == USAGE_PLANS => Ok(()),
-                (PatchOp::Set, ["features"]) => Err(operation.error("the feature is UsagePlans")),
-                (PatchOp::Remove, ["features"]) => {
-                    Err(operation.error("UsagePlans cannot be removed"))
+                (PatchOp::Remove, ["features"]) if operation.value()? == USAGE_PLANS => {
+                    let why = "Usage Plans cannot be disabled once enabled";
+                    Err(ControlError::BadRequest(why.into()))
                 }
+                (_, ["features"]) => Err(operation.error("the feature is UsagePlans")),
                 (op, segments) => patch_members(&mut self.0, ACCOUNT, (op, segments), operation),
             }
         })

@@ -90,7 +90,7 @@ impl Document {
     /// # Errors
     /// If it does not exist.
     pub fn plan(&self, id: &str) -> Result<&UsagePlan, ControlError> {
-        self.usage_plans.get(id).ok_or_else(|| ControlError::not_found("Usage Plan"))
+        self.usage_plans.get(id).ok_or_else(ControlError::no_usage_plan)
     }
 
     /// The plan with this id.
@@ -98,7 +98,7 @@ impl Document {
     /// # Errors
     /// If it does not exist.
     pub fn plan_mut(&mut self, id: &str) -> Result<&mut UsagePlan, ControlError> {
-        self.usage_plans.get_mut(id).ok_or_else(|| ControlError::not_found("Usage Plan"))
+        self.usage_plans.get_mut(id).ok_or_else(ControlError::no_usage_plan)
     }
 
     /// Removes an API with its stages. Plans no longer serve them.

@@ -2,7 +2,12 @@
 //!
 //! HTTP statuses and AWS' names of errors are the admin API's to choose.
 
+use serde_json::Value;
+
 use crate::store;
+
+/// The most characters of a refused value that an error shows.
+const MAX_SHOWN_CHARS: usize = 100;
 
 /// The reason why a resource was not read or changed. A failed change has changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +15,9 @@ pub enum ControlError {
     /// The request is invalid.
     #[error("{0}")]
     BadRequest(String),
+    /// A member of the request is none of the words that it may be.
+    #[error("{0}")]
+    Validation(String),
     /// The resource does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -38,6 +46,36 @@ impl ControlError {
         Self::NotFound(format!("Invalid {kind} identifier specified"))
     }
 
+    /// The error that a usage plan does not exist, in AWS' words.
+    #[must_use]
+    pub fn no_usage_plan() -> Self {
+        Self::NotFound("Invalid Usage Plan ID specified".into())
+    }
+
+    /// The error that the member `at` of a request is none of these words, in AWS' words.
+    #[must_use]
+    pub fn not_one_of(value: &str, at: &str, words: &[&str]) -> Self {
+        Self::unsatisfied(value, at, &word_constraint(words))
+    }
+
+    /// The error that some items of the list `at` of a request are none of these words, in AWS'
+    /// words.
+    #[must_use]
+    pub fn not_all_of(items: &[Value], at: &str, words: &[&str]) -> Self {
+        let shown =
+            items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        let constraint = format!("Member must satisfy constraint: [{}]", word_constraint(words));
+        Self::unsatisfied(&format!("[{shown}]"), at, &constraint)
+    }
+
+    fn unsatisfied(value: &str, at: &str, constraint: &str) -> Self {
+        let value: String = value.chars().take(MAX_SHOWN_CHARS).collect();
+        Self::Validation(format!(
+            "1 validation error detected: Value '{value}' at '{at}' failed to satisfy constraint: {constraint}"
+        ))
+    }
+
     /// The error that another key has this id or value, in AWS' words.
     #[must_use]
     pub fn key_exists() -> Self {
@@ -52,4 +90,8 @@ impl ControlError {
             "Unable to complete operation due to concurrent modification. Please try again later.";
         Self::Conflict(why.into())
     }
+}
+
+fn word_constraint(words: &[&str]) -> String {
+    format!("Member must satisfy enum value set: [{}]", words.join(", "))
 }

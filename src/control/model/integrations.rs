@@ -52,7 +52,7 @@ impl Integration {
     /// If a member is unknown, missing or of another type, or the URI does not fit the type, as in
     /// AWS.
     pub fn new(mut members: Members) -> Result<Self, ControlError> {
-        check_members(&mut members, INTEGRATION, "")?;
+        check_members(&mut members, INTEGRATION, "putIntegrationInput")?;
         check_backend(&members).map_err(|why| ControlError::BadRequest(why.into()))?;
         Ok(Self { responses: BTreeMap::new(), members })
     }
@@ -96,17 +96,39 @@ fn check_backend(members: &Members) -> Result<(), &'static str> {
         "" => Err("an integration needs a type, such as HTTP_PROXY"),
         "MOCK" => Ok(()),
         _ if text("httpMethod").is_empty() => {
-            Err("httpMethod: Enumeration value for HttpMethod must be non-empty")
+            Err("Enumeration value for HttpMethod must be non-empty")
         }
         "HTTP" | "HTTP_PROXY" => {
             let is_url = ["http://", "https://"].iter().any(|scheme| uri.starts_with(scheme));
             let is_endpoint = is_url || has_variable;
-            is_endpoint.then_some(()).ok_or("uri: Invalid HTTP endpoint specified for URI")
+            is_endpoint.then_some(()).ok_or("Invalid HTTP endpoint specified for URI")
         }
-        _ => {
-            let is_arn = uri.starts_with("arn:") || has_variable;
-            is_arn.then_some(()).ok_or("uri: Invalid ARN specified in the request")
+        _ if has_variable => Ok(()),
+        kind => check_arn(kind, uri, text("credentials")),
+    }
+}
+
+/// Checks the ARN of an integration with a service of AWS: `arn:aws:apigateway:REGION:SERVICE:path`
+/// or `:action`, and the rest.
+fn check_arn(kind: &str, arn: &str, role: &str) -> Result<(), &'static str> {
+    let mut parts = arn.splitn(6, ':');
+    if parts.next() != Some("arn") {
+        return Err("Invalid ARN specified in the request");
+    }
+    let service = parts.nth(3).unwrap_or_default();
+    let target = parts.next().unwrap_or_default();
+    let is_function = service == "lambda";
+    if !["path/", "action/"].iter().any(|prefix| target.starts_with(prefix)) {
+        return Err("AWS ARN for integration must contain path or action");
+    }
+    match kind {
+        "AWS_PROXY" if !is_function && service != "firehose" => Err(
+            "Integrations of type 'AWS_PROXY' currently only supports Lambda function and Firehose stream invocations.",
+        ),
+        "AWS" if !is_function && role.is_empty() => {
+            Err("Role ARN must be specified for AWS integrations")
         }
+        _ => Ok(()),
     }
 }
 
@@ -120,14 +142,19 @@ mod tests {
         for (members, expected) in [
             (json!({}),                                                       "needs a type"),
             (json!({"type": "MOCK"}),                                         ""),
-            (json!({"type": "HTTP", "uri": "http://a"}),                      "httpMethod: "),
-            (json!({"type": "AWS_PROXY", "uri": "arn:aws:apigateway:a"}),     "httpMethod: "),
-            (json!({"type": "HTTP_PROXY", "httpMethod": "GET"}),              "uri: Invalid HTTP endpoint"),
-            (json!({"type": "HTTP", "httpMethod": "GET", "uri": "arn:aws"}),  "uri: Invalid HTTP endpoint"),
+            (json!({"type": "HTTP", "uri": "http://a"}),                      "Enumeration value for HttpMethod"),
+            (json!({"type": "AWS_PROXY", "uri": "arn:aws:apigateway:a"}),     "Enumeration value for HttpMethod"),
+            (json!({"type": "HTTP_PROXY", "httpMethod": "GET"}),              "Invalid HTTP endpoint"),
+            (json!({"type": "HTTP", "httpMethod": "GET", "uri": "arn:aws"}),  "Invalid HTTP endpoint"),
             (json!({"type": "HTTP", "httpMethod": "GET", "uri": "https://a"}), ""),
             (json!({"type": "HTTP", "httpMethod": "GET", "uri": "${stageVariables.url}/a"}), ""),
-            (json!({"type": "AWS", "httpMethod": "POST", "uri": "http://a"}), "uri: Invalid ARN"),
-            (json!({"type": "AWS", "httpMethod": "POST", "uri": "arn:aws:apigateway:a"}), ""),
+            (json!({"type": "AWS", "httpMethod": "POST", "uri": "http://a"}), "Invalid ARN"),
+            (json!({"type": "AWS", "httpMethod": "POST", "uri": "arn:aws:apigateway:a"}), "must contain path or action"),
+            (json!({"type": "AWS", "httpMethod": "POST", "uri": "arn:aws:apigateway:a:s3:path/b/k"}), "Role ARN must be specified"),
+            (json!({"type": "AWS", "httpMethod": "POST", "uri": "arn:aws:apigateway:a:s3:path/b/k", "credentials": "arn:aws:iam::1:role/a"}), ""),
+            (json!({"type": "AWS", "httpMethod": "POST", "uri": "arn:aws:apigateway:a:lambda:path/2015-03-31/functions/b/invocations"}), ""),
+            (json!({"type": "AWS_PROXY", "httpMethod": "POST", "uri": "arn:aws:apigateway:a:lambda:path/2015-03-31/functions/b/invocations"}), ""),
+            (json!({"type": "AWS_PROXY", "httpMethod": "POST", "uri": "arn:aws:apigateway:a:s3:path/b/k", "credentials": "arn:aws:iam::1:role/a"}), "only supports Lambda"),
         ] {
             let made = Integration::new(members.as_object().cloned().unwrap());
             let why = made.err().map(|error| error.to_string()).unwrap_or_default();

@@ -326,13 +326,6 @@ impl KeyRecord {
                     policies.map_err(|_| operation.error("write a JSON object of texts"))?;
             }
             (PatchOp::Remove, "policies") => attributes.policies.clear(),
-            (_, "stages") => {
-                return Err(operation.error("put the key on a usage plan of the stage instead"));
-            }
-            (_, "labels") => {
-                let why = "no response of AWS has the labels of a key; use tags";
-                return Err(operation.error(why));
-            }
             _ => return Err(operation.unknown_path()),
         }
         Ok(())

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::error::ControlError;
-use super::member_types::{MemberType, MemberTypes, Members};
+use super::member_types::{MemberType, MemberTypes, Members, NO_POLICY, is_json_object};
 use super::patch::{Patch, PatchOp, PatchOperation};
 
 /// Applies all operations to members of these types.
@@ -82,7 +82,8 @@ pub(super) fn patch_members(
 
 /// True if a member of this type may be absent, as at AWS.
 fn is_removable(kind: MemberType) -> bool {
-    matches!(kind, MemberType::Text | MemberType::Whole(..) | MemberType::OptionalOneOf(_))
+    use MemberType::{Json, OptionalOneOf, Text, Whole};
+    matches!(kind, Text | Json | Whole(..) | OptionalOneOf(_))
 }
 
 /// The value of an operation as one of this type; `None` if the operation removes the member, as
@@ -96,7 +97,9 @@ pub(super) fn read_value(
     }
     let text = operation.value()?;
     let read = match kind {
-        MemberType::OptionalOneOf(_) if text.is_empty() => return Ok(None),
+        MemberType::OptionalOneOf(_) | MemberType::Json if text.is_empty() => return Ok(None),
+        MemberType::Json if is_json_object(text) => Some(text.into()),
+        MemberType::Json => return Err(ControlError::BadRequest(NO_POLICY.into())),
         MemberType::OneOf(words) | MemberType::OptionalOneOf(words) => {
             words.contains(&text).then(|| text.into())
         }
@@ -194,6 +197,7 @@ mod tests {
 
     const TYPES: MemberTypes = &[
         ("text", MemberType::Text),
+        ("policy", MemberType::Json),
         ("flag", MemberType::Flag),
         ("whole", MemberType::Whole(0, 10)),
         ("share", MemberType::Number(0.0, 100.0)),
@@ -227,6 +231,8 @@ mod tests {
             (json!({}),                   "add",     "/text",         Some("true"),    json!({"text": "true"})),
             (json!({"text": "a"}),        "remove",  "/text",         None,            json!({})),
             (json!({"text": "a"}),        "replace", "/text",         None,            json!({})),
+            (json!({}),                   "replace", "/policy",       Some("{}"),      json!({"policy": "{}"})),
+            (json!({"policy": "{}"}),     "replace", "/policy",       Some(""),        json!({})),
             (json!({}),                   "replace", "/flag",         Some("True"),    json!({"flag": true})),
             (json!({}),                   "replace", "/whole",        Some("10"),      json!({"whole": 10})),
             (json!({"whole": 1}),         "replace", "/whole",        None,            json!({})),
@@ -272,12 +278,18 @@ mod tests {
             ("replace", "/texts/a",    None,          "it needs a value"),
             ("replace", "/flags/a",    Some("{}"),    "expected true or false"),
             ("replace", "/below",      Some("hello"), "patch the members of the object, one by one"),
-            ("replace", "/below/other", Some("a"),    "this resource has no such path for this operation"),
-            ("replace", "/other",      Some("a"),     "this resource has no such path for this operation"),
+            ("replace", "/below/other", Some("a"),    ""),
+            ("replace", "/other",      Some("a"),     ""),
+            ("replace", "/policy",     Some("[]"),    NO_POLICY),
         ];
         for (op, path, value, why) in cases {
             let error = patched(json!({}), op, path, value).unwrap_err();
-            assert_eq!(error, format!("Invalid patch: {op} {path}: {why}"));
+            let expected = match why {
+                "" => format!("Invalid patch path  '{path}' specified for op '{op}'. Please choose supported operations"),
+                NO_POLICY => why.to_owned(),
+                _ => format!("Invalid patch: {op} {path}: {why}"),
+            };
+            assert_eq!(error, expected);
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) type MemberTypes = &'static [(&'static str, MemberType)];
 pub(super) enum MemberType {
     /// Any text.
     Text,
+    /// The text of a JSON object.
+    Json,
     /// `true` or `false`.
     Flag,
     /// A whole number.
@@ -43,11 +45,16 @@ pub(super) enum MemberType {
     Object(MemberTypes),
 }
 
+/// The reason in AWS' words why a text is no policy; no other member is [`MemberType::Json`].
+pub(super) const NO_POLICY: &str =
+    "Invalid policy document. Please check the policy syntax and ensure that Principals are valid.";
+
 impl MemberType {
     /// The type in words, for errors.
     pub(super) fn description(self) -> String {
         match self {
             Self::Text => "text".into(),
+            Self::Json => "the text of a JSON object".into(),
             Self::Flag => "true or false".into(),
             Self::Whole(least, most) => format!("a whole number from {least} to {most}"),
             Self::Number(least, most) => format!("a number from {least} to {most}"),
@@ -72,6 +79,7 @@ impl MemberType {
             |is: &dyn Fn(&Value) -> bool| value.as_object().is_some_and(|it| it.values().all(is));
         match self {
             Self::Text => value.is_string(),
+            Self::Json => value.as_str().is_some_and(is_json_object),
             Self::Flag => value.is_boolean(),
             Self::Whole(least, most) => {
                 value.as_i64().is_some_and(|number| (least..=most).contains(&number))
@@ -89,31 +97,55 @@ impl MemberType {
     }
 }
 
-/// Checks the members that a request gives to a resource; `at` is the member that has them, or
-/// empty. Members that are null are removed, as if they were absent.
+/// True if a text is that of a JSON object.
+pub(super) fn is_json_object(text: &str) -> bool {
+    serde_json::from_str::<Members>(text).is_ok()
+}
+
+/// Checks the members that a request gives to a resource; `input` is AWS' name of the request.
+/// Members that are null are removed, as if they were absent.
 ///
 /// # Errors
 /// If one of them is unknown or of another type. The error names it, and the type.
 pub(super) fn check_members(
     members: &mut Members,
     types: MemberTypes,
-    at: &str,
+    input: &str,
+) -> Result<(), ControlError> {
+    check_members_below(members, types, (input, ""))
+}
+
+/// Checks the members of the object at `at`, which is empty or ends with a dot.
+fn check_members_below(
+    members: &mut Members,
+    types: MemberTypes,
+    (input, at): (&str, &str),
 ) -> Result<(), ControlError> {
     members.retain(|_, value| !value.is_null());
     for (name, value) in members {
         let invalid = |why: String| {
-            let dot = if at.is_empty() { "" } else { "." };
-            ControlError::BadRequest(format!("Invalid request body: {at}{dot}{name}: {why}"))
+            ControlError::BadRequest(format!("Invalid request body: {at}{name}: {why}"))
         };
         let Some((_, kind)) = types.iter().find(|(known, _)| known == name) else {
             let known: Vec<&str> = types.iter().map(|(name, _)| *name).collect();
             return Err(invalid(format!("not known here; expected one of {}", known.join(", "))));
         };
         if !kind.matches(value) {
-            return Err(invalid(format!("expected {}", kind.description())));
+            let path = format!("{input}.{at}{name}");
+            return Err(match (kind, &*value) {
+                (
+                    MemberType::OneOf(words) | MemberType::OptionalOneOf(words),
+                    Value::String(word),
+                ) => ControlError::not_one_of(word, &path, words),
+                (MemberType::WordList(words), Value::Array(items)) => {
+                    ControlError::not_all_of(items, &path, words)
+                }
+                (MemberType::Json, Value::String(_)) => ControlError::BadRequest(NO_POLICY.into()),
+                _ => invalid(format!("expected {}", kind.description())),
+            });
         }
         if let (MemberType::Object(types), Value::Object(members)) = (kind, value) {
-            check_members(members, types, name)?;
+            check_members_below(members, types, (input, &format!("{at}{name}.")))?;
         }
     }
     Ok(())
@@ -137,10 +169,12 @@ mod tests {
 
     const TYPES: MemberTypes = &[
         ("text", MemberType::Text),
+        ("policy", MemberType::Json),
         ("flag", MemberType::Flag),
         ("whole", MemberType::Whole(0, 10)),
         ("share", MemberType::Number(0.0, 100.0)),
         ("word", MemberType::OneOf(&["A", "B"])),
+        ("words", MemberType::WordList(&["A", "B"])),
         ("texts", MemberType::TextList),
         ("flags", MemberType::FlagMap),
         ("below", MemberType::Object(&[("text", MemberType::Text)])),
@@ -148,7 +182,7 @@ mod tests {
 
     fn check(mut body: Value) -> Result<Value, String> {
         let members = body.as_object_mut().unwrap();
-        check_members(members, TYPES, "").map_err(|error| error.to_string())?;
+        check_members(members, TYPES, "putInput").map_err(|error| error.to_string())?;
         Ok(body)
     }
 
@@ -161,9 +195,14 @@ mod tests {
                 Ok(_) => true,
                 Err(why) => {
                     let at = format!("Invalid request body: {name}: expected ");
-                    let unknown =
-                        "Invalid request body: below.a: not known here; expected one of text";
-                    assert!(why == at + &kind.description() || why == unknown, "{why}");
+                    let others = [
+                        at + &kind.description(),
+                        "Invalid request body: below.a: not known here; expected one of text".into(),
+                        "1 validation error detected: Value 's' at 'putInput.word' failed to satisfy constraint: Member must satisfy enum value set: [A, B]".into(),
+                        "1 validation error detected: Value '[s]' at 'putInput.words' failed to satisfy constraint: Member must satisfy constraint: [Member must satisfy enum value set: [A, B]]".into(),
+                        NO_POLICY.into(),
+                    ];
+                    assert!(others.contains(&why), "{why}");
                     false
                 }
             });
@@ -171,7 +210,7 @@ mod tests {
             assert_eq!(
                 accepted,
                 match *name {
-                    "word" | "below" => 0,
+                    "policy" | "word" | "words" | "below" => 0,
                     "share" => 2,
                     _ => 1,
                 },
@@ -182,6 +221,10 @@ mod tests {
         assert!(why.starts_with("Invalid request body: colour: not known here"), "{why}");
         let why = check(json!({"whole": 11})).unwrap_err();
         assert!(why.ends_with("whole: expected a whole number from 0 to 10"), "{why}");
+        assert!(check(json!({"policy": "{\"Version\":\"2012-10-17\"}"})).is_ok());
+        assert_eq!(check(json!({"policy": "{"})).unwrap_err(), NO_POLICY);
+        let why = check(json!({"words": ["A", "C"]})).unwrap_err();
+        assert!(why.contains("Value '[A, C]' at 'putInput.words' failed"), "{why}");
     }
 
     #[test]

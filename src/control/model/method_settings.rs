@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::ControlError;
 use super::limit_settings::ThrottleSettings;
@@ -34,12 +34,15 @@ const RATE_MEMBER: &str = "throttlingRateLimit";
 /// The member of a method's settings that is its burst.
 const BURST_MEMBER: &str = "throttlingBurstLimit";
 
+/// The setting of who may send a request past the cache.
+const CONTROL: &str = "requireAuthorizationForCacheControl";
+/// The setting of the response to those who may not.
+const STRATEGY: &str = "unauthorizedCacheControlHeaderStrategy";
+
 /// The settings of a method: the group and the name by which a patch calls each, its member, and
 /// its type.
 const METHOD_SETTINGS: [(&str, &str, &str, SettingType); 10] = {
     use SettingType::{Burst, Kept, Rate};
-    const CONTROL: &str = "requireAuthorizationForCacheControl";
-    const STRATEGY: &str = "unauthorizedCacheControlHeaderStrategy";
     const FLAG: SettingType = Kept(MemberType::Flag);
     const LEVEL: MemberType = MemberType::OneOf(&["OFF", "ERROR", "INFO"]);
     const STRATEGIES: MemberType = MemberType::OneOf(&[
@@ -118,6 +121,33 @@ impl MethodSettings {
             }
             _ => Ok(false),
         }
+    }
+
+    /// The settings in AWS' responses, with AWS' defaults. Its default throttle is the account's, of
+    /// which there is none here, so that it is -1.
+    pub(super) fn to_aws_json(&self) -> Value {
+        let shown = self.0.iter().map(|(method, settings)| {
+            let defaults = [
+                (RATE_MEMBER, json!(-1.0)),
+                (BURST_MEMBER, json!(-1)),
+                ("metricsEnabled", json!(false)),
+                ("dataTraceEnabled", json!(false)),
+                ("cachingEnabled", json!(false)),
+                ("cacheTtlInSeconds", json!(300)),
+                ("cacheDataEncrypted", json!(false)),
+                (CONTROL, json!(true)),
+                (STRATEGY, json!("SUCCEED_WITH_RESPONSE_HEADER")),
+            ];
+            let mut shown = settings.clone();
+            for (name, default) in defaults {
+                let value = shown.entry(name).or_insert(Value::Null);
+                if value.is_null() {
+                    *value = default;
+                }
+            }
+            (method.clone(), Value::from(shown))
+        });
+        shown.collect()
     }
 
     /// The throttles among them: those with a rate above 0.

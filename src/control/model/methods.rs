@@ -19,8 +19,11 @@ use super::status_responses::{ResponseOwner, StatusResponse};
 pub(super) const HTTP_METHODS: [&str; 8] =
     ["ANY", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
 
+/// The member with the kind of a method's authorization.
+const AUTHORIZATION: &str = "authorizationType";
+
 const METHOD: MemberTypes = &[
-    ("authorizationType", MemberType::OneOf(&["NONE", "AWS_IAM", "CUSTOM", "COGNITO_USER_POOLS"])),
+    (AUTHORIZATION, MemberType::OneOf(&["NONE", "AWS_IAM", "CUSTOM", "COGNITO_USER_POOLS"])),
     ("authorizerId", MemberType::Text),
     ("authorizationScopes", MemberType::TextList),
     ("apiKeyRequired", MemberType::Flag),
@@ -52,10 +55,17 @@ impl Method {
     /// If it is no HTTP method, or a member is unknown, missing or of another type.
     pub fn new(name: &str, mut members: Members) -> Result<Self, ControlError> {
         if !HTTP_METHODS.contains(&name) {
-            return Err(ControlError::BadRequest("Invalid HTTP method specified".into()));
+            let names = HTTP_METHODS.join(",");
+            return Err(ControlError::BadRequest(format!(
+                "Invalid HttpMethod specified. Valid options are {names}"
+            )));
         }
-        check_members(&mut members, METHOD, "")?;
-        if !members.contains_key("authorizationType") {
+        // AWS accepts it in any case, and returns it in upper case.
+        if let Some(Value::String(kind)) = members.get_mut(AUTHORIZATION) {
+            kind.make_ascii_uppercase();
+        }
+        check_members(&mut members, METHOD, "putMethodInput")?;
+        if !members.contains_key(AUTHORIZATION) {
             let why = "a method needs an authorizationType, such as NONE";
             return Err(ControlError::BadRequest(why.into()));
         }
@@ -90,7 +100,7 @@ impl Method {
     /// The method in a deployment's summary.
     pub(super) fn to_snapshot(&self) -> Value {
         json!({
-            "authorizationType": self.members.get("authorizationType"),
+            AUTHORIZATION: self.members.get(AUTHORIZATION),
             "apiKeyRequired": self.members.get("apiKeyRequired").is_some_and(|it| *it == true),
         })
     }

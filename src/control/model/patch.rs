@@ -43,12 +43,14 @@ pub(in crate::control) enum PatchOp {
 
 /// The most operations of a patch.
 const MAX_OPERATIONS: usize = 10_000;
+/// The words for an operation that AWS knows.
+const OPS: [&str; 6] = ["add", "remove", "move", "test", "replace", "copy"];
 
 impl Patch {
     /// The operations in their order.
     ///
     /// # Errors
-    /// If there are too many for one request.
+    /// If there are too many for one request, or AWS knows none by such a word.
     pub(in crate::control) fn operations(&self) -> Result<&[PatchOperation], ControlError> {
         let count = self.patch_operations.len();
         if count > MAX_OPERATIONS {
@@ -56,6 +58,12 @@ impl Patch {
                 "patchOperations: {count} operations, and a request has at most {MAX_OPERATIONS}"
             );
             return Err(ControlError::BadRequest(why));
+        }
+        for (place, PatchOperation { op, .. }) in self.patch_operations.iter().enumerate() {
+            if !OPS.contains(&&**op) {
+                let at = format!("patchOperations.{}.member.op", place + 1);
+                return Err(ControlError::not_one_of(op, &at, &OPS));
+            }
         }
         Ok(&self.patch_operations)
     }
@@ -138,9 +146,13 @@ impl PatchOperation {
         serde_json::from_str(self.value()?).map_err(|_| self.error("write a JSON array"))
     }
 
-    /// The error that the resource has no such path.
+    /// The error that the resource has no such path, in AWS' words.
     pub(in crate::control) fn unknown_path(&self) -> ControlError {
-        self.error("this resource has no such path for this operation")
+        let path = self.path.as_deref().unwrap_or_default();
+        ControlError::BadRequest(format!(
+            "Invalid patch path  '{path}' specified for op '{}'. Please choose supported operations",
+            self.op
+        ))
     }
 
     /// An error that names the operation.

@@ -11,7 +11,7 @@ use super::api_definition::PathMethods;
 use super::error::ControlError;
 use super::ids::random_alphanumeric;
 use super::methods::Method;
-use super::patch::{Patch, PatchOp, PatchOperation};
+use super::patch::{Patch, PatchOp};
 
 /// The most resources of an API that a document defines.
 const MAX_DEFINED_RESOURCES: usize = 10_000;
@@ -241,28 +241,23 @@ impl Resources {
             };
             let resource = self.get(id)?;
             let (Some(parent), Some(part)) = (&resource.parent_id, &resource.path_part) else {
-                return Err(operation.error("the root resource keeps its path"));
+                let why = format!("Root resource cannot update its {}.", segments[0]);
+                return Err(ControlError::BadRequest(why));
             };
             let (parent, part) = if segments[0] == "pathPart" {
                 (parent.clone(), value.to_owned())
             } else {
                 (value.to_owned(), part.clone())
             };
-            self.relocate(id, parent, part, operation)?;
+            self.relocate(id, parent, part)?;
         }
         self.get(id)
     }
 
-    fn relocate(
-        &mut self,
-        id: &str,
-        parent: String,
-        part: String,
-        operation: &PatchOperation,
-    ) -> Result<(), ControlError> {
+    fn relocate(&mut self, id: &str, parent: String, part: String) -> Result<(), ControlError> {
         let old = self.get(id)?.path.clone();
         if is_at_or_below(&self.get(&parent)?.path, &old) {
-            return Err(operation.error("a resource cannot be below itself"));
+            return Err(ControlError::BadRequest("Resources cannot be cyclical.".into()));
         }
         let new = self.child_path(id, &parent, &part)?;
         for resource in self.0.values_mut().filter(|other| is_at_or_below(&other.path, &old)) {
@@ -291,8 +286,8 @@ fn check_place<'s>(
     part: &str,
     mut siblings: impl Iterator<Item = &'s str>,
 ) -> Result<(), String> {
-    if above.ends_with(GREEDY) {
-        return Err(NO_CHILDREN.into());
+    if let Some((_, variable)) = above.rsplit_once('/').filter(|_| above.ends_with(GREEDY)) {
+        return Err(format!("{NO_CHILDREN}: {variable}"));
     }
     let is_other_variable = |sibling: &&str| sibling.starts_with('{') && *sibling != part;
     match siblings.find(is_other_variable).filter(|_| part.starts_with('{')) {
@@ -303,20 +298,22 @@ fn check_place<'s>(
     }
 }
 
-/// A path part, or the reason why it is none.
+/// A path part, or the reason in AWS' words why it is none.
 fn checked_path_part(part: &str) -> Result<&str, String> {
     if is_path_part(part) {
         return Ok(part);
     }
     let shown: String = part.chars().take(100).collect();
-    Err(format!("`{shown}` is no path part; it is one segment, such as pets or {{id}}"))
+    Err(format!(
+        "Resource's path part only allow a-zA-Z0-9._-: or a valid greedy path variable and curly braces at the beginning and the end: {shown}"
+    ))
 }
 
 /// True if this is one segment of a path in AWS' syntax: `pets`, `{id}`, or `{proxy+}`.
 fn is_path_part(part: &str) -> bool {
     let name = part.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
     let plain = name.map_or(part, |name| name.strip_suffix('+').unwrap_or(name));
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:$~!*'()@,;=&+".contains(c);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
     let is_dots = name.is_none() && matches!(part, "." | "..");
     !plain.is_empty() && part.len() <= 255 && plain.chars().all(is_plain) && !is_dots
 }
@@ -324,6 +321,7 @@ fn is_path_part(part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::model::PatchOperation;
 
     fn patch(path: &str, value: &str) -> Patch {
         Patch { patch_operations: vec![PatchOperation::set(path, &value)] }

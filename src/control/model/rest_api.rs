@@ -58,6 +58,14 @@ pub struct ApiSpec {
 /// The member with the kind of the API's endpoint.
 const ENDPOINT: &str = "endpointConfiguration";
 
+/// The kind of an endpoint that is in a private network alone.
+const PRIVATE: &str = "PRIVATE";
+/// The addresses of an endpoint that has those of both versions of IP.
+const DUALSTACK: &str = "dualstack";
+
+/// The member with the policy of the API.
+const POLICY: &str = "policy";
+
 /// The API's members that are kept and returned without effect.
 const REST_API: MemberTypes = &[
     ("description", MemberType::Text),
@@ -68,12 +76,12 @@ const REST_API: MemberTypes = &[
     (
         ENDPOINT,
         MemberType::Object(&[
-            ("types", MemberType::WordList(&["EDGE", "REGIONAL", "PRIVATE"])),
-            ("ipAddressType", MemberType::OneOf(&["ipv4", "dualstack"])),
+            ("types", MemberType::WordList(&["EDGE", "REGIONAL", PRIVATE])),
+            ("ipAddressType", MemberType::OneOf(&["ipv4", DUALSTACK])),
             ("vpcEndpointIds", MemberType::TextList),
         ]),
     ),
-    ("policy", MemberType::Text),
+    (POLICY, MemberType::Json),
     ("disableExecuteApiEndpoint", MemberType::Flag),
     ("securityPolicy", MemberType::OneOf(&SECURITY_POLICIES)),
     ("endpointAccessMode", MemberType::OneOf(&["BASIC", "STRICT"])),
@@ -103,8 +111,9 @@ impl RestApi {
     /// # Errors
     /// If a member is unknown or of another type, or its id is invalid.
     pub fn new(mut spec: ApiSpec) -> Result<Self, ControlError> {
-        check_members(&mut spec.members, REST_API, "")?;
+        check_members(&mut spec.members, REST_API, "createRestApiInput")?;
         add_defaults(&mut spec.members);
+        check_private(&spec.members)?;
         let root_resource_id = random_alphanumeric(10);
         Ok(Self {
             id: new_id(&spec.tags)?,
@@ -145,6 +154,9 @@ impl RestApi {
         let mut shown = json!(self);
         if let Some(shown) = shown.as_object_mut() {
             add_defaults(shown);
+            if let Some(Value::String(policy)) = shown.get_mut(POLICY) {
+                *policy = escaped(policy);
+            }
             for below in ["resources", "deployments", "stages"] {
                 shown.remove(below);
             }
@@ -161,15 +173,19 @@ impl RestApi {
     /// If one of them is invalid. The API may then be changed in part.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
         add_defaults(&mut self.spec.members);
-        patch.operations()?.iter().try_for_each(|operation| {
+        for operation in patch.operations()? {
             let (op, segments) = operation.op_and_path()?;
             let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
             if let (PatchOp::Set, ["name"]) = (op, &segments[..]) {
                 self.spec.name = operation.value()?.into();
-                return Ok(());
+                continue;
             }
-            patch_members(&mut self.spec.members, REST_API, (op, &segments), operation)
-        })
+            patch_members(&mut self.spec.members, REST_API, (op, &segments), operation)?;
+            if matches!(segments[..], [ENDPOINT, "types", ..]) && is_private(&self.spec.members) {
+                self.spec.members[ENDPOINT]["ipAddressType"] = DUALSTACK.into();
+            }
+        }
+        check_private(&self.spec.members)
     }
 
     /// A new API as a document defines it.
@@ -192,7 +208,7 @@ impl RestApi {
     /// in part.
     pub fn merge(&mut self, definition: &ApiDefinition) -> Result<(), ControlError> {
         let mut members = definition.members.clone();
-        check_members(&mut members, REST_API, "")?;
+        check_members(&mut members, REST_API, "putRestApiInput")?;
         self.spec.name.clone_from(&definition.name);
         if let Some(Value::Object(given)) = members.remove(ENDPOINT) {
             let kept = self.spec.members.entry(ENDPOINT).or_insert_with(|| json!({}));
@@ -232,6 +248,12 @@ impl RestApi {
     }
 }
 
+/// A text as within the quotes of a JSON string: AWS returns policies so, and its clients undo it.
+fn escaped(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned()
+}
+
 /// Adds the members that AWS' responses always have.
 fn add_defaults(members: &mut Members) {
     remove_mistyped(members, REST_API);
@@ -242,7 +264,22 @@ fn add_defaults(members: &mut Members) {
         endpoint["types"] = json!(["EDGE"]);
     }
     if endpoint["ipAddressType"].is_null() {
-        let is_private = endpoint["types"][0] == "PRIVATE";
-        endpoint["ipAddressType"] = if is_private { "dualstack" } else { "ipv4" }.into();
+        let is_private = endpoint["types"][0] == PRIVATE;
+        endpoint["ipAddressType"] = if is_private { DUALSTACK } else { "ipv4" }.into();
     }
+}
+
+fn is_private(members: &Members) -> bool {
+    members.get(ENDPOINT).is_some_and(|endpoint| endpoint["types"][0] == PRIVATE)
+}
+
+/// Checks as AWS that a private API has addresses of both versions of IP.
+fn check_private(members: &Members) -> Result<(), ControlError> {
+    let is_dualstack =
+        members.get(ENDPOINT).is_some_and(|endpoint| endpoint["ipAddressType"] == DUALSTACK);
+    if is_private(members) && !is_dualstack {
+        let why = "Only dualstack ipAddressType is supported for Private APIs.";
+        return Err(ControlError::BadRequest(why.into()));
+    }
+    Ok(())
 }

@@ -112,7 +112,7 @@ impl Stage {
     /// # Errors
     /// If a member is unknown or of another type.
     pub fn new(mut spec: StageSpec) -> Result<Self, ControlError> {
-        check_members(&mut spec.members, STAGE, "")?;
+        check_members(&mut spec.members, STAGE, "createStageInput")?;
         let now = now_secs();
         let method_settings = MethodSettings::default();
         let (created_date, last_updated_date) = (now, now);
@@ -142,6 +142,7 @@ impl Stage {
     #[must_use]
     pub fn to_aws_json(&self) -> Value {
         let mut shown = json!(self);
+        shown["methodSettings"] = self.method_settings.to_aws_json();
         let mut default = |name: &str, value: Value| {
             if shown[name].is_null() {
                 shown[name] = value;
@@ -194,7 +195,7 @@ impl Stage {
         deployment: &str,
         mut members: Members,
     ) -> Result<(), ControlError> {
-        check_members(&mut members, STAGE, "")?;
+        check_members(&mut members, STAGE, "createDeploymentInput")?;
         if let Some(canary) = members.get_mut("canarySettings") {
             canary["deploymentId"] = deployment.into();
         } else {

@@ -44,6 +44,14 @@ impl ResponseOwner {
             Self::Integration => INTEGRATION_RESPONSE,
         }
     }
+
+    /// AWS' name of the request that puts a response.
+    fn input(self) -> &'static str {
+        match self {
+            Self::Method => "putMethodResponseInput",
+            Self::Integration => "putIntegrationResponseInput",
+        }
+    }
 }
 
 impl StatusResponse {
@@ -63,7 +71,7 @@ impl StatusResponse {
         {
             return Err(ControlError::BadRequest("Invalid status code specified".into()));
         }
-        check_members(&mut members, owner.types(), "")?;
+        check_members(&mut members, owner.types(), owner.input())?;
         Ok(Self { status_code: status_code.into(), members })
     }
 

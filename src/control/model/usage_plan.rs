@@ -171,9 +171,11 @@ impl UsagePlan {
         op: PatchOp,
         operation: &PatchOperation,
     ) -> Result<(), ControlError> {
-        let value = operation.value()?;
-        let (api, stage) =
-            value.split_once(':').ok_or_else(|| operation.error("write the stage as API:STAGE"))?;
+        let value = operation.text().unwrap_or_default();
+        let (api, stage) = value.split_once(':').ok_or_else(|| {
+            let why = "Invalid API Stage specified: its name in a patch is API:STAGE";
+            ControlError::BadRequest(why.into())
+        })?;
         let is_served = self.spec.api_stages.iter().any(|served| served.is(api, Some(stage)));
         match op {
             PatchOp::Set if is_served => {

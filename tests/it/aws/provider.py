@@ -97,7 +97,7 @@ program = {
     ("get_account",): {"cloudwatchRoleArn": "arn:aws:iam::123456789012:role/logs"},
     ("get_rest_api", ("restApiId", API)): {
         "name": "models", "description": "Models", "apiKeySource": "HEADER", "binaryMediaTypes": ["image/png"],
-        "minimumCompressionSize": 1024, "policy": '{"Version":"2012-10-17","Statement":[]}', "tags": {"team": "ml"},
+        "minimumCompressionSize": 1024, "policy": r'{\"Version\":\"2012-10-17\",\"Statement\":[]}', "tags": {"team": "ml"},
         "disableExecuteApiEndpoint": False, "endpointConfiguration": {"types": ["REGIONAL"],
         "ipAddressType": "ipv4"}},
     ("get_resource", ("restApiId", API), ("resourceId", COMPLETIONS)): {

@@ -1,4 +1,4 @@
-"""Errors in AWS' words, which programs search: what moto's tests hold of AWS, and Tollgate as well.
+"""Errors in AWS' words, which programs search. They are those that moto's and LocalStack's tests have from AWS.
 
 Arguments: the admin API's URL and the checks' URL.
 """
@@ -21,7 +21,21 @@ aws.put_integration(**GET, type="MOCK")
 HTTP = {**GET, "type": "HTTP", "integrationHttpMethod": "GET"}
 LAMBDA = {**GET, "type": "AWS_PROXY", "integrationHttpMethod": "POST"}
 plan = aws.create_usage_plan(name="basic")["id"]
-NOT_FOUND, BAD = ("NotFoundException", 404), ("BadRequestException", 400)
+child = aws.create_resource(restApiId=api["id"], parentId=api["rootResourceId"], pathPart="{proxy+}")["id"]
+CHILD = {"restApiId": api["id"], "parentId": child}
+BELOW_ROOT = {"restApiId": api["id"], "parentId": api["rootResourceId"]}
+BUCKET = "arn:aws:apigateway:us-west-2:s3:path/b/k"
+ROLE = {"credentials": "arn:aws:iam::123456789012:role/a"}
+NOT_FOUND, BAD, INVALID = ("NotFoundException", 404), ("BadRequestException", 400), ("ValidationException", 400)
+
+
+def replaced(path, value, op="replace"):
+    return {"patchOperations": [{"op": op, "path": path, "value": value}]}
+
+
+# Types of authorization in any case.
+made = aws.put_method(**ROOT, httpMethod="PUT", authorizationType="none")
+assert made["authorizationType"] == "NONE", made
 
 for operation, arguments, expected, words in [
     ("get_rest_api", {"restApiId": "none"}, NOT_FOUND, "Invalid API identifier specified"),
@@ -39,6 +53,44 @@ for operation, arguments, expected, words in [
      "Enumeration value for HttpMethod must be non-empty"),
     ("put_integration", {**HTTP, "uri": "non-valid-http"}, BAD, "Invalid HTTP endpoint specified for URI"),
     ("put_integration", {**LAMBDA, "uri": "non-valid-arn"}, BAD, "Invalid ARN specified in the request"),
+    ("put_integration", {**LAMBDA, "uri": "arn:aws:iam::0000000000:role/service-role/asdf"}, BAD,
+     "AWS ARN for integration must contain path or action"),
+    ("put_integration", {**LAMBDA, **ROLE, "uri": BUCKET}, BAD,
+     "Integrations of type 'AWS_PROXY' currently only supports Lambda function and Firehose stream invocations."),
+    ("put_integration", {**LAMBDA, "type": "AWS", "uri": BUCKET}, BAD, "Role ARN must be specified for AWS integrations"),
+    ("put_integration", {**GET, "type": "HTTPS_PROXY"}, INVALID,
+     "1 validation error detected: Value 'HTTPS_PROXY' at 'putIntegrationInput.type' failed to satisfy constraint: "
+     "Member must satisfy enum value set: [HTTP, AWS, MOCK, HTTP_PROXY, AWS_PROXY]"),
+    ("create_rest_api", {"name": "a", "apiKeySource": "other"}, INVALID,
+     "1 validation error detected: Value 'other' at 'createRestApiInput.apiKeySource' failed to satisfy constraint: "
+     "Member must satisfy enum value set: [HEADER, AUTHORIZER]"),
+    ("create_rest_api", {"name": "a", "endpointConfiguration": {"types": ["INVALID"]}}, INVALID,
+     "Value '[INVALID]' at 'createRestApiInput.endpointConfiguration.types' failed to satisfy constraint: "
+     "Member must satisfy constraint: [Member must satisfy enum value set: [EDGE, REGIONAL, PRIVATE]]"),
+    ("create_rest_api", {"name": "a", "endpointConfiguration": {"types": ["PRIVATE"], "ipAddressType": "ipv4"}}, BAD,
+     "Only dualstack ipAddressType is supported for Private APIs."),
+    ("create_rest_api", {"name": "a", "policy": "{"}, BAD,
+     "Invalid policy document. Please check the policy syntax and ensure that Principals are valid."),
+    ("update_stage", {**API, "stageName": "none", **replaced("/a", "b", "unknown_op")}, NOT_FOUND,
+     "Invalid stage identifier specified"),
+    ("update_rest_api", {**API, **replaced("/description", "b", "unknown_op")}, INVALID,
+     "Member must satisfy enum value set: [add, remove, move, test, replace, copy]"),
+    ("update_resource", {**ROOT, **replaced("/pathPart", "a")}, BAD, "Root resource cannot update its pathPart."),
+    ("update_resource", {**API, "resourceId": child, **replaced("/parentId", child)}, BAD, "Resources cannot be cyclical."),
+    ("update_resource", {**API, "resourceId": child, **replaced("/path", "a")}, BAD,
+     "Invalid patch path  '/path' specified for op 'replace'. Please choose supported operations"),
+    ("create_resource", {**CHILD, "pathPart": "a"}, BAD,
+     "Cannot create a child of a resource with a greedy path variable: {proxy+}"),
+    *(("create_resource", {**BELOW_ROOT, "pathPart": part}, BAD,
+       f"Resource's path part only allow a-zA-Z0-9._-: or a valid greedy path variable and curly braces at the beginning "
+       f"and the end: {part}")
+      for part in ("/users", "users/", "users/{user_id}", "us{er", "us+er", "pets;v=1", "a,b", "a~b", "{id}.html")),
+    ("put_method", {**ROOT, "httpMethod": "OTHER", "authorizationType": "NONE"}, BAD,
+     "Invalid HttpMethod specified. Valid options are ANY,DELETE,GET,HEAD,OPTIONS,PATCH,POST,PUT"),
+    ("get_usage_plan", {"usagePlanId": "none"}, NOT_FOUND, "Invalid Usage Plan ID specified"),
+    ("delete_usage_plan", {"usagePlanId": "none"}, NOT_FOUND, "Invalid Usage Plan ID specified"),
+    ("get_usage_plan_keys", {"usagePlanId": "none"}, NOT_FOUND, "Invalid Usage Plan ID specified"),
+    ("update_account", replaced("/features", "UsagePlans", "remove"), BAD, "Usage Plans cannot be disabled once enabled"),
     ("put_rest_api", {**API, "mode": "other", "body": b"{}"}, BAD,
      'Enumeration value of OpenAPI import mode must be "overwrite" or "merge"'),
 ]:
@@ -50,3 +102,9 @@ for operation, arguments, expected, words in [
         assert said["Message"].endswith(words), (operation, said["Message"], words)
     else:
         raise AssertionError(f"{operation} took {arguments}")
+
+aws.delete_resource(**API, resourceId=child)
+for part in ("users", "{user_id}", "us:er_0-9.-"):
+    made = aws.create_resource(**BELOW_ROOT, pathPart=part)
+    aws.delete_resource(**API, resourceId=made["id"])
+assert aws.get_account()["throttleSettings"] == {"burstLimit": -1, "rateLimit": -1.0}

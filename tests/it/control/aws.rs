@@ -12,9 +12,15 @@ use crate::support::repository;
 
 /// Runs a program of `tests/it/aws` against a node.
 pub fn boto3_runs(program: &str, node: &Node) {
+    boto3_runs_with(program, node, &[]);
+}
+
+/// Runs a program of `tests/it/aws` with further arguments against a node.
+fn boto3_runs_with(program: &str, node: &Node, arguments: &[&str]) {
     let output = Command::new(repository("target/python/bin/python"))
         .arg(repository("tests/it/aws").join(program))
         .args([format!("http://{}", node.admin()), format!("http://{}", node.address())])
+        .args(arguments)
         .envs([("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")])
         .output()
         .unwrap();
@@ -102,4 +108,30 @@ fn awss_own_client_imports_and_exports_apis_as_openapi_documents() {
 #[test]
 fn the_calls_of_terraforms_provider_create_read_update_and_destroy_every_resource() {
     boto3_runs("provider.py", &node(None, &["--check-deadline", "10s"]));
+}
+
+/// The deadline of the check that shows that a program is enforced: builds may delay it.
+const DEADLINE: [&str; 2] = ["--check-deadline", "10s"];
+const ROUNDS: &str = "2";
+
+#[test]
+fn terraforms_walk_over_77_resources_is_clean_ten_at_a_time_on_a_data_directory() {
+    let data = tempfile::tempdir().unwrap();
+    let flags = [&DEADLINE[..], &["--data-dir", data.path().to_str().unwrap()]].concat();
+    boto3_runs_with("parallel.py", &node(None, &flags), &[ROUNDS]);
+}
+
+#[test]
+fn terraforms_walk_over_77_resources_is_clean_through_two_nodes_on_redis_at_once() {
+    let redis = RedisServer::start();
+    let key = ("TOLLGATE_KEY_ENCRYPTION_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let environment = [&ACCESS[..], &[key]].concat();
+    let url = redis.url();
+    let flags = [&DEADLINE[..], &["--store", &url]].concat();
+    let nodes = [0; 2].map(|_| Node::launch(None, &flags, &environment));
+    std::thread::scope(|scope| {
+        for node in &nodes {
+            scope.spawn(move || boto3_runs_with("parallel.py", node, &[ROUNDS]));
+        }
+    });
 }

@@ -2,7 +2,7 @@
 //! and nothing is lost.
 //! Needs programs besides Rust, so `make fast` skips it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
@@ -11,14 +11,19 @@ use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 
 const NODES: usize = 3;
-const CLIENTS: usize = 6;
-const ROUNDS: usize = 3;
+const CLIENTS: usize = 30;
+/// A key is on at most 16 plans, and each client puts its key on two at most.
+const KEYS: usize = 6;
+/// Each is 13 edits or more, so that a client makes 200.
+const ROUNDS: usize = 16;
+/// The rounds after which what a client has kept is deleted as well.
+const KEPT_ROUNDS: usize = 2;
 
 /// The resources that all clients change.
 struct Shared {
     api: String,
     root: String,
-    key: String,
+    keys: Vec<String>,
 }
 
 /// The resources that a client expects by the responses that it got.
@@ -36,6 +41,10 @@ struct Client<'n> {
     number: usize,
     requests: usize,
     expected: Expected,
+    /// The plans and the resources that it has kept, the oldest first: the ids of plans, and paths
+    /// in the API with those in the admin API.
+    kept_plans: VecDeque<String>,
+    kept_resources: VecDeque<(String, String)>,
 }
 
 impl Client<'_> {
@@ -57,16 +66,24 @@ impl Client<'_> {
             self.change_plans(&name);
             self.change_api(&name);
         }
+        assert!(self.requests >= 200, "{} edits", self.requests);
         self.expected
     }
 
-    /// Makes two plans, deletes one of them, and puts the shared key on the other.
+    /// Makes two plans, deletes one of them and one of an earlier round, and puts the shared key on
+    /// the other.
     fn change_plans(&mut self, name: &str) {
+        if self.kept_plans.len() == KEPT_ROUNDS {
+            let old = self.kept_plans.pop_front().unwrap();
+            self.send("DELETE", &format!("/usageplans/{old}"), Value::Null);
+            self.expected.plans.remove(&old);
+            self.expected.plans_of_key.remove(&old);
+        }
         let plan = |name: &str| json!({"name": name, "alongside": true});
         let kept = text(&self.send("POST", "/usageplans", plan("unnamed"))["id"]);
         let deleted = text(&self.send("POST", "/usageplans", plan(name))["id"]);
         self.patch(&format!("/usageplans/{kept}"), "/name", name);
-        let key = &self.shared.key;
+        let key = &self.shared.keys[self.number % KEYS];
         let link = json!({"keyId": key, "keyType": "API_KEY"});
         self.send("POST", &format!("/usageplans/{kept}/keys"), link.clone());
         if self.expected.plans_of_key.len() == 1 {
@@ -75,12 +92,18 @@ impl Client<'_> {
             self.expected.plans_of_key.insert(kept.clone());
         }
         self.send("DELETE", &format!("/usageplans/{deleted}"), Value::Null);
+        self.kept_plans.push_back(kept.clone());
         self.expected.plans.insert(kept, name.to_owned());
     }
 
     /// Makes resources, methods and a variable of the stage in the shared API.
     fn change_api(&mut self, name: &str) {
         let Shared { api, root, .. } = self.shared;
+        if self.kept_resources.len() == KEPT_ROUNDS {
+            let (path, old) = self.kept_resources.pop_front().unwrap();
+            self.send("DELETE", &old, Value::Null);
+            self.expected.resources.remove(&path);
+        }
         let above = format!("/restapis/{api}/resources/{root}");
         for part in [format!("kept-{name}"), format!("deleted-{name}")] {
             let made = self.send("POST", &above, json!({"pathPart": part}));
@@ -90,6 +113,7 @@ impl Client<'_> {
             if part.starts_with("deleted") {
                 self.send("DELETE", &resource, Value::Null);
             } else {
+                self.kept_resources.push_back((format!("/{part}"), resource));
                 self.expected.resources.insert(format!("/{part}"), ["GET".to_owned()].into());
             }
         }
@@ -115,12 +139,21 @@ fn no_edit_through_three_nodes_at_once_loses_a_race_or_is_lost() {
     let api = post("/restapis", json!({"name": "shared"}));
     let (api, root) = (text(&api["id"]), text(&api["rootResourceId"]));
     post(&format!("/restapis/{api}/deployments"), json!({"stageName": "prod"}));
-    let key = text(&post("/apikeys", json!({"name": "shared", "enabled": true}))["id"]);
-    let shared = Shared { api, root, key };
+    let key = |_| text(&post("/apikeys", json!({"name": "shared", "enabled": true}))["id"]);
+    let shared = Shared { api, root, keys: (0..KEYS).map(key).collect() };
     let all = std::thread::scope(|scope| {
         let clients = [0; CLIENTS].iter().enumerate().map(|(number, _)| {
             let expected = Expected::default();
-            let client = Client { nodes: &nodes, shared: &shared, number, requests: 0, expected };
+            let (kept_plans, kept_resources) = Default::default();
+            let client = Client {
+                nodes: &nodes,
+                shared: &shared,
+                number,
+                requests: 0,
+                expected,
+                kept_plans,
+                kept_resources,
+            };
             scope.spawn(|| client.run())
         });
         let clients: Vec<_> = clients.collect();
@@ -143,13 +176,16 @@ fn no_edit_through_three_nodes_at_once_loses_a_race_or_is_lost() {
 }
 
 /// All that a node shows of the resources.
-fn read_all(node: &Node, Shared { api, key, .. }: &Shared) -> Expected {
+fn read_all(node: &Node, Shared { api, keys, .. }: &Shared) -> Expected {
     let get = |path: &str| call(node, "GET", path, Value::Null);
     let items = |path: &str| get(path)["item"].as_array().cloned().unwrap_or_default();
     let mut shown = Expected::default();
     for plan in items("/usageplans?limit=500") {
         let id = text(&plan["id"]);
-        if items(&format!("/usageplans/{id}/keys")).iter().any(|it| it["id"] == **key) {
+        if items(&format!("/usageplans/{id}/keys"))
+            .iter()
+            .any(|it| keys.iter().any(|key| it["id"] == **key))
+        {
             shown.plans_of_key.insert(id.clone());
         }
         shown.plans.insert(id, text(&plan["name"]));

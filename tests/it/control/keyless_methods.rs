@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{call, node, plan_and_key};
-use crate::support::http::Response;
+use crate::support::http::{Response, send_raw};
 use crate::support::node::Node;
 
 /// An API with a stage, and a key on a plan of every stage.
@@ -88,6 +88,12 @@ pub fn methods_need_keys_as_declared(node: &Node) {
         assert_eq!(answer.status, 400, "{method} {path}: {answer:?}");
         assert!(answer.body.contains("send an api_key"), "{answer:?}");
     }
+    // Other paths, since the service behind the gateway may read them so.
+    for path in ["/Chat", "\\chat", "/%2563hat", "/chat%5c"] {
+        let answer = it.check("OPTIONS", path, &nobody);
+        assert_eq!(answer.status, 400, "{path}: {answer:?}");
+    }
+    assert_eq!(it.check("OPTIONS", "/%63hat", &nobody).status, 200, "an escape is decoded once");
     // A key is charged wherever it may be used, and ignored where it may not and none is needed.
     let charged = it.check("OPTIONS", "/chat", &with_key).json();
     assert_eq!(charged["key"]["id"], it.key_id);
@@ -107,6 +113,17 @@ pub fn methods_need_keys_as_declared(node: &Node) {
     let long = [("authorization", &*long)];
     let statuses = ["OPTIONS", "POST"].map(|method| it.authz(method, "/chat", &long).status);
     assert_eq!(statuses, [200, 400]);
+    // Neither header can be an API key's: a name in Latin-1, and two of them.
+    let raw = |method: &str, headers: &[u8]| {
+        let target = format!("GET /authz?api={}&stage=prod HTTP/1.1\r\nhost: a\r\n", it.api);
+        let forwarded = format!("x-forwarded-method: {method}\r\nx-forwarded-uri: /chat\r\n");
+        let request =
+            [target.as_bytes(), forwarded.as_bytes(), headers, b"connection: close\r\n\r\n"];
+        send_raw(node.address(), &request.concat()).unwrap().status
+    };
+    for headers in [&b"x-api-key: Andr\xe9\r\n"[..], b"x-api-key: a\r\nx-api-key: b\r\n"] {
+        assert_eq!(["OPTIONS", "POST"].map(|method| raw(method, headers)), [200, 400]);
+    }
     let checks = [("OPTIONS", &nobody), ("POST", &nobody), ("OPTIONS", &unknown)];
     let checks = checks.map(|(method, client)| it.body(method, "/chat", client));
     let batch = node.send("POST", "/check/batch", &[], &json!({"checks": checks}).to_string());

@@ -31,7 +31,7 @@ fn integration() -> impl Strategy<Value = Integration> {
     let responses = btree_map(select(vec!["200", "400", "500"]), option::of(text()), 0..2);
     (kind, text(), behavior, option::of(50..300_000_u32), responses).prop_map(
         |(kind, uri, behavior, timeout, responses)| {
-            let uri = if kind.starts_with("AWS") { format!("arn:{uri}") } else { format!("https://{uri}") };
+            let uri = if kind.starts_with("AWS") { format!("arn:aws:apigateway:us-east-1:lambda:path/{uri}") } else { format!("https://{uri}") };
             let mut integration = Integration::new(members(&json!({
                 "type": kind, "httpMethod": "POST", "uri": uri, "passthroughBehavior": behavior, "timeoutInMillis": timeout,
                 "requestTemplates": { "application/json": "{}" }, "contentHandling": "CONVERT_TO_TEXT",
@@ -175,7 +175,7 @@ fn a_fault_of_a_document_is_told_with_its_place() {
         (format!("{post}/parameters"), json!([{ "$ref": "#/nowhere" }]), "parameters[0]: $ref: it leads to nothing"),
         (format!("{post}/parameters"), json!([{ "$ref": "#/paths/~1chat/post/parameters/0" }]), "$ref: it leads to too many"),
         (format!("{post}/responses/20"), json!({}),          "paths./chat.post.responses.20: Invalid status code"),
-        (format!("{post}/x-amazon-apigateway-integration"), json!({ "type": "lambda" }), "x-amazon-apigateway-integration: type: expected one of"),
+        (format!("{post}/x-amazon-apigateway-integration"), json!({ "type": "lambda" }), "putIntegrationInput.type' failed to satisfy"),
         (format!("{post}/x-amazon-apigateway-integration"), json!({ "type": "mock", "colour": 1 }), "colour: not known here"),
         (format!("{post}/x-amazon-apigateway-integration/responses/4.."), json!({}), "responses.4..: statusCode: it is missing"),
         (format!("{post}/x-amazon-apigateway-integration/responses/4.."), json!({ "statusCode": "200" }), "another response has its statusCode"),
