@@ -32,6 +32,12 @@ impl<'e> FileResources<'e> {
         self.read(|owned| owned.apis.contains_key(id))
     }
 
+    pub(super) fn has_stage(&self, api: &str, name: &str) -> bool {
+        self.read(|owned| {
+            owned.apis.get(api).is_some_and(|api| api.stages.iter().any(|stage| stage.name == name))
+        })
+    }
+
     /// Usage plans by their ids.
     pub(super) fn plans(&self) -> BTreeMap<String, Value> {
         self.read(|owned| {

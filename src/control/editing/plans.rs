@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::plan_keys::PlanKeyEditor;
 use super::session::EditSession;
 use crate::catalog::Catalog;
-use crate::control::model::{ControlError, Document};
+use crate::control::model::{ApiStage, ControlError, Document, UsagePlan};
 
 /// Reads and changes usage plans.
 pub struct PlanEditor<'e> {
@@ -23,8 +23,8 @@ impl<'e> PlanEditor<'e> {
     /// Creates or changes a plan.
     ///
     /// # Errors
-    /// If the plan is the catalog file's, `change` fails, the result makes no valid catalog, or the
-    /// registry is unreachable.
+    /// If the plan is the catalog file's, `change` fails, the plan serves a stage that does not
+    /// exist, the result makes no valid catalog, or the registry is unreachable.
     pub async fn edit<T>(
         &self,
         id: &str,
@@ -33,7 +33,33 @@ impl<'e> PlanEditor<'e> {
         if self.session.files().has_plan(id) {
             return Err(ControlError::owned_by_file("usage plan", id));
         }
-        self.session.edit_document(change).await
+        let edit = self.session.edit_document(|document| self.change(id, document, &change));
+        edit.await
+    }
+
+    /// Changes a plan in the document.
+    fn change<T>(
+        &self,
+        id: &str,
+        document: &mut Document,
+        change: impl FnOnce(&mut Document) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        let made = change(document)?;
+        document.usage_plans.get(id).map_or(Ok(()), |plan| self.ensure_stages(plan, document))?;
+        Ok(made)
+    }
+
+    /// Checks that the stages that a plan serves exist, in the document or in the catalog file.
+    fn ensure_stages(&self, plan: &UsagePlan, document: &Document) -> Result<(), ControlError> {
+        for ApiStage { api_id, stage, .. } in &plan.spec.api_stages {
+            let api = document.rest_apis.get(api_id);
+            if api.is_none_or(|api| !api.stages.contains_key(stage))
+                && !self.session.files().has_stage(api_id, stage)
+            {
+                return Err(ControlError::no_api_stage(api_id, stage, &plan.id));
+            }
+        }
+        Ok(())
     }
 
     /// The catalog that a change of a plan would make. Nothing is committed.
@@ -49,7 +75,7 @@ impl<'e> PlanEditor<'e> {
             return Err(ControlError::owned_by_file("usage plan", id));
         }
         let mut document = self.session.document().await?;
-        change(&mut document)?;
+        self.change(id, &mut document, change)?;
         self.session.live.preview(&document)
     }
 

@@ -52,6 +52,15 @@ impl ControlError {
         Self::NotFound("Invalid Usage Plan ID specified".into())
     }
 
+    /// The error that a plan names a stage that does not exist, in AWS' words.
+    #[must_use]
+    pub fn no_api_stage(api: &str, stage: &str, plan: &str) -> Self {
+        let [api, stage] = [api, stage].map(shortened);
+        Self::NotFound(format!(
+            "Invalid API Stage {{api: {api}, stage: {stage}}} specified for usageplan {plan}"
+        ))
+    }
+
     /// The error that the member `at` of a request is none of these words, in AWS' words.
     #[must_use]
     pub fn not_one_of(value: &str, at: &str, words: &[&str]) -> Self {
@@ -70,9 +79,9 @@ impl ControlError {
     }
 
     fn unsatisfied(value: &str, at: &str, constraint: &str) -> Self {
-        let value: String = value.chars().take(MAX_SHOWN_CHARS).collect();
         Self::Validation(format!(
-            "1 validation error detected: Value '{value}' at '{at}' failed to satisfy constraint: {constraint}"
+            "1 validation error detected: Value '{}' at '{at}' failed to satisfy constraint: {constraint}",
+            shortened(value)
         ))
     }
 
@@ -90,6 +99,11 @@ impl ControlError {
             "Unable to complete operation due to concurrent modification. Please try again later.";
         Self::Conflict(why.into())
     }
+}
+
+/// A text of a request as an error shows it.
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
 fn word_constraint(words: &[&str]) -> String {

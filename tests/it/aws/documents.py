@@ -159,6 +159,15 @@ assert replaced["endpointConfiguration"]["types"] == ["REGIONAL"], replaced
 assert set(methods(API)) == {"ANY /health", "GET /v1/models"} and "policy" not in replaced
 assert aws.get_stage(restApiId=API, stageName="prod")["stageName"] == "prod"
 
+# The integration of the first example of Terraform's provider.
+proxied = {"openapi": "3.0.1", "info": {"title": "example", "version": "1.0"}, "paths": {"/path1": {"get": {
+    "x-amazon-apigateway-integration": {
+        "httpMethod": "GET", "payloadFormatVersion": "1.0", "type": "HTTP_PROXY", "uri": "https://example.com/ranges.json"}}}}}
+terraformed = aws.create_rest_api(name="example")["id"]
+aws.put_rest_api(restApiId=terraformed, mode="overwrite", failOnWarnings=True, body=json.dumps(proxied).encode())
+assert methods(terraformed)["GET /path1"]["methodIntegration"]["type"] == "HTTP_PROXY"
+aws.delete_rest_api(restApiId=terraformed)
+
 # What Tollgate leaves out is a warning, which fails the import if it is to.
 warned = {**CHAT, "x-amazon-apigateway-gateway-responses": {"DEFAULT_4XX": {}}}
 warned = json.dumps(warned).encode()

@@ -194,7 +194,7 @@ refused("ConflictException", 409, aws.create_api_key, name="twin", value=key["va
 refused("BadRequestException", 400, aws.create_api_key, name="short", value="short")
 refused("BadRequestException", 400, aws.create_usage_plan, name="daily",
         quota={"limit": 1, "period": "DAY", "offset": 1})
-refused("BadRequestException", 400, aws.create_usage_plan, name="nowhere",
+refused("NotFoundException", 404, aws.create_usage_plan, name="nowhere",
         apiStages=[{"apiId": api_id, "stage": "nowhere"}])
 refused("BadRequestException", 400, aws.update_usage_plan,
         usagePlanId=plan["id"], patchOperations=replace("/colour", "red"))

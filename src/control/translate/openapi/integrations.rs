@@ -26,6 +26,8 @@ pub(super) fn read_integration(
     };
     let mut members = members.clone();
     let responses = members.remove("responses").unwrap_or_default();
+    // Only HTTP APIs have it. Documents for both kinds of APIs have it as well.
+    members.remove("payloadFormatVersion");
     uppercase_words(&mut members);
     let integration = Integration::new(members);
     let mut integration = integration.map_err(|error| invalid_members(at, &error))?;
