@@ -2,14 +2,17 @@
 """Measures Envoy's rate limit service over gRPC, and other services if they are installed.
 
 h2load sends the requests of an Envoy: 8 connections with 16 concurrent requests each, one descriptor of one key.
-Every variant runs in each round; figures are medians. CPU is that of the service and of its Redis. The latency is
+h2load sees no status of gRPC, so each service has to have counted as many decisions as there were responses. Every
+variant runs in each round, in a rotated order; figures are medians, ratios those of the rounds. CPU is that of the
+processes: the service's and its Redis'. The latency is
 measured at half of each service's top rate, over 20 connections that start a millisecond apart, since h2load sends
 on each of them every 10 ms and these bursts should not coincide. The share of the client and of the machine is
 measured in between: the latency of nghttpd (Debian's nghttp2-server, which serves a file) at half of the rate with
-Redis, and the pauses of idle cores. `go install github.com/envoyproxy/ratelimit/src/service_cmd@latest` installs one
-of the other services; the second is a build of github.com/Kuadrant/limitador. `go install
-github.com/bojand/ghz/cmd/ghz@latest` installs a client in Go, which uses more CPU than the service, so its rates are
-those of the client.
+Redis, and the pauses of idle cores.
+
+With ghz the checks are of 100,000 keys, in a closed loop and at ordinary rates. It is a client in Go that uses more CPU
+than the service, so its closed loop's rates are its own; the CPU of the processes is not. bench/peers.md says how the
+other services and ghz are built.
 """
 
 import argparse
@@ -26,7 +29,7 @@ import tempfile
 import time
 
 from report import median, rows_of
-from servers import HERE, ROOT, Redis, free_port, start, wait_for
+from servers import HERE, ROOT, Decisions, Redis, cpu_seconds, free_port, metrics, start, wait_for
 
 CONNECTIONS, STREAMS = 8, 16
 LIMIT = "domain: bench\ndescriptors:\n  - key: user\n    rate_limit: { unit: hour, requests_per_unit: 4000000000 }\n"
@@ -43,14 +46,11 @@ def request():
     return b"\0" + struct.pack(">I", len(message)) + message
 
 
-def cpu_seconds(process):
-    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 class Variant:
-    def __init__(self, port, process, redis=None):
-        self.port, self.process, self.redis = port, process, redis
+    """A service. `counted` returns the decisions that it has made by its own count."""
+
+    def __init__(self, port, process, redis=None, counted=None):
+        self.port, self.process, self.redis, self.counted = port, process, redis, counted
 
     def cpu(self):
         return cpu_seconds(self.process), cpu_seconds(self.redis.process) if self.redis else 0.0
@@ -63,10 +63,10 @@ def tollgate(binary, folder, redis=None):
     port, http = free_port(), free_port()
     store = ["--store", f"redis://127.0.0.1:{redis.port}"] if redis else []
     process = start([binary, "serve", "--listen", f"127.0.0.1:{http}", "--listen-grpc", f"127.0.0.1:{port}",
-                     "--envoy-config", folder, "--check-deadline", "1s", *store],
+                     "--envoy-config", folder, *store],
                     env={**os.environ, "RUST_LOG": "warn"})
     wait_for(port)
-    return Variant(port, process, redis)
+    return Variant(port, process, redis, lambda: Decisions(http).verified())
 
 
 def ratelimit(binary, folder, redis):
@@ -80,7 +80,7 @@ def ratelimit(binary, folder, redis):
         "REDIS_URL": f"127.0.0.1:{redis.port}", "HOST": "127.0.0.1", "GRPC_HOST": "127.0.0.1",
         "DEBUG_HOST": "127.0.0.1", "PORT": str(http), "GRPC_PORT": str(port), "DEBUG_PORT": str(debug)})
     wait_for(port)
-    return Variant(port, process, redis)
+    return Variant(port, process, redis, lambda: redis.calls("incrby"))
 
 
 def limitador(binary, folder, redis=None):
@@ -92,7 +92,7 @@ def limitador(binary, folder, redis=None):
     process = start([binary, "--rls-ip", "127.0.0.1", "--rls-port", str(port), "--http-ip", "127.0.0.1",
                      "--http-port", str(http), str(limits), *store], stderr=subprocess.DEVNULL)
     wait_for(port)
-    return Variant(port, process, redis)
+    return Variant(port, process, redis, lambda: sum(value for name, _, value in metrics(http) if name == "authorized_calls"))
 
 
 def static(binary, folder):
@@ -107,28 +107,38 @@ def static(binary, folder):
 
 def h2load(variant, seconds, body):
     """Requests per second, and CPU microseconds of the service and of Redis for each."""
-    before = variant.cpu()
+    before, counted = variant.cpu(), variant.counted()
     out = subprocess.check_output(
         ["h2load", "-c", str(CONNECTIONS), "-m", str(STREAMS), "-t", "1", "-d", body, "-D", str(seconds),
          "-H", "content-type: application/grpc", "-H", "te: trailers", variant.url()], text=True)
     after = variant.cpu()
     line = next(line for line in out.splitlines() if line.startswith("status codes:"))
     done, failed = (int(line.split()[place]) for place in (2, 6))
-    if failed or not done:
-        sys.exit(f"h2load: {out}")
+    counted = variant.counted() - counted
+    if failed or not done or counted < done:
+        sys.exit(f"{counted:.0f} decisions for {done} responses: this load measures nothing\n{out}")
     per = [(b - a) / done * 1e6 for a, b in zip(before, after)]
     return {"rate": done / seconds, "service_us": per[0], "redis_us": per[1]}
 
 
-def by_ghz(ghz, variant, seconds):
-    """Requests per second, p50 and p99 of a client in Go, in a closed loop."""
+def by_ghz(ghz, variant, seconds, rate=None):
+    """Requests per second on 100,000 keys, in a closed loop or at a rate: p50 and p99 in ms, CPU microseconds of the service and of Redis."""
+    call = ["--rps", str(rate)] if rate else []
+    descriptor = '{"entries":[{"key":"user","value":"{{randomInt 0 100000}}"}]}'
+    before, counted = variant.cpu(), variant.counted()
     report = json.loads(subprocess.check_output(
-        [ghz, "--insecure", "--proto", str(ROOT / "proto/ratelimit.proto"), "--format", "json", "-z", f"{seconds}s",
+        [ghz, "--insecure", "--proto", str(ROOT / "proto/ratelimit.proto"), "--format", "json", "-z", f"{seconds}s", *call,
          "--call", "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", "--connections", str(CONNECTIONS),
-         "-c", str(CONNECTIONS * STREAMS), "-d", '{"domain":"bench","descriptors":[{"entries":[{"key":"user","value":"hot"}]}]}',
+         "-c", str(CONNECTIONS * STREAMS), "-d", f'{{"domain":"bench","descriptors":[{descriptor}]}}',
          f"127.0.0.1:{variant.port}"], text=True))
+    after = variant.cpu()
+    done = report["statusCodeDistribution"].get("OK", 0)
+    # ghz ends by cutting off the requests on their way.
+    if report["count"] - done > CONNECTIONS * STREAMS or variant.counted() - counted < done:
+        sys.exit(f"ghz had {report['statusCodeDistribution']}: this load measures nothing")
     at = {entry["percentage"]: entry["latency"] / 1e6 for entry in report["latencyDistribution"]}
-    return f"{report['rps']:,.0f} · {at[50]:.2f} · {at[99]:.2f}"
+    service, redis = ((b - a) / done * 1e6 for a, b in zip(before, after))
+    return {"rate": report["rps"], "p50": at[50], "p99": at[99], "service_us": service, "redis_us": redis}
 
 
 def half(variant, seconds, body, rate):
@@ -174,6 +184,26 @@ def machine(seconds):
     return max(last_thousandth(pauses.get()) for _ in cores)
 
 
+def rotated(names, round_):
+    """The names in the order of a round: each begins with another one, so that none always follows the same."""
+    return names[round_ % len(names):] + names[:round_ % len(names)]
+
+
+def many_keys(ghz, variants, options):
+    """The table of checks of 100,000 keys: in a closed loop, and at ordinary rates."""
+    lines = [("gRPC, 100,000 keys", "requests/s", "p50 · p99 ms", "service CPU us", "Redis CPU us"), ("---",) + ("---:",) * 4]
+    for rate in (1_000, 4_000, 8_000, 16_000, None):
+        samples = {name: [] for name in variants}
+        for round_ in range(options.rounds):
+            for name in rotated(list(variants), round_):
+                samples[name].append(by_ghz(ghz, variants[name], options.seconds, rate))
+        for name, of in samples.items():
+            figures = median(of)
+            lines.append((f"{name}, {f'at {rate:,}/s' if rate else 'closed loop'}", f"{figures['rate']:,.0f}",
+                          f"{figures['p50']:.2f} · {figures['p99']:.2f}", f"{figures['service_us']:.1f}", f"{figures['redis_us']:.1f}"))
+    return lines
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default=str(ROOT / "target/release/tollgate"))
@@ -195,12 +225,13 @@ def main():
             variants["Limitador, memory"] = limitador(options.limitador, folder)
             variants["Limitador, Redis"] = limitador(options.limitador, folder, Redis())
         ghz, samples = shutil.which("ghz"), {name: [] for name in variants}
+        names = list(variants)
         for round_ in range(options.rounds):
             print(f"round {round_ + 1} of {options.rounds}", file=sys.stderr)
-            for name, variant in variants.items():
-                samples[name].append(h2load(variant, options.seconds, str(body)))
-        lines = [("gRPC, 8 connections x 16", "requests/s", "service CPU us", "Redis CPU us", "p50 · p99 · p99.9 ms at half of that",
-                  "ghz: requests/s · p50 · p99 ms"), ("---", "---:", "---:", "---:", "---:", "---:")]
+            for name in rotated(names, round_):
+                samples[name].append(h2load(variants[name], options.seconds, str(body)))
+        lines = [("gRPC, 8 connections x 16, one key", "requests/s", "of the first's", "service CPU us", "Redis CPU us",
+                  "p50 · p99 · p99.9 ms at half of that"), ("---", "---:", "---:", "---:", "---:", "---:")]
         tops = {name: median(of) for name, of in samples.items()}
         latencies, pauses, controls = {name: [] for name in variants}, [], []
         control = static(nghttpd, str(pathlib.Path(folder, "static"))) if (nghttpd := shutil.which("nghttpd")) else None
@@ -208,19 +239,22 @@ def main():
             pauses.append(machine(options.seconds))
             if control:
                 controls.append(half(control, options.seconds, str(body), tops["Redis, exact"]["rate"]))
-            for name, variant in variants.items():
-                latencies[name].append(half(variant, options.seconds, str(body), tops[name]["rate"]))
-        for name, variant in variants.items():
+            for name in rotated(names, len(pauses)):
+                latencies[name].append(half(variants[name], options.seconds, str(body), tops[name]["rate"]))
+        for name in names:
             top, latency = tops[name], median(latencies[name])
-            lines.append((name, f"{top['rate']:,.0f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}",
-                          " · ".join(f"{value:.2f}" for value in latency.values()),
-                          by_ghz(ghz, variant, options.seconds) if ghz else ""))
+            ratio = statistics.median(sample["rate"] / first["rate"] for sample, first in zip(samples[name], samples[names[0]]))
+            lines.append((name, f"{top['rate']:,.0f}", f"{ratio:.2f}", f"{top['service_us']:.1f}", f"{top['redis_us']:.1f}",
+                          " · ".join(f"{value:.2f}" for value in latency.values())))
         if controls:
             latency = " · ".join(f"{value:.2f}" for value in median(controls).values())
-            lines.append(("nghttpd, a static response, at half of the rate with Redis", "", "", "", latency, ""))
-        lines.append(("the machine's own pauses, idle", "", "", "", f"{statistics.median(pauses):.2f}", ""))
-    print(rows_of(lines))
-    (HERE / "results" / "grpc.md").write_text(rows_of(lines) + "\n")
+            lines.append(("nghttpd, a static response, at half of the rate with Redis", "", "", "", "", latency))
+        lines.append(("the machine's own pauses, idle", "", "", "", "", f"{statistics.median(pauses):.2f}"))
+        text = rows_of(lines)
+        if ghz:
+            text += "\n\n" + rows_of(many_keys(ghz, variants, options))
+    print(text)
+    (HERE / "results" / "grpc.md").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import time
 from servers import ROOT, Redis, Service, free_port, wait_for
 
 BATCH = 10_000
-TOKEN = "bench"
+TOKEN = "bench-admin-token"
 
 
 class Admin:

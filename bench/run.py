@@ -16,7 +16,7 @@ import threading
 import time
 
 from report import beside, median, plot, rows_of, table
-from servers import HERE, ROOT, Redis, Service, Throttlecrab, batches, wrk
+from servers import HERE, ROOT, Decisions, Redis, Service, Throttlecrab, batches, cpu_seconds, wrk
 
 
 class Bench:
@@ -27,11 +27,13 @@ class Bench:
         url = f"redis://127.0.0.1:{self.redis.port}"
         self.memory, self.exact = Service(binary), Service(binary, "--store", url)
         self.single = Service(binary, "--store", url, BENCH_SINGLE="1")
+        one = {"BENCH_KEYS": 1}
         leased = {"BENCH_BODY": '{"policy":"leased","key":"hot"}', "BENCH_KEYS": 1}
         self.variants = {
             "no-op": (self.memory.port, {"BENCH_PATH": "/noop"}),
             "memory": (self.memory.port, {}),
             "Redis, exact": (self.exact.port, {}),
+            "Redis, exact, one key": (self.exact.port, one),
             "Redis, leased hot key": (self.exact.port, leased),
             "Redis, EVALSHA per check": (self.single.port, {}),
         }
@@ -40,12 +42,18 @@ class Bench:
                 Throttlecrab(peer).port, {"BENCH_PATH": "/throttle", "BENCH_BODY": Throttlecrab.BODY})
 
     def load(self, port, connections, seconds, env):
-        """Runs a load and reads Redis' statistics of it, without the heartbeat's one call per second."""
+        """Runs a load, and reads what Redis and its process have spent on it."""
         self.redis.reset()
+        decides = env.get("BENCH_PATH") != "/noop" and port in (self.memory.port, self.exact.port, self.single.port)
+        decisions, cpu = Decisions(port) if decides else None, cpu_seconds(self.redis.process)
         sample = wrk(port, connections, seconds, **env)
-        calls, micros = self.redis.scripts()
-        calls = calls if calls > 3 * seconds else 0
-        sample["us"] = micros / sample["requests"] if calls else 0.0
+        cpu = cpu_seconds(self.redis.process) - cpu
+        if decisions:
+            decisions.verify(sample["requests"] * env.get("BENCH_BATCH", 1))
+        # What the services do in the background is left out of the loads without Redis.
+        calls, micros = self.redis.scripts() if decides and port != self.memory.port else (0, 0)
+        sample["us"] = micros / sample["requests"]
+        sample["process_us"] = cpu / sample["requests"] * 1e6 if calls else 0.0
         sample["calls"] = calls / sample["requests"] * 1000
         sample["calls_per_second"] = calls / seconds
         return sample
@@ -56,8 +64,11 @@ class Bench:
         samples = {}
         for round_ in range(rounds):
             print(f"round {round_ + 1} of {rounds}", file=sys.stderr)
+            names = list(self.variants)
             for count in connections:
-                for name, (port, env) in self.variants.items():
+                # Each round begins with another variant, so that none always follows the same one.
+                for name in names[round_ % len(names):] + names[:round_ % len(names)]:
+                    port, env = self.variants[name]
                     sample = self.load(port, count, seconds, env)
                     samples.setdefault((name, count), []).append(sample)
         return samples
@@ -130,6 +141,7 @@ class Bench:
         return [
             ("batches of 100, checks/s", f"{batch['rate'] * 100:,.0f}"),
             ("batches of 100, Redis us per check", f"{batch['us'] / 100:.2f}"),
+            ("batches of 100, CPU us of the Redis process per check", f"{batch['process_us'] / 100:.2f}"),
             ("batches of 100, part of what Redis' core can do of that script", f"{share:.2f}"),
             ("throttle and day quota / one throttle, Redis us", f"{both['us'] / one['us']:.2f}"),
             ("a leased key far over its limit, Redis calls per second", f"{over['calls_per_second']:.0f}"),

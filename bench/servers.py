@@ -4,9 +4,11 @@ The measurements are in the programs that import this module.
 """
 
 import atexit
+import contextlib
 import http.client
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -17,10 +19,16 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 
 
+# Below the ports that Linux draws for connections, so that no load takes the port of a server.
+PORTS = iter(range(10_000 + os.getpid() * 7919 % 11_000, 32_000))
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    sys.exit("all ports were tried")
 
 
 def start(command, **options):
@@ -38,6 +46,20 @@ def wait_for(port):
         except OSError:
             time.sleep(0.05)
     sys.exit(f"nothing listens on port {port}")
+
+
+def cpu_seconds(process):
+    """CPU time of a process: user and system."""
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def metrics(port):
+    """The samples of a server's metrics: name, labels, value."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    return [(name, labels, float(value)) for name, labels, value in re.findall(r"^(\w+)(\S*) (\S+)$", text, re.M)]
 
 
 class Redis:
@@ -67,13 +89,48 @@ class Redis:
                 micros += int(fields["usec"])
         return calls, micros
 
+    def calls(self, *commands):
+        """Calls of these commands since the last reset."""
+        stats = dict(line[8:].split(":") for line in self.cli("INFO", "commandstats").split() if line.startswith("cmdstat_"))
+        return sum(int(re.search(r"calls=(\d+)", stats.get(command, "calls=0"))[1]) for command in commands)
+
+
+class Decisions:
+    """The decisions that a service has counted, so that no rate is one of errors, or of checks that no limit judged."""
+
+    def __init__(self, port):
+        self.port = port
+        self.judged, self.failed = self.count()
+
+    def count(self):
+        judged = failed = 0
+        for name, labels, value in metrics(self.port):
+            if name == "tollgate_decisions_total" and re.search('outcome="(allowed|refused)"', labels):
+                judged += value
+            elif name in ("tollgate_decisions_total", "tollgate_store_errors_total"):
+                failed += value
+        return judged, failed
+
+    def verified(self):
+        """The decisions by limits until now. Ends the program if any check was decided otherwise."""
+        if self.failed:
+            sys.exit(f"{self.failed:.0f} checks were decided without the store or lost: this load measures nothing")
+        return self.judged
+
+    def verify(self, checks):
+        """Ends the program unless limits have judged at least this many checks since, and nothing else has happened."""
+        judged, failed = self.count()
+        if judged - self.judged < checks or failed > self.failed:
+            sys.exit(f"{checks} checks were answered, limits judged {judged - self.judged:.0f} of them, and "
+                     f"{failed - self.failed:.0f} were decided without the store or lost: this load measures nothing")
+
 
 class Service:
     def __init__(self, binary, *flags, **env):
         self.port = free_port()
         self.process = start(
             [binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--drain-delay", "0s",
-             "--check-deadline", "1s", "--catalog", str(HERE / "catalog.yaml"), *flags],
+             "--catalog", str(HERE / "catalog.yaml"), *flags],
             env={**os.environ, "RUST_LOG": "warn", **env})
         wait_for(self.port)
 
@@ -100,7 +157,7 @@ def wrk(port, connections, seconds, script="check.lua", **env):
     line = next(line for line in out.splitlines() if line.startswith("RESULT"))
     requests, micros, p50, p99, bad, errors = map(int, line.split()[1:])
     if bad or errors:
-        print(f"  {bad} unexpected answers and {errors} socket errors", file=sys.stderr)
+        sys.exit(f"{bad} unexpected answers and {errors} socket errors: this load measures nothing")
     return {"rate": requests / micros * 1e6, "p50": p50 / 1e3, "p99": p99 / 1e3, "requests": requests}
 
 
