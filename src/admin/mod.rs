@@ -8,10 +8,12 @@ mod auth;
 mod account;
 mod api_keys;
 mod audit;
+mod console;
 mod documents;
 mod error;
 mod explain;
 mod methods;
+mod nodes;
 mod openapi;
 mod query;
 mod resources;
@@ -38,7 +40,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, patch, post, put};
 
 use crate::control::{EditorFactory, ResponseOwner};
-use crate::engine::{Engine, Recorder, TopKeys};
+use crate::engine::{Engine, NodeActivity, Recorder, TopKeys};
 use crate::settings::AdminCredentials;
 use crate::store::{CounterStore, MemoryStore};
 use auth::Authenticator;
@@ -51,6 +53,7 @@ pub struct Admin {
     editors: EditorFactory,
     counter_store: CounterStore,
     top: Option<Arc<TopKeys>>,
+    activity: Arc<NodeActivity>,
     authenticator: Authenticator,
     explainer: Explainer,
     feed: TailFeed,
@@ -70,6 +73,8 @@ pub struct AdminParts {
     pub counter_store: CounterStore,
     /// The keys that are refused most and use most; `None` if no keys are counted.
     pub top: Option<Arc<TopKeys>>,
+    /// The rates and latencies of checks, and the state of the node.
+    pub activity: Arc<NodeActivity>,
     /// The credentials of which a client has one.
     pub credentials: AdminCredentials,
     /// Counts failed authentications by address.
@@ -91,6 +96,7 @@ impl Admin {
             editors: parts.editors,
             counter_store: parts.counter_store,
             top: parts.top,
+            activity: parts.activity,
             authenticator,
             explainer: parts.explainer,
             feed: parts.feed,
@@ -113,6 +119,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/policies/{name}/reset", post(policies::reset))
         .route("/top", get(top::list))
         .route("/tail", get(tail::stream))
+        .route("/nodes", get(nodes::list))
         .route(explain::PATH, post(explain::explain))
         .route_layer(from_fn(query::check))
         .method_not_allowed_fallback(unserved::method)
@@ -120,6 +127,7 @@ pub fn router(admin: Admin) -> Router {
         // The authentication reads the body, with a limit of its own.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(Arc::clone(&admin), auth::authenticate))
+        .merge(console::routes())
         .with_state(admin)
 }
 

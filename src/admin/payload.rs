@@ -59,13 +59,18 @@ impl PageQuery {
     }
 }
 
-/// The response with a page, and the start of the next.
-pub(super) fn list_response(item: &[Value], position: Option<String>) -> Response {
+/// A page, and the start of the next.
+pub(super) fn render_list(item: &[Value], position: Option<String>) -> Value {
     let mut page = json!({ "item": item });
     if let Some(position) = position {
         page["position"] = position.into();
     }
-    Json(page).into_response()
+    page
+}
+
+/// The response with a page, and the start of the next.
+pub(super) fn list_response(item: &[Value], position: Option<String>) -> Response {
+    ok_response(&render_list(item, position))
 }
 
 /// Members whose text is a name or a reference: one short line.

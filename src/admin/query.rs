@@ -42,6 +42,17 @@ const IGNORE: (&str, Values) = ("ignore", Values::Word("documentation"));
 const BASE_PATH: (&str, Values) = ("basepath", Values::Word("ignore"));
 const LIMIT: (&str, Values) = ("limit", Values::Count);
 
+/// The parameters of the list of API keys.
+const KEY_LIST: [(&str, Values); 7] = [
+    POSITION,
+    LIMIT,
+    ("name", Values::Text),
+    ("customerId", Values::Text),
+    ("includeValues", Values::Flag),
+    ("includeDigests", Values::Flag),
+    ("scan", Values::Count),
+];
+
 /// The parameters of the endpoint that serves this path.
 fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] {
     use Values::{Count, Flag, OneOf, Rate, Text, Texts, Word};
@@ -54,14 +65,7 @@ fn parameters(method: &Method, path: &str) -> &'static [(&'static str, Values)] 
             ["restapis", _, "deployments", _] => &[("embed", Word("apisummary"))],
             ["restapis", _, "stages"] => &[("deploymentId", Text)],
             ["restapis", _, "stages", _, "exports", _] => &[("extensions", Text)],
-            ["apikeys"] => &[
-                POSITION,
-                LIMIT,
-                ("name", Text),
-                ("customerId", Text),
-                ("includeValues", Flag),
-                ("includeDigests", Flag),
-            ],
+            ["apikeys"] => &KEY_LIST,
             ["apikeys", _] => &[("includeValue", Flag)],
             ["usageplans"] => &[POSITION, LIMIT, ("keyId", Text)],
             ["usageplans", _, "keys"] => &[POSITION, LIMIT, ("name", Text)],
@@ -160,7 +164,7 @@ impl Values {
             Self::Text | Self::Texts => None,
             Self::Count => {
                 let is_count = matches!(value.parse::<usize>(), Ok(1..));
-                (!is_count).then_some("a whole number from 1 to 500".into())
+                (!is_count).then_some("a whole number from 1".into())
             }
             Self::Rate => {
                 let is_rate = matches!(value.parse::<u32>(), Ok(1..=1_000));

@@ -6,7 +6,7 @@ use axum::extract::{Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api_keys::{has_name, read_page};
+use super::api_keys::{KeyPage, has_name, read_page};
 use super::auth::{Caller, RequestEditor};
 use super::error::AdminError;
 use super::payload::{
@@ -122,11 +122,12 @@ pub(super) async fn list_keys(
     Query(query): Query<ListPlanKeysQuery>,
 ) -> AdminResult {
     let is_selected = |key: &KeyRecord| has_name(key, query.name.as_deref());
-    let (page, next) =
-        read_page(&editor, Some(&id), &query.page, query.name.is_some(), is_selected).await?;
+    let filter = query.name.is_some().then_some(usize::MAX);
+    let KeyPage { keys, next, .. } =
+        read_page(&editor, Some(&id), &query.page, filter, is_selected).await?;
     let with_value = caller.sees_values();
     let page: Vec<Value> =
-        page.iter().map(|key| render_plan_key(&editor, key, with_value)).collect();
+        keys.iter().map(|key| render_plan_key(&editor, key, with_value)).collect();
     Ok(list_response(&page, next))
 }
 

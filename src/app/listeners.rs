@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::banner::ListenAddresses;
 use super::{ServiceParts, StartError};
 use crate::admin::{self, Admin, AdminParts, TailFeed};
+use crate::engine::node_name;
 use crate::grpc::{self, Health};
 use crate::settings::TlsFiles;
 use crate::store::MemoryStore;
@@ -179,12 +180,6 @@ fn load_tls(
     Ok(Some(Arc::new(tls)))
 }
 
-/// The name of this node for people: that of its machine or pod, and the port of its checks.
-fn node_name(http: SocketAddr) -> String {
-    let host = rustix::system::uname();
-    format!("{}:{}", host.nodename().to_string_lossy(), http.port())
-}
-
 /// The listener of the admin API, whose connections the control thread serves.
 fn open_admin(
     parts: &ServiceParts,
@@ -199,10 +194,11 @@ fn open_admin(
         editors: parts.editors.clone(),
         counter_store: parts.counter_store.clone(),
         top: parts.top.clone(),
+        activity: Arc::clone(&parts.activity),
         credentials: parts.settings.admin.clone(),
         failures,
         explainer: Arc::clone(&parts.explainer),
-        feed: TailFeed { tail: Arc::clone(&parts.tail), node: node_name(http), draining },
+        feed: TailFeed { tail: Arc::clone(&parts.tail), node: node_name(http.port()), draining },
         recorder: parts.recorder.clone(),
     });
     parts.control.spawn(server.add_worker().run(admin::router(admin)));

@@ -6,6 +6,7 @@
 
 mod banner;
 mod encryption;
+mod last_save;
 mod listeners;
 mod record;
 mod signals;
@@ -14,6 +15,7 @@ mod worker;
 
 use std::sync::Arc;
 
+use last_save::save_at_stop;
 use listeners::Listeners;
 use signals::Signals;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -23,7 +25,8 @@ use crate::admin::Explainer;
 use crate::catalog::CounterPlacement;
 use crate::control::{EditorFactory, KeyDirectory, LiveCatalog, LiveDomains, RegistrySync};
 use crate::engine::{
-    DecisionObserver, Fallback, KnownSubjects, NodeReservations, Recorder, Tail, TopKeys,
+    DecisionObserver, Fallback, KnownSubjects, NodeActivity, NodeReservations, Recorder, Tail,
+    TopKeys,
 };
 use crate::grpc::Health;
 use crate::http::NodeState;
@@ -93,6 +96,8 @@ struct ServiceParts {
     tail: Arc<Tail>,
     /// The recorder, if decisions are recorded.
     recorder: Option<Arc<Recorder>>,
+    /// The rates and latencies of checks, and the node's state.
+    activity: Arc<NodeActivity>,
     settings: Settings,
     counter_store: CounterStore,
     /// The engine of the worker that runs first.
@@ -149,10 +154,11 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         reservations: Arc::default(),
         known_subjects: Arc::default(),
         explainer: Arc::default(),
-        metrics,
         top: (settings.top_keys > 0).then(|| TopKeys::new(settings.top_keys)),
         tail: Arc::default(),
         recorder: recorder.map(Arc::new),
+        activity: NodeActivity::new(&settings, Arc::clone(&metrics)),
+        metrics,
         settings,
         counter_store,
         observers,
@@ -176,21 +182,6 @@ fn control_runtime(metrics: &Metrics) -> std::io::Result<Runtime> {
     let control = control.worker_threads(1).thread_name("control").enable_all().build()?;
     metrics.register_runtime(&control);
     Ok(control)
-}
-
-/// Saves the counters for the last time. A file that has failed is tried for a few seconds more,
-/// in which it is opened again.
-fn save_at_stop(counters: &CounterStore) -> Result<(), StartError> {
-    const RETRIES: usize = 5;
-    let CounterStore::Memory(memory) = counters else { return Ok(()) };
-    let mut saved = memory.save();
-    for _ in 0..RETRIES {
-        let Err(error) = &saved else { break };
-        tracing::error!(%error, "counters were not saved; trying again");
-        std::thread::sleep(MemoryStore::SAVE_INTERVAL);
-        saved = memory.save();
-    }
-    saved.map_err(StartError::Unsaved)
 }
 
 /// The data directory, if there is one.
@@ -335,6 +326,7 @@ async fn start_store_tasks(parts: &ServiceParts, local: MemoryStore) -> Result<(
         parts.control.spawn(Arc::clone(top).run(parts.counter_store.clone()));
     }
     parts.control.spawn(Arc::clone(&parts.tail).log_refusals(parts.settings.log_refusals));
+    parts.control.spawn(Arc::clone(&parts.activity).run(parts.counter_store.clone()));
     let metrics = Arc::clone(&parts.metrics);
     let max_rows = i64::try_from(parts.settings.max_memory_rows);
     metrics.max_memory_rows.set(max_rows.unwrap_or(i64::MAX));

@@ -3,6 +3,7 @@
 //! Each worker has one engine; what engines share is behind `Arc`s. Requests and responses of HTTP
 //! and gRPC are not known here.
 
+mod activity;
 mod adjust;
 mod conclude;
 mod decision;
@@ -39,6 +40,7 @@ use crate::limit::{Charge, Charges, MAX_CHARGES};
 use crate::store::{CheckContext, RequestContext, Store, StoreError, TraceContext};
 use crate::telemetry::{DecisionOutcome, WorkerMetrics};
 use crate::transport::CallerIds;
+pub use activity::{NodeActivity, node_name};
 pub use adjust::{AdjustError, AdjustRequest, ReservationChange, ReservationStatus};
 use conclude::Origin;
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};

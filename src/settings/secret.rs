@@ -85,6 +85,12 @@ impl BearerTokens {
         self.position(sent).is_some()
     }
 
+    /// The SHA-256 of each token, in their order.
+    #[must_use]
+    pub fn digests(&self) -> &[[u8; 32]] {
+        &self.0
+    }
+
     /// Returns true if there is more than one token.
     #[must_use]
     pub fn has_several(&self) -> bool {

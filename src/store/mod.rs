@@ -25,7 +25,9 @@ pub use memory::MemoryStore;
 pub use outbox::{DueEvent, EmbeddedOutbox, Outbox, OutboxEvent};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use redis::decode_usage;
-pub use redis::{CHECK_SCRIPT_SOURCE, InvalidUrl, Redis, RedisClient, RedisOptions, RedisUrl};
+pub use redis::{
+    CHECK_SCRIPT_SOURCE, InvalidUrl, Redis, RedisClient, RedisOptions, RedisUrl, ReportKind,
+};
 pub use registry::{
     ChangesSince, CommitError, CommitNote, EmbeddedRegistry, EntryChange, Registry,
 };

@@ -17,9 +17,9 @@ use super::register::{counter_vec, gauge_vec, histogram, histogram_vec, opts, re
 use super::reservations::ReservationMetrics;
 use super::webhooks::WebhookMetrics;
 
-/// Buckets of response times from 50 µs, the time of a decision in memory, to beyond any sensible
-/// deadline.
-const LATENCY_BUCKETS: [f64; 14] = [
+/// The upper bounds of the buckets of response times, in seconds: from 50 µs, the time of a decision
+/// in memory, to beyond any sensible deadline.
+pub const LATENCY_BUCKETS: [f64; 14] = [
     50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 250e-3,
     1.0,
 ];
@@ -290,13 +290,17 @@ impl Metrics {
         self.connections_closed.with_label_values(&[end.as_str()]).inc();
     }
 
-    /// All metrics in Prometheus' text format.
-    #[must_use]
-    pub fn render(&self) -> Vec<u8> {
+    /// Adds up the counts of the workers.
+    pub(super) fn collect_workers(&self) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         self.in_flight
             .set(workers.iter().filter_map(Weak::upgrade).map(|worker| worker.flush()).sum());
-        drop(workers);
+    }
+
+    /// All metrics in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> Vec<u8> {
+        self.collect_workers();
         let runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
         let tasks: usize = runtimes.iter().map(RuntimeMetrics::num_alive_tasks).sum();
         drop(runtimes);

@@ -8,12 +8,14 @@ mod metrics;
 mod outcomes;
 mod register;
 mod reservations;
+mod sample;
 mod webhooks;
 mod worker;
 
 pub use logs::{LogThrottle, init_logs};
-pub use metrics::{Metrics, STORE_ERROR_KINDS};
+pub use metrics::{LATENCY_BUCKETS, Metrics, STORE_ERROR_KINDS};
 pub use outcomes::{ConnectionEnd, DecisionOutcome};
 pub use reservations::{ReservationMetrics, ReservationOutcome};
+pub use sample::MetricsSample;
 pub use webhooks::{DeliveryOutcome, WebhookMetrics};
 pub use worker::WorkerMetrics;

@@ -49,6 +49,11 @@ impl WebhookMetrics {
         Self { deliveries, waiting }
     }
 
+    /// The attempts so far with this outcome.
+    pub(super) fn attempts(&self, outcome: DeliveryOutcome) -> u64 {
+        self.deliveries.with_label_values(&[outcome.as_str()]).get()
+    }
+
     /// Counts an attempt.
     pub fn record_attempt(&self, outcome: DeliveryOutcome) {
         self.deliveries.with_label_values(&[outcome.as_str()]).inc();

@@ -32,6 +32,7 @@ mod client_addresses;
 mod cluster;
 mod commands;
 mod concurrency_limits;
+mod console;
 mod contract;
 mod control;
 mod damaged_rows;

@@ -20,7 +20,7 @@ use super::key_names::key_of;
 use super::observer::{DecidedCheck, DecisionObserver};
 use crate::judge;
 use crate::limit::{Charge, Unit};
-use crate::store::{CounterStore, StoreError};
+use crate::store::{CounterStore, ReportKind, StoreError};
 use crate::telemetry::DecisionOutcome;
 use crate::time::boot_clock;
 use rows::merge_rows;
@@ -111,7 +111,7 @@ impl TopKeys {
                 continue;
             }
             let text = rows::encode_rows(rows);
-            if let Err(error) = redis.publish_report(&text, PUBLISHED_FOR).await {
+            if let Err(error) = redis.publish_report(ReportKind::Top, &text, PUBLISHED_FOR).await {
                 tracing::debug!(%error, "the frequent keys of this node are not published");
             }
         }
@@ -127,7 +127,7 @@ impl TopKeys {
     ) -> Result<(Vec<TopRow>, usize), StoreError> {
         let mut nodes = vec![self.own_rows()];
         if let CounterStore::Redis(redis) = store {
-            let others = redis.reports_of_others().await?;
+            let others = redis.reports_of_others(ReportKind::Top).await?;
             nodes.extend(others.iter().filter_map(|text| rows::decode_rows(text)));
         }
         let reporting = nodes.iter().filter(|rows| !rows.is_empty()).count();

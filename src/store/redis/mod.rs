@@ -36,6 +36,7 @@ use super::{CallObserver, StoreError};
 use crate::telemetry::{LogThrottle, Metrics};
 use crate::time::ClockEstimate;
 pub use client::RedisClient;
+pub use reports::ReportKind;
 pub use script::CHECK_SCRIPT_SOURCE;
 pub use url::{InvalidUrl, RedisUrl};
 #[cfg(any(test, feature = "fuzzing"))]
