@@ -110,6 +110,11 @@ fn the_calls_of_terraforms_provider_create_read_update_and_destroy_every_resourc
     boto3_runs("provider.py", &node(None, &["--check-deadline", "10s"]));
 }
 
+#[test]
+fn every_scenario_of_terraforms_provider_is_planned_without_a_difference_after_each_step() {
+    boto3_runs("scenarios.py", &node(None, &["--check-deadline", "10s"]));
+}
+
 /// The deadline of the check that shows that a program is enforced: builds may delay it.
 const DEADLINE: [&str; 2] = ["--check-deadline", "10s"];
 const ROUNDS: &str = "2";
