@@ -4,6 +4,7 @@ mod files;
 mod journey;
 mod nodes;
 mod nodes_in_redis;
+mod search;
 mod sessions;
 
 use serde_json::json;
