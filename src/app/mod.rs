@@ -6,20 +6,28 @@
 
 mod banner;
 mod encryption;
+mod error;
 mod last_save;
 mod listeners;
 mod record;
 mod signals;
+#[cfg(feature = "otel")]
+mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "no_traces.rs"]
+mod traces;
 mod webhooks;
 mod worker;
 
 use std::sync::Arc;
 
+pub use error::StartError;
 use last_save::save_at_stop;
 use listeners::Listeners;
 use signals::Signals;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
+use traces::Traces;
 
 use crate::admin::Explainer;
 use crate::catalog::CounterPlacement;
@@ -35,46 +43,11 @@ use crate::store::{
     CounterStore, DataDir, EmbeddedRegistry, MemoryStore, Redis, RedisOptions, RedisUrl, Registry,
     StoreError,
 };
-use crate::telemetry::{LogThrottle, Metrics};
+use crate::telemetry::{LogThrottle, Metrics, Tracer};
 use crate::time::SystemClock;
-use crate::tls::{self, ServerTls};
+use crate::tls::ServerTls;
 use crate::transport::{CallerAccess, DrainFlag};
 use crate::webhook::Webhooks;
-
-/// The reason why the service does not start, or has not stopped as it should.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Redis can be reached, and cannot be used until the configuration is changed.
-    #[error("setting `store`: {0}")]
-    Redis(#[source] StoreError),
-    /// The catalog file is invalid.
-    #[error("{0}")]
-    Catalog(#[from] crate::control::ConfigFileError),
-    /// The store's address is invalid.
-    #[error("setting `store`: {0}")]
-    Store(#[from] crate::store::InvalidUrl),
-    /// The address is in use or belongs to another machine.
-    #[error("cannot listen on {0}: {1}; choose another with {flag}", flag = .2)]
-    Listen(std::net::SocketAddr, #[source] std::io::Error, &'static str),
-    /// Certificates or keys cannot be used.
-    #[error("TLS: {0}")]
-    Tls(#[from] tls::TlsError),
-    /// The certificate authorities for the receiver of webhooks cannot be loaded.
-    #[error("setting `webhook_ca`: {0}")]
-    Webhooks(#[source] tls::TlsError),
-    /// The data directory cannot be used.
-    #[error("cannot use the data directory: {0}")]
-    DataDir(#[source] crate::store::DataDirError),
-    /// The counters could not be saved at the stop.
-    #[error("the counters of the last seconds are lost, since they could not be saved: {0}")]
-    Unsaved(#[source] StoreError),
-    /// The record cannot be written.
-    #[error("cannot write the record {path}: {why}", path = .0.display(), why = .1)]
-    Record(std::path::PathBuf, #[source] std::io::Error),
-    /// A thread or runtime cannot be created.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
 
 /// The parts that all workers share.
 struct ServiceParts {
@@ -94,6 +67,8 @@ struct ServiceParts {
     top: Option<Arc<TopKeys>>,
     /// Those who watch decisions.
     tail: Arc<Tail>,
+    /// Begins spans, if traces are exported.
+    tracer: Option<Arc<Tracer>>,
     /// The recorder, if decisions are recorded.
     recorder: Option<Arc<Recorder>>,
     /// The rates and latencies of checks, and the node's state.
@@ -116,16 +91,15 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
     let placement = counter_placement(settings.store.reveal(), settings.record.is_some())?;
     let live = LiveCatalog::load(settings.catalog.clone(), placement, Arc::clone(&metrics))?;
     let live = Arc::new(live);
-    let domains = settings.envoy_config.clone();
-    let domains = domains.map(|path| LiveDomains::load(path, Arc::clone(&metrics)));
-    let domains = domains.transpose()?.map(Arc::new);
+    let domains = load_domains(&settings, &metrics)?;
     let (recorder, recorder_thread) = record::open_recorder(&settings)?.unzip();
     let data_dir = open_data_dir(&settings, &metrics)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     metrics.register_runtime(&runtime);
     let control = control_runtime(&metrics)?;
+    let traces = Traces::start(control.handle(), &metrics)?;
     let counter_store =
-        open_counter_store(&settings, data_dir.as_ref(), &metrics, runtime.handle())?;
+        open_counter_store(&settings, data_dir.as_ref(), &metrics, runtime.handle(), &traces)?;
     let local = MemoryStore::with_ceiling(Arc::new(SystemClock), settings.max_memory_rows);
     let redis = match &counter_store {
         CounterStore::Redis(redis) => Some(Arc::clone(redis)),
@@ -156,6 +130,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         explainer: Arc::default(),
         top: (settings.top_keys > 0).then(|| TopKeys::new(settings.top_keys)),
         tail: Arc::default(),
+        tracer: traces.tracer(),
         recorder: recorder.map(Arc::new),
         activity: NodeActivity::new(&settings, Arc::clone(&metrics)),
         metrics,
@@ -163,7 +138,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         counter_store,
         observers,
     });
-    let served = runtime.block_on(run(&parts, local, webhooks));
+    let served = runtime.block_on(run(&parts, local, webhooks, traces));
     // No save may be in progress beside the last one.
     drop(control);
     let result = served.and(save_at_stop(&parts.counter_store));
@@ -182,6 +157,15 @@ fn control_runtime(metrics: &Metrics) -> std::io::Result<Runtime> {
     let control = control.worker_threads(1).thread_name("control").enable_all().build()?;
     metrics.register_runtime(&control);
     Ok(control)
+}
+
+/// Envoy's domains, if they are configured.
+fn load_domains(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<LiveDomains>>, StartError> {
+    let Some(path) = settings.envoy_config.clone() else { return Ok(None) };
+    Ok(Some(Arc::new(LiveDomains::load(path, Arc::clone(metrics))?)))
 }
 
 /// The data directory, if there is one.
@@ -225,6 +209,7 @@ fn open_counter_store(
     data_dir: Option<&DataDir>,
     metrics: &Arc<Metrics>,
     runtime: &Handle,
+    traces: &Traces,
 ) -> Result<CounterStore, StartError> {
     if settings.store.is_memory() {
         let (clock, max_rows) = (Arc::new(SystemClock), settings.max_memory_rows);
@@ -244,13 +229,15 @@ fn open_counter_store(
         start_without_store: settings.start_without_store,
         runtime: runtime.clone(),
     };
-    Ok(CounterStore::Redis(Redis::new(&options, Arc::clone(metrics), None)?))
+    let observer = traces.tracer().map(|tracer| tracer as _);
+    Ok(CounterStore::Redis(Redis::new(&options, Arc::clone(metrics), observer)?))
 }
 
 async fn run(
     parts: &Arc<ServiceParts>,
     local: MemoryStore,
     webhooks: Option<Webhooks>,
+    traces: Traces,
 ) -> Result<(), StartError> {
     let signals = Signals::install()?;
     raise_open_file_limit();
@@ -301,6 +288,7 @@ async fn run(
     if let Some(webhooks) = webhooks {
         webhooks.stop().await;
     }
+    traces.stop().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -45,6 +45,7 @@ async fn run(connections: WorkerConnections, parts: Arc<ServiceParts>, shared: A
         metrics: Arc::clone(&metrics),
         observers,
         tail: Arc::clone(&parts.tail),
+        tracer: parts.tracer.clone(),
         deadline: parts.settings.check_deadline,
         denial_memo: parts.settings.denial_memo,
         reservations: Arc::clone(&parts.reservations),

@@ -8,6 +8,7 @@ mod adjust;
 mod conclude;
 mod decision;
 mod decision_metrics;
+mod decision_spans;
 mod denial_memo;
 mod descriptors;
 mod dry_run;
@@ -37,13 +38,14 @@ use crate::catalog::{ApiKey, Catalog, CheckError, CheckRequest, ResolvedLimits};
 use crate::control::{ClientKey, KeyDirectory, LiveCatalog};
 use crate::failure_policy::FailurePolicy;
 use crate::limit::{Charge, Charges, MAX_CHARGES};
-use crate::store::{CheckContext, RequestContext, Store, StoreError, TraceContext};
-use crate::telemetry::{DecisionOutcome, WorkerMetrics};
+use crate::store::{CheckContext, RequestContext, Store, StoreError};
+use crate::telemetry::{DecisionOutcome, RequestSpan, TraceContext, Tracer, WorkerMetrics};
 use crate::transport::CallerIds;
 pub use activity::{NodeActivity, node_name};
 pub use adjust::{AdjustError, AdjustRequest, ReservationChange, ReservationStatus};
 use conclude::Origin;
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};
+use decision_spans::DecisionSpans;
 use denial_memo::DenialMemo;
 pub use descriptors::DescriptorCheck;
 pub use explain::{ExplainedLimit, Explanation};
@@ -84,6 +86,8 @@ pub struct EngineParts {
     pub observers: Vec<Arc<dyn DecisionObserver>>,
     /// Those who watch decisions.
     pub tail: Arc<Tail>,
+    /// Begins spans, if traces are exported.
+    pub tracer: Option<Arc<Tracer>>,
     /// The timeout from a request that has been read to its decision.
     pub deadline: Duration,
     /// True if refusals of Redis are cached.
@@ -119,6 +123,9 @@ impl Engine {
     #[must_use]
     pub fn new(mut parts: EngineParts) -> Self {
         parts.observers.push(Arc::clone(&parts.tail) as _);
+        if parts.tracer.is_some() {
+            parts.observers.push(Arc::new(DecisionSpans));
+        }
         let memo = match &parts.store {
             Store::Redis(client) if parts.denial_memo => {
                 let client = client.clone();
@@ -152,15 +159,27 @@ impl Engine {
     }
 
     /// The context of a request's checks, from the ids that its caller gave it; empty if nobody
-    /// reads it.
-    pub fn request_context<'r>(&self, ids: impl FnOnce() -> CallerIds<'r>) -> CheckContext {
-        if !self.parts.tail.is_watched() && !self.parts.store.observes_contexts() {
+    /// reads it. `name` is that of the request's span.
+    pub fn request_context<'r>(
+        &self,
+        name: &'static str,
+        ids: impl FnOnce() -> CallerIds<'r>,
+    ) -> CheckContext {
+        let EngineParts { tail, tracer, store, .. } = &self.parts;
+        let is_watched = tail.is_watched();
+        if !is_watched && tracer.is_none() && !store.observes_contexts() {
             return CheckContext::NONE;
         }
         let CallerIds { traceparent, request_id } = ids();
+        let caller = traceparent.and_then(TraceContext::parse);
+        let span = tracer.as_ref().and_then(|tracer| tracer.begin(name, caller));
+        if tracer.is_some() && span.is_none() && !is_watched {
+            return CheckContext::NONE;
+        }
         CheckContext::new(RequestContext {
             request_id: request_id.map(Into::into),
-            trace: traceparent.and_then(TraceContext::parse),
+            trace: span.as_ref().map(RequestSpan::context).or(caller),
+            span,
         })
     }
 

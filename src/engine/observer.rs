@@ -120,6 +120,7 @@ mod tests {
             metrics: WorkerMetrics::new(&metrics),
             observers: vec![observer],
             tail,
+            tracer: None,
             deadline: Duration::from_secs(1),
             denial_memo: false,
             reservations: Arc::default(),

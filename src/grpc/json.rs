@@ -15,7 +15,7 @@ use crate::store::CheckContext;
 use crate::transport::{CallerIds, Problem, read_body};
 
 pub(super) async fn json(State(envoy): State<Arc<EnvoyService>>, request: Request) -> Response {
-    let context = envoy.engine.request_context(|| CallerIds::of(request.headers()));
+    let context = envoy.engine.request_context("json", || CallerIds::of(request.headers()));
     let response = match read_request(&envoy, request).await {
         Ok(request) => respond(&envoy, &request, &context).await,
         Err(problem) => problem.into_response(),

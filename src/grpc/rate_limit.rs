@@ -23,7 +23,8 @@ impl RateLimitService for EnvoyService {
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let context = self.engine.request_context(|| CallerIds::of(metadata.as_ref()));
+        let context =
+            self.engine.request_context("ShouldRateLimit", || CallerIds::of(metadata.as_ref()));
         match self.decide(&request, &context, grpc_timeout(&metadata)).await {
             Ok(response) => {
                 self.worker_metrics.record_response("grpc", 0);

@@ -118,7 +118,7 @@ async fn decide(
             None => {}
         }
     }
-    let context = state.engine.request_context(|| CallerIds::of(headers));
+    let context = state.engine.request_context("authz", || CallerIds::of(headers));
     let decision = state.engine.check(client, &check_request, &context).await;
     decision.map_err(Problem::from).map_err(|problem| match problem.field() {
         None | Some("path" | "method" | "key") => AuthzError::Client(problem),

@@ -43,7 +43,7 @@ async fn decide(
 ) -> Result<Vec<Result<Decision, Problem>>, Problem> {
     let access = &state.shared.access;
     let key_id_allowed = access.authenticate(request.headers(), request.extensions())?;
-    let context = state.engine.request_context(|| CallerIds::of(request.headers()));
+    let context = state.engine.request_context("check batch", || CallerIds::of(request.headers()));
     let body = read_body(request.into_body(), MAX_BODY_BYTES).await?;
     let Object(batch) = serde_json::from_slice::<Object<BatchBody<'_>>>(&body)
         .map_err(|_| parse_problem::<Object<BatchBody<'_>>>(&body))?;

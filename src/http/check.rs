@@ -26,7 +26,7 @@ pub(super) fn check(
     // Boxed, because the futures keep a place for it until their end.
     let authenticated =
         state.shared.access.authenticate(request.headers(), request.extensions()).map_err(Box::new);
-    let context = state.engine.request_context(|| CallerIds::of(request.headers()));
+    let context = state.engine.request_context("check", || CallerIds::of(request.headers()));
     let body = request.into_body();
     async move {
         let response = match decide(&state, authenticated, body, &context).await {

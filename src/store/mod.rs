@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::judge::Verdict;
 use crate::limit::{Adjustment, Charge, Charges, NewReservation, Refund, Subject};
 use crate::time::Micros;
-pub use context::{CallObserver, CheckContext, RequestContext, ScriptCall, TraceContext};
+pub use context::{CallObserver, CheckContext, RequestContext, ScriptCall};
 pub use counter_store::{CounterStore, CounterUsage};
 pub use database::{DataDir, DataDirError};
 pub use memory::MemoryStore;

@@ -15,6 +15,7 @@ use super::WorkerMetrics;
 use super::outcomes::ConnectionEnd;
 use super::register::{counter_vec, gauge_vec, histogram, histogram_vec, opts, register};
 use super::reservations::ReservationMetrics;
+use super::trace_metrics::TraceMetrics;
 use super::webhooks::WebhookMetrics;
 
 /// The upper bounds of the buckets of response times, in seconds: from 50 µs, the time of a decision
@@ -90,6 +91,8 @@ pub struct Metrics {
     /// `tollgate_connections`
     pub connections: IntGauge,
     connections_closed: IntCounterVec,
+    /// The metrics of traces.
+    pub traces: TraceMetrics,
     /// The metrics of webhooks.
     pub webhooks: WebhookMetrics,
     /// The metrics of reservations.
@@ -249,6 +252,7 @@ impl Metrics {
                     "Asynchronous tasks: connections, their requests, and those of the node itself.",
                 )),
             ),
+            traces: TraceMetrics::new(r),
             webhooks: WebhookMetrics::new(r),
             reservations: ReservationMetrics::new(r),
             registry,

@@ -1,4 +1,4 @@
-//! Metrics and logs.
+//! Metrics, logs and traces.
 //!
 //! No request is known here. Label values come from the catalog or from enums, never from a client,
 //! and secrets are never passed to this module.
@@ -9,6 +9,13 @@ mod outcomes;
 mod register;
 mod reservations;
 mod sample;
+mod trace_context;
+mod trace_metrics;
+#[cfg(feature = "otel")]
+mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "no_traces.rs"]
+mod traces;
 mod webhooks;
 mod worker;
 
@@ -17,5 +24,8 @@ pub use metrics::{LATENCY_BUCKETS, Metrics, STORE_ERROR_KINDS};
 pub use outcomes::{ConnectionEnd, DecisionOutcome};
 pub use reservations::{ReservationMetrics, ReservationOutcome};
 pub use sample::MetricsSample;
+pub use trace_context::{SpanDecision, TraceContext};
+pub use trace_metrics::{SpanFate, TraceMetrics};
+pub use traces::{RequestSpan, Tracer};
 pub use webhooks::{DeliveryOutcome, WebhookMetrics};
 pub use worker::WorkerMetrics;

@@ -75,6 +75,7 @@ mod soak;
 mod stage_limits;
 mod startup;
 mod tls;
+mod traces;
 mod twins;
 mod webhooks;
 mod what_if;

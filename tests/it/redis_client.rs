@@ -11,9 +11,9 @@ use tollgate::algorithm::{Calendar, Period, Quota, Throttle};
 use tollgate::limit::{Charge, Charges, Limit, Subject, Unit};
 use tollgate::store::{
     CallObserver, CheckContext, Redis, RedisClient, RedisOptions, RequestContext, ScriptCall,
-    StoreError, TraceContext,
+    StoreError,
 };
-use tollgate::telemetry::Metrics;
+use tollgate::telemetry::{Metrics, TraceContext};
 
 use crate::support::redis::RedisServer;
 use crate::twins::{DEADLINE, options};
@@ -238,7 +238,8 @@ fn an_observer_learns_which_checks_went_in_the_same_call() {
         let client = redis.open_client().await;
         let limit = limit("observed", "1/h", 10);
         let judge = async |span| {
-            let trace = TraceContext { trace_id: [1; 16], span_id: [0, 0, 0, 0, 0, 0, 0, span] };
+            let span_id = [0, 0, 0, 0, 0, 0, 0, span];
+            let trace = TraceContext { trace_id: [1; 16], span_id, is_sampled: true };
             let request = RequestContext { trace: Some(trace), ..RequestContext::default() };
             let context = CheckContext::new(request);
             client.judge(&one("a", &limit, 1), &context, soon()).await.unwrap();

@@ -1,4 +1,5 @@
-//! A receiver of webhooks: an HTTP server that records requests and responds with a given status.
+//! A receiver of webhooks, or of traces: an HTTP server that records requests and responds with a
+//! given status.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -13,7 +14,7 @@ use serde_json::Value;
 pub struct Delivery {
     pub path: String,
     pub headers: BTreeMap<String, String>,
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 impl Delivery {
@@ -23,7 +24,7 @@ impl Delivery {
 
     /// The `data` of the event.
     pub fn data(&self) -> Value {
-        serde_json::from_str::<Value>(&self.body).unwrap()["data"].clone()
+        serde_json::from_slice::<Value>(&self.body).unwrap()["data"].clone()
     }
 }
 
@@ -59,6 +60,11 @@ impl WebhookReceiver {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/hooks?of=tollgate", self.port)
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn origin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Sets the status of the following responses.
@@ -98,7 +104,6 @@ fn serve(mut stream: &TcpStream, status: &AtomicU16, deliveries: &Mutex<Vec<Deli
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    let body = String::from_utf8(body).unwrap();
     deliveries.lock().unwrap().push(Delivery { path, headers, body });
     let status = status.load(Ordering::SeqCst);
     // A redirect's target does not exist: redirects are not followed.
