@@ -48,7 +48,8 @@ fn the_sbom_has_the_crates_of_the_binary_with_their_digests_and_no_others() {
         assert!(!names.contains(other), "{other} is not in the binary");
     }
     let lock = fs::read_to_string(repository("Cargo.lock")).unwrap();
-    for component in components {
+    // A crate of this repository has no digest of its own.
+    for component in components.iter().filter(|it| it["name"] != "tollgate-core") {
         let digest = component["hashes"][0]["content"].as_str().unwrap();
         assert!(digest.len() == 64 && lock.contains(digest), "{component}");
         assert!(component["licenses"][0]["expression"].is_string(), "{component}");
