@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use tollgate::app;
 use tollgate::commands;
 use tollgate::settings::{Flags, Settings, SettingsSources};
@@ -76,6 +76,10 @@ enum Command {
     /// Judges recorded checks by another catalog, and shows who would be refused; exits with 1 if
     /// anybody would be that was not
     WhatIf(commands::what_if::WhatIfArgs),
+    /// Prints the completions of commands and flags for a shell
+    Completions(commands::completions::CompletionsArgs),
+    /// Writes the man pages of all commands to a folder
+    Man(commands::man::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -102,6 +106,13 @@ fn main() -> ExitCode {
         Command::WhatIf(args) => commands::what_if::run(&args).map_err(Into::into),
         Command::Tail(tail) => block_on(commands::tail::run(&tail)),
         Command::Replay(args) => commands::replay::run(&args).map(|()| true).map_err(Into::into),
+        Command::Completions(args) => {
+            let printed = commands::completions::run(&args, &mut Cli::command());
+            printed.map(|()| true).map_err(Into::into)
+        }
+        Command::Man(args) => {
+            commands::man::run(&args, Cli::command()).map(|()| true).map_err(Into::into)
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

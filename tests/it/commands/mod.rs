@@ -9,6 +9,7 @@ mod move_to_another_redis;
 mod plans;
 mod policies;
 mod policies_in_redis;
+mod shells;
 mod tail;
 mod terminal;
 mod top;
