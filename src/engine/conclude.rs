@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::decision::{DecidedBy, Decision, DecisionStatus};
+use super::decision::{DecidedBy, Decision, DecisionStatus, place_of};
 use super::fallback::{Fallback, FallbackDecision};
 use super::observer::DecidedCheck;
 use super::{Engine, PlanContext};
@@ -66,8 +66,7 @@ impl Engine {
 
     /// The decision that follows from a verdict of the store.
     pub(super) fn decide_by_verdict(&self, charges: &Charges, judged: &StoreVerdict) -> Decision {
-        let by =
-            if judged.leased { DecidedBy::Lease } else { DecidedBy::from_store(&self.parts.store) };
+        let by = if judged.leased { DecidedBy::Lease } else { place_of(&self.parts.store) };
         Decision::from_verdict(charges, &judged.verdict, by)
     }
 

@@ -12,51 +12,14 @@ use crate::catalog::ApiKey;
 use crate::judge::{self, LimitStatus, Verdict};
 use crate::limit::{Charges, Limit};
 use crate::store::Store;
+pub use crate::telemetry::DecidedBy;
 use crate::time::Micros;
 
-/// The place where a check was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecidedBy {
-    /// Redis.
-    Redis,
-    /// The node's memory, which is the store.
-    Memory,
-    /// The node, from units that it has leased in Redis.
-    Lease,
-    /// The node, because Redis has just refused the same charge.
-    Memo,
-    /// The node alone, because the store is unreachable.
-    Fallback,
-    /// The node alone, because too many of its checks wait for the store.
-    Overload,
-    /// The node, because too many keys begin that it does not know.
-    NewKeys,
-    /// The failure policy for new subjects, because the store is nearly full; the store judged the
-    /// other limits.
-    FullStore,
-}
-
-impl DecidedBy {
-    pub(super) fn from_store(store: &Store) -> Self {
-        match store {
-            Store::Memory(_) => Self::Memory,
-            Store::Redis(_) => Self::Redis,
-        }
-    }
-
-    /// The word in responses.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Redis => "redis",
-            Self::Memory => "memory",
-            Self::Lease => "lease",
-            Self::Memo => "memo",
-            Self::Fallback => "fallback",
-            Self::Overload => "overload",
-            Self::NewKeys => "new_keys",
-            Self::FullStore => "full_store",
-        }
+/// The place where the store decides.
+pub(super) const fn place_of(store: &Store) -> DecidedBy {
+    match store {
+        Store::Memory(_) => DecidedBy::Memory,
+        Store::Redis(_) => DecidedBy::Redis,
     }
 }
 

@@ -23,6 +23,7 @@ impl DecisionObserver for WorkerMetrics {
             self.record_decision(label, Some(limit), DecisionOutcome::ShadowRefused);
         }
         self.record_decision(label, check.refusing, check.outcome);
+        self.record_place(check.decision.decided_by);
         if check.outcome == DecisionOutcome::Reported {
             // A limit that the report did not charge is left out.
             let limited = check.charges.iter().filter(|charge| !charge.limit.is_meter());

@@ -368,7 +368,7 @@ impl Engine {
             charge.exceeds_capacity() && !charge.limit.shadow() && !charge.is_forced()
         })?;
         let violated = Arc::clone(charge.limit.name());
-        let by = DecidedBy::from_store(&self.parts.store);
+        let by = decision::place_of(&self.parts.store);
         let decision = Decision::too_large(violated, plan.key.clone(), plan.name.clone(), by);
         Some((charge, decision))
     }

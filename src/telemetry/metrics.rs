@@ -50,6 +50,8 @@ pub struct Metrics {
     tasks: IntGauge,
     /// `tollgate_decisions_total{plan,limit,outcome}`
     pub decisions: IntCounterVec,
+    /// `tollgate_decided_by_total{decided_by}`
+    pub decided_by: IntCounterVec,
     /// `tollgate_debt_units{plan,limit}`
     pub debt_units: HistogramVec,
     /// `tollgate_responses_total{endpoint,status}`
@@ -115,6 +117,12 @@ impl Metrics {
                 "decisions_total",
                 "Checks decided, by plan (or policy), the limit that refused, and outcome; for domains of Envoy, the limit of each descriptor.",
                 &["plan", "limit", "outcome"],
+            ),
+            decided_by: counter_vec(
+                r,
+                "decided_by_total",
+                "Checks decided, by the place: the store, a lease, the denial memo, or the node alone.",
+                &["decided_by"],
             ),
             debt_units: histogram_vec(
                 r,

@@ -21,7 +21,7 @@ mod worker;
 
 pub use logs::{LogThrottle, init_logs};
 pub use metrics::{LATENCY_BUCKETS, Metrics, STORE_ERROR_KINDS};
-pub use outcomes::{ConnectionEnd, DecisionOutcome};
+pub use outcomes::{ConnectionEnd, DecidedBy, DecisionOutcome};
 pub use reservations::{ReservationMetrics, ReservationOutcome};
 pub use sample::MetricsSample;
 pub use trace_context::{SpanDecision, TraceContext};

@@ -1,4 +1,4 @@
-//! Label values: the outcomes of checks, and the reasons for which connections end.
+//! Label values: the outcomes and the places of checks, and the reasons for which connections end.
 
 /// The outcome of a check in `tollgate_decisions_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,6 +124,57 @@ impl ConnectionEnd {
             Self::Handshake => "handshake",
             Self::Unread => "unread",
             Self::Stalled => "stalled",
+        }
+    }
+}
+
+/// The place where a check was decided, in responses and in `tollgate_decided_by_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecidedBy {
+    /// Redis.
+    Redis,
+    /// The node's memory, which is the store.
+    Memory,
+    /// The node, from units that it has leased in Redis.
+    Lease,
+    /// The node, because Redis has just refused the same charge.
+    Memo,
+    /// The node alone, because the store is unreachable.
+    Fallback,
+    /// The node alone, because too many of its checks wait for the store.
+    Overload,
+    /// The node, because too many keys begin that it does not know.
+    NewKeys,
+    /// The failure policy for new subjects, because the store is nearly full; the store judged the
+    /// other limits.
+    FullStore,
+}
+
+impl DecidedBy {
+    /// All places, each at its own number.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Redis,
+        Self::Memory,
+        Self::Lease,
+        Self::Memo,
+        Self::Fallback,
+        Self::Overload,
+        Self::NewKeys,
+        Self::FullStore,
+    ];
+
+    /// The word in responses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Memory => "memory",
+            Self::Lease => "lease",
+            Self::Memo => "memo",
+            Self::Fallback => "fallback",
+            Self::Overload => "overload",
+            Self::NewKeys => "new_keys",
+            Self::FullStore => "full_store",
         }
     }
 }

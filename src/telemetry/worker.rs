@@ -11,7 +11,7 @@ use foldhash::HashMap;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::metrics::Metrics;
-use super::outcomes::DecisionOutcome;
+use super::outcomes::{DecidedBy, DecisionOutcome};
 use super::reservations::ReservationOutcome;
 
 /// The most cached counters. More than this belong to old catalogs, so the cache is cleared.
@@ -40,6 +40,8 @@ struct WorkerCounts {
     metrics: Arc<Metrics>,
     check_duration: LocalHistogram,
     decisions: HashMap<(usize, usize, DecisionOutcome), DecisionCounter>,
+    /// By the number of the place.
+    decided_by: [LocalIntCounter; DecidedBy::ALL.len()],
     responses: HashMap<(&'static str, u16), LocalIntCounter>,
 }
 
@@ -56,6 +58,8 @@ impl WorkerMetrics {
     pub fn new(metrics: &Arc<Metrics>) -> Arc<Self> {
         let counts = WorkerCounts {
             check_duration: metrics.check_duration.local(),
+            decided_by: DecidedBy::ALL
+                .map(|place| metrics.decided_by.with_label_values(&[place.as_str()]).local()),
             metrics: Arc::clone(metrics),
             decisions: HashMap::default(),
             responses: HashMap::default(),
@@ -63,6 +67,11 @@ impl WorkerMetrics {
         let worker = Arc::new(Self { in_flight: AtomicI64::new(0), counts: Mutex::new(counts) });
         metrics.register_worker(&worker);
         worker
+    }
+
+    /// Counts the place of a check's decision.
+    pub fn record_place(&self, place: DecidedBy) {
+        self.lock().decided_by[place as usize].inc();
     }
 
     /// Counts a decision.
@@ -152,6 +161,7 @@ impl WorkerMetrics {
         let counts = self.lock();
         counts.check_duration.flush();
         counts.decisions.values().for_each(|cached| cached.counter.flush());
+        counts.decided_by.iter().for_each(LocalIntCounter::flush);
         counts.responses.values().for_each(LocalIntCounter::flush);
         self.in_flight.load(Ordering::Relaxed)
     }

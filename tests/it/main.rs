@@ -42,6 +42,7 @@ mod docs;
 mod dry_runs;
 mod envoy;
 mod gateways;
+mod grafana;
 mod guides;
 mod house;
 mod identities;

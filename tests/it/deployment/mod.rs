@@ -3,6 +3,7 @@
 mod balancer;
 mod chart;
 mod compose;
+pub mod dashboard;
 mod docker;
 mod kubernetes;
 mod release;
