@@ -88,7 +88,7 @@ def operate(page):
     open_page(page, "Overview")
     top = page.locator("section", has=page.get_by_role("heading", name="Refused most"))
     expect(top.get_by_role("row").filter(has_text="trial/throttle")).to_contain_text("Acme")
-    expect(page.get_by_role("row").filter(has_text="trial").filter(has_text="50.0 %")).to_be_visible(timeout=15_000)
+    expect(page.get_by_role("row").filter(has_text="trial").filter(has_text="50.0 %")).to_be_visible()
     # Why: the limit, and where it is declared.
     top.get_by_role("link", name="Acme").click()
     page.get_by_role("button", name="Explain").click()
@@ -99,7 +99,7 @@ def operate(page):
     page.get_by_role("button", name="Reset").click()
     page.get_by_role("button", name="Reset the counters").click()
     toast(page, "admitted again")
-    assert check({"api_key": value}) == 200
+    assert [check({"api_key": value}) for _ in range(3)] == [200, 200, 429]
     preview(page)
     open_page(page, "API keys")
     page.get_by_role("link", name="Acme").click()
@@ -116,8 +116,8 @@ def operate(page):
     dialog.get_by_label("Amount").fill("900")
     dialog.get_by_role("button", name="Grant").click()
     toast(page, "900 requests are granted")
-    # Of the plan's hundred one is used since the reset, and 900 more are granted.
-    expect(page.locator(".stat", has_text="Left of the quota")).to_contain_text("999")
+    # Of the plan's hundred two are used since the reset, and 900 more are granted.
+    expect(page.locator(".stat", has_text="Left of the quota")).to_contain_text("998")
     rotate(page, value)
     policies(page)
     audit(page)
@@ -215,7 +215,7 @@ def expire(page):
     open_page(page, "Overview")
     page.context.clear_cookies()
     page.context.add_cookies([{"name": "tollgate_session", "value": "AAAA", "url": f"http://{ADMIN}"}])
-    expect(again).to_be_visible(timeout=15_000)
+    expect(again).to_be_visible()
     again.get_by_label("Token").fill(TOKEN)
     again.get_by_role("button", name="Sign in", exact=True).click()
     expect(again).to_have_count(0)
@@ -283,7 +283,9 @@ def main():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(20_000)
+        # A machine that runs other tests beside this one may take its time.
+        page.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
         # A refused request is part of some journeys, and Chromium logs each.
         expected = "Failed to load resource"
         page.on("console", lambda line: line.type == "error" and expected not in line.text and faults.append(line.text))
