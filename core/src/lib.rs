@@ -8,3 +8,4 @@ pub mod time;
 pub mod algorithm;
 pub mod limit;
 pub mod judge;
+pub mod packed;

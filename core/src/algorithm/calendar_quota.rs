@@ -51,11 +51,20 @@ impl Count {
         })
     }
 
-    fn to_row(self) -> Row {
+    pub(crate) fn to_row(self) -> Row {
         Row::packed(
             RowKind::CALENDAR_QUOTA,
             [(self.used.cast_unsigned(), 7), (self.window.get(), 5)],
         )
+    }
+
+    /// The count in a row after units that were charged in a window are refunded; `None` in a row
+    /// of another one. The room grows no larger than it was before the first charge, or than a grant
+    /// has made it.
+    pub(crate) fn refunded(row: &Row, amount: u64, window: WindowStart) -> Option<Self> {
+        let count = Self::from_row(row).filter(|count| count.window == window)?;
+        let used = count.used.saturating_sub_unsigned(amount).max(count.used.min(0));
+        Some(Self { used, ..count })
     }
 }
 
@@ -77,8 +86,30 @@ fn current_count(count: Option<Count>, current: WindowStart) -> Count {
     }
 }
 
+/// The quota's counter at `now`.
+///
+/// # Errors
+/// If `now` lies outside the offered windows.
+pub(crate) fn read(
+    row: Option<&Row>,
+    offered: Option<&Windows>,
+    now: Micros,
+) -> Result<Reading, WindowMiss> {
+    let (current, _) = offered_at(offered, now)?;
+    let stored = row.and_then(Count::from_row);
+    let count = current_count(stored, current);
+    Ok(Reading {
+        state: CounterState::in_window(count.used, count.window),
+        is_ahead: false,
+        is_rollover: stored.is_some_and(|stored| stored.window < current),
+    })
+}
+
 /// The window offered for `now`, with the instant of its end.
-fn offered_at(offered: Option<&Windows>, now: Micros) -> Result<(WindowStart, Micros), WindowMiss> {
+pub(crate) fn offered_at(
+    offered: Option<&Windows>,
+    now: Micros,
+) -> Result<(WindowStart, Micros), WindowMiss> {
     offered.and_then(|windows| windows.window_at(now)).ok_or(WindowMiss)
 }
 
@@ -134,14 +165,7 @@ impl Counting for Quota {
         offered: Option<&Windows>,
         now: Micros,
     ) -> Result<Reading, WindowMiss> {
-        let (current, _) = offered_at(offered, now)?;
-        let stored = row.and_then(Count::from_row);
-        let count = current_count(stored, current);
-        Ok(Reading {
-            state: CounterState::in_window(count.used, count.window),
-            is_ahead: false,
-            is_rollover: stored.is_some_and(|stored| stored.window < current),
-        })
+        read(row, offered, now)
     }
 
     fn write(
@@ -158,12 +182,10 @@ impl Counting for Quota {
         (Count { used: state.level, window: state.window }.to_row(), end)
     }
 
-    /// Refunds units within the window they were charged in. The room grows no larger than it was
-    /// before the first charge, or than a grant has made it.
+    /// Refunds units within the window they were charged in.
     fn refund(&self, row: &Row, amount: u64, charged: ChargeTime, _: Micros) -> Option<Written> {
-        let count = Count::from_row(row).filter(|count| count.window == charged.window)?;
-        let used = count.used.saturating_sub_unsigned(amount).max(count.used.min(0));
-        Some((Count { used, ..count }.to_row(), self.calendar.end_of(count.window)))
+        let count = Count::refunded(row, amount, charged.window)?;
+        Some((count.to_row(), self.calendar.end_of(count.window)))
     }
 
     fn correct(

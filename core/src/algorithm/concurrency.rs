@@ -63,6 +63,12 @@ impl Concurrency {
         Ok(Self { limit, ttl })
     }
 
+    /// So many slots as a call's arguments describe them: without the time of a slot, which is that
+    /// of its reservation. `None` if a node would not send it.
+    pub(crate) fn of_slots(limit: u64) -> Option<Self> {
+        Self::new(limit, MAX_TTL).ok()
+    }
+
     /// The number of slots.
     #[must_use]
     pub const fn limit(&self) -> u64 {

@@ -49,6 +49,12 @@ impl RowKind {
         Self(self.0 + Self::ANNEX)
     }
 
+    /// True if it is the kind of the annex of a counter that this release knows.
+    #[must_use]
+    pub fn is_annex(self) -> bool {
+        ROW_KINDS.iter().any(|(kind, _)| kind.annex() == self)
+    }
+
     /// True if it is a counter's kind that this release knows.
     #[must_use]
     pub fn is_known_counter(self) -> bool {

@@ -86,6 +86,15 @@ impl Throttle {
         }
     }
 
+    /// The token bucket that a call's arguments describe by what drains per microsecond, the parts of
+    /// a unit, and its size in those parts; `None` if a node would not send it.
+    pub(crate) fn from_parts(drain: u64, per: u64, size: u64) -> Option<Self> {
+        let parts = 1..=MAX_FRACTION_PART;
+        let are_valid = parts.contains(&drain) && parts.contains(&per);
+        let burst = size.checked_div(per).filter(|burst| are_valid && burst * per == size)?;
+        (1..=MAX_EXACT).contains(&size).then_some(Self { burst, drain, per })
+    }
+
     /// The units that fit at once.
     #[must_use]
     pub const fn burst(&self) -> u64 {

@@ -35,6 +35,7 @@
 //! assert_eq!(status[1].retry_after, Micros::from_secs(1));
 //! ```
 
+mod charge;
 mod refund;
 pub mod reservation;
 mod status;
@@ -43,13 +44,13 @@ pub mod usage;
 
 use smallvec::SmallVec;
 
-use crate::algorithm::{
-    CounterState, Counting as _, Reading, Reserving as _, Row, WindowMiss, Windows, Written,
-};
+use crate::algorithm::{CounterState, Counting as _, Reading, Row, WindowMiss, Windows, Written};
 use crate::limit::{Charge, Subject};
 use crate::time::{MAX_EXACT, Micros};
+pub use charge::JudgedCharge;
 pub use refund::refund;
-pub use reservation::ReservationNumbers;
+pub(crate) use refund::refund_charge;
+pub use reservation::{NumberedRows, ReservationNumbers};
 pub use status::{LimitStatus, limit_status};
 pub use table::RowTable;
 
@@ -66,37 +67,35 @@ pub struct Verdict {
 
 /// The reason why a check was not judged; nothing was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotJudged {
+pub enum NotJudged<S = Subject> {
     /// The store's clock lies outside the windows that were offered.
     WindowMiss,
     /// A charge would replace a day of usage, which has to be kept first; see [`usage`].
     DayRollover,
     /// The store has no counter of this subject, and is too full for new ones.
-    NewSubject(Subject),
+    NewSubject(S),
 }
 
-impl From<WindowMiss> for NotJudged {
+impl<S> From<WindowMiss> for NotJudged<S> {
     fn from(_: WindowMiss) -> Self {
         Self::WindowMiss
     }
 }
 
 /// The rows of a store, locked by the caller of [`judge`].
-pub trait Rows {
+pub trait Rows<C: JudgedCharge = Charge> {
     /// The row of a charge's limit and subject.
-    fn read(&self, charge: &Charge) -> Option<Row>;
+    fn read(&self, charge: &C) -> Option<Row>;
     /// Replaces the row; from `until` on a missing row means the same.
-    fn write(&mut self, charge: &Charge, row: Row, until: Micros);
+    fn write(&mut self, charge: &C, row: Row, until: Micros);
     /// The annex of a charge's counter, which only reservations need; empty if it has none.
-    fn annex(&self, charge: &Charge) -> Vec<u8>;
+    fn annex(&self, charge: &C) -> Vec<u8>;
     /// Replaces the annex; an empty one is removed. From `until` on a missing one means the same;
     /// without `until` that time stays.
-    fn write_annex(&mut self, charge: &Charge, annex: Vec<u8>, until: Option<Micros>);
-    /// The numbers of a subject's reservations.
-    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers>;
+    fn write_annex(&mut self, charge: &C, annex: Vec<u8>, until: Option<Micros>);
     /// True if the store is too full for new subjects, and has no row of this one. It may look for
     /// rows of the check's `charges` only.
-    fn refuses(&self, subject: Subject, charges: &[Charge]) -> bool;
+    fn refuses(&self, subject: C::Subject, charges: &[C]) -> bool;
 }
 
 /// For each charge the windows offered to the store, if its limit has windows.
@@ -120,12 +119,12 @@ pub fn offered_windows(charges: &[Charge], now: Micros) -> OfferedWindows {
 /// # Errors
 /// If `now` lies outside the offered windows, a day of usage has to be kept first, or the store
 /// takes no new subjects; then nothing was written.
-pub fn judge(
-    charges: &[Charge],
+pub fn judge<C: JudgedCharge>(
+    charges: &[C],
     offered: &[Option<Windows>],
     now: Micros,
-    rows: &mut impl Rows,
-) -> Result<Verdict, NotJudged> {
+    rows: &mut impl Rows<C>,
+) -> Result<Verdict, NotJudged<C::Subject>> {
     let assessed = assess(charges, offered, now, rows)?.writable()?;
     write_assessed(charges, offered, &assessed, rows);
     Ok(assessed.verdict)
@@ -136,18 +135,18 @@ pub fn judge(
 ///
 /// # Errors
 /// If `now` lies outside the offered windows, or the store takes no new subjects.
-pub fn dry_run(
-    charges: &[Charge],
+pub fn dry_run<C: JudgedCharge>(
+    charges: &[C],
     offered: &[Option<Windows>],
     now: Micros,
-    rows: &impl Rows,
-) -> Result<Verdict, NotJudged> {
+    rows: &impl Rows<C>,
+) -> Result<Verdict, NotJudged<C::Subject>> {
     assess(charges, offered, now, rows).map(|assessed| assessed.verdict)
 }
 
 /// A check that was judged and not written yet.
-struct Assessed {
-    verdict: Verdict,
+pub(crate) struct Assessed {
+    pub(crate) verdict: Verdict,
     /// True if a day of usage has to be kept before the check may be written.
     rolls_over: bool,
     /// For each charge, true if its row must be written in any case: see `Reading::is_ahead`.
@@ -156,35 +155,35 @@ struct Assessed {
 
 impl Assessed {
     /// The same check, unless a day of usage has to be kept first.
-    fn writable(self) -> Result<Self, NotJudged> {
+    pub(crate) fn writable<S>(self) -> Result<Self, NotJudged<S>> {
         if self.rolls_over { Err(NotJudged::DayRollover) } else { Ok(self) }
     }
 }
 
 /// The verdict on a check; nothing is written.
-fn assess(
-    charges: &[Charge],
+pub(crate) fn assess<C: JudgedCharge>(
+    charges: &[C],
     offered: &[Option<Windows>],
     now: Micros,
-    rows: &impl Rows,
-) -> Result<Assessed, NotJudged> {
+    rows: &impl Rows<C>,
+) -> Result<Assessed, NotJudged<C::Subject>> {
     let mut verdict = Verdict { now, allowed: true, states: SmallVec::new() };
     let mut ahead = SmallVec::<[bool; 4]>::new();
     // True if one of the alternatives has room; `None` if there are no alternatives.
     let mut alternatives = None;
     let (mut rollover, mut forced_rollover) = (false, false);
     for (charge, windows) in charges.iter().zip(offered) {
-        let would_write = charge.limit.open_ended() && charge.cost > 0;
-        if would_write && rows.refuses(charge.subject, charges) {
-            return Err(NotJudged::NewSubject(charge.subject));
+        let would_write = charge.is_open_ended() && charge.amount() > 0;
+        if would_write && rows.refuses(charge.subject(), charges) {
+            return Err(NotJudged::NewSubject(charge.subject()));
         }
         let reading = read(charge, windows.as_ref(), now, rows)?;
         let fits = fits(charge, reading.state);
-        if charge.limit.alternative() {
-            alternatives = Some(fits || charge.limit.shadow() || alternatives == Some(true));
+        if charge.is_alternative() {
+            alternatives = Some(fits || charge.is_shadow() || alternatives == Some(true));
         }
-        verdict.allowed &= fits || !charge.limit.refuses_alone();
-        if reading.is_rollover && charge.limit.tracks_days() && charge.cost > 0 {
+        verdict.allowed &= fits || charge.is_shadow() || charge.is_alternative();
+        if reading.is_rollover && charge.tracks_days() && charge.amount() > 0 {
             rollover |= fits;
             forced_rollover |= charge.is_forced();
         }
@@ -197,23 +196,23 @@ fn assess(
 }
 
 /// The counter of a charge at `now`. Few algorithms read the annex.
-fn read(
-    charge: &Charge,
+fn read<C: JudgedCharge>(
+    charge: &C,
     offered: Option<&Windows>,
     now: Micros,
-    rows: &impl Rows,
+    rows: &impl Rows<C>,
 ) -> Result<Reading, WindowMiss> {
-    let (row, algorithm) = (rows.read(charge), charge.limit.algorithm());
-    let annex = if algorithm.slot_ttl().is_some() { rows.annex(charge) } else { Vec::new() };
-    algorithm.read((row.as_ref(), &annex), offered, now)
+    let row = rows.read(charge);
+    let annex = if charge.reads_annex() { rows.annex(charge) } else { Vec::new() };
+    charge.read((row.as_ref(), &annex), offered, now)
 }
 
 /// Makes the charges of a check that was judged.
-fn write_assessed(
-    charges: &[Charge],
+pub(crate) fn write_assessed<C: JudgedCharge>(
+    charges: &[C],
     offered: &[Option<Windows>],
     assessed: &Assessed,
-    rows: &mut impl Rows,
+    rows: &mut impl Rows<C>,
 ) {
     let Assessed { verdict, ahead, .. } = assessed;
     for (index, (charge, windows)) in charges.iter().zip(offered).enumerate() {
@@ -229,50 +228,49 @@ fn write_assessed(
 
 /// True if a charge fits into its counter in this state.
 #[must_use]
-pub fn fits(charge: &Charge, state: CounterState) -> bool {
-    state.level + charge.amount().cast_signed() <= charge.limit.size().cast_signed()
+pub fn fits<C: JudgedCharge>(charge: &C, state: CounterState) -> bool {
+    state.level + charge.amount().cast_signed() <= charge.size().cast_signed()
 }
 
 /// True if a charge was made whose counter was in this state before, by the check's verdict.
 #[must_use]
-pub fn is_made(charge: &Charge, state: CounterState, allowed: bool) -> bool {
-    charge.cost > 0 && (charge.is_forced() || allowed && fits(charge, state))
+pub fn is_made<C: JudgedCharge>(charge: &C, state: CounterState, allowed: bool) -> bool {
+    charge.amount() > 0 && (charge.is_forced() || allowed && fits(charge, state))
 }
 
 /// The level once the charge is made: saturated, since forced charges may exceed any size.
-fn level_after(charge: &Charge, state: CounterState) -> i64 {
+fn level_after<C: JudgedCharge>(charge: &C, state: CounterState) -> i64 {
     (state.level + charge.amount().cast_signed()).min(MAX_EXACT.cast_signed())
 }
 
 /// Stores a counter that read as `level` in this state.
-fn write(
-    charge: &Charge,
+fn write<C: JudgedCharge>(
+    charge: &C,
     level: i64,
     state: CounterState,
     offered: Option<&Windows>,
     now: Micros,
-    rows: &mut impl Rows,
+    rows: &mut impl Rows<C>,
 ) {
     let before = rows.read(charge);
-    let algorithm = charge.limit.algorithm();
-    let (row, until) = algorithm.write(before.as_ref(), state, offered, now);
+    let (row, until) = charge.write(before.as_ref(), state, offered, now);
     replace(charge, before.as_ref(), level, (row, until), rows);
 }
 
 /// Replaces a row by one that reserves nothing; its annex follows.
-fn replace(
-    charge: &Charge,
+fn replace<C: JudgedCharge>(
+    charge: &C,
     before: Option<&Row>,
     level: i64,
     (row, until): Written,
-    rows: &mut impl Rows,
+    rows: &mut impl Rows<C>,
 ) {
     let annex = rows.annex(charge);
     if !annex.is_empty() {
-        let annex = charge.limit.algorithm().follow(annex, before, level, &row);
+        let annex = charge.follow(annex, before, level, &row);
         rows.write_annex(charge, annex, None);
     }
-    rows.write(charge, row, until + charge.limit.retention());
+    rows.write(charge, row, until + charge.retention());
 }
 
 #[cfg(test)]

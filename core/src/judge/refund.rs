@@ -2,8 +2,8 @@
 //!
 //! The caller states when they were charged. Nothing here knows reservations or leases.
 
-use super::{Rows, replace};
-use crate::algorithm::Counting as _;
+use super::{JudgedCharge, Rows, replace};
+use crate::algorithm::ChargeTime;
 use crate::limit::Refund;
 use crate::time::Micros;
 
@@ -12,10 +12,18 @@ use crate::time::Micros;
 /// Afterwards a counter stands no lower than if the refunded units had never been charged. A
 /// counter whose row is gone has nothing to refund.
 pub fn refund(refund: &Refund, now: Micros, rows: &mut impl Rows) {
-    let Refund { charge, charged } = refund;
+    refund_charge(&refund.charge, refund.charged, now, rows);
+}
+
+/// Gives back a charge of the units that were not used; see [`refund`].
+pub(crate) fn refund_charge<C: JudgedCharge>(
+    charge: &C,
+    charged: ChargeTime,
+    now: Micros,
+    rows: &mut impl Rows<C>,
+) {
     let Some(row) = rows.read(charge) else { return };
-    let algorithm = charge.limit.algorithm();
-    if let Some(written) = algorithm.refund(&row, charge.amount(), *charged, now) {
+    if let Some(written) = charge.refund(&row, charged, now) {
         // Marks follow the refunded level, which is the lower one.
         replace(charge, Some(&row), i64::MAX, written, rows);
     }
@@ -31,7 +39,7 @@ mod tests {
     use super::super::{RowTable, judge, offered_windows};
     use super::*;
     use crate::algorithm::{
-        Algorithm, Calendar, ChargeTime, Period, Quota, Throttle, WindowStart, token_bucket,
+        Algorithm, Calendar, Counting as _, Period, Quota, Throttle, WindowStart, token_bucket,
     };
     use crate::limit::{Charge, Limit, Subject, Unit};
 

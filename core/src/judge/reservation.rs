@@ -59,8 +59,14 @@ pub struct KeptCharge {
     pub birth: [u8; ReservationTerms::SECRET_LEN],
 }
 
+/// Rows with the numbers of their subjects' reservations.
+pub trait NumberedRows: Rows {
+    /// The numbers of a subject's reservations.
+    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers>;
+}
+
 /// Rows that keep reservations too.
-pub trait ReservationRows: Rows {
+pub trait ReservationRows: NumberedRows {
     /// Replaces the numbers of a subject.
     fn write_numbers(&mut self, subject: Subject, numbers: ReservationNumbers);
     /// The reservation of this name.

@@ -5,7 +5,7 @@
 use foldhash::HashMap;
 
 use super::Rows;
-use super::reservation::{KeptReservation, ReservationNumbers, ReservationRows};
+use super::reservation::{KeptReservation, NumberedRows, ReservationNumbers, ReservationRows};
 use super::usage::{UsageDays, UsageRows};
 use crate::algorithm::Row;
 use crate::limit::{Charge, CounterId, ReservationName, Subject};
@@ -52,12 +52,14 @@ impl Rows for RowTable {
         }
     }
 
-    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
-        self.numbers.get(&subject).copied()
-    }
-
     fn refuses(&self, _subject: Subject, _charges: &[Charge]) -> bool {
         false
+    }
+}
+
+impl NumberedRows for RowTable {
+    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
+        self.numbers.get(&subject).copied()
     }
 }
 

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{NotJudged, Rows, write};
+use super::{NotJudged, NumberedRows, write};
 use crate::algorithm::calendar_quota::{Count, first_day};
 use crate::algorithm::{Correction, CounterState, Counting as _, Reserving as _, Windows};
 #[cfg(doc)]
@@ -39,7 +39,7 @@ pub struct UsageDays {
 }
 
 /// The rows and days of a store, locked by the caller.
-pub trait UsageRows: Rows {
+pub trait UsageRows: NumberedRows {
     /// The days of a charge's subject that are kept under its limit's [`Limit::grants_row`].
     fn days(&self, charge: &Charge) -> UsageDays;
     /// Replaces them.
@@ -143,7 +143,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::RowTable;
+    use super::super::{RowTable, Rows as _};
     use super::*;
     use crate::algorithm::{Calendar, Period, Quota};
     use crate::limit::{Limit, Subject, Unit};

@@ -85,7 +85,7 @@ impl DenialMemo {
             return;
         }
         let has_refused = |(charge, state): &(&Charge, &CounterState)| {
-            charge.limit.refuses_alone() && !judge::fits(charge, **state)
+            charge.limit.refuses_alone() && !judge::fits(*charge, **state)
         };
         let violations: SmallVec<[_; 2]> =
             charges.iter().zip(&verdict.states).filter(has_refused).collect();

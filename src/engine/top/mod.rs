@@ -186,7 +186,7 @@ impl DecisionObserver for WorkerTop {
                 let verdict = &judged.verdict;
                 let charges = check.charges.iter().zip(&verdict.states);
                 let made = charges
-                    .filter(|(charge, state)| judge::is_made(charge, **state, verdict.allowed));
+                    .filter(|(charge, state)| judge::is_made(*charge, **state, verdict.allowed));
                 self.count(check, made.filter_map(|(charge, _)| used(charge)));
             }
         }

@@ -10,7 +10,9 @@ use super::shard::Shard;
 use super::{Inner, lock};
 use crate::algorithm::Row;
 use crate::judge::Rows;
-use crate::judge::reservation::{KeptReservation, ReservationNumbers, ReservationRows};
+use crate::judge::reservation::{
+    KeptReservation, NumberedRows, ReservationNumbers, ReservationRows,
+};
 use crate::judge::usage::{self, UsageDays, UsageRows};
 use crate::limit::{Charge, ReservationName, RowId, Subject};
 use crate::time::Micros;
@@ -94,14 +96,16 @@ impl Rows for LockedRows<'_> {
         self.guards[index].1.reservations.write_annex(key, annex, until);
     }
 
-    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
-        let key = RowKey::new(subject, RowId::RESERVATION_NUMBERS);
-        self.guards[self.guard_index(key)].1.reservations.numbers(key)
-    }
-
     fn refuses(&self, subject: Subject, charges: &[Charge]) -> bool {
         let mut own = charges.iter().filter(|charge| charge.subject == subject);
         self.memory.is_full() && own.all(|charge| self.read(charge).is_none())
+    }
+}
+
+impl NumberedRows for LockedRows<'_> {
+    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
+        let key = RowKey::new(subject, RowId::RESERVATION_NUMBERS);
+        self.guards[self.guard_index(key)].1.reservations.numbers(key)
     }
 }
 

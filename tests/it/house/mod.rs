@@ -22,6 +22,7 @@ const ORDER: &[&str] = &[
     "algorithm",
     "limit",
     "judge",
+    "packed",
     "inference",
     "catalog",
     "reservation",

@@ -6,7 +6,7 @@ use tollgate::algorithm::{
     Correction, Counting as _, Row, calendar_quota::Count, token_bucket::Bucket,
 };
 use tollgate::judge::reservation::{
-    self, Adjusted, KeptReservation, ReservationNumbers, ReservationRows, Reserved,
+    self, Adjusted, KeptReservation, NumberedRows, ReservationNumbers, ReservationRows, Reserved,
 };
 use tollgate::judge::usage::{self, UsageDays, UsageRows};
 use tollgate::judge::{self, NotJudged, Rows, Verdict};
@@ -325,12 +325,14 @@ impl Rows for Model {
         subject.annexes.insert(charge.limit.row().get(), annex);
     }
 
-    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
-        self.subjects.get(&subject)?.numbers
-    }
-
     fn refuses(&self, subject: Subject, _charges: &[Charge]) -> bool {
         self.is_full && !self.subjects.contains_key(&subject)
+    }
+}
+
+impl NumberedRows for Model {
+    fn numbers(&self, subject: Subject) -> Option<ReservationNumbers> {
+        self.subjects.get(&subject)?.numbers
     }
 }
 

@@ -180,7 +180,7 @@ impl SlotShare {
         let charged = self.charges.iter().zip(&verdict.states);
         charged
             .filter(|(charge, _)| !(keep_forced && charge.is_forced()))
-            .filter(|(charge, state)| judge::is_made(charge, **state, verdict.allowed))
+            .filter(|(charge, state)| judge::is_made(*charge, **state, verdict.allowed))
             .map(|(charge, state)| Refund {
                 charge: charge.clone(),
                 charged: ChargeTime { at: verdict.now, window: state.window },
