@@ -18,6 +18,7 @@ fast: ## Runs all tests that need only Rust: unit tests, examples in the documen
 	cargo test --locked --test it -- $(NOT_FAST:%=--skip %)
 
 test: tools ## Installs the programs that the tests need, and runs all tests
+	cargo build --locked --package tollgate-redis
 	cargo test --locked
 	cargo test --locked --lib --features shuttle leases::model
 
@@ -38,6 +39,7 @@ attack: tools ## Attacks a node for ten minutes beside a client that behaves (AT
 lint: ## Checks formatting and clippy, as CI does
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
+	cargo clippy --locked --package tollgate-redis -- -D warnings
 
 deny: ## Checks licenses, sources, duplicates and advisories of all dependencies
 	.ci/deny

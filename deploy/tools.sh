@@ -25,7 +25,9 @@ from_pypi() {
 }
 
 missing=""
-python3 -c "import ensurepip" 2>/dev/null || missing=" python3-venv"
+# The headers of clang are no program.
+[ -n "$(find /usr/lib/llvm-*/lib -name 'libclang.so*' 2>/dev/null)" ] || missing=" libclang-dev"
+python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
 for pair in $WANTED; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done

@@ -62,6 +62,8 @@ pub struct Metrics {
     pub store_duration: Histogram,
     /// `tollgate_store_batch_checks`
     pub store_batch: Histogram,
+    /// `tollgate_store_calls_total{by}`
+    pub store_calls: IntCounterVec,
     /// `tollgate_store_errors_total{kind}`
     pub store_errors: IntCounterVec,
     /// `tollgate_envoy_unknown_domains_total`
@@ -154,6 +156,12 @@ impl Metrics {
                 "store_batch_checks",
                 "Checks carried by one call to Redis.",
                 &BATCH_BUCKETS,
+            ),
+            store_calls: counter_vec(
+                r,
+                "store_calls_total",
+                "Calls to Redis that judged checks, by the module or by the script.",
+                &["by"],
             ),
             store_errors: counter_vec(
                 r,
@@ -267,6 +275,9 @@ impl Metrics {
             workers: Mutex::default(),
             runtimes: Mutex::default(),
         };
+        for by in ["module", "script"] {
+            metrics.store_calls.with_label_values(&[by]);
+        }
         for kind in STORE_ERROR_KINDS {
             metrics.store_errors.with_label_values(&[kind]);
         }

@@ -64,6 +64,7 @@ mod ready;
 mod recording;
 mod redis_client;
 mod redis_cluster;
+mod redis_module;
 mod reference;
 mod reports;
 mod reservations;

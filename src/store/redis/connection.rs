@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -48,8 +49,11 @@ pub(super) struct LiveConnection {
 }
 
 /// The commands that wait to be written, and those that wait for replies.
-#[derive(Default)]
-struct Exchange(Mutex<ExchangeState>);
+struct Exchange {
+    state: Mutex<ExchangeState>,
+    /// False once the server has shown that it has no module that judges checks.
+    has_module: AtomicBool,
+}
 
 #[derive(Default)]
 struct ExchangeState {
@@ -79,6 +83,16 @@ pub(super) struct Commands {
 }
 
 impl Commands {
+    /// True if calls go to the module of the server. The probe of a new connection finds out.
+    pub(super) fn has_module(&self) -> bool {
+        self.exchange.has_module.load(Ordering::Relaxed)
+    }
+
+    /// Sends no further calls of this connection to the module.
+    pub(super) fn forget_module(&self) {
+        self.exchange.has_module.store(false, Ordering::Relaxed);
+    }
+
     /// Sends a command and returns its reply, which may be an error of the server.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
         let replies = self.send_all(std::slice::from_ref(command)).await?;
@@ -107,7 +121,7 @@ impl Commands {
 
 impl Exchange {
     fn lock(&self) -> MutexGuard<'_, ExchangeState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,7 +134,10 @@ impl LiveConnection {
             written: 0,
             received: BytesMut::new(),
             replies: Vec::new(),
-            exchange: Arc::default(),
+            exchange: Arc::new(Exchange {
+                state: Mutex::default(),
+                has_module: AtomicBool::new(true),
+            }),
         }
     }
 
@@ -253,7 +270,7 @@ impl Redis {
         Ok(live)
     }
 
-    /// Probes a connection with a check: the server runs the script, reads and writes.
+    /// Probes a connection with a check: the server runs the module or the script, reads and writes.
     ///
     /// A PING proves less: a server that is full, loading or demoted replies to it. It is sent only
     /// to a Cluster's server that holds too few slots for a check.
@@ -275,7 +292,10 @@ impl Redis {
         let called = live.drive(script::CHECK_SCRIPT.run(&probe, until, &commands));
         let reply = timeout(time_limit, called).await;
         match reply.map_err(|_| StoreError::Timeout)?.map_err(|error| classify(&error))? {
-            Ok(reply) => self.clock.observe(ReplyDecoder::new(reply)?.now),
+            Ok(reply) => {
+                self.clock.observe(ReplyDecoder::new(reply)?.now);
+                server.note_module(commands.has_module());
+            }
             Err(error) => match Redirect::from_error(&error, server.host()) {
                 Some(_) if !self.topology.is_sharded() => return Err(wrong_scheme_error()),
                 Some(Redirect::ClusterDown) | None => return Err(classify(&error)),

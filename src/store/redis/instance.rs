@@ -43,6 +43,8 @@ pub(super) struct RedisInstance {
     probe_signal: watch::Sender<()>,
     /// True if most of its memory is used: see `memory`.
     is_nearly_full: AtomicBool,
+    /// True if the last connection found a module that judges checks.
+    has_module: AtomicBool,
 }
 
 impl RedisInstance {
@@ -67,9 +69,18 @@ impl RedisInstance {
         })?;
         let address = format!("{host}:{port}").into();
         let (runtime, probe_signal) = (connector.runtime.clone(), watch::Sender::new(()));
-        let is_nearly_full = AtomicBool::new(false);
+        let (is_nearly_full, has_module) = (AtomicBool::new(false), AtomicBool::new(false));
         let tls = connector.tls.clone();
-        Ok(Arc::new(Self { address, client, tls, pool, runtime, probe_signal, is_nearly_full }))
+        Ok(Arc::new(Self {
+            address,
+            client,
+            tls,
+            pool,
+            runtime,
+            probe_signal,
+            is_nearly_full,
+            has_module,
+        }))
     }
 
     /// Opens a stream for a connection of the hot path.
@@ -98,6 +109,19 @@ impl RedisInstance {
     /// Sets whether the server takes new subjects; returns what was set before.
     pub(super) fn set_nearly_full(&self, is_nearly_full: bool) -> bool {
         self.is_nearly_full.swap(is_nearly_full, Ordering::Relaxed)
+    }
+
+    /// Logs it when connections begin or cease to find a module that judges checks.
+    pub(super) fn note_module(&self, has_module: bool) {
+        let server = &*self.address;
+        match (self.has_module.swap(has_module, Ordering::Relaxed), has_module) {
+            (false, true) => tracing::info!(server, "the module of Redis judges the checks"),
+            (true, false) => tracing::warn!(
+                server,
+                "Redis has no module of this version any more, so the script judges the checks"
+            ),
+            _ => {}
+        }
     }
 
     /// True if connections to this server are encrypted.

@@ -1,5 +1,5 @@
-//! The Lua scripts and the commands that call them. Retries, deadlines and batching are the
-//! client's.
+//! The Lua scripts, the module's command in place of one of them, and the commands that call them.
+//! Deadlines and batching are the client's, and so are retries of calls that may have run.
 
 use std::sync::LazyLock;
 
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::connection::Commands;
 use crate::limit::Subject;
+use tollgate_core::packed::CALL_VERSION;
 
 /// The source of the check script, joined from `lua/`.
 pub const CHECK_SCRIPT_SOURCE: &str = concat!(
@@ -37,12 +38,21 @@ const USAGE_SCRIPT_SOURCE: &str = concat!(
     include_str!("../../../lua/store.lua"),
 );
 
+/// The command of the Redis module that takes the arguments of the check script.
+const MODULE_COMMAND: &str = "TG.JUDGE";
+
+/// The most times that a call is sent again: as the script's SHA-1 after the module's command, and as
+/// its source after that.
+const MAX_RESENDS: usize = 2;
+
 /// The arguments of a script call.
 pub(super) trait ScriptArgs {
     /// The subjects whose keys it accesses.
     fn subjects(&self) -> &[Subject];
     /// True if it also accesses the keys of their days.
     const WITH_USAGE_KEYS: bool;
+    /// True if the Redis module runs such calls too.
+    fn suits_module(&self) -> bool;
     /// The keys of reservations that it accesses; if there are any, an argument behind the others
     /// says how many keys precede them.
     fn reservation_keys(&self) -> &[String] {
@@ -73,19 +83,22 @@ impl Script {
         Self { source, sha1: redis::Script::new(source).get_hash().to_owned() }
     }
 
-    /// Calls the script by its SHA-1; after NOSCRIPT, once more with its source, unless that is
-    /// after `until`. The outer error is the connection's.
+    /// Calls the module, if the server has one; else the script by its SHA-1, and after NOSCRIPT with
+    /// its source, unless that is after `until`. The outer error is the connection's.
     ///
-    /// The second call cannot charge twice: NOSCRIPT means that the first has not run.
+    /// No call can charge twice: a later one follows only on a reply that the one before has not run.
     pub(super) async fn run(
         &self,
         call: &impl ScriptArgs,
         until: Instant,
         commands: &Commands,
     ) -> Result<ScriptReply, RedisError> {
-        let reply = into_reply(commands.send(&self.evalsha_command(call)).await?);
-        if is_noscript(&reply) && Instant::now() < until {
-            return Ok(into_reply(commands.send(&self.eval_command(call)).await?));
+        let had_module = commands.has_module();
+        let mut reply = into_reply(commands.send(&self.first_command(call, had_module)).await?);
+        for _ in 0..MAX_RESENDS {
+            let again = self.command_after(&reply, call, had_module, commands);
+            let Some(again) = again.filter(|_| Instant::now() < until) else { break };
+            reply = into_reply(commands.send(&again).await?);
         }
         Ok(reply)
     }
@@ -101,21 +114,56 @@ impl Script {
         if let [(call, false)] = calls {
             return Ok(vec![self.run(call, until, commands).await?]);
         }
-        let all_indices: Vec<usize> = (0..calls.len()).collect();
-        let evalsha = |call: &A| self.evalsha_command(call);
-        let mut replies = send_pipeline(evalsha, calls, &all_indices, commands).await?;
-        let missing: Vec<usize> = all_indices
-            .into_iter()
-            .filter(|&index| replies.get(index).is_some_and(is_noscript))
-            .collect();
-        if !missing.is_empty() && Instant::now() < until {
-            let again =
-                send_pipeline(|call| self.eval_command(call), calls, &missing, commands).await?;
-            for (index, reply) in missing.into_iter().zip(again) {
+        let had_module = commands.has_module();
+        let first = calls.iter().map(|(call, _)| self.first_command(call, had_module));
+        let mut replies =
+            send_pipeline(first.enumerate().collect(), calls, commands).await?.collect::<Vec<_>>();
+        for _ in 0..MAX_RESENDS {
+            let after = |(index, reply): (usize, &ScriptReply)| {
+                let again = self.command_after(reply, &calls[index].0, had_module, commands);
+                again.map(|again| (index, again))
+            };
+            let again: Vec<(usize, Cmd)> = replies.iter().enumerate().filter_map(after).collect();
+            if again.is_empty() || Instant::now() >= until {
+                break;
+            }
+            let indices: Vec<usize> = again.iter().map(|(index, _)| *index).collect();
+            for (index, reply) in
+                indices.into_iter().zip(send_pipeline(again, calls, commands).await?)
+            {
                 replies[index] = reply;
             }
         }
         Ok(replies)
+    }
+
+    /// The command that a call is sent as first.
+    fn first_command(&self, call: &impl ScriptArgs, has_module: bool) -> Cmd {
+        if has_module && call.suits_module() {
+            script_command(MODULE_COMMAND, CALL_VERSION, call)
+        } else {
+            self.evalsha_command(call)
+        }
+    }
+
+    /// The command that a call is sent as after a reply which says that it has not run; `None` after
+    /// any other. A server that does not run the module's command is not asked again.
+    fn command_after(
+        &self,
+        reply: &ScriptReply,
+        call: &impl ScriptArgs,
+        had_module: bool,
+        commands: &Commands,
+    ) -> Option<Cmd> {
+        let error = reply.as_ref().err()?;
+        if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) {
+            return Some(self.eval_command(call));
+        }
+        let is_without_module = had_module && call.suits_module() && lacks_module(error);
+        is_without_module.then(|| {
+            commands.forget_module();
+            self.evalsha_command(call)
+        })
     }
 
     /// The EVALSHA command, which the server knows once it has run the script.
@@ -129,29 +177,29 @@ impl Script {
     }
 }
 
-/// The calls at these indices, in one pipeline.
+/// Sends the commands of the calls at these indices in one pipeline, and returns their replies.
 async fn send_pipeline<A: ScriptArgs>(
-    command: impl Fn(&A) -> Cmd,
+    indexed: Vec<(usize, Cmd)>,
     calls: &[(A, bool)],
-    indices: &[usize],
     commands: &Commands,
-) -> Result<Vec<ScriptReply>, RedisError> {
-    let mut pipeline = Vec::with_capacity(indices.len());
-    for (call, is_asking) in indices.iter().map(|&index| &calls[index]) {
-        if *is_asking {
+) -> Result<impl Iterator<Item = ScriptReply>, RedisError> {
+    let mut pipeline = Vec::with_capacity(indexed.len());
+    let mut are_asking = Vec::with_capacity(indexed.len());
+    for (index, command) in indexed {
+        let is_asking = calls[index].1;
+        if is_asking {
             pipeline.push(redis::cmd("ASKING"));
         }
-        pipeline.push(command(call));
+        pipeline.push(command);
+        are_asking.push(is_asking);
     }
     let mut replies = commands.send_all(&pipeline).await?.into_iter();
-    let reply = |&index: &usize| {
-        let replies = replies.by_ref();
-        if calls[index].1 {
+    Ok(are_asking.into_iter().map_while(move |is_asking| {
+        if is_asking {
             replies.next();
         }
         replies.next().map(into_reply)
-    };
-    Ok(indices.iter().map_while(reply).collect())
+    }))
 }
 
 fn into_reply(reply: Value) -> ScriptReply {
@@ -161,8 +209,11 @@ fn into_reply(reply: Value) -> ScriptReply {
     }
 }
 
-fn is_noscript(reply: &ScriptReply) -> bool {
-    reply.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+/// True if the server has no module that judges the call, or does not let this user call it.
+fn lacks_module(error: &RedisError) -> bool {
+    error.code() == Some("TGREFUSED")
+        || error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+        || error.to_string().contains("unknown command")
 }
 
 fn script_command<A: ScriptArgs>(name: &str, script: &str, call: &A) -> Cmd {

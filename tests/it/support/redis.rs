@@ -44,6 +44,16 @@ impl RedisServer {
         Self::launch(&[], true)
     }
 
+    /// Starts with the module, and with a clock that can be set.
+    pub fn start_with_module() -> Self {
+        Self::launch(&MODULE.each_ref().map(String::as_str), true)
+    }
+
+    /// The arguments that load the module.
+    pub fn module_arguments() -> [&'static str; 4] {
+        MODULE.each_ref().map(String::as_str)
+    }
+
     fn launch(arguments: &[&str], with_clock: bool) -> Self {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let dir = tempfile::tempdir().unwrap();
@@ -72,6 +82,12 @@ impl RedisServer {
             TcpStream::connect(address).is_ok()
         });
         self.process = Some(process);
+    }
+
+    /// Restarts the server without the module, with the data on its disk.
+    pub fn restart_without_module(&mut self) {
+        self.arguments.drain(..RedisServer::module_arguments().len());
+        self.restart();
     }
 
     fn has_tls(&self) -> bool {
@@ -127,6 +143,18 @@ impl RedisServer {
         info.lines().filter(|line| line.starts_with("cmdstat_eval")).filter_map(calls).sum()
     }
 
+    /// The number of calls that the module has judged.
+    pub fn module_calls(&self) -> u64 {
+        let info = self.command_text(&["INFO", "commandstats"]);
+        let calls = info.lines().find_map(|line| line.strip_prefix("cmdstat_tg.judge:calls="));
+        calls.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or_default()
+    }
+
+    /// True if it was started with the module.
+    pub fn has_module(&self) -> bool {
+        self.arguments.iter().any(|argument| argument == "--loadmodule")
+    }
+
     /// Stops the clock at `now`.
     pub fn set_clock(&self, now: Micros) {
         self.write_clock(1, now.get().cast_signed());
@@ -149,6 +177,17 @@ impl RedisServer {
         self.dir.path()
     }
 }
+
+/// The arguments that load the module, which is built once for all tests, and allow to unload it.
+static MODULE: LazyLock<[String; 4]> = LazyLock::new(|| {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--locked", "--package", "tollgate-redis", "--target-dir"]);
+    build.arg(target).current_dir(repository(""));
+    assert!(build.status().unwrap().success(), "{build:?}: `make tools` installs what it needs");
+    let library = target.join("debug/libtollgate_redis.so").to_str().unwrap().to_owned();
+    ["--loadmodule".into(), library, "--enable-module-command".into(), "yes".into()]
+});
 
 /// The compiled clock shim, built once for all tests.
 static CLOCK_SHIM: LazyLock<PathBuf> = LazyLock::new(|| {

@@ -1,4 +1,5 @@
-//! R4: Rust and Lua decide alike, bit for bit, on random histories with a real Redis (and R3, R5).
+//! R4: Rust, Lua and the Redis module decide alike, bit for bit, on random histories with a real Redis
+//! (and R3, R5).
 //!
 //! Each step sets Redis' clock. A step's checks go in one call, subjects and limits
 //! repeat, limits change between steps, and the clock goes forward and back.
@@ -16,6 +17,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::prop_assert_eq;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tokio::time::Instant;
@@ -29,7 +31,7 @@ use tollgate::time::Micros;
 
 use crate::support::redis::RedisServer;
 use crowded::{histories_of_marks, histories_of_slots};
-use dry_runs::{as_shown, dry_run};
+use dry_runs::{as_shown, digest, dry_run};
 use foreign_rows::ForeignRows;
 use history::{HistoryStep, World, histories};
 use model::Model;
@@ -39,6 +41,8 @@ const HISTORIES: u32 = 450;
 const CROWDED_HISTORIES: u32 = 100;
 const STEPS: usize = 100;
 const HISTORIES_OF_SLOTS: u32 = 200;
+/// Those that are replayed by the script and by the module.
+const HISTORIES_OF_BOTH: u32 = 80;
 const STEPS_OF_SLOTS: usize = 30;
 
 /// Deadline of a check: long, since CI machines are slow.
@@ -58,34 +62,64 @@ pub fn options(url: &str) -> RedisOptions {
 
 #[test]
 fn rust_and_lua_decide_alike_on_random_histories() {
-    let (steps, refused) = run(HISTORIES, histories(STEPS));
+    let (steps, refused) = run(HISTORIES, histories(STEPS), vec![RedisServer::start_with_clock()]);
     assert!(steps >= 20_000, "only {steps} steps");
     assert!(refused >= 100, "only {refused} checks had a new subject in a full store");
 }
 
 #[test]
 fn rust_and_lua_keep_the_same_marks_on_crowded_histories() {
-    let (steps, _) = run(CROWDED_HISTORIES, histories_of_marks(STEPS));
+    let server = RedisServer::start_with_clock();
+    let (steps, _) = run(CROWDED_HISTORIES, histories_of_marks(STEPS), vec![server]);
     assert!(steps >= 3_000, "only {steps} steps");
 }
 
 #[test]
 fn rust_and_lua_hold_the_same_slots_on_histories_of_slots() {
-    let (steps, _) = run(HISTORIES_OF_SLOTS, histories_of_slots(STEPS_OF_SLOTS));
+    let server = RedisServer::start_with_clock();
+    let (steps, _) = run(HISTORIES_OF_SLOTS, histories_of_slots(STEPS_OF_SLOTS), vec![server]);
     assert!(steps >= 2_000, "only {steps} steps");
 }
 
-/// Runs random histories, and returns the numbers of their steps and of the checks that a full store
-/// refused.
-fn run(cases: u32, histories: impl Strategy<Value = Vec<HistoryStep>>) -> (usize, usize) {
+/// The module decides as the reference, and leaves the same bytes and expiries as the script.
+#[test]
+fn the_module_decides_like_rust_and_stores_what_lua_stores() {
+    let servers = || vec![RedisServer::start_with_clock(), RedisServer::start_with_module()];
+    let (steps, refused) = run(HISTORIES_OF_BOTH, histories(STEPS), servers());
+    assert!(steps >= 3_000 && refused >= 10, "only {steps} steps, {refused} refused");
+    let (steps, _) = run(HISTORIES_OF_BOTH / 2, histories_of_marks(STEPS), servers());
+    assert!(steps >= 1_000, "only {steps} steps of marks");
+    let (steps, _) = run(HISTORIES_OF_BOTH / 2, histories_of_slots(STEPS_OF_SLOTS), servers());
+    assert!(steps >= 400, "only {steps} steps of slots");
+}
+
+/// A server on which histories are replayed, and the store on it.
+struct Side {
+    server: RedisServer,
+    client: RedisClient,
+    counters: CounterStore,
+}
+
+impl Side {
+    fn new(server: RedisServer, runtime: &tokio::runtime::Runtime) -> Self {
+        server.set_clock(history::START);
+        let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new()), None).unwrap();
+        let client = runtime.block_on(redis.open_client());
+        Self { server, client, counters: CounterStore::Redis(redis) }
+    }
+}
+
+/// Runs random histories on each of the servers, which have to store the same, and returns the
+/// numbers of their steps and of the checks that a full store refused.
+fn run(
+    cases: u32,
+    histories: impl Strategy<Value = Vec<HistoryStep>>,
+    servers: Vec<RedisServer>,
+) -> (usize, usize) {
     let (steps_done, refused) = (Cell::new(0), Cell::new(0));
-    let server = RedisServer::start_with_clock();
-    server.set_clock(history::START);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _entered = runtime.enter();
-    let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new()), None).unwrap();
-    let client = runtime.block_on(redis.open_client());
-    let counters = CounterStore::Redis(redis);
+    let sides: Vec<Side> = servers.into_iter().map(|server| Side::new(server, &runtime)).collect();
     let mut runner = TestRunner::new(Config {
         cases,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
@@ -97,9 +131,22 @@ fn run(cases: u32, histories: impl Strategy<Value = Vec<HistoryStep>>) -> (usize
     let result = runner.run(&histories, |steps| {
         steps_done.set(steps_done.get() + steps.len());
         let _guard = runtime.enter();
-        refused.set(refused.get() + runtime.block_on(replay(&server, &client, &counters, &steps))?);
+        let mut stored = Vec::new();
+        for side in &sides {
+            let (refused_here, digests) =
+                runtime.block_on(replay(side, &steps, sides.len() > 1))?;
+            refused.set(refused.get() + refused_here);
+            stored.push(digests);
+        }
+        for digests in &stored {
+            let other = digests.iter().zip(&stored[0]).position(|(one, other)| one != other);
+            prop_assert_eq!(other, None, "the servers store different bytes from this step on");
+        }
         Ok(())
     });
+    for side in sides.iter().filter(|side| side.server.has_module()) {
+        assert!(side.server.module_calls() >= steps_done.get() as u64, "not by the module");
+    }
     if let Err(failure) = result {
         panic!("{failure}");
     }
@@ -125,13 +172,15 @@ fn without_expired_days(mut usage: CounterUsage, newest: Micros) -> CounterUsage
     usage
 }
 
-/// Replays a history, and returns how many checks had a subject that a full store refused.
+/// Replays a history, and returns how many checks had a subject that a full store refused; and for
+/// each step a digest of all that is stored, if wanted.
 async fn replay(
-    server: &RedisServer,
-    client: &RedisClient,
-    counters: &CounterStore,
+    side: &Side,
     steps: &[HistoryStep],
-) -> Result<usize, TestCaseError> {
+    with_digests: bool,
+) -> Result<(usize, Vec<String>), TestCaseError> {
+    let Side { server, client, counters } = side;
+    let mut digests = Vec::new();
     let mut connection = server.connection();
     let _: () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
     let mut world = World::default();
@@ -215,6 +264,9 @@ async fn replay(
         compare_annexes(&model, &mut connection)
             .map_err(|why| TestCaseError::fail(format!("step {number}: {why}")))?;
         unharmed(&mut foreign, number, &mut connection)?;
+        if with_digests {
+            digests.push(digest(&mut connection));
+        }
         newest = newest.max(now);
         let kept = world.tracked();
         let (_, usage) = counters.usage(&kept).await.map_err(store_failure)?;
@@ -230,7 +282,7 @@ async fn replay(
             }
         }
     }
-    Ok(refused_subjects)
+    Ok((refused_subjects, digests))
 }
 
 fn unharmed(
