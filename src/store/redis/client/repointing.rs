@@ -22,7 +22,8 @@ use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::{Redis, RedisOptions, RedisUrl};
 use crate::telemetry::Metrics;
 
-/// A server that answers every script call with an allowed check without charges.
+/// A server without the module that answers every script call with an allowed check without
+/// charges.
 #[derive(Default)]
 struct FakeServer {
     port: u16,
@@ -58,6 +59,7 @@ impl FakeServer {
                     self.script_calls.fetch_add(1, Ordering::SeqCst);
                     "*2\r\n:1700000000000000\r\n:1\r\n"
                 }
+                "TG.JUDGE" => "-ERR unknown command 'TG.JUDGE'\r\n",
                 _ => "+OK\r\n",
             };
             if stream.write_all(reply.as_bytes()).is_err() {
