@@ -50,7 +50,7 @@ class Bench:
         cpu = cpu_seconds(self.redis.process) - cpu
         if decisions:
             decisions.verify(sample["requests"] * env.get("BENCH_BATCH", 1))
-        # What the services do in the background is left out of the loads without Redis.
+        # Background calls of the services are left out of the loads without Redis.
         calls, micros = self.redis.scripts() if decides and port != self.memory.port else (0, 0)
         sample["us"] = micros / sample["requests"]
         sample["process_us"] = cpu / sample["requests"] * 1e6 if calls else 0.0

@@ -26,7 +26,7 @@ export interface Found {
   keys: ApiKey[];
   /** Keys whose names have been read so far. */
   scanned: number;
-  /** Where the search goes on; empty if all names have been read. */
+  /** The position at which the search goes on; empty if all names have been read. */
   position: string;
   isRunning: boolean;
 }

@@ -126,7 +126,7 @@ impl Reader {
         }
     }
 
-    /// What a reader is told at a tick.
+    /// The event of a tick: what a reader has missed, or a sign of life.
     fn on_tick(&mut self) -> Option<Bytes> {
         let MissedEvents { sampled_out, dropped } = self.subscription.take_missed();
         if sampled_out + dropped > 0 {

@@ -15,7 +15,7 @@ use crate::telemetry::{RequestSpan, TraceContext, Tracer};
 #[derive(Clone, Debug, Default)]
 pub struct CheckContext(Option<Arc<RequestContext>>);
 
-/// What is known about the request that checks belong to.
+/// The ids of the request that checks belong to.
 #[derive(Debug, Default)]
 pub struct RequestContext {
     /// The caller's `x-request-id`.

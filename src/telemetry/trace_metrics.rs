@@ -4,7 +4,7 @@ use prometheus::{IntCounterVec, Registry};
 
 use super::register::counter_vec;
 
-/// What became of spans.
+/// The fate of spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpanFate {
     /// The collector has accepted them.

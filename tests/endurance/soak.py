@@ -35,7 +35,7 @@ DEADLINE = "2s"
 # After a restart, requests that were sent during it may still end.
 SETTLE_SECONDS = 5.0
 
-# What the last quarter may be above the first: a part of it, and an amount. RSS has the largest amount, for memory
+# The growth that is allowed from the first quarter to the last: a part of it, and an amount. RSS has the largest amount, for memory
 # that the allocator keeps after a peak.
 TOLERANCES = {"RSS, MiB": (0.15, 16), "fds": (0, 24), "threads": (0, 2), "tasks": (0, 24), "memory, MiB": (0.1, 8)}
 

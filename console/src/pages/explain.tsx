@@ -1,4 +1,4 @@
-// Why a check would be admitted or refused now, limit by limit. Nothing is charged.
+// The reason why a check would be admitted or refused now, limit by limit. Nothing is charged.
 
 import { useState } from "preact/hooks";
 

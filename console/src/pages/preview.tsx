@@ -1,4 +1,4 @@
-// Who would be refused if a plan were changed: by the checks that the node has recorded, or else by what
+// The keys that would be refused if a plan were changed: by the checks that the node has recorded, or else by what
 // its keys use now.
 
 import { ApiError, get, type Operation, part, request } from "../api";
@@ -10,7 +10,7 @@ import { limitOperations, type LimitTexts } from "./limits";
 
 interface Row {
   key: ApiKey;
-  /** What the key asked for in the last minute. */
+  /** The requests of the key in the last minute. */
   demand: number;
   before: number;
   after: number;
@@ -54,7 +54,7 @@ function estimate(demands: { key: ApiKey; row: TopRow }[], texts: LimitTexts): R
     .sort((one, other) => other.after - other.before - (one.after - one.before));
 }
 
-/** What each of the first keys of the plan has used since the first of the month, and today. */
+/** The use of each of the first keys of the plan since the first of the month, and today. */
 async function readSpent(plan: string, isDaily: boolean, signal: AbortSignal): Promise<Spent[]> {
   const { values } = await get<{ values: Record<string, [number, number][]> }>(
     `/usageplans/${part(plan)}/usage?limit=500`,

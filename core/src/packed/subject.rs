@@ -31,7 +31,7 @@ const LONGEST_WINDOW_SECS: u64 = 368 * 86_400;
 /// The bytes of a string; most have a throttle and a quota.
 type Bytes = SmallVec<[u8; 96]>;
 
-/// What is stored under a subject's key.
+/// The value under a subject's key.
 pub struct SubjectString {
     stored: Stored,
     /// The time until which the rows written in this call matter; `None` if none was written.

@@ -216,7 +216,7 @@ mod tests {
         let here = sessions(&[("TOLLGATE_ADMIN_TOKEN", &format!("sha256:{known}"))]);
         assert!(here.begin(b"a-token-for-tests", 1_000).is_some());
         assert!(here.begin(known.as_bytes(), 1_000).is_none());
-        // What a reader of the configuration can encrypt is not the token.
+        // A reader of the configuration can encrypt the digest, which is not the token.
         let key = &here.0[0].key;
         let mut sealed = [&u64::MAX.to_be_bytes()[..], &digest[..]].concat();
         let nonce = Nonce::assume_unique_for_key([7; NONCE_LEN]);

@@ -1,4 +1,4 @@
-//! Where the limits of a check are declared: a line of the catalog file, or a resource of the admin
+//! The places at which the limits of a check are declared: a line of the catalog file, or a resource of the admin
 //! API. Read for explanations only.
 
 use std::sync::Arc;

@@ -36,7 +36,7 @@ class Strangers(Attack):
 
 class HeavyWork(Attack):
     name = "admin API: imports of 2,000 keys, plans of 500 limits, listings, all at once"
-    # What is imported is kept: 100,000 keys, then it is listings and plans.
+    # Imported keys are kept: 100,000 of them, then it is listings and plans.
     seconds, most_mib, most_imports = 20.0, 256, 50
 
     def run(self, until):

@@ -168,7 +168,7 @@ aws.put_rest_api(restApiId=terraformed, mode="overwrite", failOnWarnings=True, b
 assert methods(terraformed)["GET /path1"]["methodIntegration"]["type"] == "HTTP_PROXY"
 aws.delete_rest_api(restApiId=terraformed)
 
-# What Tollgate leaves out is a warning, which fails the import if it is to.
+# A part that Tollgate leaves out is a warning, which fails the import if it is to.
 warned = {**CHAT, "x-amazon-apigateway-gateway-responses": {"DEFAULT_4XX": {}}}
 warned = json.dumps(warned).encode()
 made = aws.import_rest_api(body=warned)

@@ -36,7 +36,7 @@ def sample(shape):
     return kinds.get(shape.type_name, "x")
 
 
-# What there is: two of everything, so that what a parameter leaves out is missed.
+# The resources: two of everything, so that what a parameter leaves out is missed.
 api = aws.create_rest_api(name="one")
 aws.create_rest_api(name="two")
 root = api["rootResourceId"]

@@ -82,14 +82,14 @@ def operate(page):
     open_page(page, "Live tail")
     expect(page.get_by_role("status").filter(has_text="Live")).to_be_visible()
     assert [check({"api_key": value}) for _ in range(4)] == [200, 200, 429, 429]
-    # Who is refused: in the tail as it happens, and on the overview.
+    # The refused key: in the tail as it happens, and on the overview.
     row = page.get_by_role("row").filter(has_text="trial/throttle").first
     expect(row).to_contain_text("refused")
     open_page(page, "Overview")
     top = page.locator("section", has=page.get_by_role("heading", name="Refused most"))
     expect(top.get_by_role("row").filter(has_text="trial/throttle")).to_contain_text("Acme")
     expect(page.get_by_role("row").filter(has_text="trial").filter(has_text="50.0 %")).to_be_visible()
-    # Why: the limit, and where it is declared.
+    # The reason: the limit, and its declaration.
     top.get_by_role("link", name="Acme").click()
     page.get_by_role("button", name="Explain").click()
     expect(page.get_by_text("would be refused by trial/throttle")).to_be_visible()

@@ -34,7 +34,7 @@ def likely(members, chance):
         if isinstance(members[name], str) and KNOWN[name] and chance.random() < 0.5:
             members[name] = chance.choice(KNOWN[name])
     if chance.random() < 0.5:
-        # Who asks is said once, and a policy with whom it counts.
+        # A client is named once, and a policy with the key that it counts.
         if members.get("api_key"):
             members.pop("key_id", None)
         if members.get("policy"):
@@ -53,7 +53,7 @@ def chance(value):
 
 
 def existing(parameters, operation, chance):
-    # What is there stays there: nothing of it is deleted.
+    # Resources that exist are kept: none of them is deleted.
     if operation.method.lower() == "delete" or chance.random() >= 0.7:
         return
     known = [known for path, known in IDS.items() if operation.path.startswith(path)]
@@ -69,7 +69,7 @@ def map_case(context, case):
     parts = {"body": case.body, "query": case.query, "header": case.headers, "path": case.path_parameters}
     for location, component in case.meta.components.items():
         members = parts.get(location.value)
-        # What is wrong on purpose stays wrong: it has to be refused for that.
+        # A request that is wrong on purpose stays so: it has to be refused for that.
         if members and component.mode == schemathesis.GenerationMode.POSITIVE:
             likely(members, chance(members))
             if location.value == "path":

@@ -64,7 +64,7 @@ fn a_tail_shows_who_is_refused_where_and_in_which_request() {
         "requestId": "request-2",
     });
     assert_eq!(event, expected);
-    // What a client wrote is within one line of JSON.
+    // A client's text is within one line of JSON.
     node.check(json!({"policy": "login", "key": "a\u{2028}\"b\u{85}event: x"}));
     let key = "c \"}\n\ndata: {\"forged\": 1".replace('\n', "\u{a0}");
     for _ in 0..2 {

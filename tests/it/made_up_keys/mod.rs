@@ -70,7 +70,7 @@ fn holds_its_limits(node: &Node, store: &str) {
     let local = [(); 3].map(|()| new("local"));
     assert_eq!(local[0], decided(200, "full_store", true), "the node's own share");
     assert_eq!(local[2], decided(429, "full_store", false));
-    // What an operator has declared is counted: a key, and the policy that it has.
+    // Keys and policies that an operator has declared are counted.
     for _ in 0..3 {
         assert_eq!(decide(node, json!({"api_key": "dave-key"})), decided(200, store, true));
     }

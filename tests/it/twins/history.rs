@@ -41,7 +41,7 @@ const QUOTAS: [u64; 5] = [1, 3, 10, 1000, (1 << 53) - 1];
 pub const CONCURRENCIES: [u64; 4] = [1, 2, 4, 400];
 const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"];
 
-/// How the clock moves before a step.
+/// The move of the clock before a step.
 #[derive(Clone, Debug)]
 pub enum ClockMove {
     /// By so many microseconds.

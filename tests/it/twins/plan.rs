@@ -7,7 +7,7 @@ use tollgate::algorithm::{Calendar, Concurrency, Correction, Period, Quota, Thro
 use tollgate::limit::{Limit, Unit};
 use tollgate::time::Micros;
 
-/// How the plan may be: a slot beyond the others charges all of its limits.
+/// The number of versions of the plan: a slot beyond the others charges all of its limits.
 pub const VERSIONS: usize = 3;
 
 pub fn correction() -> impl Strategy<Value = Correction> {

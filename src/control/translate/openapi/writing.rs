@@ -17,7 +17,7 @@ pub struct Extensions {
     pub api: bool,
 }
 
-/// What operations refer to in other parts of a document.
+/// The parts of a document that its operations refer to.
 #[derive(Default)]
 struct Referred {
     /// Security schemes by their names.

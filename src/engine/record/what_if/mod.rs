@@ -145,7 +145,7 @@ impl<'c> WhatIf<'c> {
         let refusing = self.refusing_limit(line, &charges, new.as_ref(), now);
         let after = refusing.map(|label| (refused_key(&label, recorded, key.as_deref()), label));
         if recorded.after_the_fact {
-            // What it reports has been used: it is never refused.
+            // A report is of units that have been used: it is never refused.
             self.report.add_judged(now, None, None);
             return Ok(());
         }
