@@ -20,10 +20,10 @@ impl DecisionObserver for WorkerMetrics {
             .filter(|outcome| outcome.limit.shadow() && !outcome.status.fits)
             .map(|outcome| outcome.limit.label());
         for limit in shadow_refusals {
-            self.record_decision(label, Some(limit), DecisionOutcome::ShadowRefused);
+            self.record_decision(label, Some(limit), DecisionOutcome::ShadowRefused, None);
         }
-        self.record_decision(label, check.refusing, check.outcome);
-        self.record_place(check.decision.decided_by);
+        let place = Some(check.decision.decided_by);
+        self.record_decision(label, check.refusing, check.outcome, place);
         if check.outcome == DecisionOutcome::Reported {
             // A limit that the report did not charge is left out.
             let limited = check.charges.iter().filter(|charge| !charge.limit.is_meter());

@@ -89,7 +89,7 @@ impl EnvoyService {
             }
             Err(fallback) => {
                 let (limit, outcome) = (fallback.limit.as_ref(), fallback.outcome);
-                self.worker_metrics.record_decision(domain.label(), limit, outcome);
+                self.worker_metrics.record_decision(domain.label(), limit, outcome, None);
                 match outcome {
                     DecisionOutcome::Overloaded if !fallback.decision.allowed() => {
                         Err(Status::unavailable("too many checks wait at this node"))

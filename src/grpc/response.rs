@@ -115,7 +115,7 @@ fn count(
         () => DecisionOutcome::Refused,
     };
     if let Some(domain) = resolved.domain {
-        metrics.record_decision(domain.label(), Some(&limited.label), outcome);
+        metrics.record_decision(domain.label(), Some(&limited.label), outcome, None);
         let debt = limit_outcome.status.debt;
         if debt > 0 && resolved.reports_to(limited.charge_index) {
             metrics.record_debt(domain.label(), &limited.label, debt);

@@ -123,7 +123,7 @@ impl Metrics {
             decided_by: counter_vec(
                 r,
                 "decided_by_total",
-                "Checks decided, by the place: the store, a lease, the denial memo, or the node alone.",
+                "Checks decided, by the place: the store, a lease, the denial memo, or the node alone. Requests of Envoy are left out.",
                 &["decided_by"],
             ),
             debt_units: histogram_vec(

@@ -69,21 +69,20 @@ impl WorkerMetrics {
         worker
     }
 
-    /// Counts the place of a check's decision.
-    pub fn record_place(&self, place: DecidedBy) {
-        self.lock().decided_by[place as usize].inc();
-    }
-
-    /// Counts a decision.
+    /// Counts a decision, and the place where a check was decided.
     pub fn record_decision(
         &self,
         plan: &Arc<str>,
         limit: Option<&Arc<str>>,
         outcome: DecisionOutcome,
+        place: Option<DecidedBy>,
     ) {
         let address = |label: &Arc<str>| Arc::as_ptr(label).addr();
         let key = (address(plan), limit.map_or(0, address), outcome);
         let mut counts = self.lock();
+        if let Some(place) = place {
+            counts.decided_by[place as usize].inc();
+        }
         if let Some(cached) = counts.decisions.get(&key) {
             cached.counter.inc();
             return;
