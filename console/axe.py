@@ -51,9 +51,9 @@ def free_port():
         return bound.getsockname()[1]
 
 
-def send(port, path, body, headers=None):
+def send(port, path, body, headers=None, method="POST"):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("POST", path, json.dumps(body), headers or {})
+    connection.request(method, path, None if body is None else json.dumps(body), headers or {})
     answer = connection.getresponse().read()
     connection.close()
     return json.loads(answer)
@@ -81,6 +81,15 @@ def start(folder):
         except OSError:
             time.sleep(0.05)
     sys.exit("the node does not start: " + pathlib.Path(folder, "log").read_text())
+
+
+def wait_for_activity(admin, bearer):
+    """Waits until the checks are in a slot of the node's activity, each of which has five seconds."""
+    for _ in range(600):
+        if send(admin, "/nodes", None, bearer, "GET")["item"][0]["minute"]["plans"]:
+            return
+        time.sleep(0.1)
+    sys.exit("the node reports no checks")
 
 
 def violations(page):
@@ -131,8 +140,7 @@ def main():
             for _ in range(9):
                 send(checks, "/check", {"api_key": "the-value-of-alice", "api": "shop", "stage": "prod"})
                 send(checks, "/check", {"policy": "login", "key": "203.0.113.7"})
-            # The activity of a node is measured in slots of five seconds.
-            time.sleep(5.5)
+            wait_for_activity(admin, bearer)
             chromium = shutil.which("chromium") or shutil.which("chromium-browser")
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             passed, faults = run(browser, admin, key)

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -45,12 +45,13 @@ impl Tail {
     /// begins is not known.
     fn wait_for(&mut self, node: &Node) {
         let port = node.address().rsplit(':').next().unwrap();
-        let is_shown = AtomicBool::new(false);
+        let (shown, is_shown) = mpsc::channel::<()>();
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !is_shown.load(Ordering::Relaxed) {
+            // Until the other end is dropped, also by a panic.
+            scope.spawn(move || {
+                let pause = Duration::from_millis(5);
+                while is_shown.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                     refuse(node);
-                    std::thread::sleep(Duration::from_millis(5));
                 }
             });
             loop {
@@ -59,7 +60,7 @@ impl Tail {
                     break;
                 }
             }
-            is_shown.store(true, Ordering::Relaxed);
+            drop(shown);
         });
     }
 }
