@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { get, part } from "../api";
+import { Pager } from "../controls";
 import { time } from "../format";
 import { link, useLoaded } from "../state";
 import type { AuditEntry, List } from "../types";
@@ -100,20 +101,7 @@ export function AuditPage({ path }: { path: string }) {
                     { title: "Request id", cell: (entry) => <code>{entry.requestId.slice(0, 8)}</code> },
                   ]}
                 />
-                <div class="pager">
-                  <p>Page {before.length + 1}</p>
-                  <button type="button" class="button" disabled={before.length === 0} onClick={() => setBefore(before.slice(0, -1))}>
-                    Newer
-                  </button>
-                  <button
-                    type="button"
-                    class="button"
-                    disabled={next === undefined}
-                    onClick={() => next !== undefined && setBefore([...before, next])}
-                  >
-                    Older
-                  </button>
-                </div>
+                <Pager before={before} next={next} back="Newer" on="Older" onPage={setBefore} />
               </>
             )
           }

@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 
 import { get, part, patch, post, remove } from "../api";
+import { FormActions } from "../controls";
 import { time } from "../format";
 import { link, useAction, useLoaded } from "../state";
 import type { ApiKey, List, Plan, TopRow } from "../types";
@@ -64,14 +65,9 @@ function Rotate(props: { apiKey: ApiKey; onClose: () => void; onRotated: (key: A
           onChoose={setOverlap}
           hint="Long enough for clients to change to the new value"
         />
-        <div class="dialog-actions">
-          <button type="button" class="button" onClick={props.onClose}>
-            Cancel
-          </button>
-          <WriteButton type="submit" kind="primary" busy={isBusy}>
-            Rotate
-          </WriteButton>
-        </div>
+        <FormActions busy={isBusy} onClose={props.onClose}>
+          Rotate
+        </FormActions>
       </form>
     </Dialog>
   );
@@ -117,14 +113,9 @@ function EditKey(props: { apiKey: ApiKey; onClose: () => void; onChanged: () => 
           placeholder="2027-01-31T00:00:00Z"
           hint="With a time zone; empty for never"
         />
-        <div class="dialog-actions">
-          <button type="button" class="button" onClick={props.onClose}>
-            Cancel
-          </button>
-          <WriteButton type="submit" kind="primary" busy={isBusy}>
-            Save
-          </WriteButton>
-        </div>
+        <FormActions busy={isBusy} onClose={props.onClose}>
+          Save
+        </FormActions>
       </form>
     </Dialog>
   );

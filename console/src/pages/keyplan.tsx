@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 
 import { get, type Operation, part, patch, remove } from "../api";
+import { FormActions } from "../controls";
 import { Chart } from "../chart";
 import { count, day, NO_QUOTA, parseCount, parseRate, patchPart, percent, rateLimit, rateValue } from "../format";
 import { link, useAction, useLoaded } from "../state";
@@ -131,14 +132,9 @@ function Grant(props: { plan: Plan; apiKey: ApiKey; unit: string; onClose: () =>
           aria-invalid={amount !== "" && parsed === null}
           hint={amount !== "" && parsed === null ? "Write a whole number from 1" : "Added to what is left of the current period. Sent twice, it is granted twice"}
         />
-        <div class="dialog-actions">
-          <button type="button" class="button" onClick={props.onClose}>
-            Cancel
-          </button>
-          <WriteButton type="submit" kind="primary" busy={isBusy} disabled={parsed === null}>
-            Grant
-          </WriteButton>
-        </div>
+        <FormActions busy={isBusy} disabled={parsed === null} onClose={props.onClose}>
+          Grant
+        </FormActions>
       </form>
     </Dialog>
   );
@@ -237,14 +233,9 @@ function Overrides(props: { plan: Plan; apiKey: ApiKey; onClose: () => void; onD
             {error}
           </p>
         )}
-        <div class="dialog-actions">
-          <button type="button" class="button" onClick={props.onClose}>
-            Cancel
-          </button>
-          <WriteButton type="submit" kind="primary" busy={isBusy}>
-            Save
-          </WriteButton>
-        </div>
+        <FormActions busy={isBusy} onClose={props.onClose}>
+          Save
+        </FormActions>
       </form>
     </Dialog>
   );

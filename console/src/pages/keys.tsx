@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { get, part, post } from "../api";
+import { FormActions, Pager } from "../controls";
 import { count, time } from "../format";
 import { listKeys, type Found, searchKeys } from "../search";
 import { announceError, errorText, link, useAction, useLoaded } from "../state";
@@ -107,25 +108,7 @@ function AllKeys() {
         ) : (
           <>
             <KeyTable keys={item} />
-            <div class="pager">
-              <p>Page {count(before.length + 1)}</p>
-              <button
-                type="button"
-                class="button"
-                disabled={before.length === 0}
-                onClick={() => setBefore(before.slice(0, -1))}
-              >
-                Previous
-              </button>
-              <button
-                type="button"
-                class="button"
-                disabled={next === undefined}
-                onClick={() => next !== undefined && setBefore([...before, next])}
-              >
-                Next
-              </button>
-            </div>
+            <Pager before={before} next={next} onPage={setBefore} />
           </>
         )
       }
@@ -167,14 +150,9 @@ function CreateKey(props: { onClose: () => void; onCreated: (key: ApiKey) => voi
           ]}
           onChoose={setPlan}
         />
-        <div class="dialog-actions">
-          <button type="button" class="button" onClick={props.onClose}>
-            Cancel
-          </button>
-          <WriteButton type="submit" kind="primary" busy={isBusy}>
-            Create
-          </WriteButton>
-        </div>
+        <FormActions busy={isBusy} onClose={props.onClose}>
+          Create
+        </FormActions>
       </form>
     </Dialog>
   );

@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { get, type Operation, part, patch, remove } from "../api";
+import { Pager } from "../controls";
 import { count } from "../format";
 import { link, useAction, useLoaded, useSession } from "../state";
 import type { ApiKey, List, Plan } from "../types";
@@ -211,20 +212,7 @@ function PlanKeys({ id }: { id: string }) {
                 ]}
               />
               {(next !== undefined || before.length > 0) && (
-                <div class="pager">
-                  <p>Page {count(before.length + 1)}</p>
-                  <button type="button" class="button" disabled={before.length === 0} onClick={() => setBefore(before.slice(0, -1))}>
-                    Previous
-                  </button>
-                  <button
-                    type="button"
-                    class="button"
-                    disabled={next === undefined}
-                    onClick={() => next !== undefined && setBefore([...before, next])}
-                  >
-                    Next
-                  </button>
-                </div>
+                <Pager before={before} next={next} onPage={setBefore} />
               )}
             </>
           )

@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 
 import { get, part, post } from "../api";
+import { FormActions } from "../controls";
 import { count, parseCount, parseRate, rateLimit } from "../format";
 import { link, useAction, useLoaded } from "../state";
 import type { List, Plan, RestApi, Stage, Throttle } from "../types";
@@ -112,14 +113,9 @@ function CreatePlan(props: { onClose: () => void }) {
             {error}
           </p>
         )}
-        <div class="dialog-actions">
-          <button type="button" class="button" onClick={props.onClose}>
-            Cancel
-          </button>
-          <WriteButton type="submit" kind="primary" busy={isBusy}>
-            Create
-          </WriteButton>
-        </div>
+        <FormActions busy={isBusy} onClose={props.onClose}>
+          Create
+        </FormActions>
       </form>
     </Dialog>
   );
