@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use super::fallback::{Fallback, FallbackDecision, LocalReservation};
 use super::full_store::without_new;
 use super::new_reservation::new_reservation;
+use super::repeat::OpenReservation;
+use super::reserve::PreparedReservation;
 use super::{
     DecidedBy, Decision, DecisionStatus, Engine, PlanContext, Reservation, ReservationRequest,
     slots,
@@ -46,6 +48,26 @@ impl Engine {
     /// # Errors
     /// As the check itself.
     pub async fn dry_run(
+        &self,
+        client: Option<ClientKey<'_>>,
+        request: &CheckRequest<'_>,
+        reservation: Option<&ReservationRequest<'_>>,
+        context: &CheckContext,
+    ) -> Result<Decision, CheckError> {
+        match (self.dry_run_now(client, request, reservation, context).await, reservation) {
+            (Err(refusal @ CheckError::Invalid { .. }), Some(asked)) => {
+                let open = Box::pin(self.find_open(client, request, asked, context)).await;
+                let OpenReservation { prepared, verdict, terms } = open.ok_or(refusal)?;
+                let PreparedReservation { plan, charges, check, new } = prepared;
+                let reply = ReserveReply::Replayed(verdict, terms);
+                self.dry_run_by_reply(&plan, &charges, Some((check, new)), reply)
+            }
+            (decided, _) => decided,
+        }
+    }
+
+    /// As [`Engine::dry_run`], for a check that today's catalog accepts.
+    async fn dry_run_now(
         &self,
         client: Option<ClientKey<'_>>,
         request: &CheckRequest<'_>,
@@ -153,7 +175,7 @@ impl Engine {
         &self,
         plan: &PlanContext<'_, '_>,
         charges: &Charges,
-        opening: Opening,
+        mut opening: Opening,
         reply: ReserveReply,
     ) -> Result<Decision, CheckError> {
         let (mut decision, replayed) = match reply {
@@ -164,7 +186,12 @@ impl Engine {
                 }
                 (self.decide_by_verdict(charges, &verdict), false)
             }
-            ReserveReply::Replayed(verdict, _) => (self.replayed(charges, &verdict), true),
+            ReserveReply::Replayed(verdict, terms) => {
+                let opened = ReservedCheck::decode(&terms);
+                let opened = opened.ok_or(CheckError::ReservationConflict)?;
+                opening = opening.map(|(_, new)| (opened, new));
+                (self.replayed(charges, &verdict), true)
+            }
             ReserveReply::Conflict => return Err(CheckError::ReservationConflict),
         };
         if plan.is_report {

@@ -21,6 +21,7 @@ mod new_keys;
 mod new_reservation;
 mod observer;
 mod record;
+mod repeat;
 mod reserve;
 mod slots;
 mod tail;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::conclude::Origin;
 use super::fallback::LocalReservation;
 use super::new_reservation::{encode_terms, new_reservation};
+use super::repeat::OpenReservation;
 use super::{DecidedBy, Decision, Engine, MAX_REQUEST_CHARGES, PlanContext, Prepared, slots};
 use crate::catalog::{CheckError, CheckRequest, Cost};
 use crate::control::ClientKey;
@@ -98,11 +99,11 @@ pub(super) fn random_id() -> String {
 }
 
 /// A check that is ready to be reserved.
-struct PreparedReservation<'r, 'q> {
-    plan: PlanContext<'r, 'q>,
-    charges: Charges,
-    check: ReservedCheck,
-    new: NewReservation,
+pub(super) struct PreparedReservation<'r, 'q> {
+    pub(super) plan: PlanContext<'r, 'q>,
+    pub(super) charges: Charges,
+    pub(super) check: ReservedCheck,
+    pub(super) new: NewReservation,
 }
 
 impl Engine {
@@ -137,6 +138,25 @@ impl Engine {
     /// As [`Engine::check`]; also if the check has no room in a handle, or if another check is open
     /// under the same id.
     pub async fn reserve(
+        &self,
+        client: Option<ClientKey<'_>>,
+        request: &CheckRequest<'_>,
+        reservation: &ReservationRequest<'_>,
+        context: &CheckContext,
+    ) -> Result<Decision, CheckError> {
+        match self.reserve_now(client, request, reservation, context).await {
+            Err(refusal @ CheckError::Invalid { .. }) => {
+                // Boxed, so that the futures of valid checks stay small.
+                let open = Box::pin(self.find_open(client, request, reservation, context)).await;
+                let OpenReservation { prepared, verdict, terms } = open.ok_or(refusal)?;
+                self.replay(prepared, &verdict, terms, context)
+            }
+            decided => decided,
+        }
+    }
+
+    /// As [`Engine::reserve`], for a check that today's catalog accepts.
+    async fn reserve_now(
         &self,
         client: Option<ClientKey<'_>>,
         request: &CheckRequest<'_>,

@@ -8,6 +8,7 @@ mod lifecycle;
 mod lost_store;
 mod observed;
 mod recorded;
+mod refused_repeats;
 mod slots;
 mod streams;
 

@@ -1,0 +1,72 @@
+//! A repeated check that today's catalog refuses: it is still the same check as the one that has
+//! opened its reservation, so it gets the same handle, and nothing is charged.
+//!
+//! The key, its plan and the stage must still exist, or without a key the policy that is counted
+//! first: the reservation is found under them. A check that the catalog accepts is repeated in
+//! `reserve`.
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::new_reservation::new_reservation;
+use super::reserve::PreparedReservation;
+use super::{Engine, PlanContext, ReservationRequest, slots};
+use crate::catalog::{CheckRequest, Cost};
+use crate::control::ClientKey;
+use crate::limit::{Charge, ReservationTerms};
+use crate::store::{CheckContext, ReserveReply, StoreVerdict};
+
+/// A reservation that is open for a repeated check.
+pub(super) struct OpenReservation<'r, 'q> {
+    /// The check by today's catalog, which charges nothing.
+    pub(super) prepared: PreparedReservation<'r, 'q>,
+    /// The counters as they are.
+    pub(super) verdict: StoreVerdict,
+    /// The terms under which it was opened.
+    pub(super) terms: ReservationTerms,
+}
+
+impl Engine {
+    /// The reservation that an earlier request has opened for the same check under the same id;
+    /// `None` if none has, or the store does not reply. No row is written.
+    pub(super) async fn find_open<'r, 'q>(
+        &self,
+        client: Option<ClientKey<'_>>,
+        request: &'r CheckRequest<'q>,
+        reservation: &ReservationRequest<'_>,
+        context: &CheckContext,
+    ) -> Option<OpenReservation<'r, 'q>> {
+        let started = Instant::now();
+        let id = reservation.id?;
+        let key = self.identify(client, started).await;
+        let catalog = arc_swap::Guard::into_inner(self.catalog());
+        let lasting = lasting_part(request, client.is_some());
+        let (plan, mut charges) = self.resolve(&catalog, client, key, &lasting).ok()?;
+        let PlanContext { key, name, label, on_store_failure, is_report, .. } = plan;
+        let plan = PlanContext { request, key, name, label, on_store_failure, is_report };
+        charges.iter_mut().for_each(|charge: &mut Charge| charge.cost = 0);
+        let ttl = slots::open_for(reservation.ttl, charges.iter().map(|charge| &charge.limit));
+        let (check, new) =
+            new_reservation(&plan, &charges, request, Some(id), &lasting.cost, ttl).ok()?;
+        let deadline = started + self.parts.deadline;
+        let reply = self.parts.store.dry_run(&charges, Some(&new), context, deadline).await;
+        let Ok(ReserveReply::Replayed(verdict, terms)) = reply else { return None };
+        let prepared = PreparedReservation { plan, charges, check, new };
+        Some(OpenReservation { prepared, verdict, terms })
+    }
+}
+
+/// The part of a request that prices, units and policies have no say in.
+fn lasting_part<'q>(request: &CheckRequest<'q>, has_key: bool) -> CheckRequest<'q> {
+    CheckRequest {
+        api: request.api,
+        stage: request.stage,
+        method: request.method,
+        path: request.path,
+        policies: if has_key { SmallVec::default() } else { request.policies.clone() },
+        cost: Cost::Requests(0),
+        after_the_fact: false,
+        model: None,
+        usage: None,
+    }
+}
