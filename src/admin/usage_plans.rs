@@ -13,7 +13,7 @@ use super::payload::{
     AdminResult, PageQuery, accepted_response, created_response, list_response, ok_response,
     parse_body,
 };
-use crate::control::{ControlError, Editor, KeyRecord, PlanSpec, UsagePlan};
+use crate::control::{ControlError, Editor, KeyRecord, PlanSpec};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -40,18 +40,7 @@ pub(super) struct ListPlanKeysQuery {
 }
 
 pub(super) async fn create(RequestEditor(editor): RequestEditor, body: Bytes) -> AdminResult {
-    let plan = UsagePlan::new(parse_body::<PlanSpec>(&body)?)?;
-    let plans = editor.plans();
-    let insert = plans.edit(&plan.id, |document| {
-        if document.usage_plans.insert(plan.id.clone(), plan.clone()).is_some() {
-            return Err(ControlError::Conflict(format!(
-                "The usage plan {} exists already",
-                plan.id
-            )));
-        }
-        Ok(())
-    });
-    insert.await?;
+    let plan = editor.plans().create(parse_body::<PlanSpec>(&body)?).await?;
     Ok(created_response(&json!(plan)))
 }
 

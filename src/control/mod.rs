@@ -22,7 +22,7 @@ pub use model::{
     ApiDefinition, ApiSpec, ChangeOrigin, ControlError, CreateDeployment, CreateKey, Deployment,
     Document, Integration, KeyAttributes, KeyRecord, Method, OverridesSpec, Patch, PatchOperation,
     PlanSpec, Resource, ResponseOwner, RestApi, Stage, StageLimits, StageSpec, StatusResponse,
-    UsagePlan, escape_pointer,
+    UsagePlan, escape_pointer, id_from_name,
 };
 pub use serving::{
     ClientKey, ConfigFileError, KeyDirectory, LimitPlace, LimitSource, LimitSources, LiveCatalog,

@@ -5,9 +5,6 @@ use serde_json::{Map, Number, Value, json};
 use crate::commands::CommandError;
 use crate::control::PatchOperation;
 
-/// The longest id of a plan, in bytes.
-const MAX_ID_BYTES: usize = 64;
-
 /// The settings of a plan. Those that are absent are the service's defaults, or stay as they are.
 #[derive(Clone, clap::Args)]
 pub(super) struct PlanSettings {
@@ -145,25 +142,6 @@ impl PlanChanges {
     }
 }
 
-/// An id made from a name: its letters and digits in lower case, and a dash for all else.
-pub(super) fn id_from_name(name: &str) -> Result<String, CommandError> {
-    let mut id = String::with_capacity(name.len());
-    for letter in name.chars() {
-        match letter {
-            'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' => id.push(letter.to_ascii_lowercase()),
-            _ if id.ends_with('-') || id.is_empty() => {}
-            _ => id.push('-'),
-        }
-    }
-    id.truncate(MAX_ID_BYTES);
-    let id = id.trim_end_matches('-');
-    if id.is_empty() {
-        let why = format!("no id can be made from the name `{name}`; give one with --id");
-        return Err(CommandError::InvalidOption(why));
-    }
-    Ok(id.into())
-}
-
 /// Reads a number of requests per second, as in `10`, `0.5` or `10/s`.
 pub(in crate::commands) fn parse_rate(text: &str) -> Result<Number, String> {
     let number = text.strip_suffix("/s").unwrap_or(text).parse::<Number>();
@@ -189,25 +167,4 @@ fn parse_limits(text: &str) -> Result<Value, String> {
     let why = r#"write a JSON list, as in [{"name":"tpm","unit":"total_tokens","throttle":{"rate":"6000/min"}}]"#;
     let limits: Value = serde_json::from_str(text).map_err(|error| format!("{why}: {error}"))?;
     if limits.is_array() { Ok(limits) } else { Err(why.into()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_made_of_the_letters_and_digits_of_a_name() {
-        for (name, id) in [
-            ("Basic", "basic"),
-            ("Team Gold (EU)", "team-gold-eu"),
-            ("v1.2_x", "v1.2_x"),
-            ("--a--b--", "a-b"),
-            ("Größe 3", "gr-e-3"),
-        ] {
-            assert_eq!(id_from_name(name).unwrap(), id);
-            assert!(crate::catalog::is_valid_name(id));
-        }
-        assert_eq!(id_from_name(&"a".repeat(99)).unwrap().len(), MAX_ID_BYTES);
-        assert!(id_from_name("!").is_err() && id_from_name("").is_err());
-    }
 }

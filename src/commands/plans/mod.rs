@@ -9,9 +9,9 @@ use super::CommandError;
 use super::admin::{AdminClient, encode_path_segment};
 use super::names::{find_plan, resource_id};
 use super::table::{cell, print_json, print_table};
-use crate::control::{Patch, UsagePlan};
+use crate::control::{Patch, UsagePlan, id_from_name};
 pub(super) use edit::parse_rate;
-use edit::{PlanChanges, PlanSettings, id_from_name};
+use edit::{PlanChanges, PlanSettings};
 
 /// The arguments of `tollgate plans`.
 #[derive(Clone, clap::Args)]
@@ -95,7 +95,10 @@ pub async fn run(args: &PlansArgs) -> Result<bool, CommandError> {
         }
         PlansCommand::Show { plan } => print_plan(admin, find_plan(admin, plan).await?),
         PlansCommand::Create { name, id, settings } => {
-            let id = id.clone().map_or_else(|| id_from_name(name), Ok)?;
+            let id = id.clone().or_else(|| id_from_name(name)).ok_or_else(|| {
+                let why = format!("no id can be made from the name `{name}`; give one with --id");
+                CommandError::InvalidOption(why)
+            })?;
             let body = settings.to_request(name, &id)?;
             print_plan(admin, admin.call(Method::POST, "/usageplans", Some(body)).await?);
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::plan_keys::PlanKeyEditor;
 use super::session::EditSession;
 use crate::catalog::Catalog;
-use crate::control::model::{ApiStage, ControlError, Document, UsagePlan};
+use crate::control::model::{ApiStage, ControlError, Document, PlanSpec, UsagePlan};
 
 /// Reads and changes usage plans.
 pub struct PlanEditor<'e> {
@@ -20,7 +20,32 @@ impl<'e> PlanEditor<'e> {
         Self { session }
     }
 
-    /// Creates or changes a plan.
+    /// Creates a plan.
+    ///
+    /// # Errors
+    /// If another plan has the requested id, it serves a stage that does not exist, the result
+    /// makes no valid catalog, or the registry is unreachable.
+    pub async fn create(&self, spec: PlanSpec) -> Result<UsagePlan, ControlError> {
+        let files = self.session.files();
+        let create = self.session.edit_document(|document| {
+            let plans = &mut document.usage_plans;
+            let is_taken = |id: &str| plans.contains_key(id) || files.has_plan(id);
+            let plan = UsagePlan::new(spec.clone(), is_taken)?;
+            let id = &plan.id;
+            if files.has_plan(id) {
+                return Err(ControlError::owned_by_file("usage plan", id));
+            }
+            if plans.insert(id.clone(), plan.clone()).is_some() {
+                let why = format!("The usage plan {id} exists already");
+                return Err(ControlError::Conflict(why));
+            }
+            self.ensure_stages(&plan, document)?;
+            Ok(plan)
+        });
+        create.await
+    }
+
+    /// Changes a plan.
     ///
     /// # Errors
     /// If the plan is the catalog file's, `change` fails, the plan serves a stage that does not

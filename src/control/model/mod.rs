@@ -46,6 +46,7 @@ pub(super) use digest_entry::DigestEntry;
 pub use document::Document;
 pub(super) use entry_path::EntryPath;
 pub use error::ControlError;
+pub use ids::id_from_name;
 pub(super) use ids::random_alphanumeric;
 pub use integrations::Integration;
 pub(super) use key_record::new_key_value;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::api_stages::{ApiStage, throttle_path};
 use super::error::ControlError;
-use super::ids::new_id;
+use super::ids::new_readable_id;
 use super::limit_settings::{QuotaSettings, ThrottleSettings};
 use super::patch::{Patch, PatchOp, PatchOperation};
 use crate::catalog::raw::{Consistency, Mode};
@@ -18,7 +18,7 @@ use crate::object::{object_list, optional_object};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsagePlan {
-    /// Ten random letters and digits, or the value of the tag `_custom_id_`.
+    /// Made from its first name, or the value of the tag `_custom_id_`. A new name leaves it as it is.
     pub id: String,
     /// The members that a client sets.
     #[serde(flatten)]
@@ -76,13 +76,13 @@ pub struct PlanSpec {
 }
 
 impl UsagePlan {
-    /// A new plan.
+    /// A new plan. An id made from its name is none that `is_taken`.
     ///
     /// # Errors
     /// If the requested id is invalid.
-    pub fn new(mut spec: PlanSpec) -> Result<Self, ControlError> {
+    pub fn new(mut spec: PlanSpec, is_taken: impl Fn(&str) -> bool) -> Result<Self, ControlError> {
         spec.serves_no_stage &= spec.api_stages.is_empty();
-        Ok(Self { id: new_id(&spec.tags)?, spec })
+        Ok(Self { id: new_readable_id(&spec.tags, &spec.name, is_taken)?, spec })
     }
 
     /// Checks that it can be deleted.

@@ -21,6 +21,7 @@ mod nodes;
 mod override_parts;
 mod overrides;
 mod permissions;
+mod plan_ids;
 mod plans;
 mod preview;
 mod restart;
