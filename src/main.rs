@@ -38,7 +38,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Validates a catalog file, or rate limits for Envoy, and reports every error
     Validate(commands::validate::ValidateArgs),
-    /// Sends one check request to a running service; exits with 0 if allowed, 1 if not
+    /// Sends one check request to a running service; exits with 0 if allowed, 1 if a limit refuses it,
+    /// 3 if its key is refused, 4 if the service cannot decide, 2 after an error
     Check(Box<commands::check::CheckArgs>),
     /// Explains what a check would get now: each limit, where it is declared, what is left; charges nothing
     Explain(Box<commands::explain::ExplainArgs>),
@@ -85,11 +86,13 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
+        Command::Check(args) => {
+            return block_on(commands::check::check(&args)).unwrap_or_else(|error| fail(&error));
+        }
         Command::Serve(serve) => run_serve(*serve).map(|()| true),
         Command::Validate(args) => {
             commands::validate::run(&args).map(|()| true).map_err(Into::into)
         }
-        Command::Check(args) => block_on(commands::check::check(&args)),
         Command::Explain(args) => block_on(commands::explain::run(&args)),
         Command::Ready(args) => block_on(commands::ready::ready(&args, environment())),
         Command::Import(args) => commands::import::run(&args).map_err(Into::into),
@@ -117,11 +120,14 @@ fn main() -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _reader_closed = writeln!(std::io::stderr(), "tollgate: {error}");
-            ExitCode::from(2)
-        }
+        Err(error) => fail(&error),
     }
+}
+
+/// Prints an error. Returns the exit code of every error.
+fn fail(error: &CliError) -> ExitCode {
+    let _reader_closed = writeln!(std::io::stderr(), "tollgate: {error}");
+    ExitCode::from(2)
 }
 
 type CliError = Box<dyn std::error::Error>;

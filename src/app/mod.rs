@@ -265,7 +265,8 @@ async fn run(
     let _panicked = first_refresh.await;
     parts.control.spawn(Arc::clone(&parts.sync).refresh_forever());
     let reload = watch_files(parts, listeners.tls());
-    banner::print_banner(&listeners.addresses(), &parts.settings);
+    let addresses = listeners.addresses();
+    banner::print_banner(&addresses, &parts.settings, parts.live.serves_example());
     let health = listeners.health();
     let announced = announce_when_ready(parts, health.clone()).await;
     let stop = async {

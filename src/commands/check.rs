@@ -1,6 +1,7 @@
 //! `tollgate check`: one check request to a running service.
 
 use std::io::Write as _;
+use std::process::ExitCode;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -27,12 +28,13 @@ pub struct CheckArgs {
     tls_options: TlsOptions,
 }
 
-/// Sends a check request and prints the body of the response. Returns true if it was allowed, or if
-/// a report was charged.
+/// Sends a check request and prints the body of the response. Returns the exit code: 0 if it was
+/// allowed or a report was charged, 1 if a limit refuses it (429, 422), 3 if its key or token is
+/// refused (401, 403), 4 if the service cannot decide (503), 2 if the request is invalid.
 ///
 /// # Errors
 /// If the request cannot be sent, or there is no response.
-pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
+pub async fn check(args: &CheckArgs) -> Result<ExitCode, CommandError> {
     let mut body = args.request.to_json()?;
     if args.dry_run {
         body.insert("dry_run".into(), true.into());
@@ -47,5 +49,11 @@ pub async fn check(args: &CheckArgs) -> Result<bool, CommandError> {
     let (status, _, answer) = send(&args.url, &args.tls_options, request).await?;
     let mut out = std::io::stdout();
     let _reader_closed = out.write_all(&answer).and_then(|()| out.write_all(b"\n"));
-    Ok(status == StatusCode::OK)
+    Ok(ExitCode::from(match status {
+        StatusCode::OK => 0,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::UNPROCESSABLE_ENTITY => 1,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 3,
+        StatusCode::SERVICE_UNAVAILABLE => 4,
+        _ => 2,
+    }))
 }

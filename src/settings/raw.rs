@@ -290,7 +290,7 @@ impl SettingsSources {
             if known.contains_key(&key) {
                 let value = Value::new(Some(variable), ValueKind::from(text.as_str()));
                 config = config.set_override(key, value)?;
-            } else if !(name == "CONFIG" || is_service_link(name)) {
+            } else if !(matches!(name, "CONFIG" | "API_KEY") || is_service_link(name)) {
                 return Err(SettingsError::UnknownVariable(variable.clone()));
             }
         }

@@ -4,11 +4,12 @@ use std::fs;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::eventually;
 use crate::support::http::{self, KeepAlive};
 use crate::support::node::Node;
+use crate::support::process::Process;
+use crate::support::{eventually, free_port};
 
 fn tollgate(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tollgate")).args(arguments).output().unwrap()
@@ -208,6 +209,25 @@ fn the_command_line_reports() {
     assert!(!run(&["--cost", "0"]).0, "a look at a subject in debt is refused");
 }
 
+/// Runs a node until it has logged `words`, and returns what it printed: standard output and logs.
+fn serve_until_logged(flags: &[&str], words: &str) -> (String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let [out, log] = ["out", "log"].map(|name| dir.path().join(name));
+    let mut process = Process::spawn(
+        Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["serve", "--drain-delay", "0s"])
+            .args(flags)
+            .env("TOLLGATE_API_KEY", "for `tollgate check`")
+            .stdout(fs::File::create(&out).unwrap())
+            .stderr(fs::File::create(&log).unwrap()),
+    );
+    let logged = || fs::read_to_string(&log).unwrap();
+    eventually(words, || logged().contains(words));
+    process.signal(Signal::TERM);
+    assert!(process.wait().success(), "{}", logged());
+    (fs::read_to_string(&out).unwrap(), logged())
+}
+
 #[test]
 fn the_check_command_runs_dry() {
     let node = Node::start(&[]);
@@ -221,12 +241,35 @@ fn the_check_command_runs_dry() {
 }
 
 #[test]
-fn json_logs_are_json() {
-    let node = Node::start(&["--log-format", "json"]);
-    node.signal(Signal::HUP);
-    eventually("the node has logged", || node.log().lines().count() >= 2);
-    for line in node.log().lines() {
-        let event: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert!(event["level"].is_string(), "{line}");
-    }
+fn json_logs_are_json_and_hold_the_greeting() {
+    let flags = ["--listen", "127.0.0.1:0", "--log-format", "json"];
+    let (out, log) = serve_until_logged(&flags, "listening");
+    assert_eq!(out, "");
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let greeting = events.into_iter().find(|event| event["message"] == "listening").unwrap();
+    assert!(greeting["url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{greeting}");
+    assert!(greeting["catalog"].as_str().unwrap().contains("demo-key"), "{greeting}");
+}
+
+#[test]
+fn the_exit_code_of_a_check_says_who_refused_it() {
+    let policy = "version: 1\npolicies: [{ name: login, throttle: { rate: 1/h, burst: 1 } }]\n";
+    let node = Node::with_catalog(policy, &[]);
+    let url = format!("http://{}", node.address());
+    let code = |words: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["check", "--url", &url]).args(words.split(' '));
+        command.output().unwrap().status.code()
+    };
+    let login = "--policy login --key a";
+    assert_eq!([code(login), code(login)], [Some(0), Some(1)]);
+    assert_eq!(code(&format!("{login} --cost 2")), Some(1), "a cost above the burst");
+    assert_eq!(code("--api-key nobody"), Some(3));
+    assert_eq!(code("--policy absent --key a"), Some(2));
+    let away = format!("redis://127.0.0.1:{}", free_port());
+    let closed = policy.replace("burst: 1 }", "burst: 1 }, on_store_failure: closed");
+    let lost = Node::with_catalog(&closed, &["--store", &away]);
+    let mut check = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    check.args(["check", "--url", &format!("http://{}", lost.address())]).args(login.split(' '));
+    assert_eq!(check.output().unwrap().status.code(), Some(4));
 }

@@ -169,6 +169,13 @@ impl LiveCatalog {
         self.compose(sources.file.as_deref(), sources.declared.as_deref())
     }
 
+    /// True while the built-in example is in use: there is no file, and nothing is declared.
+    #[must_use]
+    pub fn serves_example(&self) -> bool {
+        let sources = self.sources();
+        sources.file.is_none() && sources.declared.is_none() && !sources.awaits_registry
+    }
+
     /// False until the catalog in use holds all that is declared: while the registry is still to be
     /// read, or its document makes no valid catalog with the file and never has since the start.
     #[must_use]

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::eventually;
 use super::http::{self, Response};
 use super::process::Process;
 
@@ -20,6 +21,49 @@ pub struct Node {
     grpc: Option<String>,
     ops: Option<String>,
     process: Process,
+}
+
+/// The addresses on which a node says that it listens.
+#[derive(Default)]
+struct Addresses {
+    http: Option<String>,
+    admin: Option<String>,
+    grpc: Option<String>,
+    ops: Option<String>,
+}
+
+impl Addresses {
+    /// Reads standard output until the greeting ends.
+    fn of_greeting(stdout: ChildStdout) -> Self {
+        let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        let printed: Vec<String> = lines.take_while(|line| !line.contains("try:")).collect();
+        let after = |words: &str| {
+            let address = printed.iter().find_map(|line| line.split(words).nth(1))?;
+            Some(address.rsplit("://").next()?.to_owned())
+        };
+        Self {
+            http: after("listening on "),
+            admin: after("admin API on "),
+            grpc: after("Envoy's gRPC on "),
+            ops: after("health and metrics on "),
+        }
+    }
+
+    /// Reads the greeting among JSON logs; nothing if there is none yet.
+    fn of_log(log: &str) -> Self {
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let greeting = events.into_iter().find(|event| event["message"] == "listening");
+        let address = |name| {
+            let url = greeting.as_ref()?[name].as_str()?;
+            Some(url.rsplit("://").next()?.to_owned())
+        };
+        Self {
+            http: address("url"),
+            admin: address("admin"),
+            grpc: address("grpc"),
+            ops: address("ops"),
+        }
+    }
 }
 
 impl Node {
@@ -63,18 +107,18 @@ impl Node {
         command.envs(environment.iter().copied());
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(log));
-        let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
-        let printed: Vec<String> =
-            lines.map_while(Result::ok).take_while(|line| !line.contains("try:")).collect();
-        let after = |words: &str| {
-            printed.iter().find_map(|line| line.split(words).nth(1)).map(str::to_owned)
-        };
-        let web = |words| after(words).and_then(|url| url.split("://").nth(1).map(str::to_owned));
-        let (address, admin) = (web("listening on "), web("admin API on "));
-        let grpc = after("Envoy's gRPC on ");
-        let ops = web("health and metrics on ");
-        let log = fs::read_to_string(dir.path().join("log")).unwrap();
-        let address = address.unwrap_or_else(|| panic!("the node did not start: {log}"));
+        let logged = || fs::read_to_string(dir.path().join("log")).unwrap();
+        let mut addresses = Addresses::default();
+        if flags.contains(&"json") {
+            eventually("the node listens", || {
+                addresses = Addresses::of_log(&logged());
+                addresses.http.is_some() || process.has_ended()
+            });
+        } else {
+            addresses = Addresses::of_greeting(process.child().stdout.take().unwrap());
+        }
+        let Addresses { http, admin, grpc, ops } = addresses;
+        let address = http.unwrap_or_else(|| panic!("the node did not start: {}", logged()));
         Self { dir, address, admin, grpc, ops, process }
     }
 
