@@ -3,10 +3,12 @@
 //! An error has the path of the value and, in YAML, its line. It names no type of this program and
 //! quotes no value: API keys stand in catalogs in the clear.
 
+mod faults;
 mod message;
 mod whole_number;
 mod word;
 
+pub use faults::faults_at;
 use message::PlainMessages;
 pub use message::{Expected, plain_message};
 use serde::de::DeserializeOwned;
@@ -86,14 +88,18 @@ pub fn from_json<T: DeserializeOwned>(json: &serde_json::Value) -> Result<T, Str
 /// If the JSON is not of the value's form.
 pub fn from_json_at<T: DeserializeOwned>(at: &str, json: &serde_json::Value) -> Result<T, String> {
     serde_path_to_error::deserialize(json).map_err(|error| {
-        let below = error.path().to_string();
-        let path = match &*below {
-            "" | "." => at.into(),
-            below if at.is_empty() || below.starts_with('[') => format!("{at}{below}"),
-            below => format!("{at}.{below}"),
-        };
+        let path = place_below(at, &error.path().to_string());
         at_path(&path, &plain_message(error.inner()))
     })
+}
+
+/// The path of what stands at the path `below` of a value at `at`.
+fn place_below(at: &str, below: &str) -> String {
+    match below {
+        "" | "." => at.into(),
+        below if at.is_empty() || below.starts_with('[') => format!("{at}{below}"),
+        below => format!("{at}.{below}"),
+    }
 }
 
 /// The message with the path before it, unless that is the whole document.
