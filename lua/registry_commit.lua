@@ -1,4 +1,4 @@
--- Commits changes of entries atomically, with a note for the audit log; or nothing.
+-- Commits changes of entries atomically, with notes for the audit log; or nothing.
 --
 -- KEYS[1]  the entries, a hash by path
 -- KEYS[2]  their paths, a sorted set of equal scores, for pages in order
@@ -8,35 +8,38 @@
 -- KEYS[6]  the editor whose turn it is: commits of other editors conflict
 -- ARGV[1]  number of revisions that KEYS[3] retains
 -- ARGV[2]  number of notes to keep, the newest
--- ARGV[3]  the note
--- ARGV[4]  the editor; empty for a commit that takes no turns
--- ARGV[5]  the longest time of a turn in ms, from the editor's conflict on
--- ARGV[6]  two characters for each entry: its expected and its new value, '1' if there is one
+-- ARGV[3]  the editor; empty for a commit that takes no turns
+-- ARGV[4]  the longest time of a turn in ms, from the editor's conflict on
+-- ARGV[5]  two characters for each entry: its expected and its new value, '1' if there is one
+-- ARGV[6]  the number of notes
+-- ARGV[..] the notes
 -- ARGV[..] for each entry its path, its expected and its new value, as they are: they may be large,
 --          and all nodes wait while a script parses
 -- Returns  the new revision, or 0 if an entry does not have its expected value, or it is the turn of
 --          another editor
 
-local editor = ARGV[4]
+local editor = ARGV[3]
 if editor ~= '' then
   local turn = redis.call('GET', KEYS[6])
   if turn and turn ~= editor then return 0 end
 end
-local exists = ARGV[6]
+local exists = ARGV[5]
+local notes = tonumber(ARGV[6])
+local first = 7 + notes
 local count = #exists / 2
 for entry = 1, count do
-  local is = redis.call('HGET', KEYS[1], ARGV[4 + 3 * entry])
-  local was = exists:sub(2 * entry - 1, 2 * entry - 1) == '1' and ARGV[5 + 3 * entry]
+  local is = redis.call('HGET', KEYS[1], ARGV[first + 3 * entry - 3])
+  local was = exists:sub(2 * entry - 1, 2 * entry - 1) == '1' and ARGV[first + 3 * entry - 2]
   if is ~= was then
-    if editor ~= '' then redis.call('SET', KEYS[6], editor, 'PX', ARGV[5]) end
+    if editor ~= '' then redis.call('SET', KEYS[6], editor, 'PX', ARGV[4]) end
     return 0
   end
 end
 local revision = redis.call('INCR', KEYS[4])
 for entry = 1, count do
-  local path = ARGV[4 + 3 * entry]
+  local path = ARGV[first + 3 * entry - 3]
   if exists:sub(2 * entry, 2 * entry) == '1' then
-    redis.call('HSET', KEYS[1], path, ARGV[6 + 3 * entry])
+    redis.call('HSET', KEYS[1], path, ARGV[first + 3 * entry - 1])
     redis.call('ZADD', KEYS[2], 0, path)
   else
     redis.call('HDEL', KEYS[1], path)
@@ -45,6 +48,8 @@ for entry = 1, count do
   redis.call('ZADD', KEYS[3], revision, string.format('%.0f', revision) .. ':' .. path)
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', revision - ARGV[1])
-redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[2], '*', 'note', ARGV[3])
+for note = 7, first - 1 do
+  redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[2], '*', 'note', ARGV[note])
+end
 if editor ~= '' then redis.call('DEL', KEYS[6]) end
 return revision

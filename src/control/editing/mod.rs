@@ -7,6 +7,7 @@ mod conflict_retry;
 mod document_queue;
 mod seal;
 mod session;
+mod document_commit;
 mod audit_log;
 mod file_resources;
 mod apis;

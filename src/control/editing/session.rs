@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use super::conflict_retry::ConflictRetry;
 use super::document_queue::DocumentQueue;
 use super::file_resources::FileResources;
 use super::seal::Seal;
@@ -15,6 +14,7 @@ use crate::control::serving::{LiveCatalog, RegistrySync};
 use crate::store::{CommitError, EntryChange, Registry};
 
 /// Everything that an edit needs, for one request.
+#[derive(Clone)]
 pub(super) struct EditSession {
     pub(super) registry: Registry,
     pub(super) live: Arc<LiveCatalog>,
@@ -35,28 +35,6 @@ impl EditSession {
         Document::parse(self.registry.get(&EntryPath::Document.to_string()).await?.as_deref())
     }
 
-    /// Changes APIs and plans. A document that makes no valid catalog is refused.
-    pub(super) async fn edit_document<T>(
-        &self,
-        change: impl Fn(&mut Document) -> Result<T, ControlError>,
-    ) -> Result<T, ControlError> {
-        let path = EntryPath::Document.to_string();
-        let mut retry = ConflictRetry::start();
-        let _turn = self.document_queue.wait(retry.deadline()).await?;
-        loop {
-            let was = self.registry.get(&path).await?;
-            let mut document = Document::parse(was.as_deref())?;
-            let made = change(&mut document)?;
-            let becomes = self.live.validate(&document)?;
-            let change = EntryChange { path: path.clone(), was, becomes: Some(becomes) };
-            if self.try_commit(&[change], Some(self.document_queue.editor())).await? {
-                self.refresh_after_commit().await;
-                return Ok(made);
-            }
-            retry.pause().await?;
-        }
-    }
-
     /// Commits changes; false after a conflict. On success this node serves by them already, unless
     /// the registry has become unreachable in between.
     pub(super) async fn commit(&self, changes: &[EntryChange]) -> Result<bool, ControlError> {
@@ -72,17 +50,8 @@ impl EditSession {
         &self,
         changes: &[EntryChange],
     ) -> Result<bool, ControlError> {
-        self.try_commit(changes, None).await
-    }
-
-    /// Commits changes; false after a conflict. With an `editor`, it reserves the next commit then.
-    async fn try_commit(
-        &self,
-        changes: &[EntryChange],
-        editor: Option<&str>,
-    ) -> Result<bool, ControlError> {
-        let entry = AuditEntry::of_commit(&self.origin, changes);
-        match self.registry.commit(changes, &entry.to_note(), editor).await {
+        let note = AuditEntry::of_commit(&self.origin, changes).to_note();
+        match self.registry.commit(changes, &[note], None).await {
             Ok(_) => Ok(true),
             Err(CommitError::Conflict) => Ok(false),
             Err(CommitError::Store(error)) => Err(error.into()),

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::EntryPath;
 use crate::store::{CommitNote, EntryChange};
@@ -42,15 +42,19 @@ pub(in crate::control) struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// The entry for a commit to the registry.
+    /// The entry for a commit of keys to the registry.
     pub(in crate::control) fn of_commit(origin: &ChangeOrigin, changes: &[EntryChange]) -> Self {
-        let resources = changes.iter().flat_map(changed_resources).take(MAX_RESOURCES);
-        Self { origin: origin.clone(), changed: resources.collect() }
+        Self::of_resources(origin, changes.iter().filter_map(changed_resource))
     }
 
-    /// The entry for a change of one resource outside the registry.
-    pub(in crate::control) fn of_resource(origin: &ChangeOrigin, path: String) -> Self {
-        Self { origin: origin.clone(), changed: [path].into() }
+    /// The entry for a change of resources with these paths in the admin API: of the document, or
+    /// outside the registry.
+    pub(in crate::control) fn of_resources(
+        origin: &ChangeOrigin,
+        paths: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let changed = paths.into_iter().take(MAX_RESOURCES).collect();
+        Self { origin: origin.clone(), changed }
     }
 
     /// The text that a commit keeps of it.
@@ -75,30 +79,12 @@ impl AuditEntry {
     }
 }
 
-/// The resources of an entry of the registry, by their paths in the admin API.
-fn changed_resources(change: &EntryChange) -> Vec<String> {
-    match EntryPath::parse(&change.path) {
-        Some(EntryPath::Document) => {
-            changed_in_document(change.was.as_deref(), change.becomes.as_deref())
-        }
-        Some(EntryPath::Key(id)) => vec![format!("/apikeys/{id}")],
-        Some(EntryPath::PlanKey { plan, key }) => vec![format!("/usageplans/{plan}/keys/{key}")],
-        // A digest changes only together with its key.
-        Some(EntryPath::Digest(_)) | None => Vec::new(),
+/// The path in the admin API of the resource that an entry of the registry holds.
+fn changed_resource(change: &EntryChange) -> Option<String> {
+    match EntryPath::parse(&change.path)? {
+        EntryPath::Key(id) => Some(format!("/apikeys/{id}")),
+        EntryPath::PlanKey { plan, key } => Some(format!("/usageplans/{plan}/keys/{key}")),
+        // A digest changes only together with its key, and the document has many resources.
+        EntryPath::Digest(_) | EntryPath::Document => None,
     }
-}
-
-/// The APIs and plans in which two documents differ.
-fn changed_in_document(was: Option<&str>, becomes: Option<&str>) -> Vec<String> {
-    let read = |text: Option<&str>| text.and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let (was, becomes) = (read(was).unwrap_or_default(), read(becomes).unwrap_or_default());
-    let mut changed = Vec::new();
-    for (member, path) in [("restApis", "restapis"), ("usagePlans", "usageplans")] {
-        let [old, new] = [&was, &becomes].map(|document| document[member].as_object());
-        let ids = old.into_iter().chain(new).flat_map(Map::keys);
-        let differs =
-            |id: &&String| old.and_then(|all| all.get(*id)) != new.and_then(|all| all.get(*id));
-        changed.extend(ids.filter(differs).map(|id| format!("/{path}/{id}")));
-    }
-    changed
 }

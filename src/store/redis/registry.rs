@@ -68,7 +68,7 @@ impl Redis {
     pub(in crate::store) async fn registry_commit(
         &self,
         changes: &[EntryChange],
-        note: &str,
+        notes: &[String],
         editor: Option<&str>,
     ) -> Result<u64, CommitError> {
         let mut commit = redis::cmd("EVAL");
@@ -81,11 +81,11 @@ impl Redis {
             .arg(REVISION_KEY)
             .arg(NOTES_KEY)
             .arg(TURN_KEY);
-        commit.arg(MAX_TRACKED_REVISIONS).arg(MAX_NOTES).arg(note);
+        commit.arg(MAX_TRACKED_REVISIONS).arg(MAX_NOTES);
         commit.arg(editor.unwrap_or("")).arg(TURN_MILLIS);
         let values = changes.iter().flat_map(|change| [&change.was, &change.becomes]);
         let exists = values.map(|value| if value.is_some() { '1' } else { '0' });
-        commit.arg(exists.collect::<String>());
+        commit.arg(exists.collect::<String>()).arg(notes.len()).arg(notes);
         for EntryChange { path, was, becomes } in changes {
             commit
                 .arg(path)

@@ -70,8 +70,12 @@ impl EmbeddedRegistry {
         })
     }
 
-    pub(super) fn commit(&self, changes: &[EntryChange], note: &str) -> Result<u64, CommitError> {
-        let committed = self.0.run(|database| try_commit(database, changes, note))?;
+    pub(super) fn commit(
+        &self,
+        changes: &[EntryChange],
+        notes: &[String],
+    ) -> Result<u64, CommitError> {
+        let committed = self.0.run(|database| try_commit(database, changes, notes))?;
         committed.ok_or(CommitError::Conflict)
     }
 
@@ -121,7 +125,7 @@ impl EmbeddedRegistry {
 fn try_commit(
     database: &Database,
     changes: &[EntryChange],
-    note: &str,
+    notes: &[String],
 ) -> Result<Option<u64>, redb::Error> {
     let transaction = database.begin_write()?;
     let revision = {
@@ -143,14 +147,16 @@ fn try_commit(
             touched.insert((revision, place as u64), &*change.path)?;
         }
         touched.retain_in(..(revision.saturating_sub(MAX_TRACKED_REVISIONS), 0), |_, _| false)?;
-        let mut noted = transaction.open_table(NOTED)?;
-        let last = noted.last()?.map(|(place, _)| place.value());
-        // Later than the last note, even if the clock was set back.
+        let mut log = transaction.open_table(NOTED)?;
         let now = (SystemClock.now().get() / 1000, 0);
-        let place = last.map_or(now, |(at, number)| now.max((at, number + 1)));
-        noted.insert(place, note)?;
-        while noted.len()? > MAX_NOTES {
-            noted.pop_first()?;
+        for note in notes {
+            let last = log.last()?.map(|(place, _)| place.value());
+            // Later than the last note, even if the clock was set back.
+            let place = last.map_or(now, |(at, number)| now.max((at, number + 1)));
+            log.insert(place, &**note)?;
+        }
+        while log.len()? > MAX_NOTES {
+            log.pop_first()?;
         }
         revision
     };

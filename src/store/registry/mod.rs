@@ -4,7 +4,7 @@
 //! Each change of a commit contains the entry's expected value, so that concurrent editors never
 //! overwrite each other unseen. A commit increments the revision and records the paths that it
 //! touched, so that a node that missed commits can ask for the paths changed since its revision.
-//! Each commit also stores a note, in the order of the commits. The meaning of entries and notes is
+//! Each commit also stores notes, in the order of the commits. The meaning of entries and notes is
 //! not known here.
 
 mod embedded;
@@ -63,7 +63,7 @@ pub enum CommitError {
     Store(#[from] StoreError),
 }
 
-/// The note of one commit.
+/// A note of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitNote {
     /// The position: the store's clock in milliseconds since 1970, a dash, and a running number
@@ -149,7 +149,7 @@ impl Registry {
         }
     }
 
-    /// Makes all changes and stores the note, or neither, and returns the new revision.
+    /// Makes all changes and stores the notes, or neither, and returns the new revision.
     ///
     /// Commits with an `editor`, a name of up to 64 bytes, take turns: after a conflict the editor's
     /// next commit precedes those of other editors for up to half a second, so that a slow node is
@@ -161,15 +161,15 @@ impl Registry {
     pub async fn commit(
         &self,
         changes: &[EntryChange],
-        note: &str,
+        notes: &[String],
         editor: Option<&str>,
     ) -> Result<u64, CommitError> {
         match self {
             Self::Embedded(embedded) => {
                 yield_now().await;
-                embedded.commit(changes, note)
+                embedded.commit(changes, notes)
             }
-            Self::Redis(redis) => redis.registry_commit(changes, note, editor).await,
+            Self::Redis(redis) => redis.registry_commit(changes, notes, editor).await,
         }
     }
 
