@@ -94,7 +94,9 @@ pub(super) async fn export(
     headers: HeaderMap,
 ) -> AdminResult {
     let extensions = read_extensions(query.extensions.as_deref().unwrap_or_default())?;
-    let definition = editor.apis().get(&id).await?.stage_definition(&stage)?;
+    let definition = editor.apis().get(&id).await;
+    let definition =
+        definition.map_err(|error| error.below_api("stage"))?.stage_definition(&stage)?;
     let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let is_yaml = accepted.is_some_and(|accept| accept.contains("yaml"));
     let (dialect, file) = match (&*kind, is_yaml) {

@@ -18,7 +18,7 @@ pub(super) async fn read_method(
     editor: &Editor,
     (id, resource, method): &(String, String, String),
 ) -> Result<Method, ControlError> {
-    let api = editor.apis().get(id).await?;
+    let api = editor.apis().get(id).await.map_err(no_resource)?;
     Ok(api.resources.get(resource)?.method(method)?.clone())
 }
 
@@ -30,7 +30,14 @@ pub(super) fn method_mut<'d>(
     document: &'d mut Document,
     (id, resource, method): &(String, String, String),
 ) -> Result<&'d mut Method, ControlError> {
-    document.api_mut(id)?.resources.get_mut(resource)?.method_mut(method)
+    let api = document.api_mut(id).map_err(no_resource)?;
+    api.resources.get_mut(resource)?.method_mut(method)
+}
+
+/// The error for a method of an API that does not exist, of which AWS says that the resource does
+/// not.
+fn no_resource(error: ControlError) -> ControlError {
+    error.below_api("Resource")
 }
 
 pub(super) async fn put(
@@ -41,7 +48,8 @@ pub(super) async fn put(
     let method = Method::new(&name, parse_body(&body)?)?;
     let apis = editor.apis();
     let edit = apis.edit(&id, |document| {
-        let methods = &mut document.api_mut(&id)?.resources.get_mut(&resource)?.resource_methods;
+        let api = document.api_mut(&id).map_err(no_resource)?;
+        let methods = &mut api.resources.get_mut(&resource)?.resource_methods;
         if methods.insert(name.clone(), method.clone()).is_some() {
             return Err(ControlError::Conflict("Method already exists for this resource".into()));
         }

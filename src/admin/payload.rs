@@ -132,7 +132,8 @@ const MAX_DOCUMENT_BYTES: usize = 6 << 20;
 
 /// Parses an OpenAPI document: JSON if it begins with a brace, and YAML otherwise.
 pub(super) fn parse_document(body: &[u8]) -> Result<Value, AdminError> {
-    let invalid = |why: String| AdminError::bad_request(format!("Invalid OpenAPI document: {why}"));
+    // AWS' words for a document that cannot be read, and the reason.
+    let invalid = |why: String| AdminError::bad_request(format!("Invalid OpenAPI input. {why}"));
     if body.len() > MAX_DOCUMENT_BYTES {
         return Err(invalid(format!("it has more than {MAX_DOCUMENT_BYTES} bytes")));
     }

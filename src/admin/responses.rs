@@ -20,23 +20,26 @@ type ResponsePath = Path<(String, String, String, String)>;
 /// The path of a response's method, and its status code.
 type SplitPath = ((String, String, String), String);
 
-fn split((id, resource, method, status): (String, String, String, String)) -> SplitPath {
-    ((id, resource, method), status)
+fn split(
+    (id, resource, method, status): (String, String, String, String),
+) -> Result<SplitPath, ControlError> {
+    StatusResponse::check_code(&status)?;
+    Ok(((id, resource, method), status))
 }
 
 /// The handlers of the responses of `owner`.
 pub(super) fn routes(owner: ResponseOwner) -> MethodRouter<Arc<Admin>> {
-    put_route(move |RequestEditor(editor): RequestEditor, Path(path): ResponsePath, body: Bytes| {
-        put(owner, editor, split(path), body)
+    put_route(move |RequestEditor(editor): RequestEditor, Path(path): ResponsePath, body: Bytes| async move {
+        put(owner, editor, split(path)?, body).await
     })
-    .get(move |RequestEditor(editor): RequestEditor, Path(path): ResponsePath| {
-        get(owner, editor, split(path))
+    .get(move |RequestEditor(editor): RequestEditor, Path(path): ResponsePath| async move {
+        get(owner, editor, split(path)?).await
     })
-    .patch(move |RequestEditor(editor): RequestEditor, Path(path): ResponsePath, body: Bytes| {
-        patch(owner, editor, split(path), body)
+    .patch(move |RequestEditor(editor): RequestEditor, Path(path): ResponsePath, body: Bytes| async move {
+        patch(owner, editor, split(path)?, body).await
     })
-    .delete(move |RequestEditor(editor): RequestEditor, Path(path): ResponsePath| {
-        delete(owner, editor, split(path))
+    .delete(move |RequestEditor(editor): RequestEditor, Path(path): ResponsePath| async move {
+        delete(owner, editor, split(path)?).await
     })
 }
 

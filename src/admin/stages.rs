@@ -9,7 +9,7 @@ use super::auth::RequestEditor;
 use super::payload::{
     AdminResult, PageQuery, accepted_response, created_response, ok_response, parse_body,
 };
-use crate::control::{ControlError, CreateDeployment, Patch, RestApi, Stage, StageSpec};
+use crate::control::{ControlError, CreateDeployment, Document, Patch, RestApi, Stage, StageSpec};
 
 type ChildPath = Path<(String, String)>;
 
@@ -32,6 +32,11 @@ pub(super) async fn list_deployments(
 ) -> AdminResult {
     let api = editor.apis().get(&id).await?;
     page.paginate(api.deployments.iter().map(|(id, it)| (&**id, it.to_aws_json(false))))
+}
+
+/// The error for a stage of an API that does not exist.
+fn no_stage(error: ControlError) -> ControlError {
+    error.below_api("stage")
 }
 
 fn no_deployment() -> ControlError {
@@ -143,7 +148,8 @@ pub(super) async fn get(
     RequestEditor(editor): RequestEditor,
     Path((id, name)): ChildPath,
 ) -> AdminResult {
-    Ok(ok_response(&editor.apis().get(&id).await?.stage(&name)?.to_aws_json()))
+    let api = editor.apis().get(&id).await.map_err(no_stage)?;
+    Ok(ok_response(&api.stage(&name)?.to_aws_json()))
 }
 
 pub(super) async fn patch(
@@ -154,7 +160,7 @@ pub(super) async fn patch(
     let patch: Patch = parse_body(&body)?;
     let apis = editor.apis();
     let edit = apis.edit(&id, |document| {
-        let api = document.api_mut(&id)?;
+        let api = document.api_mut(&id).map_err(no_stage)?;
         let mut stage = api.stage(&name)?.clone();
         stage.patch(&patch)?;
         ensure_deployed(api, &stage)?;
@@ -170,6 +176,7 @@ pub(super) async fn delete(
     Path((id, name)): ChildPath,
 ) -> AdminResult {
     let apis = editor.apis();
-    apis.edit(&id, |document| document.remove_stage(&id, &name)).await?;
+    let remove = |document: &mut Document| document.remove_stage(&id, &name).map_err(no_stage);
+    apis.edit(&id, remove).await?;
     Ok(accepted_response())
 }

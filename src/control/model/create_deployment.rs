@@ -49,6 +49,13 @@ impl CreateDeployment {
         let Some(name) = self.stage_name.as_deref().filter(|name| !name.is_empty()) else {
             return match members.keys().next() {
                 None => Ok(deployment),
+                Some(_) if self.canary_settings.is_some() => {
+                    let given = self.stage_name.as_deref().unwrap_or("null");
+                    let why = format!(
+                        "Non null and non empty stageName must be provided for canary deployment. Provided value is {given}"
+                    );
+                    Err(no_canary(&why))
+                }
                 Some(member) => {
                     let why = format!("{member}: it is a stage's; name the stage in stageName");
                     Err(ControlError::BadRequest(why))
@@ -61,8 +68,9 @@ impl CreateDeployment {
         if let Some(stage) = api.stages.get_mut(name) {
             stage.deploy(&deployment.id, members)?;
         } else if self.canary_settings.is_some() {
-            let why = "canarySettings: a canary is for a stage that exists already";
-            return Err(ControlError::BadRequest(why.into()));
+            return Err(no_canary(&format!(
+                "Stage {name} must already be created before making a canary release deployment"
+            )));
         } else {
             let spec = StageSpec::new(name.into(), deployment.id.clone(), members);
             api.stages.insert(name.into(), Stage::new(spec)?);
@@ -85,4 +93,9 @@ impl CreateDeployment {
         let given = members.into_iter();
         given.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
+}
+
+/// The error that a deployment cannot be a canary's, in AWS' words.
+fn no_canary(why: &str) -> ControlError {
+    ControlError::BadRequest(format!("canarySettings: Invalid deployment content specified.{why}"))
 }

@@ -11,7 +11,8 @@ pub(in crate::control) struct DeployedMethod<'a> {
     pub(in crate::control) path: &'a str,
     /// The HTTP method, or `ANY`.
     pub(in crate::control) method: &'a str,
-    /// True if a request needs an API key.
+    /// True if a request needs an API key: the method requires one, or has an authorization that is
+    /// not verified here.
     pub(in crate::control) needs_key: bool,
 }
 
@@ -22,7 +23,9 @@ impl RestApi {
         let resources = self.deployments.get(deployment).map(|deployment| &deployment.api_summary);
         for (path, methods) in resources.into_iter().flatten() {
             for (method, members) in methods.as_object().into_iter().flatten() {
-                let needs_key = members["apiKeyRequired"] != false;
+                // A signature of IAM's is not verified here, so such a method is not for anybody.
+                let is_open = matches!(members["authorizationType"].as_str(), None | Some("NONE"));
+                let needs_key = members["apiKeyRequired"] != false || !is_open;
                 all.push(DeployedMethod { path, method, needs_key });
             }
         }

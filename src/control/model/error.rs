@@ -9,6 +9,9 @@ use crate::store;
 /// The most characters of a refused value that an error shows.
 const MAX_SHOWN_CHARS: usize = 100;
 
+/// The most faults of a request that an error shows.
+const MAX_SHOWN_FAULTS: usize = 10;
+
 /// The reason why a resource was not read or changed. A failed change has changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -46,6 +49,16 @@ impl ControlError {
         Self::NotFound(format!("Invalid {kind} identifier specified"))
     }
 
+    /// The same error, or for an API that does not exist the one for what would be below it, as in
+    /// AWS.
+    #[must_use]
+    pub fn below_api(self, kind: &str) -> Self {
+        match self {
+            Self::NotFound(_) => Self::not_found(kind),
+            other => other,
+        }
+    }
+
     /// The error that a usage plan does not exist, in AWS' words.
     #[must_use]
     pub fn no_usage_plan() -> Self {
@@ -67,6 +80,23 @@ impl ControlError {
         Self::unsatisfied(value, at, &word_constraint(words))
     }
 
+    /// Nothing if there are no such values, each with the member that has it, or the error that they
+    /// are none of these words, in AWS' words.
+    pub(super) fn none_of(values: &[(&str, String)], words: &[&str]) -> Result<(), Self> {
+        let constraint = word_constraint(words);
+        match values {
+            [] => Ok(()),
+            [(value, at)] => Err(Self::unsatisfied(value, at, &constraint)),
+            values => {
+                let shown = values.iter().take(MAX_SHOWN_FAULTS);
+                let shown = shown.map(|(value, at)| unsatisfied(value, at, &constraint));
+                let shown = shown.collect::<Vec<_>>().join("; ");
+                let count = values.len();
+                Err(Self::Validation(format!("{count} validation errors detected: {shown}")))
+            }
+        }
+    }
+
     /// The error that some items of the list `at` of a request are none of these words, in AWS'
     /// words.
     #[must_use]
@@ -78,11 +108,16 @@ impl ControlError {
         Self::unsatisfied(&format!("[{shown}]"), at, &constraint)
     }
 
+    /// The error that a text in the path of a request is no status code, in AWS' words.
+    #[must_use]
+    pub fn no_status_code(text: &str) -> Self {
+        let constraint = r"Member must satisfy regular expression pattern: [1-5]\d\d";
+        Self::unsatisfied(text, "statusCode", constraint)
+    }
+
     fn unsatisfied(value: &str, at: &str, constraint: &str) -> Self {
-        Self::Validation(format!(
-            "1 validation error detected: Value '{}' at '{at}' failed to satisfy constraint: {constraint}",
-            shortened(value)
-        ))
+        let why = unsatisfied(value, at, constraint);
+        Self::Validation(format!("1 validation error detected: {why}"))
     }
 
     /// The error that another key has this id or value, in AWS' words.
@@ -99,6 +134,10 @@ impl ControlError {
             "Unable to complete operation due to concurrent modification. Please try again later.";
         Self::Conflict(why.into())
     }
+}
+
+fn unsatisfied(value: &str, at: &str, constraint: &str) -> String {
+    format!("Value '{}' at '{at}' failed to satisfy constraint: {constraint}", shortened(value))
 }
 
 /// A text of a request as an error shows it.

@@ -97,7 +97,11 @@ pub(super) fn read_value(
     }
     let text = operation.value()?;
     let read = match kind {
-        MemberType::OptionalOneOf(_) | MemberType::Json if text.is_empty() => return Ok(None),
+        MemberType::OptionalOneOf(_) | MemberType::Json | MemberType::Whole(..)
+            if text.is_empty() =>
+        {
+            return Ok(None);
+        }
         MemberType::Json if is_json_object(text) => Some(text.into()),
         MemberType::Json => return Err(ControlError::BadRequest(NO_POLICY.into())),
         MemberType::OneOf(words) | MemberType::OptionalOneOf(words) => {
@@ -133,7 +137,7 @@ fn patch_object(
         }
         MemberType::TextMap if !below.is_empty() => MemberType::Text,
         MemberType::FlagMap if !below.is_empty() => MemberType::Flag,
-        _ => return Err(operation.error("patch the members of the object, one by one")),
+        _ => return Err(operation.bad_path("patch the members of the object, one by one")),
     };
     let name = below.join("/");
     match op {
@@ -171,7 +175,7 @@ fn patch_list(
             return Ok(());
         }
         MemberType::TextSet => {
-            return Err(operation.error("name the item in the path, its slashes as ~1"));
+            return Err(operation.bad_path("name the item in the path, its slashes as ~1"));
         }
         _ => return Err(operation.unknown_path()),
     };
@@ -179,8 +183,10 @@ fn patch_list(
     match (op, place) {
         (PatchOp::Set, Some(place)) => {
             // `replace` of a named item has the new one in its value.
-            let replacement = operation.text().filter(|text| !text.is_empty());
-            items[place] = replacement.unwrap_or(&item).into();
+            if let Some(replacement) = operation.text().filter(|text| !text.is_empty()) {
+                items.remove(place);
+                items.push(replacement.into());
+            }
         }
         (PatchOp::Set, None) => items.push(item.into()),
         (PatchOp::Remove, Some(place)) => drop(items.remove(place)),
@@ -211,6 +217,8 @@ mod tests {
         ("below", MemberType::Object(&[("flag", MemberType::Flag)])),
     ];
 
+    const PATH: &str = "Invalid patch path";
+
     fn patched(before: Value, op: &str, path: &str, value: Option<&str>) -> Result<Value, String> {
         let operation = json!({"op": op, "path": path, "value": value});
         let operation: PatchOperation = serde_json::from_value(operation).unwrap();
@@ -236,6 +244,7 @@ mod tests {
             (json!({}),                   "replace", "/flag",         Some("True"),    json!({"flag": true})),
             (json!({}),                   "replace", "/whole",        Some("10"),      json!({"whole": 10})),
             (json!({"whole": 1}),         "replace", "/whole",        None,            json!({})),
+            (json!({"whole": 1}),         "replace", "/whole",        Some(""),        json!({})),
             (json!({}),                   "replace", "/share",        Some("33.300000"), json!({"share": 33.3})),
             (json!({}),                   "replace", "/word",         Some("A"),       json!({"word": "A"})),
             (json!({"handling": "A"}),    "replace", "/handling",     Some(""),        json!({})),
@@ -271,13 +280,13 @@ mod tests {
             ("replace", "/share",      Some("NaN"),   "expected a number from 0 to 100"),
             ("replace", "/word",       Some("a"),     "expected one of A, B"),
             ("replace", "/word",       Some(""),      "expected one of A, B"),
-            ("replace", "/media",      Some("a/b"),   "name the item in the path, its slashes as ~1"),
+            ("replace", "/media",      Some("a/b"),   PATH),
             ("remove",  "/media/a~1b", None,          "the list has no such item"),
             ("replace", "/kinds/0",    Some("A"),     "the list has no such item"),
-            ("replace", "/texts",      Some("{}"),    "patch the members of the object, one by one"),
+            ("replace", "/texts",      Some("{}"),    PATH),
             ("replace", "/texts/a",    None,          "it needs a value"),
             ("replace", "/flags/a",    Some("{}"),    "expected true or false"),
-            ("replace", "/below",      Some("hello"), "patch the members of the object, one by one"),
+            ("replace", "/below",      Some("hello"), PATH),
             ("replace", "/below/other", Some("a"),    ""),
             ("replace", "/other",      Some("a"),     ""),
             ("replace", "/policy",     Some("[]"),    NO_POLICY),
@@ -287,6 +296,10 @@ mod tests {
             let expected = match why {
                 "" => format!("Invalid patch path  '{path}' specified for op '{op}'. Please choose supported operations"),
                 NO_POLICY => why.to_owned(),
+                PATH => {
+                    assert!(error.starts_with(&format!("{PATH} {path}: ")), "{error}");
+                    continue;
+                }
                 _ => format!("Invalid patch: {op} {path}: {why}"),
             };
             assert_eq!(error, expected);

@@ -116,8 +116,10 @@ impl MethodSettings {
             (PatchOp::Remove, [_, .., _]) => {
                 let key = method_key(path, operation)?;
                 let was = method_keys::remove(&mut self.0, &key, unescape_pointer);
-                let why = "there is no method setting for this method";
-                was.map(|_| true).ok_or_else(|| operation.error(why))
+                was.map(|_| true).ok_or_else(|| {
+                    let at = path.join("/");
+                    ControlError::BadRequest(format!("Cannot remove method setting {at} because there is no method setting for this method "))
+                })
             }
             _ => Ok(false),
         }

@@ -3,7 +3,7 @@
 //! Tollgate does not route requests, so what only routing needs is kept and returned, and has no
 //! effect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -22,13 +22,20 @@ pub(super) const HTTP_METHODS: [&str; 8] =
 /// The member with the kind of a method's authorization.
 const AUTHORIZATION: &str = "authorizationType";
 
+/// The member with the id of a method's authorizer.
+const AUTHORIZER: &str = "authorizerId";
+/// The member with the scopes that an authorizer's token must have.
+const SCOPES: &str = "authorizationScopes";
+/// The member with the parameters of a request.
+const PARAMETERS: &str = "requestParameters";
+
 const METHOD: MemberTypes = &[
     (AUTHORIZATION, MemberType::OneOf(&["NONE", "AWS_IAM", "CUSTOM", "COGNITO_USER_POOLS"])),
-    ("authorizerId", MemberType::Text),
-    ("authorizationScopes", MemberType::TextList),
+    (AUTHORIZER, MemberType::Text),
+    (SCOPES, MemberType::TextList),
     ("apiKeyRequired", MemberType::Flag),
     ("operationName", MemberType::Text),
-    ("requestParameters", MemberType::FlagMap),
+    (PARAMETERS, MemberType::FlagMap),
     ("requestModels", MemberType::TextMap),
     ("requestValidatorId", MemberType::Text),
 ];
@@ -70,6 +77,7 @@ impl Method {
             return Err(ControlError::BadRequest(why.into()));
         }
         members.entry("apiKeyRequired").or_insert(false.into());
+        check_method(&members)?;
         Ok(Self { name: name.into(), integration: None, responses: BTreeMap::new(), members })
     }
 
@@ -110,7 +118,8 @@ impl Method {
     /// # Errors
     /// If one of them is invalid. The method may then be changed in part.
     pub fn patch(&mut self, patch: &Patch) -> Result<(), ControlError> {
-        patch_all(&mut self.members, METHOD, patch)
+        patch_all(&mut self.members, METHOD, patch)?;
+        check_method(&self.members)
     }
 
     /// The integration.
@@ -156,4 +165,33 @@ impl Method {
             ResponseOwner::Integration => Ok(&mut self.integration_mut()?.responses),
         }
     }
+}
+
+/// Checks as AWS that a method has no authorizer, of which there are none, and that no two of its
+/// parameters have the same name.
+fn check_method(members: &Members) -> Result<(), ControlError> {
+    let refused = |why: &str| Err(ControlError::BadRequest(why.into()));
+    let is_by_authorizer = members
+        .get(AUTHORIZATION)
+        .is_some_and(|kind| kind == "CUSTOM" || kind == "COGNITO_USER_POOLS");
+    let has = |name| members.get(name).is_some_and(|value| *value != "" && *value != json!([]));
+    if is_by_authorizer || has(AUTHORIZER) {
+        return refused(
+            "authorizerId: Invalid authorizer ID specified. Setting the authorization type to CUSTOM or COGNITO_USER_POOLS requires a valid authorizer.",
+        );
+    }
+    if has(SCOPES) {
+        return refused(
+            "authorizationScopes are for COGNITO_USER_POOLS authorizers, of which there are none",
+        );
+    }
+    let mut names = BTreeSet::new();
+    for parameter in members.get(PARAMETERS).and_then(Value::as_object).into_iter().flatten() {
+        // `method.request.header.NAME`
+        let name = parameter.0.splitn(4, '.').nth(3).unwrap_or(parameter.0);
+        if !names.insert(name) {
+            return refused("Parameter names must be unique across querystring, header and path");
+        }
+    }
+    Ok(())
 }

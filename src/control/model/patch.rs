@@ -59,12 +59,11 @@ impl Patch {
             );
             return Err(ControlError::BadRequest(why));
         }
-        for (place, PatchOperation { op, .. }) in self.patch_operations.iter().enumerate() {
-            if !OPS.contains(&&**op) {
-                let at = format!("patchOperations.{}.member.op", place + 1);
-                return Err(ControlError::not_one_of(op, &at, &OPS));
-            }
-        }
+        let places = self.patch_operations.iter().enumerate();
+        let unknown = places.filter(|(_, operation)| !OPS.contains(&&*operation.op));
+        let at = |place| format!("patchOperations.{}.member.op", place + 1);
+        let unknown = unknown.map(|(place, operation)| (&*operation.op, at(place)));
+        ControlError::none_of(&unknown.collect::<Vec<_>>(), &OPS)?;
         Ok(&self.patch_operations)
     }
 }
@@ -106,6 +105,18 @@ impl PatchOperation {
         let path = self.path.as_deref().unwrap_or_default();
         let path = path.strip_prefix('/').ok_or_else(|| self.error("a path begins with /"))?;
         Ok((op, path.split('/').map(unescape_pointer).collect()))
+    }
+
+    /// True if it adds.
+    pub(in crate::control) fn is_add(&self) -> bool {
+        self.op == "add"
+    }
+
+    /// The member and the name of its entry, if the path is that of an entry.
+    pub(in crate::control) fn entry(&self) -> Option<(String, String)> {
+        let path = self.path.as_deref()?.strip_prefix('/')?;
+        let (member, entry) = path.split_once('/')?;
+        Some((unescape_pointer(member), unescape_pointer(entry)))
     }
 
     /// The path that a `copy` copies, and the path that it sets; `None` for other operations.
@@ -153,6 +164,21 @@ impl PatchOperation {
             "Invalid patch path  '{path}' specified for op '{}'. Please choose supported operations",
             self.op
         ))
+    }
+
+    /// The error that the path is none of a few, in AWS' words.
+    pub(in crate::control) fn none_of_paths(&self, paths: &str) -> ControlError {
+        let path = self.path.as_deref().unwrap_or_default();
+        ControlError::BadRequest(format!(
+            "Invalid patch path  '{path}' specified for op '{}'. Must be one of: [{paths}]",
+            self.op
+        ))
+    }
+
+    /// The error that the path names no single member, in AWS' words.
+    pub(in crate::control) fn bad_path(&self, why: &str) -> ControlError {
+        let path = self.path.as_deref().unwrap_or_default();
+        ControlError::BadRequest(format!("Invalid patch path {path}: {why}"))
     }
 
     /// An error that names the operation.

@@ -233,12 +233,13 @@ impl Resources {
     pub fn patch(&mut self, id: &str, patch: &Patch) -> Result<&Resource, ControlError> {
         for operation in patch.operations()? {
             let (op, segments) = operation.op_and_path()?;
-            let value = match (op, segments.as_slice()) {
-                (PatchOp::Set, [member]) if member == "pathPart" || member == "parentId" => {
-                    operation.value()?
-                }
-                _ => return Err(operation.unknown_path()),
-            };
+            if op == PatchOp::Remove || operation.is_add() {
+                return Err(operation.unknown_path());
+            }
+            if !matches!(&segments[..], [member] if member == "pathPart" || member == "parentId") {
+                return Err(operation.none_of_paths("/parentId, /pathPart"));
+            }
+            let value = operation.value()?;
             let resource = self.get(id)?;
             let (Some(parent), Some(part)) = (&resource.parent_id, &resource.path_part) else {
                 let why = format!("Root resource cannot update its {}.", segments[0]);

@@ -63,6 +63,9 @@ const PRIVATE: &str = "PRIVATE";
 /// The addresses of an endpoint that has those of both versions of IP.
 const DUALSTACK: &str = "dualstack";
 
+/// The member with the types of bodies that are binary.
+const MEDIA_TYPES: &str = "binaryMediaTypes";
+
 /// The member with the policy of the API.
 const POLICY: &str = "policy";
 
@@ -71,7 +74,7 @@ const REST_API: MemberTypes = &[
     ("description", MemberType::Text),
     ("version", MemberType::Text),
     ("apiKeySource", MemberType::OneOf(&["HEADER", "AUTHORIZER"])),
-    ("binaryMediaTypes", MemberType::TextSet),
+    (MEDIA_TYPES, MemberType::TextSet),
     ("minimumCompressionSize", MemberType::Whole(0, 10_485_760)),
     (
         ENDPOINT,
@@ -112,6 +115,8 @@ impl RestApi {
     /// If a member is unknown or of another type, or its id is invalid.
     pub fn new(mut spec: ApiSpec) -> Result<Self, ControlError> {
         check_members(&mut spec.members, REST_API, "createRestApiInput")?;
+        check_created(&spec.members)?;
+        spec.members.retain(|name, value| name != MEDIA_TYPES || *value != json!([]));
         add_defaults(&mut spec.members);
         check_private(&spec.members)?;
         let root_resource_id = random_alphanumeric(10);
@@ -214,6 +219,13 @@ impl RestApi {
             let kept = self.spec.members.entry(ENDPOINT).or_insert_with(|| json!({}));
             kept.as_object_mut().into_iter().for_each(|kept| kept.extend(given.clone()));
         }
+        if let (Some(Value::Array(kept)), Some(Value::Array(given))) =
+            (self.spec.members.get_mut(MEDIA_TYPES), members.get(MEDIA_TYPES))
+        {
+            let new: Vec<Value> = given.iter().filter(|it| !kept.contains(it)).cloned().collect();
+            kept.extend(new);
+            members.remove(MEDIA_TYPES);
+        }
         self.spec.members.extend(members);
         add_defaults(&mut self.spec.members);
         self.resources.put_methods(&definition.paths)
@@ -267,6 +279,21 @@ fn add_defaults(members: &mut Members) {
         let is_private = endpoint["types"][0] == PRIVATE;
         endpoint["ipAddressType"] = if is_private { DUALSTACK } else { "ipv4" }.into();
     }
+}
+
+/// Checks as AWS what a new API has.
+fn check_created(members: &Members) -> Result<(), ControlError> {
+    let types = members.get(ENDPOINT).and_then(|endpoint| endpoint["types"].as_array());
+    let why = if members.get("description").is_some_and(|text| *text == "") {
+        "Description cannot be an empty string"
+    } else {
+        match types.map(Vec::len) {
+            None | Some(1) => return Ok(()),
+            Some(0) => "REGIONAL Configuration and EDGE Configuration cannot be both DISABLED.",
+            Some(_) => "Cannot create an api with multiple Endpoint Types.",
+        }
+    };
+    Err(ControlError::BadRequest(why.into()))
 }
 
 fn is_private(members: &Members) -> bool {

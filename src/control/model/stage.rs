@@ -90,6 +90,11 @@ const STAGE: MemberTypes = &[
     ),
 ];
 
+/// The paths by which a canary's deployment becomes the stage's.
+const PROMOTED_DEPLOYMENT: (&str, &str) = ("/canarySettings/deploymentId", "/deploymentId");
+/// The paths by which a canary's variables become the stage's.
+const PROMOTED_VARIABLES: (&str, &str) = ("/canarySettings/stageVariableOverrides", "/variables");
+
 impl StageSpec {
     /// A stage with these members besides its name and its deployment.
     #[must_use]
@@ -224,7 +229,7 @@ impl Stage {
 
     fn apply(&mut self, operation: &PatchOperation) -> Result<(), ControlError> {
         if let Some(paths) = operation.copied_paths() {
-            return self.promote_canary(paths, operation);
+            return self.promote_canary(paths);
         }
         let (op, path) = operation.op_and_path()?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -254,29 +259,25 @@ impl Stage {
     }
 
     /// Makes the canary's deployment, or its variables, the stage's.
-    fn promote_canary(
-        &mut self,
-        (from, to): (&str, &str),
-        operation: &PatchOperation,
-    ) -> Result<(), ControlError> {
-        let canary = self.spec.members.get("canarySettings");
-        let canary = canary.ok_or_else(|| operation.error("the stage has no canarySettings"))?;
-        match (from, to) {
-            ("/canarySettings/deploymentId", "/deploymentId") => {
-                if let Some(id) = canary["deploymentId"].as_str() {
-                    self.spec.deployment_id = id.into();
-                }
+    fn promote_canary(&mut self, (from, to): (&str, &str)) -> Result<(), ControlError> {
+        let pair = (from, to);
+        if pair != PROMOTED_DEPLOYMENT && pair != PROMOTED_VARIABLES {
+            return Err(ControlError::BadRequest(format!(
+                "Invalid copy operation with path: {to} and from {from}. Valid copy:path are [/deploymentId, /variables] and valid copy:from are [/canarySettings/deploymentId, /canarySettings/stageVariableOverrides]"
+            )));
+        }
+        let no_canary =
+            || ControlError::BadRequest("Promotion not available. Canary does not exist.".into());
+        let canary = self.spec.members.get("canarySettings").ok_or_else(no_canary)?;
+        if pair == PROMOTED_DEPLOYMENT {
+            if let Some(id) = canary["deploymentId"].as_str() {
+                self.spec.deployment_id = id.into();
             }
-            ("/canarySettings/stageVariableOverrides", "/variables") => {
-                let overrides = canary["stageVariableOverrides"].as_object().cloned();
-                let variables = self.spec.members.entry("variables").or_insert_with(|| json!({}));
-                if let Some(variables) = variables.as_object_mut() {
-                    variables.extend(overrides.unwrap_or_default());
-                }
-            }
-            _ => {
-                let why = "copy is for /canarySettings/deploymentId to /deploymentId, and for /canarySettings/stageVariableOverrides to /variables";
-                return Err(operation.error(why));
+        } else {
+            let overrides = canary["stageVariableOverrides"].as_object().cloned();
+            let variables = self.spec.members.entry("variables").or_insert_with(|| json!({}));
+            if let Some(variables) = variables.as_object_mut() {
+                variables.extend(overrides.unwrap_or_default());
             }
         }
         Ok(())

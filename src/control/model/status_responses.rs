@@ -55,6 +55,17 @@ impl ResponseOwner {
 }
 
 impl StatusResponse {
+    /// Checks that a text is a status code.
+    ///
+    /// # Errors
+    /// If it is none, in AWS' words.
+    pub fn check_code(status_code: &str) -> Result<(), ControlError> {
+        match status_code.as_bytes() {
+            [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9'] => Ok(()),
+            _ => Err(ControlError::no_status_code(status_code)),
+        }
+    }
+
     /// A response with the members that a request gives.
     ///
     /// # Errors
@@ -64,13 +75,7 @@ impl StatusResponse {
         status_code: &str,
         mut members: serde_json::Map<String, Value>,
     ) -> Result<Self, ControlError> {
-        let digits = status_code.as_bytes();
-        if digits.len() != 3
-            || !digits.iter().all(u8::is_ascii_digit)
-            || !(b'1'..=b'5').contains(&digits[0])
-        {
-            return Err(ControlError::BadRequest("Invalid status code specified".into()));
-        }
+        Self::check_code(status_code)?;
         check_members(&mut members, owner.types(), owner.input())?;
         Ok(Self { status_code: status_code.into(), members })
     }
@@ -80,6 +85,32 @@ impl StatusResponse {
     /// # Errors
     /// If one of them is invalid. The response may then be changed in part.
     pub fn patch(&mut self, owner: ResponseOwner, patch: &Patch) -> Result<(), ControlError> {
+        self.check_removals(owner, patch)?;
         patch_all(&mut self.members, owner.types(), patch)
+    }
+
+    /// Checks as AWS that a response of a method has the entries that a patch replaces or removes.
+    fn check_removals(&self, owner: ResponseOwner, patch: &Patch) -> Result<(), ControlError> {
+        let operations = match owner {
+            ResponseOwner::Method => patch.operations()?,
+            ResponseOwner::Integration => &[],
+        };
+        let mut added = Vec::new();
+        for operation in operations {
+            let Some((member, entry)) = operation.entry() else { continue };
+            let has = self.members.get(&member).is_some_and(|it| it.get(&entry).is_some());
+            let place = (member, entry);
+            if operation.is_add() {
+                added.push(place);
+            } else if !has && !added.contains(&place) {
+                let why = match &*place.0 {
+                    "responseParameters" => "Invalid parameter name specified",
+                    "responseModels" => "Content-Type specified was not found",
+                    _ => continue,
+                };
+                return Err(ControlError::NotFound(why.into()));
+            }
+        }
+        Ok(())
     }
 }

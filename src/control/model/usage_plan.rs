@@ -186,7 +186,7 @@ impl UsagePlan {
                 self.spec.serves_no_stage = false;
             }
             PatchOp::Remove if !is_served => {
-                return Err(ControlError::NotFound(format!("The plan does not serve {value}")));
+                return Err(ControlError::no_api_stage(api, stage, &self.id));
             }
             PatchOp::Remove => self.drop_stages(api, Some(stage)),
         }

@@ -47,7 +47,7 @@ on_post = {**on_chat, "httpMethod": "POST"}
 aws.put_method(**on_post, authorizationType="NONE", apiKeyRequired=True)
 on_success = {**on_post, "statusCode": "200"}
 aws.put_integration(**on_post, type="MOCK")
-aws.put_method_response(**on_success)
+aws.put_method_response(**on_success, responseModels={"a/b": "Empty"})
 aws.put_integration_response(**on_success)
 deployed = aws.create_deployment(restApiId=api_id, stageName="prod")["id"]
 plan_id = aws.create_usage_plan(name="basic", quota={"limit": 9, "period": "DAY"})["id"]
@@ -104,9 +104,8 @@ SHOWN = {
         "endpointConfiguration": {"types": ["PRIVATE"], "ipAddressType": "dualstack", "vpcEndpointIds": ["vpce-1"]},
         "disableExecuteApiEndpoint": True, "securityPolicy": "TLS_1_2", "endpointAccessMode": "BASIC"},
     "PutMethod": {
-        "authorizationType": "CUSTOM", "authorizerId": "a", "operationName": "Chat", "requestValidatorId": "v",
-        "requestParameters": {"method.request.header.a": True}, "requestModels": {"application/json": "Empty"},
-        "authorizationScopes": ["a/b"]},
+        "operationName": "Chat", "requestValidatorId": "v", "requestParameters": {"method.request.header.a": True},
+        "requestModels": {"application/json": "Empty"}},
     "PutIntegration": {
         "type": "HTTP", "integrationHttpMethod": "POST", "uri": "http://127.0.0.1/", "connectionType": "VPC_LINK",
         "connectionId": "link", "credentials": "arn:aws:iam::1:role/a", "requestTemplates": {"application/json": "{}"},
@@ -204,6 +203,7 @@ def deployment_shown(names):
 # Values of the members that are refused.
 REFUSED = {
     "cloneFrom": "api", "generateDistinctId": False, "stageKeys": [{"restApiId": api_id, "stageName": "prod"}],
+    "authorizerId": "a", "authorizationScopes": ["a/b"],
 }
 ways = {"from": "/name"}
 
@@ -309,6 +309,9 @@ def source_set():
 def key_required():
     made = call("PutMethod", **on_chat, httpMethod=free_method(), authorizationType="NONE", apiKeyRequired=True)
     assert made["apiKeyRequired"] is True, made
+    made = call("PutMethod", **on_chat, httpMethod=free_method(), authorizationType="AWS_IAM")
+    assert (made["authorizationType"], made["apiKeyRequired"]) == ("AWS_IAM", False), made
+    refused("authorizationType", "PutMethod", **on_chat, httpMethod=free_method(), authorizationType="PASSWORD")
 
 
 # A patch of each resource: the path, the value, and what is read again.

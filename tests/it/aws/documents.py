@@ -197,7 +197,7 @@ deep = {**CHAT, "paths": {"/a" * 600: {}}}
 refused("1024 bytes", 400, "import_rest_api", body=json.dumps(deep).encode())
 laughs = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join(['*' + above] * 10)}]\n" for above, name in zip("abcdef", "bcdefg"))
-refused("Invalid OpenAPI document", 400, "import_rest_api", body=laughs.encode())
+refused("Invalid OpenAPI input.", 400, "import_rest_api", body=laughs.encode())
 refused('must be "overwrite" or "merge"', 400, "put_rest_api", restApiId=API, mode="other", body=HEALTH.encode())
 refused("Invalid API identifier", 404, "put_rest_api", restApiId="none", body=HEALTH.encode())
 refused("Invalid basepath", 400, "put_rest_api", restApiId=API, body=HEALTH.encode(), parameters={"basepath": "split"})

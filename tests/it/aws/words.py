@@ -1,4 +1,4 @@
-"""Errors in AWS' words, which programs search. They are those that moto's and LocalStack's tests have from AWS.
+"""Errors in AWS' words, which programs search. They are those that LocalStack has recorded of AWS, and moto's tests where that has none.
 
 Arguments: the admin API's URL and the checks' URL.
 """
@@ -17,6 +17,7 @@ api = aws.create_rest_api(name="one")
 API, ROOT = {"restApiId": api["id"]}, {"restApiId": api["id"], "resourceId": api["rootResourceId"]}
 GET = {**ROOT, "httpMethod": "GET"}
 aws.put_method(**GET, authorizationType="NONE")
+aws.put_method_response(**GET, statusCode="200")
 aws.put_integration(**GET, type="MOCK")
 HTTP = {**GET, "type": "HTTP", "integrationHttpMethod": "GET"}
 LAMBDA = {**GET, "type": "AWS_PROXY", "integrationHttpMethod": "POST"}
@@ -26,6 +27,9 @@ CHILD = {"restApiId": api["id"], "parentId": child}
 BELOW_ROOT = {"restApiId": api["id"], "parentId": api["rootResourceId"]}
 BUCKET = "arn:aws:apigateway:us-west-2:s3:path/b/k"
 ROLE = {"credentials": "arn:aws:iam::123456789012:role/a"}
+NO_AUTHORIZER = (
+    "Invalid authorizer ID specified. Setting the authorization type to CUSTOM or COGNITO_USER_POOLS requires a valid "
+    "authorizer.")
 NOT_FOUND, BAD, INVALID = ("NotFoundException", 404), ("BadRequestException", 400), ("ValidationException", 400)
 
 
@@ -40,10 +44,18 @@ assert made["authorizationType"] == "NONE", made
 for operation, arguments, expected, words in [
     ("get_rest_api", {"restApiId": "none"}, NOT_FOUND, "Invalid API identifier specified"),
     ("get_stage", {**API, "stageName": "none"}, NOT_FOUND, "Invalid stage identifier specified"),
+    ("get_stage", {"restApiId": "none", "stageName": "none"}, NOT_FOUND, "Invalid stage identifier specified"),
+    ("get_export", {"restApiId": "none", "stageName": "none", "exportType": "a"}, NOT_FOUND,
+     "Invalid stage identifier specified"),
+    ("get_method", {"restApiId": "none", "resourceId": "none", "httpMethod": "GET"}, NOT_FOUND,
+     "Invalid Resource identifier specified"),
     ("delete_stage", {**API, "stageName": "none"}, NOT_FOUND, "Invalid stage identifier specified"),
     ("get_export", {**API, "stageName": "none", "exportType": "a"}, NOT_FOUND, "Invalid stage identifier specified"),
     ("get_method", {**ROOT, "httpMethod": "POST"}, NOT_FOUND, "Invalid Method identifier specified"),
     ("get_method_response", {**GET, "statusCode": "300"}, NOT_FOUND, "Invalid Response status code specified"),
+    ("get_method_response", {**GET, "statusCode": "wrong"}, INVALID,
+     "1 validation error detected: Value 'wrong' at 'statusCode' failed to satisfy constraint: "
+     "Member must satisfy regular expression pattern: [1-5]\\d\\d"),
     ("get_integration_response", {**GET, "statusCode": "300"}, NOT_FOUND, "Invalid Response status code specified"),
     ("delete_integration_response", {**GET, "statusCode": "300"}, NOT_FOUND, "Invalid Response status code specified"),
     ("get_api_key", {"apiKey": "none"}, NOT_FOUND, "Invalid API Key identifier specified"),
@@ -69,16 +81,41 @@ for operation, arguments, expected, words in [
      "Member must satisfy constraint: [Member must satisfy enum value set: [EDGE, REGIONAL, PRIVATE]]"),
     ("create_rest_api", {"name": "a", "endpointConfiguration": {"types": ["PRIVATE"], "ipAddressType": "ipv4"}}, BAD,
      "Only dualstack ipAddressType is supported for Private APIs."),
+    ("create_rest_api", {"name": "a", "description": ""}, BAD, "Description cannot be an empty string"),
+    ("create_rest_api", {"name": "a", "endpointConfiguration": {"types": []}}, BAD,
+     "REGIONAL Configuration and EDGE Configuration cannot be both DISABLED."),
+    ("create_rest_api", {"name": "a", "endpointConfiguration": {"types": ["EDGE", "REGIONAL"]}}, BAD,
+     "Cannot create an api with multiple Endpoint Types."),
     ("create_rest_api", {"name": "a", "policy": "{"}, BAD,
      "Invalid policy document. Please check the policy syntax and ensure that Principals are valid."),
     ("update_stage", {**API, "stageName": "none", **replaced("/a", "b", "unknown_op")}, NOT_FOUND,
      "Invalid stage identifier specified"),
     ("update_rest_api", {**API, **replaced("/description", "b", "unknown_op")}, INVALID,
      "Member must satisfy enum value set: [add, remove, move, test, replace, copy]"),
+    ("update_rest_api", {**API, "patchOperations": 2 * replaced("/description", "b", "wrong")["patchOperations"]}, INVALID,
+     "2 validation errors detected: Value 'wrong' at 'patchOperations.1.member.op' failed to satisfy constraint: "
+     "Member must satisfy enum value set: [add, remove, move, test, replace, copy]; "
+     "Value 'wrong' at 'patchOperations.2.member.op' failed to satisfy constraint: "
+     "Member must satisfy enum value set: [add, remove, move, test, replace, copy]"),
     ("update_resource", {**ROOT, **replaced("/pathPart", "a")}, BAD, "Root resource cannot update its pathPart."),
     ("update_resource", {**API, "resourceId": child, **replaced("/parentId", child)}, BAD, "Resources cannot be cyclical."),
-    ("update_resource", {**API, "resourceId": child, **replaced("/path", "a")}, BAD,
-     "Invalid patch path  '/path' specified for op 'replace'. Please choose supported operations"),
+    ("update_resource", {**API, "resourceId": child, **replaced("/invalid", "a")}, BAD,
+     "Invalid patch path  '/invalid' specified for op 'replace'. Must be one of: [/parentId, /pathPart]"),
+    ("update_resource", {**API, "resourceId": child, **replaced("/pathPart", "a", "add")}, BAD,
+     "Invalid patch path  '/pathPart' specified for op 'add'. Please choose supported operations"),
+    ("put_method", {**ROOT, "httpMethod": "POST", "authorizationType": "CUSTOM"}, BAD, NO_AUTHORIZER),
+    ("update_method", {**GET, **replaced("/authorizationType", "COGNITO_USER_POOLS")}, BAD, NO_AUTHORIZER),
+    ("put_method", {**ROOT, "httpMethod": "POST", "authorizationType": "NONE", "requestParameters": {
+        "method.request.header.id": True, "method.request.querystring.id": False}}, BAD,
+     "Parameter names must be unique across querystring, header and path"),
+    ("update_method_response", {**GET, "statusCode": "200", **replaced("/responseParameters/wrong", "true")}, NOT_FOUND,
+     "Invalid parameter name specified"),
+    ("update_method_response", {**GET, "statusCode": "200", **replaced("/responseModels/wrong", "Empty", "remove")},
+     NOT_FOUND, "Content-Type specified was not found"),
+    ("create_deployment", {**API, "canarySettings": {"percentTraffic": 50}}, BAD,
+     "Non null and non empty stageName must be provided for canary deployment. Provided value is null"),
+    ("create_deployment", {**API, "stageName": "new", "canarySettings": {"percentTraffic": 50}}, BAD,
+     "Stage new must already be created before making a canary release deployment"),
     ("create_resource", {**CHILD, "pathPart": "a"}, BAD,
      "Cannot create a child of a resource with a greedy path variable: {proxy+}"),
     *(("create_resource", {**BELOW_ROOT, "pathPart": part}, BAD,
@@ -95,6 +132,8 @@ for operation, arguments, expected, words in [
      "Invalid API Stage {api: foo, stage: bar} specified for usageplan made"),
     ("update_usage_plan", {"usagePlanId": plan, **replaced("/apiStages", f"{api['id']}:none", "add")}, NOT_FOUND,
      f"Invalid API Stage {{api: {api['id']}, stage: none}} specified for usageplan {plan}"),
+    ("update_usage_plan", {"usagePlanId": plan, **replaced("/apiStages", "foo:bar", "remove")}, NOT_FOUND,
+     f"Invalid API Stage {{api: foo, stage: bar}} specified for usageplan {plan}"),
     ("update_account", replaced("/features", "UsagePlans", "remove"), BAD, "Usage Plans cannot be disabled once enabled"),
     ("put_rest_api", {**API, "mode": "other", "body": b"{}"}, BAD,
      'Enumeration value of OpenAPI import mode must be "overwrite" or "merge"'),

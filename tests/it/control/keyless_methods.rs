@@ -16,7 +16,7 @@ struct Declared<'n> {
 }
 
 impl<'n> Declared<'n> {
-    /// `GET /` and `OPTIONS /chat` need no key, `POST /chat` needs one.
+    /// `GET /` and `OPTIONS /chat` need no key, `POST /chat` and `PATCH /chat` need one.
     fn new(node: &'n Node) -> Self {
         let (key_id, key, _) = plan_and_key(node, 1_000_000);
         let made = call(node, "POST", "/restapis", json!({"name": "pets"}));
@@ -32,6 +32,9 @@ impl<'n> Declared<'n> {
             let body = json!({"authorizationType": "NONE", "apiKeyRequired": needs_key});
             declared.call("PUT", &method, body);
         }
+        // A signature of IAM's is not verified here, so this method is not for anybody.
+        let signed = json!({"authorizationType": "AWS_IAM", "apiKeyRequired": false});
+        declared.call("PUT", &format!("{chat}/methods/PATCH"), signed);
         declared.call("POST", "deployments", json!({"stageName": "prod"}));
         declared.put_method(&chat, "GET");
         declared
@@ -83,7 +86,9 @@ pub fn methods_need_keys_as_declared(node: &Node) {
     assert_eq!((answer.status, &answer.json()["key"]), (200, &Value::Null), "{answer:?}");
     assert_eq!(it.check("GET", "/", &nobody).status, 200);
     assert_eq!(it.check("POST", "/chat", &with_key).status, 200);
-    for (method, path) in [("POST", "/chat"), ("GET", "/chat"), ("PUT", "/"), ("GET", "/other")] {
+    let refused =
+        [("POST", "/chat"), ("PATCH", "/chat"), ("GET", "/chat"), ("PUT", "/"), ("GET", "/other")];
+    for (method, path) in refused {
         let answer = it.check(method, path, &nobody);
         assert_eq!(answer.status, 400, "{method} {path}: {answer:?}");
         assert!(answer.body.contains("send an api_key"), "{answer:?}");

@@ -174,7 +174,7 @@ fn a_fault_of_a_document_is_told_with_its_place() {
         (format!("{post}/parameters"), json!([{ "name": "a", "in": "body?" }]), "parameters[0]: in: expected one of"),
         (format!("{post}/parameters"), json!([{ "$ref": "#/nowhere" }]), "parameters[0]: $ref: it leads to nothing"),
         (format!("{post}/parameters"), json!([{ "$ref": "#/paths/~1chat/post/parameters/0" }]), "$ref: it leads to too many"),
-        (format!("{post}/responses/20"), json!({}),          "paths./chat.post.responses.20: Invalid status code"),
+        (format!("{post}/responses/20"), json!({}),          "paths./chat.post.responses.20: 1 validation error"),
         (format!("{post}/x-amazon-apigateway-integration"), json!({ "type": "lambda" }), "putIntegrationInput.type' failed to satisfy"),
         (format!("{post}/x-amazon-apigateway-integration"), json!({ "type": "mock", "colour": 1 }), "colour: not known here"),
         (format!("{post}/x-amazon-apigateway-integration/responses/4.."), json!({}), "responses.4..: statusCode: it is missing"),

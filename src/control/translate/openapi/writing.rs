@@ -147,13 +147,8 @@ fn security(method: &Value, referred: &mut Referred) -> Vec<Value> {
     if method["apiKeyRequired"] == true {
         require("api_key", KEY_HEADER, None);
     }
-    match method["authorizationType"].as_str() {
-        None | Some("NONE") => {}
-        Some("AWS_IAM") => require("sigv4", "Authorization", Some("awsSigv4")),
-        Some(other) => {
-            let authorizer = method["authorizerId"].as_str().unwrap_or("authorizer");
-            require(authorizer, "Authorization", Some(&other.to_ascii_lowercase()));
-        }
+    if method["authorizationType"] == "AWS_IAM" {
+        require("sigv4", "Authorization", Some("awsSigv4"));
     }
     security
 }
