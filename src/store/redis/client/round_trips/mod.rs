@@ -19,16 +19,23 @@ const WINDOW: Duration = Duration::from_mins(1);
 /// The shortest round trip from which on Redis counts as far: half of it is more than a check
 /// should wait for the call before.
 const FAR: Duration = Duration::from_micros(500);
-/// The shortest pause between two calls to a Redis that is far.
-const MIN_PACE_FAR: Duration = Duration::from_micros(300);
+/// The shortest pause between two calls to a Redis that is far, and the most calls that leave in a
+/// round trip: further ones would wait for the first reply and then leave in a burst.
+const MIN_PACE_FAR: Duration = Duration::from_micros(100);
+const MAX_CALLS_PER_ROUND_TRIP: u32 = 48;
 /// The shortest pause between two calls to a Redis that is near, where a call has its reply before
 /// that. It is also the resolution of timers.
 const MIN_PACE_NEAR: Duration = Duration::from_millis(1);
+/// The parts of the difference by which the usual round trip moves towards a longer and a shorter
+/// one. A busy Redis makes all of them longer; a stalled machine or a lost packet only some, which
+/// say nothing of the next request.
+const USUAL_RISE: u32 = 8;
+const USUAL_FALL: u32 = 2;
 
 /// The round trips of one connection.
 pub(super) struct RoundTrips {
-    /// The mean, in which the newest one counts for an eighth.
-    mean: Duration,
+    /// The usual one, which is below the mean: shorter ones count more.
+    usual: Duration,
     /// The longest of late: it falls by an eighth with each shorter one.
     longest: Duration,
     /// The shortest one of this window and of the one before.
@@ -39,14 +46,14 @@ pub(super) struct RoundTrips {
 impl RoundTrips {
     /// No round trip yet.
     pub(super) fn new(now: Instant) -> Self {
-        let (mean, longest) = (Duration::ZERO, Duration::ZERO);
-        Self { mean, longest, shortest: [None, None], window_start: now }
+        let (usual, longest) = (Duration::ZERO, Duration::ZERO);
+        Self { usual, longest, shortest: [None, None], window_start: now }
     }
 
     /// Counts a round trip that has ended.
     pub(super) fn observe(&mut self, round_trip: Duration, now: Instant) {
         if self.shortest == [None, None] {
-            self.mean = round_trip;
+            self.usual = round_trip;
         }
         if now.saturating_duration_since(self.window_start) >= WINDOW {
             self.shortest = [None, self.shortest[0]];
@@ -54,7 +61,8 @@ impl RoundTrips {
         }
         let [shortest, _] = &mut self.shortest;
         *shortest = Some(shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
-        self.mean = self.mean * 7 / 8 + round_trip / 8;
+        let part = if round_trip > self.usual { USUAL_RISE } else { USUAL_FALL };
+        self.usual = self.usual / part * (part - 1) + round_trip / part;
         self.longest = (self.longest * 7 / 8).max(round_trip);
     }
 
@@ -68,8 +76,11 @@ impl RoundTrips {
     /// It is twice the time that a call is in Redis, so that a call does not often wait there for
     /// the one before. But a check that has waited for it still has its reply within `deadline`.
     pub(super) fn pace(&self, deadline: Duration) -> Duration {
-        let in_redis = self.mean.saturating_sub(self.shortest().unwrap_or_default());
-        let least = if self.is_far() { MIN_PACE_FAR } else { MIN_PACE_NEAR };
+        let in_redis = self.usual.saturating_sub(self.shortest().unwrap_or_default());
+        let least = match self.shortest() {
+            Some(network) if self.is_far() => MIN_PACE_FAR.max(network / MAX_CALLS_PER_ROUND_TRIP),
+            _ => MIN_PACE_NEAR,
+        };
         let most = (deadline / 8 * 7).saturating_sub(self.longest).max(deadline / 16);
         (in_redis * 2).max(least).min(most)
     }
@@ -109,8 +120,8 @@ mod tests {
             ("nothing is known yet",                        &[][..],           false, 1.0, 1.0),
             ("loopback: a call has its reply before that",  &[0.1],            false, 1.0, 1.0),
             ("a call of a busy Redis nearby leaves alone",  &[0.1, 4.0],       false, 7.0, 8.0),
-            ("another zone",                                &[1.0],            true,  0.3, 0.3),
-            ("far, and Redis idles",                        &[20.0],           true,  0.3, 0.3),
+            ("another zone",                                &[1.0],            true,  0.1, 0.1),
+            ("far, and Redis idles",                        &[20.0],           true,  0.4, 0.5),
             ("far, and Redis is busy for 2 ms",             &[20.0, 22.0],     true,  3.0, 4.0),
             ("0.8 of the deadline, since a moment ago",     &[0.1, 40.0],      false, 3.0, 4.0),
             ("slower than the deadline",                    &[0.1, 60.0],      false, 3.0, 3.2),
@@ -121,6 +132,15 @@ mod tests {
             let pace = trips.pace(DEADLINE);
             assert!((ms(least)..=ms(most)).contains(&pace), "{why}: {pace:?}");
         }
+    }
+
+    #[test]
+    fn slow_replies_now_and_then_do_not_slow_down_the_pace() {
+        let mut trips = round_trips(100, &[1.0]);
+        for sample in [1.0, 1.0, 6.0, 5.0, 1.0, 1.0].repeat(50) {
+            trips.observe(ms(sample), Instant::now());
+        }
+        assert!(trips.pace(DEADLINE) < ms(1.0), "{:?}", trips.pace(DEADLINE));
     }
 
     #[test]

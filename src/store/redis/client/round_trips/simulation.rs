@@ -1,6 +1,7 @@
 //! A simulation of many connections to one Redis: the pace of calls compared with one call in
 //! flight at a time. No check misses its deadline where Redis is far, and a busy Redis nearby gets
-//! calls as large as before, also if its many connections have few checks each.
+//! calls as large as before, also if its many connections have few checks each. A Redis that stalls
+//! now and then gets its calls at the same pace.
 
 #![allow(clippy::cast_precision_loss, reason = "means of numbers far below 2^53")]
 
@@ -20,6 +21,9 @@ const CHECK_MICROS: u64 = 5;
 /// The resolution of timers.
 const TICK_MICROS: u64 = 1_000;
 
+/// The time for which Redis runs nothing when it stalls, as a machine that is shared does.
+const STALL_MICROS: u64 = 4_000;
+
 /// The load on Redis.
 #[derive(Clone, Copy)]
 struct Load {
@@ -27,6 +31,7 @@ struct Load {
     checks_per_second: u64,
     network_micros: u64,
     seconds: u64,
+    stalls_per_second: u64,
 }
 
 /// The outcome for all checks.
@@ -35,7 +40,7 @@ struct Outcome {
     checks: u64,
     calls: u64,
     late: u64,
-    waited_micros: u64,
+    waits: Vec<u64>,
 }
 
 struct Connection {
@@ -61,6 +66,7 @@ struct Simulation {
     connections: Vec<Connection>,
     events: BinaryHeap<Reverse<(u64, usize, Event)>>,
     redis_free_at: u64,
+    stalls: u64,
     random: u64,
     outcome: Outcome,
 }
@@ -82,6 +88,7 @@ impl Simulation {
             connections: (0..load.connections).map(connection).collect(),
             events: BinaryHeap::new(),
             redis_free_at: 0,
+            stalls: 0,
             random: 1,
             outcome: Outcome::default(),
         };
@@ -119,7 +126,7 @@ impl Simulation {
                 connection.round_trips.observe(Duration::from_micros(now - sent), at);
                 self.outcome.checks += arrivals.len() as u64;
                 for arrival in arrivals {
-                    self.outcome.waited_micros += now - arrival;
+                    self.outcome.waits.push(now - arrival);
                     self.outcome.late += u64::from(now - arrival > 50_000);
                 }
             }
@@ -152,6 +159,10 @@ impl Simulation {
         let arrivals: Vec<u64> = connection.waiting.drain(..count).collect();
         (connection.in_flight, connection.last_sent) = (connection.in_flight + 1, now);
         let reaches = now + self.load.network_micros / 2;
+        if now * self.load.stalls_per_second / 1_000_000 > self.stalls {
+            self.stalls += 1;
+            self.redis_free_at = self.redis_free_at.max(reaches) + STALL_MICROS;
+        }
         let took = CALL_MICROS + CHECK_MICROS * count as u64;
         self.redis_free_at = self.redis_free_at.max(reaches) + took;
         let reply = self.redis_free_at + self.load.network_micros / 2;
@@ -166,7 +177,12 @@ impl Outcome {
     }
 
     fn mean_ms(&self) -> f64 {
-        self.waited_micros as f64 / self.checks as f64 / 1000.0
+        self.waits.iter().sum::<u64>() as f64 / self.checks as f64 / 1000.0
+    }
+
+    fn median_ms(&mut self) -> f64 {
+        let middle = self.waits.len() / 2;
+        *self.waits.select_nth_unstable(middle).1 as f64 / 1000.0
     }
 }
 
@@ -178,6 +194,7 @@ fn a_far_redis_judges_every_check_in_time_and_one_call_in_flight_does_not() {
             checks_per_second: 20_000,
             network_micros: network_ms * 1000,
             seconds: 1,
+            stalls_per_second: 0,
         };
         let paced = Simulation::run(load, true);
         assert_eq!(paced.late, 0, "{network_ms} ms");
@@ -188,11 +205,40 @@ fn a_far_redis_judges_every_check_in_time_and_one_call_in_flight_does_not() {
 }
 
 #[test]
+fn half_of_the_checks_reach_a_far_redis_that_stalls_now_and_then_without_a_pause_that_shows() {
+    let loads = [(2, 8_000, 1), (2, 40_000, 1), (4, 40_000, 5), (4, 40_000, 20), (40, 40_000, 1)];
+    for (connections, checks_per_second, network_ms) in loads {
+        for stalls_per_second in [0, 40] {
+            let load = Load {
+                connections,
+                checks_per_second,
+                network_micros: network_ms * 1000,
+                seconds: 2,
+                stalls_per_second,
+            };
+            let mut paced = Simulation::run(load, true);
+            let added = paced.median_ms() - network_ms as f64;
+            assert!(
+                added < 0.35 && paced.late == 0,
+                "{connections} connections, {checks_per_second}/s, {network_ms} ms, {stalls_per_second}: {added:.2} ms, {} late",
+                paced.late
+            );
+        }
+    }
+}
+
+#[test]
 fn a_busy_redis_nearby_gets_as_few_calls_as_with_one_in_flight() {
     // Redis is busy for half of the time to nearly all of it. The last loads are of a large fleet.
     let loads = [(2, 60_000), (2, 150_000), (40, 120_000), (200, 120_000), (500, 140_000)];
     for (connections, checks_per_second) in loads {
-        let load = Load { connections, checks_per_second, network_micros: 100, seconds: 1 };
+        let load = Load {
+            connections,
+            checks_per_second,
+            network_micros: 100,
+            seconds: 1,
+            stalls_per_second: 0,
+        };
         let [paced, single] = [true, false].map(|is_paced| Simulation::run(load, is_paced));
         let case = format!(
             "{connections} connections, {checks_per_second}/s: {:.1} and {:.1} checks in a call, {:.2} and {:.2} ms",
