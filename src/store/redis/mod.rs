@@ -130,3 +130,9 @@ impl Redis {
         }
     }
 }
+
+/// A random time between half of `time` and all of it, so that nodes do nothing in step.
+fn jittered(time: Duration) -> Duration {
+    let part = getrandom::u32().unwrap_or_default() % 512;
+    time.mul_f64(0.5 + f64::from(part) / 1024.0)
+}

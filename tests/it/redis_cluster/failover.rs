@@ -67,7 +67,12 @@ fn a_lost_primary_without_a_replica_affects_only_its_own_slots() {
         check(&node, &keys[2]) == (503, "fallback".into())
             && node.get("/readyz").body.contains("degraded")
     });
-    let began = Instant::now();
+    let slots = || {
+        let stats = cluster.servers[0].command_text(&["INFO", "commandstats"]);
+        let calls = stats.split("cmdstat_cluster|slots:calls=").nth(1).unwrap();
+        calls.split(',').next().unwrap().parse::<u32>().unwrap()
+    };
+    let (began, slots_before) = (Instant::now(), slots());
     for _ in 0..50 {
         assert_eq!(check(&node, &keys[0]), by_redis(200));
         assert_eq!(check(&node, &keys[1]), by_redis(200));
@@ -78,6 +83,12 @@ fn a_lost_primary_without_a_replica_affects_only_its_own_slots() {
         "{:?}: it waits for a dead primary",
         began.elapsed()
     );
+    // Each attempt to connect requests a refresh.
+    while began.elapsed() < Duration::from_secs(2) {
+        assert_eq!(check(&node, &keys[2]).0, 503);
+    }
+    let refreshes = f64::from(slots() - slots_before) / began.elapsed().as_secs_f64();
+    assert!(refreshes < 6.5, "{refreshes} refreshes in a second");
     cluster.servers[2].restart();
     eventually("the primary is back", || check(&node, &keys[2]) == by_redis(200));
     eventually("every circuit breaker is closed", || node.get("/readyz").body.contains("ok"));

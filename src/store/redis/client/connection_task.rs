@@ -22,7 +22,7 @@ use crate::store::redis::errors::classify;
 use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::redirect::Redirect;
 use crate::store::redis::topology::PrimaryWatch;
-use crate::store::redis::{Redis, StoreError};
+use crate::store::redis::{Redis, StoreError, jittered};
 
 /// The time without a reply in time, while calls are in flight, until the circuit breaker opens, as
 /// a multiple of the deadline. TCP alone takes minutes to notice that a peer is gone.
@@ -306,10 +306,4 @@ impl ConnectionTask {
             }
         }
     }
-}
-
-/// A random time between half of `backoff` and all of it, so that nodes do not reconnect in step.
-fn jittered(backoff: Duration) -> Duration {
-    let part = getrandom::u32().unwrap_or_default() % 512;
-    backoff.mul_f64(0.5 + f64::from(part) / 1024.0)
 }

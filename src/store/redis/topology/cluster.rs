@@ -1,8 +1,9 @@
 //! The slots of a Redis Cluster and their primaries, followed as they change.
 //!
 //! The primaries are asked with CLUSTER SLOTS every two seconds, and at once if a connection to one
-//! fails or a server replies MOVED. The majority's reply counts, because a primary that was cut off
-//! still reports old slots. This file sends no other commands and counts nothing.
+//! fails or a server replies MOVED, with a backoff while that changes nothing. The majority's reply
+//! counts, because a primary that was cut off still reports old slots. This file sends no other
+//! commands and counts nothing.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,15 +18,18 @@ use tokio::time::{Instant, sleep, timeout};
 use super::slot;
 use super::slot_map::{NodeAddress, SlotMap, SlotTable};
 use crate::limit::Subject;
-use crate::store::redis::StoreError;
 use crate::store::redis::instance::RedisInstance;
 use crate::store::redis::redirect::Redirect;
 use crate::store::redis::url::{Connector, InvalidUrl};
+use crate::store::redis::{StoreError, jittered};
 
-/// The time between two refreshes while no connection fails.
+/// The longest time between two refreshes while no connection fails.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 /// The shortest pause between two refreshes, so that many requests at once cause one refresh.
 const MIN_REFRESH_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause while requested refreshes change nothing. All nodes ask all primaries for as
+/// long as one is lost, and the replies are as long as the Cluster is large.
+const MAX_REFRESH_PAUSE: Duration = Duration::from_millis(400);
 /// The timeout for one server's reply.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(300);
 /// The delay before a retry while a slot is being moved.
@@ -103,12 +107,17 @@ impl ClusterTopology {
 
     /// Refreshes the map at intervals and on request. Never returns.
     pub(super) async fn run_refresh(&self) {
+        let mut pause = MIN_REFRESH_PAUSE;
         loop {
-            let _at_the_latest = timeout(REFRESH_INTERVAL, self.refresh_requested.notified()).await;
+            let requested = self.refresh_requested.notified();
+            let is_requested = timeout(jittered(REFRESH_INTERVAL), requested).await.is_ok();
+            let before = self.map.load_full();
             if let Err(error) = self.refresh().await {
                 tracing::debug!(%error, "the slots of the cluster could not be refreshed");
             }
-            sleep(MIN_REFRESH_PAUSE).await;
+            let is_in_vain = is_requested && Arc::ptr_eq(&before, &self.map());
+            pause = if is_in_vain { (pause * 2).min(MAX_REFRESH_PAUSE) } else { MIN_REFRESH_PAUSE };
+            sleep(jittered(pause)).await;
         }
     }
 
