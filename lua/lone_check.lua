@@ -22,7 +22,7 @@ if KEYS[1] and not ARGV[3] and #checks > 12 and #checks == 1 + 12 * string.byte(
   -- False until a charge has been read to its end.
   local is_usual
   for _ = 1, byte(checks) do
-    local key, index, amount, kind, id, size, head, level, after, row, till, behind
+    local key, index, amount, kind, is_shadow, id, size, head, level, after, row, till, behind
     local _
     is_usual = false
     key, index, amount, from = unpack_from('<I2I2d', checks, from)
@@ -45,6 +45,9 @@ if KEYS[1] and not ARGV[3] and #checks > 12 and #checks == 1 + 12 * string.byte(
       end
     end
     kind = byte(packed, limit_at)
+    -- A shadow limit, as the meter of a plan without a daily quota is.
+    is_shadow = kind % 2 == 1
+    kind = is_shadow and kind - 1 or kind
     if key ~= subject or index ~= limit or amount < 0 then
       break
     elseif kind == 16 then
@@ -108,6 +111,10 @@ if KEYS[1] and not ARGV[3] and #checks > 12 and #checks == 1 + 12 * string.byte(
       break
     end
     if after > size then
+      -- A shadow limit never refuses, and is not charged what does not fit.
+      if is_shadow then
+        break
+      end
       allowed = 0
     end
     if row then
