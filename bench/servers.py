@@ -86,10 +86,10 @@ class Redis:
         self.cli("CONFIG", "RESETSTAT")
 
     def scripts(self):
-        """Script calls and their microseconds since the last reset."""
+        """Calls of the script or the module, and their microseconds since the last reset."""
         calls = micros = 0
         for line in self.cli("INFO", "commandstats").splitlines():
-            if line.startswith(("cmdstat_evalsha:", "cmdstat_eval:")):
+            if line.startswith(("cmdstat_evalsha:", "cmdstat_eval:", "cmdstat_tg.judge:")):
                 fields = dict(field.split("=") for field in line.split(":")[1].split(","))
                 calls += int(fields["calls"])
                 micros += int(fields["usec"])

@@ -5,7 +5,8 @@
 --   body   <I7 I7 I7>    the counter's own time in us, the clock at which it was that, and a time
 --                        before which no slot ends; 2^53 - 1 if there are none
 --   annex  for each slot <I6 I7> number of the reservation, and end of the slot in own time; in the
---                        order in which they were taken, up to 19 in a row
+--                        order in which they were taken, up to 19 in a row. A slot stays in its row,
+--                        and one that is taken stands in the last row if that has room
 --
 -- 400 slots are 5 KB, and a call costs the strings that it makes: so the rows are replaced
 -- that change, and slots that have ended are looked for once one has.
@@ -37,21 +38,25 @@ local function concurrency()
   end
 
   -- The position of the first row of a counter's list, that behind its last, the number of its
-  -- slots, and the position of the last row.
+  -- slots, and the position of the last row. The numbers of slots do not tell that they are shifted,
+  -- so the last row of the string has to end with it.
   local function find_list(rows, limit)
     local id, at, last = limit[2] - 21 + 1024, 6, #rows
-    local first, newest, bytes = nil, nil, 0
+    local first, behind, newest, bytes = nil, nil, nil, 0
     while at <= last do
       local head = unpack_from('<I7', rows, at)
       local len = head % 256
-      if head - len == id then
+      if head - len == id and not behind then
         first, newest, bytes = first or at, at, bytes + len
       elseif first then
-        break
+        behind = behind or at
       end
       at = at + 7 + len
     end
-    return first or at, at, bytes / SLOT, newest
+    if at ~= last + 1 then
+      error('the last row is cut short')
+    end
+    return first or at, behind or at, bytes / SLOT, newest
   end
 
   -- The ends of the slots in the row at `first`, and the position of the next row.
@@ -66,27 +71,25 @@ local function concurrency()
   end
 
   -- The list without the slots that have ended at `own`, the position of its last row, the number
-  -- of the others, and the time before which none of them ends.
+  -- of the others, and the time before which none of them ends. The others stay in their rows.
   local function without_ended(rows, limit, first, behind, own)
-    local kept, list, earliest = {}, {}, NEVER
+    local list, count, earliest = {}, 0, NEVER
     while first < behind do
       local ends, next_row = ends_in(rows, first)
-      local at = first + 7
+      local kept, at = {}, first + 7
       for i = 1, #ends do
         if ends[i] > own then
-          earliest = min(earliest, ends[i])
+          count, earliest = count + 1, min(earliest, ends[i])
         else
           kept[#kept + 1], at = sub(rows, at, first + 6 + (i - 1) * SLOT), first + 7 + i * SLOT
         end
       end
       kept[#kept + 1], first = sub(rows, at, next_row - 1), next_row
-    end
-    local slots = table.concat(kept)
-    for i = 1, #slots, FULL do
-      list[#list + 1] = pack_list(limit, sub(slots, i, i + FULL - 1))
+      local row = pack_list(limit, table.concat(kept))
+      list[#list + 1] = row ~= '' and row or nil
     end
     local text = table.concat(list)
-    return text, list[1] and #text - #list[#list] + 1, #slots / SLOT, earliest
+    return text, list[1] and #text - #list[#list] + 1, count, earliest
   end
 
   -- The counter as a reservation changes it: its own time, the time before which no slot ends, and

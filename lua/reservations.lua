@@ -1,5 +1,5 @@
 -- Opens reservations and adjusts their charges: operations among the checks of lua/check.lua, which
--- precedes this file. Twin of core/src/judge/reservation.rs; change them together.
+-- precedes this file. Twin of core/src/judge/reservation; change them together.
 --
 --   operation  <B I4>   251 reserves, 252 adjusts; length of the rest
 --   reserve    <I2 d I2 c8>  index of the reservation's key (from 1, behind those of subjects), ttl
@@ -84,8 +84,8 @@ if ARGV[4] then
   local function read(text)
     local format, ends, count, from = unpack_from('<BI7B', text)
     local lives = (format - 2) / 8
-    if format % 8 ~= 2 then
-      error('this reservation has format ' .. format % 8 .. ', and this version knows 2')
+    if format % 8 ~= 2 or lives < 1 then
+      error('this reservation has format ' .. format .. ', and this version knows 2')
     end
     if ends + LATE < now then
       return nil
@@ -97,6 +97,9 @@ if ARGV[4] then
       life_of[i] = 1
       if lives > 1 then
         life_of[i], from = unpack_from('<B', text, from)
+        if life_of[i] < 1 or life_of[i] > lives then
+          error('this reservation is cut short')
+        end
       end
       units_of[i], started_of[i], from = unpack_from('<i7I5', text, from)
     end
@@ -197,7 +200,8 @@ if ARGV[4] then
       if life_of[i] == life then
         local amount = unpack_from('<d', checks, at + 12 * i - 7)
         local units, row_till = make_charge(charge, rows, reply[state], amount, number, ttl)
-        units_of[i], started_of[i] = units, charge.window or 0
+        -- Slots have no window.
+        units_of[i], started_of[i] = units, charge.limit[10] and charge.window or 0
         needed_till = math.max(needed_till, row_till or 0)
       end
       state = state + (charge.window and 2 or 1)

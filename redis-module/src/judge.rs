@@ -1,4 +1,5 @@
-//! `TG.JUDGE version numkeys key [key ...] limits checks [refunds]`: the check script as a command.
+//! `TG.JUDGE version numkeys key [key ...] limits checks [refunds [subjects]]`: the check script as a
+//! command.
 //!
 //! Keys, arguments and response are those of the script, which `lua/check.lua` defines; `version` is that
 //! of the bytes. The decision is `tollgate-core`'s. The error `TGREFUSED` means that the module judges no
@@ -10,7 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use redis_module::{
     Context, ContextFlags, NotifyEvent, RedisError, RedisResult, RedisString, RedisValue,
 };
-use tollgate_core::packed::{CALL_VERSION, Reply, ReplyValue, SubjectString, judge_call};
+use tollgate_core::packed::{
+    CALL_VERSION, KeyWrite, MalformedCall, Reply, ReplyValue, ReservationString, SubjectString,
+    judge_call, subject_count,
+};
 use tollgate_core::time::{Clock as _, SystemClock};
 
 use crate::key::Key;
@@ -70,40 +74,84 @@ fn judge(context: &Context, call: &Call<'_>) -> RedisResult {
     if names.len() < call.keys.len() {
         return Err(RedisError::Str("ERR a key occurs twice"));
     }
+    let refused = |why: MalformedCall| RedisError::String(format!("TGREFUSED {why}"));
+    let arguments: Vec<&[u8]> = call.arguments.iter().map(RedisString::as_slice).collect();
+    let subjects = subject_count(&arguments, call.keys.len()).map_err(refused)?;
     let now = SystemClock.now();
     let open: Vec<Key<'_>> = call.keys.iter().map(|name| Key::open(context, name)).collect();
-    let mut subjects: Vec<SubjectString> = open.iter().map(Key::read).collect();
-    let arguments: Vec<&[u8]> = call.arguments.iter().map(RedisString::as_slice).collect();
-    let reply = judge_call(&arguments, now, &mut subjects)
-        .map_err(|why| RedisError::String(format!("TGREFUSED {why}")))?;
-    let mut writes: Vec<_> = subjects.iter_mut().map(|subject| subject.to_write(now)).collect();
-    if writes.iter().any(Option::is_some) && context.get_flags().contains(ContextFlags::OOM) {
+    let (of_subjects, of_reservations) = open.split_at(subjects);
+    let mut subjects: Vec<SubjectString> = of_subjects.iter().map(Key::read).collect();
+    let mut reservations: Vec<ReservationString> = of_reservations.iter().map(Key::read).collect();
+    let reply = judge_call(&arguments, now, &mut subjects, &mut reservations).map_err(refused)?;
+    let of_reservations: Vec<_> = reservations.iter().map(ReservationString::to_write).collect();
+    let frees = frees_memory(&of_reservations);
+    let writes: Vec<Option<KeyWrite<'_>>> =
+        subjects.iter_mut().map(|subject| subject.to_write(now)).chain(of_reservations).collect();
+    if !frees
+        && writes.iter().any(Option::is_some)
+        && context.get_flags().contains(ContextFlags::OOM)
+    {
         return Err(RedisError::Str("OOM command not allowed when used memory > 'maxmemory'."));
     }
+    write(context, &open, call.keys, &writes)?;
+    drop(open);
+    // Other modules may act on an event, so no key is open any more.
+    for (name, write) in call.keys.iter().zip(&writes) {
+        let Some(write) = write else { continue };
+        notify(context, name, write);
+    }
+    Ok(into_value(reply))
+}
+
+/// True if the call settles reservations, and opens and extends none: a full Redis runs it, as it
+/// runs a script that deletes a key first.
+fn frees_memory(of_reservations: &[Option<KeyWrite<'_>>]) -> bool {
+    let mut writes = of_reservations.iter().flatten().peekable();
+    writes.peek().is_some() && writes.all(|write| *write == KeyWrite::Delete)
+}
+
+/// Stores what has changed, and sends it to the replicas: they need no module for these commands, and
+/// expire a key at the same time.
+fn write(
+    context: &Context,
+    open: &[Key<'_>],
+    names: &[RedisString],
+    writes: &[Option<KeyWrite<'_>>],
+) -> Result<(), RedisError> {
     let [keep_ttl, expire_at] = ["KEEPTTL", "PXAT"].map(|word| context.create_string(word));
-    for ((key, name), write) in open.iter().zip(call.keys).zip(&writes) {
+    for ((key, name), write) in open.iter().zip(names).zip(writes) {
         let Some(write) = write else { continue };
         key.write(write)?;
-        // Replicas need no module for this, and expire the key by the same time.
-        let value = RedisString::create_from_slice(context.ctx, write.value);
-        match write.expires_at_ms {
-            None => context.replicate("SET", &[name, &value, &keep_ttl]),
-            Some(at) => {
-                let at = context.create_string(at.to_string());
-                context.replicate("SET", &[name, &value, &expire_at, &at]);
+        match write {
+            KeyWrite::Delete => context.replicate("DEL", &[name]),
+            KeyWrite::Set { value, expires_at_ms } => {
+                let value = RedisString::create_from_slice(context.ctx, value);
+                match expires_at_ms {
+                    None => context.replicate("SET", &[name, &value, &keep_ttl]),
+                    Some(at) => {
+                        let at = context.create_string(at.to_string());
+                        context.replicate("SET", &[name, &value, &expire_at, &at]);
+                    }
+                }
             }
         }
     }
-    drop(open);
-    // Other modules may act on an event, so no key is open any more.
-    for (name, write) in call.keys.iter().zip(writes.drain(..)) {
-        let Some(write) = write else { continue };
-        context.notify_keyspace_event(NotifyEvent::STRING, "set", name);
-        if write.expires_at_ms.is_some() {
-            context.notify_keyspace_event(NotifyEvent::GENERIC, "expire", name);
+    Ok(())
+}
+
+/// Publishes the events of a key that was written, as its commands would.
+fn notify(context: &Context, name: &RedisString, write: &KeyWrite<'_>) {
+    match write {
+        KeyWrite::Delete => {
+            context.notify_keyspace_event(NotifyEvent::GENERIC, "del", name);
+        }
+        KeyWrite::Set { expires_at_ms, .. } => {
+            context.notify_keyspace_event(NotifyEvent::STRING, "set", name);
+            if expires_at_ms.is_some() {
+                context.notify_keyspace_event(NotifyEvent::GENERIC, "expire", name);
+            }
         }
     }
-    Ok(into_value(reply))
 }
 
 fn into_value(reply: Reply) -> RedisValue {
@@ -112,7 +160,7 @@ fn into_value(reply: Reply) -> RedisValue {
         Reply::Mixed(values) => {
             let value = |value| match value {
                 ReplyValue::Number(number) => RedisValue::Integer(number),
-                ReplyValue::Text(text) => RedisValue::BulkString(text),
+                ReplyValue::Text(text) => RedisValue::StringBuffer(text),
             };
             RedisValue::Array(values.into_iter().map(value).collect())
         }

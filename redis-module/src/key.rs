@@ -9,7 +9,7 @@ use std::slice;
 
 use redis_module::raw::{self, KeyMode, RedisModuleKey, Status};
 use redis_module::{Context, RedisError, RedisString};
-use tollgate_core::packed::{SubjectString, SubjectWrite};
+use tollgate_core::packed::{KeyWrite, StoredValue};
 
 /// A key that is open for reading and writing, until it is dropped.
 pub(crate) struct Key<'c> {
@@ -24,29 +24,39 @@ impl<'c> Key<'c> {
         Self { key, context: PhantomData }
     }
 
-    /// A copy of what is stored under it.
-    pub(crate) fn read(&self) -> SubjectString {
+    /// What is stored under it, as `S` keeps it.
+    pub(crate) fn read<S: for<'v> From<StoredValue<'v>>>(&self) -> S {
         // SAFETY: the key is open. Redis fills in this function when it loads the module.
         match unsafe { raw::RedisModule_KeyType.map(|key_type| key_type(self.key)) } {
-            Some(kind) if kind == raw::KeyType::Empty as i32 => SubjectString::missing(),
+            Some(kind) if kind == raw::KeyType::Empty as i32 => StoredValue::Missing.into(),
             Some(kind) if kind == raw::KeyType::String as i32 => {
                 let mut len = 0;
                 let start = raw::string_dma(self.key, &raw mut len, KeyMode::READ);
                 if start.is_null() {
-                    return SubjectString::of_other_type();
+                    return StoredValue::OtherType.into();
                 }
                 // SAFETY: Redis returns the place and length of the string, which stays there until the
                 // next call of the API.
-                SubjectString::stored(unsafe { slice::from_raw_parts(start.cast(), len) })
+                StoredValue::String(unsafe { slice::from_raw_parts(start.cast(), len) }).into()
             }
-            _ => SubjectString::of_other_type(),
+            _ => StoredValue::OtherType.into(),
         }
     }
 
-    /// Stores a string, in place if it has the length of the stored one.
-    pub(crate) fn write(&self, write: &SubjectWrite<'_>) -> Result<(), RedisError> {
+    /// Deletes it, or stores a string: in place if it has the length of the stored one.
+    pub(crate) fn write(&self, write: &KeyWrite<'_>) -> Result<(), RedisError> {
         let failed = || RedisError::Str("ERR a key could not be written");
-        let value = write.value;
+        let KeyWrite::Set { value, expires_at_ms } = *write else {
+            return self.delete().ok_or_else(failed);
+        };
+        // SAFETY: the key is open.
+        let kind = unsafe { raw::RedisModule_KeyType.map(|key_type| key_type(self.key)) };
+        let holds_other = ![raw::KeyType::Empty, raw::KeyType::String]
+            .map(|kind| Some(kind as i32))
+            .contains(&kind);
+        if holds_other {
+            self.delete().ok_or_else(failed)?;
+        }
         let mut len = 0;
         // SAFETY: the key is open.
         let stored = unsafe { raw::RedisModule_ValueLength.map(|len_of| len_of(self.key)) };
@@ -60,13 +70,20 @@ impl<'c> Key<'c> {
         }
         // SAFETY: Redis returns the place of a string of this length that nothing else refers to.
         unsafe { slice::from_raw_parts_mut(start.cast::<u8>(), len) }.copy_from_slice(value);
-        if let Some(at) = write.expires_at_ms {
+        if let Some(at) = expires_at_ms {
             let at = i64::try_from(at).unwrap_or(i64::MAX);
             // SAFETY: the key is open for writing.
             let set = unsafe { raw::RedisModule_SetAbsExpire.map(|set| set(self.key, at)) };
             return set.filter(|set| *set == Status::Ok as i32).map(|_| ()).ok_or_else(failed);
         }
         Ok(())
+    }
+
+    /// Deletes it; `None` if that failed.
+    fn delete(&self) -> Option<()> {
+        // SAFETY: the key is open for writing.
+        let deleted = unsafe { raw::RedisModule_DeleteKey.map(|delete| delete(self.key)) };
+        deleted.filter(|deleted| *deleted == Status::Ok as i32).map(|_| ())
     }
 }
 

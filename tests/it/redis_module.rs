@@ -39,12 +39,6 @@ fn calls(node: &Node, by: &str) -> f64 {
     node.metric("tollgate_store_calls_total", by)
 }
 
-/// The URL of a user who may not call the module.
-fn url_without_module(redis: &RedisServer) -> String {
-    redis.command(&["ACL", "SETUSER", "script", "on", ">pass", "~*", "+@all", "-tg.judge"]);
-    format!("redis://script:pass@127.0.0.1:{}", redis.port())
-}
-
 fn is_error(reply: redis::RedisResult<Value>, code: &str) {
     let error = reply.unwrap_err();
     let is_it = error.code() == Some(code) || error.to_string().contains(code);
@@ -66,24 +60,55 @@ fn a_node_finds_the_module_and_judges_by_the_script_without_it() {
     assert!(with.log().contains("the module of Redis judges the checks"), "{}", with.log());
 }
 
+/// The bodies that open and settle a reservation of ten units.
+fn reserve(node: &Node, id: &str) -> Option<String> {
+    let reservation = json!({"id": id, "ttl_ms": 60_000});
+    let reserved =
+        node.check(json!({"api_key": "alice-key", "cost": 10, "reservation": reservation}));
+    Some(reserved.json()["reservation"]["handle"].as_str()?.to_owned())
+}
+
+fn adjust(node: &Node, what: &str, body: &serde_json::Value) -> u16 {
+    node.send("POST", &format!("/reservations/{what}"), &[], &body.to_string()).status
+}
+
 #[test]
-fn reservations_and_checks_share_their_counters_though_only_checks_go_to_the_module() {
+fn the_module_opens_and_settles_reservations_and_a_node_without_it_does_so_in_turn() {
+    let redis = start(&[]);
+    let (module, script) = (node(&redis.url()), node(&redis.url_without_module()));
+    for (one, other) in [(&module, &script), (&script, &module)] {
+        let [settled, cancelled] = ["settled", "cancelled"].map(|id| reserve(one, id).unwrap());
+        assert_eq!(reserve(other, "settled").as_ref(), Some(&settled), "the same check again");
+        let extend = json!({"handle": settled, "ttl_ms": 60_000});
+        assert_eq!(adjust(other, "extend", &extend), 200);
+        let settle = json!({"handle": settled, "actual": {"requests": 4}});
+        let statuses = [one, other].map(|node| adjust(node, "settle", &settle));
+        assert_eq!(statuses, [200, 404]);
+        assert_eq!(adjust(other, "cancel", &json!({"handle": cancelled})), 200);
+    }
+    let check = || module.check(json!({"api_key": "alice-key", "cost": 1}));
+    let statuses: Vec<u16> = (0..90).map(|_| check().status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 72, "{}", check().body);
+    assert!(calls(&module, "module") >= 72.0 && calls(&module, "script") == 0.0);
+    assert!(calls(&script, "script") >= 6.0 && calls(&script, "module") == 0.0);
+}
+
+#[test]
+fn a_full_redis_settles_reservations_and_opens_none() {
     let redis = start(&[]);
     let node = node(&redis.url());
-    let reserve =
-        json!({"api_key": "alice-key", "cost": 10, "reservation": {"id": "r", "ttl_ms": 60_000}});
-    let reserved = node.check(reserve);
-    assert_eq!(reserved.status, 200, "{}", reserved.body);
-    let check = || node.check(json!({"api_key": "alice-key", "cost": 1}));
-    let statuses: Vec<u16> = (0..90).map(|_| check().status).collect();
-    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 70, "{}", check().body);
-    assert!(calls(&node, "module") >= 70.0 && calls(&node, "script") >= 1.0);
+    let handle = reserve(&node, "before").unwrap();
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let settle = json!({"handle": handle, "actual": {"requests": 4}});
+    assert_eq!(adjust(&node, "settle", &settle), 200);
+    assert_eq!(reserve(&node, "after"), None);
+    assert_eq!(calls(&node, "script"), 0.0);
 }
 
 #[test]
 fn nodes_that_use_the_module_and_nodes_that_do_not_share_one_exact_bound() {
     let redis = start(&[]);
-    let nodes = [node(&redis.url()), node(&url_without_module(&redis))];
+    let nodes = [node(&redis.url()), node(&redis.url_without_module())];
     let allowed = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for node in nodes.iter().chain(&nodes) {
@@ -242,12 +267,22 @@ fn garbage() -> impl Strategy<Value = Vec<Vec<u8>>> {
         }
         check
     });
-    let checks = prop_oneof![4 => check, 1 => bytes()];
+    let operation = (251_u8..=253, 0_u16..2, double(), 0_u16..20, bytes()).prop_map(
+        |(code, reservation, ttl, terms, rest)| {
+            let reservation = reservation.to_le_bytes();
+            let head = [&reservation[..], &ttl.to_le_bytes(), &terms.to_le_bytes()].concat();
+            let len = u32::try_from(head.len() + rest.len()).unwrap().to_le_bytes();
+            [&[code][..], &len, &head, &rest].concat()
+        },
+    );
+    let checks = prop_oneof![4 => check, 2 => operation, 1 => bytes()];
     let limits = prop_oneof![4 => limit, 1 => bytes()];
-    let near = (count, key, limits, checks, prop::option::of(bytes())).prop_map(
-        |(count, key, limits, checks, refunds)| {
+    let subjects = prop::option::of(prop_oneof![Just(b"0".to_vec()), bytes()]);
+    let near = (count, key, limits, checks, prop::option::of(bytes()), subjects).prop_map(
+        |(count, key, limits, checks, refunds, subjects)| {
             let mut words = vec![b"1".to_vec(), count, key, limits, checks];
             words.extend(refunds);
+            words.extend(subjects);
             words
         },
     );

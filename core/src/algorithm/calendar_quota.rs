@@ -51,6 +51,11 @@ impl Count {
         })
     }
 
+    /// The state of a counter with this count.
+    pub(crate) fn state(self) -> CounterState {
+        CounterState::in_window(self.used, self.window)
+    }
+
     pub(crate) fn to_row(self) -> Row {
         Row::packed(
             RowKind::CALENDAR_QUOTA,
@@ -99,10 +104,47 @@ pub(crate) fn read(
     let stored = row.and_then(Count::from_row);
     let count = current_count(stored, current);
     Ok(Reading {
-        state: CounterState::in_window(count.used, count.window),
+        state: count.state(),
         is_ahead: false,
         is_rollover: stored.is_some_and(|stored| stored.window < current),
     })
+}
+
+/// The count after a charge of a reservation.
+pub(crate) fn reserve(state: CounterState, amount: u64) -> Count {
+    let used = state.level.saturating_add_unsigned(amount).min(MAX_EXACT.cast_signed());
+    Count { used, window: state.window }
+}
+
+/// The annex after a charge of the reservation of this number. A later number in it belongs to an
+/// earlier life of the subject's numbers.
+pub(crate) fn reserved_annex(annex: &[u8], number: u64) -> Vec<u8> {
+    if number_in(annex) < number { annex.into() } else { Vec::new() }
+}
+
+/// The count after a charge of a reservation has changed, and true if the count has. Within the
+/// window charged it follows exactly. In a later one nothing goes back, and what was used beyond the
+/// charge counts there.
+///
+/// # Errors
+/// If `now` lies outside the offered windows.
+pub(crate) fn adjust(
+    (before, annex): StoredCounter<'_>,
+    charged: &ReservedCharge,
+    units: u64,
+    offered: Option<&Windows>,
+    now: Micros,
+) -> Result<(Count, bool), WindowMiss> {
+    let (current, _) = offered_at(offered, now)?;
+    let stored = before.and_then(Count::from_row);
+    let count = current_count(stored, current);
+    let [from, to] = [charged.units, units].map(|units| units.min(MAX_EXACT).cast_signed());
+    let is_exact = stored.is_some_and(|stored| stored.window == charged.window)
+        && count.window == charged.window
+        && charged.number.is_some_and(|number| number > number_in(annex));
+    let more = if is_exact { to - from } else { (to - from).max(0) };
+    let used = (count.used + more).min(MAX_EXACT.cast_signed());
+    Ok((Count { used, ..count }, more != 0))
 }
 
 /// The window offered for `now`, with the instant of its end.
@@ -252,36 +294,24 @@ impl Reserving for Quota {
         offered: Option<&Windows>,
         now: Micros,
     ) -> (Written, Vec<u8>) {
-        let level = state.level.saturating_add_unsigned(charge.amount).min(MAX_EXACT.cast_signed());
-        let written = self.write(before, CounterState { level, ..state }, offered, now);
-        // A later number belongs to an earlier life of the subject's numbers.
-        let annex = if number_in(annex) < charge.number { annex.into() } else { Vec::new() };
-        (written, annex)
+        let count = reserve(state, charge.amount);
+        let written = self.write(before, count.state(), offered, now);
+        (written, reserved_annex(annex, charge.number))
     }
 
-    /// Within the window charged the count follows exactly. In a later one nothing goes back, and
-    /// what was used beyond the charge counts there.
     fn adjust(
         &self,
-        (before, annex): StoredCounter<'_>,
+        counter: StoredCounter<'_>,
         charged: &ReservedCharge,
         change: ChargeChange,
         offered: Option<&Windows>,
         now: Micros,
     ) -> Result<AdjustedCounter, WindowMiss> {
-        let (current, _) = offered_at(offered, now)?;
-        let stored = before.and_then(Count::from_row);
-        let Count { used, window } = current_count(stored, current);
-        let [from, to] =
-            [self.amount(charged.units), self.amount(change.units)].map(u64::cast_signed);
-        let is_exact = stored.is_some_and(|stored| stored.window == charged.window)
-            && window == charged.window
-            && charged.number.is_some_and(|number| number > number_in(annex));
-        let more = if is_exact { to - from } else { (to - from).max(0) };
-        let state = CounterState::in_window((used + more).min(MAX_EXACT.cast_signed()), window);
-        let written = (more != 0).then(|| self.write(before, state, offered, now));
+        let (count, has_changed) = adjust(counter, charged, change.units, offered, now)?;
+        let state = count.state();
+        let written = has_changed.then(|| self.write(counter.0, state, offered, now));
         // Written again, so that it lives as long as an extended reservation.
-        Ok(AdjustedCounter { written, annex: Some(annex.into()), state })
+        Ok(AdjustedCounter { written, annex: Some(counter.1.into()), state })
     }
 
     fn correct_annex(&self, correction: Correction, number: u64) -> Option<Vec<u8>> {

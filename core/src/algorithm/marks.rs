@@ -119,7 +119,8 @@ impl Marks {
         let loss = |place: usize| {
             let (mark, older) = (self.0[place], self.0[place - 1]);
             let next = self.0.get(place + 1).map_or(mark.number + 1, |next| next.number);
-            to_double(mark.low - older.low) * to_double(next - mark.number)
+            // Numbers of a damaged annex may fall.
+            to_double(mark.low - older.low) * (to_double(next) - to_double(mark.number))
         };
         let places = 1..self.0.len();
         places.min_by(|&one, &other| loss(one).total_cmp(&loss(other))).unwrap_or_default()

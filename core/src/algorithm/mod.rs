@@ -34,7 +34,7 @@ mod marks;
 mod rate;
 mod reserving;
 mod row;
-mod slots;
+pub(crate) mod slots;
 mod throttle;
 pub mod token_bucket;
 mod window_start;

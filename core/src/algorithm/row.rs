@@ -77,6 +77,7 @@ impl RowKind {
             Self::CONCURRENCY => Some(21),
             Self::USAGE_DAY => Some(16),
             Self::GRANTED => Some(9),
+            Self::RESERVATION_NUMBERS => Some(19),
             _ => None,
         }
     }

@@ -4,6 +4,8 @@
 //!
 //! Taking and freeing slots by the changes of reservations is `concurrency`'s.
 
+use smallvec::SmallVec;
+
 use super::reserving::number_in;
 use super::{Row, RowKind, StoredCounter, Written};
 use crate::time::Micros;
@@ -13,6 +15,9 @@ pub(super) const MAX_TTL: Micros = Micros::from_secs(3_600);
 
 /// Bytes of a slot: its number and its end.
 const SLOT: usize = 13;
+
+/// The most bytes of slots in one row of a list.
+const FULL_ROW: usize = 19 * SLOT;
 
 /// The row: the counter's own time, which advances with the clock and never runs back.
 #[derive(Clone, Copy)]
@@ -144,6 +149,41 @@ impl LiveSlots {
     }
 }
 
+/// The lengths of the rows in which `list` is stored, of a counter that is written as `written` and
+/// whose list stood in the rows `before`.
+///
+/// A slot stays in its row, since a list that changes at one place is cheap to write. A row without
+/// slots is removed. A slot that is taken stands in the last row if that has room.
+pub(crate) fn row_lengths<'a>(
+    before: impl Iterator<Item = &'a [u8]>,
+    written: &Row,
+    list: &[u8],
+) -> SmallVec<[usize; 4]> {
+    let own = OwnTime::from_row(written).map_or(Micros::ZERO, |time| time.own);
+    let mut slots = slots_of(list).peekable();
+    let mut lengths = SmallVec::new();
+    for row in before {
+        // A slot that had ended and was taken again is the last one, in whatever row it was.
+        let stays = |old: &Slot, new: &Slot| {
+            old.number == new.number && (old.ends > own || old.ends == new.ends)
+        };
+        let len: usize = slots_of(row)
+            .filter_map(|old| slots.next_if(|new| stays(&old, new)))
+            .map(|_| SLOT)
+            .sum();
+        if len > 0 {
+            lengths.push(len);
+        }
+    }
+    for _ in slots {
+        match lengths.last_mut().filter(|len| **len < FULL_ROW) {
+            Some(len) => *len += SLOT,
+            None => lengths.push(SLOT),
+        }
+    }
+    lengths
+}
+
 /// The number of slots of a stored counter that have not ended at `now`, and of those that have.
 pub(super) fn count_slots(counter: StoredCounter<'_>, now: Micros) -> (u64, u64) {
     let (time, all) = (OwnTime::at(counter.0, now), slots(counter).len() as u64);
@@ -156,7 +196,10 @@ pub(super) fn count_slots(counter: StoredCounter<'_>, now: Micros) -> (u64, u64)
 
 /// The slots of a stored counter. Without its row a list means nothing.
 fn slots((row, annex): StoredCounter<'_>) -> impl ExactSizeIterator<Item = Slot> {
-    let list = if row.is_some() { annex } else { &[] };
+    slots_of(if row.is_some() { annex } else { &[] })
+}
+
+fn slots_of(list: &[u8]) -> impl ExactSizeIterator<Item = Slot> {
     list.chunks_exact(SLOT).map(|slot| Slot {
         number: number_in(&slot[..6]),
         ends: Micros::new(number_in(&slot[6..])),

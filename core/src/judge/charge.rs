@@ -4,21 +4,27 @@
 //! Only how charges are made and carried differs; the decision on them is one.
 
 use crate::algorithm::{
-    ChargeTime, CounterState, Counting as _, Reading, Reserving as _, Row, StoredCounter,
-    WindowMiss, Windows, Written,
+    AdjustedCounter, ChargeChange, ChargeTime, CounterState, Counting as _, NewCharge, Reading,
+    ReservedCharge, Reserving as _, Row, StoredCounter, WindowMiss, Windows, Written,
 };
-use crate::limit::{Charge, Subject};
+use crate::limit::{Charge, ChargeMode, Subject};
 use crate::time::Micros;
 
 /// A charge that can be judged: its limit's rules, its amount, and its algorithm.
 pub trait JudgedCharge {
     /// The owner of the counter.
-    type Subject: Copy;
+    type Subject: Copy + PartialEq;
+
+    /// The same charge of cost 0, which only reads the counter.
+    #[must_use]
+    fn look(&self) -> Self;
 
     /// The owner of the counter.
     fn subject(&self) -> Self::Subject;
     /// The amount in the algorithm's parts, at most 2^53 - 1; 0 only reads the counter.
     fn amount(&self) -> u64;
+    /// The amount in whole units.
+    fn units(&self) -> u64;
     /// True if it is made in any case.
     fn is_forced(&self) -> bool;
     /// The level that must not be exceeded.
@@ -63,10 +69,39 @@ pub trait JudgedCharge {
     /// The annex after a write that reserves nothing; see
     /// [`Reserving::follow`](crate::algorithm::Reserving::follow).
     fn follow(&self, annex: Vec<u8>, before: Option<&Row>, level: i64, written: &Row) -> Vec<u8>;
+
+    /// The row and annex after a charge of a reservation; see
+    /// [`Reserving::reserve`](crate::algorithm::Reserving::reserve).
+    fn reserve(
+        &self,
+        counter: StoredCounter<'_>,
+        state: CounterState,
+        charge: NewCharge,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> (Written, Vec<u8>);
+
+    /// The counter after a charge of a reservation has changed; see
+    /// [`Reserving::adjust`](crate::algorithm::Reserving::adjust).
+    ///
+    /// # Errors
+    /// If `now` lies outside the offered windows.
+    fn adjust(
+        &self,
+        counter: StoredCounter<'_>,
+        charged: &ReservedCharge,
+        change: ChargeChange,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Result<AdjustedCounter, WindowMiss>;
 }
 
 impl JudgedCharge for Charge {
     type Subject = Subject;
+
+    fn look(&self) -> Self {
+        Self { cost: 0, mode: ChargeMode::IfFits, ..self.clone() }
+    }
 
     fn subject(&self) -> Subject {
         self.subject
@@ -74,6 +109,10 @@ impl JudgedCharge for Charge {
 
     fn amount(&self) -> u64 {
         self.amount()
+    }
+
+    fn units(&self) -> u64 {
+        self.cost
     }
 
     fn is_forced(&self) -> bool {
@@ -133,5 +172,27 @@ impl JudgedCharge for Charge {
 
     fn follow(&self, annex: Vec<u8>, before: Option<&Row>, level: i64, written: &Row) -> Vec<u8> {
         self.limit.algorithm().follow(annex, before, level, written)
+    }
+
+    fn reserve(
+        &self,
+        counter: StoredCounter<'_>,
+        state: CounterState,
+        charge: NewCharge,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> (Written, Vec<u8>) {
+        self.limit.algorithm().reserve(counter, state, charge, offered, now)
+    }
+
+    fn adjust(
+        &self,
+        counter: StoredCounter<'_>,
+        charged: &ReservedCharge,
+        change: ChargeChange,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Result<AdjustedCounter, WindowMiss> {
+        self.limit.algorithm().adjust(counter, charged, change, offered, now)
     }
 }

@@ -64,6 +64,8 @@ impl NumberedRows for RowTable {
 }
 
 impl ReservationRows for RowTable {
+    type Name = ReservationName;
+
     fn write_numbers(&mut self, subject: Subject, numbers: ReservationNumbers) {
         self.numbers.insert(subject, numbers);
     }

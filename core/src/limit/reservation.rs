@@ -104,9 +104,9 @@ impl fmt::Debug for ReservationTerms {
 
 /// A reservation to be opened if its check is allowed.
 #[derive(Clone, Debug)]
-pub struct NewReservation {
+pub struct NewReservation<N = ReservationName> {
     /// The name.
-    pub name: ReservationName,
+    pub name: N,
     /// A digest of the check as it was requested: the same name with another digest is a conflict.
     pub check: [u8; 8],
     /// The time for which it is open.

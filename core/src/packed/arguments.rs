@@ -1,12 +1,14 @@
 //! The arguments of a call: limits, checks and refunds, in the bytes that `lua/limits.lua` and
 //! `lua/check.lua` define. Everything is checked before anything is judged.
 //!
-//! Packing them is the node's.
+//! Operations on reservations are parsed in `operations`. Packing all of them is the node's.
 
 use std::ops::Range;
 
 use super::charge::{PackedCharge, PackedLimit, Sizes};
+use super::operations::Operation;
 use crate::algorithm::{ChargeTime, Concurrency, RowKind, Throttle, WindowStart, Windows};
+use crate::judge::OfferedWindows;
 use crate::limit::{MAX_CHARGES, RowId};
 use crate::time::{MAX_EXACT, Micros};
 
@@ -17,7 +19,7 @@ const DRY_RUN: u8 = 253;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedCall {
     /// There are too few or too many arguments.
-    #[error("behind the keys come limits, checks and perhaps refunds")]
+    #[error("behind the keys come limits, checks, perhaps refunds and the number of subjects")]
     Arguments,
     /// An argument ends within one of its parts.
     #[error("an argument is cut short")]
@@ -28,37 +30,55 @@ pub enum MalformedCall {
     /// A charge whose key, limit or amount the call does not have.
     #[error("a charge names a key or limit that the call does not have, or has no whole amount")]
     Charge,
-    /// An operation on a reservation.
-    #[error("only the script opens and settles reservations")]
+    /// An operation on a reservation that no node sends.
+    #[error("an operation on a reservation is none that this module knows")]
     Operation,
 }
 
 /// Reads an argument from its beginning to its end.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(&'a [u8]);
 
-impl Reader<'_> {
-    fn is_at_end(&self) -> bool {
+impl<'a> Reader<'a> {
+    pub(super) fn is_at_end(&self) -> bool {
         self.0.is_empty()
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], MalformedCall> {
+    /// A reader of the next `len` bytes.
+    pub(super) fn part(&mut self, len: usize) -> Result<Self, MalformedCall> {
+        self.slice(len).map(Self)
+    }
+
+    pub(super) fn slice(&mut self, len: usize) -> Result<&'a [u8], MalformedCall> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(MalformedCall::CutShort)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N], MalformedCall> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(MalformedCall::CutShort)?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn byte(&mut self) -> Result<u8, MalformedCall> {
+    pub(super) fn byte(&mut self) -> Result<u8, MalformedCall> {
         self.take::<1>().map(|[byte]| byte)
     }
 
-    fn index(&mut self) -> Result<u16, MalformedCall> {
+    pub(super) fn index(&mut self) -> Result<u16, MalformedCall> {
         self.take().map(u16::from_le_bytes)
     }
 
     /// A whole number from 0 to 2^53 - 1, packed as a double; the error is `why` for any other.
-    fn whole(&mut self, why: MalformedCall) -> Result<u64, MalformedCall> {
+    pub(super) fn whole(&mut self, why: MalformedCall) -> Result<u64, MalformedCall> {
         let number = f64::from_le_bytes(self.take()?);
         to_whole(number).ok_or(why)
+    }
+
+    /// A whole number between -2^53 and 2^53 without its sign, and true if it is below 0.
+    pub(super) fn signed(&mut self) -> Result<(u64, bool), MalformedCall> {
+        let number = f64::from_le_bytes(self.take()?);
+        let whole = to_whole(number.abs()).ok_or(MalformedCall::Charge)?;
+        Ok((whole, number < 0.0))
     }
 
     fn window(&mut self) -> Result<WindowStart, MalformedCall> {
@@ -124,94 +144,144 @@ fn parse_limit(reader: &mut Reader<'_>) -> Result<PackedLimit, MalformedCall> {
     Ok(PackedLimit { id, flags, sizes, windows })
 }
 
-/// A charge of a check or a refund.
-fn parse_charge<'l>(
-    reader: &mut Reader<'_>,
-    limits: &'l [PackedLimit],
-    keys: usize,
-) -> Result<PackedCharge<'l>, MalformedCall> {
-    let why = MalformedCall::Charge;
-    let (key, limit) = (reader.index()?, reader.index()?);
-    let amount = f64::from_le_bytes(reader.take()?);
-    let limit = usize::from(limit).checked_sub(1).and_then(|index| limits.get(index)).ok_or(why)?;
-    let key = usize::from(key).checked_sub(1).filter(|key| *key < keys).ok_or(why)?;
-    let is_forced = amount < 0.0;
-    Ok(PackedCharge { key, limit, amount: to_whole(amount.abs()).ok_or(why)?, is_forced })
-}
-
 /// One check of a call.
 pub(super) struct PackedCheck<'c> {
-    /// Its charges.
+    /// Its charges; none of an adjustment.
     pub(super) charges: &'c [PackedCharge<'c>],
     /// True if nothing of it is written.
     pub(super) is_dry: bool,
+    /// The operation that it is part of.
+    pub(super) operation: Option<&'c Operation<'c>>,
 }
 
-/// The checks of a call.
-pub(super) struct PackedChecks<'l> {
-    /// The charges of all checks.
-    charges: Vec<PackedCharge<'l>>,
-    /// The place of each check's charges, and true if it is a dry run.
-    checks: Vec<(Range<usize>, bool)>,
-}
-
-impl<'l> PackedChecks<'l> {
-    pub(super) fn parse(
-        argument: &[u8],
-        limits: &'l [PackedLimit],
-        keys: usize,
-    ) -> Result<Self, MalformedCall> {
-        let mut reader = Reader(argument);
-        // The usual check has one charge, in 13 bytes.
-        let most = argument.len() / 13 + 1;
-        let mut parsed =
-            Self { charges: Vec::with_capacity(most), checks: Vec::with_capacity(most) };
-        while !reader.is_at_end() {
-            let mut count = reader.byte()?;
-            let is_dry = count == DRY_RUN;
-            if is_dry {
-                count = reader.byte()?;
-            }
-            if usize::from(count) > MAX_CHARGES {
-                return Err(MalformedCall::Operation);
-            }
-            let start = parsed.charges.len();
-            for _ in 0..count {
-                parsed.charges.push(parse_charge(&mut reader, limits, keys)?);
-            }
-            parsed.checks.push((start..parsed.charges.len(), is_dry));
-        }
-        Ok(parsed)
+impl PackedCheck<'_> {
+    /// The windows that the node offers for each charge.
+    pub(super) fn offered(&self) -> OfferedWindows {
+        self.charges.iter().map(|charge| charge.limit.windows).collect()
     }
+}
 
-    /// The number of charges of all checks.
+/// The checks and operations of a call.
+pub(super) struct PackedChecks<'c> {
+    /// The charges of all checks.
+    charges: Vec<PackedCharge<'c>>,
+    checks: Vec<ParsedCheck<'c>>,
+    /// The number of charges that are adjusted.
+    adjusted: usize,
+}
+
+struct ParsedCheck<'c> {
+    /// The place of its charges.
+    charges: Range<usize>,
+    is_dry: bool,
+    /// Most checks have none.
+    operation: Option<Box<Operation<'c>>>,
+}
+
+impl PackedChecks<'_> {
+    /// The number of charges of all checks and operations.
     pub(super) fn charge_count(&self) -> usize {
-        self.charges.len()
+        self.charges.len() + self.adjusted
     }
 
     /// The checks, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = PackedCheck<'_>> {
-        self.checks.iter().map(|(place, is_dry)| PackedCheck {
-            charges: self.charges.get(place.clone()).unwrap_or_default(),
-            is_dry: *is_dry,
+        self.checks.iter().map(|check| PackedCheck {
+            charges: self.charges.get(check.charges.clone()).unwrap_or_default(),
+            is_dry: check.is_dry,
+            operation: check.operation.as_deref(),
         })
     }
 }
 
-/// The refunds of a call, each with the time of its charge.
-pub(super) fn parse_refunds<'l>(
-    argument: &[u8],
-    limits: &'l [PackedLimit],
-    keys: usize,
-) -> Result<Vec<(PackedCharge<'l>, ChargeTime)>, MalformedCall> {
-    let mut reader = Reader(argument);
-    let mut refunds = Vec::new();
-    while !reader.is_at_end() {
-        let charge = parse_charge(&mut reader, limits, keys)?;
-        let time = reader.whole(MalformedCall::Charge)?;
-        // Each algorithm reads the one that it knows.
-        let charged = ChargeTime { at: Micros::new(time), window: WindowStart::new(time) };
-        refunds.push((charge, charged));
+/// The parts of a call to which its checks and refunds refer by index.
+pub(super) struct CallArguments<'c> {
+    /// The limits.
+    pub(super) limits: &'c [PackedLimit],
+    /// The number of subjects.
+    pub(super) subjects: usize,
+    /// The number of reservations.
+    pub(super) reservations: usize,
+}
+
+impl<'c> CallArguments<'c> {
+    /// The checks and operations of a call.
+    pub(super) fn parse_checks(
+        &self,
+        argument: &'c [u8],
+    ) -> Result<PackedChecks<'c>, MalformedCall> {
+        let mut reader = Reader(argument);
+        // The usual check has one charge, in 13 bytes.
+        let most = argument.len() / 13 + 1;
+        let (charges, checks) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        let mut parsed = PackedChecks { charges, checks, adjusted: 0 };
+        while !reader.is_at_end() {
+            let mut code = reader.byte()?;
+            let is_dry = code == DRY_RUN;
+            if is_dry {
+                code = reader.byte()?;
+            }
+            let start = parsed.charges.len();
+            let mut operation = None;
+            if usize::from(code) > MAX_CHARGES {
+                let parsed = self.parse_operation(code, &mut reader, &mut parsed.charges)?;
+                operation = Some(Box::new(parsed));
+            } else {
+                self.parse_charges(code, &mut reader, &mut parsed.charges)?;
+            }
+            if let Some(Operation::Adjust(adjustment)) = operation.as_deref() {
+                parsed.adjusted += adjustment.charges.len();
+            }
+            let charges = start..parsed.charges.len();
+            parsed.checks.push(ParsedCheck { charges, is_dry, operation });
+        }
+        Ok(parsed)
     }
-    Ok(refunds)
+
+    /// Adds the charges of a check.
+    pub(super) fn parse_charges(
+        &self,
+        count: u8,
+        reader: &mut Reader<'_>,
+        charges: &mut Vec<PackedCharge<'c>>,
+    ) -> Result<(), MalformedCall> {
+        for _ in 0..count {
+            charges.push(self.parse_charge(reader)?);
+        }
+        Ok(())
+    }
+
+    /// A charge of a check or a refund.
+    fn parse_charge(&self, reader: &mut Reader<'_>) -> Result<PackedCharge<'c>, MalformedCall> {
+        let (key, limit) = (reader.index()?, reader.index()?);
+        let (amount, is_forced) = reader.signed()?;
+        let charge = self.look(key, limit)?;
+        Ok(PackedCharge { amount, is_forced, ..charge })
+    }
+
+    /// A charge of nothing to the limit and the subject of these indices, from 1.
+    pub(super) fn look(&self, key: u16, limit: u16) -> Result<PackedCharge<'c>, MalformedCall> {
+        let why = MalformedCall::Charge;
+        let limit = usize::from(limit).checked_sub(1).and_then(|index| self.limits.get(index));
+        let key = usize::from(key).checked_sub(1).filter(|key| *key < self.subjects);
+        let (limit, key) = (limit.ok_or(why)?, key.ok_or(why)?);
+        Ok(PackedCharge { key, limit, amount: 0, is_forced: false })
+    }
+
+    /// The refunds of a call, each with the time of its charge.
+    pub(super) fn parse_refunds(
+        &self,
+        argument: &[u8],
+    ) -> Result<Vec<(PackedCharge<'c>, ChargeTime)>, MalformedCall> {
+        let mut reader = Reader(argument);
+        let mut refunds = Vec::new();
+        while !reader.is_at_end() {
+            let charge = self.parse_charge(&mut reader)?;
+            let time = reader.whole(MalformedCall::Charge)?;
+            // Each algorithm reads the one that it knows.
+            let charged = ChargeTime { at: Micros::new(time), window: WindowStart::new(time) };
+            refunds.push((charge, charged));
+        }
+        Ok(refunds)
+    }
 }

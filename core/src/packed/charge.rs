@@ -4,8 +4,9 @@
 //! The arithmetic is the algorithms'.
 
 use crate::algorithm::{
-    ChargeTime, Concurrency, CounterState, Counting as _, Reading, Reserving as _, Row,
-    StoredCounter, Throttle, WindowMiss, Windows, Written, calendar_quota,
+    AdjustedCounter, ChargeChange, ChargeTime, Concurrency, CounterState, Counting as _, NewCharge,
+    Reading, ReservedCharge, Reserving as _, Row, StoredCounter, Throttle, WindowMiss, Windows,
+    Written, calendar_quota,
 };
 use crate::judge::JudgedCharge;
 use crate::limit::{RowId, USAGE_RETENTION_DAYS};
@@ -46,6 +47,7 @@ impl PackedLimit {
 }
 
 /// A charge of a call.
+#[derive(Clone, Copy)]
 pub(super) struct PackedCharge<'l> {
     /// The place of the subject among the keys, from 0.
     pub(super) key: usize,
@@ -60,12 +62,23 @@ pub(super) struct PackedCharge<'l> {
 impl JudgedCharge for PackedCharge<'_> {
     type Subject = usize;
 
+    fn look(&self) -> Self {
+        Self { amount: 0, is_forced: false, ..*self }
+    }
+
     fn subject(&self) -> usize {
         self.key
     }
 
     fn amount(&self) -> u64 {
         self.amount
+    }
+
+    fn units(&self) -> u64 {
+        match &self.limit.sizes {
+            Sizes::Bucket(throttle) => self.amount / throttle.per(),
+            Sizes::Quota(_) | Sizes::Slots(_) => self.amount,
+        }
     }
 
     fn is_forced(&self) -> bool {
@@ -150,6 +163,46 @@ impl JudgedCharge for PackedCharge<'_> {
             Sizes::Bucket(throttle) => throttle.follow(annex, before, level, written),
             Sizes::Quota(_) => annex,
             Sizes::Slots(concurrency) => concurrency.follow(annex, before, level, written),
+        }
+    }
+
+    fn reserve(
+        &self,
+        counter: StoredCounter<'_>,
+        state: CounterState,
+        charge: NewCharge,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> (Written, Vec<u8>) {
+        match &self.limit.sizes {
+            Sizes::Bucket(throttle) => throttle.reserve(counter, state, charge, offered, now),
+            Sizes::Quota(_) => {
+                let state = calendar_quota::reserve(state, charge.amount).state();
+                let annex = calendar_quota::reserved_annex(counter.1, charge.number);
+                (self.write(counter.0, state, offered, now), annex)
+            }
+            Sizes::Slots(concurrency) => concurrency.reserve(counter, state, charge, offered, now),
+        }
+    }
+
+    fn adjust(
+        &self,
+        counter: StoredCounter<'_>,
+        charged: &ReservedCharge,
+        change: ChargeChange,
+        offered: Option<&Windows>,
+        now: Micros,
+    ) -> Result<AdjustedCounter, WindowMiss> {
+        match &self.limit.sizes {
+            Sizes::Bucket(throttle) => throttle.adjust(counter, charged, change, offered, now),
+            Sizes::Quota(_) => {
+                let (count, has_changed) =
+                    calendar_quota::adjust(counter, charged, change.units, offered, now)?;
+                let state = count.state();
+                let written = has_changed.then(|| self.write(counter.0, state, offered, now));
+                Ok(AdjustedCounter { written, annex: None, state })
+            }
+            Sizes::Slots(concurrency) => concurrency.adjust(counter, charged, change, offered, now),
         }
     }
 }

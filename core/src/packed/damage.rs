@@ -1,8 +1,8 @@
-//! Damage of a subject's string, for which a check fails that reads it.
+//! Damage of a subject's or a reservation's string, for which a check fails that reads it.
 
 use std::fmt;
 
-/// The reason why a subject's rows cannot be read.
+/// The reason why a string cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Damage {
     /// The key holds no string.
@@ -17,6 +17,10 @@ pub(super) enum Damage {
     NoRate,
     /// A level or a count is beyond what a double holds exactly.
     Huge,
+    /// A reservation's string begins with another format, or without numbers.
+    ReservationFormat(u8),
+    /// A reservation's string ends within one of its parts.
+    ReservationCutShort,
 }
 
 impl fmt::Display for Damage {
@@ -31,6 +35,10 @@ impl fmt::Display for Damage {
             Self::CutShort => f.write_str("the last row is cut short"),
             Self::NoRate => f.write_str("a bucket has no rate"),
             Self::Huge => f.write_str("a level or a count is above 2^53"),
+            Self::ReservationFormat(format) => {
+                write!(f, "this reservation has format {format}, and this version knows 2")
+            }
+            Self::ReservationCutShort => f.write_str("this reservation is cut short"),
         }
     }
 }

@@ -9,9 +9,11 @@ use smallvec::SmallVec;
 
 use super::charge::{PackedLimit, Sizes};
 use super::damage::Damage;
+use super::{KeyWrite, StoredValue};
 use crate::algorithm::calendar_quota::Count;
 use crate::algorithm::token_bucket::Bucket;
-use crate::algorithm::{Row, RowKind};
+use crate::algorithm::{Row, RowKind, slots};
+use crate::judge::ReservationNumbers;
 use crate::limit::RowId;
 use crate::time::{MAX_EXACT, Micros};
 
@@ -23,8 +25,6 @@ const HEADER: usize = 5;
 const HEAD: usize = RowId::LEN;
 /// The grid of deadlines, in seconds: most writes leave the deadline alone.
 const GRID_SECS: u64 = 64;
-/// The longest annex in one row, which has so many slots of 13 bytes.
-const MAX_ANNEX: usize = 19 * 13;
 /// The time for which a quota's row is kept: no window is longer than a leap year and the time zones.
 const LONGEST_WINDOW_SECS: u64 = 368 * 86_400;
 
@@ -44,34 +44,18 @@ enum Stored {
     Rows(Bytes),
 }
 
-/// A string to store.
-#[derive(Debug, PartialEq, Eq)]
-pub struct SubjectWrite<'s> {
-    /// The string.
-    pub value: &'s [u8],
-    /// The time at which it expires, in milliseconds since 1970; `None` if that stays.
-    pub expires_at_ms: Option<u64>,
+impl From<StoredValue<'_>> for SubjectString {
+    fn from(value: StoredValue<'_>) -> Self {
+        let stored = match value {
+            StoredValue::Missing => Stored::Missing,
+            StoredValue::OtherType => Stored::OtherType,
+            StoredValue::String(bytes) => Stored::Rows(Bytes::from_slice(bytes)),
+        };
+        Self { stored, needed: None }
+    }
 }
 
 impl SubjectString {
-    /// A subject without a key.
-    #[must_use]
-    pub fn missing() -> Self {
-        Self { stored: Stored::Missing, needed: None }
-    }
-
-    /// A key that holds something else than a string.
-    #[must_use]
-    pub fn of_other_type() -> Self {
-        Self { stored: Stored::OtherType, needed: None }
-    }
-
-    /// A stored string.
-    #[must_use]
-    pub fn stored(bytes: &[u8]) -> Self {
-        Self { stored: Stored::Rows(Bytes::from_slice(bytes)), needed: None }
-    }
-
     pub(super) fn is_missing(&self) -> bool {
         matches!(self.stored, Stored::Missing)
     }
@@ -94,7 +78,7 @@ impl SubjectString {
         let Some(body) = find(bytes, limit.id)? else { return Ok(None) };
         let row = Row::new(limit.id.kind(), bytes.get(body).unwrap_or_default());
         if let Some(row) = &row
-            && !has_usual_numbers(row, limit, now)?
+            && !has_usual_numbers(bytes, row, limit, now)?
         {
             check_lengths(bytes)?;
         }
@@ -102,55 +86,96 @@ impl SubjectString {
     }
 
     /// Replaces a row, or appends it.
-    pub(super) fn write_row(&mut self, id: RowId, row: &Row, until: Micros) {
+    pub(super) fn write_row(&mut self, id: RowId, body: &[u8], until: Micros) {
         self.needed = Some(self.needed.map_or(until, |needed| needed.max(until)));
         if self.is_missing() {
             self.stored = Stored::Rows(Bytes::from_slice(&[FORMAT, 0, 0, 0, 0]));
         }
         let Stored::Rows(bytes) = &mut self.stored else { return };
-        match find(bytes, id) {
-            Ok(Some(body)) => bytes[body].copy_from_slice(row.body()),
-            _ => push_row(bytes, id, row.body()),
+        if let Ok(Some(place)) = find(bytes, id) {
+            bytes[place].copy_from_slice(body);
+            return;
         }
+        if id.kind().counts_slots() {
+            // Slots stand behind their row, and those of a row that is lost mean nothing.
+            let slots = annex_place(bytes, id);
+            replace(bytes, slots, &[]);
+        }
+        push_row(bytes, id, body);
     }
 
-    /// The annex of a counter; empty if it has none.
+    /// The annex of a counter; empty if it has none. Without its row, slots mean nothing.
     pub(super) fn annex(&self, id: RowId) -> Vec<u8> {
-        let (bytes, id) = (self.bytes(), id.with_kind(id.kind().annex()));
-        let of_annex = rows(bytes).filter(|(other, _)| *other == id);
-        of_annex.flat_map(|(_, body)| &bytes[body]).copied().collect()
+        let bytes = self.bytes();
+        if id.kind().counts_slots() && !matches!(find(bytes, id), Ok(Some(_))) {
+            return Vec::new();
+        }
+        bodies(&bytes[annex_place(bytes, id)]).flatten().copied().collect()
     }
 
-    /// Replaces the annex of a counter that has one; an empty one is removed.
+    /// Replaces the annex of a counter whose row is written; an empty one is removed.
     pub(super) fn write_annex(&mut self, id: RowId, annex: &[u8]) {
-        let id = id.with_kind(id.kind().annex());
         let Stored::Rows(bytes) = &mut self.stored else { return };
-        let mut bodies = rows(bytes).filter(|(other, _)| *other == id).map(|(_, body)| body);
-        let Some(first) = bodies.next() else { return };
-        let behind = bodies.last().map_or(first.end, |last| last.end);
-        let mut changed = Bytes::from_slice(&bytes[..first.start - HEAD]);
-        annex.chunks(MAX_ANNEX).for_each(|part| push_row(&mut changed, id, part));
-        changed.extend_from_slice(&bytes[behind..]);
-        *bytes = changed;
+        let (place, annex_id) = (annex_place(bytes, id), id.with_kind(id.kind().annex()));
+        let mut part = Bytes::new();
+        if id.kind().counts_slots() {
+            let row = find(bytes, id).ok().flatten();
+            let Some(row) = row.and_then(|body| Row::new(id.kind(), &bytes[body])) else { return };
+            let mut rest = annex;
+            for len in slots::row_lengths(bodies(&bytes[place.clone()]), &row, annex) {
+                let (slots, behind) = rest.split_at(len);
+                push_row(&mut part, annex_id, slots);
+                rest = behind;
+            }
+        } else if !annex.is_empty() {
+            push_row(&mut part, annex_id, annex);
+        }
+        replace(bytes, place, &part);
+    }
+
+    /// The numbers of the subject's reservations.
+    pub(super) fn numbers(&self) -> Result<Option<ReservationNumbers>, Damage> {
+        let bytes = match &self.stored {
+            Stored::Missing => return Ok(None),
+            Stored::OtherType => return Err(Damage::OtherType),
+            Stored::Rows(bytes) => bytes,
+        };
+        let body = find(bytes, RowId::RESERVATION_NUMBERS)?;
+        Ok(body.and_then(|body| {
+            let (last, rest) = bytes[body].split_first_chunk::<6>()?;
+            let (birth, until) = rest.split_first_chunk()?;
+            let until = Micros::from_secs(number_in(until));
+            Some(ReservationNumbers { last: number_in(last), birth: *birth, until })
+        }))
+    }
+
+    /// Replaces the numbers of the subject's reservations.
+    pub(super) fn write_numbers(&mut self, numbers: ReservationNumbers) {
+        let ReservationNumbers { last, birth, until } = numbers;
+        let mut body = [0; 19];
+        body[..6].copy_from_slice(&last.to_le_bytes()[..6]);
+        body[6..14].copy_from_slice(&birth);
+        body[14..].copy_from_slice(&(until.get() / 1_000_000).to_le_bytes()[..5]);
+        self.write_row(RowId::RESERVATION_NUMBERS, &body, until);
     }
 
     /// The string to store at the end of a call, if it has changed. A key lives at least until its
     /// rows no longer matter; its deadline lies one to two steps of a grid ahead and is never brought
     /// forward. With a new deadline, rows are dropped that no longer matter.
-    pub fn to_write(&mut self, now: Micros) -> Option<SubjectWrite<'_>> {
+    pub fn to_write(&mut self, now: Micros) -> Option<KeyWrite<'_>> {
         let needed = self.needed?;
         let Stored::Rows(bytes) = &mut self.stored else { return None };
         let mut deadline = [0; 4];
         deadline.copy_from_slice(bytes.get(1..HEADER)?);
         if needed < Micros::from_secs(u32::from_le_bytes(deadline).into()) {
-            return Some(SubjectWrite { value: bytes, expires_at_ms: None });
+            return Some(KeyWrite::Set { value: bytes, expires_at_ms: None });
         }
         let deadline = (needed.get() / 1_000_000 / GRID_SECS + 2) * GRID_SECS;
         drop_expired(bytes, now);
         // After 2106 the deadline does not fit into the header, and is set more often.
         let header = u32::try_from(deadline).unwrap_or(u32::MAX);
         bytes[1..HEADER].copy_from_slice(&header.to_le_bytes());
-        Some(SubjectWrite { value: bytes, expires_at_ms: Some(deadline * 1_000) })
+        Some(KeyWrite::Set { value: bytes, expires_at_ms: Some(deadline * 1_000) })
     }
 }
 
@@ -159,6 +184,51 @@ fn push_row(bytes: &mut Bytes, id: RowId, body: &[u8]) {
     bytes.push(len);
     bytes.extend_from_slice(&id.to_bytes()[1..]);
     bytes.extend_from_slice(body);
+}
+
+/// Replaces a part of a string.
+fn replace(bytes: &mut Bytes, place: Range<usize>, part: &[u8]) {
+    if place.len() == part.len() {
+        bytes[place].copy_from_slice(part);
+        return;
+    }
+    let behind = Bytes::from_slice(&bytes[place.end..]);
+    bytes.truncate(place.start);
+    bytes.extend_from_slice(part);
+    bytes.extend_from_slice(&behind);
+}
+
+/// The number in these bytes, little-endian.
+fn number_in(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+/// The bodies of rows that stand one behind the other.
+fn bodies(mut rows: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let len = HEAD + usize::from(*rows.first()?);
+        let (row, behind) = rows.split_at_checked(len)?;
+        rows = behind;
+        row.get(HEAD..)
+    })
+}
+
+/// The place of a counter's annex, or that of a new one if it has none. Slots stand in several rows
+/// behind their counter's, any other annex in one row before it.
+fn annex_place(bytes: &[u8], id: RowId) -> Range<usize> {
+    let (annex_id, is_list) = (id.with_kind(id.kind().annex()), id.kind().counts_slots());
+    let mut annex: Option<Range<usize>> = None;
+    for (other, body) in rows(bytes) {
+        let row = body.start - HEAD..body.end;
+        match annex.as_mut().filter(|_| is_list) {
+            Some(list) if other == annex_id => list.end = row.end,
+            Some(_) => break,
+            None if other == annex_id => annex = Some(row),
+            None if other == id && !is_list => return annex.unwrap_or(row.start..row.start),
+            None => {}
+        }
+    }
+    annex.unwrap_or(bytes.len()..bytes.len())
 }
 
 /// The ids and bodies of the rows in a string, up to a row that is cut short.
@@ -189,9 +259,21 @@ fn find(bytes: &[u8], id: RowId) -> Result<Option<Range<usize>>, Damage> {
             let body = at + HEAD..at + HEAD + len;
             return if is_whole { Ok(Some(body)) } else { Err(Damage::Length(head[0])) };
         }
-        at += HEAD + len;
+        at += HEAD + if head[HEAD - 1] < 1 << 5 { len } else { rounded_len(*head) };
     }
     check_lengths(bytes).map(|()| None)
+}
+
+/// The length in a head of more than 53 bits, which no row has unless stray bytes have shifted it: the
+/// script reads a head as a double, and walks on by what that rounds it to.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "the same double as in Lua"
+)]
+fn rounded_len(head: [u8; HEAD]) -> usize {
+    usize::from((number_in(&head) as f64) as u64 as u8)
 }
 
 /// Checks that all rows of counters have the lengths of their kinds, and that the last row ends with
@@ -210,7 +292,13 @@ fn check_lengths(bytes: &[u8]) -> Result<(), Damage> {
 }
 
 /// False if a row's numbers could be those of a row that stray or missing bytes have shifted.
-fn has_usual_numbers(row: &Row, limit: &PackedLimit, now: Micros) -> Result<bool, Damage> {
+/// Those of slots tell nothing, so the string has to end with a row.
+fn has_usual_numbers(
+    bytes: &[u8],
+    row: &Row,
+    limit: &PackedLimit,
+    now: Micros,
+) -> Result<bool, Damage> {
     match &limit.sizes {
         Sizes::Bucket(throttle) => {
             if row.number::<7>(0) > MAX_EXACT {
@@ -230,8 +318,15 @@ fn has_usual_numbers(row: &Row, limit: &PackedLimit, now: Micros) -> Result<bool
             }
             Ok(count.window == current)
         }
+        // The rows of a list are looked for up to the end.
+        Sizes::Slots(_) if last_end(bytes) < bytes.len() => Err(Damage::CutShort),
         Sizes::Slots(_) => Ok(true),
     }
+}
+
+/// The end of the last whole row.
+fn last_end(bytes: &[u8]) -> usize {
+    rows(bytes).last().map_or(HEADER, |(_, body)| body.end)
 }
 
 /// Drops the rows that no longer matter. Rows of unknown kinds are kept, and damaged strings stay as
@@ -257,11 +352,8 @@ fn drop_expired(bytes: &mut Bytes, now: Micros) {
 /// True if the numbers of a subject's reservations matter: their last five bytes are the time until
 /// which they do, in seconds.
 fn numbers_matter(body: &[u8], now: Micros) -> bool {
-    let mut until = [0; 8];
-    if let Some(last) = body.last_chunk::<5>() {
-        until[..5].copy_from_slice(last);
-    }
-    Micros::from_secs(u64::from_le_bytes(until)) >= now
+    let until = body.last_chunk::<5>().map_or(0, |last| number_in(last));
+    Micros::from_secs(until) >= now
 }
 
 /// False if a missing row would mean the same.

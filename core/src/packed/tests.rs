@@ -43,6 +43,48 @@ fn pack_check(costs: [u64; 2], is_forced: bool) -> Vec<u8> {
     packed
 }
 
+fn value_of(stored: Option<&[u8]>) -> SubjectString {
+    stored.map_or(StoredValue::Missing, StoredValue::String).into()
+}
+
+/// An operation on the reservation of this index, open for a second.
+fn operation(code: u8, reservation: u16, rest: &[u8]) -> Vec<u8> {
+    let (ttl, terms_len) = (encode_double(1_000_000), 8_u16.to_le_bytes());
+    let body = [&reservation.to_le_bytes()[..], &ttl, &terms_len, rest].concat();
+    let len = u32::try_from(body.len()).unwrap().to_le_bytes();
+    [&[code][..], &len, &body].concat()
+}
+
+/// The bytes of a reserve and an adjustment of both limits.
+fn operations() -> [Vec<u8>; 2] {
+    let check = pack_check([1, 1], false);
+    let reserve = [&b"digest..terms..."[..], &check].concat();
+    let adjust = [&b"terms..."[..], &check].concat();
+    [operation(251, 1, &reserve), operation(252, 1, &adjust)]
+}
+
+#[test]
+fn a_reservation_is_open_until_it_is_settled_and_once_only() {
+    let [reserve, extend] = operations();
+    let settle = {
+        let mut settle = extend.clone();
+        // No ttl.
+        settle[7..15].fill(0);
+        settle
+    };
+    let (mut subjects, mut reservations) = ([value_of(None)], [StoredValue::Missing.into()]);
+    let mut judge = |checks: &[u8]| {
+        let call: [&[u8]; 4] = [&pack_limits(NOW), checks, &[], b"1"];
+        judge_call(&call, NOW, &mut subjects, &mut reservations).unwrap()
+    };
+    assert_eq!(numbers(&judge(&reserve))[1], 1);
+    let Reply::Mixed(values) = judge(&reserve) else { panic!("it is open") };
+    assert_eq!(values[1], ReplyValue::Number(4));
+    assert_eq!(values.last(), Some(&ReplyValue::Text(b"terms...".into())));
+    assert_eq!(numbers(&judge(&[&extend[..], &settle, &settle].concat())).last(), Some(&0));
+    assert_eq!(reservations[0].to_write(), Some(KeyWrite::Delete));
+}
+
 fn numbers(reply: &Reply) -> Vec<i64> {
     let Reply::Packed(packed) = reply else { panic!("{reply:?}") };
     let number = |bytes: &[u8]| {
@@ -63,11 +105,11 @@ proptest! {
         let (mut now, mut table, mut stored) = (NOW, RowTable::default(), None::<Vec<u8>>);
         for (passed, costs, is_forced) in steps {
             now = now + Micros::new(passed);
-            let mut subjects = [stored.as_deref().map_or_else(SubjectString::missing, SubjectString::stored)];
+            let mut subjects = [value_of(stored.as_deref())];
             let check = pack_check(costs, is_forced);
-            let reply = judge_call(&[&pack_limits(now), &check], now, &mut subjects).unwrap();
-            if let Some(write) = subjects[0].to_write(now) {
-                stored = Some(write.value.to_vec());
+            let reply = judge_call(&[&pack_limits(now), &check], now, &mut subjects, &mut []).unwrap();
+            if let Some(KeyWrite::Set { value, .. }) = subjects[0].to_write(now) {
+                stored = Some(value.to_vec());
             }
             let mode = if is_forced { ChargeMode::Always } else { ChargeMode::IfFits };
             let charges = limits().into_iter().zip(costs).map(|(limit, cost)| {
@@ -88,6 +130,7 @@ proptest! {
         arguments in vec(vec(any::<u8>(), 0..50), 0..4),
         limit in vec(any::<u8>(), 0..40),
         string in vec(any::<u8>(), 0..60),
+        reservation in vec(any::<u8>(), 0..60),
     ) {
         let stored = [&[2][..], &string].concat();
         let mut valid = pack_limits(NOW);
@@ -95,30 +138,32 @@ proptest! {
         for limits in [&valid[..], &pack_limits(NOW), &limit] {
             let mut all = vec![limits];
             all.extend(arguments.iter().map(Vec::as_slice));
-            let mut subjects = [SubjectString::stored(&stored), SubjectString::missing()];
-            if judge_call(&all, NOW, &mut subjects).is_err() {
+            let mut subjects = [value_of(Some(&stored)), value_of(None)];
+            if judge_call(&all, NOW, &mut subjects, &mut []).is_err() {
                 prop_assert!(subjects.iter_mut().all(|it| it.to_write(NOW).is_none()));
             }
-            let check = pack_check([1, 1], false);
-            let mut subjects = [SubjectString::stored(&stored)];
-            judge_call(&[&pack_limits(NOW), &check], NOW, &mut subjects).unwrap();
+            let checks = [&pack_check([1, 1], false)[..], &operations().concat()].concat();
+            let mut subjects = [value_of(Some(&stored))];
+            let mut reservations = [StoredValue::String(&reservation).into()];
+            let call: [&[u8]; 4] = [&pack_limits(NOW), &checks, &[], b"1"];
+            judge_call(&call, NOW, &mut subjects, &mut reservations).unwrap();
         }
     }
 }
 
 #[test]
 fn a_damaged_string_fails_the_checks_that_read_it_and_no_others() {
-    let mut subjects = [SubjectString::stored(b"\x01zzzz"), SubjectString::missing()];
+    let mut subjects = [value_of(Some(b"\x01zzzz")), value_of(None)];
     let other = [&[1, 2, 0, 1, 0][..], &encode_double(limits()[0].amount(4))].concat();
     let checks = [&pack_check([1, 1], false)[..], &other].concat();
     let Reply::Mixed(values) =
-        judge_call(&[&pack_limits(NOW), &checks], NOW, &mut subjects).unwrap()
+        judge_call(&[&pack_limits(NOW), &checks], NOW, &mut subjects, &mut []).unwrap()
     else {
         panic!("there is a text")
     };
     let why = "this string has format 1, and this version knows 2".to_owned();
     let [now, one, zero] = [NOW.get().cast_signed(), 1, 0].map(ReplyValue::Number);
-    assert_eq!(values, [now, ReplyValue::Text(why), one, zero]);
+    assert_eq!(values, [now, ReplyValue::Text(why.into()), one, zero]);
     assert!(subjects[0].to_write(NOW).is_none() && subjects[1].to_write(NOW).is_some());
 }
 
@@ -133,10 +178,10 @@ fn a_malformed_call_is_an_error_that_says_what_is_wrong() {
         (&[&limits, &check[..9]], MalformedCall::CutShort),
         (&[&limits, &[1, 3, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]], MalformedCall::Charge),
         (&[&limits, &half], MalformedCall::Charge),
-        (&[&limits, &[251, 0]], MalformedCall::Operation),
+        (&[&limits, &operation(252, 0, &[])], MalformedCall::Operation),
     ];
     for (arguments, why) in cases {
-        let mut subjects = [SubjectString::missing()];
-        assert_eq!(judge_call(arguments, NOW, &mut subjects), Err(why));
+        let mut subjects = [value_of(None)];
+        assert_eq!(judge_call(arguments, NOW, &mut subjects, &mut []), Err(why));
     }
 }

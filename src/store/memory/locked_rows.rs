@@ -110,6 +110,8 @@ impl NumberedRows for LockedRows<'_> {
 }
 
 impl ReservationRows for LockedRows<'_> {
+    type Name = ReservationName;
+
     fn write_numbers(&mut self, subject: Subject, numbers: ReservationNumbers) {
         let key = RowKey::new(subject, RowId::RESERVATION_NUMBERS);
         let index = self.guard_index(key);

@@ -80,10 +80,6 @@ impl Hasher for DigestHasher {
 impl ScriptArgs for CheckCall {
     const WITH_USAGE_KEYS: bool = false;
 
-    fn suits_module(&self) -> bool {
-        self.reservation_keys.is_empty()
-    }
-
     fn subjects(&self) -> &[Subject] {
         &self.tables.subjects
     }

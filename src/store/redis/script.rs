@@ -51,8 +51,6 @@ pub(super) trait ScriptArgs {
     fn subjects(&self) -> &[Subject];
     /// True if it also accesses the keys of their days.
     const WITH_USAGE_KEYS: bool;
-    /// True if the Redis module runs such calls too.
-    fn suits_module(&self) -> bool;
     /// The keys of reservations that it accesses; if there are any, an argument behind the others
     /// says how many keys precede them.
     fn reservation_keys(&self) -> &[String] {
@@ -69,18 +67,20 @@ pub(super) type ScriptReply = Result<Value, RedisError>;
 pub(super) struct Script {
     source: &'static str,
     sha1: String,
+    /// The command of the Redis module that takes the script's arguments, if there is one.
+    module_command: Option<&'static str>,
 }
 
 /// The script that judges checks.
 pub(super) static CHECK_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(CHECK_SCRIPT_SOURCE));
+    LazyLock::new(|| Script::new(CHECK_SCRIPT_SOURCE, Some(MODULE_COMMAND)));
 /// The script that keeps days and corrects counters.
 pub(super) static USAGE_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(USAGE_SCRIPT_SOURCE));
+    LazyLock::new(|| Script::new(USAGE_SCRIPT_SOURCE, None));
 
 impl Script {
-    fn new(source: &'static str) -> Self {
-        Self { source, sha1: redis::Script::new(source).get_hash().to_owned() }
+    fn new(source: &'static str, module_command: Option<&'static str>) -> Self {
+        Self { source, sha1: redis::Script::new(source).get_hash().to_owned(), module_command }
     }
 
     /// Calls the module, if the server has one; else the script by its SHA-1, and after NOSCRIPT with
@@ -139,10 +139,9 @@ impl Script {
 
     /// The command that a call is sent as first.
     fn first_command(&self, call: &impl ScriptArgs, has_module: bool) -> Cmd {
-        if has_module && call.suits_module() {
-            script_command(MODULE_COMMAND, CALL_VERSION, call)
-        } else {
-            self.evalsha_command(call)
+        match self.module_command.filter(|_| has_module) {
+            Some(command) => script_command(command, CALL_VERSION, call),
+            None => self.evalsha_command(call),
         }
     }
 
@@ -159,7 +158,8 @@ impl Script {
         if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) {
             return Some(self.eval_command(call));
         }
-        let is_without_module = had_module && call.suits_module() && lacks_module(error);
+        let sent_to_module = had_module && self.module_command.is_some();
+        let is_without_module = sent_to_module && lacks_module(error);
         is_without_module.then(|| {
             commands.forget_module();
             self.evalsha_command(call)

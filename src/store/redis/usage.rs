@@ -37,10 +37,6 @@ pub(super) struct UsageCall {
 impl ScriptArgs for UsageCall {
     const WITH_USAGE_KEYS: bool = true;
 
-    fn suits_module(&self) -> bool {
-        false
-    }
-
     fn subjects(&self) -> &[Subject] {
         &self.tables.subjects
     }

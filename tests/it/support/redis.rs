@@ -150,6 +150,12 @@ impl RedisServer {
         calls.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or_default()
     }
 
+    /// The URL of a user who may not call the module.
+    pub fn url_without_module(&self) -> String {
+        self.command(&["ACL", "SETUSER", "script", "on", ">pass", "~*", "+@all", "-tg.judge"]);
+        format!("redis://script:pass@127.0.0.1:{}", self.port)
+    }
+
     /// True if it was started with the module.
     pub fn has_module(&self) -> bool {
         self.arguments.iter().any(|argument| argument == "--loadmodule")

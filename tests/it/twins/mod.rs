@@ -6,6 +6,7 @@
 //! Needs programs besides Rust, so `make fast` skips it.
 
 mod crowded;
+mod damage;
 mod dry_runs;
 mod foreign_rows;
 mod history;
@@ -17,6 +18,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::collection::vec;
 use proptest::prop_assert_eq;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
@@ -31,6 +33,7 @@ use tollgate::time::Micros;
 
 use crate::support::redis::RedisServer;
 use crowded::{histories_of_marks, histories_of_slots};
+use damage::damage;
 use dry_runs::{as_shown, digest, dry_run};
 use foreign_rows::ForeignRows;
 use history::{HistoryStep, World, histories};
@@ -43,6 +46,8 @@ const STEPS: usize = 100;
 const HISTORIES_OF_SLOTS: u32 = 200;
 /// Those that are replayed by the script and by the module.
 const HISTORIES_OF_BOTH: u32 = 80;
+const HISTORIES_OF_DAMAGE: u32 = 150;
+const STEPS_BEFORE_DAMAGE: usize = 12;
 const STEPS_OF_SLOTS: usize = 30;
 
 /// Deadline of a check: long, since CI machines are slow.
@@ -81,7 +86,8 @@ fn rust_and_lua_hold_the_same_slots_on_histories_of_slots() {
     assert!(steps >= 2_000, "only {steps} steps");
 }
 
-/// The module decides as the reference, and leaves the same bytes and expiries as the script.
+/// The module decides as the reference, and leaves the same bytes and expiries as the script; also in
+/// turn with a fleet that uses the script on the same server.
 #[test]
 fn the_module_decides_like_rust_and_stores_what_lua_stores() {
     let servers = || vec![RedisServer::start_with_clock(), RedisServer::start_with_module()];
@@ -93,20 +99,78 @@ fn the_module_decides_like_rust_and_stores_what_lua_stores() {
     assert!(steps >= 400, "only {steps} steps of slots");
 }
 
-/// A server on which histories are replayed, and the store on it.
+/// After damage of stored strings, checks and reservations are answered alike, and nothing else is
+/// stored.
+#[test]
+fn the_module_answers_for_damaged_strings_as_lua_does() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let servers = [RedisServer::start_with_clock(), RedisServer::start_with_module()];
+    let sides = servers.map(|server| Side::new(server, &runtime));
+    let damaged_answers = Cell::new(0);
+    let histories = (histories(STEPS_BEFORE_DAMAGE), vec(damage(), 1..4));
+    let result = runner(HISTORIES_OF_DAMAGE).run(&histories, |(steps, damages)| {
+        let _guard = runtime.enter();
+        let (last, steps) = steps.split_last().unwrap();
+        let mut answers = Vec::new();
+        for side in &sides {
+            let replayed = runtime.block_on(replay(side, steps, false))?;
+            for damage in &damages {
+                damage.apply(&mut side.server.connection());
+            }
+            answers.push(runtime.block_on(damage::answers(side, replayed, last)));
+        }
+        let damaged = answers[0].iter().filter(|answer| *answer == damage::DAMAGED).count();
+        damaged_answers.set(damaged_answers.get() + damaged);
+        prop_assert_eq!(&answers[0], &answers[1], "left is Lua, after {:?}", damages);
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
+    let damaged = damaged_answers.get();
+    assert!(damaged >= 100, "only {damaged} checks have met damage");
+}
+
+/// A server on which histories are replayed, and the fleets on it, which take the steps in turn.
 struct Side {
     server: RedisServer,
+    fleets: Vec<Fleet>,
+}
+
+/// Nodes that share a store.
+struct Fleet {
     client: RedisClient,
     counters: CounterStore,
 }
 
 impl Side {
+    /// A server with the module has a fleet that uses it, and one that uses the script.
     fn new(server: RedisServer, runtime: &tokio::runtime::Runtime) -> Self {
         server.set_clock(history::START);
-        let redis = Redis::new(&options(&server.url()), Arc::new(Metrics::new()), None).unwrap();
-        let client = runtime.block_on(redis.open_client());
-        Self { server, client, counters: CounterStore::Redis(redis) }
+        let mut urls = vec![server.url()];
+        if server.has_module() {
+            urls.push(server.url_without_module());
+        }
+        let fleet = |url: &String| {
+            let redis = Redis::new(&options(url), Arc::new(Metrics::new()), None).unwrap();
+            let client = runtime.block_on(redis.open_client());
+            Fleet { client, counters: CounterStore::Redis(redis) }
+        };
+        let fleets = urls.iter().map(fleet).collect();
+        Self { server, fleets }
     }
+}
+
+fn runner(cases: u32) -> TestRunner {
+    TestRunner::new(Config {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            "tests/it/twins/regressions.txt",
+        ))),
+        max_shrink_iters: 2_000,
+        ..Config::default()
+    })
 }
 
 /// Runs random histories on each of the servers, which have to store the same, and returns the
@@ -120,23 +184,14 @@ fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _entered = runtime.enter();
     let sides: Vec<Side> = servers.into_iter().map(|server| Side::new(server, &runtime)).collect();
-    let mut runner = TestRunner::new(Config {
-        cases,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
-            "tests/it/twins/regressions.txt",
-        ))),
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    });
-    let result = runner.run(&histories, |steps| {
+    let result = runner(cases).run(&histories, |steps| {
         steps_done.set(steps_done.get() + steps.len());
         let _guard = runtime.enter();
         let mut stored = Vec::new();
         for side in &sides {
-            let (refused_here, digests) =
-                runtime.block_on(replay(side, &steps, sides.len() > 1))?;
-            refused.set(refused.get() + refused_here);
-            stored.push(digests);
+            let replayed = runtime.block_on(replay(side, &steps, sides.len() > 1))?;
+            refused.set(refused.get() + replayed.refused);
+            stored.push(replayed.digests);
         }
         for digests in &stored {
             let other = digests.iter().zip(&stored[0]).position(|(one, other)| one != other);
@@ -172,14 +227,23 @@ fn without_expired_days(mut usage: CounterUsage, newest: Micros) -> CounterUsage
     usage
 }
 
-/// Replays a history, and returns how many checks had a subject that a full store refused; and for
-/// each step a digest of all that is stored, if wanted.
+/// The end of a history.
+struct Replayed {
+    /// The number of checks with a subject that a full store refused.
+    refused: usize,
+    /// For each step a digest of all that is stored, if wanted.
+    digests: Vec<String>,
+    world: World,
+    reservations: Reservations,
+}
+
+/// Replays a history.
 async fn replay(
     side: &Side,
     steps: &[HistoryStep],
     with_digests: bool,
-) -> Result<(usize, Vec<String>), TestCaseError> {
-    let Side { server, client, counters } = side;
+) -> Result<Replayed, TestCaseError> {
+    let server = &side.server;
     let mut digests = Vec::new();
     let mut connection = server.connection();
     let _: () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
@@ -188,6 +252,7 @@ async fn replay(
     let (mut foreign, mut reservations) = (ForeignRows::default(), Reservations::default());
     let mut refused_subjects = 0;
     for (number, step) in steps.iter().enumerate() {
+        let Fleet { client, counters } = &side.fleets[number % side.fleets.len()];
         let now = world.advance(step);
         server.set_clock(now);
         // A scan over all keys makes Redis forget what has expired by now.
@@ -282,7 +347,7 @@ async fn replay(
             }
         }
     }
-    Ok((refused_subjects, digests))
+    Ok(Replayed { refused: refused_subjects, digests, world, reservations })
 }
 
 fn unharmed(

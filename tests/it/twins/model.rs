@@ -337,6 +337,8 @@ impl NumberedRows for Model {
 }
 
 impl ReservationRows for Model {
+    type Name = ReservationName;
+
     fn write_numbers(&mut self, subject: Subject, numbers: ReservationNumbers) {
         let subject = self.subjects.entry(subject).or_default();
         subject.needed = subject.needed.max(seconds(numbers.until));

@@ -44,6 +44,12 @@ pub enum ReservationStep {
     },
 }
 
+/// An operation that a step comes to.
+pub enum Operation {
+    Reserve(NewReservation, Charges),
+    Adjust(Adjustment),
+}
+
 pub fn reservation_steps() -> impl Strategy<Value = Vec<ReservationStep>> {
     vec(reservation_step(charge_spec(), 40, 4_000), 0..4)
 }
@@ -92,10 +98,8 @@ impl Reservations {
     ) -> Result<(), TestCaseError> {
         let now = world.now();
         for step in steps {
-            match step {
-                ReservationStep::Reserve { charges, id, check, ttl_secs } => {
-                    let charges = reservable(world.check(charges));
-                    let new = self.new_reservation(&charges, *id, *check, *ttl_secs);
+            match self.operation(step, world) {
+                Some(Operation::Reserve(new, charges)) => {
                     let dry =
                         dry_run(&charges, Some(&new), model, client, now, deadline, connection);
                     let dry = dry.await?;
@@ -112,15 +116,7 @@ impl Reservations {
                         self.recent.truncate(RECENT);
                     }
                 }
-                ReservationStep::Adjust { which, units, gone, extend_secs, forged } => {
-                    let Some((new, charges)) = self.recent.get(*which) else { continue };
-                    let mut adjustment = adjustment(new, charges, units, *extend_secs);
-                    if let Some(charge) = gone.and_then(|gone| adjustment.charges.get_mut(gone)) {
-                        charge.limit = None;
-                    }
-                    if *forged {
-                        adjustment.terms = ReservationTerms::new(b"forged!!").unwrap();
-                    }
+                Some(Operation::Adjust(adjustment)) => {
                     let reply = client.adjust(&adjustment, deadline).await;
                     let lua = match reply.map_err(store_failure)? {
                         AdjustReply::Unknown => Adjusted::Unknown,
@@ -131,9 +127,32 @@ impl Reservations {
                     let rust = model.adjust(&adjustment, now);
                     prop_assert_eq!(&rust, &lua, "left is Rust: {:#?}", adjustment);
                 }
+                None => {}
             }
         }
         Ok(())
+    }
+
+    /// The operation of a step; `None` if it adjusts a reservation that there is not.
+    pub fn operation(&mut self, step: &ReservationStep, world: &World) -> Option<Operation> {
+        match step {
+            ReservationStep::Reserve { charges, id, check, ttl_secs } => {
+                let charges = reservable(world.check(charges));
+                let new = self.new_reservation(&charges, *id, *check, *ttl_secs);
+                Some(Operation::Reserve(new, charges))
+            }
+            ReservationStep::Adjust { which, units, gone, extend_secs, forged } => {
+                let (new, charges) = self.recent.get(*which)?;
+                let mut adjustment = adjustment(new, charges, units, *extend_secs);
+                if let Some(charge) = gone.and_then(|gone| adjustment.charges.get_mut(gone)) {
+                    charge.limit = None;
+                }
+                if *forged {
+                    adjustment.terms = ReservationTerms::new(b"forged!!").unwrap();
+                }
+                Some(Operation::Adjust(adjustment))
+            }
+        }
     }
 
     fn new_reservation(

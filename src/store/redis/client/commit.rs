@@ -209,11 +209,8 @@ async fn call_check_script(
     let replies = call_script(&script::CHECK_SCRIPT, &calls, until, commands).await;
     let duration = began.elapsed();
     redis.metrics.store_duration.observe(duration.as_secs_f64());
-    let has_module = commands.has_module();
-    for (call, _) in &calls {
-        let by = if has_module && call.suits_module() { "module" } else { "script" };
-        redis.metrics.store_calls.with_label_values(&[by]).inc();
-    }
+    let by = if commands.has_module() { "module" } else { "script" };
+    redis.metrics.store_calls.with_label_values(&[by]).inc_by(calls.len() as u64);
     let checks: usize = groups.iter().map(|group| group.checks.len()).sum();
     #[expect(clippy::cast_precision_loss, reason = "a count for a histogram")]
     redis.metrics.store_batch.observe(checks as f64);
