@@ -67,9 +67,12 @@ fn policy_key(
     let named = named.map(|entry| entry.key);
     let own = key.and_then(|key| key.policies.key_of(policy));
     let all = || named.clone().chain(own);
-    // An address has more than one spelling, of which none need be that of its subject.
-    let exact = all().find(|key| Subject::policy(policy, key) == subject);
-    exact.or_else(|| all().next()).map_or(KeyName::Nobody, KeyName::of_policy)
+    // An address has more than one spelling, of which none need be that of its subject. A digest is
+    // only made to choose between keys.
+    let has_choice = all().nth(1).is_some();
+    let exact = || all().find(|key| Subject::policy(policy, key) == subject);
+    let key = if has_choice { exact() } else { None };
+    key.or_else(|| all().next()).map_or(KeyName::Nobody, KeyName::of_policy)
 }
 
 fn cut(name: &str) -> Arc<str> {
@@ -82,7 +85,7 @@ fn cut(name: &str) -> Arc<str> {
 
 fn short_digest(subject: &Subject) -> u64 {
     let (tag, _) = subject.digests();
-    tag[..8].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+    tag.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 #[cfg(test)]

@@ -27,67 +27,93 @@ pub(super) struct KeyCounts {
 #[derive(Debug)]
 pub(super) struct FrequentKeys {
     capacity: usize,
-    /// By 64 bits of the digest of the key's subject.
-    keys: HashMap<u64, KeyCounts>,
+    /// The keys by 64 bits of the digest of their subjects.
+    keys: Vec<(u64, KeyCounts)>,
+    /// The places of keys.
+    places: HashMap<u64, usize>,
+    /// The place of the key that was counted last: a hot key is found without a lookup.
+    latest: usize,
 }
 
 impl FrequentKeys {
     /// An empty summary for the `capacity` largest counts of each measure; at least 1.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, keys: HashMap::default() }
+        Self { capacity, keys: Vec::new(), places: HashMap::default(), latest: 0 }
     }
 
     /// Counts for a key; it is named when it is new to the summary.
+    #[inline]
     pub(super) fn add(
         &mut self,
         digest: u64,
         added: [u64; MEASURES],
         name: impl FnOnce() -> KeyName,
     ) {
-        if let Some(known) = self.keys.get_mut(&digest) {
+        let is_latest = self.keys.get(self.latest).is_some_and(|(latest, _)| *latest == digest);
+        if !is_latest {
+            self.latest = match self.places.get(&digest) {
+                Some(place) => *place,
+                None => return self.insert(digest, KeyCounts { name: name(), counts: added }),
+            };
+        }
+        if let Some((_, known)) = self.keys.get_mut(self.latest) {
             for (count, added) in known.counts.iter_mut().zip(added) {
                 *count = count.saturating_add(added);
             }
-            return;
         }
-        self.keys.insert(digest, KeyCounts { name: name(), counts: added });
+    }
+
+    fn insert(&mut self, digest: u64, counts: KeyCounts) {
+        self.latest = self.keys.len();
+        self.places.insert(digest, self.latest);
+        self.keys.push((digest, counts));
         if self.keys.len() > 4 * self.capacity {
-            self.prune();
+            self.reduce();
         }
     }
 
     /// Counts all that another summary has counted.
     pub(super) fn merge(&mut self, other: &Self) {
-        for (&digest, known) in &other.keys {
-            self.add(digest, known.counts, || known.name.clone());
+        for (digest, known) in &other.keys {
+            self.add(*digest, known.counts, || known.name.clone());
         }
     }
 
-    /// Leaves at most `capacity` counts of each measure, and so at most twice as many keys.
+    /// Leaves at most `capacity` counts of each measure, and the memory that they need.
+    pub(super) fn prune(&mut self) {
+        self.reduce();
+        self.keys.shrink_to_fit();
+        self.places.shrink_to_fit();
+    }
+
+    /// Leaves at most `capacity` counts of each measure, and so at most twice as many keys. The
+    /// tables keep their sizes.
     ///
     /// The largest count that has no place is subtracted from all. At least K + 1 counts lose as
     /// much each time, so all that a key loses is at most N / (K + 1).
-    pub(super) fn prune(&mut self) {
+    fn reduce(&mut self) {
         let least: [u64; MEASURES] = std::array::from_fn(|measure| {
-            let counts = self.keys.values().map(|known| known.counts[measure]);
+            let counts = self.keys.iter().map(|(_, known)| known.counts[measure]);
             let mut counts: Vec<u64> = counts.filter(|count| *count > 0).collect();
             if counts.len() <= self.capacity {
                 return 0;
             }
             *counts.select_nth_unstable_by(self.capacity, |one, other| other.cmp(one)).1
         });
-        self.keys.retain(|_, known| {
+        self.keys.retain_mut(|(_, known)| {
             for (count, least) in known.counts.iter_mut().zip(least) {
                 *count = count.saturating_sub(least);
             }
             known.counts != [0; MEASURES]
         });
-        self.keys.shrink_to_fit();
+        self.places.clear();
+        let places = self.keys.iter().enumerate().map(|(place, (digest, _))| (*digest, place));
+        self.places.extend(places);
     }
 
     /// The counts of all keys, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &KeyCounts)> {
-        self.keys.iter().map(|(&digest, known)| (digest, known))
+        self.keys.iter().map(|(digest, known)| (*digest, known))
     }
 }
 
@@ -104,6 +130,10 @@ mod tests {
             summary.add(key, added, || KeyName::Nobody);
         }
         summary
+    }
+
+    fn counted(summary: &FrequentKeys, key: u64, measure: usize) -> u64 {
+        summary.iter().find(|(digest, _)| *digest == key).map_or(0, |(_, it)| it.counts[measure])
     }
 
     proptest! {
@@ -127,11 +157,11 @@ mod tests {
                 for key in 0..80 {
                     let exact = all().filter(|(other, _)| *other == key);
                     let exact: u64 = exact.map(|(_, added)| added[measure]).sum();
-                    let counted = merged.keys.get(&key).map_or(0, |it| it.counts[measure]);
+                    let counted = counted(&merged, key, measure);
                     prop_assert!(counted <= exact);
                     prop_assert!(exact - counted <= total / (capacity as u64 + 1));
                 }
-                let kept = merged.keys.values().filter(|it| it.counts[measure] > 0).count();
+                let kept = merged.iter().filter(|(_, it)| it.counts[measure] > 0).count();
                 prop_assert!(kept <= capacity);
             }
         }
@@ -143,8 +173,7 @@ mod tests {
                 for measure in 0..MEASURES {
                     let of_key = stream.iter().filter(|(other, _)| *other == key);
                     let exact: u64 = of_key.map(|(_, added)| added[measure]).sum();
-                    let counted = summary.keys.get(&key).map_or(0, |it| it.counts[measure]);
-                    prop_assert_eq!(counted, exact);
+                    prop_assert_eq!(counted(&summary, key, measure), exact);
                 }
             }
         }

@@ -8,7 +8,6 @@ mod frequent;
 mod rows;
 mod windows;
 
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -152,19 +151,16 @@ impl WorkerTop {
         let Some(request) = check.request else { return };
         let mut limits = lock(&self.limits);
         for (charge, label, counts) in charges {
-            let address = Arc::as_ptr(label).addr();
-            let is_full = limits.len() >= MAX_LIMITS;
-            let limit = match limits.entry(address) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(_) if is_full => continue,
-                Entry::Vacant(new) => new.insert(LimitKeys {
-                    label: Arc::clone(label),
-                    unit: charge.limit.unit().clone(),
-                    keys: FrequentKeys::new(self.capacity),
-                }),
-            };
             let (digest, name) = key_of(check.decision.key.as_ref(), request, charge);
-            limit.keys.add(digest, counts, name);
+            let address = Arc::as_ptr(label).addr();
+            if let Some(known) = limits.get_mut(&address) {
+                known.keys.add(digest, counts, name);
+            } else if limits.len() < MAX_LIMITS {
+                let mut keys = FrequentKeys::new(self.capacity);
+                keys.add(digest, counts, name);
+                let (label, unit) = (Arc::clone(label), charge.limit.unit().clone());
+                limits.insert(address, LimitKeys { label, unit, keys });
+            }
         }
     }
 }
