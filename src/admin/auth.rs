@@ -262,7 +262,7 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Response {
     let id = request_id();
-    let caller_id = CallerIds::of(request.headers()).request_id.map(str::to_owned);
+    let caller_id = CallerIds::of(request.headers()).request_id().map(str::to_owned);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let (who, response) = match authenticate_request(&admin, request, &id).await {
         Ok((who, request)) => (who, with_aws_error(next.run(request).await)),

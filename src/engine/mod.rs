@@ -171,14 +171,14 @@ impl Engine {
         if !is_watched && tracer.is_none() && !store.observes_contexts() {
             return CheckContext::NONE;
         }
-        let CallerIds { traceparent, request_id } = ids();
-        let caller = traceparent.and_then(TraceContext::parse);
+        let ids = ids();
+        let caller = ids.traceparent().and_then(TraceContext::parse);
         let span = tracer.as_ref().and_then(|tracer| tracer.begin(name, caller));
         if tracer.is_some() && span.is_none() && !is_watched {
             return CheckContext::NONE;
         }
         CheckContext::new(RequestContext {
-            request_id: request_id.map(Into::into),
+            request_id: ids.request_id().map(Into::into),
             trace: span.as_ref().map(RequestSpan::context).or(caller),
             span,
         })

@@ -11,21 +11,26 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most bytes of a request's id.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// The ids of one request.
-pub struct CallerIds<'r> {
-    /// The value of `traceparent`.
-    pub traceparent: Option<&'r str>,
-    /// The value of `x-request-id`: 1 to 128 printable characters.
-    pub request_id: Option<&'r str>,
-}
+/// The ids of one request. Each is looked up when it is needed, since few requests are sampled.
+pub struct CallerIds<'r>(&'r HeaderMap);
 
 impl<'r> CallerIds<'r> {
     /// The ids in the headers or the gRPC metadata of a request.
     #[must_use]
     pub fn of(headers: &'r HeaderMap) -> Self {
-        let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
-        let request_id = request_id(headers).and_then(|value| value.to_str().ok());
-        Self { traceparent, request_id }
+        Self(headers)
+    }
+
+    /// The value of `traceparent`.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&'r str> {
+        self.0.get("traceparent")?.to_str().ok()
+    }
+
+    /// The value of `x-request-id`: 1 to 128 printable characters.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&'r str> {
+        request_id(self.0)?.to_str().ok()
     }
 }
 
