@@ -6,8 +6,20 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use crate::time::boot_clock;
+
 /// Interval between two reads of the metadata.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Waits for the next poll: 200 ms on time, and never less than half of that.
+///
+/// All that poll on one runtime do so at the same times, so an idle node wakes once for them.
+pub async fn next_poll() {
+    let least = POLL_INTERVAL / 2;
+    let past_poll = (boot_clock() + least).as_nanos() % POLL_INTERVAL.as_nanos();
+    let past_poll = Duration::from_nanos(past_poll.try_into().unwrap_or_default());
+    tokio::time::sleep((least + POLL_INTERVAL).saturating_sub(past_poll)).await;
+}
 
 /// The modification time, size and inode of a file.
 pub type FileStamp = (SystemTime, u64, u64);
@@ -32,7 +44,7 @@ pub async fn watch<S: PartialEq + Clone>(
 ) {
     let mut seen = read_stamp();
     loop {
-        tokio::time::sleep(POLL_INTERVAL).await;
+        next_poll().await;
         let now = read_stamp();
         if now.is_some() && now != loaded && now == seen {
             loaded.clone_from(&now);

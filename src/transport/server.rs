@@ -221,7 +221,8 @@ impl ConnectionWorker {
                     Some(accepted) => self.serve(accepted, router.clone(), &mut tasks),
                     None => break,
                 },
-                _ = ticks.tick() => {
+                // Nothing has a time limit while no connection is open, so an idle worker sleeps.
+                _ = ticks.tick(), if !tasks.is_empty() => {
                     for end in self.connections.tick() {
                         self.config.metrics.record_connection_end(end);
                     }

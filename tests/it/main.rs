@@ -46,6 +46,7 @@ mod grafana;
 mod guides;
 mod house;
 mod identities;
+mod idle;
 mod import;
 mod invalid_checks;
 mod key_policies;

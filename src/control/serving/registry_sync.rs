@@ -5,7 +5,6 @@
 //! the first poll fetches all changes since the revision that the node has seen.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -13,9 +12,7 @@ use super::key_directory::KeyDirectory;
 use super::live_catalog::LiveCatalog;
 use crate::control::model::{ControlError, EntryPath};
 use crate::store::Registry;
-
-/// The time between two polls.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+use crate::watch::next_poll;
 
 /// Keeps the live catalog and the key directory up to date with the registry.
 pub struct RegistrySync {
@@ -72,10 +69,10 @@ impl RegistrySync {
         }
     }
 
-    /// Polls the registry at the interval. Never returns.
+    /// Polls the registry five times a second. Never returns.
     pub async fn refresh_forever(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(POLL_INTERVAL).await;
+            next_poll().await;
             self.directory.refill_registry_permits();
             self.live.free_replaced();
             Arc::clone(&self).refresh_once().await;

@@ -37,6 +37,8 @@ use shard::Shard;
 const SHARD_COUNT: usize = 256;
 /// The duration of one sweep over all shards.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
+/// The steps of a sweep. Each wakes a thread, also of an idle node.
+const SWEEP_STEPS: u32 = 16;
 /// Counters in memory; clones share them.
 #[derive(Clone)]
 pub struct MemoryStore(Arc<Inner>);
@@ -145,8 +147,11 @@ impl MemoryStore {
         self.0.disk.as_ref().is_some_and(Disk::is_failing)
     }
 
-    /// Saves once a second, forever.
+    /// Saves once a second, forever; returns if there is no data directory.
     pub async fn save_forever(self) {
+        if self.0.disk.is_none() {
+            return;
+        }
         let warning = LogThrottle::default();
         loop {
             tokio::time::sleep(Self::SAVE_INTERVAL).await;
@@ -321,9 +326,11 @@ impl MemoryStore {
     /// with the number of counters after each round.
     pub async fn sweep_forever(self, rows: impl Fn(usize)) {
         loop {
-            for shard in &self.0.shards {
-                tokio::time::sleep(SWEEP_PERIOD / u32::try_from(SHARD_COUNT).unwrap_or(1)).await;
-                self.0.sweep(&mut lock(shard), self.0.clock.now());
+            for shards in self.0.shards.chunks(SHARD_COUNT.div_ceil(SWEEP_STEPS as usize)) {
+                tokio::time::sleep(SWEEP_PERIOD / SWEEP_STEPS).await;
+                for shard in shards {
+                    self.0.sweep(&mut lock(shard), self.0.clock.now());
+                }
             }
             rows(self.row_count());
         }

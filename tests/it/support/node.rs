@@ -200,6 +200,18 @@ impl Node {
         peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     }
 
+    /// How often its threads have gone to sleep until now.
+    pub fn sleeps(&self) -> u64 {
+        let threads = format!("/proc/{}/task", self.process.pid().as_raw_nonzero());
+        let threads = fs::read_dir(threads).unwrap().map(|thread| thread.unwrap().path());
+        let statuses = threads.filter_map(|thread| fs::read_to_string(thread.join("status")).ok());
+        let sleeps = statuses.filter_map(|status| {
+            let line = status.lines().find_map(|it| it.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse::<u64>().ok()
+        });
+        sleeps.sum()
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

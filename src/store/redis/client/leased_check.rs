@@ -109,7 +109,11 @@ impl RedisClient {
 
     /// Allows a fully leased check. Its meters are charged later.
     pub(super) fn allow_from_leases(&self, check: &LeasedCheck) -> StoreVerdict {
-        check.uncovered.iter().for_each(|charge| self.pending_usage.add(charge));
+        for charge in &check.uncovered {
+            if self.pending_usage.add(charge) {
+                self.sweep_needed.notify_one();
+            }
+        }
         check.verdict()
     }
 
@@ -145,6 +149,7 @@ impl RedisClient {
         }
         let granted = judged.ok().filter(|result| result.verdict.allowed);
         self.leases.complete_renewal(&renewal, granted.map(|result| result.verdict.now));
+        self.sweep_needed.notify_one();
     }
 
     fn observe_levels(&self, charges: &Charges, verdict: &Verdict) {
@@ -177,6 +182,7 @@ impl Drop for PutBackGuard<'_> {
                 && !is_spent
             {
                 self.client.leases.put_back(charge, *origin);
+                self.client.sweep_needed.notify_one();
             }
         }
     }

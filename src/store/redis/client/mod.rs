@@ -34,6 +34,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Redis, StoreError};
@@ -60,6 +61,8 @@ pub struct RedisClient {
     redis: Arc<Redis>,
     leases: Arc<Leases>,
     pending_usage: Arc<PendingUsage>,
+    /// Notified of the first lease and the first pending usage, so that an idle client sleeps.
+    sweep_needed: Arc<Notify>,
     #[cfg(feature = "bench")]
     unbatched: Option<Arc<unbatched::Unbatched>>,
 }
@@ -74,6 +77,7 @@ impl Redis {
             redis: Arc::clone(self),
             leases: Arc::default(),
             pending_usage: Arc::default(),
+            sweep_needed: Arc::default(),
             #[cfg(feature = "bench")]
             unbatched: unbatched::Unbatched::from_environment().map(Arc::new),
         };
@@ -122,9 +126,13 @@ impl RedisClient {
         self.router.judge(charges, context, deadline).await
     }
 
-    /// Refunds unspent leases at intervals, until every other clone of this client is dropped.
+    /// Refunds unspent leases and charges pending usage, at intervals while there are any. Ends
+    /// with the worker's runtime.
     async fn sweep_leases(self) {
-        while Arc::strong_count(&self.leases) > 1 {
+        loop {
+            if self.leases.is_empty() && self.pending_usage.is_empty() {
+                self.sweep_needed.notified().await;
+            }
             tokio::time::sleep(LEASE_SWEEP_INTERVAL).await;
             self.refund_best_effort(self.leases.take_unspent(boot_clock(), false)).await;
             self.flush_usage().await;

@@ -4,7 +4,7 @@
 //! reply may have been counted, so it is not sent again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use smallvec::smallvec;
 
@@ -16,17 +16,29 @@ use crate::time::MAX_EXACT;
 pub(super) struct PendingUsage(Mutex<HashMap<CounterId, Charge>>);
 
 impl PendingUsage {
-    /// Adds a charge. There are no more counters here than leases, so the map needs no bound.
-    pub(super) fn add(&self, charge: &Charge) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Adds a charge; returns true if it is the only one. There are no more counters here than
+    /// leases, so the map needs no bound.
+    pub(super) fn add(&self, charge: &Charge) -> bool {
+        let mut waiting = self.lock();
+        let is_first = waiting.is_empty();
         let sum =
             waiting.entry(charge.counter()).or_insert_with(|| Charge { cost: 0, ..charge.clone() });
         sum.cost = sum.cost.saturating_add(charge.cost).min(MAX_EXACT);
+        is_first
+    }
+
+    /// True if nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     /// Takes all charges out, each as a check of its own.
     pub(super) fn take(&self) -> Vec<Charges> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *waiting).into_values().map(|charge| smallvec![charge]).collect()
+        let waiting = std::mem::take(&mut *self.lock());
+        waiting.into_values().map(|charge| smallvec![charge]).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CounterId, Charge>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -200,6 +200,11 @@ impl Leases {
             .collect()
     }
 
+    /// True if there is no lease, so that nothing could be unspent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().by_counter.values().all(|counter| counter.leases.is_empty())
+    }
+
     /// Records the level of a counter after Redis judged a charge to it.
     pub(super) fn observe_level(&self, charge: &Charge, level: u64, at: Micros) {
         if let Some(counter) = self.lock().by_counter.get_mut(&charge.counter()) {

@@ -1,0 +1,42 @@
+//! A node without connections and without leases sleeps: what wakes it is its polls and heartbeats.
+//! Needs programs besides Rust, so `make fast` skips it.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::eventually;
+use crate::support::node::Node;
+use crate::support::redis::RedisServer;
+
+const CATALOG: &str = "
+version: 1
+policies:
+  - { name: leased, throttle: { rate: 100000/s, burst: 100000 }, consistency: leased }
+";
+
+/// The wake-ups in a second, over two seconds.
+fn wakeups(node: &Node) -> f64 {
+    let (start, before) = (Instant::now(), node.sleeps());
+    sleep(Duration::from_secs(2));
+    let wakeups = u32::try_from(node.sleeps() - before).unwrap();
+    f64::from(wakeups) / start.elapsed().as_secs_f64()
+}
+
+#[test]
+fn an_idle_node_wakes_less_than_seventy_times_a_second() {
+    let node = Node::with_catalog(CATALOG, &[]);
+    let wakeups = wakeups(&node);
+    assert!(wakeups < 70.0, "{wakeups} a second");
+}
+
+#[test]
+fn a_node_on_redis_wakes_less_than_seventy_times_a_second_once_its_leases_have_ended() {
+    let redis = RedisServer::start();
+    let node = Node::with_catalog(CATALOG, &["--store", &redis.url()]);
+    eventually("a lease decides", || {
+        node.check(json!({"policy": "leased", "key": "a"})).json()["decided_by"] == "lease"
+    });
+    eventually("it is idle again", || wakeups(&node) < 70.0);
+}
