@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::auth::{Caller, RequestEditor};
 use super::error::AdminError;
+use super::key_pages::{KeyPage, KeySource, read_named, read_page};
 use super::payload::{
-    AdminResult, MAX_PAGE_ENTRIES, PageQuery, accepted_response, created_response, ok_response,
-    parse_body, render_list,
+    AdminResult, PageQuery, accepted_response, created_response, ok_response, parse_body,
+    render_list,
 };
 use super::query::is_true;
 use crate::control::{CreateKey, Editor, ImportResult, KeyRecord};
@@ -113,14 +114,14 @@ pub(super) async fn list(
     let with_values = wants_values(query.include_values.as_deref(), &caller)?;
     let with_digests = wants_values(query.include_digests.as_deref(), &caller)?;
     let customer = query.customer_id.as_deref();
-    let is_selected = |key: &KeyRecord| {
-        has_name(key, query.name.as_deref())
-            && (customer.is_none() || customer == key.customer_id())
-    };
-    let is_filtered = query.name.is_some() || customer.is_some();
+    let is_selected =
+        |key: &KeyRecord| customer.is_none_or(|customer| key.customer_id() == Some(customer));
     let most = query.scan.unwrap_or(usize::MAX);
-    let KeyPage { keys, next, scanned } =
-        read_page(&editor, None, &query.page, is_filtered.then_some(most), is_selected).await?;
+    let filter = customer.is_some().then_some(most);
+    let KeyPage { keys, next, scanned } = match query.name.as_deref() {
+        None => read_page(&editor, KeySource::All, &query.page, filter, is_selected).await?,
+        Some(name) => read_named(&editor, name, &query.page, (filter, most), is_selected).await?,
+    };
     let render = |key: &KeyRecord| {
         let mut shown = render_key(&editor, key, with_values);
         if let Some(digest) = key.value_sha256().filter(|_| with_digests) {
@@ -134,60 +135,6 @@ pub(super) async fn list(
         response["scanned"] = scanned.into();
     }
     Ok(ok_response(&response))
-}
-
-/// True if the name of a key begins with the requested text, if any.
-pub(super) fn has_name(key: &KeyRecord, requested: Option<&str>) -> bool {
-    requested.is_none_or(|name| key.name().is_some_and(|own| own.starts_with(name)))
-}
-
-/// A page of keys.
-pub(super) struct KeyPage {
-    pub(super) keys: Vec<KeyRecord>,
-    /// The start of the next page, if there is one.
-    pub(super) next: Option<String>,
-    /// The keys that were read to fill the page.
-    scanned: usize,
-}
-
-/// A page of the selected keys, of all or of those on a plan. Keys are read batch by batch until the
-/// page is full: a filter may match only a few. With a filter at most about `filter` keys are read,
-/// so a page that is not full may have a next one.
-pub(super) async fn read_page(
-    editor: &Editor,
-    plan: Option<&str>,
-    page: &PageQuery,
-    filter: Option<usize>,
-    is_selected: impl Fn(&KeyRecord) -> bool,
-) -> Result<KeyPage, AdminError> {
-    let (position, limit) = page.parse()?;
-    let mut position = position.map(str::to_owned);
-    let (mut keys, mut scanned) = (Vec::new(), 0);
-    let batch = if filter.is_some() { MAX_PAGE_ENTRIES + 1 } else { limit + 1 };
-    loop {
-        let read = match plan {
-            None => editor.keys().list(position.as_deref(), batch).await?,
-            Some(plan) => editor.plan_keys().list(plan, position.as_deref(), batch).await?,
-        };
-        let last = read.len() < batch;
-        for key in read {
-            let id = key.id.clone();
-            if is_selected(&key) {
-                if keys.len() == limit {
-                    return Ok(KeyPage { keys, next: position, scanned });
-                }
-                keys.push(key);
-            }
-            scanned += 1;
-            position = Some(id);
-        }
-        if last {
-            return Ok(KeyPage { keys, next: None, scanned });
-        }
-        if filter.is_some_and(|most| scanned >= most) {
-            return Ok(KeyPage { keys, next: position, scanned });
-        }
-    }
 }
 
 pub(super) async fn get(

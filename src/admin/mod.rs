@@ -12,6 +12,7 @@ mod console;
 mod documents;
 mod error;
 mod explain;
+mod key_pages;
 mod methods;
 mod nodes;
 mod openapi;

@@ -6,9 +6,9 @@ use axum::extract::{Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api_keys::{KeyPage, has_name, read_page};
 use super::auth::{Caller, RequestEditor};
 use super::error::AdminError;
+use super::key_pages::{KeyPage, KeySource, has_name, read_page};
 use super::payload::{
     AdminResult, PageQuery, accepted_response, created_response, list_response, ok_response,
     parse_body,
@@ -113,7 +113,7 @@ pub(super) async fn list_keys(
     let is_selected = |key: &KeyRecord| has_name(key, query.name.as_deref());
     let filter = query.name.is_some().then_some(usize::MAX);
     let KeyPage { keys, next, .. } =
-        read_page(&editor, Some(&id), &query.page, filter, is_selected).await?;
+        read_page(&editor, KeySource::OnPlan(&id), &query.page, filter, is_selected).await?;
     let with_value = caller.sees_values();
     let page: Vec<Value> =
         keys.iter().map(|key| render_plan_key(&editor, key, with_value)).collect();

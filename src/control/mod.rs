@@ -15,8 +15,8 @@ mod editing;
 
 pub use editing::{
     ApiEditor, AuditLog, Editor, EditorFactory, ImportResult, KeyEditor, KeyImporter, KeyRotator,
-    PlanEditor, PlanKeyEditor, PolicyLedger, PolicyUsage, ReportedDay, RotateKey, Seal,
-    UsageLedger, UsageQuery,
+    NamePosition, PlanEditor, PlanKeyEditor, PolicyLedger, PolicyUsage, ReportedDay, RotateKey,
+    Seal, UsageLedger, UsageQuery,
 };
 pub use model::{
     ApiDefinition, ApiSpec, ChangeOrigin, ControlError, CreateDeployment, CreateKey, Deployment,

@@ -29,7 +29,7 @@ pub use redis::{
     CHECK_SCRIPT_SOURCE, InvalidUrl, Redis, RedisClient, RedisOptions, RedisUrl, ReportKind,
 };
 pub use registry::{
-    ChangesSince, CommitError, CommitNote, EmbeddedRegistry, EntryChange, Registry,
+    ChangesSince, CommitError, CommitNote, EmbeddedRegistry, EntryChange, IndexChange, Registry,
 };
 pub use reservation::{AdjustReply, AdjustedReservation, ReserveReply};
 

@@ -24,7 +24,7 @@ impl<'e> AuditLog<'e> {
     /// Records a change to a resource that is not in the registry.
     pub(super) async fn record(&self, resource: String) -> Result<(), ControlError> {
         let entry = AuditEntry::of_resources(&self.session.origin, [resource]);
-        match self.session.registry.commit(&[], &[entry.to_note()], None).await {
+        match self.session.registry.commit(&[], &[], &[entry.to_note()], None).await {
             // A commit without changes conflicts with no other.
             Ok(_) | Err(CommitError::Conflict) => Ok(()),
             Err(CommitError::Store(error)) => Err(error.into()),

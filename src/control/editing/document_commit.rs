@@ -89,7 +89,7 @@ impl EditSession {
         let path = EntryPath::Document.into();
         let change = EntryChange { path, was: batch.was.clone(), becomes: Some(becomes) };
         let editor = Some(self.document_queue.editor());
-        match self.registry.commit(&[change], &batch.notes, editor).await {
+        match self.registry.commit(&[change], &[], &batch.notes, editor).await {
             Ok(_) => {
                 self.refresh_after_commit().await;
                 BatchOutcome::Committed

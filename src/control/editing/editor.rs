@@ -9,6 +9,7 @@ use super::apis::ApiEditor;
 use super::audit_log::AuditLog;
 use super::document_queue::DocumentQueue;
 use super::key_import::KeyImporter;
+use super::key_names::IndexBuild;
 use super::key_rotation::KeyRotator;
 use super::keys::KeyEditor;
 use super::plan_keys::PlanKeyEditor;
@@ -27,6 +28,7 @@ pub struct EditorFactory {
     sync: Arc<RegistrySync>,
     seal: Arc<Seal>,
     document_queue: Arc<DocumentQueue>,
+    index_build: Arc<IndexBuild>,
 }
 
 impl EditorFactory {
@@ -39,14 +41,17 @@ impl EditorFactory {
         sync: Arc<RegistrySync>,
         seal: Arc<Seal>,
     ) -> Self {
-        Self { registry, live, sync, seal, document_queue: Arc::new(DocumentQueue::new()) }
+        let document_queue = Arc::new(DocumentQueue::new());
+        Self { registry, live, sync, seal, document_queue, index_build: Arc::default() }
     }
 
     /// An editor for one request.
     #[must_use]
     pub fn editor(&self, origin: ChangeOrigin) -> Editor {
-        let Self { registry, live, sync, seal, document_queue } = self.clone();
-        Editor { session: EditSession { registry, live, sync, seal, document_queue, origin } }
+        let Self { registry, live, sync, seal, document_queue, index_build } = self.clone();
+        let session =
+            EditSession { registry, live, sync, seal, document_queue, index_build, origin };
+        Editor { session }
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) type NewKey = (KeyRecord, Option<String>);
 
 /// Reads and changes API keys.
 pub struct KeyEditor<'e> {
-    session: &'e EditSession,
+    pub(super) session: &'e EditSession,
 }
 
 impl<'e> KeyEditor<'e> {

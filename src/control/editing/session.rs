@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::document_queue::DocumentQueue;
 use super::file_resources::FileResources;
+use super::key_names::{self, IndexBuild};
 use super::seal::Seal;
 use crate::control::model::{AuditEntry, ChangeOrigin, ControlError, Document, EntryPath};
 use crate::control::serving::{LiveCatalog, RegistrySync};
@@ -21,6 +22,7 @@ pub(super) struct EditSession {
     pub(super) sync: Arc<RegistrySync>,
     pub(super) seal: Arc<Seal>,
     pub(super) document_queue: Arc<DocumentQueue>,
+    pub(super) index_build: Arc<IndexBuild>,
     pub(super) origin: ChangeOrigin,
 }
 
@@ -51,7 +53,8 @@ impl EditSession {
         changes: &[EntryChange],
     ) -> Result<bool, ControlError> {
         let note = AuditEntry::of_commit(&self.origin, changes).to_note();
-        match self.registry.commit(changes, &[note], None).await {
+        let index = key_names::index_changes(changes);
+        match self.registry.commit(changes, &index, &[note], None).await {
             Ok(_) => Ok(true),
             Err(CommitError::Conflict) => Ok(false),
             Err(CommitError::Store(error)) => Err(error.into()),

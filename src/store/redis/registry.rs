@@ -1,14 +1,14 @@
 //! The registry in Redis, shared by all nodes: a hash of entries, a sorted set of their paths, the
-//! paths that each revision touched, the notes, and the editor whose turn it is.
+//! paths that each revision touched, the notes, the editor whose turn it is, and the index.
 //!
 //! All keys lie in one slot. Nodes poll for changes a few times a second instead of subscribing: a
 //! message can be lost, and a poll that fails is repeated.
 
-use redis::{FromRedisValue, Value};
+use redis::{Cmd, FromRedisValue, Value};
 
 use super::{Redis, StoreError};
 use crate::store::registry::{
-    ChangesSince, CommitError, CommitNote, EntryChange, MAX_CHANGED_PATHS, MAX_NOTES,
+    ChangesSince, CommitError, CommitNote, EntryChange, IndexChange, MAX_CHANGED_PATHS, MAX_NOTES,
     MAX_TRACKED_REVISIONS,
 };
 
@@ -18,6 +18,7 @@ const TOUCHED_KEY: &str = "tg:{registry}:touched";
 const REVISION_KEY: &str = "tg:{registry}:revision";
 const NOTES_KEY: &str = "tg:{registry}:notes";
 const TURN_KEY: &str = "tg:{registry}:turn";
+const INDEX_KEY: &str = "tg:{registry}:names";
 
 /// The time in ms for which the commits of other editors are refused after a conflict.
 const TURN_MILLIS: u64 = 500;
@@ -54,43 +55,76 @@ impl Redis {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, String)>, StoreError> {
-        let from = after.map_or_else(|| format!("[{prefix}"), |after| format!("({after}"));
-        // Paths are UTF-8, in which no byte is 255.
-        let to = [b"(", prefix.as_bytes(), b"\xff"].concat();
-        let mut range = redis::cmd("ZRANGEBYLEX");
-        range.arg(PATHS_KEY).arg(from).arg(to).arg("LIMIT").arg(0).arg(limit);
+        let range = range_command(PATHS_KEY, prefix, after, limit);
         let paths: Vec<String> = self.run_command(PATHS_KEY, &range).await?;
         let values = self.registry_get_all(&paths).await?;
         // A path that was removed between the two commands has no value.
         Ok(paths.into_iter().zip(values).filter_map(|(path, value)| Some((path, value?))).collect())
     }
 
+    pub(in crate::store) async fn registry_index_page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let first = range_command(INDEX_KEY, "", None, 1);
+        let first: Vec<String> = self.run_command(INDEX_KEY, &first).await?;
+        if first.first().is_none_or(|row| !row.is_empty()) {
+            return Ok(None);
+        }
+        // Behind the empty row.
+        let range = range_command(INDEX_KEY, prefix, Some(after.unwrap_or(prefix)), limit);
+        Ok(Some(self.run_command(INDEX_KEY, &range).await?))
+    }
+
+    pub(in crate::store) async fn registry_add_to_index(
+        &self,
+        rows: &[String],
+        completes: bool,
+    ) -> Result<(), StoreError> {
+        let mut add = redis::cmd("ZADD");
+        add.arg(INDEX_KEY);
+        for row in rows.iter().map(String::as_str).chain(completes.then_some("")) {
+            add.arg(0).arg(row);
+        }
+        self.run_command(INDEX_KEY, &add).await
+    }
+
     pub(in crate::store) async fn registry_commit(
         &self,
         changes: &[EntryChange],
+        index: &[IndexChange],
         notes: &[String],
         editor: Option<&str>,
     ) -> Result<u64, CommitError> {
         let mut commit = redis::cmd("EVAL");
         commit
             .arg(COMMIT_SCRIPT)
-            .arg(6)
+            .arg(7)
             .arg(ENTRIES_KEY)
             .arg(PATHS_KEY)
             .arg(TOUCHED_KEY)
             .arg(REVISION_KEY)
             .arg(NOTES_KEY)
-            .arg(TURN_KEY);
+            .arg(TURN_KEY)
+            .arg(INDEX_KEY);
         commit.arg(MAX_TRACKED_REVISIONS).arg(MAX_NOTES);
         commit.arg(editor.unwrap_or("")).arg(TURN_MILLIS);
         let values = changes.iter().flat_map(|change| [&change.was, &change.becomes]);
         let exists = values.map(|value| if value.is_some() { '1' } else { '0' });
-        commit.arg(exists.collect::<String>()).arg(notes.len()).arg(notes);
+        let is_added = |row: &IndexChange| matches!(row, IndexChange::Add(_));
+        let added = index.iter().map(|row| if is_added(row) { '1' } else { '0' });
+        commit.arg(exists.collect::<String>()).arg(notes.len());
+        commit.arg(added.collect::<String>()).arg(notes);
         for EntryChange { path, was, becomes } in changes {
             commit
                 .arg(path)
                 .arg(was.as_deref().unwrap_or(""))
                 .arg(becomes.as_deref().unwrap_or(""));
+        }
+        for IndexChange::Add(row) | IndexChange::Remove(row) in index {
+            commit.arg(row);
         }
         match self.run_command(ENTRIES_KEY, &commit).await? {
             0 => Err(CommitError::Conflict),
@@ -131,6 +165,16 @@ impl Redis {
         let paths = (known == 1).then(|| paths.collect::<Result<_, _>>()).transpose()?;
         Ok(ChangesSince { revision, paths })
     }
+}
+
+/// Returns up to `limit` texts of a sorted set that begin with `prefix` and come after `after`.
+fn range_command(key: &str, prefix: &str, after: Option<&str>, limit: usize) -> Cmd {
+    let from = after.map_or_else(|| format!("[{prefix}"), |after| format!("({after}"));
+    // Texts are UTF-8, in which no byte is 255.
+    let to = [b"(", prefix.as_bytes(), b"\xff"].concat();
+    let mut range = redis::cmd("ZRANGEBYLEX");
+    range.arg(key).arg(from).arg(to).arg("LIMIT").arg(0).arg(limit);
+    range
 }
 
 /// Decodes the next value of a reply.

@@ -3,11 +3,11 @@
 //! A commit blocks until it is on disk; only the control plane commits. Checks only read, and a
 //! read does not wait for a commit.
 
-use redb::TableDefinition;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
+use redb::{TableDefinition, WriteTransaction};
 
 use super::{
-    ChangesSince, CommitError, CommitNote, EntryChange, MAX_CHANGED_PATHS, MAX_NOTES,
+    ChangesSince, CommitError, CommitNote, EntryChange, IndexChange, MAX_CHANGED_PATHS, MAX_NOTES,
     MAX_TRACKED_REVISIONS,
 };
 use crate::store::database::DatabaseFile;
@@ -19,6 +19,9 @@ const ENTRIES: TableDefinition<'_, &str, &str> = TableDefinition::new("entries")
 const TOUCHED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("touched");
 /// Notes by their time in milliseconds and a running number within the millisecond.
 const NOTED: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("noted");
+
+/// The rows of the index. The empty one says that it has all of them.
+const INDEX: TableDefinition<'_, &str, ()> = TableDefinition::new("index");
 
 /// The registry of one process.
 pub struct EmbeddedRegistry(DatabaseFile);
@@ -70,12 +73,54 @@ impl EmbeddedRegistry {
         })
     }
 
+    pub(super) fn index_page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        self.0.run(|database| {
+            let table = match database.begin_read()?.open_table(INDEX) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+                table => table?,
+            };
+            if table.get("")?.is_none() {
+                return Ok(None);
+            }
+            let after = after.unwrap_or(prefix);
+            let mut page = Vec::new();
+            for row in table.range(after..)? {
+                let row = row?.0;
+                if page.len() == limit || !row.value().starts_with(prefix) {
+                    break;
+                }
+                if row.value() != after {
+                    page.push(row.value().to_owned());
+                }
+            }
+            Ok(Some(page))
+        })
+    }
+
+    pub(super) fn add_to_index(&self, rows: &[String], completes: bool) -> Result<(), StoreError> {
+        self.0.run(|database| {
+            let transaction = database.begin_write()?;
+            let mut index = transaction.open_table(INDEX)?;
+            for row in rows.iter().map(String::as_str).chain(completes.then_some("")) {
+                index.insert(row, ())?;
+            }
+            drop(index);
+            Ok(transaction.commit()?)
+        })
+    }
+
     pub(super) fn commit(
         &self,
         changes: &[EntryChange],
+        index: &[IndexChange],
         notes: &[String],
     ) -> Result<u64, CommitError> {
-        let committed = self.0.run(|database| try_commit(database, changes, notes))?;
+        let committed = self.0.run(|database| try_commit(database, changes, index, notes))?;
         committed.ok_or(CommitError::Conflict)
     }
 
@@ -125,6 +170,7 @@ impl EmbeddedRegistry {
 fn try_commit(
     database: &Database,
     changes: &[EntryChange],
+    index: &[IndexChange],
     notes: &[String],
 ) -> Result<Option<u64>, redb::Error> {
     let transaction = database.begin_write()?;
@@ -146,6 +192,7 @@ fn try_commit(
             }
             touched.insert((revision, place as u64), &*change.path)?;
         }
+        change_index(&transaction, index, revision == 1)?;
         touched.retain_in(..(revision.saturating_sub(MAX_TRACKED_REVISIONS), 0), |_, _| false)?;
         let mut log = transaction.open_table(NOTED)?;
         let now = (SystemClock.now().get() / 1000, 0);
@@ -162,4 +209,23 @@ fn try_commit(
     };
     transaction.commit()?;
     Ok(Some(revision))
+}
+
+/// Changes rows of the index. Before the first commit nothing was there that it could lack.
+fn change_index(
+    transaction: &WriteTransaction,
+    changes: &[IndexChange],
+    is_first_commit: bool,
+) -> Result<(), redb::Error> {
+    let mut index = transaction.open_table(INDEX)?;
+    for change in changes {
+        match change {
+            IndexChange::Add(row) => drop(index.insert(&**row, ())?),
+            IndexChange::Remove(row) => drop(index.remove(&**row)?),
+        }
+    }
+    if is_first_commit {
+        index.insert("", ())?;
+    }
+    Ok(())
 }

@@ -4,7 +4,8 @@
 //! Each change of a commit contains the entry's expected value, so that concurrent editors never
 //! overwrite each other unseen. A commit increments the revision and records the paths that it
 //! touched, so that a node that missed commits can ask for the paths changed since its revision.
-//! Each commit also stores notes, in the order of the commits. The meaning of entries and notes is
+//! Each commit also stores notes, in the order of the commits. Beside the entries there is an index,
+//! rows in their own order, which the same commits change. The meaning of entries, rows and notes is
 //! not known here.
 
 mod embedded;
@@ -49,6 +50,15 @@ pub struct EntryChange {
     /// The new value. `None` removes the entry. If it equals `was`, the change only guards the
     /// commit against a concurrent change of the entry.
     pub becomes: Option<String>,
+}
+
+/// The change of one row of the index in a commit: a text that is not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IndexChange {
+    /// Adds the row, unless it is there.
+    Add(String),
+    /// Removes the row, if it is there.
+    Remove(String),
 }
 
 /// The reason why a commit failed.
@@ -149,7 +159,42 @@ impl Registry {
         }
     }
 
-    /// Makes all changes and stores the notes, or neither, and returns the new revision.
+    /// Returns up to `limit` rows of the index that begin with `prefix` and come after `after`, in
+    /// order. `None` if the index may lack rows of entries that are older than it.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn index_page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        match self {
+            Self::Embedded(embedded) => {
+                yield_now().await;
+                embedded.index_page(prefix, after, limit)
+            }
+            Self::Redis(redis) => redis.registry_index_page(prefix, after, limit).await,
+        }
+    }
+
+    /// Adds rows to the index. With `completes` it has all rows afterwards.
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub async fn add_to_index(&self, rows: &[String], completes: bool) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(embedded) => {
+                yield_now().await;
+                embedded.add_to_index(rows, completes)
+            }
+            Self::Redis(redis) => redis.registry_add_to_index(rows, completes).await,
+        }
+    }
+
+    /// Makes all changes of entries and of the index, and stores the notes, or does none of these.
+    /// Returns the new revision.
     ///
     /// Commits with an `editor`, a name of up to 64 bytes, take turns: after a conflict the editor's
     /// next commit precedes those of other editors for up to half a second, so that a slow node is
@@ -161,15 +206,16 @@ impl Registry {
     pub async fn commit(
         &self,
         changes: &[EntryChange],
+        index: &[IndexChange],
         notes: &[String],
         editor: Option<&str>,
     ) -> Result<u64, CommitError> {
         match self {
             Self::Embedded(embedded) => {
                 yield_now().await;
-                embedded.commit(changes, notes)
+                embedded.commit(changes, index, notes)
             }
-            Self::Redis(redis) => redis.registry_commit(changes, notes, editor).await,
+            Self::Redis(redis) => redis.registry_commit(changes, index, notes, editor).await,
         }
     }
 

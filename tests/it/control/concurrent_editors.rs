@@ -232,7 +232,7 @@ fn after_a_conflict_the_next_commit_is_that_editors() {
     let redis = RedisServer::start();
     let script = include_str!("../../../lua/registry_commit.lua");
     let commit = |editor: &str, was: &str, becomes: &str| -> u64 {
-        let keys = ["", ":paths", ":touched", ":revision", ":notes", ":turn"];
+        let keys = ["", ":paths", ":touched", ":revision", ":notes", ":turn", ":names"];
         let mut command = redis::cmd("EVAL");
         command.arg(script).arg(keys.len());
         for key in keys {
@@ -241,7 +241,7 @@ fn after_a_conflict_the_next_commit_is_that_editors() {
         let exists = if was.is_empty() { "01" } else { "11" };
         let life_ms = 60_000;
         command.arg(10_000).arg(100).arg(editor).arg(life_ms).arg(exists);
-        command.arg(2).arg("a note").arg("another").arg("document").arg(was).arg(becomes);
+        command.arg(2).arg("").arg("a note").arg("another").arg("document").arg(was).arg(becomes);
         command.query(&mut redis.connection()).unwrap()
     };
     assert_eq!(commit("fast", "", "1"), 1);

@@ -13,6 +13,7 @@ mod explain;
 mod file_resources;
 mod heavy_work;
 mod import;
+mod key_names;
 mod key_policies;
 mod members;
 mod keyless_methods;
