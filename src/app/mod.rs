@@ -112,8 +112,9 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         Arc::new(RegistrySync::new(registry.clone(), Arc::clone(&live), Arc::clone(&directory)));
     let seal = Arc::new(encryption::open_seal(&settings, data_dir.as_ref())?);
     let editors = EditorFactory::new(registry, Arc::clone(&live), Arc::clone(&sync), seal);
+    let activity = NodeActivity::new(&settings, Arc::clone(&metrics));
     let webhooks = control.block_on(async {
-        webhooks::start(&settings, data_dir.as_ref(), &counter_store, &metrics)
+        webhooks::start(&settings, data_dir.as_ref(), &counter_store, &metrics, &activity)
     })?;
     let thresholds = webhooks.as_ref().map(|webhooks| webhooks.thresholds() as _);
     let observers: Vec<Arc<dyn DecisionObserver>> = thresholds.into_iter().collect();
@@ -132,7 +133,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         tail: Arc::default(),
         tracer: traces.tracer(),
         recorder: recorder.map(Arc::new),
-        activity: NodeActivity::new(&settings, Arc::clone(&metrics)),
+        activity,
         metrics,
         settings,
         counter_store,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::StartError;
+use crate::engine::NodeActivity;
 use crate::settings::Settings;
 use crate::store::{CounterStore, DataDir, EmbeddedOutbox, Outbox};
 use crate::telemetry::Metrics;
@@ -14,6 +15,7 @@ pub(super) fn start(
     data_dir: Option<&DataDir>,
     counter_store: &CounterStore,
     metrics: &Arc<Metrics>,
+    activity: &NodeActivity,
 ) -> Result<Option<Webhooks>, StartError> {
     let Some(webhook) = &settings.webhook else { return Ok(None) };
     let outbox = match (counter_store, data_dir) {
@@ -23,6 +25,6 @@ pub(super) fn start(
             Outbox::Embedded(Arc::new(EmbeddedOutbox::open(dir).map_err(StartError::DataDir)?))
         }
     };
-    let started = Webhooks::start(webhook, outbox, Arc::clone(metrics));
+    let started = Webhooks::start(webhook, outbox, Arc::clone(metrics), activity.deliveries());
     started.map(Some).map_err(StartError::Webhooks)
 }

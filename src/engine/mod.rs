@@ -42,7 +42,7 @@ use crate::limit::{Charge, Charges, MAX_CHARGES};
 use crate::store::{CheckContext, RequestContext, Store, StoreError};
 use crate::telemetry::{DecisionOutcome, RequestSpan, TraceContext, Tracer, WorkerMetrics};
 use crate::transport::CallerIds;
-pub use activity::{NodeActivity, node_name};
+pub use activity::{DeliveryAttempt, DeliveryLog, NodeActivity, node_name};
 pub use adjust::{AdjustError, AdjustRequest, ReservationChange, ReservationStatus};
 use conclude::Origin;
 pub use decision::{DecidedBy, Decision, DecisionStatus, LimitOutcome};

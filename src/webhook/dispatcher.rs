@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::endpoint::WebhookEndpoint;
 use super::event::threshold_events;
 use super::thresholds::ThresholdReached;
+use crate::engine::{DeliveryAttempt, DeliveryLog};
 use crate::store::{DueEvent, Outbox, OutboxEvent, StoreError};
 use crate::telemetry::{DeliveryOutcome, Metrics};
 use crate::time::Micros;
@@ -38,6 +39,7 @@ pub(super) struct Dispatcher {
     pub(super) endpoint: WebhookEndpoint,
     pub(super) retry_after: Duration,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) log: DeliveryLog,
     /// Notified when events were recorded here.
     pub(super) recorded: Notify,
 }
@@ -134,10 +136,14 @@ impl Dispatcher {
     async fn attempt(&self, due: DueEvent, now: Micros) -> bool {
         let DueEvent { id, body, attempt } = due;
         let began = Instant::now();
-        let response = self.endpoint.post(&id, now.get() / 1_000_000, body).await;
+        let response = self.endpoint.post(&id, now.get() / 1_000_000, body.clone()).await;
+        let log = |outcome, why| {
+            self.log.add(DeliveryAttempt::new((&id, attempt), &body, outcome, why));
+        };
         let why = match &response {
             Ok(status) if status.is_success() => {
                 tracing::debug!(id, attempt, "a webhook was delivered");
+                log(DeliveryOutcome::Delivered, None);
                 return self.acknowledge(id, DeliveryOutcome::Delivered).await;
             }
             Ok(status) => format!("the receiver responded {status}"),
@@ -147,10 +153,12 @@ impl Dispatcher {
         let is_gone = matches!(response, Ok(StatusCode::GONE));
         let Some(multiple) = retry.filter(|_| !is_gone) else {
             tracing::error!(id, attempt, why, "a webhook is given up");
+            log(DeliveryOutcome::GivenUp, Some(&why));
             return self.acknowledge(id, DeliveryOutcome::GivenUp).await;
         };
         let wait = jittered(self.retry_after * *multiple);
         tracing::warn!(id, attempt, why, ?wait, "a webhook was not delivered and is retried");
+        log(DeliveryOutcome::Failed, Some(&why));
         self.metrics.webhooks.record_attempt(DeliveryOutcome::Failed);
         let wait = u64::try_from((began.elapsed() + wait).as_micros()).unwrap_or(u64::MAX);
         was_recorded(&self.outbox.reschedule(id, now + Micros::new(wait)).await);

@@ -17,6 +17,7 @@ use dispatcher::Dispatcher;
 use endpoint::WebhookEndpoint;
 pub use thresholds::Thresholds;
 
+use crate::engine::DeliveryLog;
 use crate::settings::Webhook;
 use crate::store::Outbox;
 use crate::telemetry::Metrics;
@@ -38,11 +39,12 @@ impl Webhooks {
         settings: &Webhook,
         outbox: Outbox,
         metrics: Arc<Metrics>,
+        log: DeliveryLog,
     ) -> Result<Self, tls::TlsError> {
         let endpoint = WebhookEndpoint::new(settings)?;
         let retry_after = settings.retry_after;
-        let dispatcher =
-            Dispatcher { outbox, endpoint, retry_after, metrics, recorded: Notify::new() };
+        let recorded = Notify::new();
+        let dispatcher = Dispatcher { outbox, endpoint, retry_after, metrics, log, recorded };
         let dispatcher = Arc::new(dispatcher);
         let (thresholds, found) = Thresholds::new(settings.thresholds.clone());
         let (stop, shutdown) = watch::channel(false);

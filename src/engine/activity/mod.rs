@@ -4,6 +4,7 @@
 //! A node samples its metrics every five seconds and publishes a report for the other nodes. Keys
 //! and methods are not known here: labels of metrics are plans and outcomes.
 
+mod deliveries;
 mod report;
 mod samples;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use self::deliveries::{DeliveryAttempt, DeliveryLog};
 use self::report::NodeReport;
 use self::samples::{SLOT_SECS, Samples};
 use crate::settings::Settings;
@@ -33,6 +35,7 @@ pub struct NodeActivity {
     max_memory_rows: usize,
     /// `None` if no receiver is configured.
     webhook_thresholds: Option<Vec<u8>>,
+    deliveries: DeliveryLog,
     metrics: Arc<Metrics>,
     samples: Mutex<Samples>,
 }
@@ -61,8 +64,15 @@ impl NodeActivity {
             max_memory_rows: settings.max_memory_rows,
             webhook_thresholds: settings.webhook.as_ref().map(|webhook| webhook.thresholds.clone()),
             samples: Mutex::new(Samples::new(metrics.sample())),
+            deliveries: DeliveryLog::default(),
             metrics,
         })
+    }
+
+    /// The log of attempts to deliver webhooks, for those who make them.
+    #[must_use]
+    pub fn deliveries(&self) -> DeliveryLog {
+        self.deliveries.clone()
     }
 
     /// Samples the metrics at each multiple of five seconds, and with Redis publishes the report.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::NodeActivity;
 use super::samples::{Samples, SlotCounts, SlotTotals};
+use super::{DeliveryAttempt, NodeActivity};
 use crate::telemetry::{LATENCY_BUCKETS, MetricsSample};
 
 /// The most plans in a report: those with the most checks. The others are one row.
@@ -77,6 +77,8 @@ struct WebhookState {
     delivered: u64,
     failed: u64,
     given_up: u64,
+    /// The newest attempts of this node, newest first.
+    newest: Vec<DeliveryAttempt>,
 }
 
 impl NodeReport {
@@ -110,6 +112,7 @@ impl NodeReport {
                 delivered,
                 failed,
                 given_up,
+                newest: activity.deliveries.newest(),
             }),
         }
     }

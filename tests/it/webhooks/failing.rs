@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use super::{CATALOG, SECRET, node, uses};
+use crate::control::call;
 use crate::support::node::Node;
 use crate::support::receiver::WebhookReceiver;
 use crate::support::tls::Authority;
@@ -38,6 +39,32 @@ fn a_failed_delivery_is_retried_under_the_same_id_until_it_succeeds() {
     assert!(all.iter().all(|delivery| delivery.path == "/hooks?of=tollgate"));
     let failed = node.metric("tollgate_webhook_deliveries_total", "\"failed\"");
     assert_eq!(failed, all.len() as f64 - 1.0);
+}
+
+#[test]
+fn the_admin_api_shows_the_newest_attempts_with_their_keys_and_results() {
+    let receiver = WebhookReceiver::start();
+    receiver.respond_with(503);
+    let node = node(&receiver.url(), &[]);
+    assert_eq!(uses(&node, "a", 160), 200);
+    let newest = || {
+        let report = call(&node, "GET", "/nodes", serde_json::Value::Null);
+        report["item"][0]["webhooks"]["newest"].clone()
+    };
+    eventually("an attempt has failed", || newest()[0]["outcome"] == "failed");
+    receiver.respond_with(200);
+    eventually("the delivery succeeds", || newest()[0]["outcome"] == "delivered");
+    let newest = newest();
+    let attempts = newest.as_array().unwrap();
+    assert!(attempts.len() <= 20, "{newest}");
+    assert_eq!(
+        attempts[0]["attempt"].as_u64().unwrap(),
+        attempts[1]["attempt"].as_u64().unwrap() + 1
+    );
+    let why = "the receiver responded 503 Service Unavailable";
+    assert_eq!((&attempts[0]["why"], &attempts[1]["why"]), (&serde_json::Value::Null, &why.into()));
+    let data = &attempts[0]["data"];
+    assert_eq!((&data["key"], &data["threshold"]), (&"a".into(), &80.into()), "{data}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod signature;
 
 use serde_json::json;
 
+use crate::control::TOKEN;
 use crate::support::eventually;
 use crate::support::node::Node;
 use crate::support::receiver::WebhookReceiver;
@@ -39,6 +40,8 @@ fn node_with(catalog: &str, url: &str, flags: &[&str]) -> Node {
         ("TOLLGATE_WEBHOOK_RETRY_AFTER", "1ms"),
         ("TOLLGATE_CHECK_DEADLINE", "10s"),
         ("TOLLGATE_DRAIN_DELAY", "0s"),
+        ("TOLLGATE_LISTEN_ADMIN", "127.0.0.1:0"),
+        ("TOLLGATE_ADMIN_TOKEN", TOKEN),
     ];
     Node::launch(Some(catalog), flags, &environment)
 }
