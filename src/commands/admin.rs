@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write as _};
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::CommandError;
@@ -167,7 +167,13 @@ fn rejection(status: StatusCode, response: &Value) -> CommandError {
     CommandError::Rejected(status, response["message"].as_str().unwrap_or("no reason given").into())
 }
 
+/// The characters of a segment that are encoded: those that RFC 3986 reserves, so that the audit log
+/// shows the path of a request as people write it.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// An id, percent-encoded as a segment of a path.
 pub(super) fn encode_path_segment(id: &str) -> String {
-    utf8_percent_encode(id, NON_ALPHANUMERIC).to_string()
+    // `.` and `..` would be taken for the place of another segment.
+    let is_dots = id.bytes().all(|byte| byte == b'.');
+    utf8_percent_encode(id, if is_dots { NON_ALPHANUMERIC } else { RESERVED }).to_string()
 }

@@ -1,11 +1,12 @@
 //! `tollgate explain`: why a check would be admitted or refused now, limit by limit.
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::CommandError;
 use super::admin::AdminClient;
 use super::check_request::RequestArgs;
+use super::names::find_key_id;
 use super::table::{cell, print_json, print_table};
 
 /// Arguments of `tollgate explain`.
@@ -15,6 +16,7 @@ Examples:
   tollgate explain --key-id 7f3a --api inference --stage prod --method POST --path /v1/chat/completions
   tollgate explain --policy login --key ip:203.0.113.7 --cost 5
 
+A KEY-ID is an id, or a name that no other key has.
 Nothing is charged. USED is before the check, LEFT after it if it were made.")]
 pub struct ExplainArgs {
     #[command(flatten)]
@@ -28,7 +30,15 @@ pub struct ExplainArgs {
 /// # Errors
 /// If the request cannot be sent or is rejected.
 pub async fn run(args: &ExplainArgs) -> Result<bool, CommandError> {
-    let body = Value::Object(args.request.to_json()?);
+    let mut body = args.request.to_json()?;
+    if let Some(key) = body.get("key_id").and_then(Value::as_str) {
+        // A key that does not exist is explained as well.
+        match find_key_id(&args.admin, key).await {
+            Err(CommandError::Rejected(StatusCode::NOT_FOUND, _)) => {}
+            id => drop(body.insert("key_id".into(), id?.into())),
+        }
+    }
+    let body = Value::Object(body);
     let explained = args.admin.call(Method::POST, "/explain", Some(body)).await?;
     if args.admin.json {
         print_json(&explained);

@@ -28,7 +28,7 @@ pub(super) struct KeyChanges {
     /// The plan whose limits are overridden [default: the key's only plan]
     #[arg(long, value_name = "PLAN")]
     plan: Option<String>,
-    /// Its own rate on the plan, in requests per second
+    /// Its own rate on the plan, as in 10/s, 30/min or 1/h
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     rate: Option<serde_json::Number>,
     /// Its own burst on the plan, in requests

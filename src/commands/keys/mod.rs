@@ -4,7 +4,7 @@ mod edit;
 mod import;
 mod show;
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::CommandError;
@@ -175,7 +175,13 @@ pub async fn run(args: &KeysArgs) -> Result<bool, CommandError> {
         KeysCommand::Detach { key, plan } => {
             let (key, plan) = (find_key_id(admin, key).await?, find_plan_id(admin, plan).await?);
             let path = format!("{}/{}", plan_keys_path(&plan), encode_path_segment(&key));
-            admin.call(Method::DELETE, &path, None).await?;
+            match admin.call(Method::DELETE, &path, None).await {
+                Err(CommandError::Rejected(status @ StatusCode::NOT_FOUND, _)) => {
+                    let why = format!("the key {key} is not on the plan {plan}");
+                    return Err(CommandError::Rejected(status, why));
+                }
+                detached => drop(detached?),
+            }
             show::print_plans(admin, &key).await?;
         }
         KeysCommand::Import(import) => return import::run(admin, import).await,

@@ -8,7 +8,7 @@ use crate::control::PatchOperation;
 /// The settings of a plan. Those that are absent are the service's defaults, or stay as they are.
 #[derive(Clone, clap::Args)]
 pub(super) struct PlanSettings {
-    /// The rate, in requests per second; may be less than one
+    /// The rate, as in 10/s, 30/min or 1/h; a number alone is of a second
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     rate: Option<Number>,
     /// The burst, in requests [default: a second's worth of the rate]
@@ -142,10 +142,20 @@ impl PlanChanges {
     }
 }
 
-/// Reads a number of requests per second, as in `10`, `0.5` or `10/s`.
+/// Reads a rate of requests, as in `10`, `10/s`, `30/min` or `1/h`, as a number per second.
 pub(in crate::commands) fn parse_rate(text: &str) -> Result<Number, String> {
-    let number = text.strip_suffix("/s").unwrap_or(text).parse::<Number>();
-    number.map_err(|_| "write requests per second, as in 10 or 0.5".into())
+    let why = "write an amount and s, min, h or d, as in 10/s or 30/min";
+    let (amount, unit) = text.split_once('/').unwrap_or((text, "s"));
+    let secs = match unit {
+        "s" => return amount.parse().map_err(|_| why.into()),
+        "min" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return Err(why.into()),
+    };
+    let amount: f64 = amount.parse().map_err(|_| why)?;
+    // The service takes nine digits behind the point.
+    Number::from_f64((amount / secs * 1e9).round() / 1e9).ok_or_else(|| why.into())
 }
 
 /// Reads a quota, as in `1000/day`, with the period in AWS' spelling.

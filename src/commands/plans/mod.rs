@@ -158,10 +158,22 @@ fn show(plans: &[Value]) {
 
 fn throttle(plan: &Value) -> String {
     let throttle = &plan["throttle"];
-    match throttle["rateLimit"].as_f64() {
-        Some(rate) => format!("{rate}/s, burst {}", cell(&throttle["burstLimit"])),
-        None => "-".into(),
-    }
+    let Some(rate) = throttle["rateLimit"].as_f64() else { return "-".into() };
+    let burst = throttle["burstLimit"].as_u64().map(|burst| format!(", burst {burst}"));
+    rate_text(rate) + &burst.unwrap_or_default()
+}
+
+/// A number of requests per second, in the unit of time in which a slow rate is a whole number.
+fn rate_text(rate: f64) -> String {
+    let units = [(60.0, "min"), (3_600.0, "h"), (86_400.0, "d")];
+    let in_unit = |(secs, unit): (f64, &str)| {
+        let (amount, whole) = (rate * secs, (rate * secs).round());
+        // A rate has nine digits behind the point.
+        let is_whole = whole >= 1.0 && (amount - whole).abs() < 1e-9 * secs;
+        is_whole.then(|| format!("{whole}/{unit}"))
+    };
+    let slow = units.into_iter().filter(|_| rate < 1.0).find_map(in_unit);
+    slow.unwrap_or_else(|| format!("{rate}/s"))
 }
 
 fn quota(plan: &Value) -> String {

@@ -38,6 +38,19 @@ fn a_key_is_found_by_its_name_and_a_name_of_two_keys_is_an_error_with_both_ids()
 }
 
 #[test]
+fn a_check_is_explained_for_a_key_by_its_name() {
+    let node = node();
+    plan(&node, "basic");
+    let (id, _) = key(&node, "acme");
+    for named in ["acme", &id] {
+        let explained = shown(&node, &format!("explain --key-id {named}"));
+        assert_eq!(explained["key"]["id"], *id, "{explained}");
+    }
+    let (code, out, _) = run(&node, "explain --key-id nobody");
+    assert!(code == Some(1) && out.contains("403"), "{out}");
+}
+
+#[test]
 fn a_key_gets_its_own_sizes_a_customer_and_an_expiry() {
     let node = node();
     plan(&node, "basic");
@@ -57,7 +70,7 @@ fn a_key_gets_its_own_sizes_a_customer_and_an_expiry() {
     assert_eq!(shown(&node, "keys update acme --name zeta --enabled false")["enabled"], false);
     fails(&node, "keys update zeta --plan basic", 2, &["`tollgate keys attach`"]);
     fails(&node, "keys update zeta", 2, &["--name", "Usage:"]);
-    fails(&node, "keys update zeta --rate fast", 2, &["as in 10 or 0.5"]);
+    fails(&node, "keys update zeta --rate fast", 2, &["as in 10/s or 30/min"]);
     shown(&node, "plans create Other");
     table(&node, "keys detach zeta basic");
     fails(&node, "keys update zeta --quota 5", 2, &["on no plan", "keys attach"]);
@@ -89,7 +102,7 @@ fn a_key_moves_from_one_plan_to_another() {
     let plans = table(&node, "keys attach acme Gold");
     assert_eq!(plans.lines().nth(1).unwrap().split_whitespace().next(), Some("gold"), "{plans}");
     assert_eq!(node.check(json!({"api_key": value})).json()["key"]["plan"], "gold");
-    fails(&node, "keys detach acme basic", 2, &["404"]);
+    fails(&node, "keys detach acme basic", 2, &["404", "is not on the plan basic"]);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn plans_are_listed_and_shown() {
     let row: Vec<&str> = row.filter(|cell| !cell.is_empty()).collect();
     assert_eq!(
         row,
-        ["basic", "Basic", "0.5/s, burst 3", "1000/day, Europe/Berlin", "0", "all", "-"]
+        ["basic", "Basic", "30/min, burst 3", "1000/day, Europe/Berlin", "0", "all", "-"]
     );
     assert_eq!(shown(&node, "plans show basic")["throttle"]["burstLimit"], 3);
     assert_eq!(shown(&node, "plans list").as_array().unwrap().len(), 1);

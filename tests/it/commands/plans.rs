@@ -22,6 +22,19 @@ fn a_plan_is_created_with_an_id_from_its_name_that_responses_show() {
 }
 
 #[test]
+fn a_rate_is_written_and_shown_in_the_unit_of_time_that_fits() {
+    let node = node();
+    for (id, rate, text) in
+        [("a-b", "1/h --burst 2", "1/h, burst 2 "), ("c", "0.5", "30/min "), ("d", "2.5", "2.5/s ")]
+    {
+        shown(&node, &format!("plans create {id} --rate {rate}"));
+        assert!(table(&node, "plans list").contains(text), "{}", table(&node, "plans list"));
+    }
+    let audited = table(&node, "plans set a-b --rate 3/d") + &table(&node, "audit --limit 1");
+    assert!(audited.contains("3/d") && audited.contains("/usageplans/a-b"), "{audited}");
+}
+
+#[test]
 fn a_plan_is_changed_and_what_is_not_named_stays() {
     let node = node();
     let limits = r#"[{"name":"tpd","unit":"tokens","quota":{"limit":5,"period":"day"}}]"#;
