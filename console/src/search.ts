@@ -1,10 +1,10 @@
-// Search among the API keys: by the beginning of the id, which is an index, and of the name, which is
-// not. Names are read part by part, so a search among a million keys shows how far it is.
+// Search among the API keys: by the beginning of the id, and of the name. The service has an index of both. While it makes
+// that of the names, it reads all keys part by part, so a search among a million keys shows how far it is.
 
 import { get, part } from "./api";
 import type { ApiKey, List } from "./types";
 
-/** The keys that one request of a search by name reads. */
+/** The keys that one request of a search by name reads while there is no index. */
 const SCAN = 20_000;
 export const PAGE_SIZE = 25;
 

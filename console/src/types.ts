@@ -103,6 +103,16 @@ export interface TopRow {
   hour: Counts;
 }
 
+export interface DeliveryAttempt {
+  /** In seconds since 1970. */
+  at: number;
+  id: string;
+  outcome: "delivered" | "failed" | "given_up";
+  attempt: number;
+  why?: string;
+  data: { key?: string; plan?: string; limit?: string; threshold?: number };
+}
+
 export interface NodeReport {
   node: string;
   version: string;
@@ -135,6 +145,7 @@ export interface NodeReport {
     delivered: number;
     failed: number;
     givenUp: number;
+    newest: DeliveryAttempt[];
   } | null;
 }
 

@@ -55,14 +55,6 @@ const PERIODS = [
   ["MONTH", "a month"],
 ] as const;
 
-/** An id as the command line makes it from a name: `Team Gold` becomes `team-gold`. */
-const idOf = (name: string) =>
-  name
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, "-")
-    .replaceAll(/^-+|-+$/g, "")
-    .slice(0, 64);
-
 function CreatePlan(props: { onClose: () => void }) {
   const [texts, setTexts] = useState({ name: "", rate: "", burst: "", quota: "" });
   const [period, setPeriod] = useState<(typeof PERIODS)[number][0]>("");
@@ -77,10 +69,8 @@ function CreatePlan(props: { onClose: () => void }) {
     if (texts.burst !== "" && rate === null) return setError("Rate: a burst needs one, such as 10/s");
     if (period !== "" && limit === null) return setError("Quota: write a whole number from 1");
     setError("");
-    const id = idOf(texts.name);
     const body = {
       name: texts.name,
-      ...(id && { tags: { _custom_id_: id } }),
       ...(rate !== null && { throttle: { rateLimit: rate, ...(burst !== null && { burstLimit: burst }) } }),
       ...(period !== "" && { quota: { limit, period } }),
     };
@@ -97,7 +87,7 @@ function CreatePlan(props: { onClose: () => void }) {
           required
           value={texts.name}
           onText={set("name")}
-          hint={texts.name ? `Its id, in metrics and headers: ${idOf(texts.name) || "random"}` : "Such as Basic"}
+          hint="Such as Basic; its id, in metrics and headers, is made from it"
         />
         <div class="pair">
           <TextField label="Rate" value={texts.rate} onText={set("rate")} placeholder="10/s" hint="Empty for none" />

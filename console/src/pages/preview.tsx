@@ -2,11 +2,12 @@
 // its keys use now.
 
 import { ApiError, get, type Operation, part, request } from "../api";
-import { count, parseCount, parseRate } from "../format";
+import { count, parseCount, parseRate, time } from "../format";
 import { link, useLoaded } from "../state";
-import type { ApiKey, Plan, TopRow } from "../types";
+import type { ApiKey, NodeReport, Plan, TopRow } from "../types";
 import { Empty, Loading, Table } from "../ui";
 import { limitOperations, type LimitTexts } from "./limits";
+import { useKeyNames } from "./top";
 
 interface Row {
   key: ApiKey;
@@ -164,6 +165,9 @@ function Estimate(props: { plan: Plan; texts: LimitTexts; first: LimitTexts }) {
 
 interface Judged {
   checks: number;
+  firstMs: number;
+  lastMs: number;
+  notJudged: { reason: string; checks: number }[];
   refusedBefore: number;
   refusedAfter: number;
   newlyRefused: number;
@@ -191,6 +195,50 @@ async function readJudged(plan: string, patchOperations: Operation[], signal: Ab
   }
 }
 
+/** The judgement of the checks that this node has recorded: who was refused, and who would be at the limits of the plan. */
+function Recorded({ plan, report }: { plan: Plan; report: Judged }) {
+  const nodes = useLoaded((signal) => get<{ item: NodeReport[] }>("/nodes", signal), []);
+  // What the other nodes have charged is not in the record, so that counters are too low.
+  const isPart = (nodes.data?.item.length ?? 1) > 1;
+  const ofPlan = report.item.filter((row) => row.limit.startsWith(`${plan.id}/`));
+  const rows = ofPlan.filter((row) => !isPart || row.after > row.before).slice(0, 20);
+  const names = useKeyNames(rows.flatMap((row) => row.keyId ?? []));
+  const notJudged = report.notJudged.reduce((sum, one) => sum + one.checks, 0);
+  return (
+    <>
+      <p class={`notice ${report.newlyRefused > 0 ? "bad" : "good"}`} role="status">
+        {isPart
+          ? `At least ${count(report.newlyRefused)} of ${count(report.checks)} recorded checks would be refused that were admitted.`
+          : `Of ${count(report.checks)} recorded checks, ${count(report.refusedBefore)} were refused and ${count(report.refusedAfter)} would be: ${count(report.newlyRefused)} more, ${count(report.newlyAllowed)} no longer.`}
+      </p>
+      {rows.length > 0 && (
+        <Table<JudgedRow>
+          caption="Refusals of recorded checks with these sizes"
+          rows={rows}
+          rowKey={(row) => `${row.keyId ?? row.key ?? ""} ${row.limit}`}
+          columns={[
+            {
+              title: "Key",
+              cell: (row) =>
+                row.keyId ? <a href={link("keys", row.keyId)}>{names.get(row.keyId) || row.keyId}</a> : (row.key ?? "–"),
+            },
+            { title: "Limit", cell: (row) => <code>{row.limit}</code> },
+            { title: "Refused", number: true, cell: (row) => count(row.before) },
+            { title: isPart ? "At least" : "Would be", number: true, cell: (row) => <strong>{count(row.after)}</strong> },
+          ]}
+        />
+      )}
+      {report.checks > 0 && (
+        <p class="note">
+          Recorded by the node that serves this page, from {time(report.firstMs / 1_000)} to {time(report.lastMs / 1_000)}.
+          {isPart && " The checks of the other nodes count too: “tollgate what-if” judges the records of all nodes."}
+          {notJudged > 0 && ` ${count(notJudged)} more could not be judged: ${report.notJudged[0]?.reason ?? ""}.`}
+        </p>
+      )}
+    </>
+  );
+}
+
 export function Preview(props: { plan: Plan; texts: LimitTexts; first: LimitTexts }) {
   const { plan, texts, first } = props;
   const operations = limitOperations(texts, first, true);
@@ -209,29 +257,7 @@ export function Preview(props: { plan: Plan; texts: LimitTexts; first: LimitText
         report === null ? (
           <Estimate plan={plan} texts={texts} first={first} />
         ) : (
-          <>
-            <p class={`notice ${report.newlyRefused > 0 ? "bad" : "good"}`} role="status">
-              Of {count(report.checks)} recorded checks, {count(report.refusedBefore)} were refused and{" "}
-              {count(report.refusedAfter)} would be: {count(report.newlyRefused)} more, {count(report.newlyAllowed)} no
-              longer.
-            </p>
-            {report.item.length > 0 && (
-              <Table<JudgedRow>
-                caption="Refusals of recorded checks with these sizes"
-                rows={report.item.slice(0, 20)}
-                rowKey={(row) => `${row.keyId ?? row.key ?? ""} ${row.limit}`}
-                columns={[
-                  {
-                    title: "Key",
-                    cell: (row) => (row.keyId ? <a href={link("keys", row.keyId)}>{row.keyId}</a> : (row.key ?? "–")),
-                  },
-                  { title: "Limit", cell: (row) => <code>{row.limit}</code> },
-                  { title: "Refused", number: true, cell: (row) => count(row.before) },
-                  { title: "Would be", number: true, cell: (row) => <strong>{count(row.after)}</strong> },
-                ]}
-              />
-            )}
-          </>
+          <Recorded plan={plan} report={report} />
         )
       }
     </Loading>

@@ -2,9 +2,10 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ApiError, part, request } from "../api";
+import { ApiError, get, part, request } from "../api";
 import { count, seconds } from "../format";
-import { errorText, link } from "../state";
+import { errorText, link, useLoaded } from "../state";
+import type { NodeReport } from "../types";
 import { Badge, Empty, Page, Panel, SelectField, Table, TextField, type Tone } from "../ui";
 import { policyOf, useKeyNames } from "./top";
 
@@ -93,11 +94,28 @@ function Rows({ rows }: { rows: Decision[] }) {
           number: true,
           cell: (row) => (row.retryAfterMs ? seconds(row.retryAfterMs / 1_000) : "–"),
         },
-        { title: "Request id", cell: (row) => (row.requestId ? <code>{row.requestId.slice(0, 12)}</code> : "–") },
+        { title: "Request id", cell: (row) => (row.requestId ? <code>{row.requestId.slice(0, 8)}</code> : "–") },
       ]}
     />
   );
 }
+
+/** The names of the other nodes on this store. */
+function useOtherNodes(node: string): string[] {
+  const nodes = useLoaded((signal) => get<{ item: NodeReport[] }>("/nodes", signal), [], 10_000);
+  return (nodes.data?.item ?? []).map((report) => report.node).filter((name) => node !== "" && name !== node);
+}
+
+/** The nodes whose decisions are not shown: no node passes its decisions on to another. */
+const OtherNodes = ({ names }: { names: string[] }) => (
+  <div class="notice">
+    <p>
+      Not shown: the decisions of {names.length === 1 ? "another node" : `${count(names.length)} other nodes`},{" "}
+      {names.slice(0, 5).join(", ")}
+      {names.length > 5 && " …"}. <code>tollgate tail</code> with a <code>--url</code> for each shows several nodes.
+    </p>
+  </div>
+);
 
 type Status = "connecting" | "open" | "paused" | "failed";
 
@@ -116,6 +134,7 @@ export function TailPage({ query }: { query: URLSearchParams }) {
   const [missed, setMissed] = useState(0);
   const [isPaused, setPaused] = useState(false);
   const next = useRef(0);
+  const others = useOtherNodes(node);
 
   useEffect(() => {
     const timer = setTimeout(() => setApplied(filters), 400);
@@ -208,6 +227,7 @@ export function TailPage({ query }: { query: URLSearchParams }) {
             {error}
           </p>
         )}
+        {others.length > 0 && <OtherNodes names={others} />}
         {missed > 0 && <p class="note">{count(missed)} more decisions were not shown: the tail is a sample.</p>}
         {rows.length === 0 ? (
           <Empty title={filters.all === "true" ? "No decision yet" : "Nobody was refused yet"}>

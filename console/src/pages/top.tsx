@@ -47,6 +47,18 @@ function keyLink(row: TopRow, known: Map<string, string>) {
   return row.key ?? "no key";
 }
 
+/** The name of a limit, which a narrow column breaks behind its slashes and colons. */
+const limitName = (limit: string) => (
+  <code>
+    {limit.split(/(?<=[:/])/).map((part) => (
+      <>
+        {part}
+        <wbr />
+      </>
+    ))}
+  </code>
+);
+
 export function TopTable(props: {
   caption: string;
   rows: TopRow[];
@@ -57,7 +69,7 @@ export function TopTable(props: {
   const known = useKeyNames(props.of ? [] : props.rows.flatMap((row) => row.keyId ?? []));
   const counts = (row: TopRow) => row[props.window];
   const key: Column<TopRow> = { title: "Key", cell: (row) => keyLink(row, known) };
-  const limit: Column<TopRow> = { title: "Limit", cell: (row) => <code>{row.limit}</code> };
+  const limit: Column<TopRow> = { title: "Limit", cell: (row) => limitName(row.limit) };
   return (
     <Table<TopRow>
       caption={props.caption}

@@ -1,13 +1,63 @@
 // Webhooks: if a receiver is configured, and what became of its events.
 
 import { get } from "../api";
-import { count } from "../format";
-import { useLoaded } from "../state";
-import type { NodeReport } from "../types";
-import { Badge, Empty, Loading, Page, Panel, Stat, Table } from "../ui";
+import { count, time } from "../format";
+import { link, useLoaded } from "../state";
+import type { DeliveryAttempt, NodeReport } from "../types";
+import { Badge, Empty, Loading, Page, Panel, Stat, Table, type Tone } from "../ui";
+import { useKeyNames } from "./top";
 
 const sum = (nodes: NodeReport[], member: "delivered" | "failed" | "givenUp") =>
   nodes.reduce((total, node) => total + (node.webhooks?.[member] ?? 0), 0);
+
+const OUTCOMES: Record<DeliveryAttempt["outcome"], { tone: Tone; text: string }> = {
+  delivered: { tone: "good", text: "delivered" },
+  failed: { tone: "warn", text: "retried" },
+  given_up: { tone: "bad", text: "given up" },
+};
+
+/** The newest attempts of all nodes. */
+function Attempts({ nodes }: { nodes: NodeReport[] }) {
+  const attempts = nodes.flatMap(({ node, webhooks }) => (webhooks?.newest ?? []).map((attempt) => ({ ...attempt, node })));
+  const newest = attempts.sort((one, other) => other.at - one.at).slice(0, 20);
+  const names = useKeyNames(newest.flatMap(({ data }) => data.key ?? []));
+  return (
+    <Panel title="Newest attempts" note="The last 20 of each node since its start">
+      {newest.length === 0 ? (
+        <Empty title="Nothing was sent yet">An event is sent when a key has used a threshold of a quota.</Empty>
+      ) : (
+        <Table<DeliveryAttempt & { node: string }>
+          caption="Newest attempts"
+          rows={newest}
+          rowKey={(row) => `${row.node} ${row.id} ${row.attempt}`}
+          columns={[
+            { title: "Time", cell: (row) => time(row.at) },
+            {
+              title: "Event",
+              cell: ({ data }) => (
+                <>
+                  {data.key && <a href={link("keys", data.key)}>{names.get(data.key) || data.key}</a>} has used{" "}
+                  {count(data.threshold ?? 0)} % of <code>{data.limit}</code>
+                </>
+              ),
+            },
+            {
+              title: "State",
+              cell: (row) => (
+                <>
+                  <Badge tone={OUTCOMES[row.outcome].tone}>{OUTCOMES[row.outcome].text}</Badge>{" "}
+                  {row.why && <span class="aside">{row.why}</span>}
+                </>
+              ),
+            },
+            { title: "Attempt", number: true, cell: (row) => count(row.attempt) },
+            { title: "Node", cell: (row) => row.node },
+          ]}
+        />
+      )}
+    </Panel>
+  );
+}
 
 function Deliveries({ nodes }: { nodes: NodeReport[] }) {
   const waiting = Math.max(0, ...nodes.map((node) => node.webhooks?.waiting ?? 0));
@@ -20,6 +70,7 @@ function Deliveries({ nodes }: { nodes: NodeReport[] }) {
         <Stat label="Attempts that failed" value={count(failed)} note="retried for three days" tone={failed > 0 ? "warn" : "plain"} />
         <Stat label="Given up" value={count(givenUp)} note="410, or three days are over" tone={givenUp > 0 ? "bad" : "plain"} />
       </dl>
+      <Attempts nodes={nodes} />
       <Panel title="By node">
         <Table<NodeReport>
           caption="Webhooks by node"

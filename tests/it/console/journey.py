@@ -165,6 +165,36 @@ def preview(page):
     expect(page.get_by_label("Burst")).to_have_value("30")
 
 
+def recorded(plan):
+    """The number of checks that the node has recorded."""
+    connection = http.client.HTTPConnection(ADMIN, timeout=10)
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    change = {"patchOperations": [{"op": "replace", "path": "/throttle/burstLimit", "value": "2"}]}
+    connection.request("POST", f"/usageplans/{plan}/preview", json.dumps(change), headers)
+    checks = json.loads(connection.getresponse().read())["checks"]
+    connection.close()
+    return checks
+
+
+def preview_by_record(page):
+    sign_in(page, TOKEN)
+    value = create_plan_and_key(page)
+    assert [check({"api_key": value}) for _ in range(4)] == [200, 200, 429, 429]
+    while recorded("trial") < 4:
+        page.wait_for_timeout(50)
+    open_page(page, "Plans and stages")
+    page.get_by_role("link", name="Trial").click()
+    page.get_by_label("Burst").fill("1")
+    expect(page.get_by_text("Of 4 recorded checks, 2 were refused and 3 would be: 1 more, 0 no longer.")).to_be_visible()
+    row = page.get_by_role("row").filter(has_text="Acme").filter(has_text="trial/throttle")
+    expect(row).to_contain_text(re.compile("throttle2\\s*3$"))
+    page.get_by_label("Burst").fill("4")
+    expect(page.get_by_text("Of 4 recorded checks, 2 were refused and 0 would be: 0 more, 2 no longer.")).to_be_visible()
+    page.get_by_role("button", name="Save").click()
+    toast(page, "The plan is changed")
+    assert [check({"api_key": value}) for _ in range(3)] == [200, 200, 429]
+
+
 def audit(page):
     open_page(page, "Audit log")
     rows = page.get_by_role("row").filter(has_text="console:admin_token")
@@ -292,7 +322,7 @@ def main():
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: request.url.startswith(f"http://{ADMIN}/") or faults.append(request.url))
-        parts = {"operate": operate, "read": read, "expire": expire, "html": html, "keyboard": keyboard}
+        parts = {"operate": operate, "preview": preview_by_record, "read": read, "expire": expire, "html": html, "keyboard": keyboard}
         parts[PART](page)
         browser.close()
     if faults:

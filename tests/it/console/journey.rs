@@ -16,7 +16,12 @@ keys: [{ id: filed, name: "<img src=x onerror=alert(1)>", value: the-value-of-fi
 
 /// Runs one part of `journey.py` against a node.
 fn browse(part: &str) {
-    let node = node(Some(CATALOG), &["--trusted-peers", "127.0.0.1/32"]);
+    browse_with(part, &[]);
+}
+
+/// Runs one part of `journey.py` against a node with these flags.
+fn browse_with(part: &str, flags: &[&str]) {
+    let node = node(Some(CATALOG), &[&["--trusted-peers", "127.0.0.1/32"], flags].concat());
     let output = Command::new("timeout")
         .arg("240")
         .arg(repository("target/python/bin/python"))
@@ -32,6 +37,13 @@ fn browse(part: &str) {
 #[test]
 fn a_node_is_operated_by_the_console_alone() {
     browse("operate");
+}
+
+#[test]
+fn a_plan_is_changed_after_a_look_at_who_of_the_recorded_checks_would_be_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = dir.path().join("record");
+    browse_with("preview", &["--record", record.to_str().unwrap()]);
 }
 
 #[test]
