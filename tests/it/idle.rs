@@ -25,14 +25,9 @@ fn wakeups(node: &Node) -> f64 {
 }
 
 #[test]
-fn an_idle_node_wakes_less_than_seventy_times_a_second() {
-    let node = Node::with_catalog(CATALOG, &[]);
-    let wakeups = wakeups(&node);
-    assert!(wakeups < 70.0, "{wakeups} a second");
-}
-
-#[test]
-fn a_node_on_redis_wakes_less_than_seventy_times_a_second_once_its_leases_have_ended() {
+fn an_idle_node_wakes_less_than_seventy_times_a_second_also_once_its_leases_have_ended() {
+    let in_memory = Node::with_catalog(CATALOG, &[]);
+    eventually("it is idle", || wakeups(&in_memory) < 70.0);
     let redis = RedisServer::start();
     let node = Node::with_catalog(CATALOG, &["--store", &redis.url()]);
     eventually("a lease decides", || {
