@@ -21,7 +21,8 @@ local function functions_of_annexes()
     if at then
       local newest, birth, till = unpack_from('<I6c8I5', rows, at + 7)
       if till * 1000000 >= now then
-        return at, newest, birth, till * 1000000
+        -- A damaged row may say more than a number holds exactly.
+        return at, newest, birth, math.min(till, 9007199254) * 1000000
       end
     end
     return at

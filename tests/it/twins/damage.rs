@@ -6,7 +6,6 @@ use tokio::time::Instant;
 use tollgate::limit::Charges;
 use tollgate::store::{CheckContext, StoreError};
 
-use super::dry_runs::digest;
 use super::history::HistoryStep;
 use super::reservations::Operation;
 use super::{DEADLINE, Fleet, Replayed, Side};
@@ -95,8 +94,21 @@ pub async fn answers(side: &Side, replayed: Replayed, step: &HistoryStep) -> Vec
             None => continue,
         });
     }
-    answers.push(digest(&mut side.server.connection()));
+    answers.extend(stored(&mut side.server.connection()));
     answers
+}
+
+/// The stored strings in hexadecimal digits, without their deadlines: those beyond 2^53 µs, which
+/// damage makes, differ.
+fn stored(redis: &mut redis::Connection) -> Vec<String> {
+    let mut keys: Vec<String> = redis::cmd("KEYS").arg("tg:*").query(redis).unwrap();
+    keys.sort();
+    let mut text = |key: &String| {
+        let bytes = redis::cmd("GET").arg(key).query::<Vec<u8>>(redis);
+        let text = bytes.map_or_else(|_| "no string".into(), |bytes| format!("{bytes:02x?}"));
+        format!("{key} {text}")
+    };
+    keys.iter().map(&mut text).collect()
 }
 
 /// The script and the module say in their own words what is damaged.
