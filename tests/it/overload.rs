@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tollgate::algorithm::Throttle;
@@ -13,6 +14,7 @@ use tollgate::limit::{Charge, Charges, Limit, Subject, Unit};
 use tollgate::store::{CheckContext, Redis, RedisOptions, StoreError};
 use tollgate::telemetry::Metrics;
 
+use crate::support::eventually;
 use crate::support::node::Node;
 use crate::support::redis::RedisServer;
 use crate::twins::options;
@@ -80,21 +82,27 @@ fn checks_beyond_the_queue_are_overloaded_and_the_circuit_breaker_stays_closed()
 
 #[test]
 fn a_flood_does_not_lift_the_limit_of_an_open_policy() {
-    const CALLERS: usize = 12;
+    const CALLERS: usize = 24;
     let server = RedisServer::start();
     let catalog = "
 version: 1
 policies:
   - { name: open, throttle: { rate: 1/h, burst: 100 }, on_store_failure: open }
 ";
-    let node = Node::with_catalog(catalog, &["--store", &server.url(), "--check-deadline", "2s"]);
+    let node = Node::with_catalog(catalog, &["--store", &server.url(), "--check-deadline", "10s"]);
     let mut checks = vec![json!({"policy": "open", "key": "k"}); 1000];
     // With a reservation among them they do not wait for each other.
     checks[0] = json!({"policy": "open", "key": "k", "reservation": {}});
     let body = json!({"checks": checks}).to_string();
+    // Redis stands still until the queue is full: how fast either of them is does not matter.
+    server.signal(Signal::STOP);
     let results: Vec<Value> = std::thread::scope(|scope| {
         let send = || node.send("POST", "/check/batch", &[], &body).json();
         let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(send)).collect();
+        eventually("the queue is full", || {
+            node.metric("tollgate_store_errors_total", "kind=\"overloaded\"") > 0.0
+        });
+        server.signal(Signal::CONT);
         callers.into_iter().map(|caller| caller.join().unwrap()).collect()
     });
     let results: Vec<&Value> =

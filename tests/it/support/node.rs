@@ -1,9 +1,8 @@
 //! A node: the binary, on free ports.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
@@ -33,12 +32,11 @@ struct Addresses {
 }
 
 impl Addresses {
-    /// Reads standard output until the greeting ends.
-    fn of_greeting(stdout: ChildStdout) -> Self {
-        let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        let printed: Vec<String> = lines.take_while(|line| !line.contains("try:")).collect();
+    /// Reads the greeting on standard output; nothing until its last line is there.
+    fn of_greeting(printed: &str) -> Self {
+        let Some((printed, _)) = printed.split_once("try:") else { return Self::default() };
         let after = |words: &str| {
-            let address = printed.iter().find_map(|line| line.split(words).nth(1))?;
+            let address = printed.lines().find_map(|line| line.split(words).nth(1))?;
             Some(address.rsplit("://").next()?.to_owned())
         };
         Self {
@@ -105,20 +103,20 @@ impl Node {
             command.arg("--catalog").arg(file);
         }
         command.envs(environment.iter().copied());
-        let log = fs::File::create(dir.path().join("log")).unwrap();
-        let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(log));
-        let logged = || fs::read_to_string(dir.path().join("log")).unwrap();
+        let file = |name: &str| fs::File::create(dir.path().join(name)).unwrap();
+        let mut process = Process::spawn(command.stdout(file("greeting")).stderr(file("log")));
+        let written = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         let mut addresses = Addresses::default();
-        if flags.contains(&"json") {
-            eventually("the node listens", || {
-                addresses = Addresses::of_log(&logged());
-                addresses.http.is_some() || process.has_ended()
-            });
-        } else {
-            addresses = Addresses::of_greeting(process.child().stdout.take().unwrap());
-        }
+        eventually("the node listens", || {
+            let has_ended = process.has_ended();
+            addresses = Addresses::of_greeting(&written("greeting"));
+            if addresses.http.is_none() {
+                addresses = Addresses::of_log(&written("log"));
+            }
+            addresses.http.is_some() || has_ended
+        });
         let Addresses { http, admin, grpc, ops } = addresses;
-        let address = http.unwrap_or_else(|| panic!("the node did not start: {}", logged()));
+        let address = http.unwrap_or_else(|| panic!("the node did not start: {}", written("log")));
         Self { dir, address, admin, grpc, ops, process }
     }
 
