@@ -50,6 +50,7 @@ pub use counter::{
     Written,
 };
 pub use rate::{InvalidRate, Rate};
+pub(crate) use reserving::number_in;
 pub use reserving::{AdjustedCounter, ChargeChange, NewCharge, ReservedCharge, Reserving};
 pub use row::{Row, RowKind};
 pub use throttle::{InvalidThrottle, Throttle};

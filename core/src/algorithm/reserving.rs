@@ -120,6 +120,6 @@ impl Reserving for Algorithm {
 }
 
 /// The number in these bytes of an annex, little-endian; 0 without any.
-pub(super) fn number_in(bytes: &[u8]) -> u64 {
+pub(crate) fn number_in(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }

@@ -12,7 +12,7 @@ use super::damage::Damage;
 use super::{KeyWrite, StoredValue};
 use crate::algorithm::calendar_quota::Count;
 use crate::algorithm::token_bucket::Bucket;
-use crate::algorithm::{Row, RowKind, slots};
+use crate::algorithm::{Row, RowKind, number_in, slots};
 use crate::judge::ReservationNumbers;
 use crate::limit::RowId;
 use crate::time::{MAX_EXACT, Micros};
@@ -196,11 +196,6 @@ fn replace(bytes: &mut Bytes, place: Range<usize>, part: &[u8]) {
     bytes.truncate(place.start);
     bytes.extend_from_slice(part);
     bytes.extend_from_slice(&behind);
-}
-
-/// The number in these bytes, little-endian.
-fn number_in(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 /// The bodies of rows that stand one behind the other.

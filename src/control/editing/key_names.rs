@@ -84,14 +84,16 @@ impl KeyEditor<'_> {
                 self.session.index_build.begin(registry);
                 return Ok(None);
             };
-            let ids = rows.iter().filter_map(|row| Some(row.rsplit_once('\0')?.1));
-            let paths: Vec<String> = ids.map(|id| EntryPath::Key(id).into()).collect();
-            let texts = registry.get_all(&paths).await?.into_iter().flatten();
-            for text in texts {
-                let key = KeyRecord::parse(&text)?;
-                // A key may have got another name, or been deleted, since the rows were read.
-                let is_named = key.name().is_some_and(|name| name.starts_with(prefix));
-                if is_named && files.key(&key.id).is_none() {
+            let id_of = |row: &String| row.rsplit_once('\0').map_or("", |(_, id)| id).to_owned();
+            let paths: Vec<String> =
+                rows.iter().map(|row| EntryPath::Key(&id_of(row)).into()).collect();
+            for (row, text) in rows.iter().zip(registry.get_all(&paths).await?) {
+                let Some(key) = text.map(|text| KeyRecord::parse(&text)).transpose()? else {
+                    continue;
+                };
+                // A key may have got another name since the rows were read, or while the index was
+                // made, and is listed by that one only.
+                if NamePosition::of(&key).to_row() == *row && files.key(&key.id).is_none() {
                     keys.push(key);
                 }
             }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::plan_keys::PlanKeyEditor;
 use super::session::EditSession;
 use crate::catalog::Catalog;
-use crate::control::model::{ApiStage, ControlError, Document, PlanSpec, UsagePlan};
+use crate::control::model::{ApiStage, ControlError, Document, PlanSpec, UsagePlan, id_from_name};
 
 /// Reads and changes usage plans.
 pub struct PlanEditor<'e> {
@@ -27,9 +27,12 @@ impl<'e> PlanEditor<'e> {
     /// makes no valid catalog, or the registry is unreachable.
     pub async fn create(&self, spec: PlanSpec) -> Result<UsagePlan, ControlError> {
         let files = self.session.files();
+        let left_over = self.left_over(id_from_name(&spec.name)).await?;
         let create = self.session.edit_document(|document| {
             let plans = &mut document.usage_plans;
-            let is_taken = |id: &str| plans.contains_key(id) || files.has_plan(id);
+            let is_taken = |id: &str| {
+                plans.contains_key(id) || files.has_plan(id) || left_over.as_deref() == Some(id)
+            };
             let plan = UsagePlan::new(spec.clone(), is_taken)?;
             let id = &plan.id;
             if files.has_plan(id) {
@@ -43,6 +46,14 @@ impl<'e> PlanEditor<'e> {
             Ok(plan)
         });
         create.await
+    }
+
+    /// The id if keys are on a plan of this id. If there is no such plan, its deletion was
+    /// interrupted among its keys, and a new plan must not find them.
+    async fn left_over(&self, id: Option<String>) -> Result<Option<String>, ControlError> {
+        let Some(id) = id else { return Ok(None) };
+        let keys = PlanKeyEditor::new(self.session).registry_ids(&id, None, 1).await?;
+        Ok(Some(id).filter(|_| !keys.is_empty()))
     }
 
     /// Changes a plan.

@@ -1,5 +1,5 @@
-//! The places at which the limits of a check are declared: a line of the catalog file, or a resource of the admin
-//! API. Read for explanations only.
+//! The places at which the limits of a check are declared: a line of the catalog file, or a
+//! resource of the admin API. Read for explanations only.
 
 use std::sync::Arc;
 

@@ -31,6 +31,8 @@ fn an_interrupted_deletion_of_a_plan_is_completed_by_a_retry() {
         let _: () = redis.connection().zadd("tg:{registry}:paths", path, 0).unwrap();
     }
     let _: () = redis.connection().hset("tg:{registry}", format!("key/{id}"), record).unwrap();
+    let later = call(&node, "POST", "/usageplans", json!({"name": "p"}));
+    assert_ne!(later["id"], json!(plan), "a plan of that name does not find the keys");
     assert_eq!((delete(), links()), (202, Vec::new()));
     assert_eq!(delete(), 404);
     let key = call(&node, "GET", &format!("/apikeys/{id}"), Value::Null);
