@@ -150,6 +150,14 @@ impl Work {
 }
 
 impl QueuedJob {
+    /// Ends a job that is not sent, with `error` if its caller still waits: a client that has left
+    /// is no failure, and must not be counted as one.
+    pub(super) fn withdraw(self, error: impl Fn() -> StoreError) {
+        if !self.results.is_closed() {
+            self.fail(&error());
+        }
+    }
+
     /// Sends the same error as the result of all checks.
     pub(super) fn fail(self, error: &StoreError) {
         send_error(self.results, &self.job.work, error);

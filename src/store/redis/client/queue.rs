@@ -105,7 +105,7 @@ impl WaitingJobs {
         while self.next_deadline().is_some_and(|deadline| deadline <= now)
             && let Some(expired) = self.next.pop_front()
         {
-            expired.fail(&error());
+            expired.withdraw(&error);
         }
     }
 
@@ -130,7 +130,7 @@ impl WaitingJobs {
             && let Some(queued) = self.next.pop_front().or_else(|| self.jobs.try_recv().ok())
         {
             if queued.results.is_closed() || queued.job.deadline <= latest {
-                queued.fail(&error());
+                queued.withdraw(&error);
                 continue;
             }
             let charges = queued.job.work.charges();

@@ -33,6 +33,7 @@ struct Fixture {
     calls: CallsInFlight,
     live: LiveConnection,
     server: DuplexStream,
+    metrics: Arc<Metrics>,
 }
 
 impl Fixture {
@@ -46,11 +47,12 @@ impl Fixture {
             start_without_store: false,
             runtime: tokio::runtime::Handle::current(),
         };
-        let redis = Redis::new(&options, Arc::new(Metrics::new()), None).unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let redis = Redis::new(&options, Arc::clone(&metrics), None).unwrap();
         let (queue, waiting) = Queue::new(&redis, &Arc::new(Breaker::new(&redis)));
         let calls = CallsInFlight::new(&redis, &redis.topology.primary_of(0).unwrap());
         let (stream, server) = duplex(1 << 16);
-        Self { queue, waiting, calls, live: LiveConnection::new(Box::new(stream)), server }
+        Self { queue, waiting, calls, live: LiveConnection::new(Box::new(stream)), server, metrics }
     }
 
     fn enqueue(&self, deadline: Instant) -> oneshot::Receiver<JobResults> {
@@ -176,4 +178,19 @@ async fn a_connection_that_ends_fails_its_calls_and_a_reply_to_nothing_ends_it()
     let Fixture { calls, waiting, live, .. } = &mut fixture;
     calls.send_waiting(waiting, live, Instant::now());
     assert!(calls.is_empty() && unsent.await.unwrap()[0].is_err(), "a check does not wait for it");
+}
+
+#[tokio::test]
+async fn a_caller_that_has_left_is_sent_no_call_and_counted_as_no_error() {
+    let mut fixture = Fixture::new();
+    let soon = Instant::now() + DEADLINE;
+    drop(fixture.enqueue(soon));
+    drop(fixture.enqueue(Instant::now()));
+    let late = fixture.enqueue(Instant::now());
+    let _waits = fixture.enqueue(soon);
+    let sent = String::from_utf8_lossy(&fixture.send().await).into_owned();
+    assert_eq!(sent.matches("EVALSHA").count() + sent.matches("TG.JUDGE").count(), 1, "{sent}");
+    assert!(late.await.unwrap()[0].is_err(), "it waited beyond its deadline");
+    let overloaded = fixture.metrics.store_errors.with_label_values(&["overloaded"]).get();
+    assert_eq!(overloaded, 1, "of those that left none, of those that waited one");
 }
