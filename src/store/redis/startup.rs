@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::{Cmd, FromRedisValue};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -54,8 +55,11 @@ impl Redis {
         }
         let in_cluster = if is_sharded { &EXPECTED_IN_CLUSTER[..] } else { &[] };
         let expected = [&EXPECTED_SETTINGS[..], in_cluster].concat();
-        for server in self.topology.primaries() {
-            let Err(error) = self.connect_and_check(&server, &expected).await else { continue };
+        let primaries = self.topology.primaries();
+        // Together, so that a start takes no longer the more primaries cannot be reached.
+        let checks = primaries.iter().map(|server| self.connect_and_check(server, &expected));
+        for (server, result) in primaries.iter().zip(join_all(checks).await) {
+            let Err(error) = result else { continue };
             if !is_sharded {
                 return Err(self.with_other_transport(error).await);
             }
