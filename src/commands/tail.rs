@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::CommandError;
 use super::admin::{AdminAccess, AdminClient, encode_path_segment};
 use super::client::unreachable_error;
+use super::names::{find_key_id, find_plan_id};
 use super::table::cell;
 use crate::transport::ResponseBody;
 
@@ -31,7 +32,7 @@ const MAX_EVENT_BYTES: usize = 64 * 1024;
 #[command(after_help = "\
 Examples:
   tollgate tail                                   refusals of one node, until Ctrl-C
-  tollgate tail --key alice                       is this API key refused, and where?
+  tollgate tail --key alice                       is this API key, by its id or name, refused, and where?
   tollgate tail --all --plan free --rate 10       a sample of all decisions on a plan
   tollgate tail --outcome failed_open             checks admitted while the store was lost
   tollgate tail --json | jq -r .requestId         the requests to look for in the gateway's log
@@ -53,10 +54,10 @@ pub struct TailArgs {
     /// Only this outcome, a refusal or not, as `tollgate_decisions_total` has it
     #[arg(long)]
     outcome: Option<String>,
-    /// Only this plan, by its id
+    /// Only this plan, by its id or name
     #[arg(long)]
     plan: Option<String>,
-    /// Only this API key, by its id, or this key of a policy as requests write it
+    /// Only this API key, by its id or name, or this key of a policy as requests write it
     #[arg(long)]
     key: Option<String>,
     /// Only this limit, by its name in the catalog, such as basic/throttle
@@ -90,10 +91,13 @@ struct Stream {
 /// # Errors
 /// If a node is unreachable at first, or refuses the request.
 pub async fn run(args: &TailArgs) -> Result<bool, CommandError> {
+    let clients = args.urls.iter().map(|url| AdminClient::new(url.clone(), args.access.clone()));
+    let clients: Vec<_> = clients.collect();
+    let Some(first) = clients.first() else { return Ok(true) };
+    let path = args.clone().with_ids(first).await?.path();
     let (sender, mut events) = mpsc::channel(64);
-    for url in &args.urls {
-        let client = AdminClient::new(url.clone(), args.access.clone());
-        let stream = Stream::open(client, args.path()).await?;
+    for client in clients {
+        let stream = Stream::open(client, path.clone()).await?;
         let sender = sender.clone();
         tokio::spawn(async move {
             if let Err(error) = stream.follow(&sender).await {
@@ -111,12 +115,32 @@ pub async fn run(args: &TailArgs) -> Result<bool, CommandError> {
 }
 
 impl TailArgs {
+    /// These arguments with ids in place of the names of a key and a plan. Other texts stay: they
+    /// may be a policy's, which are no resources.
+    async fn with_ids(mut self, admin: &AdminClient) -> Result<Self, CommandError> {
+        if let Some(key) = &mut self.key {
+            *key = id_or_text(find_key_id(admin, key).await, key)?;
+        }
+        if let Some(plan) = &mut self.plan {
+            *plan = id_or_text(find_plan_id(admin, plan).await, plan)?;
+        }
+        Ok(self)
+    }
+
     fn path(&self) -> String {
         let Self { all, outcome, plan, key, limit, rate, .. } = self;
         let named = [("outcome", outcome), ("plan", plan), ("key", key), ("limit", limit)];
         let named = named.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
         let named = named.map(|(name, value)| format!("&{name}={}", encode_path_segment(value)));
         format!("/tail?all={all}&rate={rate}{}", named.collect::<String>())
+    }
+}
+
+/// The id that was found, or the text if it names no resource.
+fn id_or_text(found: Result<String, CommandError>, text: &str) -> Result<String, CommandError> {
+    match found {
+        Err(CommandError::Rejected(StatusCode::NOT_FOUND, _)) => Ok(text.to_owned()),
+        found => found,
     }
 }
 

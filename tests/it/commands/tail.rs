@@ -3,14 +3,15 @@
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{TOKEN, run};
-use crate::support::free_port;
 use crate::support::node::Node;
 use crate::support::process::Process;
+use crate::support::{TEST_TIMEOUT, free_port};
 
 const CATALOG: &str = "{version: 1, policies: [{name: login, throttle: {rate: 1/h, burst: 1}}]}";
 
@@ -22,7 +23,7 @@ fn node_at(admin: &str) -> Node {
 /// A tail that is running, and the lines that it prints.
 struct Tail {
     lines: Lines<BufReader<ChildStdout>>,
-    _process: Process,
+    process: Process,
 }
 
 impl Tail {
@@ -34,34 +35,39 @@ impl Tail {
         }
         let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
         let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
-        Self { lines, _process: process }
+        Self { lines, process }
     }
 
     fn next_line(&mut self) -> String {
         self.lines.next().unwrap().unwrap()
     }
 
-    /// Reads until a refusal of `node` is shown, which is asked for again and again: when the tail
-    /// begins is not known.
+    /// Reads until a refusal of `node` is shown.
     fn wait_for(&mut self, node: &Node) {
         let port = node.address().rsplit(':').next().unwrap();
+        while !self.next_event(|| refuse(node))["node"].as_str().unwrap().ends_with(port) {}
+    }
+
+    /// The next event. Its `cause` is repeated until then: when the tail begins is not known.
+    fn next_event(&mut self, cause: impl Fn() + Send) -> Value {
         let (shown, is_shown) = mpsc::channel::<()>();
         std::thread::scope(|scope| {
             // Until the other end is dropped, also by a panic.
+            let process = &self.process;
             scope.spawn(move || {
-                let pause = Duration::from_millis(5);
+                let (pause, began) = (Duration::from_millis(5), Instant::now());
                 while is_shown.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                    refuse(node);
+                    cause();
+                    if began.elapsed() > TEST_TIMEOUT {
+                        process.signal(Signal::KILL);
+                    }
                 }
             });
-            loop {
-                let event: Value = serde_json::from_str(&self.next_line()).unwrap();
-                if event["node"].as_str().unwrap().ends_with(port) {
-                    break;
-                }
-            }
+            let line = self.lines.next().expect("an event within the time-out").unwrap();
+            let event = serde_json::from_str(&line).unwrap();
             drop(shown);
-        });
+            event
+        })
     }
 }
 
@@ -83,6 +89,26 @@ fn a_table_has_a_line_for_each_refusal_without_color_outside_a_terminal() {
     let cells: Vec<&str> = line.split_whitespace().collect();
     assert_eq!(cells[1..5], ["refused", "a", "policy:login/throttle", "-"], "{line}");
     assert!(!line.contains('\u{1b}'), "{line:?}");
+}
+
+#[test]
+fn keys_and_plans_go_by_their_names_and_a_policy_s_key_by_itself() {
+    let node = node_at("127.0.0.1:0");
+    let (code, ..) = run(&node, "plans create Gold --rate 1/h --burst 1 --json");
+    assert_eq!(code, Some(0));
+    let (code, key, _) = run(&node, "keys create Alice --plan Gold --json");
+    assert_eq!(code, Some(0));
+    let key: Value = serde_json::from_str(&key).unwrap();
+    for words in [&["--key", "Alice"][..], &["--plan", "Gold"], &["--key", "a"]] {
+        let mut tail = Tail::start(&[&node], &[words, &["--json"]].concat());
+        let event = tail.next_event(|| {
+            refuse(&node);
+            node.check(json!({"api_key": key["value"]}));
+        });
+        let expected =
+            if words[1] == "a" { (&Value::Null, &json!("a")) } else { (&key["id"], &Value::Null) };
+        assert_eq!((&event["keyId"], &event["key"]), expected, "{words:?}");
+    }
 }
 
 #[test]
