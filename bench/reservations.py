@@ -10,6 +10,7 @@ measured with wrk, end to end, with the CPU time of each process. Then the memor
 import argparse
 import http.client
 import json
+import os
 import resource
 import statistics
 
@@ -80,6 +81,8 @@ class Reservations:
             keys = self.redis.cli("--scan", "--pattern", pattern).split()[:sample]
             return statistics.mean(int(self.redis.cli("MEMORY", "USAGE", key)) for key in keys)
 
+        # The service has closed the connection if the loads before took a minute.
+        self.connection.close()
         self.redis.cli("FLUSHALL")
         self.check(["one"])
         before = used()
@@ -168,7 +171,7 @@ def load_lines(loads):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default=str(ROOT / "target/release/tollgate"), help="a tollgate built with --release")
-    parser.add_argument("--module", help="the module for a second Redis, built with --release")
+    parser.add_argument("--module", type=os.path.abspath, help="the module for a second Redis, built with --release")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seconds", type=int, default=5, help="of each load with wrk")
     options = parser.parse_args()

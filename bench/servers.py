@@ -144,7 +144,7 @@ class Service:
 class Throttlecrab:
     """throttlecrab's server, if it is installed (cargo install throttlecrab-server)."""
 
-    BODY = '{"key":"user:%d","max_burst":1000000,"count_per_period":20,"period":1}'
+    BODY = '{"key":"user:%d","max_burst":100000000,"count_per_period":20,"period":1}'
 
     def __init__(self, binary):
         self.port = free_port()
