@@ -163,7 +163,8 @@ def wrk(port, connections, seconds, script="check.lua", **env):
     line = next(line for line in out.splitlines() if line.startswith("RESULT"))
     requests, micros, p50, p99, bad, errors = map(int, line.split()[1:])
     if bad or errors:
-        sys.exit(f"{bad} unexpected answers and {errors} socket errors: this load measures nothing")
+        load = f"{connections} connections {env or ''}".rstrip()
+        sys.exit(f"{bad} unexpected answers and {errors} socket errors with {load}: this load measures nothing")
     return {"rate": requests / micros * 1e6, "p50": p50 / 1e3, "p99": p99 / 1e3, "requests": requests}
 
 
