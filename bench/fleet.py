@@ -18,12 +18,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 # What this simulation takes from the sources: intervals in seconds, and numbers of a node.
 SLOTS_INTERVAL, MEMORY_INTERVAL, POLL_INTERVAL, HEARTBEAT_INTERVAL = 1.55, 1, 0.2, 1
 POOLED, MOST_POOLED, CACHED_KEYS, MAX_CLIENTS = 1, 8, 100_000, 10_000
-# Renewals of leases for each client of a hot key in a second: of a key within its limit every 100 ms at least (half of a
+# Renewals of leases for each node with a hot key in a second: of a key within its limit every 100 ms at least (half of a
 # lease of 200 ms), of a key far over its limit one for each pause of 250 ms.
 RENEWALS_WITHIN, RENEWALS_OVER = 10, 4
 # A primary is full when one check in a hundred waits for this many us longer than its round trip.
 LATE, BUSY = 1_000, 0.8
-# A limit is leased if the share of each client in what it allows within a lease (s) is this many units.
+# A limit is leased if the share of each node in what it allows within a lease (s) is this many units.
 LEASE_UNITS, LEASE_LIFETIME = 16, 0.2
 
 
@@ -170,7 +170,7 @@ def main():
         sys.exit("a primary is full at the smallest load")
 
     alone = us[f"{options.limits}, 800 connections"]
-    within, over = share(clients * RENEWALS_WITHIN, alone), share(clients * RENEWALS_OVER, alone)
+    within, over = share(nodes * RENEWALS_WITHIN, alone), share(nodes * RENEWALS_OVER, alone)
     lookups = nodes * options.active_keys * 2 * us["key lookup, HGET"] / 1e6
     document = us["document of 1 MiB"] * options.document_mib
     to_send = nodes * options.document_mib * 8 * 1.048576 / 1e3 / options.gigabits
@@ -203,9 +203,9 @@ def main():
     hot = [
         (1e6 / us["one throttle, 16 in a call"], "checks/s", "of one exact key: its primary, with 16 checks in a call"),
         (1e6 / us["one throttle, 800 connections"], "checks/s", "of one exact key, if each check comes alone on its connection"),
-        (BUSY / within, "keys", f"that all clients lease, within their limits, on one primary ({within * 100:.0f} % of its core each)"),
-        (BUSY / over, "keys", f"that all clients lease, far over their limits ({over * 100:.0f} % each)"),
-        (LEASE_UNITS * clients / LEASE_LIFETIME, "units/s", "is the smallest rate of a limit that these clients lease: a smaller one is exact, with a call for each check"),
+        (BUSY / within, "keys", f"that all nodes lease, within their limits, on one primary ({within * 100:.0f} % of its core each)"),
+        (BUSY / over, "keys", f"that all nodes lease, far over their limits ({over * 100:.0f} % each)"),
+        (LEASE_UNITS * nodes / LEASE_LIFETIME, "units/s", "is the smallest rate of a limit that these nodes lease: a smaller one is exact, with a call for each check"),
         (MAX_CLIENTS / (options.workers + POOLED), "nodes", f"until a primary has Redis' default of {MAX_CLIENTS:,} clients"),
         (1e6 / (us["key lookup, HGET"] * 2), "keys/s", "of all nodes that are looked up anew: the registry's primary"),
         (BUSY / ((slots + memory) / nodes), "nodes", "until polls alone fill each primary"),

@@ -227,6 +227,7 @@ fn open_counter_store(
         min_nodes: settings.min_nodes,
         // A lease belongs to no check, so a record with leases could not be replayed.
         leases: settings.record.is_none(),
+        repeats_refusals: settings.denial_memo,
         start_without_store: settings.start_without_store,
         runtime: runtime.clone(),
     };

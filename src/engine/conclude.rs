@@ -66,7 +66,11 @@ impl Engine {
 
     /// The decision that follows from a verdict of the store.
     pub(super) fn decide_by_verdict(&self, charges: &Charges, judged: &StoreVerdict) -> Decision {
-        let by = if judged.leased { DecidedBy::Lease } else { place_of(&self.parts.store) };
+        let by = match judged.leased {
+            true if judged.verdict.allowed => DecidedBy::Lease,
+            true => DecidedBy::Memo,
+            false => place_of(&self.parts.store),
+        };
         Decision::from_verdict(charges, &judged.verdict, by)
     }
 

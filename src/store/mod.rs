@@ -98,7 +98,8 @@ pub struct StoreVerdict {
     /// The order among decisions with the same `now`: the position in the call, or a running
     /// number.
     pub index: u64,
-    /// True if the check was allowed from leases alone, without a call.
+    /// True if the node has decided the check without a call: it was allowed from leases alone, or a
+    /// refusal of a leased limit was repeated.
     pub leased: bool,
 }
 
@@ -231,7 +232,7 @@ impl Store {
         }
     }
 
-    /// Refunds all leases, before the node stops.
+    /// Ends this handle before its worker stops. The last one of the node refunds all leases.
     pub async fn retire(&self) {
         if let Self::Redis(client) = self {
             client.retire().await;

@@ -23,6 +23,7 @@ policies:
   - { name: hot, throttle: { rate: 2000/s, burst: 1000 }, consistency: leased }
   - { name: vast, throttle: { rate: 1000000/s, burst: 1000000 }, consistency: leased }
   - { name: deep, throttle: { rate: 400/s, burst: 1000000 }, consistency: leased }
+  - { name: over, throttle: { rate: 400/s, burst: 400 }, consistency: leased }
   - { name: small, throttle: { rate: 10/s, burst: 5 }, consistency: leased }
   - { name: two, throttle: { rate: 200/s, burst: 100000 }, consistency: leased, limits: [ { name: few, throttle: { rate: 1/h, burst: 300 }, consistency: exact } ] }
   - { name: counted, quota: { limit: 100, period: day }, consistency: leased }
@@ -94,6 +95,45 @@ fn a_hot_key_stays_within_the_bound_and_close_to_its_rate() {
         .sum();
     assert!(by_lease > 0.0);
     nodes.truncate(2);
+}
+
+#[test]
+fn a_busy_node_far_over_a_limit_makes_few_calls_for_all_its_workers_and_connections() {
+    for count in [1, 3] {
+        let redis = RedisServer::start();
+        let (url, min_nodes) = (redis.url(), count.to_string());
+        let flags = ["--store", &url, "--workers", "8", "--min-nodes", &min_nodes];
+        let nodes: Vec<Node> = (0..count).map(|_| Node::with_catalog(CATALOG, &flags)).collect();
+        let address = nodes[0].address();
+        let (admitted, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let count_now = |counted: &AtomicUsize| counted.load(Ordering::Relaxed);
+        let is_spent = || count_now(&refused) > 100;
+        let ends = std::sync::OnceLock::new();
+        let latest = Instant::now() + Duration::from_mins(1);
+        let check = || {
+            let mut connection = KeepAlive::open(address).unwrap();
+            while Instant::now() < *ends.get().unwrap_or(&latest) {
+                let answer = connection.post("/check", r#"{"policy":"over","key":"a"}"#).unwrap();
+                let counted = if answer.status == 200 { &admitted } else { &refused };
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(check);
+            }
+            crate::support::eventually("the burst is spent", is_spent);
+            let (began, calls, before) =
+                (Instant::now(), redis.script_calls(), count_now(&admitted));
+            let end = *ends.get_or_init(|| began + Duration::from_secs(2));
+            std::thread::sleep(end - began);
+            let (calls, admitted) = (redis.script_calls() - calls, count_now(&admitted) - before);
+            let took = began.elapsed().as_secs_f64();
+            // A slow machine makes fewer pauses, and so fewer calls.
+            assert!(calls as f64 <= 100.0 * took, "{count} nodes: {calls} calls in {took} s");
+            assert!(admitted as f64 >= 0.9 * 400.0 * took, "{count} nodes: {admitted} in {took} s");
+        });
+    }
 }
 
 #[test]

@@ -35,6 +35,7 @@ use self::topology::Topology;
 use super::{CallObserver, StoreError};
 use crate::telemetry::{LogThrottle, Metrics};
 use crate::time::ClockEstimate;
+use client::Leases;
 pub use client::RedisClient;
 pub use reports::ReportKind;
 pub use script::CHECK_SCRIPT_SOURCE;
@@ -56,6 +57,8 @@ pub struct RedisOptions {
     pub min_nodes: u64,
     /// True if limits that are declared `leased` are spent from leases.
     pub leases: bool,
+    /// True if refusals of such limits are repeated without a call while few units are left.
+    pub repeats_refusals: bool,
     /// True if the node is ready before Redis could be used for the first time.
     pub start_without_store: bool,
     /// The runtime that reads and writes all pooled connections, whichever thread uses one. It must
@@ -72,8 +75,12 @@ pub struct Redis {
     clock: ClockEstimate,
     /// True if limits that are declared `leased` are spent from leases.
     leases: bool,
-    /// The number of clients, each of which may hold leases.
-    clients: AtomicU64,
+    /// True if refusals of such limits are repeated without a call.
+    repeats_refusals: bool,
+    /// The leases of all clients.
+    lease_table: Arc<Leases>,
+    /// The number of open clients.
+    clients: AtomicUsize,
     /// The number of connections whose circuit breaker is open.
     open_breakers: AtomicUsize,
     nodes: AtomicU64,
@@ -105,7 +112,9 @@ impl Redis {
             metrics,
             clock: ClockEstimate::default(),
             leases: options.leases,
-            clients: AtomicU64::new(0),
+            repeats_refusals: options.repeats_refusals,
+            lease_table: Arc::default(),
+            clients: AtomicUsize::new(0),
             open_breakers: AtomicUsize::new(0),
             nodes: AtomicU64::new(0),
             min_nodes: options.min_nodes,

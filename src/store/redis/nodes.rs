@@ -42,11 +42,6 @@ impl Redis {
         self.nodes.load(Ordering::Relaxed).max(self.min_nodes)
     }
 
-    /// The number of clients that may hold leases, if every node has as many clients as this one.
-    pub(super) fn lease_holders(&self) -> u64 {
-        self.live_nodes() * self.clients.load(Ordering::Relaxed).max(1)
-    }
-
     /// Sends a heartbeat each second, and follows the topology and the servers' memory as they
     /// change. Never returns.
     pub async fn run(self: Arc<Self>) {

@@ -96,7 +96,10 @@ impl Node {
         environment: &[(&str, &str)],
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--workers", "2"]).args(flags);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(flags);
+        if !flags.contains(&"--workers") {
+            command.args(["--workers", "2"]);
+        }
         if let Some(catalog) = catalog {
             let file = dir.path().join("catalog.yaml");
             fs::write(&file, catalog).unwrap();

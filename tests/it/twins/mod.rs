@@ -62,6 +62,7 @@ pub fn options(url: &str) -> RedisOptions {
         deadline: DEADLINE,
         min_nodes: 1,
         leases: true,
+        repeats_refusals: true,
         start_without_store: false,
         runtime: tokio::runtime::Handle::current(),
     }

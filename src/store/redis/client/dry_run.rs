@@ -1,8 +1,8 @@
-//! Dry runs: a check is judged by the leases that this client holds and by Redis, and neither is
+//! Dry runs: a check is judged by the leases that this node holds and by Redis, and neither is
 //! changed.
 //!
 //! Charges that leases cover would be taken from them; Redis judges the others, and counts units
-//! that any client has leased as charged. In a Cluster each hash tag is judged by itself: nothing is
+//! that any node has leased as charged. In a Cluster each hash tag is judged by itself: nothing is
 //! charged ahead, so nothing has to be given back.
 
 use std::sync::Arc;
@@ -31,8 +31,8 @@ impl RedisClient {
         deadline: Instant,
     ) -> Result<ReserveReply, StoreError> {
         let check = self.peek_leases(charges, reservation.is_some());
-        if charges.is_empty() || check.is_fully_leased() {
-            let verdict = check.verdict();
+        if charges.is_empty() || check.is_decided() {
+            let verdict = check.verdict(self.known_states(&check));
             return Ok(ReserveReply::Judged(StoreVerdict {
                 leased: !charges.is_empty(),
                 ..verdict

@@ -42,7 +42,7 @@ use crate::limit::{Charge, Charges, Refund};
 use crate::store::{CheckContext, StoreVerdict};
 use crate::time::{Micros, boot_clock};
 use job::{CheckResult, QueuedCheck, Work};
-use leases::Leases;
+pub(super) use leases::Leases;
 use pending_usage::PendingUsage;
 use router::Router;
 
@@ -51,18 +51,19 @@ const MAX_BATCH: usize = 128;
 /// The most charges in one script call, and in one job of several checks. All nodes wait while
 /// Redis runs a script, which takes some 7 us for each charge.
 const MAX_CALL_CHARGES: usize = 512;
-/// The interval at which unspent leases are refunded.
+/// The interval at which unspent leases are refunded, and pending usage is charged.
 const LEASE_SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A worker's Redis client. Clones are cheap and share connections and leases.
+/// A worker's Redis client. Clones are cheap and share connections; all clients of a node share its
+/// leases.
 #[derive(Clone)]
 pub struct RedisClient {
     router: Router,
     redis: Arc<Redis>,
     leases: Arc<Leases>,
     pending_usage: Arc<PendingUsage>,
-    /// Notified of the first lease and the first pending usage, so that an idle client sleeps.
-    sweep_needed: Arc<Notify>,
+    /// Notified of the first pending usage, so that an idle client sleeps.
+    usage_added: Arc<Notify>,
     #[cfg(feature = "bench")]
     unbatched: Option<Arc<unbatched::Unbatched>>,
 }
@@ -71,17 +72,20 @@ impl Redis {
     /// Opens a client on the current runtime, connected if Redis can be reached now.
     pub async fn open_client(self: &Arc<Self>) -> RedisClient {
         let router = Router::connect(self).await;
-        self.clients.fetch_add(1, Ordering::Relaxed);
+        let is_first = self.clients.fetch_add(1, Ordering::Relaxed) == 0;
         let client = RedisClient {
             router,
             redis: Arc::clone(self),
-            leases: Arc::default(),
+            leases: Arc::clone(&self.lease_table),
             pending_usage: Arc::default(),
-            sweep_needed: Arc::default(),
+            usage_added: Arc::default(),
             #[cfg(feature = "bench")]
             unbatched: unbatched::Unbatched::from_environment().map(Arc::new),
         };
         if self.leases {
+            tokio::spawn(client.clone().charge_usage());
+        }
+        if self.leases && is_first {
             tokio::spawn(client.clone().sweep_leases());
         }
         client
@@ -102,12 +106,12 @@ impl RedisClient {
         if !self.redis.leases || !charges.iter().any(Leases::is_leasable) {
             return self.judge_without_leases(charges, context, deadline).await;
         }
-        let check = self.take_leases(charges);
-        if check.is_fully_leased() {
-            return Ok(self.allow_from_leases(&check));
+        let check = self.take_leases_in_turn(charges);
+        if check.is_decided() {
+            return Ok(self.decide_by_leases(charges, &check));
         }
         // Boxed, so that the futures of checks without leases stay small.
-        Box::pin(self.judge_uncovered(charges, check, context, deadline)).await
+        Box::pin(self.judge_in_turn(charges, check, context, deadline)).await
     }
 
     async fn judge_without_leases(
@@ -126,15 +130,21 @@ impl RedisClient {
         self.router.judge(charges, context, deadline).await
     }
 
-    /// Refunds unspent leases and charges pending usage, at intervals while there are any. Ends
-    /// with the worker's runtime.
+    /// Refunds the node's unspent leases, at intervals while there are any. Ends with the worker's
+    /// runtime.
     async fn sweep_leases(self) {
         loop {
-            if self.leases.is_empty() && self.pending_usage.is_empty() {
-                self.sweep_needed.notified().await;
-            }
+            self.leases.first_lease().await;
             tokio::time::sleep(LEASE_SWEEP_INTERVAL).await;
             self.refund_best_effort(self.leases.take_unspent(boot_clock(), false)).await;
+        }
+    }
+
+    /// Charges pending usage, at intervals while there is any. Ends with the worker's runtime.
+    async fn charge_usage(self) {
+        loop {
+            self.usage_added.notified().await;
+            tokio::time::sleep(LEASE_SWEEP_INTERVAL).await;
             self.flush_usage().await;
         }
     }
@@ -151,9 +161,12 @@ impl RedisClient {
         }
     }
 
-    /// Refunds all leases, before the node stops.
+    /// Charges the worker's pending usage before it stops. The node's last client refunds all
+    /// leases.
     pub async fn retire(&self) {
-        self.refund_best_effort(self.leases.take_unspent(boot_clock(), true)).await;
+        if self.redis.clients.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.refund_best_effort(self.leases.take_unspent(boot_clock(), true)).await;
+        }
         self.flush_usage().await;
     }
 
@@ -226,7 +239,8 @@ impl RedisClient {
     /// `charge`.
     #[must_use]
     pub fn pause_after_refusal(&self, charge: &Charge) -> Duration {
-        self.leases.pause_after_refusal(charge, boot_clock(), self.redis.lease_holders())
+        let holders = self.redis.live_nodes();
+        self.leases.pause_after_refusal(charge, self.now(), boot_clock(), holders)
     }
 
     /// True if the contexts of checks are observed.

@@ -27,11 +27,6 @@ impl PendingUsage {
         is_first
     }
 
-    /// True if nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
     /// Takes all charges out, each as a check of its own.
     pub(super) fn take(&self) -> Vec<Charges> {
         let waiting = std::mem::take(&mut *self.lock());

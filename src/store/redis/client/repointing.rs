@@ -119,6 +119,7 @@ fn start_task(server: &FakeServer) -> (Queue, ConnectionTask, watch::Sender<Arc<
         deadline: Duration::from_millis(500),
         min_nodes: 1,
         leases: false,
+        repeats_refusals: false,
         start_without_store: false,
         runtime: tokio::runtime::Handle::current(),
     };

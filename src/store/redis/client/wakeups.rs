@@ -44,6 +44,7 @@ impl Fixture {
             deadline: DEADLINE,
             min_nodes: 1,
             leases: false,
+            repeats_refusals: false,
             start_without_store: false,
             runtime: tokio::runtime::Handle::current(),
         };

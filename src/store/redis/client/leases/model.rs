@@ -10,7 +10,7 @@ use shuttle::thread;
 
 use super::*;
 use crate::algorithm::{Rate, Throttle};
-use crate::limit::Unit;
+use crate::limit::{Limit, Subject, Unit};
 
 const SCHEDULES: usize = 5_000;
 const GRANT: u64 = 20;
@@ -40,7 +40,7 @@ impl LeaseModel {
     /// Makes some checks. If `refused`, another limit of the check refuses it.
     fn check(&self, refused: bool) {
         for _ in 0..3 {
-            let (cover, renewal) = self.leases.take(&self.charge, NOW, CLOCK, 1);
+            let (cover, renewal) = self.leases.take(&self.charge, NOW, CLOCK, 1, Uncovered::InTurn);
             if let Some(renewal) = renewal {
                 self.leases.complete_renewal(&renewal, None);
             }
@@ -56,7 +56,7 @@ impl LeaseModel {
     fn grant(&self) {
         let charge = Charge { cost: GRANT, ..self.charge.clone() };
         self.totals.granted.fetch_add(GRANT, Ordering::SeqCst);
-        self.leases.complete_renewal(&Renewal { charge, requested_at: CLOCK }, Some(NOW));
+        self.leases.complete_renewal(&Renewal::new(charge, CLOCK), Some(NOW));
     }
 
     fn refund_unspent(&self, clock: Duration, all: bool) {
@@ -76,7 +76,7 @@ fn every_unit_is_spent_or_refunded_exactly_once() {
             totals: UnitTotals::default(),
         });
         // Creates the counter, so that the first renewal finds it.
-        let _ = model.leases.take(&model.charge, NOW, CLOCK, 1);
+        let _ = model.leases.take(&model.charge, NOW, CLOCK, 1, Uncovered::Judged);
         let jobs: [fn(&LeaseModel); 6] = [
             |model| model.check(false),
             |model| model.check(false),
@@ -99,5 +99,25 @@ fn every_unit_is_spent_or_refunded_exactly_once() {
         assert_eq!(granted, spent + refunded);
     };
     shuttle::check_pct(run, SCHEDULES, 3);
+    shuttle::check_random(run, SCHEDULES);
+}
+
+#[test]
+fn of_all_workers_one_asks_while_units_are_scarce() {
+    let run = || {
+        let charge = Charge::new(Subject::api_key("a"), limit(), 7);
+        let leases = Arc::new(Leases::default());
+        let _ = leases.take(&charge, NOW, CLOCK, 1, Uncovered::Judged);
+        // 80 units are left: more than what gathers in a pause, and less than twice as many.
+        leases.observe_level(&charge, charge.limit.amount(420), NOW);
+        leases.observe_refusal(&charge, CLOCK);
+        let workers = [(); 3].map(|()| {
+            let (leases, charge) = (Arc::clone(&leases), charge.clone());
+            thread::spawn(move || leases.take(&charge, NOW, CLOCK, 1, Uncovered::InTurn))
+        });
+        let taken = workers.map(|worker| worker.join().unwrap());
+        assert!(taken.iter().all(|(coverage, _)| matches!(coverage, Coverage::Awaited(_))));
+        assert_eq!(taken.iter().filter(|(_, renewal)| renewal.is_some()).count(), 1);
+    };
     shuttle::check_random(run, SCHEDULES);
 }
