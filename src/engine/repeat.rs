@@ -1,9 +1,11 @@
 //! A repeated check that today's catalog refuses: it is still the same check as the one that has
 //! opened its reservation, so it gets the same handle, and nothing is charged.
 //!
-//! The key, its plan and the stage must still exist, or without a key the policy that is counted
-//! first: the reservation is found under them. A check that the catalog accepts is repeated in
-//! `reserve`.
+//! The key, its plan and the stage must still exist: the reservation is found under them. Without a
+//! key it is found under the first policy, which may be gone. A check that the catalog accepts is
+//! repeated in `reserve`.
+
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -11,10 +13,13 @@ use tokio::time::Instant;
 use super::new_reservation::new_reservation;
 use super::reserve::PreparedReservation;
 use super::{Engine, PlanContext, ReservationRequest, slots};
+use crate::algorithm::{Rate, Throttle};
 use crate::catalog::{CheckRequest, Cost};
 use crate::control::ClientKey;
-use crate::limit::{Charge, ReservationTerms};
+use crate::failure_policy::FailurePolicy;
+use crate::limit::{Charge, Charges, Limit, ReservationTerms, Subject, Unit};
 use crate::store::{CheckContext, ReserveReply, StoreVerdict};
+use crate::time::Micros;
 
 /// A reservation that is open for a repeated check.
 pub(super) struct OpenReservation<'r, 'q> {
@@ -41,7 +46,10 @@ impl Engine {
         let key = self.identify(client, started).await;
         let catalog = arc_swap::Guard::into_inner(self.catalog());
         let lasting = lasting_part(request, client.is_some());
-        let (plan, mut charges) = self.resolve(&catalog, client, key, &lasting).ok()?;
+        let resolved = self.resolve(&catalog, client, key, &lasting);
+        let Ok((plan, mut charges)) = resolved else {
+            return self.find_by_policy(request, reservation, context, started).await;
+        };
         let PlanContext { key, name, label, on_store_failure, is_report, .. } = plan;
         let plan = PlanContext { request, key, name, label, on_store_failure, is_report };
         charges.iter_mut().for_each(|charge: &mut Charge| charge.cost = 0);
@@ -54,6 +62,44 @@ impl Engine {
         let prepared = PreparedReservation { plan, charges, check, new };
         Some(OpenReservation { prepared, verdict, terms })
     }
+
+    /// As [`Engine::find_open`], for a check without a key whose policies are gone: the subject of
+    /// its first policy is known by the names alone. The limits are not known any more.
+    async fn find_by_policy<'r, 'q>(
+        &self,
+        request: &'r CheckRequest<'q>,
+        reservation: &ReservationRequest<'_>,
+        context: &CheckContext,
+        started: Instant,
+    ) -> Option<OpenReservation<'r, 'q>> {
+        let first = request.policies.first()?;
+        let look = Charge::new(Subject::policy(first.policy, first.key), unlimited()?, 0);
+        let plan = PlanContext {
+            request,
+            key: None,
+            name: None,
+            label: None,
+            on_store_failure: FailurePolicy::default(),
+            is_report: false,
+        };
+        let charges = Charges::from_iter([look]);
+        let ttl = slots::open_for(reservation.ttl, std::iter::empty());
+        let (check, new) =
+            new_reservation(&plan, &charges, request, reservation.id, &Cost::Requests(0), ttl)
+                .ok()?;
+        let deadline = started + self.parts.deadline;
+        let reply = self.parts.store.dry_run(&charges, Some(&new), context, deadline).await;
+        let Ok(ReserveReply::Replayed(mut verdict, terms)) = reply else { return None };
+        verdict.verdict.states.clear();
+        let prepared = PreparedReservation { plan, charges: Charges::new(), check, new };
+        Some(OpenReservation { prepared, verdict, terms })
+    }
+}
+
+/// A limit that a look at a subject needs, and that no response names.
+fn unlimited() -> Option<Arc<Limit>> {
+    let throttle = Throttle::new(Rate::new(1, Micros::new(1))?, 1).ok()?;
+    Some(Arc::new(Limit::new("", Unit::requests(), throttle, false)))
 }
 
 /// The part of a request that prices, units and policies have no say in.

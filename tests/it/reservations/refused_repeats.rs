@@ -17,6 +17,7 @@ fn a_repeated_check_gets_its_handle_though_the_catalog_would_refuse_it_now() {
             json!({"api_key": "alice-key", "model": "other", "usage": {"input_tokens": 10}, "reservation": {"id": "output"}}),
             json!({"api_key": "carol-key", "policy": "open", "key": "a", "cost": {"total_tokens": 5}, "reservation": {"id": "policy"}}),
             json!({"api_key": "carol-key", "cost": {"total_tokens": 5, "burndown": 5}, "reservation": {"id": "unit"}}),
+            json!({"policy": "open", "key": "b", "cost": {"total_tokens": 5}, "reservation": {"id": "keyless"}}),
         ];
         let first = checks.each_ref().map(|check| node.check(check.clone()));
         for first in &first {
