@@ -17,12 +17,12 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::EnvResourceDetector;
 use opentelemetry_sdk::trace::{Config, SpanData, SpanExporter as _};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::StartError;
-use crate::telemetry::{LogThrottle, Metrics, SpanFate, Tracer};
+use crate::telemetry::{LogThrottle, Metrics, SpanFate, SpanQueue, Tracer};
 use crate::tls::ClientTls;
 use crate::transport::send_request;
 
@@ -62,11 +62,12 @@ impl Traces {
         let mut exporter = build_exporter()?;
         exporter.set_resource(&resource());
         let queue = number("OTEL_BSP_MAX_QUEUE_SIZE", 2_048)?;
-        let (tracer, spans) = Tracer::new(Config::default().sampler, queue, Arc::clone(metrics));
+        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?;
+        let sampler = Config::default().sampler;
+        let (tracer, spans) = Tracer::new(sampler, queue, batch, Arc::clone(metrics));
         let batch = Batches {
             exporter,
             spans,
-            size: number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?.clamp(1, queue.max(1)),
             delay: Duration::from_millis(number("OTEL_BSP_SCHEDULE_DELAY", 5_000)? as u64),
             metrics: Arc::clone(metrics),
             warning: LogThrottle::default(),
@@ -94,8 +95,7 @@ impl Traces {
 /// The spans that wait, and their exporter.
 struct Batches {
     exporter: SpanExporter,
-    spans: mpsc::Receiver<SpanData>,
-    size: usize,
+    spans: SpanQueue,
     delay: Duration,
     metrics: Arc<Metrics>,
     warning: LogThrottle,
@@ -105,36 +105,21 @@ impl Batches {
     /// Exports a batch when it is full, or the delay after its first span, until `stopped`; then
     /// what is left.
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
-        let mut batch = Vec::new();
         let mut is_stopping = false;
         while !is_stopping {
             tokio::select! {
-                () = self.fill(&mut batch) => {}
+                () = self.spans.ready(self.delay) => {}
                 _ = &mut stopped => is_stopping = true,
             }
-            self.export(std::mem::take(&mut batch)).await;
+            let batch = self.spans.take();
+            self.export(batch).await;
         }
-        while let Ok(span) = self.spans.try_recv() {
-            batch.push(span);
-            if batch.len() == self.size {
-                self.export(std::mem::take(&mut batch)).await;
+        loop {
+            let batch = self.spans.take();
+            if batch.is_empty() {
+                break;
             }
-        }
-        self.export(batch).await;
-    }
-
-    /// Waits until a batch is full, or for the delay after its first span.
-    async fn fill(&mut self, batch: &mut Vec<SpanData>) {
-        self.spans.recv_many(batch, self.size).await;
-        let delay = tokio::time::sleep(self.delay);
-        tokio::pin!(delay);
-        while batch.len() < self.size {
-            let room = self.size - batch.len();
-            tokio::select! {
-                // None comes if nobody is left who could send one.
-                received = self.spans.recv_many(batch, room) => if received == 0 { break },
-                () = &mut delay => break,
-            }
+            self.export(batch).await;
         }
     }
 

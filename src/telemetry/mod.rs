@@ -26,6 +26,8 @@ pub use reservations::{ReservationMetrics, ReservationOutcome};
 pub use sample::MetricsSample;
 pub use trace_context::{SpanDecision, TraceContext};
 pub use trace_metrics::{SpanFate, TraceMetrics};
+#[cfg(feature = "otel")]
+pub use traces::SpanQueue;
 pub use traces::{RequestSpan, Tracer};
 pub use webhooks::{DeliveryOutcome, WebhookMetrics};
 pub use worker::WorkerMetrics;

@@ -2,8 +2,9 @@
 //! carried its checks.
 //!
 //! A request that is not sampled costs its parent's parsing and one look at the sampler. Spans go
-//! to a bounded queue and never wait; what finds it full is counted. They have names of the catalog
-//! and words of enums, and no text of a client. Export is `app`'s.
+//! to a bounded queue and never wait; what finds it full is counted. The exporter is woken for a
+//! batch, not for a span. Spans have names of the catalog and words of enums, and no text of a
+//! client. Export is `app`'s.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,7 @@ use opentelemetry_sdk::trace::{
     IdGenerator as _, RandomIdGenerator, SamplingDecision, ShouldSample, SpanData, SpanEvents,
     SpanLinks,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{Metrics, SpanDecision, SpanFate, TraceContext};
 use crate::time::{Clock as _, Micros, SystemClock};
@@ -30,8 +31,19 @@ pub struct Tracer {
     sampler: Box<dyn ShouldSample>,
     ids: RandomIdGenerator,
     queue: mpsc::Sender<SpanData>,
+    batch: usize,
+    has_batch: Arc<Notify>,
     scope: InstrumentationScope,
     metrics: Arc<Metrics>,
+}
+
+/// The ended spans that wait for their export.
+pub struct SpanQueue {
+    spans: mpsc::Receiver<SpanData>,
+    batch: usize,
+    has_batch: Arc<Notify>,
+    /// The first span of the next batch, if it has been received.
+    first: Option<SpanData>,
 }
 
 /// The span of a request with checks; it ends with the last decision, or when it is dropped.
@@ -53,18 +65,24 @@ struct DecidedChecks {
 }
 
 impl Tracer {
-    /// A tracer, and the other end of its queue of at most `capacity` spans.
+    /// A tracer, and its queue of at most `capacity` spans, which are exported by `batch` of them.
     #[must_use]
     pub fn new(
         sampler: Box<dyn ShouldSample>,
         capacity: usize,
+        batch: usize,
         metrics: Arc<Metrics>,
-    ) -> (Arc<Self>, mpsc::Receiver<SpanData>) {
-        let (queue, spans) = mpsc::channel(capacity.max(1));
+    ) -> (Arc<Self>, SpanQueue) {
+        let capacity = capacity.max(1);
+        let batch = batch.clamp(1, capacity);
+        let (queue, spans) = mpsc::channel(capacity);
+        let has_batch = Arc::<Notify>::default();
+        let waiting = SpanQueue { spans, batch, has_batch: Arc::clone(&has_batch), first: None };
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"));
         let scope = scope.with_version(env!("CARGO_PKG_VERSION")).build();
         let ids = RandomIdGenerator::default();
-        (Arc::new(Self { sampler, ids, queue, scope, metrics }), spans)
+        let tracer = Self { sampler, ids, queue, batch, has_batch, scope, metrics };
+        (Arc::new(tracer), waiting)
     }
 
     /// Begins the span of a request, in the trace of its caller; `None` if it is not sampled.
@@ -138,6 +156,33 @@ impl Tracer {
         if self.queue.try_send(span).is_err() {
             self.metrics.traces.record(SpanFate::Dropped, 1);
         }
+        if self.queue.max_capacity() - self.queue.capacity() >= self.batch {
+            self.has_batch.notify_one();
+        }
+    }
+}
+
+impl SpanQueue {
+    /// Waits until a batch is full, or for `delay` after its first span. Cancel safe.
+    pub async fn ready(&mut self, delay: Duration) {
+        if self.first.is_none() {
+            self.first = self.spans.recv().await;
+        }
+        tokio::select! {
+            () = self.has_batch.notified() => {}
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+
+    /// The next batch of the spans that wait; empty if none does.
+    pub fn take(&mut self) -> Vec<SpanData> {
+        let mut batch: Vec<SpanData> = self.first.take().into_iter().collect();
+        while batch.len() < self.batch
+            && let Ok(span) = self.spans.try_recv()
+        {
+            batch.push(span);
+        }
+        batch
     }
 }
 
@@ -217,4 +262,31 @@ fn span_context(span: TraceContext, is_remote: bool) -> SpanContext {
 
 fn time(at: Micros) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(at.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use opentelemetry_sdk::trace::Sampler;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_exporter_waits_for_a_batch_or_the_delay_and_gets_every_span_once() {
+        const LONG: Duration = Duration::from_hours(1);
+        let sampler = Box::new(Sampler::AlwaysOn);
+        let (tracer, mut spans) = Tracer::new(sampler, 8, 3, Arc::new(Metrics::new()));
+        let end_spans = |count| (0..count).for_each(|_| drop(tracer.begin("check", None)));
+        assert!(spans.ready(Duration::ZERO).now_or_never().is_none(), "there is none to wait for");
+        end_spans(2);
+        assert!(spans.ready(LONG).now_or_never().is_none(), "a batch has three");
+        end_spans(2);
+        assert!(spans.ready(LONG).now_or_never().is_some());
+        assert_eq!((spans.take().len(), spans.take().len(), spans.take().len()), (3, 1, 0));
+        end_spans(1);
+        spans.ready(Duration::ZERO).await;
+        assert_eq!(spans.take().len(), 1, "its delay has passed");
+        end_spans(9);
+        assert_eq!(spans.take().len() + spans.take().len() + spans.take().len(), 8, "one is lost");
+    }
 }
