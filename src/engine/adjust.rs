@@ -14,7 +14,7 @@ use crate::catalog::{ApiKey, Catalog, CheckError};
 use crate::control::ClientKey;
 use crate::judge;
 use crate::limit::{AdjustedUnits, Adjustment, AdjustmentKind, ChargeAdjustment};
-use crate::reservation::{Actual, Handle, NodeId, ReservedAmount, ReservedCheck};
+use crate::reservation::{Actual, Handle, ReservedAmount, ReservedCheck};
 use crate::store::{AdjustReply, AdjustedReservation};
 use crate::telemetry::ReservationOutcome;
 use crate::time::Micros;
@@ -105,7 +105,7 @@ impl Engine {
             (Adjustment { name: *name, terms: terms.clone(), kind, charges }, units, label)
         };
         let in_flight = self.parts.metrics.start_checks(1);
-        let reply = self.adjust_in_store(check.node, &adjustment, started).await?;
+        let reply = self.adjust_in_store(check, &adjustment, started).await?;
         drop(in_flight);
         let AdjustReply::Adjusted(adjusted) = reply else {
             self.parts.metrics.record_reservation(label.as_ref(), ReservationOutcome::Unknown);
@@ -130,16 +130,16 @@ impl Engine {
         Ok(status)
     }
 
-    /// Adjusts a reservation where it is kept: in the store, or in the share of `node`.
+    /// Adjusts a reservation where it is kept: in the store, or in the share of one node.
     async fn adjust_in_store(
         &self,
-        node: Option<NodeId>,
+        check: &ReservedCheck,
         adjustment: &Adjustment,
         started: Instant,
     ) -> Result<AdjustReply, AdjustError> {
-        let Some(node) = node else {
-            let deadline = started + self.parts.deadline;
-            return self.parts.store.adjust(adjustment, deadline).await.map_err(|error| {
+        let Some(node) = check.node else {
+            let (leased, deadline) = (check.leased_units(), started + self.parts.deadline);
+            return self.parts.store.adjust(adjustment, &leased, deadline).await.map_err(|error| {
                 tracing::debug!(kind = error.kind(), %error, "a reservation is not adjusted");
                 AdjustError::Unavailable
             });

@@ -19,7 +19,7 @@ use crate::catalog::{Catalog, CheckError, CheckRequest, Cost};
 use crate::control::ClientKey;
 use crate::limit::{Charge, Charges, NewReservation};
 use crate::reservation::ReservedCheck;
-use crate::store::{CheckContext, ReserveReply, StoreError, StoreVerdict};
+use crate::store::{CheckContext, HeldLeases, ReserveReply, StoreError, StoreVerdict};
 use crate::time::Micros;
 
 /// A check that is ready to be run dry.
@@ -121,7 +121,8 @@ impl Engine {
         let mut is_full = false;
         loop {
             let opening = reservation.as_ref().map(|asked| {
-                new_reservation(plan, &charges, request, asked.id, &asked.cost, asked.ttl)
+                let (cost, none) = (&asked.cost, HeldLeases::default());
+                new_reservation(plan, &charges, request, asked.id, cost, asked.ttl, &none)
             });
             let opening = opening.transpose()?;
             let new = opening.as_ref().map(|(_, new)| new);

@@ -10,9 +10,10 @@ use crate::limit::{
     Charge, Charges, NewReservation, ReservationName, ReservationTerms, Subject, Unit,
 };
 use crate::reservation::{ReservedAmount, ReservedCharge, ReservedCheck, digest_check};
+use crate::store::HeldLeases;
 use crate::time::Micros;
 
-/// A reservation of these charges, and the check in it.
+/// A reservation of these charges, and the check in it. Its terms name the leases in `held`.
 pub(super) fn new_reservation(
     plan: &PlanContext<'_, '_>,
     charges: &Charges,
@@ -20,8 +21,9 @@ pub(super) fn new_reservation(
     id: Option<&str>,
     cost: &Cost<'_>,
     ttl: Micros,
+    held: &HeldLeases,
 ) -> Result<(ReservedCheck, NewReservation), CheckError> {
-    let check = reserved_check(plan, charges, request, cost, ttl);
+    let check = reserved_check(plan, charges, request, cost, ttl, held);
     let name = reservation_name(plan, charges, request, id)?;
     let key_id = plan.key.as_ref().map(|key| &*key.id);
     let digest = digest_check(key_id, plan.name.as_deref(), request);
@@ -66,14 +68,16 @@ fn reserved_check(
     request: &CheckRequest<'_>,
     cost: &Cost<'_>,
     ttl: Micros,
+    held: &HeldLeases,
 ) -> ReservedCheck {
     let amounts = reserved_amounts(charges, cost);
-    let charge = |charge: &Charge| {
+    let charge = |(position, charge): (usize, &Charge)| {
         let is_same = |reserved: &ReservedAmount| reserved.unit == *charge.limit.unit();
         let unit = amounts.iter().position(is_same).unwrap_or_default();
-        ReservedCharge { subject: charge.subject, row: charge.limit.row(), unit }
+        let leased_at = held.charged_at(position);
+        ReservedCharge { subject: charge.subject, row: charge.limit.row(), unit, leased_at }
     };
-    let charges = charges.iter().map(charge).collect();
+    let charges = charges.iter().enumerate().map(charge).collect();
     let usage = request.usage.copied().unwrap_or_default();
     let estimate = TokenUsage {
         input: cost.named(Unit::INPUT_TOKENS).or(usage.input),

@@ -18,7 +18,7 @@ use crate::catalog::{CheckRequest, Cost};
 use crate::control::ClientKey;
 use crate::failure_policy::FailurePolicy;
 use crate::limit::{Charge, Charges, Limit, ReservationTerms, Subject, Unit};
-use crate::store::{CheckContext, ReserveReply, StoreVerdict};
+use crate::store::{CheckContext, HeldLeases, ReserveReply, StoreVerdict};
 use crate::time::Micros;
 
 /// A reservation that is open for a repeated check.
@@ -54,8 +54,9 @@ impl Engine {
         let plan = PlanContext { request, key, name, label, on_store_failure, is_report };
         charges.iter_mut().for_each(|charge: &mut Charge| charge.cost = 0);
         let ttl = slots::open_for(reservation.ttl, charges.iter().map(|charge| &charge.limit));
+        let (cost, none) = (&lasting.cost, HeldLeases::default());
         let (check, new) =
-            new_reservation(&plan, &charges, request, Some(id), &lasting.cost, ttl).ok()?;
+            new_reservation(&plan, &charges, request, Some(id), cost, ttl, &none).ok()?;
         let deadline = started + self.parts.deadline;
         let reply = self.parts.store.dry_run(&charges, Some(&new), context, deadline).await;
         let Ok(ReserveReply::Replayed(verdict, terms)) = reply else { return None };
@@ -84,9 +85,8 @@ impl Engine {
         };
         let charges = Charges::from_iter([look]);
         let ttl = slots::open_for(reservation.ttl, std::iter::empty());
-        let (check, new) =
-            new_reservation(&plan, &charges, request, reservation.id, &Cost::Requests(0), ttl)
-                .ok()?;
+        let (id, cost, none) = (reservation.id, Cost::Requests(0), HeldLeases::default());
+        let (check, new) = new_reservation(&plan, &charges, request, id, &cost, ttl, &none).ok()?;
         let deadline = started + self.parts.deadline;
         let reply = self.parts.store.dry_run(&charges, Some(&new), context, deadline).await;
         let Ok(ReserveReply::Replayed(mut verdict, terms)) = reply else { return None };

@@ -19,8 +19,8 @@ use super::{DecidedBy, Decision, Engine, MAX_REQUEST_CHARGES, PlanContext, Prepa
 use crate::catalog::{CheckError, CheckRequest, Cost};
 use crate::control::ClientKey;
 use crate::limit::{Charges, MAX_CHARGES, NewReservation, ReservationTerms};
-use crate::reservation::{Handle, NodeId, ReservedAmount, ReservedCheck};
-use crate::store::{CheckContext, ReserveReply, StoreError, StoreVerdict};
+use crate::reservation::{Handle, NodeId, ReservedAmount, ReservedCharge, ReservedCheck};
+use crate::store::{CheckContext, HeldLeases, ReserveReply, Store, StoreError, StoreVerdict};
 use crate::time::Micros;
 
 /// A reservation as a check requests it.
@@ -193,9 +193,10 @@ impl Engine {
                     break Ok(decision);
                 }
             };
-            let ready = prepare((plan, charges), request, reservation.id, &cost, ttl)?;
-            let reply =
-                self.parts.store.reserve(&ready.charges, &ready.new, context, deadline).await;
+            let store = &self.parts.store;
+            let (ready, held) =
+                prepare((plan, charges), request, reservation.id, &cost, ttl, store)?;
+            let reply = store.reserve(&ready.charges, &ready.new, held, context, deadline).await;
             break match reply {
                 Ok(ReserveReply::Judged(verdict)) => {
                     let mut decision = self.open(ready, &verdict, context);
@@ -286,7 +287,9 @@ impl Engine {
         check.node = Some(self.parts.reservations.node);
         let is_metered = charges.iter().map(|charge| charge.limit.is_meter());
         let shared = check.charges.iter().zip(is_metered).filter(|(_, is_meter)| !is_meter);
-        check.charges = shared.map(|(charge, _)| *charge).collect();
+        // The share is charged for all of it. Leased units stay spent: Redis may have the reservation.
+        let charged = |charge: &ReservedCharge| ReservedCharge { leased_at: None, ..*charge };
+        check.charges = shared.map(|(charge, _)| charged(charge)).collect();
         new.terms = encode_terms(&check)?;
         tracing::debug!(kind = error.kind(), %error, "a reservation is decided without the store");
         let (mut fallback, local) = self
@@ -310,14 +313,23 @@ impl Engine {
     }
 }
 
-/// The reservation of these charges.
+/// The reservation of these charges, and the leases that cover some of them.
 fn prepare<'r, 'q>(
     (plan, charges): (PlanContext<'r, 'q>, Charges),
     request: &CheckRequest<'_>,
     id: Option<&str>,
     cost: &Cost<'_>,
     ttl: Micros,
-) -> Result<PreparedReservation<'r, 'q>, CheckError> {
-    let (check, new) = new_reservation(&plan, &charges, request, id, cost, ttl)?;
-    Ok(PreparedReservation { plan, charges, check, new })
+    store: &Store,
+) -> Result<(PreparedReservation<'r, 'q>, HeldLeases), CheckError> {
+    let mut held = store.hold_leases(&charges);
+    let opened = |held: &_| new_reservation(&plan, &charges, request, id, cost, ttl, held);
+    let mut opening = opened(&held);
+    if opening.is_err() && !held.is_empty() {
+        // The handle has no room for the times of the leases, so the store charges all of it.
+        held = HeldLeases::default();
+        opening = opened(&held);
+    }
+    let (check, new) = opening?;
+    Ok((PreparedReservation { plan, charges, check, new }, held))
 }

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::algorithm::RowKind;
     use crate::inference::TokenUsage;
-    use crate::limit::{RowId, Subject, Unit};
+    use crate::limit::{LeasedUnits, RowId, Subject, Unit};
     use crate::reservation::{ReservedAmount, ReservedCharge, UnencodableCheck};
     use crate::time::Micros;
 
@@ -93,14 +93,14 @@ mod tests {
             numbers in prop::array::uniform5(option::of(0..=1_u64 << 40)),
             units in vec((prop::sample::select(vec!["requests", "total_tokens", "burndown"]), 0..=1_u64 << 40), 1..4),
             subjects in vec(("[a-z]{1,3}", option::of("[a-z]{1,3}")), 1..4),
-            charges in vec((any::<prop::sample::Index>(), any::<u64>(), any::<prop::sample::Index>()), 0..12),
+            charges in vec((any::<prop::sample::Index>(), any::<u64>(), any::<prop::sample::Index>(), option::weighted(0.2, 1..1_u64 << 53)), 0..12),
         ) -> ReservedCheck {
             let [label, key_id, model] = texts.map(|text| text.map(String::into_boxed_str));
             let [input, cached_input, cache_write, output, total] = numbers;
             let subjects: Vec<Subject> =
                 subjects.iter().map(|(text, method)| subject(text, method.as_deref())).collect();
-            let charge = |(owner, seed, unit): &(prop::sample::Index, u64, prop::sample::Index)| {
-                ReservedCharge { subject: subjects[owner.index(subjects.len())], row: row(*seed), unit: unit.index(units.len()) }
+            let charge = |(owner, seed, unit, leased_at): &(prop::sample::Index, u64, prop::sample::Index, Option<u64>)| {
+                ReservedCharge { subject: subjects[owner.index(subjects.len())], row: row(*seed), unit: unit.index(units.len()), leased_at: leased_at.map(Micros::new) }
             };
             ReservedCheck {
                 node,
@@ -141,11 +141,45 @@ mod tests {
         }
     }
 
+    /// Written before terms could name leases.
+    const OF_AN_EARLIER_RELEASE: &str = "r1.AAECAwQFBgcICQoLDA0OD1NFQ1JFVCEhAQDg1AMDcHJvBWFsaWNlBWdwdC01CbAJgCACAAEDsCkBAAcHBwcHBwcHBwcHBwcHBwcCAAEBAgMEBQECBQQDAgE";
+
+    #[test]
+    fn a_handle_of_an_earlier_release_is_read_and_written_as_it_was() {
+        let handle = Handle::parse(OF_AN_EARLIER_RELEASE).unwrap();
+        assert_eq!(handle.encode(), OF_AN_EARLIER_RELEASE);
+        let check = &handle.check;
+        assert_eq!((check.label.as_deref(), check.key_id.as_deref()), (Some("pro"), Some("alice")));
+        assert_eq!((check.charges.len(), check.amounts[1].amount), (2, 5_296));
+        assert_eq!(check.leased_units(), []);
+        assert_eq!(check.encode(*b"SECRET!!").unwrap(), handle.terms);
+    }
+
+    #[test]
+    fn the_terms_say_which_charges_were_taken_from_leases_and_when() {
+        let mut reserved = check(2, 2, 3);
+        reserved.charges[1].leased_at = Some(Micros::from_secs(1_774_656_000));
+        let terms = reserved.encode([7; 8]).unwrap();
+        let read = ReservedCheck::decode(&terms).unwrap();
+        let leased =
+            LeasedUnits { units: 1_000_000_000, charged_at: Micros::from_secs(1_774_656_000) };
+        assert_eq!(read.leased_units(), [None, Some(leased), None]);
+        let all_leased = |subjects| {
+            let mut reserved = check(subjects, 2, subjects);
+            for charge in &mut reserved.charges {
+                charge.leased_at = Some(Micros::MAX);
+            }
+            reserved.encode([7; 8]).map(|terms| encoded_len(terms.as_bytes().len()))
+        };
+        assert!(all_leased(8).unwrap() <= MAX_HANDLE_LEN);
+    }
+
     fn check(subjects: usize, units: usize, charges: usize) -> ReservedCheck {
         let charge = |number: usize| ReservedCharge {
             subject: subject(&(number % subjects).to_string(), None),
             row: row(number as u64),
             unit: number % units,
+            leased_at: None,
         };
         let amount = |number: usize| ReservedAmount {
             unit: Unit::new(&format!("a_unit_with_a_name_of_{number}")),

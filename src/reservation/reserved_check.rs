@@ -9,13 +9,18 @@ use smallvec::SmallVec;
 use super::bytes::{Reader, put_number, put_text};
 use super::handle::{MAX_HANDLE_LEN, encoded_len};
 use crate::inference::TokenUsage;
-use crate::limit::{MAX_COST, MAX_RESERVED_SUBJECTS, ReservationTerms, RowId, Subject, Unit};
-use crate::time::Micros;
+use crate::limit::{
+    LeasedUnits, MAX_COST, MAX_RESERVED_SUBJECTS, ReservationTerms, RowId, Subject, Unit,
+};
+use crate::time::{MAX_EXACT, Micros};
 
 /// The layout of the bytes behind the random ones.
 const FORMAT: u8 = 1;
 /// The bit of the flags of terms that only one node knows.
 const NODE_FLAG: u8 = 1;
+/// The bit of the flags of terms with charges that were taken from leases. An earlier release reads
+/// no terms that have it: it would charge the leased units again.
+const LEASES_FLAG: u8 = 2;
 /// The most units: a charge has five bits for its unit, beside three for its subject.
 const MAX_UNITS: usize = 32;
 const UNIT_BITS: u32 = 5;
@@ -65,6 +70,9 @@ pub struct ReservedCharge {
     pub row: RowId,
     /// The index of its unit in [`ReservedCheck::amounts`].
     pub unit: usize,
+    /// The time at which its lease was charged, by the store's clock, above 0; `None` if the charge
+    /// was not taken from a lease.
+    pub leased_at: Option<Micros>,
 }
 
 /// The reason why a check has no handle.
@@ -89,6 +97,24 @@ impl ReservedCheck {
     pub fn amount(&self, unit: &str) -> Option<u64> {
         let named = self.amounts.iter().find(|reserved| reserved.unit.as_str() == unit);
         named.map(|reserved| reserved.amount)
+    }
+
+    /// The units of each charge that were taken from a lease, in the charges' order; empty if none
+    /// were.
+    #[must_use]
+    pub fn leased_units(&self) -> Vec<Option<LeasedUnits>> {
+        if !self.has_leases() {
+            return Vec::new();
+        }
+        let leased = |charge: &ReservedCharge| {
+            let units = self.amounts.get(charge.unit)?.amount;
+            charge.leased_at.map(|charged_at| LeasedUnits { units, charged_at })
+        };
+        self.charges.iter().map(leased).collect()
+    }
+
+    fn has_leases(&self) -> bool {
+        self.charges.iter().any(|charge| charge.leased_at.is_some())
     }
 
     /// The terms with these random bytes.
@@ -121,7 +147,9 @@ impl ReservedCheck {
 
     /// Appends everything behind the random bytes; `None` if a list is too long.
     fn put(&self, out: &mut Vec<u8>, subjects: &[Subject]) -> Option<()> {
-        out.extend_from_slice(&[FORMAT, if self.node.is_some() { NODE_FLAG } else { 0 }]);
+        let node = if self.node.is_some() { NODE_FLAG } else { 0 };
+        let leases = if self.has_leases() { LEASES_FLAG } else { 0 };
+        out.extend_from_slice(&[FORMAT, node | leases]);
         out.extend(self.node.iter().flatten());
         put_number(out, self.ttl.get() / 1_000);
         for text in [&self.label, &self.key_id, &self.model] {
@@ -142,6 +170,11 @@ impl ReservedCheck {
             row[0] = u8::try_from(subject << UNIT_BITS | charge.unit).ok()?;
             out.extend_from_slice(&row);
         }
+        if leases != 0 {
+            for charge in &self.charges {
+                put_number(out, charge.leased_at.map_or(0, Micros::get));
+            }
+        }
         Some(())
     }
 
@@ -150,10 +183,10 @@ impl ReservedCheck {
     pub fn decode(terms: &ReservationTerms) -> Option<Self> {
         let mut reader = Reader(&terms.as_bytes()[ReservationTerms::SECRET_LEN..]);
         let [format, flags] = reader.array()?;
-        if format != FORMAT || flags & !NODE_FLAG != 0 {
+        if format != FORMAT || flags & !(NODE_FLAG | LEASES_FLAG) != 0 {
             return None;
         }
-        let node = if flags == NODE_FLAG { Some(reader.array()?) } else { None };
+        let node = if flags & NODE_FLAG != 0 { Some(reader.array()?) } else { None };
         let ttl = Micros::new(reader.number()?.checked_mul(1_000)?);
         let mut text = || reader.text().map(|text| (!text.is_empty()).then_some(text));
         let [label, key_id, model] = [text()?, text()?, text()?];
@@ -167,14 +200,21 @@ impl ReservedCheck {
             .collect::<Option<_>>()?;
         let subjects = read_subjects(&mut reader)?;
         let count = reader.byte()?;
-        let charges = (0..count)
+        let mut charges: Vec<ReservedCharge> = (0..count)
             .map(|_| {
                 let (row, place) = RowId::from_head(reader.array()?);
                 let unit = place & (MAX_UNITS - 1);
                 let subject = *subjects.get(place >> UNIT_BITS)?;
-                (unit < amounts.len()).then_some(ReservedCharge { subject, row, unit })
+                let charge = ReservedCharge { subject, row, unit, leased_at: None };
+                (unit < amounts.len()).then_some(charge)
             })
             .collect::<Option<_>>()?;
+        if flags & LEASES_FLAG != 0 {
+            for charge in &mut charges {
+                let charged_at = reader.number().filter(|&micros| micros <= MAX_EXACT)?;
+                charge.leased_at = (charged_at > 0).then_some(Micros::new(charged_at));
+            }
+        }
         let is_complete = reader.0.is_empty();
         is_complete.then_some(Self { node, ttl, label, key_id, model, estimate, amounts, charges })
     }

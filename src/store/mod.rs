@@ -16,7 +16,7 @@ mod reservation;
 use tokio::time::Instant;
 
 use crate::judge::Verdict;
-use crate::limit::{Adjustment, Charge, Charges, NewReservation, Refund, Subject};
+use crate::limit::{Adjustment, Charge, Charges, LeasedUnits, NewReservation, Refund, Subject};
 use crate::time::Micros;
 pub use context::{CallObserver, CheckContext, RequestContext, ScriptCall};
 pub use counter_store::{CounterStore, CounterUsage};
@@ -26,7 +26,8 @@ pub use outbox::{DueEvent, EmbeddedOutbox, Outbox, OutboxEvent};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use redis::decode_usage;
 pub use redis::{
-    CHECK_SCRIPT_SOURCE, InvalidUrl, Redis, RedisClient, RedisOptions, RedisUrl, ReportKind,
+    CHECK_SCRIPT_SOURCE, HeldLeases, InvalidUrl, Redis, RedisClient, RedisOptions, RedisUrl,
+    ReportKind,
 };
 pub use registry::{
     ChangesSince, CommitError, CommitNote, EmbeddedRegistry, EntryChange, IndexChange, Registry,
@@ -143,7 +144,18 @@ impl Store {
         }
     }
 
-    /// Judges a check and opens a reservation if it is allowed.
+    /// Takes the charges of a check that is to open a reservation from leases, as far as leases
+    /// cover them: before its terms are made, which say so.
+    #[must_use]
+    pub fn hold_leases(&self, charges: &Charges) -> HeldLeases {
+        match self {
+            Self::Memory(_) => HeldLeases::default(),
+            Self::Redis(client) => client.hold_leases(charges),
+        }
+    }
+
+    /// Judges a check and opens a reservation if it is allowed. The charges that `held` covers are
+    /// made already, as the reservation's terms say.
     ///
     /// # Errors
     /// As [`Store::judge`]. The reservation may be open: the same call finds out.
@@ -151,12 +163,15 @@ impl Store {
         &self,
         charges: &Charges,
         reservation: &NewReservation,
+        held: HeldLeases,
         context: &CheckContext,
         deadline: Instant,
     ) -> Result<ReserveReply, StoreError> {
         match self {
             Self::Memory(memory) => memory.reserve(charges, reservation),
-            Self::Redis(client) => client.reserve(charges, reservation, context, deadline).await,
+            Self::Redis(client) => {
+                client.reserve(charges, reservation, held, context, deadline).await
+            }
         }
     }
 
@@ -178,7 +193,8 @@ impl Store {
         }
     }
 
-    /// Settles, cancels or extends a reservation.
+    /// Settles, cancels or extends a reservation. `leased` has for each charge the units that were
+    /// taken from a lease, as the terms say; it is empty if none were.
     ///
     /// # Errors
     /// If the adjustment failed or may have failed. It may be retried: what is settled is
@@ -186,11 +202,13 @@ impl Store {
     pub async fn adjust(
         &self,
         adjustment: &Adjustment,
+        leased: &[Option<LeasedUnits>],
         deadline: Instant,
     ) -> Result<AdjustReply, StoreError> {
         match self {
+            // It knows no reservation that has leases.
             Self::Memory(memory) => Ok(memory.adjust(adjustment)),
-            Self::Redis(client) => client.adjust(adjustment, deadline).await,
+            Self::Redis(client) => client.adjust(adjustment, leased, deadline).await,
         }
     }
 

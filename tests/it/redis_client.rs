@@ -8,12 +8,15 @@ use futures_util::FutureExt as _;
 use rustix::process::Signal;
 use tokio::time::Instant;
 use tollgate::algorithm::{Calendar, Period, Quota, Throttle};
-use tollgate::limit::{Charge, Charges, Limit, Subject, Unit};
+use tollgate::limit::{
+    Charge, Charges, Limit, NewReservation, ReservationName, ReservationTerms, Subject, Unit,
+};
 use tollgate::store::{
-    CallObserver, CheckContext, Redis, RedisClient, RedisOptions, RequestContext, ScriptCall,
-    StoreError,
+    CallObserver, CheckContext, Redis, RedisClient, RedisOptions, RequestContext, ReserveReply,
+    ScriptCall, StoreError,
 };
 use tollgate::telemetry::{Metrics, TraceContext};
+use tollgate::time::Micros;
 
 use crate::support::redis::RedisServer;
 use crate::twins::{DEADLINE, options};
@@ -206,6 +209,107 @@ fn units_leased_for_a_check_whose_caller_is_dropped_are_put_back() {
                 break;
             }
             assert!(attempt < 20, "a thousand dropped checks have used up a lease");
+        }
+    });
+}
+
+/// The thousands of units that leases cover.
+fn held_thousands(client: &RedisClient, thousand: &Charges) -> usize {
+    let hold = || Some(client.hold_leases(thousand)).filter(|held| !held.is_empty());
+    // All of them are held until the last one is counted.
+    std::iter::successors(hold(), |_| hold()).collect::<Vec<_>>().len()
+}
+
+fn new_reservation(number: u64) -> NewReservation {
+    let mut name = [0; 16];
+    name[..8].copy_from_slice(&number.to_le_bytes());
+    let terms = ReservationTerms::new(&name).unwrap();
+    let (name, ttl) = (ReservationName::from_bytes(name), Micros::from_secs(60));
+    NewReservation { name, check: [0; 8], ttl, terms }
+}
+
+/// Ends of an attempt to reserve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum ReserveEnd {
+    Opened,
+    Refused,
+    OpenAlready,
+    TimedOut,
+    CallerGone,
+    NotSent,
+}
+
+/// Tries to reserve, as said, and returns true if the attempt came to that end.
+async fn try_to_reserve(
+    client: &RedisClient,
+    end: ReserveEnd,
+    number: u64,
+    unit: &Charges,
+) -> bool {
+    let charges: Charges = if end == ReserveEnd::Refused {
+        unit.iter().cloned().chain(one("a", &limit("l", "1/h", 1), 2)).collect()
+    } else {
+        unit.clone()
+    };
+    let new = new_reservation(if end == ReserveEnd::OpenAlready { 0 } else { number });
+    let held = client.hold_leases(&charges);
+    let reply = match end {
+        ReserveEnd::NotSent => return true,
+        ReserveEnd::CallerGone => {
+            return client.reserve(&charges, &new, held, NONE, soon()).now_or_never().is_none();
+        }
+        ReserveEnd::TimedOut => {
+            let deadline = Instant::now() + Duration::from_millis(10);
+            return client.reserve(&charges, &new, held, NONE, deadline).await.is_err();
+        }
+        _ => client.reserve(&charges, &new, held, NONE, soon()).await.unwrap(),
+    };
+    match reply {
+        ReserveReply::Judged(verdict) => {
+            end == if verdict.verdict.allowed { ReserveEnd::Opened } else { ReserveEnd::Refused }
+        }
+        ReserveReply::Replayed(..) => end == ReserveEnd::OpenAlready,
+        ReserveReply::Conflict => false,
+    }
+}
+
+#[test]
+fn units_of_a_lease_are_spent_once_their_reservation_may_be_open_and_else_put_back() {
+    with_client(|server, client| async move {
+        let throttle = Throttle::new("1000/s".parse().unwrap(), 100_000_000).unwrap();
+        let leased = Arc::new(Limit::new("l", Unit::requests(), throttle, false).as_leased());
+        let (thousand, ten) = (one("a", &leased, 1_000), one("a", &leased, 10_000));
+        assert!(try_to_reserve(&client, ReserveEnd::Opened, 0, &ten).await);
+        let mut number = 0;
+        for (end, spent) in [
+            (ReserveEnd::Opened, 10),
+            (ReserveEnd::Refused, 0),
+            (ReserveEnd::OpenAlready, 0),
+            (ReserveEnd::TimedOut, 10),
+            (ReserveEnd::CallerGone, 10),
+            (ReserveEnd::NotSent, 0),
+        ] {
+            let is_stopped = matches!(end, ReserveEnd::TimedOut | ReserveEnd::CallerGone);
+            for attempt in 0.. {
+                while held_thousands(&client, &thousand) < 20 {
+                    client.judge(&thousand, NONE, soon()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+                let before = held_thousands(&client, &thousand);
+                number += 1;
+                if is_stopped {
+                    server.signal(Signal::STOP);
+                }
+                assert!(try_to_reserve(&client, end, number, &ten).await, "{end:?}");
+                let after = held_thousands(&client, &thousand);
+                server.signal(Signal::CONT);
+                // If this machine stood still for a lease's lifetime, the lease has expired: try
+                // again.
+                if before - before.min(after) == spent {
+                    break;
+                }
+                assert!(attempt < 20, "{end:?}: {after} thousand of {before} are left");
+            }
         }
     });
 }

@@ -36,7 +36,7 @@ pub use definition::Limit;
 pub use identity::{CounterId, RowId, Subject};
 pub use model_pattern::ModelPattern;
 pub use reservation::{
-    AdjustedUnits, Adjustment, AdjustmentKind, ChargeAdjustment, LATE_SETTLEMENT,
+    AdjustedUnits, Adjustment, AdjustmentKind, ChargeAdjustment, LATE_SETTLEMENT, LeasedUnits,
     MAX_RESERVED_SUBJECTS, NewReservation, ReservationName, ReservationTerms,
 };
 

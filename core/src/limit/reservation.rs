@@ -148,6 +148,33 @@ impl AdjustedUnits {
             Self::AtLeast(units) => units.max(charged),
         }
     }
+
+    /// The units beyond the first `held` ones, which are charged elsewhere.
+    #[must_use]
+    pub fn beyond(self, held: u64) -> Self {
+        match self {
+            Self::Exactly(units) => Self::Exactly(units.saturating_sub(held)),
+            Self::AtLeast(units) => Self::AtLeast(units.saturating_sub(held)),
+        }
+    }
+}
+
+/// Units of a reservation that a node took from a lease: they were charged before it was opened, so
+/// the store holds none of them in it, and they are returned by a refund of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeasedUnits {
+    /// The number of units: the charge's whole cost, at most 2^53.
+    pub units: u64,
+    /// The time at which the lease was charged, by the store's clock.
+    pub charged_at: Micros,
+}
+
+impl LeasedUnits {
+    /// The units that are left over if the charge comes to `units` in the end.
+    #[must_use]
+    pub fn unused(self, units: AdjustedUnits) -> u64 {
+        self.units.saturating_sub(units.over(self.units))
+    }
 }
 
 /// A change of a reservation's charges.
@@ -187,5 +214,29 @@ impl Adjustment {
     #[must_use]
     pub fn looks(&self) -> Charges {
         self.charges.iter().filter_map(ChargeAdjustment::look).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Leased units are charged elsewhere, and the charge comes to the same as without a lease.
+        #[test]
+        fn leased_units_leave_the_rest_of_a_charge_and_what_is_unused(
+            estimate in 0_u64..50,
+            beyond in 0_u64..50,
+            units in prop_oneof![
+                (0_u64..120).prop_map(AdjustedUnits::Exactly),
+                (0_u64..120).prop_map(AdjustedUnits::AtLeast),
+            ],
+        ) {
+            let leased = LeasedUnits { units: estimate, charged_at: Micros::ZERO };
+            let charged = estimate + units.beyond(estimate).over(beyond) - leased.unused(units);
+            prop_assert_eq!(charged, units.over(estimate + beyond));
+        }
     }
 }

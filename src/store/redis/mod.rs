@@ -36,7 +36,7 @@ use super::{CallObserver, StoreError};
 use crate::telemetry::{LogThrottle, Metrics};
 use crate::time::ClockEstimate;
 use client::Leases;
-pub use client::RedisClient;
+pub use client::{HeldLeases, RedisClient};
 pub use reports::ReportKind;
 pub use script::CHECK_SCRIPT_SOURCE;
 pub use url::{InvalidUrl, RedisUrl};

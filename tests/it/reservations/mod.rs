@@ -4,6 +4,8 @@
 mod changed_catalog;
 mod faults;
 mod invalid;
+mod leased;
+mod leased_streams;
 mod lifecycle;
 mod lost_store;
 mod observed;

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use tokio::time::Instant;
 use tollgate::limit::Charges;
-use tollgate::store::{CheckContext, StoreError};
+use tollgate::store::{CheckContext, HeldLeases, StoreError};
 
 use super::history::HistoryStep;
 use super::reservations::Operation;
@@ -85,11 +85,13 @@ pub async fn answers(side: &Side, replayed: Replayed, step: &HistoryStep) -> Vec
     }
     for operation in &step.reservations {
         answers.push(match reservations.operation(operation, &world) {
-            Some(Operation::Reserve(new, charges)) => {
-                to_text(client.reserve(&charges, &new, &CheckContext::NONE, deadline).await)
-            }
+            Some(Operation::Reserve(new, charges)) => to_text(
+                client
+                    .reserve(&charges, &new, HeldLeases::default(), &CheckContext::NONE, deadline)
+                    .await,
+            ),
             Some(Operation::Adjust(adjustment)) => {
-                to_text(client.adjust(&adjustment, deadline).await)
+                to_text(client.adjust(&adjustment, &[], deadline).await)
             }
             None => continue,
         });

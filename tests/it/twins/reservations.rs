@@ -14,7 +14,7 @@ use tollgate::limit::{
     AdjustedUnits, Adjustment, AdjustmentKind, Charge, ChargeAdjustment, ChargeMode, Charges,
     NewReservation, ReservationName, ReservationTerms, RowId,
 };
-use tollgate::store::{AdjustReply, CheckContext, RedisClient};
+use tollgate::store::{AdjustReply, CheckContext, HeldLeases, RedisClient};
 use tollgate::time::Micros;
 
 use super::dry_runs::{as_shown, dry_run, outcome};
@@ -103,7 +103,15 @@ impl Reservations {
                     let dry =
                         dry_run(&charges, Some(&new), model, client, now, deadline, connection);
                     let dry = dry.await?;
-                    let reply = client.reserve(&charges, &new, &CheckContext::NONE, deadline).await;
+                    let reply = client
+                        .reserve(
+                            &charges,
+                            &new,
+                            HeldLeases::default(),
+                            &CheckContext::NONE,
+                            deadline,
+                        )
+                        .await;
                     let lua = outcome(reply.map_err(store_failure)?);
                     let dry = dry.map(|dry| as_shown(&dry));
                     if !world.has_changed_limits {
@@ -117,7 +125,7 @@ impl Reservations {
                     }
                 }
                 Some(Operation::Adjust(adjustment)) => {
-                    let reply = client.adjust(&adjustment, deadline).await;
+                    let reply = client.adjust(&adjustment, &[], deadline).await;
                     let lua = match reply.map_err(store_failure)? {
                         AdjustReply::Unknown => Adjusted::Unknown,
                         AdjustReply::Adjusted(done) => {

@@ -2,8 +2,9 @@
 //! changed.
 //!
 //! Charges that leases cover would be taken from them; Redis judges the others, and counts units
-//! that any node has leased as charged. In a Cluster each hash tag is judged by itself: nothing is
-//! charged ahead, so nothing has to be given back.
+//! that any node has leased as charged. Of a reservation it also looks at the counters of leases. In
+//! a Cluster each hash tag is judged by itself: nothing is charged ahead, so nothing has to be given
+//! back.
 
 use std::sync::Arc;
 
@@ -30,6 +31,9 @@ impl RedisClient {
         context: &CheckContext,
         deadline: Instant,
     ) -> Result<ReserveReply, StoreError> {
+        let held = reservation.map(|_| self.peek_held_leases(charges)).unwrap_or_default();
+        let exact = held.exact_part(charges);
+        let charges = &*exact;
         let check = self.peek_leases(charges, reservation.is_some());
         if charges.is_empty() || check.is_decided() {
             let verdict = check.verdict(self.known_states(&check));
@@ -52,6 +56,7 @@ impl RedisClient {
         if let ReserveReply::Judged(verdict) = &mut reply {
             let states = std::mem::take(&mut verdict.verdict.states);
             verdict.verdict.states = check.states(states.into_iter());
+            held.count_as_remaining(&mut verdict.verdict.states);
         }
         Ok(reply)
     }

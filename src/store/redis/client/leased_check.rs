@@ -124,7 +124,7 @@ impl RedisClient {
     }
 
     /// The charges that leases would cover now: as [`RedisClient::take_leases`], and nothing is
-    /// taken. A check that is `reserved` is never charged to leases.
+    /// taken. A check that is `reserved` has its leases from `leases::held`.
     pub(super) fn peek_leases(&self, charges: &Charges, is_reserved: bool) -> LeasedCheck {
         let (now, clock, holders) = (self.now(), boot_clock(), self.redis.live_nodes());
         let uncovered = self.uncovered(charges);

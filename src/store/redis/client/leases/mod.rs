@@ -13,11 +13,14 @@
 //! refused from memory. So the number of calls does not grow with workers or connections.
 
 mod counter;
+mod held;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
 mod renewal;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod scarcity;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod reserved_simulation;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod simulation;
 mod sizing;
@@ -28,6 +31,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::HashMap;
+pub use held::HeldLeases;
 #[cfg(feature = "shuttle")]
 use shuttle::sync::{Mutex, MutexGuard};
 use tokio::sync::Notify;
