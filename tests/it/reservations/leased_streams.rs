@@ -25,7 +25,7 @@ use crate::twins::{DEADLINE, options};
 const NODES: usize = 3;
 const STREAMS: u64 = 12;
 /// The reservations that leases have to open before the test ends.
-const FROM_LEASES: u64 = 60;
+const FROM_LEASES: u64 = 30;
 const RATE: u64 = 5_000;
 const BURST: u64 = 5_000;
 const LEASE_LIFETIME: Micros = Micros::new(200_000);
