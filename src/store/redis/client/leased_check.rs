@@ -176,9 +176,10 @@ impl RedisClient {
         })
     }
 
-    /// Judges a check that is not decided yet. It waits for a lease on its way as long as most of its
-    /// time is left, so that the checks of all workers need no calls of their own. If it waits in
-    /// vain, it is judged by one, with at least a quarter of its time left.
+    /// Judges a check that is not decided yet. It waits for a lease on its way if most of its time is
+    /// left, so that the checks of all workers need no calls of their own. If the request for the
+    /// lease fails, it is judged by its own call. It waits as long for the lease as it would for that
+    /// call: a Redis that needs most of the deadline responds to both in time, or to neither.
     pub(super) async fn judge_in_turn(
         &self,
         charges: &Charges,
@@ -190,7 +191,7 @@ impl RedisClient {
             && Instant::now() + self.redis.deadline * 3 / 4 < deadline
         {
             drop(PutBackGuard::new(self, charges, &check));
-            let has_response = renewal.response(Instant::now() + self.redis.deadline / 2).await;
+            let has_response = renewal.response(deadline).await;
             check = if has_response {
                 self.take_leases_in_turn(charges)
             } else {

@@ -1,5 +1,5 @@
-//! A lease that is requested from Redis, and those who wait for it. The call itself is made by the
-//! client.
+//! A lease that is requested from Redis, and the wait of checks for it. The call itself is made by
+//! the client.
 
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ impl Renewal {
         PendingRenewal(self.has_failed.subscribe())
     }
 
-    /// Tells the checks that wait for the lease to make their own calls.
+    /// Ends the wait of checks for the lease: they make their own calls.
     pub(in crate::store::redis::client) fn fail(self) {
         self.has_failed.send_replace(true);
     }
 }
 
-/// A renewal on its way, as seen by those who wait for it. Clones wait for the same one.
+/// A renewal on its way, for checks that wait for it. Clones wait for the same one.
 #[derive(Clone)]
 pub(in crate::store::redis::client) struct PendingRenewal(watch::Receiver<bool>);
 
