@@ -71,7 +71,12 @@ impl Engine {
             true => DecidedBy::Memo,
             false => place_of(&self.parts.store),
         };
-        Decision::from_verdict(charges, &judged.verdict, by)
+        let mut decision = Decision::from_verdict(charges, &judged.verdict, by);
+        if let Some(memo) = self.memo.as_ref().filter(|_| !judged.verdict.allowed) {
+            // This node refuses the same request until the pause ends, whatever has drained by then.
+            decision.wait_for(charges, |charge| memo.pause_after_refusal(charge));
+        }
+        decision
     }
 
     pub(super) fn conclude_by_fallback(

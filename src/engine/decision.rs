@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::reserve::Reservation;
 use crate::catalog::ApiKey;
 use crate::judge::{self, LimitStatus, Verdict};
-use crate::limit::{Charges, Limit};
+use crate::limit::{Charge, Charges, Limit};
 use crate::store::Store;
 pub use crate::telemetry::DecidedBy;
 use crate::time::Micros;
@@ -107,6 +107,18 @@ impl Decision {
             limits,
             decided_by,
             reservation: None,
+        }
+    }
+
+    /// Makes a retry wait for the `pause` of each leased limit that refuses on its own.
+    pub(super) fn wait_for(&mut self, charges: &Charges, pause: impl Fn(&Charge) -> Micros) {
+        let limited = charges.iter().filter(|charge| !charge.limit.is_meter());
+        for (outcome, charge) in self.limits.iter_mut().zip(limited) {
+            if outcome.refuses && outcome.limit.leased() && outcome.limit.refuses_alone() {
+                let wait = &mut outcome.status.retry_after;
+                *wait = (*wait).max(pause(charge));
+                self.retry_after = self.retry_after.max(*wait);
+            }
         }
     }
 

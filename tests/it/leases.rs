@@ -208,6 +208,30 @@ fn small_limits_and_quotas_stay_exact() {
 }
 
 #[test]
+fn retry_after_of_a_leased_limit_is_the_time_for_which_its_units_gather() {
+    let redis = RedisServer::start();
+    let node = &nodes(&redis, 1)[0];
+    // A unit drains in 2.5 ms, and units gather for 50. On a slow machine most have gathered before
+    // the response is made.
+    let is_the_pause = (0..100).any(|attempt| {
+        let check = |cost: u64| {
+            let key = format!("k{attempt}");
+            node.check(json!({"policy": "over", "key": key, "cost": cost}))
+        };
+        let spent = check(400);
+        assert!(spent.status == 200, "{spent:?}");
+        let refused = (0..50).map(|_| check(1)).find(|response| response.status == 429);
+        let Some(refused) = refused else { return false };
+        let body = refused.json();
+        let wait = body["retry_after_ms"].as_u64().unwrap();
+        assert!(wait <= 51, "{body}");
+        assert_eq!(body["limits"][0]["retry_after_ms"], wait, "{body}");
+        wait > 10
+    });
+    assert!(is_the_pause, "no refusal named the pause");
+}
+
+#[test]
 fn methods_that_the_catalog_does_not_list_are_not_leased() {
     let redis = RedisServer::start();
     let node = nodes(&redis, 1).remove(0);

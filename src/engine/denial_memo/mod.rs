@@ -78,6 +78,11 @@ impl DenialMemo {
         }
     }
 
+    /// The time for which the node refuses a charge to a leased limit that has just been refused.
+    pub(super) fn pause_after_refusal(&self, charge: &Charge) -> Micros {
+        Micros::new(u64::try_from((self.pause)(charge).as_micros()).unwrap_or(u64::MAX))
+    }
+
     /// Caches the refusals of a verdict.
     fn remember(&self, charges: &Charges, verdict: &Verdict) {
         // A forced charge has raised its level since the verdict's states were read.
