@@ -2,7 +2,7 @@
 //! opened its reservation, so it gets the same handle, and nothing is charged.
 //!
 //! The key, its plan and the stage must still exist: the reservation is found under them. Without a
-//! key it is found under the first policy, which may be gone. A check that the catalog accepts is
+//! key it is found under the first policy, which may be gone unless its keys are addresses. A check that the catalog accepts is
 //! repeated in `reserve`.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::new_reservation::new_reservation;
 use super::reserve::PreparedReservation;
 use super::{Engine, PlanContext, ReservationRequest, slots};
 use crate::algorithm::{Rate, Throttle};
-use crate::catalog::{CheckRequest, Cost};
+use crate::catalog::{Catalog, CheckRequest, Cost};
 use crate::control::ClientKey;
 use crate::failure_policy::FailurePolicy;
 use crate::limit::{Charge, Charges, Limit, ReservationTerms, Subject, Unit};
@@ -48,7 +48,10 @@ impl Engine {
         let lasting = lasting_part(request, client.is_some());
         let resolved = self.resolve(&catalog, client, key, &lasting);
         let Ok((plan, mut charges)) = resolved else {
-            return self.find_by_policy(request, reservation, context, started).await;
+            if client.is_some() {
+                return None;
+            }
+            return self.find_by_policy(&catalog, request, reservation, context, started).await;
         };
         let PlanContext { key, name, label, on_store_failure, is_report, .. } = plan;
         let plan = PlanContext { request, key, name, label, on_store_failure, is_report };
@@ -65,16 +68,20 @@ impl Engine {
     }
 
     /// As [`Engine::find_open`], for a check without a key whose policies are gone: the subject of
-    /// its first policy is known by the names alone. The limits are not known any more.
+    /// its first policy is known by the names alone, unless it is one that counted keys in another
+    /// form than they were written in (`key_type`). The limits are not known any more.
     async fn find_by_policy<'r, 'q>(
         &self,
+        catalog: &Catalog,
         request: &'r CheckRequest<'q>,
         reservation: &ReservationRequest<'_>,
         context: &CheckContext,
         started: Instant,
     ) -> Option<OpenReservation<'r, 'q>> {
         let first = request.policies.first()?;
-        let look = Charge::new(Subject::policy(first.policy, first.key), unlimited()?, 0);
+        let counted = catalog.policy_key(first.policy, first.key).and_then(Result::ok);
+        let subject = counted.map_or(Subject::policy(first.policy, first.key), |it| it.subject);
+        let look = Charge::new(subject, unlimited()?, 0);
         let plan = PlanContext {
             request,
             key: None,
