@@ -34,7 +34,7 @@ fn nodes<const N: usize>(redis: &RedisServer) -> [Node; N] {
 /// One subject, and what it has used.
 struct Subject<'n> {
     key: String,
-    /// To one worker, which has the leases.
+    /// Kept open: the checks follow each other quickly enough for a lease.
     connection: KeepAlive,
     node: &'n Node,
     used: i64,
@@ -53,7 +53,7 @@ impl<'n> Subject<'n> {
         self.connection.post("/check", &body.to_string()).unwrap()
     }
 
-    /// Makes checks until the worker has a lease.
+    /// Makes checks until the node has a lease.
     fn gather_lease(&mut self) {
         let mut in_a_row = 0;
         while in_a_row < 20 {

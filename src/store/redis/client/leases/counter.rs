@@ -296,8 +296,8 @@ impl LeasedCounter {
     ) -> Duration {
         match self.pause {
             _ if self.covers(charge.cost, clock) => Duration::ZERO,
-            // The worker pauses by itself.
-            _ if !self.is_scarce => pause(&self.limit, u64::MAX),
+            // Redis has refused a check that records no refusal here, such as one of a batch.
+            _ if !self.is_scarce => pause(&self.limit, holders),
             Some(pause) if pause.cost <= charge.cost => pause.until.saturating_sub(clock),
             _ => self.time_to_gather(charge.cost, now, holders),
         }

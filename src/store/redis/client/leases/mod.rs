@@ -177,7 +177,7 @@ impl Leases {
     ) -> Duration {
         let left =
             self.with_counter(charge, |counter| counter.pause_left(charge, now, clock, holders));
-        left.unwrap_or_else(|| pause(&charge.limit, u64::MAX))
+        left.unwrap_or_else(|| pause(&charge.limit, holders))
     }
 
     /// Puts back the units that were taken for a check which was then refused.

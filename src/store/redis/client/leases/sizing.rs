@@ -26,9 +26,10 @@ pub(super) fn pause(limit: &Limit, holders: u64) -> Duration {
     PAUSE_PER_NODE.saturating_mul(holders).min(MAX_PAUSE).min(quarter)
 }
 
-/// The units that an empty bucket gathers in a pause.
+/// The units that an empty bucket gathers in a pause: a quarter of it at most, also where the pause is
+/// shorter than the microsecond that clocks have.
 pub(super) fn gathered_units(limit: &Limit, holders: u64) -> u64 {
-    drained_units(limit.algorithm(), pause(limit, holders))
+    drained_units(limit.algorithm(), pause(limit, holders)).min(limit.capacity() / 4)
 }
 
 /// True if each node's share of the units that the limit allows within a lease's lifetime is at
