@@ -7,6 +7,7 @@ The patches are those that the provider sends. Arguments: the admin API's URL an
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import boto3
 from botocore.config import Config
@@ -18,6 +19,7 @@ aws = boto3.client(
     config=Config(retries={"max_attempts": 0}, proxies={}, max_pool_connections=10))
 LAMBDA = "arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/arn:aws:lambda:us-east-1:1:function:f/invocations"
 POLICY, OTHER_POLICY = ('{"Statement":[{"Effect":"%s"}]}' % effect for effect in ("Allow", "Deny"))
+NUMBERS = count(1)
 
 
 def escaped(text):
@@ -67,7 +69,9 @@ def stage_of_deployment(**members):
 
 
 def plan(**members):
-    return {"usagePlanId": aws.create_usage_plan(name="scenario", **members)["id"]}
+    # Names of their own: an id is made from the name, and a deleted plan's is free for the next one.
+    name = f"scenario {next(NUMBERS)}"
+    return {"usagePlanId": aws.create_usage_plan(name=name, **members)["id"]}
 
 
 def plan_of_stages():
