@@ -27,6 +27,8 @@ class Bench:
         url = f"redis://127.0.0.1:{self.redis.port}"
         self.memory, self.exact = Service(binary), Service(binary, "--store", url)
         self.single = Service(binary, "--store", url, BENCH_SINGLE="1")
+        # 2,000 connections begin with as many checks at once, of which the last ones wait for longer than 50 ms.
+        self.patient = Service(binary, "--store", url, "--check-deadline", "1s")
         one = {"BENCH_KEYS": 1}
         leased = {"BENCH_BODY": '{"policy":"leased","key":"hot"}', "BENCH_KEYS": 1}
         self.variants = {
@@ -44,7 +46,7 @@ class Bench:
     def load(self, port, connections, seconds, env):
         """Runs a load, and reads what Redis and its process have spent on it."""
         self.redis.reset()
-        decides = env.get("BENCH_PATH") != "/noop" and port in (self.memory.port, self.exact.port, self.single.port)
+        decides = env.get("BENCH_PATH") != "/noop" and port in (self.memory.port, self.exact.port, self.single.port, self.patient.port)
         decisions, cpu = Decisions(port) if decides else None, cpu_seconds(self.redis.process)
         sample = wrk(port, connections, seconds, **env)
         cpu = cpu_seconds(self.redis.process) - cpu
@@ -136,7 +138,7 @@ class Bench:
         both = self.load(port, 64, seconds, {"BENCH_BODY": '{"policy":"both","key":"user:%d"}'})
         over = self.load(port, 64, seconds, {"BENCH_BODY": '{"policy":"over","key":"hot"}', "BENCH_KEYS": 1, "BENCH_REFUSED": 1})
         share = batch["rate"] * batch["us"] / 1e6
-        many = self.load(port, 2000, seconds, {})
+        few, many = (self.load(self.patient.port, count, seconds, {}) for count in (64, 2000))
         nothing = [self.load(self.memory.port, count, seconds, {"BENCH_PATH": "/noop"})["rate"] for count in (64, 2000)]
         return [
             ("batches of 100, checks/s", f"{batch['rate'] * 100:,.0f}"),
@@ -145,7 +147,7 @@ class Bench:
             ("batches of 100, part of what Redis' core can do of that script", f"{share:.2f}"),
             ("throttle and day quota / one throttle, Redis us", f"{both['us'] / one['us']:.2f}"),
             ("a leased key far over its limit, Redis calls per second", f"{over['calls_per_second']:.0f}"),
-            ("2,000 connections / 64, exact", f"{many['rate'] / one['rate']:.2f}"),
+            ("2,000 connections / 64, exact", f"{many['rate'] / few['rate']:.2f}"),
             ("2,000 connections / 64, no-op", f"{nothing[1] / nothing[0]:.2f}"),
         ]
 
