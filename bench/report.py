@@ -33,7 +33,8 @@ def table(samples, figures, connections):
 def plot(figures, connections):
     """Checks per second and median latency against connections, as SVG."""
     names = list(dict.fromkeys(name for name, _ in figures))
-    colours = ["#888888", "#1b7837", "#b2182b", "#2166ac", "#e08214", "#762a83"]
+    colours = ["#888888", "#1b7837", "#b2182b", "#2166ac", "#e08214", "#762a83", "#35978f"]
+    assert len(names) <= len(colours), "each line needs a colour of its own"
     width, height, left, top = 360, 220, 60, 40
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * (width + left) + 60}" height="{height + 125}" font-family="sans-serif" font-size="12">']
     for panel, (key, title) in enumerate([("rate", "checks/s"), ("p50", "p50, ms")]):
