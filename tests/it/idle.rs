@@ -34,3 +34,24 @@ fn an_idle_node_wakes_less_than_seventy_times_a_second_also_once_its_leases_have
     });
     eventually("it is idle again", || wakeups(&node) < 70.0);
 }
+
+#[test]
+fn an_idle_node_makes_one_round_trip_for_each_poll_and_heartbeat() {
+    let redis = RedisServer::start();
+    let _node = Node::with_catalog(CATALOG, &["--store", &redis.url()]);
+    redis.command(&["CONFIG", "RESETSTAT"]);
+    let (mut connection, mut own) = (redis.connection(), 0);
+    let mut number = |section: &str, name: &str| -> u64 {
+        own += 1;
+        let info: String = redis::cmd("INFO").arg(section).query(&mut connection).unwrap();
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.split(',').next());
+        value.map_or(0, |value| value.parse::<u64>().unwrap())
+            - if section == "stats" { own } else { 0 }
+    };
+    eventually("it has polled for five seconds", || {
+        number("commandstats", "cmdstat_eval:calls=") >= 30
+    });
+    // Beside the scripts, a look at Redis' memory each second. A PING before each would double them.
+    let round_trips = number("stats", "total_reads_processed:");
+    assert!(round_trips < 50, "{round_trips} for 30 scripts");
+}

@@ -157,6 +157,23 @@ fn an_idle_connection_that_redis_has_closed_is_replaced_before_a_check_uses_it()
 }
 
 #[test]
+fn a_pooled_connection_that_redis_has_closed_is_replaced_before_a_poll_uses_it() {
+    let redis = RedisServer::start();
+    let node =
+        Node::launch(Some(CATALOG), &["--store", &redis.url()], &[("RUST_LOG", "tollgate=debug")]);
+    let rounds = 8;
+    for _ in 0..rounds {
+        redis.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+        let polls = redis.script_calls();
+        // The workers' new connections run the script as well.
+        eventually("it has polled", || redis.script_calls() >= polls + 5);
+    }
+    // A poll that was in flight fails all the same.
+    let failed = node.log().matches("could not be polled for changes").count();
+    assert!(failed < rounds / 2, "{failed} polls failed");
+}
+
+#[test]
 fn a_redis_slower_than_the_deadline() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());

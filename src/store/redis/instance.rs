@@ -1,4 +1,5 @@
-//! One Redis server: its address, its connection pool, and the signal to probe connections to it.
+//! One Redis server: its address, commands on its pooled connections, and the signal to probe
+//! connections to it.
 //!
 //! Its slots are known to `topology`, and its failures to each client's connection task.
 
@@ -6,26 +7,20 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue};
+use deadpool::managed::{Object, PoolError};
+use redis::{Client, Cmd, FromRedisValue};
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::StoreError;
 use super::connection::Stream;
 use super::errors::classify;
+use super::pool::{self, Opener, Pool};
 use super::redirect::Redirect;
 use super::url::{Connector, InvalidUrl, host_and_port};
 use crate::tls::ClientTls;
-
-/// The timeout of the pool's connections: connecting, waiting for one, and replies.
-const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
-/// The most connections in one server's pool.
-pub(super) const POOL_SIZE: usize = 8;
 
 /// A server at an address, which may or may not be a primary now.
 pub(super) struct RedisInstance {
@@ -37,8 +32,6 @@ pub(super) struct RedisInstance {
     tls: Option<Arc<ClientTls>>,
     /// The connections for everything else.
     pool: Pool,
-    /// The runtime that reads and writes the pool's connections.
-    runtime: Handle,
     /// Notified when a connection to this server fails, so that clients probe theirs.
     probe_signal: watch::Sender<()>,
     /// True if most of its memory is used: see `memory`.
@@ -55,32 +48,12 @@ impl RedisInstance {
         port: u16,
     ) -> Result<Arc<Self>, InvalidUrl> {
         let client = connector.client(host, port)?;
-        let manager = Manager::new_with_config(
-            client.get_connection_info().clone(),
-            AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(COMMAND_TIMEOUT))
-                .set_response_timeout(Some(COMMAND_TIMEOUT)),
-        );
-        let pool = manager.map_err(|error| InvalidUrl::new(&error)).and_then(|manager| {
-            let pool = Pool::builder(manager).max_size(POOL_SIZE).runtime(Runtime::Tokio1);
-            pool.wait_timeout(Some(COMMAND_TIMEOUT))
-                .build()
-                .map_err(|error| InvalidUrl::new(&error))
-        })?;
+        let pool = pool::build(client.clone(), connector.runtime.clone())?;
         let address = format!("{host}:{port}").into();
-        let (runtime, probe_signal) = (connector.runtime.clone(), watch::Sender::new(()));
+        let probe_signal = watch::Sender::new(());
         let (is_nearly_full, has_module) = (AtomicBool::new(false), AtomicBool::new(false));
         let tls = connector.tls.clone();
-        Ok(Arc::new(Self {
-            address,
-            client,
-            tls,
-            pool,
-            runtime,
-            probe_signal,
-            is_nearly_full,
-            has_module,
-        }))
+        Ok(Arc::new(Self { address, client, tls, pool, probe_signal, is_nearly_full, has_module }))
     }
 
     /// Opens a stream for a connection of the hot path.
@@ -144,18 +117,6 @@ impl RedisInstance {
         self.address.rsplit_once(':').map_or(&self.address, |(host, _)| host)
     }
 
-    /// A pooled connection. The task that reads and writes it runs on the runtime on which it was
-    /// opened, for all later users, so a thread that may compute for long must not open one.
-    async fn pooled_connection(&self) -> Result<Connection, StoreError> {
-        let pool = self.pool.clone();
-        let opened = self.runtime.spawn(async move { pool.get().await }).await;
-        let opened = opened.map_err(|stopped| StoreError::Unreachable(stopped.to_string()))?;
-        opened.map_err(|error| match error {
-            PoolError::Backend(error) => classify(&error),
-            other => StoreError::Unreachable(other.to_string()),
-        })
-    }
-
     /// Runs one command on a pooled connection. A connection that fails is not returned to the
     /// pool.
     pub(super) async fn run_command<T: FromRedisValue>(
@@ -163,22 +124,19 @@ impl RedisInstance {
         command: &Cmd,
         is_asking: bool,
     ) -> Result<Result<T, Redirect>, StoreError> {
-        let mut connection = self.pooled_connection().await?;
-        let reply = if is_asking {
-            let mut both = redis::pipe();
-            both.cmd("ASKING").ignore().add_command(command.clone());
-            both.query_async(&mut connection).await.map(|(reply,)| reply)
-        } else {
-            command.query_async(&mut connection).await
-        };
-        let error = match reply {
+        let pooled = self.pool.get().await;
+        let mut connection: Object<Opener> = pooled.map_err(|error| match error {
+            PoolError::Backend(error) => classify(&error),
+            other => StoreError::Unreachable(other.to_string()),
+        })?;
+        let error = match connection.run(command, is_asking).await {
             Ok(reply) => return Ok(Ok(reply)),
             Err(error) => error,
         };
         if let Some(redirect) = Redirect::from_error(&error, self.host()) {
             return Ok(Err(redirect));
         }
-        drop(Connection::take(connection));
+        drop(Object::take(connection));
         Err(classify(&error))
     }
 }

@@ -13,6 +13,7 @@ mod instance;
 mod memory;
 mod nodes;
 mod outbox;
+mod pool;
 mod redirect;
 mod registry;
 mod reply;

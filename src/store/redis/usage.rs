@@ -5,7 +5,7 @@
 use futures_util::future::try_join_all;
 
 use super::call::{ArgumentTables, CheckCall};
-use super::instance::POOL_SIZE;
+use super::pool::POOL_SIZE;
 use super::reply::{CheckReply, ReplyDecoder};
 use super::rows::PackedRows;
 use super::script::{CHECK_SCRIPT, ScriptArgs, USAGE_SCRIPT};
