@@ -11,14 +11,20 @@ use crate::time::boot_clock;
 /// Interval between two reads of the metadata.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Waits for the next poll: 200 ms on time, and never less than half of that.
-///
-/// All that poll on one runtime do so at the same times, so an idle node wakes once for them.
+/// Waits for the next poll: 200 ms on time.
 pub async fn next_poll() {
-    let least = POLL_INTERVAL / 2;
-    let past_poll = (boot_clock() + least).as_nanos() % POLL_INTERVAL.as_nanos();
-    let past_poll = Duration::from_nanos(past_poll.try_into().unwrap_or_default());
-    tokio::time::sleep((least + POLL_INTERVAL).saturating_sub(past_poll)).await;
+    next_tick(POLL_INTERVAL).await;
+}
+
+/// Waits for the next tick of an `interval`, and never less than half of it.
+///
+/// Ticks are the multiples of the interval on one clock. Intervals that divide each other tick
+/// together, so an idle node wakes once for all that one runtime does then.
+pub async fn next_tick(interval: Duration) {
+    let least = interval / 2;
+    let past_tick = (boot_clock() + least).as_nanos() % interval.as_nanos();
+    let past_tick = Duration::from_nanos(past_tick.try_into().unwrap_or_default());
+    tokio::time::sleep((least + interval).saturating_sub(past_tick)).await;
 }
 
 /// The modification time, size and inode of a file.

@@ -24,15 +24,15 @@ fn wakeups(node: &Node) -> f64 {
 }
 
 #[test]
-fn an_idle_node_wakes_less_than_seventy_times_a_second_also_once_its_leases_have_ended() {
+fn an_idle_node_wakes_less_than_forty_times_a_second_also_once_its_leases_have_ended() {
     let in_memory = Node::with_catalog(CATALOG, &[]);
-    eventually("it is idle", || wakeups(&in_memory) < 70.0);
+    eventually("it is idle", || wakeups(&in_memory) < 40.0);
     let redis = RedisServer::start();
     let node = Node::with_catalog(CATALOG, &["--store", &redis.url()]);
     eventually("a lease decides", || {
         node.check(json!({"policy": "leased", "key": "a"})).json()["decided_by"] == "lease"
     });
-    eventually("it is idle again", || wakeups(&node) < 70.0);
+    eventually("it is idle again", || wakeups(&node) < 40.0);
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::limit::{Charge, Unit};
 use crate::store::{CounterStore, ReportKind, StoreError};
 use crate::telemetry::DecisionOutcome;
 use crate::time::boot_clock;
+use crate::watch::next_tick;
 use rows::merge_rows;
 pub use rows::{TopCounts, TopOrder, TopRow, largest_rows};
 
@@ -94,15 +95,13 @@ impl TopKeys {
 
     /// Collects each second, and with Redis publishes the rows for the other nodes. Never returns.
     pub async fn run(self: Arc<Self>, store: CounterStore) {
-        let mut interval = tokio::time::interval(COLLECT_INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut tick = 0;
+        let mut ticks = 0;
         loop {
-            interval.tick().await;
+            next_tick(COLLECT_INTERVAL).await;
             self.collect();
-            tick += 1;
+            ticks += 1;
             let CounterStore::Redis(redis) = &store else { continue };
-            if tick % PUBLISH_TICKS != 0 {
+            if ticks % PUBLISH_TICKS != 0 {
                 continue;
             }
             let rows = self.rows();

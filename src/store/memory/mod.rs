@@ -28,6 +28,7 @@ use crate::judge::{self, NotJudged};
 use crate::limit::{Adjustment, Charge, Limit, NewReservation, Refund, RowId};
 use crate::telemetry::LogThrottle;
 use crate::time::{Clock, Micros};
+use crate::watch::next_tick;
 use disk::{DirtyRow, Disk};
 use locked_rows::LockedRows;
 use row::RowKey;
@@ -35,10 +36,11 @@ use shard::Shard;
 
 /// The number of shards: two cores seldom contend for one, and growing one moves few rows.
 const SHARD_COUNT: usize = 256;
-/// The duration of one sweep over all shards.
-const SWEEP_PERIOD: Duration = Duration::from_secs(10);
-/// The steps of a sweep. Each wakes a thread, also of an idle node.
-const SWEEP_STEPS: u32 = 16;
+/// The steps of a sweep over all shards, which takes ten seconds. Each wakes a thread, also of an
+/// idle node.
+const SWEEP_STEPS: usize = 16;
+/// The interval of the steps. It is a multiple of that of the polls, which wake the thread as well.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(600);
 /// Counters in memory; clones share them.
 #[derive(Clone)]
 pub struct MemoryStore(Arc<Inner>);
@@ -326,8 +328,8 @@ impl MemoryStore {
     /// with the number of counters after each round.
     pub async fn sweep_forever(self, rows: impl Fn(usize)) {
         loop {
-            for shards in self.0.shards.chunks(SHARD_COUNT.div_ceil(SWEEP_STEPS as usize)) {
-                tokio::time::sleep(SWEEP_PERIOD / SWEEP_STEPS).await;
+            for shards in self.0.shards.chunks(SHARD_COUNT.div_ceil(SWEEP_STEPS)) {
+                next_tick(SWEEP_INTERVAL).await;
                 for shard in shards {
                     self.0.sweep(&mut lock(shard), self.0.clock.now());
                 }

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use super::instance::RedisInstance;
 use super::{Redis, StoreError};
+use crate::watch::next_tick;
 
 /// The part of `maxmemory`, in percent, from which on a server takes no new subjects.
 const FULL_PERCENT: u64 = 90;
@@ -39,7 +40,7 @@ impl Redis {
             percent = read.into_iter().flatten().max().unwrap_or(percent);
             #[expect(clippy::cast_precision_loss, reason = "a small number for a gauge")]
             self.metrics.redis_memory_used.set(percent as f64 / 100.0);
-            tokio::time::sleep(POLL_INTERVALS[usize::from(percent >= CLOSE_PERCENT)]).await;
+            next_tick(POLL_INTERVALS[usize::from(percent >= CLOSE_PERCENT)]).await;
         }
     }
 

@@ -9,11 +9,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::time::Instant;
 
 use super::{Redis, StoreError};
+use crate::watch::next_tick;
 
 /// A sorted set: the nodes by the time of their last heartbeat.
 pub(super) const NODES_KEY: &str = "tg:{nodes}";
 /// The time in seconds without a heartbeat after which a node no longer counts.
 const NODE_TIMEOUT_SECS: u64 = 3;
+/// The interval of the heartbeats.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval at which an outage is logged again.
 const OUTAGE_LOG_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -46,11 +49,8 @@ impl Redis {
     /// change. Never returns.
     pub async fn run(self: Arc<Self>) {
         let heartbeats = async {
-            let mut interval = tokio::time::interval(Duration::from_secs(1));
-            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut logged = Instant::now();
             loop {
-                interval.tick().await;
                 match self.heartbeat().await {
                     Ok(()) => logged = Instant::now(),
                     Err(error) if logged.elapsed() >= OUTAGE_LOG_INTERVAL => {
@@ -59,6 +59,7 @@ impl Redis {
                     }
                     Err(error) => tracing::debug!(%error, "no reply to the heartbeat"),
                 }
+                next_tick(HEARTBEAT_INTERVAL).await;
             }
         };
         tokio::join!(heartbeats, self.topology.run_refresh(), self.watch_memory());
