@@ -3,7 +3,9 @@
 
 Between the service and Redis is `delay.c`, a proxy that holds back each byte for half of the round trip. It is no
 network: it loses nothing and has no limit of bandwidth. Its own delay and CPU are printed, and nothing is subtracted.
-The load is `load.c`. In a closed loop, connections / round trip is an upper bound of the rate, so the last number of
+The load is `load.c`. What a round trip really takes there is that of a PING, sent by this program 100 times a second over
+a connection of its own through the same proxy while a load runs: it waits for the proxy, for Redis and for a core as a
+call does. In a closed loop, connections / round trip is an upper bound of the rate, so the last number of
 connections has to be large. Latencies are measured at half of the rate without a proxy, in an open loop over 2,000
 connections. Redis' µs and script calls are those of the open loop. Everything shares this machine's cores.
 """
@@ -11,9 +13,11 @@ connections. Redis' µs and script calls are those of the open loop. Everything 
 import argparse
 import pathlib
 import signal
+import socket
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 
 from servers import HERE, ROOT, Decisions, Redis, Service, cpu_seconds, free_port, start, wait_for
@@ -21,6 +25,7 @@ from servers import HERE, ROOT, Decisions, Redis, Service, cpu_seconds, free_por
 BODY = '{"policy":"bench","key":"user:%d"}'
 OPEN_CONNECTIONS = 2000
 LONE_RATE = 200
+PING_INTERVAL = 0.01
 
 
 def compiled(name):
@@ -31,6 +36,33 @@ def compiled(name):
 
 
 BUILD = tempfile.TemporaryDirectory()
+
+
+class Pings:
+    """Round trips of PING while a load runs, in ms."""
+
+    def __init__(self, port):
+        self.connection = socket.create_connection(("127.0.0.1", port))
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.times, self.ended = [], threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.ended.wait(PING_INTERVAL):
+            began = time.perf_counter()
+            self.connection.sendall(b"PING\r\n")
+            if not self.connection.recv(64):
+                return
+            self.times.append((time.perf_counter() - began) * 1e3)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+        self.connection.close()
 
 
 class Place:
@@ -45,6 +77,7 @@ class Place:
                 [delay, str(port), str(self.redis.port), str(round(round_trip_ms * 500))],
                 stdout=subprocess.PIPE, text=True)
             wait_for(port)
+        self.store_port = port
         flags = ["--store", f"redis://127.0.0.1:{port}", "--workers", str(workers)]
         # The default deadline, or more where it is shorter than the round trip.
         self.service = Service(binary, *flags)
@@ -54,15 +87,16 @@ class Place:
         decisions = Decisions(self.service.port)
         self.redis.reset()
         cpu = cpu_seconds(self.service.process), cpu_seconds(self.redis.process)
-        out = subprocess.check_output(
-            [load, str(self.service.port), str(connections), str(rate), str(seconds), str(keys), BODY], text=True)
+        with Pings(self.store_port) as pings:
+            out = subprocess.check_output(
+                [load, str(self.service.port), str(connections), str(rate), str(seconds), str(keys), BODY], text=True)
         cpu = [cpu_seconds(process) - before
                for process, before in zip((self.service.process, self.redis.process), cpu)]
         made, p50, p99, p999, bad, _open = map(float, out.split())
         judged, failed = decisions.count()
         checks = judged - decisions.judged
         calls, _micros = self.redis.scripts()
-        return {"rate": made, "p50": p50 / 1e3, "p99": p99 / 1e3, "p999": p999 / 1e3,
+        return {"ping": statistics.median(pings.times), "rate": made, "p50": p50 / 1e3, "p99": p99 / 1e3, "p999": p999 / 1e3,
                 "failed": bad + failed - decisions.failed, "per_call": checks / max(calls, 1),
                 "service_us": cpu[0] / checks * 1e6, "redis_us": cpu[1] / checks * 1e6}
 
@@ -126,7 +160,7 @@ def main():
             key = (trip, binary, "open")
             proxy = samples[key][-1]["proxy"]
             print(f"{trip} ms, {pathlib.Path(binary).name}: checks/s with {' · '.join(map(str, counts))} connections {rates}; "
-                  f"at {middle(key, 'rate'):,.0f}/s p50 {middle(key, 'p50'):.2f} p99 {middle(key, 'p99'):.2f} p99.9 {middle(key, 'p999'):.2f} ms, alone p50 {middle(lone, 'p50'):.2f} p99 {middle(lone, 'p99'):.2f}; "
+                  f"at {middle(key, 'rate'):,.0f}/s PING {middle(key, 'ping'):.2f} p50 {middle(key, 'p50'):.2f} p99 {middle(key, 'p99'):.2f} p99.9 {middle(key, 'p999'):.2f} ms, alone PING {middle(lone, 'ping'):.2f} p50 {middle(lone, 'p50'):.2f} p99 {middle(lone, 'p99'):.2f}; "
                   f"{middle(key, 'per_call'):.1f} checks a call, CPU us a check: service {middle(key, 'service_us'):.1f}, Redis {middle(key, 'redis_us'):.1f}; "
                   f"failed {failed:.0f}" + (f"; proxy late by {proxy[1]} us in the mean, {proxy[2]} at most, {proxy[3]} us CPU a chunk" if proxy else ""))
 
