@@ -159,8 +159,8 @@ impl Engine {
         &self.parts.store
     }
 
-    /// The context of a request's checks, from the ids that its caller gave it; empty if nobody
-    /// reads it. `name` is that of the request's span.
+    /// The context of a request's checks, from the ids that its caller gave it; empty if it has none
+    /// or nobody reads them. `name` is that of the request's span.
     pub fn request_context<'r>(
         &self,
         name: &'static str,
@@ -177,11 +177,12 @@ impl Engine {
         if tracer.is_some() && span.is_none() && !is_watched {
             return CheckContext::NONE;
         }
-        CheckContext::new(RequestContext {
-            request_id: ids.request_id().map(Into::into),
-            trace: span.as_ref().map(RequestSpan::context).or(caller),
-            span,
-        })
+        let (request_id, trace) = (ids.request_id(), span.as_ref().map(RequestSpan::context));
+        let trace = trace.or(caller);
+        if request_id.is_none() && trace.is_none() {
+            return CheckContext::NONE;
+        }
+        CheckContext::new(RequestContext { request_id: request_id.map(Into::into), trace, span })
     }
 
     /// Decides one check.

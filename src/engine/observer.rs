@@ -80,6 +80,8 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
+    use axum::http::HeaderValue;
+
     use super::*;
     use crate::catalog::{CheckError, CheckRequest, Cost, CounterPlacement, PolicyKey};
     use crate::control::{KeyDirectory, LiveCatalog};
@@ -87,6 +89,7 @@ mod tests {
     use crate::store::{EmbeddedRegistry, MemoryStore, Registry, Store};
     use crate::telemetry::{Metrics, WorkerMetrics};
     use crate::time::SystemClock;
+    use crate::transport::{CallerIds, X_REQUEST_ID};
 
     const CATALOG: &str =
         "{version: 1, policies: [{name: login, throttle: {rate: 1/h, burst: 2}}]}";
@@ -158,6 +161,21 @@ mod tests {
             "refused store policy:login policy:login/throttle",
         ];
         assert_eq!(*seen.0.lock().unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_watched_request_has_a_context_only_if_its_caller_gave_it_an_id() {
+        let (folder, tail) = (tempfile::tempdir().unwrap(), Arc::<Tail>::default());
+        let engine = engine(folder.path(), Arc::default(), Arc::clone(&tail));
+        let context = |id: Option<&'static str>| {
+            let headers = id.map(|id| (X_REQUEST_ID, HeaderValue::from_static(id)));
+            let headers = headers.into_iter().collect();
+            engine.request_context("check", || CallerIds::of(&headers))
+        };
+        assert!(context(Some("a7")).is_empty(), "nobody reads it");
+        let _reader = tail.subscribe(TailFilter::default(), 1).unwrap();
+        assert!(context(None).is_empty(), "a request without an id allocates nothing");
+        assert_eq!(context(Some("a7")).request_id().unwrap().as_ref(), "a7");
     }
 
     #[tokio::test]

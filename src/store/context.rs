@@ -36,6 +36,12 @@ impl CheckContext {
         Self(Some(Arc::new(request)))
     }
 
+    /// True if nobody observes the request, or it has nothing to show.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The caller's `x-request-id`.
     #[must_use]
     pub fn request_id(&self) -> Option<&Arc<str>> {
