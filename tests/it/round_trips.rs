@@ -137,13 +137,15 @@ fn checks_of_one_call_end_at_their_own_deadlines_and_are_charged_once() {
         proxy.delay(DEADLINE / 2);
         let charges = one("a");
         let by = |part| client.judge(&charges, NONE, Instant::now() + DEADLINE.mul_f64(part));
-        let results = tokio::join!(by(0.1), by(1.0), by(0.1), by(2.0));
+        // More than leave alone.
+        let results = tokio::join!(by(0.1), by(1.0), by(0.1), by(2.0), by(2.0));
         assert!(matches!(results.0, Err(StoreError::Timeout)), "{:?}", results.0);
         assert!(matches!(results.2, Err(StoreError::Timeout)), "{:?}", results.2);
-        let levels = [results.1, results.3].map(|result| result.unwrap().verdict.states[0].level);
-        assert_eq!(levels, [1, 3], "the call went on for the others");
+        let patient = [results.1, results.3, results.4];
+        let levels = patient.map(|result| result.unwrap().verdict.states[0].level);
+        assert_eq!(levels, [1, 3, 4], "the call went on for the others");
         assert_eq!(server.script_calls() - before, 1, "it was one call, sent once");
-        assert_eq!(used(&client, "a").await, 4);
+        assert_eq!(used(&client, "a").await, 5);
         assert!(!client.is_degraded());
     });
 }

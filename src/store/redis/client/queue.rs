@@ -87,7 +87,12 @@ impl WaitingJobs {
 
     /// True if any job waits.
     pub(super) fn has_jobs(&self) -> bool {
-        !self.next.is_empty() || !self.jobs.is_empty()
+        self.len() > 0
+    }
+
+    /// The number of jobs that wait.
+    pub(super) fn len(&self) -> usize {
+        self.next.len() + self.jobs.len()
     }
 
     /// True if every clone of the queue was dropped.
@@ -119,7 +124,7 @@ impl WaitingJobs {
         deadline: Duration,
         error: impl Fn() -> StoreError,
     ) -> Batch {
-        let waiting = self.next.len() + self.jobs.len();
+        let waiting = self.len();
         let mut batch = Batch::with_capacity(waiting.min(MAX_BATCH));
         // While more checks wait than a call carries, those that had the longest wait would not
         // have their reply in time.

@@ -13,18 +13,22 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
-use super::calls_in_flight::CallsInFlight;
-use super::job::{JobResults, QueuedCheck, Work};
+use super::calls_in_flight::{CallsInFlight, MAX_LONE_CHARGES};
+use super::job::{CallError, JobResults, QueuedCheck, Work};
 use super::queue::{Queue, WaitingJobs};
-use crate::limit::Charges;
+use crate::algorithm::{Rate, Throttle};
+use crate::limit::{Charge, Charges, Limit, Subject, Unit};
 use crate::store::CheckContext;
 use crate::store::redis::connection::LiveConnection;
-use crate::store::redis::{Redis, RedisOptions};
+use crate::store::redis::{Redis, RedisOptions, StoreError};
 use crate::telemetry::Metrics;
+use crate::time::Micros;
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// The reply to a call with one check without charges, which is allowed.
-const REPLY: &[u8] = b"*2\r\n:1700000000000000\r\n:1\r\n";
+/// The reply to a call with one check of one throttle, which is allowed.
+const REPLY: &[u8] = b"*3\r\n:1700000000000000\r\n:1\r\n:0\r\n";
+/// The same to a call with three of them.
+const REPLY_TO_THREE: &[u8] = b"*7\r\n:1700000000000000\r\n:1\r\n:0\r\n:1\r\n:0\r\n:1\r\n:0\r\n";
 
 /// A connection whose other end the test is.
 struct Fixture {
@@ -57,7 +61,10 @@ impl Fixture {
     }
 
     fn enqueue(&self, deadline: Instant) -> oneshot::Receiver<JobResults> {
-        let check = QueuedCheck::new(&Charges::new(), &CheckContext::NONE);
+        let throttle = Throttle::new(Rate::new(1, Micros::from_secs(1)).unwrap(), 1).unwrap();
+        let limit = Arc::new(Limit::new("throttle", Unit::requests(), throttle, false));
+        let charges: Charges = smallvec![Charge::new(Subject::policy("p", "k"), limit, 1)];
+        let check = QueuedCheck::new(&charges, &CheckContext::NONE);
         let work = Work { checks: smallvec![check], ..Work::default() };
         self.queue.send(work, deadline).unwrap()
     }
@@ -113,31 +120,52 @@ async fn a_lone_check_is_one_write_and_sets_no_timer_but_that_of_its_deadline() 
     assert!(result.now_or_never().unwrap().unwrap()[0].is_ok(), "and passes it on");
 }
 
+/// The number of script calls among these bytes. A connection that has not been probed calls the
+/// module.
+fn calls_in(bytes: &[u8]) -> usize {
+    bytes.windows(8).filter(|bytes| bytes == b"TG.JUDGE").count()
+}
+
 #[tokio::test]
-async fn only_the_first_check_that_waits_for_a_reply_wakes_the_task() {
+async fn few_checks_leave_alone_and_those_behind_them_wait_together_and_wake_the_task_once() {
     let mut fixture = Fixture::new();
     let deadline = Instant::now() + DEADLINE;
-    let first = fixture.enqueue(deadline);
-    fixture.send().await;
+    let mut lone: Vec<_> = (0..MAX_LONE_CHARGES).map(|_| fixture.enqueue(deadline)).collect();
+    assert_eq!(calls_in(&fixture.send().await), MAX_LONE_CHARGES, "in one write");
     assert!(fixture.needs_arrivals());
     let waiting: Vec<_> = (0..3).map(|_| fixture.enqueue(deadline)).collect();
     assert!(fixture.waiting.arrival().await);
-    // By a clock that may have passed the pause, a second call could leave now.
+    // By a clock that may have passed the pause, the next call could leave now.
     let is_paused = fixture.pause_end().is_some();
     assert!(is_paused != fixture.needs_arrivals(), "either it waits for the pause or for arrivals");
     fixture.server.write_all(REPLY).await.unwrap();
     fixture.calls.next_end(&mut fixture.live).await.unwrap();
-    assert!(first.await.unwrap()[0].is_ok());
-    let call = fixture.send().await;
-    // A connection that has not been probed calls the module.
-    let commands = call.windows(8).filter(|bytes| bytes == b"TG.JUDGE").count();
-    assert_eq!(commands, 1, "those that waited leave in one call");
-    fixture.server.write_all(b"*4\r\n:1700000000000000\r\n:1\r\n:1\r\n:1\r\n").await.unwrap();
-    fixture.calls.next_end(&mut fixture.live).await.unwrap();
-    for result in waiting {
+    assert!(lone.remove(0).await.unwrap()[0].is_ok());
+    assert_eq!(calls_in(&fixture.send().await), 1, "those that waited leave in one call");
+    let mut replies = REPLY.repeat(lone.len());
+    replies.extend_from_slice(REPLY_TO_THREE);
+    fixture.server.write_all(&replies).await.unwrap();
+    while !fixture.calls.is_empty() {
+        fixture.calls.next_end(&mut fixture.live).await.unwrap();
+    }
+    for result in lone.into_iter().chain(waiting) {
         assert!(result.await.unwrap()[0].is_ok());
     }
     assert_eq!(fixture.pause_end(), None);
+}
+
+#[tokio::test]
+async fn lone_checks_without_a_reply_in_time_are_no_overload_of_the_node() {
+    let mut fixture = Fixture::new();
+    let soon = Instant::now();
+    let lone: Vec<_> =
+        (0..MAX_LONE_CHARGES).map(|_| fixture.enqueue(soon + DEADLINE / 4)).collect();
+    fixture.send().await;
+    fixture.calls.expire(soon + DEADLINE / 2);
+    for result in lone {
+        let error = result.await.unwrap().remove(0).err();
+        assert!(matches!(error, Some(CallError::Failed(StoreError::Timeout))), "{error:?}");
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ const WINDOW: Duration = Duration::from_mins(1);
 /// The shortest round trip from which on Redis counts as far: half of it is more than a check
 /// should wait for the call before.
 const FAR: Duration = Duration::from_micros(500);
+/// Redis' part of the usual round trip from which on it counts as busy: a call waits there for
+/// several others.
+const BUSY: Duration = Duration::from_micros(250);
 /// The shortest pause between two calls to a Redis that is far, and the most calls that leave in a
 /// round trip: further ones would wait for the first reply and then leave in a burst.
 const MIN_PACE_FAR: Duration = Duration::from_micros(100);
@@ -71,18 +74,27 @@ impl RoundTrips {
         self.shortest().is_some_and(|shortest| shortest >= FAR)
     }
 
+    /// True if Redis has so little time to spare that small calls would cost it too much of it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_redis() >= BUSY
+    }
+
     /// The pause between two calls while others are in flight.
     ///
     /// It is twice the time that a call is in Redis, so that a call does not often wait there for
     /// the one before. But a check that has waited for it still has its reply within `deadline`.
     pub(super) fn pace(&self, deadline: Duration) -> Duration {
-        let in_redis = self.usual.saturating_sub(self.shortest().unwrap_or_default());
         let least = match self.shortest() {
             Some(network) if self.is_far() => MIN_PACE_FAR.max(network / MAX_CALLS_PER_ROUND_TRIP),
             _ => MIN_PACE_NEAR,
         };
         let most = (deadline / 8 * 7).saturating_sub(self.longest).max(deadline / 16);
-        (in_redis * 2).max(least).min(most)
+        (self.in_redis() * 2).max(least).min(most)
+    }
+
+    /// The usual time that a call waits and runs in Redis.
+    fn in_redis(&self) -> Duration {
+        self.usual.saturating_sub(self.shortest().unwrap_or_default())
     }
 
     fn shortest(&self) -> Option<Duration> {
