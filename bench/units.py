@@ -69,6 +69,19 @@ class Tap:
             return [data for chunks in self.sent for at, data in chunks if data and at >= moment]
 
 
+def checked(tap, port, path, bodies, mark=b"EVALSHA"):
+    """The bytes of the calls that a service makes for these requests."""
+    moment = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    for body in bodies:
+        connection.request("POST", path, body, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise SystemExit(f"{answer.status}: {answer.read()}")
+        answer.read()
+    return [data for data in tap.since(moment) if mark in data[:20]]
+
+
 def recorded(binary):
     """The bytes of each kind of work, recorded once."""
     redis = Redis("--requirepass", SECRET)
@@ -95,18 +108,7 @@ def recorded(binary):
     result = {"connection": [data for _, data in opened if data], "cold script": [source]}
     first = sorted(chunks[0][0] for chunks in begun if any(b"TG.JUDGE" in data for _, data in chunks))[1]
     result["start"] = sum(1 + sum(1 for at, data in chunks if data and at < first) for chunks in begun if chunks[0][0] < first)
-    http_ = http.client.HTTPConnection("127.0.0.1", service.port)
-
-    def calls(path, bodies):
-        moment = time.monotonic()
-        for body in bodies:
-            http_.request("POST", path, body, {"content-type": "application/json"})
-            answer = http_.getresponse()
-            if answer.status != 200:
-                raise SystemExit(f"{answer.status}: {answer.read()}")
-            answer.read()
-        return [data for data in tap.since(moment) if b"EVALSHA" in data[:20]]
-
+    calls = lambda path, bodies: checked(tap, service.port, path, bodies)
     one = lambda policy, key: json.dumps({"policy": policy, "key": key})
     result["one throttle"] = calls("/check", [one("one", f"a{n}") for n in range(500)])
     result["throttle and quota"] = calls("/check", [one("both", f"a{n}") for n in range(500)])
