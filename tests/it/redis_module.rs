@@ -151,12 +151,23 @@ fn a_replica_without_the_module_follows_and_a_restart_without_it_keeps_the_count
     });
     let node = node(&primary.url());
     assert!((0..3).all(|_| node.passes("few", "k", 1)) && node.passes("counted", "k", 40));
-    let keys = ["few", "counted"].map(|policy| Subject::policy(policy, "k").redis_key());
+    let [settled, _open] = ["settled", "open"].map(|id| reserve(&node, id).unwrap());
+    let settle = json!({"handle": settled, "actual": {"requests": 4}});
+    assert_eq!(adjust(&node, "settle", &settle), 200);
+    // Of subjects and reservations, not of nodes.
+    let pattern = format!("tg:{{{}}}*", "?".repeat(22));
     let stored = |redis: &RedisServer| {
-        keys.each_ref()
-            .map(|key| (redis.command(&["DUMP", key]), redis.command(&["PEXPIRETIME", key])))
+        let keys = redis.command(&["KEYS", &pattern]);
+        let mut keys: Vec<String> = redis::from_redis_value(keys).unwrap();
+        keys.sort();
+        let read = |key: &String| {
+            [&["DUMP", key][..], &["PEXPIRETIME", key]].map(|words| redis.command(words))
+        };
+        keys.into_iter().map(|key| (read(&key), key)).collect::<Vec<_>>()
     };
     let before = stored(&primary);
+    let reservations = before.iter().filter(|(_, key)| key.contains(":r:")).count();
+    assert_eq!(reservations, 1, "the other one is settled");
     eventually("the replica has the counters", || stored(&replica) == before);
     is_error(replica.try_command(&["TG.JUDGE", "1", "0", "", ""]), "unknown command");
     primary.restart_without_module();
