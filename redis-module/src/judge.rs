@@ -5,9 +5,9 @@
 //! of the bytes. The decision is `tollgate-core`'s. The error `TGREFUSED` means that the module judges no
 //! such call, so that the node sends it to the script; no error means that something was charged.
 
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use foldhash::HashSet;
 use redis_module::{
     Context, ContextFlags, NotifyEvent, RedisError, RedisResult, RedisString, RedisValue,
 };
@@ -17,7 +17,7 @@ use tollgate_core::packed::{
 };
 use tollgate_core::time::{Clock as _, SystemClock};
 
-use crate::key::Key;
+use crate::key::{Key, notify};
 
 /// The place of the first key among the command's words.
 const FIRST_KEY: usize = 3;
@@ -93,12 +93,17 @@ fn judge(context: &Context, call: &Call<'_>) -> RedisResult {
     {
         return Err(RedisError::Str("OOM command not allowed when used memory > 'maxmemory'."));
     }
-    write(context, &open, call.keys, &writes)?;
+    let keep_ttl = RedisString::create_from_slice(context.ctx, b"KEEPTTL");
+    for (key, write) in open.iter().zip(&writes) {
+        if let Some(write) = write {
+            key.write(write, &keep_ttl)?;
+        }
+    }
     drop(open);
     // Other modules may act on an event, so no key is open any more.
     for (name, write) in call.keys.iter().zip(&writes) {
         let Some(write) = write else { continue };
-        notify(context, name, write);
+        publish(context, name, write);
     }
     Ok(into_value(reply))
 }
@@ -110,45 +115,14 @@ fn frees_memory(of_reservations: &[Option<KeyWrite<'_>>]) -> bool {
     writes.peek().is_some() && writes.all(|write| *write == KeyWrite::Delete)
 }
 
-/// Stores what has changed, and sends it to the replicas: they need no module for these commands, and
-/// expire a key at the same time.
-fn write(
-    context: &Context,
-    open: &[Key<'_>],
-    names: &[RedisString],
-    writes: &[Option<KeyWrite<'_>>],
-) -> Result<(), RedisError> {
-    let [keep_ttl, expire_at] = ["KEEPTTL", "PXAT"].map(|word| context.create_string(word));
-    for ((key, name), write) in open.iter().zip(names).zip(writes) {
-        let Some(write) = write else { continue };
-        key.write(write)?;
-        match write {
-            KeyWrite::Delete => context.replicate("DEL", &[name]),
-            KeyWrite::Set { value, expires_at_ms } => {
-                let value = RedisString::create_from_slice(context.ctx, value);
-                match expires_at_ms {
-                    None => context.replicate("SET", &[name, &value, &keep_ttl]),
-                    Some(at) => {
-                        let at = context.create_string(at.to_string());
-                        context.replicate("SET", &[name, &value, &expire_at, &at]);
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Publishes the events of a key that was written, as its commands would.
-fn notify(context: &Context, name: &RedisString, write: &KeyWrite<'_>) {
+fn publish(context: &Context, name: &RedisString, write: &KeyWrite<'_>) {
     match write {
-        KeyWrite::Delete => {
-            context.notify_keyspace_event(NotifyEvent::GENERIC, "del", name);
-        }
+        KeyWrite::Delete => notify(context, NotifyEvent::GENERIC, c"del", name),
         KeyWrite::Set { expires_at_ms, .. } => {
-            context.notify_keyspace_event(NotifyEvent::STRING, "set", name);
+            notify(context, NotifyEvent::STRING, c"set", name);
             if expires_at_ms.is_some() {
-                context.notify_keyspace_event(NotifyEvent::GENERIC, "expire", name);
+                notify(context, NotifyEvent::GENERIC, c"expire", name);
             }
         }
     }
