@@ -125,7 +125,8 @@ pub fn judge<C: JudgedCharge>(
     now: Micros,
     rows: &mut impl Rows<C>,
 ) -> Result<Verdict, NotJudged<C::Subject>> {
-    let assessed = assess(charges, offered, now, rows)?.writable()?;
+    let assessed = assess(charges, offered, now, rows)?;
+    assessed.ensure_writable()?;
     write_assessed(charges, offered, &assessed, rows);
     Ok(assessed.verdict)
 }
@@ -149,14 +150,21 @@ pub(crate) struct Assessed {
     pub(crate) verdict: Verdict,
     /// True if a day of usage has to be kept before the check may be written.
     rolls_over: bool,
-    /// For each charge, true if its row must be written in any case: see `Reading::is_ahead`.
-    ahead: SmallVec<[bool; 4]>,
+    /// The counter of each charge as it was read.
+    counters: SmallVec<[ReadCounter; 4]>,
+}
+
+/// A counter that was read, and has not been written since.
+pub(crate) struct ReadCounter {
+    row: Option<Row>,
+    /// True if its row must be written in any case: see `Reading::is_ahead`.
+    is_ahead: bool,
 }
 
 impl Assessed {
-    /// The same check, unless a day of usage has to be kept first.
-    pub(crate) fn writable<S>(self) -> Result<Self, NotJudged<S>> {
-        if self.rolls_over { Err(NotJudged::DayRollover) } else { Ok(self) }
+    /// An error if a day of usage has to be kept first.
+    pub(crate) fn ensure_writable<S>(&self) -> Result<(), NotJudged<S>> {
+        if self.rolls_over { Err(NotJudged::DayRollover) } else { Ok(()) }
     }
 }
 
@@ -168,7 +176,7 @@ pub(crate) fn assess<C: JudgedCharge>(
     rows: &impl Rows<C>,
 ) -> Result<Assessed, NotJudged<C::Subject>> {
     let mut verdict = Verdict { now, allowed: true, states: SmallVec::new() };
-    let mut ahead = SmallVec::<[bool; 4]>::new();
+    let mut counters = SmallVec::<[ReadCounter; 4]>::new();
     // True if one of the alternatives has room; `None` if there are no alternatives.
     let mut alternatives = None;
     let (mut rollover, mut forced_rollover) = (false, false);
@@ -177,7 +185,7 @@ pub(crate) fn assess<C: JudgedCharge>(
         if would_write && rows.refuses(charge.subject(), charges) {
             return Err(NotJudged::NewSubject(charge.subject()));
         }
-        let reading = read(charge, windows.as_ref(), now, rows)?;
+        let (row, reading) = read(charge, windows.as_ref(), now, rows)?;
         let fits = fits(charge, reading.state);
         if charge.is_alternative() {
             alternatives = Some(fits || charge.is_shadow() || alternatives == Some(true));
@@ -188,11 +196,11 @@ pub(crate) fn assess<C: JudgedCharge>(
             forced_rollover |= charge.is_forced();
         }
         verdict.states.push(reading.state);
-        ahead.push(reading.is_ahead);
+        counters.push(ReadCounter { row, is_ahead: reading.is_ahead });
     }
     verdict.allowed &= alternatives != Some(false);
     let rolls_over = forced_rollover || verdict.allowed && rollover;
-    Ok(Assessed { verdict, rolls_over, ahead })
+    Ok(Assessed { verdict, rolls_over, counters })
 }
 
 /// The counter of a charge at `now`. Few algorithms read the annex.
@@ -201,10 +209,11 @@ fn read<C: JudgedCharge>(
     offered: Option<&Windows>,
     now: Micros,
     rows: &impl Rows<C>,
-) -> Result<Reading, WindowMiss> {
+) -> Result<(Option<Row>, Reading), WindowMiss> {
     let row = rows.read(charge);
     let annex = if charge.reads_annex() { rows.annex(charge) } else { Vec::new() };
-    charge.read((row.as_ref(), &annex), offered, now)
+    let reading = charge.read((row.as_ref(), &annex), offered, now)?;
+    Ok((row, reading))
 }
 
 /// Makes the charges of a check that was judged.
@@ -214,14 +223,15 @@ pub(crate) fn write_assessed<C: JudgedCharge>(
     assessed: &Assessed,
     rows: &mut impl Rows<C>,
 ) {
-    let Assessed { verdict, ahead, .. } = assessed;
-    for (index, (charge, windows)) in charges.iter().zip(offered).enumerate() {
-        let state = verdict.states[index];
-        let made = is_made(charge, state, verdict.allowed);
-        if made || ahead[index] {
-            let level = if made { level_after(charge, state) } else { state.level };
-            let after = CounterState { level, ..state };
-            write(charge, state.level, after, windows.as_ref(), verdict.now, rows);
+    let Assessed { verdict, counters, .. } = assessed;
+    let charges = charges.iter().zip(offered);
+    for ((charge, windows), (state, counter)) in charges.zip(verdict.states.iter().zip(counters)) {
+        let made = is_made(charge, *state, verdict.allowed);
+        if made || counter.is_ahead {
+            let level = if made { level_after(charge, *state) } else { state.level };
+            let after = CounterState { level, ..*state };
+            let (before, windows) = (counter.row.as_ref(), windows.as_ref());
+            write(charge, before, state.level, after, windows, verdict.now, rows);
         }
     }
 }
@@ -243,18 +253,17 @@ fn level_after<C: JudgedCharge>(charge: &C, state: CounterState) -> i64 {
     (state.level + charge.amount().cast_signed()).min(MAX_EXACT.cast_signed())
 }
 
-/// Stores a counter that read as `level` in this state.
+/// Stores a counter in this state, over the row that read as `level`.
 fn write<C: JudgedCharge>(
     charge: &C,
+    before: Option<&Row>,
     level: i64,
     state: CounterState,
     offered: Option<&Windows>,
     now: Micros,
     rows: &mut impl Rows<C>,
 ) {
-    let before = rows.read(charge);
-    let (row, until) = charge.write(before.as_ref(), state, offered, now);
-    replace(charge, before.as_ref(), level, (row, until), rows);
+    replace(charge, before, level, charge.write(before, state, offered, now), rows);
 }
 
 /// Replaces a row by one that reserves nothing; its annex follows.

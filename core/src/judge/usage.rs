@@ -99,7 +99,7 @@ pub fn close_day(
     // Written as empty, not removed: if the clock steps back, the current window must not begin a
     // second time.
     let state = CounterState { level: 0, ..reading.state };
-    write(charge, reading.state.level, state, offered, now, rows);
+    write(charge, row.as_ref(), reading.state.level, state, offered, now, rows);
     Ok(())
 }
 

@@ -132,15 +132,16 @@ fn judge_check(
         reply.push_damage(damage);
         return;
     }
-    let assessed =
-        assessed.and_then(|assessed| if is_dry { Ok(assessed) } else { assessed.writable() });
-    match assessed {
-        Ok(assessed) => {
-            if !is_dry {
-                write_assessed(charges, &offered, &assessed, rows);
-            }
-            reply.push_verdict(charges, &assessed.verdict);
+    // Borrowed throughout: it is the largest value that judging makes.
+    let written = assessed.as_ref().map_err(|why| *why).and_then(|assessed| {
+        if !is_dry {
+            assessed.ensure_writable()?;
+            write_assessed(charges, &offered, assessed, rows);
         }
+        Ok(&assessed.verdict)
+    });
+    match written {
+        Ok(verdict) => reply.push_verdict(charges, verdict),
         Err(why) => reply.push_not_judged(charges, why),
     }
 }

@@ -69,7 +69,8 @@ pub(crate) fn prepare_reserve<C: JudgedCharge, R: ReservationRows<C>>(
     if let Some(open) = find_open(charges, offered, new, now, rows)? {
         return Ok(Prepared::Open(open));
     }
-    let assessed = assess(charges, offered, now, rows)?.writable()?;
+    let assessed = assess(charges, offered, now, rows)?;
+    assessed.ensure_writable()?;
     let mut numbered = NewNumbers::new();
     if assessed.verdict.allowed {
         for subject in charges.iter().map(C::subject) {
@@ -106,8 +107,9 @@ pub(crate) fn write_reserve<C: JudgedCharge, R: ReservationRows<C>>(
         let is_made = is_made(charge, state, true);
         if is_made {
             make_charge(charge, state, numbered[place].1, new.ttl, windows, now, rows);
-        } else if assessed.ahead[index] {
-            write(charge, state.level, state, windows, now, rows);
+        } else if assessed.counters[index].is_ahead {
+            let before = assessed.counters[index].row.as_ref();
+            write(charge, before, state.level, state, windows, now, rows);
         }
         kept.push(KeptCharge {
             units: (is_made || charge.amount() == 0).then(|| charge.units()),
