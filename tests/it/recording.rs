@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -60,6 +61,29 @@ fn a_record_goes_on_once_the_disk_has_room_and_says_what_is_missing() {
     assert_eq!(code, Some(2), "{said}");
     let expected = format!("{lost} decisions are missing");
     assert!(said.contains(&expected) && said.contains("the 30 before them are equal"), "{said}");
+}
+
+#[test]
+fn the_recorder_is_woken_for_many_checks_at_once_and_writes_all_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("record");
+    let node = Node::start(&["--drain-delay", "0s", "--record", file.to_str().unwrap()]);
+    let checks: Vec<Value> =
+        (0..250).map(|key| json!({"policy": "login", "key": format!("k{key}")})).collect();
+    let body = json!({ "checks": checks }).to_string();
+    let (began, before) = (Instant::now(), node.sleeps_of("record"));
+    let mut sent = 0;
+    while sent < 5_000 || began.elapsed() < Duration::from_millis(500) {
+        let response = node.send("POST", "/check/batch", &[], &body);
+        assert_eq!(response.status, 200, "{response:?}");
+        sent += checks.len();
+    }
+    let woken = u32::try_from(node.sleeps_of("record") - before).unwrap();
+    // For the first check of some, and 5 ms later to write them, however slow the machine is.
+    let a_second = f64::from(woken) / began.elapsed().as_secs_f64();
+    assert!(a_second < 600.0, "{woken} for {sent} checks");
+    assert_eq!(node.stop(), Some(0));
+    assert_eq!(lines(&file), sent);
 }
 
 #[test]

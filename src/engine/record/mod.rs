@@ -16,6 +16,7 @@ mod what_if;
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::decision::DecisionStatus;
 use super::observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
@@ -36,6 +37,9 @@ pub use what_if::{
 
 /// The most lines that are written at once.
 const MAX_BATCH: usize = 1_024;
+/// The time for which lines are gathered before they are written. Without it the thread would be
+/// woken for each check, which costs the check more than its line does.
+const GATHERING_TIME: Duration = Duration::from_millis(5);
 
 /// An event for the recorder's thread.
 enum Event {
@@ -169,7 +173,12 @@ impl DecisionObserver for WorkerRecorder {
 fn write_events(mut file: RecordFile, events: &mpsc::Receiver<Event>) {
     let warning = LogThrottle::default();
     let mut gap: Option<RecordedGap> = None;
+    let mut gathers = true;
     while let Ok(first) = events.recv() {
+        if gathers {
+            // The channel takes what comes meanwhile, and keeps it also when all senders are gone.
+            std::thread::sleep(GATHERING_TIME);
+        }
         let batch = std::iter::once(first).chain(events.try_iter()).take(MAX_BATCH);
         // Lines behind a request to open the file again belong in the new file.
         let mut reopens = false;
@@ -178,6 +187,8 @@ fn write_events(mut file: RecordFile, events: &mpsc::Receiver<Event>) {
             RecordedLine::new(event)
         };
         let lines: Vec<RecordedLine> = batch.map_while(line).collect();
+        // More lines wait behind a full batch, if the disk or this thread is behind.
+        gathers = lines.len() < MAX_BATCH;
         if !lines.is_empty() {
             write_lines(&mut file, &lines, &mut gap, &warning);
         }

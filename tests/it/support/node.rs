@@ -203,10 +203,16 @@ impl Node {
 
     /// How often its threads have gone to sleep until now.
     pub fn sleeps(&self) -> u64 {
+        self.sleeps_of("")
+    }
+
+    /// The same of the threads whose names begin with `name`.
+    pub fn sleeps_of(&self, name: &str) -> u64 {
         let threads = format!("/proc/{}/task", self.process.pid().as_raw_nonzero());
         let threads = fs::read_dir(threads).unwrap().map(|thread| thread.unwrap().path());
         let statuses = threads.filter_map(|thread| fs::read_to_string(thread.join("status")).ok());
-        let sleeps = statuses.filter_map(|status| {
+        let is_named = |status: &String| status.starts_with(&format!("Name:\t{name}"));
+        let sleeps = statuses.filter(is_named).filter_map(|status| {
             let line = status.lines().find_map(|it| it.strip_prefix("voluntary_ctxt_switches:"))?;
             line.trim().parse::<u64>().ok()
         });
