@@ -1,6 +1,8 @@
 //! The pooled connections to one Redis server: opened, kept, and asked whether they still work.
 //!
-//! What is sent over them is not known here, and those of the hot path are `connection`'s.
+//! deadpool-redis opens and asks them, which it would do before each command; here they are asked
+//! after a silence only. What is sent over them is not known here, and those of the hot path are
+//! `connection`'s.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, QueueMode, RecycleError, RecycleResult};
+use deadpool_redis::Manager;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, PushInfo, PushKind, RedisError,
@@ -38,6 +41,8 @@ pub(super) struct Opener {
 
 /// One connection.
 pub(super) struct PooledConnection {
+    /// The library's manager of this connection alone, which therefore notices the end of no other.
+    manager: Manager,
     commands: MultiplexedConnection,
     /// The time of the last reply.
     replied: Instant,
@@ -71,14 +76,13 @@ impl managed::Manager for Opener {
                 ended.fetch_or(push.kind == PushKind::Disconnection, Ordering::Relaxed);
                 Ok::<_, RedisError>(())
             });
-        let client = self.client.clone();
-        let opening = self.runtime.spawn(async move {
-            client.get_multiplexed_async_connection_with_config(&config).await
-        });
-        let opened = opening.await.map_err(|stopped| {
+        let info = self.client.get_connection_info().clone();
+        let manager = Manager::new_with_config(info, config)?;
+        let opening = self.runtime.spawn(async move { (manager.create().await, manager) });
+        let (opened, manager) = opening.await.map_err(|stopped| {
             RedisError::from((ErrorKind::Io, "the node stops", stopped.to_string()))
         })?;
-        Ok(PooledConnection { commands: opened?, replied: Instant::now(), has_ended })
+        Ok(PooledConnection { manager, commands: opened?, replied: Instant::now(), has_ended })
     }
 
     /// Keeps a connection that works. The end of one is seen at once, unless the other side is gone
@@ -86,7 +90,7 @@ impl managed::Manager for Opener {
     async fn recycle(
         &self,
         connection: &mut PooledConnection,
-        _: &Metrics,
+        metrics: &Metrics,
     ) -> RecycleResult<RedisError> {
         if connection.has_ended.load(Ordering::Relaxed) {
             return Err(RecycleError::message("the connection has ended"));
@@ -94,7 +98,10 @@ impl managed::Manager for Opener {
         if connection.replied.elapsed() < FRESH {
             return Ok(());
         }
-        Ok(connection.run(&redis::cmd("PING"), false).await?)
+        let PooledConnection { manager, commands, replied, .. } = connection;
+        manager.recycle(commands, metrics).await?;
+        *replied = Instant::now();
+        Ok(())
     }
 }
 
