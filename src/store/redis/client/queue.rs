@@ -87,7 +87,7 @@ impl WaitingJobs {
 
     /// True if any job waits.
     pub(super) fn has_jobs(&self) -> bool {
-        self.len() > 0
+        !self.next.is_empty() || !self.jobs.is_empty()
     }
 
     /// The number of jobs that wait.
