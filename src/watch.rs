@@ -1,4 +1,5 @@
-//! Configuration files that are reloaded when they change, noticed by polling their metadata.
+//! Configuration files that are reloaded when they change, noticed by polling their metadata; and
+//! the ticks at which this and all other periodic work of a node is done.
 //!
 //! Polling works on every file system, and notices an editor's rename and a `ConfigMap`'s symlink
 //! swap alike. The files themselves are read by the caller.

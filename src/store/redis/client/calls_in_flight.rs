@@ -126,7 +126,7 @@ impl CallsInFlight {
 
     /// True if an arriving job is of interest: it could leave at once, or others could with it, or
     /// it is the first one for which the pause has an end. If Redis is near, the jobs behind that
-    /// one wait in the queue until the response to the call in flight, and do not wake this task.
+    /// one wait in the queue until the next response, and do not wake this task.
     pub(super) fn needs_arrivals(&self, waiting: &WaitingJobs, now: Instant) -> bool {
         !waiting.fills_call()
             && (waiting.is_empty()
