@@ -57,10 +57,8 @@ impl Count {
     }
 
     pub(crate) fn to_row(self) -> Row {
-        Row::packed(
-            RowKind::CALENDAR_QUOTA,
-            [(self.used.cast_unsigned(), 7), (self.window.get(), 5)],
-        )
+        let row = Row::empty(RowKind::CALENDAR_QUOTA);
+        row.with::<7>(self.used.cast_unsigned()).with::<5>(self.window.get())
     }
 
     /// The count in a row after units that were charged in a window are refunded; `None` in a row

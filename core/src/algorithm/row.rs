@@ -106,14 +106,21 @@ impl Row {
         Some(row)
     }
 
-    /// A row of numbers, each with its length in bytes, little-endian one after the other.
-    pub(super) fn packed<const N: usize>(kind: RowKind, numbers: [(u64, usize); N]) -> Self {
-        let (mut body, mut at) = ([0; MAX_BODY], 0);
-        for (number, len) in numbers {
-            body[at..at + len].copy_from_slice(&number.to_le_bytes()[..len]);
-            at += len;
+    /// A row without a body.
+    pub(super) fn empty(kind: RowKind) -> Self {
+        Self { kind, len: 0, body: [0; MAX_BODY] }
+    }
+
+    /// The row with one more number of `N` bytes behind its body, little-endian. The length is a
+    /// constant: copies of other lengths are calls.
+    #[inline]
+    pub(super) fn with<const N: usize>(mut self, number: u64) -> Self {
+        let at = usize::from(self.len);
+        if let Some(place) = self.body.get_mut(at..at + N) {
+            place.copy_from_slice(&number.to_le_bytes()[..N]);
+            self.len = u8::try_from(at + N).unwrap_or(u8::MAX);
         }
-        Self { kind, len: u8::try_from(at).unwrap_or(u8::MAX), body }
+        self
     }
 
     /// The kind.

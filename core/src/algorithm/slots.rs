@@ -48,10 +48,9 @@ impl OwnTime {
 
     /// The row that notes the time.
     pub(super) fn to_written(self) -> Written {
-        let row = Row::packed(
-            RowKind::CONCURRENCY,
-            [(self.own.get(), 7), (self.at.get(), 7), (self.earliest.get(), 7)],
-        );
+        let row = Row::empty(RowKind::CONCURRENCY);
+        let row = row.with::<7>(self.own.get()).with::<7>(self.at.get());
+        let row = row.with::<7>(self.earliest.get());
         (row, self.at + MAX_TTL)
     }
 }

@@ -44,10 +44,9 @@ impl Bucket {
 
     fn to_row(self) -> Row {
         let Self { level, updated_at, per, drain, rate_since } = self;
-        Row::packed(
-            RowKind::TOKEN_BUCKET,
-            [(level, 7), (updated_at.get(), 7), (per, 5), (drain, 5), (rate_since, 4)],
-        )
+        let row = Row::empty(RowKind::TOKEN_BUCKET);
+        let row = row.with::<7>(level).with::<7>(updated_at.get());
+        row.with::<5>(per).with::<5>(drain).with::<4>(rate_since)
     }
 
     /// The time at which it has drained.
