@@ -96,8 +96,8 @@ impl StoreError {
 pub struct StoreVerdict {
     /// The verdict. Decisions are ordered by its `now`.
     pub verdict: Verdict,
-    /// The order among decisions with the same `now`: the position in the call, or a running
-    /// number.
+    /// The order among decisions with the same `now` on the same counters: the position in the call,
+    /// or a running number.
     pub index: u64,
     /// True if the node has decided the check without a call: it was allowed from leases alone, or a
     /// refusal of a leased limit was repeated.

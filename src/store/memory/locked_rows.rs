@@ -52,6 +52,15 @@ impl<'m> LockedRows<'m> {
         Self { memory, guards }
     }
 
+    /// The number of a decision, larger than those of all before it on the same rows. A count of the
+    /// whole store would move its cache line between cores with each check.
+    pub(super) fn next_index(&mut self) -> u64 {
+        let last = self.guards.iter().map(|(_, shard)| shard.last_index).max();
+        let next = last.unwrap_or_default() + 1;
+        self.guards.iter_mut().for_each(|(_, shard)| shard.last_index = next);
+        next
+    }
+
     fn guard_index(&self, key: RowKey) -> usize {
         let place = self.memory.shard_index(key);
         self.guards.iter().position(|(locked, _)| *locked == place).unwrap_or_default()

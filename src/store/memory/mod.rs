@@ -13,7 +13,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,7 +48,6 @@ pub struct MemoryStore(Arc<Inner>);
 struct Inner {
     shards: Vec<Mutex<Shard>>,
     clock: Arc<dyn Clock>,
-    judged_count: AtomicU64,
     /// A secret seed of shard and hash bucket: an attacker who chooses subjects must not choose
     /// those.
     seed: u64,
@@ -116,7 +115,6 @@ impl MemoryStore {
         Self(Arc::new(Inner {
             shards,
             clock,
-            judged_count: AtomicU64::new(0),
             seed,
             disk,
             rows: AtomicUsize::new(0),
@@ -194,7 +192,7 @@ impl MemoryStore {
         }
         let verdict =
             judge::judge(charges, &judge::offered_windows(charges, now), now, &mut locked)?;
-        Ok(StoreVerdict { verdict, index: self.next_index(), leased: false })
+        Ok(StoreVerdict { verdict, index: locked.next_index(), leased: false })
     }
 
     /// Judges a check and opens a reservation if it is allowed.
@@ -206,21 +204,22 @@ impl MemoryStore {
         charges: &[Charge],
         new: &NewReservation,
     ) -> Result<ReserveReply, StoreError> {
-        let reserved = self.with_room(|| {
+        let (reserved, index) = self.with_room(|| {
             let mut locked = LockedRows::lock_reservation(&self.0, new.name, charges);
             let now = self.0.clock.now();
             let offered = judge::offered_windows(charges, now);
             let reserve =
                 |locked: &mut _| reservation::reserve(charges, &offered, new, now, locked);
-            match reserve(&mut locked) {
+            let reserved = match reserve(&mut locked) {
                 Err(NotJudged::DayRollover) => {
                     locked.close_days(charges, now);
                     reserve(&mut locked)
                 }
                 reserved => reserved,
-            }
-        });
-        Ok(ReserveReply::new(reserved?, self.next_index()))
+            };
+            Ok((reserved?, locked.next_index()))
+        })?;
+        Ok(ReserveReply::new(reserved, index))
     }
 
     /// Settles, cancels or extends a reservation.
@@ -242,15 +241,11 @@ impl MemoryStore {
             Adjusted::Unknown => AdjustReply::Unknown,
             Adjusted::Done { is_late, charges } => AdjustReply::Adjusted(AdjustedReservation {
                 now,
-                index: self.next_index(),
+                index: locked.next_index(),
                 is_late,
                 charges,
             }),
         }
-    }
-
-    fn next_index(&self) -> u64 {
-        self.0.judged_count.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Refunds units that were charged and not used.

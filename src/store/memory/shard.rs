@@ -22,6 +22,8 @@ pub(super) struct Shard {
     /// The keys not written to the disk yet, if there is one.
     dirty: Option<HashSet<RowKey, SeedHasher>>,
     swept_at: Micros,
+    /// The number of the last decision on one of its rows.
+    pub(super) last_index: u64,
 }
 
 impl Shard {
@@ -30,7 +32,7 @@ impl Shard {
         let dirty = on_disk.then(|| HashSet::with_hasher(hasher()));
         let (rows, days) = (HashMap::with_hasher(hasher()), HashMap::with_hasher(hasher()));
         let reservations = ReservationTables::new(seed);
-        Self { rows, days, reservations, dirty, swept_at: Micros::ZERO }
+        Self { rows, days, reservations, dirty, swept_at: Micros::ZERO, last_index: 0 }
     }
 
     /// The time of the last sweep.

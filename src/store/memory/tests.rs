@@ -37,6 +37,16 @@ fn subjects_of_one_check_are_charged_together_or_not_at_all() {
 }
 
 #[test]
+fn a_decision_has_a_larger_number_than_those_before_it_on_the_same_rows() {
+    let (_, memory) = memory();
+    let index = |keys: &[u64]| memory.judge(&charges(keys, 1)).unwrap().index;
+    let one = (0..3).map(|_| index(&[1])).max().unwrap();
+    let both = index(&[1, 2]);
+    assert!(both > one);
+    assert!(index(&[1]) > both && index(&[2]) > both);
+}
+
+#[test]
 fn keys_that_come_and_go_leave_no_memory_behind() {
     let (clock, memory) = memory();
     let keys = 100_000;
