@@ -48,19 +48,19 @@ impl Engine {
         plan: PlanContext<'_, '_>,
         charges: &Charges,
         context: &CheckContext,
-        judged: Result<StoreVerdict, StoreError>,
+        judged: &Result<StoreVerdict, StoreError>,
     ) -> Decision {
         let verdict = match judged {
             Ok(verdict) => verdict,
-            Err(error) => return self.conclude_by_fallback(plan, charges, context, &error),
+            Err(error) => return self.conclude_by_fallback(plan, charges, context, error),
         };
-        let mut decision = self.decide_by_verdict(charges, &verdict);
+        let mut decision = self.decide_by_verdict(charges, verdict);
         if plan.is_report {
             decision.status = DecisionStatus::Reported;
         }
         let origin = Origin::new(context, plan.label.as_ref(), plan.request);
         decision.set_key_and_plan(plan.key, plan.name);
-        self.observe_limits(origin, charges, Some(&verdict), &decision, None);
+        self.observe_limits(origin, charges, Some(verdict), &decision, None);
         decision
     }
 
@@ -71,11 +71,13 @@ impl Engine {
             true => DecidedBy::Memo,
             false => place_of(&self.parts.store),
         };
-        let mut decision = Decision::from_verdict(charges, &judged.verdict, by);
-        if let Some(memo) = self.memo.as_ref().filter(|_| !judged.verdict.allowed) {
-            // This node refuses the same request until the pause ends, whatever has drained by then.
-            decision.wait_for(charges, |charge| memo.pause_after_refusal(charge));
-        }
+        let decide = || Decision::from_verdict(charges, &judged.verdict, by);
+        let Some(memo) = self.memo.as_ref().filter(|_| !judged.verdict.allowed) else {
+            return decide();
+        };
+        // This node refuses the same request until the pause ends, whatever has drained by then.
+        let mut decision = decide();
+        decision.wait_for(charges, |charge| memo.pause_after_refusal(charge));
         decision
     }
 

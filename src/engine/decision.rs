@@ -88,8 +88,11 @@ impl Decision {
                 && (charge.limit.refuses_alone() || charge.limit.alternative() && !verdict.allowed);
             LimitOutcome { limit: Arc::clone(&charge.limit), status, refuses }
         });
-        let limits: SmallVec<[LimitOutcome; 2]> = outcomes.collect();
-        let refusing = limits.iter().filter(|outcome| outcome.refuses);
+        let status =
+            if verdict.allowed { DecisionStatus::Allowed } else { DecisionStatus::Refused };
+        let mut decision = Self { decided_by, ..Self::without_limits(status, None, Micros::ZERO) };
+        decision.limits.extend(outcomes);
+        let refusing = decision.limits.iter().filter(|outcome| outcome.refuses);
         // A retry must wait for all limits that refuse on their own, and for one of the
         // alternatives.
         let retry_afters = |alone| {
@@ -97,17 +100,9 @@ impl Decision {
             refusing.clone().filter(same_kind).map(|outcome| outcome.status.retry_after)
         };
         let retry_after = retry_afters(true).max().max(retry_afters(false).min());
-        let violated = refusing.map(|outcome| Arc::clone(outcome.limit.name())).next();
-        Self {
-            status: if verdict.allowed { DecisionStatus::Allowed } else { DecisionStatus::Refused },
-            violated,
-            retry_after: retry_after.unwrap_or_default(),
-            key: None,
-            plan: None,
-            limits,
-            decided_by,
-            reservation: None,
-        }
+        decision.violated = refusing.map(|outcome| Arc::clone(outcome.limit.name())).next();
+        decision.retry_after = retry_after.unwrap_or_default();
+        decision
     }
 
     /// Makes a retry wait for the `pause` of each leased limit that refuses on its own.

@@ -55,7 +55,7 @@ impl Engine {
                 continue;
             }
             let is_judged = judged.is_ok();
-            let mut decision = self.conclude(plan, &charges, context, judged);
+            let mut decision = self.conclude(plan, &charges, context, &judged);
             if is_judged {
                 decision.decided_by = DecidedBy::FullStore;
             }

@@ -213,7 +213,7 @@ impl Engine {
             let judged = self.parts.store.judge(&charges, context, deadline).await;
             let Err(StoreError::NewSubject(subject)) = judged else {
                 is_full &= judged.is_ok();
-                break self.conclude(plan, &charges, context, judged);
+                break self.conclude(plan, &charges, context, &judged);
             };
             is_full = true;
             match self.leave_out(*subject, plan, &charges, context) {
@@ -274,7 +274,7 @@ impl Engine {
                 let prepared = self.leave_out(*subject, plan, &charges, context);
                 rest.push(self.judge_rest(prepared, context, deadline).map(move |it| (index, it)));
             } else {
-                results[index] = Some(Ok(self.conclude(plan, &charges, context, judged)));
+                results[index] = Some(Ok(self.conclude(plan, &charges, context, &judged)));
             }
         }
         for (index, decision) in join_all(rest).await {

@@ -125,7 +125,8 @@ pub fn judge<C: JudgedCharge>(
     now: Micros,
     rows: &mut impl Rows<C>,
 ) -> Result<Verdict, NotJudged<C::Subject>> {
-    let assessed = assess(charges, offered, now, rows)?;
+    let mut assessed = Assessed::new(now);
+    assess_into(&mut assessed, charges, offered, rows)?;
     assessed.ensure_writable()?;
     write_assessed(charges, offered, &assessed, rows);
     Ok(assessed.verdict)
@@ -162,6 +163,11 @@ pub(crate) struct ReadCounter {
 }
 
 impl Assessed {
+    fn new(now: Micros) -> Self {
+        let verdict = Verdict { now, allowed: true, states: SmallVec::new() };
+        Self { verdict, rolls_over: false, counters: SmallVec::new() }
+    }
+
     /// An error if a day of usage has to be kept first.
     pub(crate) fn ensure_writable<S>(&self) -> Result<(), NotJudged<S>> {
         if self.rolls_over { Err(NotJudged::DayRollover) } else { Ok(()) }
@@ -175,8 +181,18 @@ pub(crate) fn assess<C: JudgedCharge>(
     now: Micros,
     rows: &impl Rows<C>,
 ) -> Result<Assessed, NotJudged<C::Subject>> {
-    let mut verdict = Verdict { now, allowed: true, states: SmallVec::new() };
-    let mut counters = SmallVec::<[ReadCounter; 4]>::new();
+    let mut assessed = Assessed::new(now);
+    assess_into(&mut assessed, charges, offered, rows)?;
+    Ok(assessed)
+}
+
+/// As [`assess`], into a check without charges: it is large to return.
+fn assess_into<C: JudgedCharge>(
+    Assessed { verdict, rolls_over, counters }: &mut Assessed,
+    charges: &[C],
+    offered: &[Option<Windows>],
+    rows: &impl Rows<C>,
+) -> Result<(), NotJudged<C::Subject>> {
     // True if one of the alternatives has room; `None` if there are no alternatives.
     let mut alternatives = None;
     let (mut rollover, mut forced_rollover) = (false, false);
@@ -185,7 +201,7 @@ pub(crate) fn assess<C: JudgedCharge>(
         if would_write && rows.refuses(charge.subject(), charges) {
             return Err(NotJudged::NewSubject(charge.subject()));
         }
-        let (row, reading) = read(charge, windows.as_ref(), now, rows)?;
+        let (row, reading) = read(charge, windows.as_ref(), verdict.now, rows)?;
         let fits = fits(charge, reading.state);
         if charge.is_alternative() {
             alternatives = Some(fits || charge.is_shadow() || alternatives == Some(true));
@@ -199,8 +215,8 @@ pub(crate) fn assess<C: JudgedCharge>(
         counters.push(ReadCounter { row, is_ahead: reading.is_ahead });
     }
     verdict.allowed &= alternatives != Some(false);
-    let rolls_over = forced_rollover || verdict.allowed && rollover;
-    Ok(Assessed { verdict, rolls_over, counters })
+    *rolls_over = forced_rollover || verdict.allowed && rollover;
+    Ok(())
 }
 
 /// The counter of a charge at `now`. Few algorithms read the annex.

@@ -21,14 +21,15 @@ impl MemoryStore {
         &self,
         judge: impl Fn() -> Result<T, NotJudged>,
     ) -> Result<T, StoreError> {
-        let judged = match judge() {
-            Err(NotJudged::NewSubject(_)) if self.make_room() => judge(),
-            judged => judged,
-        };
-        judged.map_err(|why| match why {
+        let error = |why: NotJudged| match why {
             NotJudged::NewSubject(subject) => StoreError::NewSubject(subject.into()),
             why => unjudged(why),
-        })
+        };
+        match judge() {
+            Ok(judged) => Ok(judged),
+            Err(NotJudged::NewSubject(_)) if self.make_room() => judge().map_err(error),
+            Err(why) => Err(error(why)),
+        }
     }
 
     /// Removes expired rows of some shards, and returns true if there is room then.
