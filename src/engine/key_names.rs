@@ -2,7 +2,10 @@
 //!
 //! No value of an API key is known here.
 
+use std::ops::Deref;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::catalog::{ApiKey, RequestView};
 use crate::limit::{Charge, Subject};
@@ -16,7 +19,7 @@ pub(super) enum KeyName {
     /// The id of an API key.
     KeyId(Arc<str>),
     /// The key that a policy counts, as the caller or the catalog has it; a long one is cut.
-    Policy(Arc<str>),
+    Policy(KeyText),
     /// A check without an API key, at a limit that all clients of a stage share.
     Nobody,
 }
@@ -24,7 +27,31 @@ pub(super) enum KeyName {
 impl KeyName {
     /// A key that a policy counts.
     pub(super) fn of_policy(key: &str) -> Self {
-        Self::Policy(cut(key))
+        Self::Policy(KeyText::cut(key))
+    }
+}
+
+/// A text that is not allocated if it is as short as an address or a UUID: with many keys, nearly
+/// every check names one that is new to the frequent keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct KeyText(SmallVec<[u8; 40]>);
+
+impl KeyText {
+    fn cut(name: &str) -> Self {
+        if name.len() <= MAX_NAME_BYTES {
+            return Self(SmallVec::from_slice(name.as_bytes()));
+        }
+        let end = name.floor_char_boundary(MAX_NAME_BYTES);
+        Self(SmallVec::from_vec(format!("{}…", &name[..end]).into_bytes()))
+    }
+}
+
+impl Deref for KeyText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // It was made of a string.
+        str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -62,25 +89,20 @@ fn policy_key(
     key: Option<&Arc<ApiKey>>,
     request: RequestView<'_>,
 ) -> KeyName {
-    let policy = label.split('/').next().unwrap_or(label);
-    let named = request.policies.iter().filter(|entry| entry.policy == policy);
+    let is_same = |name: &str| {
+        label.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let named = request.policies.iter().filter(|entry| is_same(entry.policy));
     let named = named.map(|entry| entry.key);
-    let own = key.and_then(|key| key.policies.key_of(policy));
+    let policy = || label.split('/').next().unwrap_or(label);
+    let own = key.and_then(|key| key.policies.key_of(policy()));
     let all = || named.clone().chain(own);
     // An address has more than one spelling, of which none need be that of its subject. A digest is
     // only made to choose between keys.
     let has_choice = all().nth(1).is_some();
-    let exact = || all().find(|key| Subject::policy(policy, key) == subject);
+    let exact = || all().find(|key| Subject::policy(policy(), key) == subject);
     let key = if has_choice { exact() } else { None };
     key.or_else(|| all().next()).map_or(KeyName::Nobody, KeyName::of_policy)
-}
-
-fn cut(name: &str) -> Arc<str> {
-    if name.len() <= MAX_NAME_BYTES {
-        return name.into();
-    }
-    let end = name.floor_char_boundary(MAX_NAME_BYTES);
-    format!("{}…", &name[..end]).into()
 }
 
 fn short_digest(subject: &Subject) -> u64 {
@@ -94,8 +116,8 @@ mod tests {
 
     #[test]
     fn a_long_key_is_cut_between_two_characters() {
-        assert_eq!(&*cut("203.0.113.7"), "203.0.113.7");
-        let name = cut(&"ö".repeat(500));
-        assert!(name.ends_with('…') && name.len() <= MAX_NAME_BYTES + 3, "{name}");
+        assert_eq!(&*KeyText::cut("203.0.113.7"), "203.0.113.7");
+        let name = KeyText::cut(&"ö".repeat(500));
+        assert!(name.ends_with('…') && name.len() <= MAX_NAME_BYTES + 3, "{}", &*name);
     }
 }

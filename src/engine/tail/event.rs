@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::control::method_pattern;
 use crate::engine::decision::DecidedBy;
-use crate::engine::key_names::{self, KeyName};
+use crate::engine::key_names::{self, KeyName, KeyText};
 use crate::engine::observer::DecidedCheck;
 use crate::telemetry::DecisionOutcome;
 use crate::time::{Clock as _, Micros, SystemClock};
@@ -25,7 +25,7 @@ pub struct TailEvent {
     /// The client's API key, by its id.
     pub(super) key_id: Option<Arc<str>>,
     /// The key that the refusing policy counts, or else the first policy of the request.
-    pub(super) key: Option<Arc<str>>,
+    pub(super) key: Option<KeyText>,
     pub(super) plan: Option<Arc<str>>,
     /// The limit that refuses, by its name in the catalog.
     pub(super) limit: Option<Arc<str>>,

@@ -51,22 +51,17 @@ impl FrequentKeys {
     ) {
         let is_latest = self.keys.get(self.latest).is_some_and(|(latest, _)| *latest == digest);
         if !is_latest {
-            self.latest = match self.places.get(&digest) {
-                Some(place) => *place,
-                None => return self.insert(digest, KeyCounts { name: name(), counts: added }),
-            };
+            let count = self.keys.len();
+            self.latest = *self.places.entry(digest).or_insert(count);
+            if self.latest == count {
+                self.keys.push((digest, KeyCounts { name: name(), counts: [0; MEASURES] }));
+            }
         }
         if let Some((_, known)) = self.keys.get_mut(self.latest) {
             for (count, added) in known.counts.iter_mut().zip(added) {
                 *count = count.saturating_add(added);
             }
         }
-    }
-
-    fn insert(&mut self, digest: u64, counts: KeyCounts) {
-        self.latest = self.keys.len();
-        self.places.insert(digest, self.latest);
-        self.keys.push((digest, counts));
         if self.keys.len() > 4 * self.capacity {
             self.reduce();
         }
