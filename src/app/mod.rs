@@ -127,7 +127,7 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         control: control.handle().clone(),
         fallback,
         reservations: Arc::default(),
-        known_subjects: Arc::default(),
+        known_subjects: Arc::new(KnownSubjects::beside(&counter_store)),
         explainer: Arc::default(),
         top: (settings.top_keys > 0).then(|| TopKeys::new(settings.top_keys)),
         tail: Arc::default(),

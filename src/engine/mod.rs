@@ -53,6 +53,7 @@ pub use explain::{ExplainedLimit, Explanation};
 pub use fallback::{Fallback, FallbackDecision};
 pub use new_keys::KnownSubjects;
 pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
+use new_keys::LatestSubject;
 pub use record::{
     MergedLines, RecordSource, RecordedLine, Recorder, RefusalRow, ReplayError, Unplaced,
     UnplacedChecks, WhatIf, WhatIfKeys, WhatIfReport, key_ids, read_recent, replay,
@@ -69,6 +70,7 @@ pub struct Engine {
     parts: EngineParts,
     memo: Option<Arc<DenialMemo>>,
 }
+    latest_subject: LatestSubject,
 
 /// The parts of an engine.
 pub struct EngineParts {
@@ -138,7 +140,7 @@ impl Engine {
         if let Some(memo) = &memo {
             parts.observers.push(Arc::clone(memo) as _);
         }
-        Self { parts, memo }
+        Self { parts, memo, latest_subject: LatestSubject::default() }
     }
 
     /// The current catalog.
@@ -310,19 +312,6 @@ impl Engine {
             return Ok(Prepared::Decided(decision));
         }
         Ok(Prepared::Judge(plan, charges))
-    }
-
-    /// The refusal of a check whose key is new to this node, if too many of them begin.
-    fn refuse_new_keys(
-        &self,
-        plan: &PlanContext<'_, '_>,
-        charges: &Charges,
-        context: &CheckContext,
-    ) -> Option<Decision> {
-        let mut decision = self.parts.known_subjects.refuse(charges)?;
-        decision.set_key_and_plan(plan.key.clone(), plan.name.clone());
-        self.observe_limits(plan.origin(context), charges, None, &decision, None);
-        Some(decision)
     }
 
     /// The charges of a check that the store can judge. `key` is what the client was identified by.

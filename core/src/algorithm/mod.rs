@@ -239,6 +239,11 @@ pub trait Counting: Sized {
         now: Micros,
     ) -> Result<Option<Corrected>, WindowMiss>;
 
+    /// The time at which a row was last charged, if it has that.
+    fn charged_at(&self, _row: &Row) -> Option<Micros> {
+        None
+    }
+
     /// The forecast of a counter that was in the state `before` and now has `level`, for a charge
     /// of `amount`.
     fn forecast(&self, before: CounterState, level: i64, amount: u64, now: Micros) -> Forecast;
@@ -332,6 +337,10 @@ impl Counting for Algorithm {
         now: Micros,
     ) -> Result<Option<Corrected>, WindowMiss> {
         dispatch!(self, it => it.correct(row, correction, granted, offered, now))
+    }
+
+    fn charged_at(&self, row: &Row) -> Option<Micros> {
+        dispatch!(self, it => it.charged_at(row))
     }
 
     fn forecast(&self, before: CounterState, level: i64, amount: u64, now: Micros) -> Forecast {

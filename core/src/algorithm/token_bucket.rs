@@ -149,6 +149,10 @@ impl Counting for Throttle {
         Ok(applies.then(|| Corrected { written: (empty.to_row(), now), granted: None }))
     }
 
+    fn charged_at(&self, row: &Row) -> Option<Micros> {
+        Bucket::from_row(row).map(|bucket| bucket.updated_at)
+    }
+
     fn forecast(&self, before: CounterState, level: i64, amount: u64, _: Micros) -> Forecast {
         let level = level.unsigned_abs();
         Forecast {

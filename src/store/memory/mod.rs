@@ -21,7 +21,7 @@ use super::{
     AdjustReply, AdjustedReservation, CounterUsage, DataDir, DataDirError, ReserveReply,
     StoreError, StoreVerdict,
 };
-use crate::algorithm::{Correction, calendar_quota::Count};
+use crate::algorithm::{Correction, Counting as _, calendar_quota::Count};
 use crate::judge::reservation::{self, Adjusted};
 use crate::judge::usage::{self, UsageRows as _};
 use crate::judge::{self, NotJudged};
@@ -292,6 +292,15 @@ impl MemoryStore {
             );
             done.unwrap_or_else(|why| unreachable!("windows around {now:?}: {why:?}"));
         }
+    }
+
+    /// The time at which a counter was last charged; `None` if there is none, or its row does not
+    /// have it.
+    #[must_use]
+    pub fn charged_at(&self, charge: &Charge) -> Option<Micros> {
+        let key = RowKey::from_charge(charge);
+        let row = lock(&self.0.shards[self.0.shard_index(key)]).read(key)?;
+        charge.limit.algorithm().charged_at(&row)
     }
 
     /// The store's time.
