@@ -41,6 +41,7 @@ use crate::failure_policy::FailurePolicy;
 use crate::limit::{Charge, Charges, MAX_CHARGES};
 use crate::store::{CheckContext, RequestContext, Store, StoreError};
 use crate::telemetry::{DecisionOutcome, RequestSpan, TraceContext, Tracer, WorkerMetrics};
+use crate::time::Micros;
 use crate::transport::CallerIds;
 pub use activity::{DeliveryAttempt, DeliveryLog, NodeActivity, node_name};
 pub use adjust::{AdjustError, AdjustRequest, ReservationChange, ReservationStatus};
@@ -52,8 +53,8 @@ pub use descriptors::DescriptorCheck;
 pub use explain::{ExplainedLimit, Explanation};
 pub use fallback::{Fallback, FallbackDecision};
 pub use new_keys::KnownSubjects;
-pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
 use new_keys::LatestSubject;
+pub use observer::{AdjustedCheck, DecidedCheck, DecisionObserver};
 pub use record::{
     MergedLines, RecordSource, RecordedLine, Recorder, RefusalRow, ReplayError, Unplaced,
     UnplacedChecks, WhatIf, WhatIfKeys, WhatIfReport, key_ids, read_recent, replay,
@@ -69,8 +70,8 @@ const MAX_REQUEST_CHARGES: usize = 65_536;
 pub struct Engine {
     parts: EngineParts,
     memo: Option<Arc<DenialMemo>>,
-}
     latest_subject: LatestSubject,
+}
 
 /// The parts of an engine.
 pub struct EngineParts {
@@ -330,7 +331,9 @@ impl Engine {
             Err(CheckError::Forbidden { .. }) if catalog.needs_no_key(request) => None,
             key => key?,
         };
-        let resolved = catalog.resolve(request, key.as_ref(), self.parts.store.now());
+        // Only the validity of a key depends on the time.
+        let now = key.as_ref().map_or(Micros::ZERO, |_| self.parts.store.now());
+        let resolved = catalog.resolve(request, key.as_ref(), now);
         let ResolvedLimits { charges, key_policies, ignores_key, plan, label, on_store_failure } =
             resolved.map_err(|refusal| self.refusal_or_unready(refusal))?;
         let key = key.filter(|_| !ignores_key);
