@@ -29,29 +29,31 @@ pub(super) fn check(
     let context = state.engine.request_context("check", || CallerIds::of(request.headers()));
     let body = request.into_body();
     async move {
-        let response = match decide(&state, authenticated, body, &context).await {
-            Ok(decision) => decision_response(&decision),
-            Err(problem) => problem.into_response(),
-        };
+        let response = respond(&state, authenticated, body, &context).await;
+        let response = response.unwrap_or_else(IntoResponse::into_response);
         count_response(&state, "check", response)
     }
 }
 
-async fn decide(
+/// The response, which is smaller to return than the decision.
+async fn respond(
     state: &WorkerState,
     authenticated: Result<bool, Box<Problem>>,
     body: Body,
     context: &CheckContext,
-) -> Result<Decision, Problem> {
+) -> Result<Response, Problem> {
     let key_id_allowed = authenticated.map_err(|problem| *problem)?;
     let body = read_body(body, MAX_BODY_BYTES).await?;
     let body = CheckBody::parse(&body)?;
     // Boxed, so that the futures of checks without a reservation stay small.
     if body.is_special() {
-        return Box::pin(decide_any(state, &body, key_id_allowed, context)).await;
+        let decision = Box::pin(decide_any(state, &body, key_id_allowed, context)).await?;
+        return Ok(decision_response(&decision));
     }
     let (client, request) = body.to_check_request(key_id_allowed)?;
-    Ok(state.engine.check(client, &request, context).await?)
+    // Boxed, so that both futures are of sizes that an allocator keeps at hand.
+    let decision = Box::pin(state.engine.check(client, &request, context)).await?;
+    Ok(decision_response(&decision))
 }
 
 /// The decision of a check, with or without a reservation, or of a dry run of it.
@@ -100,10 +102,11 @@ mod tests {
         size_of::<F>()
     }
 
-    /// The future is allocated and moved for each request. Rarely awaited futures belong in a box.
+    /// The future is allocated and moved for each request, with 256 bytes of the router's. Up to 1,032
+    /// bytes, glibc keeps freed blocks for the thread. Rarely awaited futures belong in a box.
     #[test]
     fn the_future_of_a_check_is_small() {
         let size = size_of_future(check);
-        assert!(size <= 1544, "{size} bytes");
+        assert!(size <= 768, "{size} bytes");
     }
 }
