@@ -42,6 +42,29 @@ local function calendar_quota()
     return pack('<I7i7I5', limit[2], used, window), limit[11]
   end
 
+  -- Judges a charge in the window in which the row was written: see lua/usual_checks.lua.
+  local function usual(rows, at, limit, amount)
+    local header, head, used, window, behind
+    if #rows < at + 18 then
+      return nil
+    elseif at > 1 then
+      head, used, window, behind = unpack_from('<I7i7I5', rows, at)
+    elseif #rows >= 24 then
+      header, head, used, window, behind = unpack_from('<I5I7i7I5', rows)
+    end
+    if head ~= limit[2] or window ~= limit[10] or used > 9007199254740991
+      or used < -9007199254740991 then
+      return nil
+    end
+    local after = used + amount
+    if after > limit[5] then
+      return used, window, nil, 0, behind, header
+    elseif header then
+      return used, window, pack('<I5I7i7I5', header, head, after, window), limit[11], behind, header
+    end
+    return used, window, pack('<I7i7I5', head, after, window), limit[11], behind
+  end
+
   -- The window's end is not stored: the row is kept for as long as any window lasts, at most a leap
   -- year and the time zones.
   local function matters(rows, at, now)
@@ -134,7 +157,7 @@ local function calendar_quota()
       ends = ends + 62 * 86400 * 1000000
     end
     local limit = { read, id + 12, 0, 1, size, false, false, false, write, window, ends or 0,
-      rare_functions }
+      rare_functions, nil, usual }
     return limit, behind
   end
 

@@ -43,7 +43,13 @@ local function judge(checks, limits, rows_of, needed, reply, now, current, reser
   local at, replied = current.at, current.replied
   local len = #checks
   while at <= len do
+    if not reserved then
+      at, replied = judge_usual(checks, at, limits, rows_of, needed, reply, replied, now)
+    end
     current.at, current.replied = at, replied
+    if at > len then
+      return
+    end
     local count, from = byte(checks, at), at + 1
     local behind_check = from + 12 * count
     if count > 250 then

@@ -26,6 +26,9 @@ do
     end
     limit[6], limit[7], limit[8] = flags % 2 == 1, flags % 4 >= 2, flags % 8 >= 4
     limit[13] = flags % 16 >= 8 or nil
+    if limit[7] then
+      limit[14] = nil
+    end
     count = count + 1
     limits[count] = limit
   end

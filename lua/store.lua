@@ -6,10 +6,13 @@
 -- A deadline is never brought forward, so rows of unknown kinds live as long as they were meant to.
 
 local annexes
+local KEYS, call = KEYS, redis.call
 for key, till in pairs(needed) do
   -- A check that failed has left nothing of a new subject.
   local rows = rows_of[key]
-  if rows then
+  if rows and till == 0 then
+    call('SET', KEYS[key], rows, 'KEEPTTL')
+  elseif rows then
     local _, deadline = unpack_from('<BI4', rows)
     till = till / 1000000
     if till < deadline then

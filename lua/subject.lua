@@ -16,7 +16,8 @@
 --
 --   1 read, 2 head of its row, 3 and 4 of the algorithm, 5 level that must not be exceeded,
 --   6 true for a shadow limit, 7 for one of several alternatives, 8 for a counter of daily usage,
---   9 write, 10 and 11 of the algorithm, 12 rare, 13 true if no new subject is charged
+--   9 write, 10 and 11 of the algorithm, 12 rare, 13 true if no new subject is charged, 14 usual,
+--   see lua/usual_checks.lua
 --
 -- of which these are functions; `at` is the position of the limit's row in `rows`, nil if there is
 -- none:

@@ -60,6 +60,36 @@ local function token_bucket()
     return pack('<I7I7I7I5I5I4', limit[2], level, now, per, drain, since), now + level / drain
   end
 
+  -- Judges a charge of a bucket that drains at the rate with which its row was written: see
+  -- lua/usual_checks.lua.
+  local function usual(rows, at, limit, amount, now)
+    local header, head, level, when, per, drain, since, behind
+    if #rows < at + 34 then
+      return nil
+    elseif at > 1 then
+      head, level, when, per, drain, since, behind = unpack_from('<I7I7I7I5I5I4', rows, at)
+    elseif #rows >= 40 then
+      header, head, level, when, per, drain, since, behind = unpack_from('<I5I7I7I7I5I5I4', rows)
+    end
+    if head ~= limit[2] or per ~= limit[4] or drain ~= limit[3] or when > now
+      or level > 9007199254740991 then
+      return nil
+    end
+    level = level - (now - when) * drain
+    if level < 0 then
+      level = 0
+    end
+    local after = level + amount
+    if after > limit[5] then
+      return level, nil, nil, 0, behind, header
+    elseif header then
+      return level, nil, pack('<I5I7I7I7I5I5I4', header, head, after, now, per, drain, since),
+        now + after / drain, behind, header
+    end
+    return level, nil, pack('<I7I7I7I5I5I4', head, after, now, per, drain, since),
+      now + after / drain, behind
+  end
+
   local function matters(rows, at, now)
     local level, when, _, drain = unpack_from('<I7I7I5I5', rows, at + 7)
     return level > math.max(0, now - when) * drain
@@ -278,7 +308,7 @@ local function token_bucket()
   local function unpack_limit(packed, at)
     local _, id, drain, per, size, behind = unpack_from('<BI7ddd', packed, at)
     local limit = { read, id + 28, drain, per, size, false, false, false, write, false, false,
-      rare_functions }
+      rare_functions, nil, usual }
     return limit, behind
   end
 

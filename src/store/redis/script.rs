@@ -20,6 +20,7 @@ pub const CHECK_SCRIPT_SOURCE: &str = concat!(
     include_str!("../../../lua/concurrency.lua"),
     include_str!("../../../lua/annexes.lua"),
     include_str!("../../../lua/limits.lua"),
+    include_str!("../../../lua/usual_checks.lua"),
     include_str!("../../../lua/check.lua"),
     include_str!("../../../lua/reservations.lua"),
     include_str!("../../../lua/commit.lua"),
