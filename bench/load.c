@@ -1,9 +1,9 @@
-// A load of POST /check over HTTP/1.1, in one thread. With a rate, requests are due at random times
+// A load of POST requests over HTTP/1.1, in one thread. With a rate, requests are due at random times
 // (exponential gaps, a fixed seed) whether responses come or not, and the latency counts from the
 // time at which the request was due: an open loop. With a rate of 0, each connection sends its next
 // request when it has its response: a closed loop.
 //
-//   load PORT CONNECTIONS RATE SECONDS KEYS BODY       (%d in BODY is the number of a key)
+//   load PORT PATH CONNECTIONS RATE SECONDS KEYS BODY       (%d in BODY is the number of a key)
 //
 // Prints one line: responses per second, p50, p99 and p99.9 in us, responses other than 200, and
 // requests that had no response at the end. The first tenth of the time is not counted.
@@ -30,7 +30,7 @@ typedef struct {
 
 static Connection **idle;
 static int idle_count, keys, port;
-static const char *body;
+static const char *path, *body;
 static unsigned long long state = 1;
 
 static double now_us(void) {
@@ -53,7 +53,7 @@ static void request(Connection *connection, double due) {
     char text[512], whole[1024];
     int length = snprintf(text, sizeof text, body, (int)(uniform() * keys));
     int total = snprintf(whole, sizeof whole,
-        "POST /check HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s", length, text);
+        "POST %s HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s", path, length, text);
     connection->due = due;
     if (write(connection->fd, whole, total) != total) fail("write");
 }
@@ -78,15 +78,16 @@ static int ascending(const void *a, const void *b) {
 }
 
 int main(int count, char **words) {
-    if (count != 7) {
-        fprintf(stderr, "usage: load PORT CONNECTIONS RATE SECONDS KEYS BODY\n");
+    if (count != 8) {
+        fprintf(stderr, "usage: load PORT PATH CONNECTIONS RATE SECONDS KEYS BODY\n");
         return 2;
     }
     port = atoi(words[1]);
-    int connections = atoi(words[2]);
-    double rate = atof(words[3]), seconds = atof(words[4]);
-    keys = atoi(words[5]);
-    body = words[6];
+    path = words[2];
+    int connections = atoi(words[3]);
+    double rate = atof(words[4]), seconds = atof(words[5]);
+    keys = atoi(words[6]);
+    body = words[7];
     prctl(PR_SET_TIMERSLACK, 1);
     int epoll = epoll_create1(0);
     idle = calloc(connections, sizeof *idle);

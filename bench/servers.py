@@ -71,12 +71,13 @@ def metrics(port):
 class Redis:
     """A redis-server without persistence, and its statistics."""
 
-    def __init__(self, *flags):
+    def __init__(self, *flags, **env):
         self.port = free_port()
         self.dir = tempfile.TemporaryDirectory()
         self.process = start(
             ["redis-server", "--port", str(self.port), "--save", "", "--appendonly", "no",
-             "--dir", self.dir.name, "--loglevel", "warning", *flags])
+             "--dir", self.dir.name, "--loglevel", "warning", *flags],
+            env={**os.environ, **env})
         wait_for(self.port)
 
     def cli(self, *words):
