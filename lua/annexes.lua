@@ -8,14 +8,14 @@ local function functions_of_annexes()
   -- matter (us). `rows` may be absent. They are looked for behind the row at `from` first.
   function annexes.numbers(rows, now, from)
     local at, last = from or 6, rows and #rows or 0
-    while at <= last do
+    while at + 6 <= last do
       local head = unpack_from('<I7', rows, at)
       if head == 1811 then
         break
       end
       at = at + 7 + head % 256
     end
-    if at > last then
+    if at + 6 > last then
       at = rows and find_row(rows, 1811) or nil
     end
     if at then
