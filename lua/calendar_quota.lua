@@ -45,15 +45,13 @@ local function calendar_quota()
   -- Judges a charge in the window in which the row was written: see lua/usual_checks.lua.
   local function usual(rows, at, limit, amount)
     local header, head, used, window, behind
-    if #rows < at + 18 then
-      return nil
-    elseif at > 1 then
-      head, used, window, behind = unpack_from('<I7i7I5', rows, at)
-    elseif #rows >= 24 then
+    if at == 1 and #rows >= 24 then
       header, head, used, window, behind = unpack_from('<I5I7i7I5', rows)
+    elseif at > 1 and #rows >= at + 18 then
+      head, used, window, behind = unpack_from('<I7i7I5', rows, at)
     end
-    if head ~= limit[2] or window ~= limit[10] or used > 9007199254740991
-      or used < -9007199254740991 then
+    if head ~= limit[2] or header and header % 256 ~= 2 or window ~= limit[10]
+      or used > 9007199254740991 or used < -9007199254740991 then
       return nil
     end
     local after = used + amount

@@ -7,16 +7,18 @@
 
 local annexes
 local KEYS, call = KEYS, redis.call
-for key, till in pairs(needed) do
+for key = 1, #KEYS do
+  local till = needed[key]
   -- A check that failed has left nothing of a new subject.
-  local rows = rows_of[key]
+  local rows = till and rows_of[key]
   if rows and till == 0 then
+    -- A usual check, or a refund: the deadline is late enough.
     call('SET', KEYS[key], rows, 'KEEPTTL')
   elseif rows then
     local _, deadline = unpack_from('<BI4', rows)
     till = till / 1000000
     if till < deadline then
-      redis.call('SET', KEYS[key], rows, 'KEEPTTL')
+      call('SET', KEYS[key], rows, 'KEEPTTL')
     else
       deadline = (math.floor(till / 64) + 2) * 64
       annexes = annexes or functions_of_annexes()
@@ -25,7 +27,7 @@ for key, till in pairs(needed) do
       rows = string.sub(readable and kept or rows, 6)
       -- After 2106 the deadline does not fit into the header, and is set more often.
       local header = struct.pack('<BI4', 2, math.min(deadline, 4294967295))
-      redis.call('SET', KEYS[key], header .. rows, 'PXAT', deadline * 1000)
+      call('SET', KEYS[key], header .. rows, 'PXAT', deadline * 1000)
     end
   end
 end

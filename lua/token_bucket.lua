@@ -64,15 +64,13 @@ local function token_bucket()
   -- lua/usual_checks.lua.
   local function usual(rows, at, limit, amount, now)
     local header, head, level, when, per, drain, since, behind
-    if #rows < at + 34 then
-      return nil
-    elseif at > 1 then
-      head, level, when, per, drain, since, behind = unpack_from('<I7I7I7I5I5I4', rows, at)
-    elseif #rows >= 40 then
+    if at == 1 and #rows >= 40 then
       header, head, level, when, per, drain, since, behind = unpack_from('<I5I7I7I7I5I5I4', rows)
+    elseif at > 1 and #rows >= at + 34 then
+      head, level, when, per, drain, since, behind = unpack_from('<I7I7I7I5I5I4', rows, at)
     end
-    if head ~= limit[2] or per ~= limit[4] or drain ~= limit[3] or when > now
-      or level > 9007199254740991 then
+    if head ~= limit[2] or header and header % 256 ~= 2 or per ~= limit[4] or drain ~= limit[3]
+      or when > now or level > 9007199254740991 then
       return nil
     end
     level = level - (now - when) * drain

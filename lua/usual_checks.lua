@@ -13,72 +13,70 @@
 --                 level of the counter, nil if the row at `at` is not as usual; window; the row to
 --                 store, nil if the limit is exceeded, and until when it matters (us); the position
 --                 behind the row; and if `at` is 1, where the subject's header and first row stand,
---                 the header, which the row to store then has, too
+--                 the header, which the row to store then has, too. One of another format is not as
+--                 usual
 
 local function judge_usual(checks, at, limits, rows_of, needed, reply, replied, now)
   local unpack_from, sub = unpack_from, string.sub
   local last_at = #checks - 12
   while at <= last_at do
     local count, key, index, amount, from = unpack_from('<BI2I2d', checks, at)
-    local rows, place, text, till, header = rows_of[key], 1, nil, 0, nil
-    local verdict, last, charge = 1, replied + 1, 1
-    -- For each other subject of the check its key, rows to store, until when they matter, and header.
-    local others, other = nil, 0
-    if count > 250 or count == 0 or at + 12 * count > #checks then
+    local rows, limit = rows_of[key], limits[index]
+    local usual = rows and limit and amount > 0 and limit[14]
+    if not usual or count > 250 or count == 0 then
       return at, replied
     end
-    while true do
-      local limit = amount > 0 and rows and limits[index]
-      local usual, level, window, row, row_till, first = limit and limit[14], nil
+    local level, window, text, till, place, header = usual(rows, 1, limit, amount, now)
+    -- A shadow limit never refuses, and is not charged what does not fit.
+    if not level or not text and limit[6] then
+      return at, replied
+    end
+    local verdict, last, others, other = text and 1 or 0, replied + 2, nil, 0
+    reply[last] = level
+    if window then
+      last = last + 1
+      reply[last] = window
+    end
+    for _ = 2, count do
+      local next_key, row, row_till, first
+      if from > last_at + 1 then
+        return at, replied
+      end
+      next_key, index, amount, from = unpack_from('<I2I2d', checks, from)
+      if next_key ~= key then
+        -- For each other subject its key, rows to store, until when they matter, and header.
+        others = others or {}
+        others[other + 1], others[other + 2], others[other + 3], others[other + 4] =
+          key, text and text .. sub(rows, place), till, header
+        other = other + 4
+        key, rows, text, till, place, header = next_key, rows_of[next_key], '', 0, 1, nil
+      end
+      limit = limits[index]
+      usual = rows and limit and amount > 0 and limit[14]
       if not usual then
         return at, replied
       end
       level, window, row, row_till, place, first = usual(rows, place, limit, amount, now)
-      if not level then
+      if not level or not row and limit[6] then
         return at, replied
-      elseif first then
-        header = first
-        if first % 256 ~= 2 then
-          return at, replied
-        end
       end
-      last = last + 1
+      header, last = header or first, last + 1
       reply[last] = level
       if window then
         last = last + 1
         reply[last] = window
       end
       if row then
-        text = text and text .. row or row
-        if row_till > till then
-          till = row_till
-        end
-      elseif limit[6] then
-        -- A shadow limit never refuses, and is not charged what does not fit.
-        return at, replied
+        text = text and text .. row
+        till = row_till > till and row_till or till
       else
-        verdict = 0
-      end
-      local is_last, next_key = charge == count, key
-      if not is_last then
-        charge = charge + 1
-        next_key, index, amount, from = unpack_from('<I2I2d', checks, from)
-      end
-      if is_last or next_key ~= key then
-        if place <= #rows and text then
-          text = text .. sub(rows, place)
-        end
-        if is_last then
-          break
-        end
-        others = others or {}
-        others[other + 1], others[other + 2], others[other + 3], others[other + 4] =
-          key, text, till, header
-        other = other + 4
-        key, rows, place, text, till, header = next_key, rows_of[next_key], 1, nil, 0, nil
+        text, verdict = nil, 0
       end
     end
     reply[replied + 1] = verdict
+    if verdict == 1 then
+      text = place <= #rows and text .. sub(rows, place) or text
+    end
     while verdict == 1 do
       local was = needed[key]
       rows_of[key] = text
