@@ -271,6 +271,15 @@ mod tests {
     }
 
     #[test]
+    fn the_tables_turn_later_each_time_also_if_the_clock_has_stepped_back() {
+        let known = KnownSubjects::default();
+        let ahead = known.buckets.now().get() + 3_600_000_000;
+        known.turned_at.store(ahead, Ordering::Relaxed);
+        (0..=GENERATION_SIZE as u64).for_each(|digest| known.remember(digest));
+        assert!(known.turned_at.load(Ordering::Relaxed) > ahead);
+    }
+
+    #[test]
     fn a_policy_in_shadow_refuses_no_new_key() {
         let (known, limit) = (KnownSubjects::default(), limit(true));
         assert!((0..100).all(|key| refuse(&known, &check(&limit, key, 1)).is_none()));
