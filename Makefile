@@ -39,6 +39,7 @@ attack: tools ## Attacks a node for ten minutes beside a client that behaves (AT
 lint: ## Checks formatting and clippy, as CI does
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
+	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --package tollgate-redis -- -D warnings
 
 deny: ## Checks licenses, sources, duplicates and advisories of all dependencies

@@ -142,7 +142,7 @@ impl Simulation {
     fn apply(&mut self, event: &SimulatedEvent) {
         match *event {
             SimulatedEvent::Checks { client, count, cost } => {
-                (0..count).for_each(|_| self.check(client, cost))
+                (0..count).for_each(|_| self.check(client, cost));
             }
             SimulatedEvent::Pass(time) => self.now = self.now + Micros::new(time),
             SimulatedEvent::Crash(client) => self.clients[client] = SimulatedClient::default(),

@@ -88,7 +88,9 @@ fn the_histories_open_reservations_from_leases() {
     for _ in 0..50 {
         let mut simulation = Simulation::new();
         let history = events().new_tree(&mut runner).unwrap().current();
-        history.iter().for_each(|event| simulation.apply(event));
+        for event in &history {
+            simulation.apply(event);
+        }
         leased += simulation.leased;
     }
     assert!(leased >= 50, "only {leased} in fifty histories");

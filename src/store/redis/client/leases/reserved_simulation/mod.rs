@@ -208,12 +208,11 @@ impl Simulation {
         if !verdict.allowed {
             return;
         }
-        let charge = match leased {
-            Some(leased) => self.spend(client, leased.charged_at, cost),
-            None => {
-                self.charges.push((self.now, cost));
-                self.charges.len() - 1
-            }
+        let charge = if let Some(leased) = leased {
+            self.spend(client, leased.charged_at, cost)
+        } else {
+            self.charges.push((self.now, cost));
+            self.charges.len() - 1
         };
         if !is_lost {
             self.leased += usize::from(leased.is_some());
@@ -243,14 +242,13 @@ impl Simulation {
             Change::Extend => (AdjustedUnits::AtLeast(units), AdjustmentKind::Extend { ttl: TTL }),
         };
         let (name, terms) = (opened.new.name, opened.new.terms.clone());
-        let charge = ChargeAdjustment {
+        let own = ChargeAdjustment {
             subject: Subject::api_key("a"),
             limit: Some(Arc::clone(&self.limit)),
             units,
         };
-        let other =
-            ChargeAdjustment { subject: Subject::api_key("b"), limit: None, ..charge.clone() };
-        let adjustment = Adjustment { name, terms, kind, charges: vec![charge, other] };
+        let other = ChargeAdjustment { subject: Subject::api_key("b"), limit: None, ..own.clone() };
+        let adjustment = Adjustment { name, terms, kind, charges: vec![own, other] };
         let share = AdjustmentShare::of(&adjustment, &[opened.leased, None], false).remove(0);
         let (now, redis) = (self.now, &mut self.redis);
         match reservation::adjust(&share.adjustment, &[None, None], now, redis).unwrap() {
