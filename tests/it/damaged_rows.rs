@@ -139,6 +139,23 @@ fn stray_and_missing_bytes_let_no_check_pass_and_fail_no_others() {
 }
 
 #[test]
+fn rows_of_another_format_let_no_check_of_a_batch_pass_and_stay() {
+    let mut store = Store::start();
+    for limit in [throttle("l"), quota("q")] {
+        store.connection.del::<_, ()>(bad_key()).unwrap();
+        assert!(is_allowed(&store.judge(&[check("bad", &[&limit], 1)])[0]));
+        for format in [1, 3] {
+            let mut bytes = store.stored();
+            bytes[0] = format;
+            store.set(&bytes);
+            let answers = store.judge(&[1, 2].map(|cost| check("bad", &[&limit], cost)));
+            assert!(answers.iter().all(is_bad_row), "{format}: {answers:?}");
+            assert_eq!(store.stored(), bytes);
+        }
+    }
+}
+
+#[test]
 fn a_check_of_a_damaged_subject_and_another_charges_neither() {
     let mut store = Store::start();
     let limit = throttle("l");
