@@ -3,8 +3,9 @@
 // it. Requests arrive at once, so Redis runs a command earlier than it would over a line with half
 // of the delay in each direction; nobody can tell from outside.
 //
-// It loses and reorders nothing, has no limit of bandwidth, and knows only what redis-server calls:
-// one thread, accept4, write, writev, close and epoll_wait.
+// It reorders nothing, loses only what Redis wrote to a connection that it then closes, has no limit of
+// bandwidth, and knows only what redis-server calls: one thread, accept4, write, writev, close and
+// epoll_wait.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -100,10 +101,9 @@ static void send_due(void) {
     }
 }
 
-static void keep(int fd, const void *bytes, size_t length, Reply *reply) {
+static void append(Reply *reply, const void *bytes, size_t length) {
     memcpy(reply->bytes + reply->length, bytes, length);
     reply->length += length;
-    reply->fd = fd;
 }
 
 static Reply *new_reply(int fd, size_t room) {
@@ -111,6 +111,7 @@ static Reply *new_reply(int fd, size_t room) {
     if (!reply)
         abort();
     reply->due = now_ns() + delay;
+    reply->fd = fd;
     reply->of = closed[fd];
     if (last)
         last->next = reply;
@@ -127,7 +128,7 @@ static int is_late(int fd) {
 ssize_t write(int fd, const void *bytes, size_t length) {
     if (!is_late(fd) || length == 0)
         return real_write(fd, bytes, length);
-    keep(fd, bytes, length, new_reply(fd, length));
+    append(new_reply(fd, length), bytes, length);
     return length;
 }
 
@@ -139,7 +140,7 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
         length += parts[i].iov_len;
     Reply *reply = new_reply(fd, length);
     for (int i = 0; i < count; i++)
-        keep(fd, parts[i].iov_base, parts[i].iov_len, reply);
+        append(reply, parts[i].iov_base, parts[i].iov_len);
     return length;
 }
 

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 
-from servers import HERE, ROOT, Decisions, Redis, Service, cpu_seconds, free_port, start, wait_for
+from servers import HERE, ROOT, Decisions, Redis, Service, cpu_seconds
 
 BODY = '{"policy":"bench","key":"user:%d"}'
 OPEN_CONNECTIONS = 2000
@@ -79,8 +79,8 @@ class Place:
         """The latency of a POST that decides nothing."""
         out = subprocess.check_output(
             [load, str(self.service.port), "/noop", str(connections), str(rate), str(seconds), "1", BODY], text=True)
-        _rate, p50, p99, p999, _bad, _open = map(float, out.split())
-        return {"p50": p50 / 1e3, "p99": p99 / 1e3, "p999": p999 / 1e3, "failed": 0}
+        _rate, p50, p99, p999, bad, _open = map(float, out.split())
+        return {"p50": p50 / 1e3, "p99": p99 / 1e3, "p999": p999 / 1e3, "failed": bad}
 
     def load(self, load, connections, rate, seconds, keys):
         decisions = Decisions(self.service.port)
