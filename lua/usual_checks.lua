@@ -6,7 +6,8 @@
 --
 -- A row is read by one call and written by another, the first one of a subject together with the
 -- header, since the calls of C functions and the strings that they make are most of what a check
--- costs. A limit has one function more for that, in slot 14, unless it is one of several
+-- costs. For the same reason the first charge of a check, mostly its only one, stands before the loop
+-- over the others. A limit has one function more for that, in slot 14, unless it is one of several
 -- alternatives:
 --
 --   usual(rows, at, limit, amount, now)

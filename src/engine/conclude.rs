@@ -71,6 +71,7 @@ impl Engine {
             true => DecidedBy::Memo,
             false => place_of(&self.parts.store),
         };
+        // Made where it is returned: a local that may change first is copied then.
         let decide = || Decision::from_verdict(charges, &judged.verdict, by);
         let Some(memo) = self.memo.as_ref().filter(|_| !judged.verdict.allowed) else {
             return decide();

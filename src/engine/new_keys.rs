@@ -76,7 +76,7 @@ impl KnownSubjects {
             if latest.0.load(Ordering::Relaxed) == mark {
                 continue;
             }
-            if !self.was_charged_lately(charge) && !self.knows(digest) {
+            if !self.has_changed_lately(charge) && !self.knows(digest) {
                 let subject = Subject::policy("new_keys", limit.name());
                 let charge_of_new =
                     Charge { mode: charge.mode, ..Charge::new(subject, Arc::clone(limit), 1) };
@@ -97,7 +97,7 @@ impl KnownSubjects {
         let mut begun = SmallVec::<[Subject; 4]>::new();
         for charge in charges.iter().filter(|charge| charge.cost > 0) {
             let Some(limit) = charge.limit.new_subjects() else { continue };
-            if self.was_charged_lately(charge) || self.has(short_digest(charge.subject)) {
+            if self.has_changed_lately(charge) || self.has(short_digest(charge.subject)) {
                 continue;
             }
             let subject = Subject::policy("new_keys", limit.name());
@@ -118,12 +118,13 @@ impl KnownSubjects {
         None
     }
 
-    /// True if the subject's counter says that it is in the current generation: a charge follows only
-    /// what [`KnownSubjects::refuse`] has let pass. The check reads the counter in any case, and the
-    /// lines of the tables are in no near cache.
-    fn was_charged_lately(&self, charge: &Charge) -> bool {
-        let charged_at = self.counters.as_ref().and_then(|counters| counters.charged_at(charge));
-        charged_at.is_some_and(|at| at.get() > self.turned_at.load(Ordering::Relaxed))
+    /// True if the subject's counter has changed since the tables turned. That follows only what
+    /// [`KnownSubjects::refuse`] has let pass, so the subject is in the current generation, or what
+    /// an operator or a reservation did, which makes it known. The check reads the counter in any
+    /// case, and the lines of the tables are in no near cache.
+    fn has_changed_lately(&self, charge: &Charge) -> bool {
+        let changed_at = self.counters.as_ref().and_then(|counters| counters.changed_at(charge));
+        changed_at.is_some_and(|at| at.get() > self.turned_at.load(Ordering::Relaxed))
     }
 
     /// True if the subject is known; it does not count as used.

@@ -239,8 +239,8 @@ pub trait Counting: Sized {
         now: Micros,
     ) -> Result<Option<Corrected>, WindowMiss>;
 
-    /// The time at which a row was last charged, if it has that.
-    fn charged_at(&self, _row: &Row) -> Option<Micros> {
+    /// The time at which a row was last changed, if it has that.
+    fn changed_at(&self, _row: &Row) -> Option<Micros> {
         None
     }
 
@@ -339,8 +339,8 @@ impl Counting for Algorithm {
         dispatch!(self, it => it.correct(row, correction, granted, offered, now))
     }
 
-    fn charged_at(&self, row: &Row) -> Option<Micros> {
-        dispatch!(self, it => it.charged_at(row))
+    fn changed_at(&self, row: &Row) -> Option<Micros> {
+        dispatch!(self, it => it.changed_at(row))
     }
 
     fn forecast(&self, before: CounterState, level: i64, amount: u64, now: Micros) -> Forecast {

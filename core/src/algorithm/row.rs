@@ -116,6 +116,7 @@ impl Row {
     #[inline]
     pub(super) fn with<const N: usize>(mut self, number: u64) -> Self {
         let at = usize::from(self.len);
+        debug_assert!(at + N <= MAX_BODY, "a body of more than {MAX_BODY} bytes");
         if let Some(place) = self.body.get_mut(at..at + N) {
             place.copy_from_slice(&number.to_le_bytes()[..N]);
             self.len = u8::try_from(at + N).unwrap_or(u8::MAX);

@@ -149,7 +149,7 @@ impl Counting for Throttle {
         Ok(applies.then(|| Corrected { written: (empty.to_row(), now), granted: None }))
     }
 
-    fn charged_at(&self, row: &Row) -> Option<Micros> {
+    fn changed_at(&self, row: &Row) -> Option<Micros> {
         Bucket::from_row(row).map(|bucket| bucket.updated_at)
     }
 

@@ -294,13 +294,13 @@ impl MemoryStore {
         }
     }
 
-    /// The time at which a counter was last charged; `None` if there is none, or its row does not
+    /// The time at which a counter was last changed; `None` if there is none, or its row does not
     /// have it.
     #[must_use]
-    pub fn charged_at(&self, charge: &Charge) -> Option<Micros> {
+    pub fn changed_at(&self, charge: &Charge) -> Option<Micros> {
         let key = RowKey::from_charge(charge);
         let row = lock(&self.0.shards[self.0.shard_index(key)]).read(key)?;
-        charge.limit.algorithm().charged_at(&row)
+        charge.limit.algorithm().changed_at(&row)
     }
 
     /// The store's time.
